@@ -1,0 +1,89 @@
+"""The backsolve adjoint: the state runs back beside lam, as one system of 2n equations [u, lam].
+
+Nothing of the forward trajectory is needed but its end (Chen, Rubanova, Bettencourt, Duvenaud 2018, algorithm 1). What the flow
+contracts forwards it expands backwards, so the state may drift away from the true one: the pullback compares it with the true
+initial state, and can put it back onto the stored trajectory at every stored step ("re-anchoring").
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from numba import types
+
+from adjode.adjoints import products
+from adjode.adjoints.backward_pass import BackwardPass
+from adjode.adjoints.jumps import Sweep
+from adjode.jit import i8, invoke, kernel, matrix, segment, vector
+from adjode.loops.loop import compile_integrate
+from adjode.solution import Solution
+
+# system: (products, f, jumps, anchors or an empty matrix)
+_TYPE = types.Tuple((products.TYPE, i8, matrix, matrix))
+
+
+@kernel
+def _slope(system, t, y, slope, q):
+    parts, f, jumps, anchors = system
+    n = y.size // 2
+    u = segment(y, 0, n)
+    status = invoke(f, t, (u, parts[4], segment(slope, 0, n)))
+    return status | products.lam_slope(parts, t, u, segment(y, n, n), segment(slope, n, n), q)
+
+
+@kernel
+def _integrand(system, t, y, q):
+    n = y.size // 2
+    return products.integrand(system[0], t, segment(y, 0, n), segment(y, n, n), q)
+
+
+@kernel
+def _jump(system, k, y):
+    parts, f, jumps, anchors = system
+    n = y.size // 2
+    for i in range(n):
+        y[n + i] += jumps[k, i]
+        if anchors.size > 0:
+            y[i] = anchors[k, i]
+
+
+@functools.cache
+def entry() -> Callable:
+    return compile_integrate("backsolve", _TYPE, _slope, _integrand, _jump)
+
+
+def prepare(solution: Solution, plan: Sweep, parts: tuple, atol: float, reanchor: bool) -> BackwardPass:
+    n = plan.lam.size
+    stops, jumps, anchors = plan.stops, plan.jumps, np.zeros((0, n))
+    if reanchor:
+        stops, jumps = _with_mesh(plan, solution.t)
+        anchors = solution(stops[:-1])
+    y = np.concatenate([solution(plan.start), plan.lam])
+    tolerances = np.concatenate([solution.options["atol"], np.full(n, atol)])
+    system = parts, solution.dynamics.f.handle, jumps, anchors
+    return BackwardPass(entry(), system, y, stops, tolerances, lam_from=n)
+
+
+def _with_mesh(plan: Sweep, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stops and jumps with the stored times between start and t0 among them, as stops without a jump."""
+    low, high = sorted((plan.start, float(plan.stops[-1])))
+    inside = mesh[(mesh > low) & (mesh < high)]
+    times = np.union1d(inside, plan.stops[:-1])
+    jumps = np.zeros((times.size, plan.lam.size))
+    jumps[np.searchsorted(times, plan.stops[:-1])] = plan.jumps
+    if plan.start == high:
+        times, jumps = times[::-1], np.ascontiguousarray(jumps[::-1])
+    return np.append(times, plan.stops[-1]), jumps
+
+
+def drift(solution: Solution, y: np.ndarray) -> float:
+    """How far the state has ended from the true initial state, in units of the forward solve's tolerance.
+
+    The tolerance of a component counts its largest size along the trajectory: what has decayed to nothing cannot be recovered to
+    better than that.
+    """
+    scale = solution.options["atol"] + solution.options["rtol"] * np.abs(solution.u).max(axis=0)
+    with np.errstate(all="ignore"):
+        return float(np.max(np.abs(y[: scale.size] - solution.u[0]) / scale, initial=0.0))

@@ -1,0 +1,33 @@
+"""`BackwardPass`: what an adjoint hands to the sweep: an entry, its system, a state to integrate back and where to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class BackwardPass:
+    """
+    Attributes
+    ----------
+    entry : callable
+        The compiled loop for this adjoint's right-hand side.
+    system : tuple
+        Its constants and scratch.
+    y : array
+        The state at the start, integrated in place.
+    stops : (k,) array
+    atol : array like y
+    lam_from : int
+        lam is y[lam_from:].
+    """
+
+    entry: Callable
+    system: tuple
+    y: np.ndarray
+    stops: np.ndarray
+    atol: np.ndarray
+    lam_from: int

@@ -1,0 +1,205 @@
+"""One backward pass: choose the adjoint and the quadrature, run the loop, refuse what cannot be trusted."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from adjode.adjoints import backsolve, interpolating
+from adjode.adjoints.backward_pass import BackwardPass
+from adjode.adjoints.jumps import Sweep
+from adjode.adjoints.products import make_products
+from adjode.callbacks import Callback
+from adjode.loops.loop import Loop
+from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
+from adjode.solution import DenseOutput, Solution
+from adjode.status import CALLBACK_RAISED, SUCCESS, SolveError, Status, solve_error
+from adjode.tableaus import tableau
+
+ADJOINTS = {"interpolating": interpolating.prepare, "backsolve": backsolve.prepare}
+
+# How far, in tolerances, a backsolve may end from the true initial state before its gradient is refused. Local errors of one
+# tolerance a step add up along a trajectory, so some drift is no fault.
+DRIFT_LIMIT = 100.0
+
+
+@dataclass
+class PullbackStats:
+    """Work of a pullback: evaluations of each callback, steps of the backward pass, drift of a backsolve in tolerances."""
+
+    n_f: int = 0
+    n_vjp: int = 0
+    n_vjp_u: int = 0
+    n_g: int = 0
+    n_g_vjp: int = 0
+    n_steps: int = 0
+    n_rejected: int = 0
+    drift: float | None = None
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How to run a sweep; see `adjode.pullback.pullback`."""
+
+    adjoint: str
+    quadrature: str
+    error_norm: str
+    method: str
+    max_steps: int
+    reanchor: bool
+    on_drift: str
+    dense_adjoint: bool
+    rtol: float
+    atol: float
+    quadrature_rtol: float
+    quadrature_atol: float
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    lam: np.ndarray  # at t0+, before what was observed at t0
+    theta_bar: np.ndarray
+    running_cost: float
+    adjoint: DenseOutput | None
+
+
+def run_sweep(
+    solution: Solution,
+    plan: Sweep,
+    cost: tuple[Callback, Callback] | None,
+    options: SweepOptions,
+    stats: PullbackStats,
+    *,
+    wants_theta: bool,
+    wants_lam: bool,
+) -> SweepResult:
+    """Integrate lam from `plan.start` to t0, and theta_bar and the running cost's value along it; count the work in `stats`."""
+    n, m = plan.lam.size, solution.theta.size
+    wants_theta = wants_theta and m > 0
+    kind = _quadrature_kind(options, wants_theta, cost is not None, wants_lam)
+    # vjp_u serves the stages if nothing needs the integrand there
+    short = solution.dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
+    parts = make_products(
+        solution.dynamics, solution.theta, n, wants_theta=wants_theta, wants_lam=wants_lam, cost=cost, short=short
+    )
+    backward = ADJOINTS[options.adjoint](solution, plan, parts, options.atol, options.reanchor)
+    size = (m if wants_theta else 0) + (cost is not None)
+    loop = Loop(
+        tableau(options.method),
+        backward.y,
+        plan.start,
+        backward.stops,
+        rtol=options.rtol,
+        atol=backward.atol,
+        q_rtol=options.quadrature_rtol,
+        q_atol=options.quadrature_atol,
+        quadrature=(kind, size, wants_lam and not short),
+        max_step=solution.options["max_step"],
+        max_steps=options.max_steps,
+        step=solution.options["step"],
+        record=options.dense_adjoint,
+    )
+    status = loop.run(backward.entry, backward.system)
+    _count(stats, loop, options, solution, cost is not None, wants_theta=wants_theta, wants_lam=wants_lam, short=short)
+    if status != SUCCESS:
+        raise _sweep_error(status, loop, backward, solution, cost, options)
+    if options.adjoint == "backsolve":
+        _check_drift(solution, backward, loop, options, stats)
+    return SweepResult(
+        lam=backward.y[backward.lam_from :],
+        theta_bar=loop.total[: m if wants_theta else 0],
+        running_cost=float(loop.total[-1]) if cost else 0.0,
+        adjoint=_dense_adjoint(loop, backward.lam_from) if options.dense_adjoint else None,
+    )
+
+
+def _quadrature_kind(options: SweepOptions, wants_theta: bool, has_cost: bool, wants_lam: bool) -> int:
+    if not wants_theta and not has_cost:
+        return NONE
+    if options.quadrature == "gauss" or not wants_lam:  # without lam there are no stages to sum over
+        return GAUSS
+    return AUGMENTED_ALL if options.error_norm == "all" else AUGMENTED_LAM
+
+
+def _count(stats, loop, options, solution, has_cost, *, wants_theta, wants_lam, short) -> None:
+    stats.n_steps, stats.n_rejected = loop.steps, loop.rejected
+    along, nodes = loop.derivatives, loop.integrands
+    stats.n_f += along if options.adjoint == "backsolve" else 0
+    stats.n_vjp_u += along if wants_lam and short else 0
+    stats.n_vjp += (along if wants_lam and not short else 0) + (nodes if wants_theta else 0)
+    if has_cost:
+        stats.n_g += nodes + (0 if short or not wants_lam else along)
+        stats.n_g_vjp += along + nodes if wants_lam else 0
+
+
+def _dense_adjoint(loop: Loop, lam_from: int) -> DenseOutput:
+    steps, mesh = loop.steps, loop.mesh
+    t, u, c = mesh.t[: steps + 1], mesh.u[: steps + 1, lam_from:], mesh.c[:steps, :, lam_from:]
+    return DenseOutput(*(np.ascontiguousarray(a) for a in (t, u, c)))
+
+
+def _check_drift(solution, backward, loop, options, stats) -> None:
+    stats.drift = backsolve.drift(solution, backward.y)
+    if stats.drift <= DRIFT_LIMIT:
+        return
+    error = solve_error(
+        Status.BACKSOLVE_DRIFT,
+        phase="adjoint",
+        t=float(solution.t[0]),
+        step_size=loop.h_tried,
+        drift=stats.drift,
+        hint="Use adjoint='interpolating', or reanchor=True",
+    )
+    if options.on_drift == "raise":
+        raise error
+    warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+
+
+def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solution, cost, options: SweepOptions) -> SolveError:
+    component, name = None, None
+    blamed = loop.blame() if status != CALLBACK_RAISED else None
+    if blamed is not None:
+        where, component = blamed
+        if where == "quadrature":
+            name = f"theta_bar[{component}]" if component < solution.theta.size else "running cost"
+        elif component < backward.lam_from:
+            name = f"u[{component}]"
+        else:
+            component -= backward.lam_from
+            name = f"lam[{component}]"
+    hint = "Backsolve is unstable where the flow contracts: try adjoint='interpolating'" if options.adjoint == "backsolve" else ""
+    error = solve_error(
+        status,
+        phase="adjoint",
+        t=loop.t_tried,
+        step_size=loop.h_tried,
+        component=component,
+        name=name,
+        max_steps=options.max_steps,
+        callback="vjp (or another callback of the backward pass)",
+        hint=hint,
+    )
+    if status == CALLBACK_RAISED:
+        error.__cause__ = _raised(loop, backward, solution, cost)
+    return error
+
+
+def _raised(loop: Loop, backward: BackwardPass, solution: Solution, cost) -> Exception | None:
+    """Find the callback that raises where the sweep stopped."""
+    low, high = sorted((solution.t[0], solution.t[-1]))
+    t = min(max(loop.t_tried, low), high)
+    u = solution(t)
+    callbacks = [solution.dynamics.vjp, solution.dynamics.vjp_u, solution.dynamics.f, *(cost or ())]
+    for y in (loop.stage, loop.y_new):
+        for callback in callbacks:
+            if callback is None:
+                continue
+            arrays = {"u": u, "theta": solution.theta, "lam": y[backward.lam_from :]}
+            cause = callback.reproduce_error(t, *callback.arguments(arrays))
+            if cause is not None:
+                return cause
+    return None
+
+

@@ -1,0 +1,280 @@
+"""The user's callbacks: accepted in either calling form, compiled once, handed to kernels as addresses.
+
+Every callback reaches a kernel as the same kind of C function: `int32 callback(double t, double *array..., int64 length...)`,
+one pointer and one length for each array, returning 0, or 1 if the user's code raised.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, njit, types
+from numba.core import config, errors
+from numba.core.dispatcher import Dispatcher
+
+from adjode.jit import DISABLED, f8, vector
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of callback: its arguments in place and out of place."""
+
+    inputs: tuple[str, ...]  # the arrays it reads
+    outputs: tuple[str, ...]  # the arrays it overwrites
+
+    @property
+    def in_place(self) -> str:
+        return ", ".join(("t", *self.inputs, *self.outputs))
+
+    @property
+    def out_of_place(self) -> str:
+        return ", ".join(("t", *self.inputs))
+
+
+KINDS = {
+    "f": Kind(("u", "theta"), ("du",)),
+    "vjp": Kind(("u", "theta", "lam"), ("u_bar", "theta_bar")),
+    "vjp_u": Kind(("u", "theta", "lam"), ("u_bar",)),
+    "g": Kind(("u", "theta"), ("value",)),
+    "g_vjp": Kind(("u", "theta"), ("u_bar", "theta_bar")),
+}
+
+
+class Callback:
+    """A compiled callback.
+
+    Attributes
+    ----------
+    name : str
+        "f", "vjp", ...
+    in_place : callable
+        The compiled function with the in-place arguments, for use from Python and from other compiled code.
+    handle : int
+        What kernels take: the address of the C function (with NUMBA_DISABLE_JIT, a Python function).
+    """
+
+    def __init__(self, name: str, function: Callable, *, debug: bool = False):
+        self.name = name
+        self.source = getattr(function, "py_func", function)
+        kind = KINDS[name]
+        compiled = _compile(name, function, _takes_in_place(name, function), debug)
+        self.in_place = _guard_inputs(compiled, len(kind.inputs)) if debug else compiled
+        self._keep_alive, self.handle = _c_function(self.in_place, len(kind.inputs) + len(kind.outputs))
+
+    def __call__(self, t: float, *arrays: np.ndarray) -> None:
+        """Call from Python, in place; what the user's code raises comes through."""
+        self.in_place(t, *arrays)
+
+    def arguments(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """The in-place arguments after t: `inputs` by name, and fresh outputs."""
+        sizes = {"du": "u", "u_bar": "u", "theta_bar": "theta"}
+        kind = KINDS[self.name]
+        outputs = [np.zeros(1) if name == "value" else np.zeros_like(inputs[sizes[name]]) for name in kind.outputs]
+        return [*(inputs[name] for name in kind.inputs), *outputs]
+
+    def reproduce_error(self, t: float, *arrays: np.ndarray) -> Exception | None:
+        """The exception that the user's code raises at this point, from its plain Python source where that raises too."""
+        for function in (self.source, self.in_place):
+            try:
+                with np.errstate(all="ignore"):
+                    function(t, *(np.array(a) for a in arrays[: count_arguments(self.name, function, "") - 1]))
+            except Exception as error:  # whatever the user's code raises
+                return error
+        return None
+
+
+@functools.lru_cache(maxsize=128)
+def callback(name: str, function: Callable, debug: bool = False) -> Callback:
+    """`Callback(name, function)`, compiled once for each function object."""
+    return Callback(name, function, debug=debug)
+
+
+def describe(name: str) -> str:
+    return f"{name}({KINDS[name].in_place}) or {name}({KINDS[name].out_of_place})"
+
+
+def count_arguments(name: str, function: Callable, form: str) -> int:
+    """How many positional arguments `function` takes; a TypeError that names its right `form` if it is no such function."""
+    python = getattr(function, "py_func", function)
+    if not callable(python):
+        raise TypeError(f"{name} must be a function {form}, but a {type(function).__name__} was given.")
+    try:
+        parameters = inspect.signature(python).parameters.values()
+    except ValueError:
+        raise TypeError(f"{name} must be a Python or @njit function {form}; {python!r} has no signature.") from None
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.KEYWORD_ONLY) for p in parameters):
+        raise TypeError(f"{name} must take plain positional arguments: {form}.")
+    return len(parameters)
+
+
+def _takes_in_place(name: str, function: Callable) -> bool:
+    kind, count = KINDS[name], count_arguments(name, function, describe(name))
+    if count == 1 + len(kind.inputs) + len(kind.outputs):
+        return name != "g"
+    if count == 1 + len(kind.inputs):
+        return False
+    raise TypeError(f"{name} takes {count} arguments, but it must be {describe(name)}.")
+
+
+def _compile(name: str, function: Callable, in_place: bool, debug: bool) -> Callable:
+    """The in-place form of `function`, compiled; a TypeError that shows the user's line if Numba cannot."""
+    kind = KINDS[name]
+    if isinstance(function, Dispatcher) and not debug:
+        compiled: Callable = function
+    else:
+        python = getattr(function, "py_func", function)
+        compiled = njit(python, error_model="numpy", nogil=True, boundscheck=debug)
+    arrays = kind.inputs + kind.outputs if in_place else kind.inputs
+    bounds_checked, config.BOUNDSCHECK = config.BOUNDSCHECK, 1 if debug else config.BOUNDSCHECK
+    try:
+        if not DISABLED and compiled._can_compile:  # a dispatcher with explicit signatures is taken as it is
+            compiled.compile((f8, *(vector,) * len(arrays)))
+        if in_place:
+            return compiled
+        in_place_form = _in_place_form(name, compiled)
+        if not DISABLED:
+            in_place_form.compile((f8, *(vector,) * (len(kind.inputs) + len(kind.outputs))))
+        return in_place_form
+    except errors.NumbaError as error:
+        raise TypeError(_compile_message(name, error, function, in_place)) from None
+    finally:
+        config.BOUNDSCHECK = bounds_checked
+
+
+def _compile_message(name: str, error: Exception, function: Callable, in_place: bool) -> str:
+    """Numba's report cut down to the reason, the user's file and the user's line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    where = re.findall(r'File "([^"]+)", line (\d+)', text)
+    python = getattr(function, "py_func", function)
+    file = inspect.getsourcefile(python) or python.__code__.co_filename
+    own = [(path, int(line)) for path, line in where if path in file or file.endswith(path)]
+    path, line = own[-1] if own else (file, python.__code__.co_firstlineno)
+    source = _source_line(python, line)
+    reasons = [s.strip() for s in text.splitlines() if s.strip() and not re.match(r"\s*(Failed in|File|During|Enable|<source)", s)]
+    reason = reasons[0] if reasons else type(error).__name__
+    for candidate in reasons:  # Numba's generic lines say less than what follows them
+        if not candidate.startswith(("No implementation of function", "There are", "-", "Overload", "raised from")):
+            reason = candidate
+            break
+    advice = "" if in_place else f" It must return {', '.join(KINDS[name].outputs)} as one-dimensional float64 arrays."
+    return f"Numba cannot compile {name}: {reason.rstrip('.:')} (file {path}, line {line}: `{source}`).{advice}"
+
+
+def _source_line(python: Callable, line: int) -> str:
+    try:
+        lines, first = inspect.getsourcelines(python)
+        return lines[line - first].strip()
+    except (OSError, IndexError):
+        return python.__name__
+
+
+# --- adapters -------------------------------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy", nogil=True)
+def _fill(target, values):
+    if len(values) != target.size:
+        raise ValueError("the array returned has the wrong length")
+    for i in range(target.size):
+        target[i] = values[i]
+
+
+def _in_place_form(name: str, function: Callable) -> Callable:
+    """Wrap the out-of-place form of a callback into its in-place form."""
+    if name == "g":
+
+        def form(t, u, theta, value):
+            value[0] = function(t, u, theta)
+    elif name == "f":
+
+        def form(t, u, theta, du):
+            _fill(du, function(t, u, theta))
+    elif name == "vjp":
+
+        def form(t, u, theta, lam, u_bar, theta_bar):
+            u_part, theta_part = function(t, u, theta, lam)
+            _fill(u_bar, u_part)
+            _fill(theta_bar, theta_part)
+    elif name == "vjp_u":
+
+        def form(t, u, theta, lam, u_bar):
+            _fill(u_bar, function(t, u, theta, lam))
+    else:
+
+        def form(t, u, theta, u_bar, theta_bar):
+            u_part, theta_part = function(t, u, theta)
+            _fill(u_bar, u_part)
+            _fill(theta_bar, theta_part)
+
+    return njit(form, error_model="numpy", nogil=True)
+
+
+@njit(error_model="numpy", nogil=True)
+def _unchanged(array, copy):
+    for i in range(array.size):
+        if array[i] != copy[i]:
+            raise ValueError("the callback changed one of its input arrays")
+
+
+def _guard_inputs(function: Callable, inputs: int) -> Callable:
+    """For debug mode: raise if the callback writes into an array that it should only read."""
+
+    def guarded(t, *arrays):
+        copies = [np.copy(array) for array in arrays[:inputs]]
+        function(t, *arrays)
+        for k in range(inputs):
+            _unchanged(arrays[k], copies[k])
+
+    return njit(guarded, error_model="numpy", nogil=True)
+
+
+_pointer = types.CPointer(f8)
+
+
+def _c_function(function: Callable, arrays: int) -> tuple[Any, Any]:
+    """The C function that kernels call, as (object to keep alive, address)."""
+    if DISABLED:
+
+        def call(t, *views):
+            try:
+                function(t, *views)
+            except Exception:
+                return 1
+            return 0
+
+        return call, call
+
+    if arrays == 3:
+
+        def adapter(t, a, b, c, na, nb, nc):
+            try:
+                function(t, carray(a, na), carray(b, nb), carray(c, nc))
+            except Exception:
+                return np.int32(1)
+            return np.int32(0)
+    elif arrays == 4:
+
+        def adapter(t, a, b, c, d, na, nb, nc, nd):
+            try:
+                function(t, carray(a, na), carray(b, nb), carray(c, nc), carray(d, nd))
+            except Exception:
+                return np.int32(1)
+            return np.int32(0)
+    else:
+
+        def adapter(t, a, b, c, d, e, na, nb, nc, nd, ne):
+            try:
+                function(t, carray(a, na), carray(b, nb), carray(c, nc), carray(d, nd), carray(e, ne))
+            except Exception:
+                return np.int32(1)
+            return np.int32(0)
+
+    signature = types.int32(f8, *(_pointer,) * arrays, *(types.int64,) * arrays)
+    compiled = cfunc(signature, error_model="numpy", nogil=True)(adapter)
+    return compiled, compiled.address

@@ -1,0 +1,61 @@
+"""`Dynamics`: the user's right-hand side and its vector-Jacobian product, validated and compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adjode.callbacks import Callback, callback
+
+
+class Dynamics:
+    """An ordinary differential equation `du/dt = f(t, u, theta)` with its hand-written pullback.
+
+    Parameters
+    ----------
+    f : callable
+        `f(t, u, theta, du)` overwrites `du` (n,), or `f(t, u, theta)` returns it.
+    vjp : callable
+        `vjp(t, u, theta, lam, u_bar, theta_bar)` overwrites `u_bar = (df/du)^T lam` (n,) and
+        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two.
+    vjp_u : callable, optional
+        `vjp_u(t, u, theta, lam, u_bar)`, or `vjp_u(t, u, theta, lam)` returning `u_bar`: the first half alone, used wherever
+        theta_bar is not wanted.
+    name : str, optional
+        Shown in reprs; the name of `f` by default.
+    debug : bool
+        Check every array access of the callbacks for bounds, and that they leave their inputs alone. Slower; for finding errors.
+
+    Raises
+    ------
+    TypeError
+        If a callback takes the wrong number of arguments or Numba cannot compile it.
+
+    Notes
+    -----
+    Callbacks may be plain Python functions, which are compiled with `numba.njit`, or already jitted ones. Globals and closure
+    variables are compile-time constants, as always with Numba: whatever is to change between solves belongs in `theta`.
+    The in-place forms are faster: the out-of-place ones allocate an array at every call.
+    """
+
+    def __init__(
+        self,
+        f: Callable,
+        vjp: Callable,
+        *,
+        vjp_u: Callable | None = None,
+        name: str | None = None,
+        debug: bool = False,
+    ):
+        self.f: Callback = callback("f", f, debug)
+        self.vjp: Callback = callback("vjp", vjp, debug)
+        self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug)
+        self.name = name or getattr(f, "__name__", "f")
+        self.debug = debug
+
+    def __repr__(self) -> str:
+        parts = [self.name]
+        if self.vjp_u is not None:
+            parts.append("with vjp_u")
+        if self.debug:
+            parts.append("debug")
+        return f"Dynamics({', '.join(parts)})"

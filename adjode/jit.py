@@ -1,0 +1,207 @@
+"""How kernels are compiled: flags, the disk cache, and the few intrinsics that kernels share.
+
+A *kernel* is a function that other kernels call; an *entry* is a kernel that Python calls, compiled for one explicit
+signature and kept on disk. The user's callbacks reach a kernel as addresses of C functions (see `callbacks.py`), so one
+compiled entry serves every problem.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import llvmlite
+import numba
+from llvmlite import ir
+from numba import njit, types
+from numba.core import caching, cgutils, config
+from numba.extending import intrinsic
+from numba.misc.appdirs import AppDirs
+from numba.np.arrayobj import populate_array
+
+# fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
+FAST = {"contract", "reassoc", "nsz", "arcp"}
+DISABLED = bool(config.DISABLE_JIT)
+
+
+# Kernels own no memory, so they need no reference counts (a third of the compile time, half the run time), and only other
+# kernels call them, so they need no wrappers for Python and C (another third).
+_FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
+kernel = njit(**_FLAGS, no_cpython_wrapper=True, fastmath=FAST)
+exact_kernel = njit(**_FLAGS, no_cpython_wrapper=True)
+
+f8 = types.float64
+i8 = types.int64
+vector = types.Array(types.float64, 1, "C")
+matrix = types.Array(types.float64, 2, "C")
+cube = types.Array(types.float64, 3, "C")
+integers = types.Array(types.int64, 1, "C")
+
+
+def entry(function: Callable, signature, name: str) -> Callable:
+    """Compile `function` for `signature`, or load it from the disk cache, where it is filed as `name`."""
+    if DISABLED:
+        return function
+    function.__name__ = function.__qualname__ = name
+    dispatcher = njit(**_FLAGS, fastmath=FAST)(function)
+    try:
+        dispatcher._cache = _EntryCache(function)
+    except RuntimeError:  # no writable folder: compile in every process rather than fail
+        pass
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher
+
+
+# --- the disk cache -------------------------------------------------------------------------------------------------
+# Numba's cache=True looks only at the file of the function itself, and so would serve a stale entry after a change in a
+# kernel that the entry calls. Here the folder's name is a hash of everything that shapes the machine code.
+
+
+@functools.cache
+def source_hash() -> str:
+    """Hash of the sources of this package, of the compilers' versions and of the settings that change machine code."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
+    settings = (numba.__version__, llvmlite.__version__, sys.version_info[:3], config.OPT, config.BOUNDSCHECK)
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()[:16]
+
+
+class _EntryLocator(caching._CacheLocator):
+    """A folder named by `source_hash` in NUMBA_CACHE_DIR, else beside the package, else in the user's cache."""
+
+    _KEPT_FOLDERS = 4  # versions of the sources whose kernels are kept; older ones are deleted
+
+    def __init__(self, parent: str):
+        self._path = os.path.join(parent, f"adjode-{source_hash()}")
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__pycache__")
+        user = AppDirs(appname="adjode", appauthor=False).user_cache_dir
+        for parent in [config.CACHE_DIR] if config.CACHE_DIR else [here, user]:
+            locator = cls(parent)
+            try:
+                locator.ensure_cache_path()
+            except OSError:
+                continue
+            return locator
+        return None
+
+    def ensure_cache_path(self):
+        fresh = not os.path.isdir(self._path)
+        super().ensure_cache_path()
+        if fresh:
+            siblings = sorted(Path(self._path).parent.glob("adjode-" + "?" * 16), key=os.path.getmtime)
+            for stale in siblings[: -self._KEPT_FOLDERS]:
+                shutil.rmtree(stale, ignore_errors=True)
+
+    def get_cache_path(self):
+        return self._path
+
+    def get_source_stamp(self):
+        return source_hash()
+
+    def get_disambiguator(self):
+        return "entry"
+
+
+class _EntryCacheImpl(caching.CompileResultCacheImpl):
+    _locator_classes = [_EntryLocator]
+
+
+class _EntryCache(caching.FunctionCache):
+    _impl_class = _EntryCacheImpl
+
+    def _index_key(self, sig, codegen):
+        # Numba's own key pickles closures, and a closed-over kernel pickles differently in every process. The folder
+        # already stands for the sources, and the file's name for the entry.
+        return sig, codegen.magic_tuple()
+
+
+# --- intrinsics -----------------------------------------------------------------------------------------------------
+# Views that own nothing: an ordinary slice counts references, which costs more than the arithmetic on a small system.
+
+
+def _view(context, builder, array_type, data, shape):
+    """A C-ordered view of doubles at `data`."""
+    view = context.make_array(array_type)(context, builder)
+    itemsize = context.get_constant(types.intp, 8)
+    strides = [itemsize]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length))
+    populate_array(view, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
+    return view._getvalue()
+
+
+def _subarray(context, builder, sig, args):
+    """`array[i]` of a C array with more than one axis."""
+    source = context.make_array(sig.args[0])(context, builder, args[0])
+    shape = cgutils.unpack_tuple(builder, source.shape)[1:]
+    offset = args[1]
+    for length in shape:
+        offset = builder.mul(offset, length)
+    return _view(context, builder, sig.return_type, builder.gep(source.data, [offset]), shape)
+
+
+if DISABLED:
+
+    def row(array, i):
+        return array[i]
+
+    def plane(array, i):
+        return array[i]
+
+    def segment(array, start, length):
+        return array[start : start + length]
+
+    def invoke(callback, t, arrays):
+        return callback(t, *arrays)
+
+else:
+
+    @intrinsic
+    def row(typingctx, array, i):
+        """`array[i]` of a 2-D C array, as a view that owns nothing."""
+        return vector(array, types.intp), _subarray
+
+    @intrinsic
+    def plane(typingctx, array, i):
+        """`array[i]` of a 3-D C array, as a view that owns nothing."""
+        return matrix(array, types.intp), _subarray
+
+    @intrinsic
+    def segment(typingctx, array, start, length):
+        """`array[start : start + length]` of a 1-D C array, as a view that owns nothing."""
+
+        def codegen(context, builder, sig, args):
+            source = context.make_array(sig.args[0])(context, builder, args[0])
+            return _view(context, builder, sig.return_type, builder.gep(source.data, [args[1]]), [args[2]])
+
+        return vector(array, types.intp, types.intp), codegen
+
+    @intrinsic
+    def invoke(typingctx, callback, t, arrays):
+        """Call the C function at address `callback` with `t`, then each array's pointer, then each array's length."""
+
+        def codegen(context, builder, sig, args):
+            address, t, packed = args
+            number = len(sig.args[2])
+            double, integer = ir.DoubleType(), ir.IntType(64)
+            c_type = ir.FunctionType(ir.IntType(32), [double] + [double.as_pointer()] * number + [integer] * number)
+            pointers, lengths = [], []
+            for k, array_type in enumerate(sig.args[2].types):
+                array = context.make_array(array_type)(context, builder, builder.extract_value(packed, k))
+                pointers.append(array.data)
+                lengths.append(builder.extract_value(array.shape, 0))
+            return builder.call(builder.inttoptr(address, c_type.as_pointer()), [t, *pointers, *lengths])
+
+        return types.int32(types.int64, types.float64, arrays), codegen

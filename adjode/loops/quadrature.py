@@ -1,0 +1,102 @@
+"""Quadratures along a step: `integral of q dt` with an error estimate, for integrands that do not feed back.
+
+Two rules share one form. Integrand vectors stand in the rows of `q`; a rule is a row of weights and two rows of error weights.
+
+- "gauss": five Gauss-Lobatto nodes on the step's dense output (degree 7). The end nodes are shared with the neighbouring
+  steps. Simpson's rule (nodes 0, 2, 4) and the trapezoid (nodes 0, 4) are nested in it: with e3 and e1 their distances from it,
+  the error of the rule is estimated by |e3| min(1, |e3| / |e1|)^2, the way the errors fall from degree 1 over 3 to 7.
+- "augmented": the stages of the Runge-Kutta step with the weights of the method. This is what integrating theta_bar as further
+  ODE states computes, to the letter, since those states feed back into nothing; but it costs one sum and not the arithmetic of a
+  stage for each parameter.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from adjode.jit import exact_kernel, kernel
+from adjode.steppers.explicit import combine
+from adjode.tableaus import Tableau
+
+NONE, GAUSS, AUGMENTED_LAM, AUGMENTED_ALL = range(4)
+GAUSS_ORDER = 8.0  # |e3| (|e3| / |e1|)^2 shrinks as h^9
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A quadrature rule for steps of one method.
+
+    Attributes
+    ----------
+    kind : int
+        NONE, GAUSS, AUGMENTED_LAM or AUGMENTED_ALL.
+    weights : (3, r) array
+        The rule, and the two error functionals (fine and coarse), on rows 0..r-1 of `q`.
+    nodes : (r - 2,) array
+        Interior nodes in (0, 1) at which the loop evaluates the integrand; empty where the stages provide it.
+    stage_rows : (stages,) int array
+        The row of `q` that each stage's evaluation of the right-hand side may write its integrand to; r is the scratch row.
+    """
+
+    kind: int
+    weights: np.ndarray
+    nodes: np.ndarray
+    stage_rows: np.ndarray
+
+
+_NODE = math.sqrt(3.0 / 7.0)
+_LOBATTO_NODES = np.array([(1 - _NODE) / 2, 0.5, (1 + _NODE) / 2])
+_LOBATTO = np.array([1 / 20, 49 / 180, 16 / 45, 49 / 180, 1 / 20])
+_SIMPSON = np.array([1 / 6, 0, 2 / 3, 0, 1 / 6])
+_TRAPEZOID = np.array([1 / 2, 0, 0, 0, 1 / 2])
+
+
+@functools.cache
+def rule(kind: int, tableau: Tableau) -> Rule:
+    size, s = len(tableau.A), tableau.stages
+    if kind == NONE:
+        return Rule(NONE, np.zeros((3, 0)), np.zeros(0), np.zeros(size, dtype=np.int64))
+    if kind == GAUSS:
+        weights = np.array([_LOBATTO, _LOBATTO - _SIMPSON, _LOBATTO - _TRAPEZOID])
+        rows = np.full(size, 5, dtype=np.int64)
+        rows[0], rows[s] = 0, 4
+        return Rule(GAUSS, weights, _LOBATTO_NODES, rows)
+    weights = np.zeros((3, s + 1))
+    weights[0] = tableau.A[s, : s + 1]
+    weights[1 : 1 + len(tableau.E)] = tableau.E[:, : s + 1]
+    return Rule(kind, weights, np.zeros(0), np.minimum(np.arange(size), s + 1))
+
+
+@kernel
+def quadrature_step(h, weights, q, total, increment, zeros, atol, rtol):
+    """Fill `increment` and return the scaled sums of squares of the two error functionals; NaN if anything is not finite.
+
+    increment = -h sum_i weights[0, i] q[i]: the integral runs against the integration, as theta_bar's does.
+    """
+    combine(increment, zeros, -h, weights, 0, q, weights.shape[1])
+    fine, coarse = 0.0, 0.0
+    for k in range(total.size):
+        scale = atol + rtol * max(abs(total[k]), abs(total[k] + increment[k]))
+        if not scale < math.inf:
+            return math.nan, math.nan
+        e_fine, e_coarse = 0.0, 0.0
+        for i in range(weights.shape[1]):
+            e_fine += weights[1, i] * q[i, k]
+            e_coarse += weights[2, i] * q[i, k]
+        if e_fine != 0.0:
+            fine += (h * e_fine / scale) ** 2
+        if e_coarse != 0.0:
+            coarse += (h * e_coarse / scale) ** 2
+    return fine, coarse
+
+
+@exact_kernel
+def gauss_estimate(fine, coarse, size):
+    """|e3| min(1, |e3| / |e1|)^2 from the two sums of squares."""
+    if not fine > 0.0:
+        return fine
+    return math.sqrt(fine / size) * (fine / coarse if fine < coarse else 1.0)

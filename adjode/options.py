@@ -1,0 +1,93 @@
+"""Checks of what users pass in, each with one clear sentence."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+
+def float_vector(name: str, value: Any, size: int | None = None) -> np.ndarray:
+    """A fresh contiguous float64 vector, or an error that says what was given."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} must be a vector of numbers: {error}.") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, but its dtype is {array.dtype}.")
+    if array.ndim == 0 and size in (None, 1):
+        array = array[None]
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, but its shape is {array.shape}.")
+    if size is not None and array.size != size:
+        raise ValueError(f"{name} must have {size} entries, but it has {array.size}.")
+    require_finite(name, array)
+    return np.array(array, dtype=np.float64, order="C")
+
+
+def require_finite(name: str, array: np.ndarray) -> None:
+    if not np.isfinite(array).all():
+        where = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(f"{name} must be finite, but entry {tuple(map(int, where)) if where.size > 1 else int(where[0])} is "
+                         f"{array[tuple(where)]}.")
+
+
+def time_span(t_span: Any) -> tuple[float, float]:
+    try:
+        t0, T = (float(t) for t in t_span)
+    except (TypeError, ValueError):
+        raise ValueError(f"t_span must be a pair (t0, T) of numbers, but {t_span!r} was given.") from None
+    if not (math.isfinite(t0) and math.isfinite(T)):
+        raise ValueError(f"t_span must be finite, but {(t0, T)} was given.")
+    return t0, T
+
+
+def times_in_span(name: str, times: Any, t0: float, T: float) -> np.ndarray:
+    """Times as a vector; each must lie between t0 and T, whichever is larger."""
+    array = float_vector(name, np.ravel(times) if np.ndim(times) == 0 else times)
+    low, high = min(t0, T), max(t0, T)
+    outside = (array < low) | (array > high)
+    if outside.any():
+        raise ValueError(f"{name} must lie in the span [{low}, {high}], but {name}[{int(outside.argmax())}] is {array[outside.argmax()]}.")
+    return array
+
+
+def tolerance(name: str, value: Any) -> float:
+    number = positive(name, value, allow_zero=True)
+    return number
+
+
+def positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, but {value!r} was given.") from None
+    if not (number > 0.0 or (allow_zero and number == 0.0)):
+        raise ValueError(f"{name} must be {'zero or ' if allow_zero else ''}positive, but {value!r} was given.")
+    return number
+
+
+def tolerance_vector(name: str, value: Any, size: int) -> np.ndarray:
+    """An absolute tolerance for each component, from a scalar or a vector."""
+    array = float_vector(name, value) if np.ndim(value) else np.full(size, positive(name, value, allow_zero=True))
+    if array.size != size:
+        raise ValueError(f"{name} must be a scalar or have {size} entries, but it has {array.size}.")
+    if (array < 0).any():
+        raise ValueError(f"{name} must not be negative, but entry {int((array < 0).argmax())} is {array.min()}.")
+    return array
+
+
+def relative_tolerance(name: str, value: Any) -> float:
+    """A relative tolerance that rounding leaves attainable."""
+    number = positive(name, value, allow_zero=True)
+    least = 100 * np.finfo(float).eps
+    if 0.0 < number < least:
+        raise ValueError(f"{name} must be at least {least:.2g} (100 times the spacing of floats), but {value!r} was given.")
+    return number
+
+
+def choose(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, but {value!r} was given.")
+    return value

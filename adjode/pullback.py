@@ -1,0 +1,284 @@
+"""`pullback`: cotangents of a solved trajectory back to u0, theta, t0 and T."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjode.adjoints.jumps import plan_sweep
+from adjode.adjoints.sweep import ADJOINTS, PullbackStats, SweepOptions, run_sweep
+from adjode.callbacks import Callback, callback
+from adjode.loops.trajectory import slopes
+from adjode.options import choose, float_vector, positive, relative_tolerance, require_finite, times_in_span
+from adjode.solution import DenseOutput, Solution
+from adjode.status import NON_FINITE, SolveError, solve_error
+from adjode.tableaus import tableau
+
+WRT = ("u0", "theta", "t0", "T", "observation_times")
+
+
+@dataclass(frozen=True, eq=False)
+class Cotangents:
+    """What a pullback returns; an entry that was not asked for is None.
+
+    Attributes
+    ----------
+    u0, theta : array, dict or structured scalar
+        Cotangents of the initial state and the parameters, in the form these were given in.
+    t0, T : float
+        Cotangents of the initial and the final time.
+    observation_times : (k,) array
+        Cotangents of the observation times, in the order given.
+    running_cost : float
+        The value of the running cost's integral.
+    stats : PullbackStats
+    adjoint : DenseOutput
+        lam(t), if `dense_adjoint` was asked for.
+    """
+
+    u0: Any = None
+    theta: Any = None
+    t0: float | None = None
+    T: float | None = None
+    observation_times: np.ndarray | None = None
+    running_cost: float | None = None
+    stats: PullbackStats | None = None
+    adjoint: DenseOutput | None = None
+
+
+def pullback(
+    solution: Solution,
+    u_T_bar: Any = None,
+    *,
+    observations: tuple[Any, Any] | None = None,
+    running_cost: tuple[Callable, Callable] | None = None,
+    wrt: Sequence[str] = ("u0", "theta", "t0", "T"),
+    adjoint: str = "interpolating",
+    quadrature: str = "gauss",
+    rtol: float | None = None,
+    atol: float | None = None,
+    quadrature_rtol: float | None = None,
+    quadrature_atol: float | None = None,
+    error_norm: str = "all",
+    method: str | None = None,
+    max_steps: int | None = None,
+    reanchor: bool = False,
+    on_drift: str = "raise",
+    dense_adjoint: bool = False,
+) -> Cotangents:
+    """Pull cotangents of a solution back to its inputs, by the adjoint equation.
+
+    Parameters
+    ----------
+    solution : Solution
+    u_T_bar : (n,) array, dict or structured scalar, optional
+        Cotangent of u(T): dL/du(T).
+    observations : (times, u_bars), optional
+        Times (k,) in the span, in any order, repeated or at the ends, and the cotangents (k, n) of the states there.
+    running_cost : (g, g_vjp), optional
+        Adds `integral of g(t, u, theta) dt` to the loss. `g(t, u, theta)` returns a float and
+        `g_vjp(t, u, theta, u_bar, theta_bar)` overwrites `dg/du` and `dg/dtheta` (or `g_vjp(t, u, theta)` returns the two).
+    wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
+        What to compute. What is left out is None and costs nothing.
+    adjoint : {"interpolating", "backsolve"}
+        Take u(t) from the forward solve's dense output, or integrate it back beside lam.
+    quadrature : {"gauss", "augmented"}
+        Integrate theta_bar at Gauss-Lobatto nodes inside each accepted step, or with the stages of the method (what theta_bar as
+        further ODE states amounts to).
+    rtol, atol : float, optional
+        Tolerances of lam: by default rtol of the forward solve, and its atol times the largest cotangent.
+    quadrature_rtol, quadrature_atol : float, optional
+        Tolerances of theta_bar: by default those of lam.
+    error_norm : {"all", "lam"}
+        Whether theta_bar takes part in the error control of quadrature="augmented".
+    method : str, optional
+        Method of the backward pass: by default that of the forward solve.
+    max_steps : int, optional
+        Cap on steps of the backward pass: by default that of the forward solve.
+    reanchor : bool
+        With adjoint="backsolve": put the state back onto the stored trajectory at every stored step and observation.
+    on_drift : {"raise", "warn"}
+        With adjoint="backsolve": what to do if the state does not arrive at the true initial state.
+    dense_adjoint : bool
+        Keep lam(t) as a dense output on the result.
+
+    Returns
+    -------
+    Cotangents
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad input, before anything is computed.
+    SolveError
+        If the backward pass cannot be completed, or a backsolve drifts. A partial gradient is never returned.
+
+    Notes
+    -----
+    `lam' = -(df/du)^T lam - dg/du`, `lam(T) = u_T_bar`, jumps `lam(t_k-) = lam(t_k+) + u_bar_k`; then `u0_bar = lam(t0)`,
+    `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt`, `T_bar = u_T_bar . f(T) + g(T)` and
+    `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 enters u0_bar alone; observation times are held fixed as T and t0
+    move. With fixed steps the backward pass takes the same fixed steps.
+    """
+    wanted = _check_wrt(wrt)
+    seeds = _read_seeds(solution, u_T_bar, observations)
+    cost = None if running_cost is None else _read_cost(running_cost)
+    stats = PullbackStats()
+    options = SweepOptions(
+        adjoint=choose("adjoint", adjoint, tuple(ADJOINTS)),
+        quadrature=choose("quadrature", quadrature, ("gauss", "augmented")),
+        error_norm=choose("error_norm", error_norm, ("all", "lam")),
+        method=_check_method(solution, method),
+        max_steps=solution.options["max_steps"] if max_steps is None else int(positive("max_steps", max_steps)),
+        reanchor=reanchor,
+        on_drift=choose("on_drift", on_drift, ("raise", "warn")),
+        dense_adjoint=dense_adjoint,
+        **_read_tolerances(solution, seeds, cost, stats, rtol, atol, quadrature_rtol, quadrature_atol),
+    )
+    if reanchor and adjoint != "backsolve":
+        raise ValueError("reanchor=True belongs to adjoint='backsolve'.")
+
+    wants_lam = bool(wanted & {"u0", "theta", "t0"})
+    t0, T = float(solution.t[0]), float(solution.t[-1])
+    plan = plan_sweep(t0, T, seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=cost is not None)
+    result: dict[str, Any] = {"stats": stats}
+    if wants_lam or cost is not None:
+        swept = run_sweep(solution, plan, cost, options, stats, wants_theta="theta" in wanted, wants_lam=wants_lam)
+        result["adjoint"] = swept.adjoint
+        if cost is not None:
+            result["running_cost"] = swept.running_cost
+        if "u0" in wanted:
+            result["u0"] = _named(solution, 0, swept.lam + plan.at_t0)
+        if "theta" in wanted:
+            result["theta"] = _named(solution, 1, swept.theta_bar)
+        if "t0" in wanted:
+            result["t0"] = -_rate(solution, t0, solution.u[0], swept.lam, cost, stats)
+    if "T" in wanted:
+        result["T"] = _rate(solution, T, solution.u[-1], seeds.u_T_bar, cost, stats)
+    if "observation_times" in wanted:
+        result["observation_times"] = _along_f(solution, seeds.times, solution(seeds.times), seeds.u_bars, stats)
+    return Cotangents(**result)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seeds:
+    """The cotangents that enter: of u(T), and of the states at the observation times."""
+
+    u_T_bar: np.ndarray
+    times: np.ndarray
+    u_bars: np.ndarray
+
+
+def _read_seeds(solution: Solution, u_T_bar: Any, observations: tuple[Any, Any] | None) -> _Seeds:
+    if not isinstance(solution, Solution):
+        raise TypeError(f"solution must be an adjode.Solution, but a {type(solution).__name__} was given.")
+    n = solution.u.shape[1]
+    at_T = np.zeros(n) if u_T_bar is None else solution.layouts[0].flatten("u_T_bar", u_T_bar)
+    if observations is None:
+        return _Seeds(at_T, np.zeros(0), np.zeros((0, n)))
+    try:
+        times, u_bars = observations
+    except (TypeError, ValueError):
+        raise ValueError("observations must be a pair (times, u_bars).") from None
+    times = times_in_span("observation times", times, float(solution.t[0]), float(solution.t[-1]))
+    u_bars = np.asarray(u_bars)
+    if u_bars.dtype.kind not in "fiub":
+        raise TypeError(f"u_bars must hold real numbers, but its dtype is {u_bars.dtype}.")
+    if u_bars.size == 0 and times.size == 0:
+        u_bars = u_bars.reshape(0, n)
+    if n == 1 and u_bars.ndim == 1:
+        u_bars = u_bars[:, None]
+    if u_bars.shape != (times.size, n):
+        raise ValueError(f"u_bars must have shape ({times.size}, {n}), one row for each observation time, but its shape is {u_bars.shape}.")
+    require_finite("u_bars", u_bars)
+    return _Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"))
+
+
+def _read_cost(running_cost: tuple[Callable, Callable]) -> tuple[Callback, Callback]:
+    try:
+        g, g_vjp = running_cost
+    except (TypeError, ValueError):
+        raise TypeError("running_cost must be a pair of functions (g, g_vjp).") from None
+    return callback("g", g), callback("g_vjp", g_vjp)
+
+
+def _check_wrt(wrt: Sequence[str]) -> frozenset[str]:
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    for name in names:
+        if name not in WRT:
+            raise ValueError(f"wrt may hold {', '.join(map(repr, WRT))}, but {name!r} was given.")
+    return frozenset(names)
+
+
+def _check_method(solution: Solution, method: str | None) -> str:
+    name = method or solution.method
+    if solution.options["step"] is None and not tableau(name).adaptive:
+        raise ValueError(f"{name} has no error estimate, so it cannot pull back a solution with error control.")
+    return name
+
+
+def _read_tolerances(solution, seeds, cost, stats, rtol, atol, quadrature_rtol, quadrature_atol) -> dict[str, float]:
+    """Tolerances of lam, by default rtol of the solve and its atol times the largest cotangent, and of the quadrature."""
+    given = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
+    if solution.options["step"] is not None and any(value is not None for value in given.values()):
+        raise ValueError("the solution has fixed steps, and so has its pullback: leave the tolerances out.")
+    for name, value in given.items():
+        if value is not None:
+            given[name] = relative_tolerance(name, value) if "rtol" in name else positive(name, value, allow_zero=True)
+    if rtol is None:
+        given["rtol"] = solution.options["rtol"]
+    if atol is None:
+        given["atol"] = float(np.min(solution.options["atol"], initial=np.inf)) * _cotangent_size(solution, seeds, cost, stats)
+    if quadrature_rtol is None:
+        given["quadrature_rtol"] = given["rtol"]
+    if quadrature_atol is None:
+        given["quadrature_atol"] = given["atol"]
+    return given
+
+
+def _cotangent_size(solution: Solution, seeds: _Seeds, cost: tuple[Callback, Callback] | None, stats: PullbackStats) -> float:
+    """The largest entry among the cotangents that enter lam; for a running cost, of dg/du times the span at three times."""
+    size = max(np.max(np.abs(seeds.u_T_bar), initial=0.0), np.max(np.abs(seeds.u_bars), initial=0.0))
+    if cost is not None:
+        steps = len(solution.t)
+        for k in {0, steps // 2, steps - 1}:
+            arguments = cost[1].arguments({"u": solution.u[k], "theta": solution.theta})
+            cost[1](float(solution.t[k]), *arguments)
+            stats.n_g_vjp += 1
+            slope = np.max(np.abs(arguments[-2]), initial=0.0) * abs(solution.t[-1] - solution.t[0])
+            size = max(size, slope if np.isfinite(slope) else 0.0)
+    return float(size)
+
+
+def _named(solution: Solution, which: int, flat: np.ndarray) -> Any:
+    return solution.layouts[which].unflatten(flat)
+
+
+def _rate(solution: Solution, t: float, u: np.ndarray, lam: np.ndarray, cost, stats: PullbackStats) -> float:
+    """lam . f(t, u, theta) + g(t, u, theta)."""
+    rate = float(_along_f(solution, np.array([t]), u[None], lam[None], stats)[0])
+    if cost is None:
+        return rate
+    value = np.zeros(1)
+    cost[0](t, u.copy(), solution.theta, value)
+    stats.n_g += 1
+    return rate + float(value[0])
+
+
+def _along_f(solution: Solution, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
+    """u_bar . f(t, u, theta) at each time."""
+    out = np.empty_like(states)
+    failed = slopes(solution.dynamics.f.handle, solution.theta, times, np.ascontiguousarray(states), out)
+    stats.n_f += times.size
+    rates = np.einsum("kn,kn->k", u_bars, out)
+    if failed >= 0 or not np.isfinite(rates).all():
+        k = failed if failed >= 0 else int(np.flatnonzero(~np.isfinite(rates))[0])
+        raise _rate_error(times[k])
+    return rates
+
+
+def _rate_error(t: float) -> SolveError:
+    return solve_error(NON_FINITE, phase="adjoint", t=t, callback="f")

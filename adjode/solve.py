@@ -1,0 +1,159 @@
+"""`solve`: the forward pass."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from adjode.dynamics import Dynamics
+from adjode.jit import i8, invoke, kernel, vector
+from adjode.layout import Layout
+from adjode.loops.loop import Loop, compile_integrate
+from adjode.options import positive, relative_tolerance, time_span, times_in_span, tolerance_vector
+from adjode.solution import DenseOutput, Solution, SolveStats
+from adjode.status import CALLBACK_RAISED, SUCCESS, SolveError, solve_error
+from adjode.tableaus import METHODS, Tableau, tableau
+
+
+@kernel
+def forward_rhs(system, t, u, du, q):
+    f, theta = system
+    return invoke(f, t, (u, theta, du))
+
+
+@functools.cache
+def _forward() -> Callable:
+    return compile_integrate("solve", types.Tuple((i8, vector)), forward_rhs)
+
+
+def solve(
+    dynamics: Dynamics,
+    u0: Any,
+    theta: Any,
+    t_span: tuple[float, float],
+    *,
+    method: str = "Tsit5",
+    rtol: float = 1e-6,
+    atol: Any = 1e-9,
+    t_eval: Any = None,
+    first_step: float | None = None,
+    max_step: float = math.inf,
+    max_steps: int = 100_000,
+    step: float | None = None,
+) -> Solution:
+    """Solve `du/dt = f(t, u, theta)`, `u(t0) = u0` from t0 to T.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    u0 : (n,) array, dict of named scalars or arrays, or structured scalar
+        Initial state.
+    theta : (m,) array, dict or structured scalar
+        Parameters; an empty sequence for none.
+    t_span : (t0, T)
+        Time may run backwards, T < t0.
+    method : str
+        "Tsit5", "RK45", "DOP853", "BS3" (or "RK23"); "RK4", "Midpoint", "Euler" take fixed steps and need `step`.
+    rtol, atol : float; atol may be an (n,) array
+        The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`.
+    t_eval : (k,) array, optional
+        Times in the span at which `u_eval` is wanted.
+    first_step, max_step : float
+        The first step (chosen by default) and the largest.
+    max_steps : int
+        Cap on steps, accepted and rejected.
+    step : float, optional
+        Take steps of this size, without error control; the last one is shortened to meet T.
+
+    Returns
+    -------
+    Solution
+        With dense output.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad input, before anything is computed.
+    SolveError
+        If the solve cannot be completed.
+    """
+    chosen = _tableau_for(method, step)
+    if not isinstance(dynamics, Dynamics):
+        raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
+    layouts = Layout("u0", u0), Layout("theta", theta)
+    u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
+    t0, T = time_span(t_span)
+    evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
+    tolerances = {"rtol": relative_tolerance("rtol", rtol), "atol": tolerance_vector("atol", atol, u.size)}
+    limits = step_limits(first_step=first_step, max_step=max_step, max_steps=max_steps, step=step)
+    if step is None and tolerances["rtol"] == 0.0 and (tolerances["atol"] == 0.0).any():
+        raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
+
+    loop = Loop(chosen, u, t0, np.array([T]), **tolerances, **limits)
+    status = loop.run(_forward(), (dynamics.f.handle, parameters))
+    if status != SUCCESS:
+        raise _forward_error(status, loop, dynamics, parameters, layouts[0], max_steps)
+    mesh, steps = loop.mesh, loop.steps
+    dense = DenseOutput(mesh.t[: steps + 1], mesh.u[: steps + 1], mesh.c[:steps])
+    return Solution(
+        dynamics=dynamics,
+        theta=parameters,
+        dense=dense,
+        stats=SolveStats(loop.derivatives, steps, loop.rejected),
+        tableau=chosen,
+        options={**tolerances, "max_step": max_step, "max_steps": max_steps, "step": step},
+        layouts=layouts,
+        t_eval=evaluation_times,
+        u_eval=None if evaluation_times is None else dense(evaluation_times),
+    )
+
+
+def _tableau_for(method: str, step: float | None) -> Tableau:
+    chosen = tableau(method)
+    if step is None and not chosen.adaptive:
+        adaptive = ", ".join(name for name in METHODS if tableau(name).adaptive)
+        raise ValueError(f"{method} has no error estimate: give step=, or choose one of {adaptive}.")
+    return chosen
+
+
+def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:
+    """Check the options that bound steps."""
+    if not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
+        raise ValueError(f"max_steps must be a positive integer, but {max_steps!r} was given.")
+    if step is not None and first_step is not None:
+        raise ValueError("first_step has no meaning with fixed steps: give step or first_step, not both.")
+    return {
+        "first_step": None if first_step is None else positive("first_step", first_step),
+        "max_step": positive("max_step", max_step),
+        "max_steps": int(max_steps),
+        "step": None if step is None else positive("step", step),
+    }
+
+
+def _forward_error(
+    status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout, max_steps: int
+) -> SolveError:
+    blamed = loop.blame() if status != CALLBACK_RAISED else None
+    component = None if blamed is None else blamed[1]
+    error = solve_error(
+        status,
+        phase="forward",
+        t=loop.t_tried,
+        step_size=loop.h_tried,
+        component=component,
+        name=None if component is None else layout.entry_names()[component].replace("u0", "u", 1),
+        max_steps=max_steps,
+        callback="f",
+    )
+    if status == CALLBACK_RAISED:
+        for u in (loop.stage, loop.y_new):
+            cause = dynamics.f.reproduce_error(loop.t_tried, *dynamics.f.arguments({"u": u, "theta": theta}))
+            if cause is not None:
+                error.__cause__ = cause
+                break
+    return error

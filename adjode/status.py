@@ -1,0 +1,105 @@
+"""Status codes that kernels return, and the one function that turns a code into an exception."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """What a kernel reports; nothing inside a kernel raises."""
+
+    SUCCESS = 0
+    STORE_FULL = 1  # internal: the caller grows the buffers and calls again
+    MAX_STEPS = 2
+    STEP_TOO_SMALL = 3
+    NON_FINITE = 4
+    CALLBACK_RAISED = 5
+    BACKSOLVE_DRIFT = 6
+
+
+# Kernels see plain integers: Numba types an IntEnum member as its own type, which would not mix with int returns.
+SUCCESS = int(Status.SUCCESS)
+STORE_FULL = int(Status.STORE_FULL)
+MAX_STEPS = int(Status.MAX_STEPS)
+STEP_TOO_SMALL = int(Status.STEP_TOO_SMALL)
+NON_FINITE = int(Status.NON_FINITE)
+CALLBACK_RAISED = int(Status.CALLBACK_RAISED)
+
+_REASONS = {
+    Status.MAX_STEPS: "the cap of {max_steps} steps was reached; raise max_steps, loosen the tolerances, or check that the "
+    "problem is not stiff",
+    Status.STEP_TOO_SMALL: "the step size fell below the spacing of floating-point numbers: the solution may have a "
+    "singularity or a jump here, or the tolerances may be tighter than rounding allows",
+    Status.NON_FINITE: "{callback} returned NaN or infinity, or the solution overflowed, however small the step",
+    Status.CALLBACK_RAISED: "{callback} raised an exception (shown above if it raises again when called from Python)",
+    Status.BACKSOLVE_DRIFT: "the state integrated backwards ends {drift:.3g} tolerances away from the true initial state, so the "
+    "gradient cannot be trusted",
+}
+
+
+class SolveError(RuntimeError):
+    """A forward or backward solve that could not be completed.
+
+    Attributes
+    ----------
+    phase : {"forward", "adjoint", "loss"}
+        The pass that failed.
+    status : Status
+        Why it failed.
+    t : float
+        The time reached.
+    step_size : float
+        The signed step size that was being tried.
+    component : int or None
+        The entry of the state (or of the adjoint state) with a non-finite value or the largest error, where one is to blame.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        phase: str,
+        status: Status,
+        t: float,
+        step_size: float = 0.0,
+        component: int | None = None,
+    ):
+        super().__init__(message)
+        self.phase = phase
+        self.status = status
+        self.t = t
+        self.step_size = step_size
+        self.component = component
+
+    def __reduce__(self):
+        return _rebuild, (str(self), self.phase, self.status, self.t, self.step_size, self.component)
+
+
+def _rebuild(message, phase, status, t, step_size, component):
+    return SolveError(message, phase=phase, status=status, t=t, step_size=step_size, component=component)
+
+
+def solve_error(
+    code: int,
+    *,
+    phase: str,
+    t: float,
+    step_size: float = 0.0,
+    component: int | None = None,
+    name: str | None = None,
+    hint: str = "",
+    **details: object,
+) -> SolveError:
+    """Build the exception that describes status `code`; `details` fill the reason's placeholders."""
+    status = Status(code)
+    reason = _REASONS[status].format(**{"max_steps": "?", "callback": "a callback", "drift": float("nan"), **details})
+    where = f" (component {name or component})" if component is not None else ""
+    message = f"the {phase} solve stopped at t = {t:.12g} with step size {step_size:.3g}{where}: {reason}"
+    return SolveError(
+        f"{message}. {hint}" if hint else f"{message}.",
+        phase=phase,
+        status=status,
+        t=float(t),
+        step_size=float(step_size),
+        component=component,
+    )

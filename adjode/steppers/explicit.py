@@ -1,0 +1,88 @@
+"""Explicit Runge-Kutta steps: the stages, their weighted sums, the error norm and the dense output."""
+
+from __future__ import annotations
+
+import math
+
+from adjode.jit import exact_kernel, kernel, row
+
+# Below this many components the sum over stages is the inner loop; above, the components are (they vectorise).
+_FEW = 6
+
+
+@kernel
+def combine(out, base, h, W, i, K, count):
+    """out = base + h sum_{j < count} W[i, j] K[j]."""
+    if out.size < _FEW:
+        for k in range(out.size):
+            total = 0.0
+            for j in range(count):
+                total += W[i, j] * K[j, k]
+            out[k] = base[k] + h * total
+        return
+    for k in range(out.size):
+        out[k] = base[k]
+    for j in range(count):
+        weight = h * W[i, j]
+        if weight != 0.0:
+            for k in range(out.size):
+                out[k] += weight * K[j, k]
+
+
+@kernel
+def interpolate(out, u, coefficients, x):
+    """out = u + sum_p coefficients[p] x**(p+1), by Horner's rule."""
+    degree = coefficients.shape[0]
+    for k in range(out.size):
+        total = 0.0
+        for p in range(degree - 1, -1, -1):
+            total = coefficients[p, k] + x * total
+        out[k] = u[k] + x * total
+
+
+@exact_kernel
+def error_norm(h, E, K, count, y, y_new, zeros, error, atol, rtol, first, second, size):
+    """Scaled norm of the step's error estimates; NaN if the new state is not finite.
+
+    Root mean square of error / (atol + rtol max(|y|, |y_new|)) for a method with one estimate. With two, E. Hairer's blend
+    |e5|^2 / sqrt(|e5|^2 + 0.01 |e3|^2) (Solving ODEs I, II.10). `first`, `second` and `size` are sums of squares and a number of
+    components, from a quadrature, that join the norm.
+    """
+    for r in range(E.shape[0]):
+        total = 0.0
+        combine(error, zeros, h, E, r, K, count)
+        for k in range(error.size):
+            scale = atol[k] + rtol * max(abs(y[k]), abs(y_new[k]))
+            if not scale < math.inf:
+                return math.nan
+            if error[k] != 0.0:
+                total += (error[k] / scale) ** 2
+        if r == 0:
+            first += total
+        else:
+            second += total
+    size += error.size
+    if not first > 0.0:  # also when there are no components at all
+        return first
+    if E.shape[0] == 1:
+        return math.sqrt(first / size)
+    return first / math.sqrt((first + 0.01 * second) * size)
+
+
+def make_stages(derivative):
+    @kernel
+    def stages(system, A, c, t, h, t_last, y, y_last, stage, K, q, q_row, begin, last):
+        """Evaluate stages begin..last; stage `last` is taken at t_last and leaves its state in y_last.
+
+        Returns the status and the time of the last evaluation.
+        """
+        for i in range(begin, last + 1):
+            t_i = t_last if i == last else t + c[i] * h
+            target = y_last if i == last else stage
+            combine(target, y, h, A, i, K, i)
+            status = derivative(system, t_i, target, row(K, i), row(q, q_row[i]))
+            if status != 0:
+                return status, t_i
+        return 0, t_last
+
+    return stages

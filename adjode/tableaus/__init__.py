@@ -1,0 +1,32 @@
+"""The methods by name: numbers only, one file a family."""
+
+from __future__ import annotations
+
+import functools
+
+from adjode.tableaus.classical import bs3, euler, midpoint, rk4
+from adjode.tableaus.dop853 import dop853
+from adjode.tableaus.rk45 import rk45
+from adjode.tableaus.tableau import Tableau
+from adjode.tableaus.tsit5 import tsit5
+
+__all__ = ["METHODS", "Tableau", "tableau"]
+
+METHODS = {
+    "Tsit5": tsit5,
+    "RK45": rk45,
+    "DOP853": dop853,
+    "BS3": bs3,
+    "RK23": bs3,
+    "RK4": rk4,
+    "Midpoint": midpoint,
+    "Euler": euler,
+}
+
+
+@functools.cache
+def tableau(method: str) -> Tableau:
+    """The tableau of `method`, built and checked on first use."""
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(METHODS)}")
+    return METHODS[method]()

@@ -1,0 +1,110 @@
+"""`Tableau`: the numbers of one explicit Runge-Kutta method, checked against its order conditions when built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from adjode.tableaus.order_conditions import order_defect
+
+
+@dataclass(frozen=True, eq=False)
+class Tableau:
+    """An explicit Runge-Kutta method with dense output.
+
+    Rows 0..s-1 are the stages, row s repeats the weights b with c = 1 (so `K[s] = f(t + h, u_new)` is the first stage of the
+    next step, whether or not the method is called "first same as last"), rows s+1.. are extra stages of the dense output.
+
+    Parameters
+    ----------
+    name : str
+        The name users choose the method by.
+    order, dense_order : int
+        Order of the step and of its dense output.
+    stages : int
+        s, the number of stages of the step.
+    A : (r, r) array
+        Coefficients of all rows, strictly lower triangular.
+    c : (r,) array
+        Nodes of all rows.
+    P : (r, d) array
+        Dense output: `u(t + x h) = u + h sum_i K_i sum_p P[i, p] x**(p+1)`.
+    E : (k, r) array
+        Error weights: k = 0 for a fixed-step method, 1 for an embedded pair, 2 for the pair of estimates of DOP853.
+    embedded_orders : tuple of int
+        Order of the embedded solution b - E[i], for each row of E.
+    error_order : int
+        The error norm shrinks as h**(error_order + 1).
+    source : str
+        Where the numbers come from.
+    """
+
+    name: str
+    order: int
+    dense_order: int
+    stages: int
+    A: np.ndarray
+    c: np.ndarray
+    P: np.ndarray
+    E: np.ndarray
+    embedded_orders: tuple[int, ...]
+    error_order: int
+    source: str
+
+    def __post_init__(self):
+        for field in ("A", "c", "P", "E"):
+            array = np.array(getattr(self, field), dtype=float, order="C")
+            array.setflags(write=False)
+            object.__setattr__(self, field, array)
+        self._check()
+
+    @property
+    def adaptive(self) -> bool:
+        return len(self.E) > 0
+
+    @property
+    def has_extra_stages(self) -> bool:
+        return len(self.A) > self.stages + 1
+
+    @cached_property
+    def for_kernels(self) -> tuple[np.ndarray, ...]:
+        """(A, c, E, P transposed), writeable because that is the array type kernels are compiled for."""
+        return tuple(np.array(a, order="C") for a in (self.A, self.c, self.E, self.P.T))
+
+    def _check(self) -> None:
+        rows, s = len(self.A), self.stages
+        b = self.A[s]
+        checks = {
+            "shapes": self.A.shape == (rows, rows) and self.c.shape == (rows,) and self.P.shape[0] == rows,
+            "error weights": self.E.ndim == 2 and self.E.shape[1] == rows,
+            "strictly lower triangular A": not np.any(np.triu(self.A)),
+            "row sums": np.allclose(self.A.sum(axis=1), self.c, rtol=0, atol=1e-13),
+            "order conditions of the step": order_defect(self.A, b, self.order) < 1e-13,
+            "order conditions of the dense output": order_defect(self.A, self.P, self.dense_order, self.P.shape[1]) < 1e-12,
+            "dense output meets the step's end": np.allclose(self.P.sum(axis=1), b, rtol=0, atol=1e-12),
+            "order conditions of the embedded solutions": len(self.E) == len(self.embedded_orders)
+            and all(order_defect(self.A, b - e, p) < 1e-13 for e, p in zip(self.E, self.embedded_orders, strict=True)),
+        }
+        failed = [what for what, holds in checks.items() if not holds]
+        if failed:
+            raise ValueError(f"tableau {self.name} fails its own checks: {', '.join(failed)}")
+
+
+def hermite_weights(A: np.ndarray, stages: int) -> np.ndarray:
+    """P of the cubic Hermite interpolant through both ends and their slopes `K[0]` and `K[stages]`."""
+    b = A[stages]
+    P = np.outer(b, [0.0, 3.0, -2.0])
+    P[0] += [1.0, -2.0, 1.0]
+    P[stages] += [0.0, -1.0, 1.0]
+    return P
+
+
+def with_weights(stage_rows: list[list[float]], b: list[float]) -> np.ndarray:
+    """The square coefficient matrix of a method from its stage rows and its weights (row s)."""
+    size = len(b) + 1
+    A = np.zeros((size, size))
+    for i, coefficients in enumerate([*stage_rows, b]):
+        A[i, : len(coefficients)] = coefficients
+    return A
