@@ -1,0 +1,28 @@
+"""Exact, fast gradients through ODE solves."""
+
+from adjode import losses
+from adjode.derivatives.check import VjpReport, check_vjp
+from adjode.dynamics import Dynamics
+from adjode.frontends.fit import Fit
+from adjode.gradient import value_and_gradient, vjp
+from adjode.pullback import Cotangents
+from adjode.solution import Solution
+from adjode.solve import solve
+from adjode.status import SolveError, Status
+
+__all__ = [
+    "Cotangents",
+    "Dynamics",
+    "Fit",
+    "Solution",
+    "SolveError",
+    "Status",
+    "VjpReport",
+    "check_vjp",
+    "losses",
+    "solve",
+    "value_and_gradient",
+    "vjp",
+]
+
+__version__ = "0.1.0"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import linecache
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, njit, types
-from numba.core import config, errors
+from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
 from adjode.jit import DISABLED, f8, vector
@@ -79,11 +80,12 @@ class Callback:
         return [*(inputs[name] for name in kind.inputs), *outputs]
 
     def reproduce_error(self, t: float, *arrays: np.ndarray) -> Exception | None:
-        """The exception that the user's code raises at this point, from its plain Python source where that raises too."""
-        for function in (self.source, self.in_place):
+        """The exception that the user's code raises here: from its plain Python source, which has line numbers, if that raises."""
+        inputs = arrays[: count_arguments(self.name, self.source, describe(self.name)) - 1]
+        for function, given in ((self.source, inputs), (self.in_place, arrays)):
             try:
                 with np.errstate(all="ignore"):
-                    function(t, *(np.array(a) for a in arrays[: count_arguments(self.name, function, "") - 1]))
+                    function(t, *(array.copy() for array in given))
             except Exception as error:  # whatever the user's code raises
                 return error
         return None
@@ -141,37 +143,35 @@ def _compile(name: str, function: Callable, in_place: bool, debug: bool) -> Call
         if not DISABLED:
             in_place_form.compile((f8, *(vector,) * (len(kind.inputs) + len(kind.outputs))))
         return in_place_form
-    except errors.NumbaError as error:
+    except Exception as error:  # Numba lets errors of all kinds through
         raise TypeError(_compile_message(name, error, function, in_place)) from None
     finally:
         config.BOUNDSCHECK = bounds_checked
 
 
 def _compile_message(name: str, error: Exception, function: Callable, in_place: bool) -> str:
-    """Numba's report cut down to the reason, the user's file and the user's line."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    where = re.findall(r'File "([^"]+)", line (\d+)', text)
+    """Numba's report cut down to the reason and the user's line."""
     python = getattr(function, "py_func", function)
-    file = inspect.getsourcefile(python) or python.__code__.co_filename
-    own = [(path, int(line)) for path, line in where if path in file or file.endswith(path)]
-    path, line = own[-1] if own else (file, python.__code__.co_firstlineno)
-    source = _source_line(python, line)
-    reasons = [s.strip() for s in text.splitlines() if s.strip() and not re.match(r"\s*(Failed in|File|During|Enable|<source)", s)]
-    reason = reasons[0] if reasons else type(error).__name__
-    for candidate in reasons:  # Numba's generic lines say less than what follows them
-        if not candidate.startswith(("No implementation of function", "There are", "-", "Overload", "raised from")):
-            reason = candidate
-            break
+    location = getattr(error, "loc", None)
+    file = getattr(location, "filename", None) or python.__code__.co_filename
+    line = getattr(location, "line", None)
+    if line is None or file == __file__:
+        file, line = python.__code__.co_filename, python.__code__.co_firstlineno
     advice = "" if in_place else f" It must return {', '.join(KINDS[name].outputs)} as one-dimensional float64 arrays."
-    return f"Numba cannot compile {name}: {reason.rstrip('.:')} (file {path}, line {line}: `{source}`).{advice}"
+    source = linecache.getline(file, line).strip()
+    shown = f": `{source}`" if source else ""
+    return f"Numba cannot compile {name}: {_reason(str(error))} ({file}, line {line}{shown}).{advice}"
 
 
-def _source_line(python: Callable, line: int) -> str:
-    try:
-        lines, first = inspect.getsourcelines(python)
-        return lines[line - first].strip()
-    except (OSError, IndexError):
-        return python.__name__
+def _reason(report: str) -> str:
+    """The sentence of Numba's report that says most."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", report)
+    specific = re.search(r"^\s*TypingError: (.+)$", text, re.MULTILINE)
+    call = re.search(r"^\s*>>> (.+)$", text, re.MULTILINE)
+    if call:
+        return f"no implementation of {call[1].strip()}" + (f" ({specific[1].rstrip('.')})" if specific else "")
+    lines = (line.strip() for line in text.splitlines())
+    return next((line.rstrip(".: ") for line in lines if line and not line.startswith("Failed in")), "no reason given")
 
 
 # --- adapters -------------------------------------------------------------------------------------------------------
@@ -219,6 +219,7 @@ def _in_place_form(name: str, function: Callable) -> Callable:
 def _unchanged(array, copy):
     for i in range(array.size):
         if array[i] != copy[i]:
+            array[:] = copy
             raise ValueError("the callback changed one of its input arrays")
 
 

@@ -16,7 +16,7 @@ from adjode.layout import Layout
 from adjode.loops.loop import Loop, compile_integrate
 from adjode.options import positive, relative_tolerance, time_span, times_in_span, tolerance_vector
 from adjode.solution import DenseOutput, Solution, SolveStats
-from adjode.status import CALLBACK_RAISED, SUCCESS, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, solve_error
 from adjode.tableaus import METHODS, Tableau, tableau
 
 
@@ -138,22 +138,20 @@ def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:
 def _forward_error(
     status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout, max_steps: int
 ) -> SolveError:
-    blamed = loop.blame() if status != CALLBACK_RAISED else None
-    component = None if blamed is None else blamed[1]
-    error = solve_error(
+    component, cause = None, None
+    if status == CALLBACK_RAISED:
+        states = (dynamics.f.arguments({"u": u, "theta": theta}) for u in (loop.stage, loop.y_new))
+        cause = next(filter(None, (dynamics.f.reproduce_error(loop.t_tried, *arguments) for arguments in states)), None)
+    elif status != MAX_STEPS and (blamed := loop.blame()) is not None:
+        component = blamed[1]
+    return solve_error(
         status,
         phase="forward",
         t=loop.t_tried,
         step_size=loop.h_tried,
         component=component,
         name=None if component is None else layout.entry_names()[component].replace("u0", "u", 1),
+        cause=cause,
         max_steps=max_steps,
         callback="f",
     )
-    if status == CALLBACK_RAISED:
-        for u in (loop.stage, loop.y_new):
-            cause = dynamics.f.reproduce_error(loop.t_tried, *dynamics.f.arguments({"u": u, "theta": theta}))
-            if cause is not None:
-                error.__cause__ = cause
-                break
-    return error

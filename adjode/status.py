@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from enum import IntEnum
 
 
@@ -31,7 +32,7 @@ _REASONS = {
     Status.STEP_TOO_SMALL: "the step size fell below the spacing of floating-point numbers: the solution may have a "
     "singularity or a jump here, or the tolerances may be tighter than rounding allows",
     Status.NON_FINITE: "{callback} returned NaN or infinity, or the solution overflowed, however small the step",
-    Status.CALLBACK_RAISED: "{callback} raised an exception (shown above if it raises again when called from Python)",
+    Status.CALLBACK_RAISED: "{callback} raised {raised}",
     Status.BACKSOLVE_DRIFT: "the state integrated backwards ends {drift:.3g} tolerances away from the true initial state, so the "
     "gradient cannot be trusted",
 }
@@ -88,18 +89,29 @@ def solve_error(
     component: int | None = None,
     name: str | None = None,
     hint: str = "",
+    cause: Exception | None = None,
     **details: object,
 ) -> SolveError:
-    """Build the exception that describes status `code`; `details` fill the reason's placeholders."""
+    """Build the exception that describes status `code`; `details` fill the reason's placeholders, `cause` is what a callback raised."""
     status = Status(code)
+    details["raised"] = "an exception" if cause is None else _describe(cause)
     reason = _REASONS[status].format(**{"max_steps": "?", "callback": "a callback", "drift": float("nan"), **details})
     where = f" (component {name or component})" if component is not None else ""
     message = f"the {phase} solve stopped at t = {t:.12g} with step size {step_size:.3g}{where}: {reason}"
-    return SolveError(
-        f"{message}. {hint}" if hint else f"{message}.",
+    error = SolveError(
+        f"{message}. {hint}." if hint else f"{message}.",
         phase=phase,
         status=status,
         t=float(t),
         step_size=float(step_size),
         component=component,
     )
+    error.__cause__ = cause
+    return error
+
+
+def _describe(cause: Exception) -> str:
+    """Type and message of an exception, and the last line of source that it passed through."""
+    frames = traceback.extract_tb(cause.__traceback__)
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno}: `{frames[-1].line}`)" if frames and frames[-1].line else ""
+    return f"{type(cause).__name__}: {cause}{where}"

@@ -15,7 +15,7 @@ from adjode.callbacks import Callback
 from adjode.loops.loop import Loop
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.solution import DenseOutput, Solution
-from adjode.status import CALLBACK_RAISED, SUCCESS, SolveError, Status, solve_error
+from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, Status, solve_error
 from adjode.tableaus import tableau
 
 ADJOINTS = {"interpolating": interpolating.prepare, "backsolve": backsolve.prepare}
@@ -159,7 +159,7 @@ def _check_drift(solution, backward, loop, options, stats) -> None:
 
 def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solution, cost, options: SweepOptions) -> SolveError:
     component, name = None, None
-    blamed = loop.blame() if status != CALLBACK_RAISED else None
+    blamed = loop.blame() if status not in (CALLBACK_RAISED, MAX_STEPS) else None
     if blamed is not None:
         where, component = blamed
         if where == "quadrature":
@@ -170,7 +170,7 @@ def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solu
             component -= backward.lam_from
             name = f"lam[{component}]"
     hint = "Backsolve is unstable where the flow contracts: try adjoint='interpolating'" if options.adjoint == "backsolve" else ""
-    error = solve_error(
+    return solve_error(
         status,
         phase="adjoint",
         t=loop.t_tried,
@@ -180,10 +180,8 @@ def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solu
         max_steps=options.max_steps,
         callback="vjp (or another callback of the backward pass)",
         hint=hint,
+        cause=_raised(loop, backward, solution, cost) if status == CALLBACK_RAISED else None,
     )
-    if status == CALLBACK_RAISED:
-        error.__cause__ = _raised(loop, backward, solution, cost)
-    return error
 
 
 def _raised(loop: Loop, backward: BackwardPass, solution: Solution, cost) -> Exception | None:

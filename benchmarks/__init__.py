@@ -1,0 +1,1 @@
+"""Reference problems and the asv benchmarks that time them."""

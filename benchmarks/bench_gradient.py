@@ -1,0 +1,100 @@
+"""Speed, accuracy and work of a value and its gradient."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from benchmarks.problems import PROBLEMS, Problem, spiral_with_vjp_u
+
+METHODS = ("Tsit5", "DOP853")
+ADJOINTS = ("interpolating", "backsolve")
+QUADRATURES = ("gauss", "augmented")
+TOLERANCES = (1e-6, 1e-8)  # rtol and atol alike
+AXES = (tuple(PROBLEMS), METHODS, ADJOINTS, QUADRATURES, TOLERANCES)
+AXIS_NAMES = ["problem", "method", "adjoint", "quadrature", "tol"]
+
+
+def gradient_of(problem: Problem, method: str, adjoint: str, quadrature: str, tol: float):
+    return problem.value_and_gradient(method=method, adjoint=adjoint, quadrature=quadrature, rtol=tol, atol=tol)
+
+
+class Speed:
+    """Time of one value and gradient, compiled and warm."""
+
+    params = AXES
+    param_names = AXIS_NAMES
+    warmup_time = 0.02
+    sample_time = 0.02
+    repeat = (3, 10, 0.3)
+
+    def setup(self, problem, *options):
+        self.gradient = gradient_of(PROBLEMS[problem](), *options)
+        self.gradient()
+
+    def time_value_and_gradient(self, *params):
+        self.gradient()
+
+
+class SpeedWithVjpU:
+    """The spiral with `vjp_u`, which the stages can use once theta_bar is left to the Gauss nodes."""
+
+    def setup(self):
+        self.gradient = gradient_of(spiral_with_vjp_u(), "Tsit5", "interpolating", "gauss", 1e-8)
+        self.gradient()
+
+    def time_value_and_gradient(self):
+        self.gradient()
+
+
+class Work:
+    """Error of the gradient, relative to the largest entry of each block, and evaluations in both passes."""
+
+    params = AXES
+    param_names = AXIS_NAMES
+
+    def setup_cache(self):
+        table = {}
+        for name, *options in itertools.product(*AXES):
+            problem = PROBLEMS[name]()
+            value, bar = gradient_of(problem, *options)()
+            true = problem.reference["loss"][0]
+            table[(name, *options)] = {
+                "gradient_error": problem.gradient_error(bar),
+                "value_error": math.fabs(value - true) / math.fabs(true),
+                "n_f": forward_evaluations(problem, options) + bar.stats.n_f,
+                "n_vjp": bar.stats.n_vjp,
+            }
+        return table
+
+    def track_gradient_error(self, table, *params):
+        return table[params]["gradient_error"]
+
+    def track_value_error(self, table, *params):
+        return table[params]["value_error"]
+
+    def track_n_f(self, table, *params):
+        return table[params]["n_f"]
+
+    def track_n_vjp(self, table, *params):
+        return table[params]["n_vjp"]
+
+    track_n_f.unit = track_n_vjp.unit = "evaluations"
+
+
+def forward_evaluations(problem: Problem, options) -> int:
+    method, _, _, tol = options
+    return problem.solve(method=method, rtol=tol, atol=tol).stats.n_f
+
+
+class Memory:
+    """Peak memory of a process that computes one gradient."""
+
+    params = tuple(PROBLEMS)
+    param_names = ["problem"]
+
+    def setup(self, problem):
+        self.gradient = PROBLEMS[problem]().value_and_gradient(rtol=1e-8, atol=1e-8)
+
+    def peakmem_value_and_gradient(self, problem):
+        self.gradient()

@@ -1,0 +1,177 @@
+"""Recompute the stored references of Lotka-Volterra and the spiral, without adjode, and compare.
+
+    python tests/references/make.py            compare, and fail if anything is off
+    python tests/references/make.py --write    also write spiral_data.csv anew
+
+Lotka-Volterra: Taylor series of the system and of its variational equations, 40 terms in 40-digit decimal arithmetic. The
+spiral: SciPy's DOP853 at rtol 1e-13 on the variational equations, with a Jacobian written out by hand, in pieces that end at
+the observation times. The stored values of `rober` are not recomputed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import decimal
+import json
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+HERE = Path(__file__).parent
+TERMS = 40  # of a Taylor series
+LIMIT = {"lv_final": 1e-12, "lv_series": 1e-12, "spiral": 1e-12, "spiral_data": 1e-12}  # largest error accepted
+NAMES = ("u1", "u2", "a", "b", "c", "d")  # of the inputs that Lotka-Volterra's sensitivities are taken by
+
+
+# --- Lotka-Volterra: a value and its derivatives by the six inputs are carried together -----------------------------------
+
+
+def product_term(x, y, k):
+    """Coefficient k of the product of two series of (value, derivatives...)."""
+    value = sum(x[i][0] * y[k - i][0] for i in range(k + 1))
+    parts = [sum(x[i][j] * y[k - i][0] + x[i][0] * y[k - i][j] for i in range(k + 1)) for j in range(1, 7)]
+    return [value, *parts]
+
+
+def times_parameter(theta, p, x):
+    """Parameter p times (value, derivatives...)."""
+    parts = [theta[p] * entry for entry in x]
+    parts[3 + p] += x[0]
+    return parts
+
+
+def lv_step(u, v, theta, h):
+    """One step h of the Taylor series of u' = a u - b u v, v' = -c v + d u v."""
+    us, vs = [u], [v]
+    for k in range(TERMS):
+        uv = product_term(us, vs, k)
+        growth, eaten = times_parameter(theta, 0, us[k]), times_parameter(theta, 1, uv)
+        death, births = times_parameter(theta, 2, vs[k]), times_parameter(theta, 3, uv)
+        us.append([(x - y) / (k + 1) for x, y in zip(growth, eaten, strict=True)])
+        vs.append([(y - x) / (k + 1) for x, y in zip(death, births, strict=True)])
+    sums = []
+    for series in (us, vs):
+        total = [Decimal(0)] * 7
+        for term in reversed(series):
+            total = [s * h + x for s, x in zip(total, term, strict=True)]
+        sums.append(total)
+    return sums
+
+
+def lotka_volterra(stored):
+    """The references of lv_final and lv_series, by the same names as stored."""
+    decimal.getcontext().prec = 40
+    theta = [Decimal(repr(float(x))) for x in stored["lv_final"]["theta"]]
+    u = [Decimal(repr(float(stored["lv_final"]["u0"][0]))), *map(Decimal, (1, 0, 0, 0, 0, 0))]
+    v = [Decimal(repr(float(stored["lv_final"]["u0"][1]))), *map(Decimal, (0, 1, 0, 0, 0, 0))]
+    series = [Decimal(0)] * 7
+    for _ in range(100):
+        u, v = lv_step(u, v, theta, Decimal("0.1"))
+        series = [s + x + y for s, x, y in zip(series, u, v, strict=True)]
+    final = [x + y for x, y in zip(u, v, strict=True)]
+    slope = theta[0] * u[0] - theta[1] * u[0] * v[0] - theta[2] * v[0] + theta[3] * u[0] * v[0]
+    state = {"final": [u[0], v[0]]}
+    return {
+        "lv_final": {"loss": final[:1], "u0": final[1:3], "theta": final[3:], "T": [slope], **state},
+        "lv_series": {"loss": series[:1], "u0": series[1:3], "theta": series[3:], **state},
+    }
+
+
+# --- the spiral -------------------------------------------------------------------------------------------------------
+
+
+def spiral_data():
+    """Times and states of the cubic spiral that the neural ODE is fitted to."""
+    A = np.array([[-0.1, 2.0], [-2.0, -0.1]])
+    times = np.linspace(0.0, 1.5, 30)
+    states = [np.array([2.0, 0.0])]
+    for start, end in zip(times[:-1], times[1:], strict=True):
+        piece = solve_ivp(lambda t, u: A.T @ u**3, (start, end), states[-1], method="DOP853", rtol=1e-13, atol=1e-15)
+        states.append(piece.y[:, -1])
+    return times, np.array(states)
+
+
+def spiral_rhs(t, y, w1, b1, w2, b2):
+    """The neural ODE and its variational equations: y holds u (2,) and S (2, 2 + 252), the derivative of u by (u0, theta)."""
+    u, S = y[:2], y[2:].reshape(2, -1)
+    cube = u**3
+    a = np.tanh(w1 @ cube + b1)
+    slope = 1.0 - a**2
+    by_u = (w2 * slope) @ w1 * (3.0 * u**2)
+    dS = by_u @ S
+    through = w2 * slope  # du'/dz, z = W1 u^3 + b1
+    H = b1.size
+    dS[:, 2 : 2 + 2 * H] += (through[:, :, None] * cube).reshape(2, 2 * H)
+    dS[:, 2 + 2 * H : 2 + 3 * H] += through
+    for k in range(2):
+        dS[k, 2 + (3 + k) * H : 2 + (4 + k) * H] += a
+        dS[k, 2 + 5 * H + k] += 1.0
+    return np.concatenate([w2 @ a + b2, dS.ravel()])
+
+
+def spiral(times, states):
+    rng = np.random.default_rng(0)
+    w1, b1 = rng.normal(size=(50, 2)) * 0.1, np.zeros(50)
+    w2, b2 = rng.normal(size=(2, 50)) * 0.1, np.zeros(2)
+    y = np.concatenate([[2.0, 0.0], np.eye(2, 254).ravel()])
+    loss, gradient = 0.0, np.zeros(254)
+    for k, t in enumerate(times):
+        if k:
+            span = (times[k - 1], t)
+            y = solve_ivp(spiral_rhs, span, y, args=(w1, b1, w2, b2), method="DOP853", rtol=1e-13, atol=1e-15).y[:, -1]
+        residual = y[:2] - states[k]
+        loss += residual @ residual
+        gradient += 2.0 * residual @ y[2:].reshape(2, -1)
+    return {"spiral": {"loss": [loss], "u0": gradient[:2], "theta": gradient[2:], "final": y[:2]}}
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+
+def disagreement(got, stored):
+    """Largest difference, relative to the largest entry."""
+    got, stored = np.array([float(x) for x in got]), np.array(stored, dtype=float)
+    return float(np.max(np.abs(got - stored)) / np.max(np.abs(stored)))
+
+
+def compare(recomputed, stored):
+    agreed = True
+    for name, blocks in recomputed.items():
+        assert set(blocks) == set(stored[name]["reference"]), name
+        for block, values in blocks.items():
+            error = disagreement(values, stored[name]["reference"][block])
+            agreed &= error < LIMIT[name]
+            print(f"{name:10s} {block:6s} {error:.1e}")
+    return agreed
+
+
+def compare_data(times, states, write):
+    path = HERE / "spiral_data.csv"
+    if write:
+        lines = ["# Cubic spiral du/dt = A^T u^3, A = [[-0.1, 2], [-2, -0.1]], u(0) = (2, 0); written by make.py", "t,u1,u2"]
+        lines += [f"{t!r},{u1!r},{u2!r}" for t, (u1, u2) in zip(times.tolist(), states.tolist(), strict=True)]
+        path.write_text("\n".join(lines) + "\n")
+    table = np.loadtxt(path, delimiter=",", skiprows=2)
+    error = disagreement(np.column_stack([times, states]).ravel(), table.ravel())
+    print(f"{'spiral':10s} {'data':6s} {error:.1e}")
+    return error < LIMIT["spiral_data"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="write spiral_data.csv anew")
+    write = parser.parse_args().write
+    stored = json.loads((HERE / "problems.json").read_text())
+    print("difference from the stored values, relative to the largest entry")
+    agreed = compare(lotka_volterra(stored), stored)
+    times, states = spiral_data()
+    agreed &= compare_data(times, states, write)
+    agreed &= compare(spiral(times, states), stored)
+    return 0 if agreed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

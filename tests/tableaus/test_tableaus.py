@@ -1,0 +1,80 @@
+"""The tableaus: order conditions, and that the self-check notices wrong digits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from adjode.tableaus import METHODS, tableau
+from adjode.tableaus.order_conditions import density, order_defect, trees, vertices
+
+METHOD_NAMES = [name for name in METHODS if name != "RK23"]
+
+
+def test_number_of_rooted_trees():
+    assert [len(trees(p)) for p in range(1, 9)] == [1, 1, 2, 4, 9, 20, 48, 115]
+
+
+def test_density_of_the_tall_and_the_bushy_tree():
+    assert density(((((),),),)) == 24 and vertices(((((),),),)) == 4
+    assert density(((), (), ())) == 4
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_order_is_exactly_as_stated(name):
+    t = tableau(name)
+    b = t.A[t.stages]
+    assert order_defect(t.A, b, t.order) < 1e-13
+    assert order_defect(t.A, b, t.order + 1) > 1e-6
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_dense_output_order_is_exactly_as_stated(name):
+    t = tableau(name)
+    padded = np.hstack([t.P, np.zeros((len(t.P), 1))])
+    assert order_defect(t.A, padded, t.dense_order, padded.shape[1]) < 1e-12
+    assert order_defect(t.A, padded, t.dense_order + 1, padded.shape[1]) > 1e-6
+
+
+@pytest.mark.parametrize("name", [name for name in METHOD_NAMES if tableau(name).adaptive])
+def test_embedded_orders(name):
+    t = tableau(name)
+    for e, order in zip(t.E, t.embedded_orders, strict=True):
+        assert order_defect(t.A, t.A[t.stages] - e, order) < 1e-13
+        assert order_defect(t.A, t.A[t.stages] - e, order + 1) > 1e-6
+
+
+@pytest.mark.parametrize("field", ["A", "P", "E", "c"])
+def test_a_wrong_digit_is_noticed(field):
+    t = tableau("RK45")
+    array = getattr(t, field).copy()
+    index = (0, 2) if field == "E" else (3, 1) if array.ndim == 2 else (3,)
+    array[index] += 1e-9
+    with pytest.raises(ValueError, match="fails its own checks"):
+        replace(t, **{field: array})
+
+
+def test_arrays_are_frozen():
+    with pytest.raises(ValueError, match="read-only"):
+        tableau("Tsit5").A[1, 0] = 1.0
+
+
+def test_names_follow_scipy():
+    assert tableau("RK23") is not None and tableau("RK23").name == "BS3"
+
+
+def test_unknown_method():
+    with pytest.raises(ValueError, match=r"method 'Tsit6' is unknown; choose one of Tsit5, RK45"):
+        tableau("Tsit6")
+
+
+def test_coefficients_agree_with_scipy():
+    from scipy.integrate import RK23, RK45
+
+    for name, theirs in (("RK45", RK45), ("BS3", RK23)):
+        ours = tableau(name)
+        s = ours.stages
+        np.testing.assert_allclose(ours.A[:s, :s][:, : theirs.A.shape[1]], theirs.A, atol=1e-16)
+        np.testing.assert_allclose(ours.A[s, :s], theirs.B, atol=1e-16)
+        np.testing.assert_allclose(ours.E[0], theirs.E, atol=1e-16)
+        np.testing.assert_allclose(ours.P, theirs.P, atol=1e-14)

@@ -1,0 +1,113 @@
+"""The disk cache: a second process compiles no kernel, the folder stops growing, a changed source is never served stale."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Counts what Numba compiled, by the module of the function: "adjode" for kernels, "__main__" for the user's callbacks.
+SCRIPT = """
+import collections, sys
+from numba.core import event
+
+compiled = collections.Counter()
+
+class Count(event.Listener):
+    def on_start(self, e):
+        compiled[e.data["dispatcher"].py_func.__module__] += 1
+    def on_end(self, e):
+        pass
+
+event.register("numba:compile", Count())
+import adjode
+print(adjode.__file__, file=sys.stderr)
+
+def f(t, u, theta, du):
+    du[0] = -theta[0] * u[0]
+
+def vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = -theta[0] * lam[0]
+    theta_bar[0] = -u[0] * lam[0]
+
+solution = adjode.solve(adjode.Dynamics(f, vjp), [1.0], [0.5], (0.0, 1.0), t_eval=[0.5])
+for adjoint in ("interpolating", "backsolve"):
+    bar = solution.pullback([1.0], adjoint=adjoint)
+kernels = sum(n for module, n in compiled.items() if module.startswith("adjode") and module != "adjode.callbacks")
+print(kernels, compiled["__main__"], repr(float(bar.u0[0])))
+"""
+
+
+def run(tmp_path, package=ROOT, **environment):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    variables = {**os.environ, "PYTHONPATH": str(package), "NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment}
+    done = subprocess.run([sys.executable, str(script)], env=variables, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stderr.split()[0]).is_relative_to(package)
+    kernels, callbacks, value = done.stdout.split()
+    return int(kernels), int(callbacks), float(value)
+
+
+def files(tmp_path):
+    return {p.relative_to(tmp_path): (p.stat().st_mtime_ns, p.stat().st_size) for p in (tmp_path / "cache").rglob("*") if p.is_file()}
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
+@pytest.mark.slow
+def test_cache_across_processes_and_changes(tmp_path):
+    package = tmp_path / "copy"
+    shutil.copytree(ROOT / "adjode", package / "adjode", ignore=shutil.ignore_patterns("__pycache__"))
+
+    kernels, callbacks, value = run(tmp_path, package)
+    assert kernels > 5 and callbacks > 0 and value == pytest.approx(0.6065, abs=1e-3)
+    stored = files(tmp_path)
+    assert len(stored) == 10  # an index and a binary for each of solve, evaluate, slopes and two adjoints
+
+    again = run(tmp_path, package)
+    assert again[0] == 0 and again[2] == value
+    assert files(tmp_path) == stored
+
+    # A helper in another file than the entries: five is what the right-hand side is multiplied by
+    helper = package / "adjode" / "steppers" / "explicit.py"
+    source = helper.read_text()
+    status = helper.stat()
+    changed = source.replace("out[k] = base[k] + h * total", "out[k] = base[k] + 5.0 * h * total")
+    assert changed != source
+    helper.write_text(changed)
+    os.utime(helper, ns=(status.st_atime_ns, status.st_mtime_ns))
+    kernels, _, stale = run(tmp_path, package)
+    assert kernels > 5 and stale != pytest.approx(value, rel=1e-3)
+
+    helper.write_text(source)
+    assert run(tmp_path, package) == again  # the first version is still there
+    assert len(files(tmp_path)) == 2 * len(stored)
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
+def test_settings_that_change_machine_code_have_their_own_folder(monkeypatch):
+    from adjode import jit
+
+    jit.source_hash.cache_clear()
+    plain = jit.source_hash()
+    monkeypatch.setattr(jit.config, "BOUNDSCHECK", 1 - (jit.config.BOUNDSCHECK or 0))
+    jit.source_hash.cache_clear()
+    assert jit.source_hash() != plain
+    monkeypatch.undo()
+    jit.source_hash.cache_clear()
+    assert jit.source_hash() == plain
+
+
+def test_only_the_last_few_versions_are_kept(tmp_path, monkeypatch):
+    from adjode import jit
+
+    for k in range(7):
+        monkeypatch.setattr(jit, "source_hash", lambda k=k: f"{k:016d}")
+        jit._EntryLocator(str(tmp_path)).ensure_cache_path()
+        folder = tmp_path / f"adjode-{k:016d}"
+        os.utime(folder, (k, k))
+    assert sorted(p.name[-1] for p in tmp_path.iterdir()) == ["3", "4", "5", "6"]
