@@ -12,24 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from adjode import Dynamics
+from benchmarks.problems import lv_f, lv_vjp
 
 
 # --- Lotka-Volterra ---------------------------------------------------------------------------------------------------
-def _lv_f(t, u, theta, du):
-    du[0] = theta[0] * u[0] - theta[1] * u[0] * u[1]
-    du[1] = -theta[2] * u[1] + theta[3] * u[0] * u[1]
-
-
-def _lv_vjp(t, u, theta, lam, u_bar, theta_bar):
-    x, y = u[0], u[1]
-    u_bar[0] = lam[0] * (theta[0] - theta[1] * y) + lam[1] * theta[3] * y
-    u_bar[1] = -lam[0] * theta[1] * x + lam[1] * (theta[3] * x - theta[2])
-    theta_bar[0] = lam[0] * x
-    theta_bar[1] = -lam[0] * x * y
-    theta_bar[2] = -lam[1] * y
-    theta_bar[3] = lam[1] * x * y
-
-
 def _lv_vjp_u(t, u, theta, lam, u_bar):
     x, y = u[0], u[1]
     u_bar[0] = lam[0] * (theta[0] - theta[1] * y) + lam[1] * theta[3] * y
@@ -41,7 +27,7 @@ LV_U0, LV_THETA, LV_SPAN = np.array([1.0, 1.0]), np.array([1.5, 1.0, 3.0, 1.0]),
 
 @functools.cache
 def lotka_volterra(with_vjp_u: bool = False) -> Dynamics:
-    return Dynamics(_lv_f, _lv_vjp, vjp_u=_lv_vjp_u if with_vjp_u else None, name="Lotka-Volterra")
+    return Dynamics(lv_f, lv_vjp, vjp_u=_lv_vjp_u if with_vjp_u else None, name="Lotka-Volterra")
 
 
 # --- closed forms -------------------------------------------------------------------------------------------------------

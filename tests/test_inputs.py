@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from adjode import Dynamics, solve
-from tests.systems import LV_SPAN, LV_THETA, LV_U0, _lv_f, _lv_vjp, lotka_volterra
+from benchmarks.problems import lv_f, lv_vjp
+from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_bad_solve(arguments, kind, message):
 
 def test_dynamics_of_the_wrong_type():
     with pytest.raises(TypeError, match=r"dynamics must be an adjode.Dynamics\(f, vjp\), but a function was given"):
-        solve(_lv_f, LV_U0, LV_THETA, LV_SPAN)
+        solve(lv_f, LV_U0, LV_THETA, LV_SPAN)
 
 
 BAD_PULLBACKS = [
@@ -101,13 +102,13 @@ def test_evaluation_outside_the_span(solution, t):
 # --- callbacks -----------------------------------------------------------------------------------------------------------------
 def test_wrong_number_of_arguments():
     with pytest.raises(TypeError, match=r"f takes 2 arguments, but it must be f\(t, u, theta, du\) or f\(t, u, theta\)"):
-        Dynamics(lambda t, u: u, _lv_vjp)
+        Dynamics(lambda t, u: u, lv_vjp)
     with pytest.raises(TypeError, match=r"vjp takes 5 arguments, but it must be vjp\(t, u, theta, lam, u_bar, theta_bar\) or"):
-        Dynamics(_lv_f, lambda t, u, theta, lam, u_bar: None)
+        Dynamics(lv_f, lambda t, u, theta, lam, u_bar: None)
     with pytest.raises(TypeError, match=r"f must be a function .*, but a int was given"):
-        Dynamics(3, _lv_vjp)
+        Dynamics(3, lv_vjp)
     with pytest.raises(TypeError, match=r"f must take plain positional arguments"):
-        Dynamics(lambda *args: None, _lv_vjp)
+        Dynamics(lambda *args: None, lv_vjp)
 
 
 def _undefined(t, u, theta, du):
@@ -138,7 +139,7 @@ def _returns_one_thing(t, u, theta, lam):
 )
 def test_what_numba_cannot_compile(f, parts):
     with pytest.raises(TypeError, match="Numba cannot compile f") as caught:
-        Dynamics(f, _lv_vjp)
+        Dynamics(f, lv_vjp)
     message = str(caught.value)
     assert len(message) < 400 and "\n" not in message
     for part in parts:
@@ -147,7 +148,7 @@ def test_what_numba_cannot_compile(f, parts):
 
 def test_vjp_that_returns_one_array():
     with pytest.raises(TypeError, match="Numba cannot compile vjp.*It must return u_bar, theta_bar"):
-        Dynamics(_lv_f, _returns_one_thing)
+        Dynamics(lv_f, _returns_one_thing)
 
 
 def _wrong_length(t, u, theta):
@@ -156,7 +157,7 @@ def _wrong_length(t, u, theta):
 
 def test_an_array_of_the_wrong_length():
     with pytest.raises(RuntimeError, match="the array returned has the wrong length"):
-        solve(Dynamics(_wrong_length, _lv_vjp), LV_U0, LV_THETA, LV_SPAN)
+        solve(Dynamics(_wrong_length, lv_vjp), LV_U0, LV_THETA, LV_SPAN)
 
 
 # --- accepted ------------------------------------------------------------------------------------------------------------------
@@ -202,8 +203,8 @@ def test_out_of_place_and_jitted_callbacks(jitted):
 
 
 def test_jitted_with_an_explicit_signature():
-    f = numba.njit("void(f8, f8[:], f8[:], f8[:])")(_lv_f)
-    solution = solve(Dynamics(f, numba.njit(_lv_vjp)), LV_U0, LV_THETA, LV_SPAN)
+    f = numba.njit("void(f8, f8[:], f8[:], f8[:])")(lv_f)
+    solution = solve(Dynamics(f, numba.njit(lv_vjp)), LV_U0, LV_THETA, LV_SPAN)
     np.testing.assert_allclose(solution.u_T, lv().u_T, rtol=1e-12)
 
 
