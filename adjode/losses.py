@@ -12,13 +12,28 @@ from typing import Any, Protocol
 import numpy as np
 
 from adjode.callbacks import count_arguments
-from adjode.options import float_vector, require_finite
+from adjode.options import float_vector
 from adjode.solution import Solution
 from adjode.status import SolveError, Status
 
 
 class Loss(Protocol):
     def value_and_cotangents(self, solution: Solution) -> tuple[float, dict[str, Any]]: ...
+
+
+def _require_finite_loss(value: float, u_bars: np.ndarray, times: np.ndarray) -> None:
+    bad = np.argwhere(~np.isfinite(u_bars))
+    if np.isfinite(value) and not bad.size:
+        return
+    k, component = (int(i) for i in bad[0]) if bad.size else (0, None)
+    what = f"its cotangent of u[{component}] at t = {times[k]:g} is {u_bars[k, component]}" if bad.size else f"its value is {value}"
+    raise SolveError(
+        f"the loss is not finite: {what}; it overflowed, or its callback wrote NaN or left the entry out.",
+        phase="loss",
+        status=Status.NON_FINITE,
+        t=float(times[k]) if times.size else float("nan"),
+        component=component,
+    )
 
 
 class FinalState:
@@ -99,10 +114,13 @@ class LeastSquares:
         if self.log:
             self._require_positive(solution, u)
         compared = np.where(self.missing, 1.0, u)
-        residual = np.where(self.missing, 0.0, ((np.log(compared) if self.log else compared) - self.y_obs) * self.weights)
         u_bars = np.zeros((self.t_obs.size, n))
-        u_bars[:, self.components] = residual * self.weights / (compared if self.log else 1.0)
-        return 0.5 * float(np.sum(residual**2)), {"observations": (self.t_obs, u_bars)}
+        with np.errstate(over="ignore"):  # reported below
+            residual = np.where(self.missing, 0.0, ((np.log(compared) if self.log else compared) - self.y_obs) * self.weights)
+            u_bars[:, self.components] = residual * self.weights / (compared if self.log else 1.0)
+            value = 0.5 * float(np.sum(residual**2))
+        _require_finite_loss(value, u_bars, self.t_obs)
+        return value, {"observations": (self.t_obs, u_bars)}
 
     def _require_positive(self, solution: Solution, u: np.ndarray) -> None:
         bad = ~(u > 0) & ~self.missing
@@ -143,5 +161,5 @@ class Series:
         value = 0.0
         for k in range(self.t_obs.size):
             value += float(self.value_and_cotangent(k, float(self.t_obs[k]), states[k], u_bars[k]))
-        require_finite("the cotangents written by value_and_cotangent", u_bars)
+        _require_finite_loss(value, u_bars, self.t_obs)
         return value, {"observations": (self.t_obs, u_bars)}

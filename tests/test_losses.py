@@ -83,8 +83,17 @@ def test_series_with_a_forgotten_entry():
         u_bar[0] = 1.0
         return u[0]
 
-    with pytest.raises(ValueError, match=r"cotangents written by value_and_cotangent must be finite, but entry \(0, 1\) is nan"):
+    with pytest.raises(SolveError, match=r"its cotangent of u\[1\] at t = 1 is nan.*left the entry out") as caught:
         value_and_gradient(lotka_volterra(), losses.Series([1.0], forgets), LV_SPAN)(LV_U0, LV_THETA)
+    assert caught.value.phase == "loss" and caught.value.component == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("theta", "options"), [(744.0, {"log": True}), (-700.0, {"sigma": 1e-10})])
+def test_overflow_in_a_loss(theta, options):
+    loss = losses.LeastSquares([1.0], [1.0], **options)
+    with pytest.raises(SolveError, match="the loss is not finite"):
+        value_and_gradient(DECAY.dynamics, loss, (0.0, 1.0), atol=0.0)([1.0], [theta])
 
 
 def _g(t, u, theta):
