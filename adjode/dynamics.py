@@ -46,11 +46,15 @@ class Dynamics:
         name: str | None = None,
         debug: bool = False,
     ):
+        self._given = (f, vjp, vjp_u, name, debug)
         self.f: Callback = callback("f", f, debug)
         self.vjp: Callback = callback("vjp", vjp, debug)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug)
         self.name = name or getattr(f, "__name__", "f")
         self.debug = debug
+
+    def __reduce__(self):
+        return _rebuild, self._given
 
     def __repr__(self) -> str:
         parts = [self.name]
@@ -59,3 +63,7 @@ class Dynamics:
         if self.debug:
             parts.append("debug")
         return f"Dynamics({', '.join(parts)})"
+
+
+def _rebuild(f, vjp, vjp_u, name, debug) -> Dynamics:
+    return Dynamics(f, vjp, vjp_u=vjp_u, name=name, debug=debug)

@@ -1,5 +1,8 @@
 """Bad input: one clear sentence each, before anything is computed; odd but good input is accepted."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 import pytest
@@ -211,3 +214,21 @@ def test_jitted_with_an_explicit_signature():
 def test_repr():
     assert repr(lotka_volterra()) == "Dynamics(Lotka-Volterra)"
     assert repr(lotka_volterra(True)) == "Dynamics(Lotka-Volterra, with vjp_u)"
+
+
+def test_dynamics_and_solutions_can_be_pickled(solution):
+    copy = pickle.loads(pickle.dumps(solution))
+    np.testing.assert_array_equal(copy(3.3), solution(3.3))
+    np.testing.assert_array_equal(copy.pullback([1.0, 1.0]).theta, solution.pullback([1.0, 1.0]).theta)
+
+
+def test_solves_run_in_threads(solution):
+    """Buffers belong to a call, so threads that share a Dynamics do not disturb one another."""
+    wanted = solution.pullback([1.0, 1.0]).theta
+
+    def work(_):
+        return lv().pullback([1.0, 1.0]).theta
+
+    with ThreadPoolExecutor(4) as pool:
+        for theta_bar in pool.map(work, range(40)):
+            np.testing.assert_array_equal(theta_bar, wanted)
