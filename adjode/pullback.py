@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from adjode.adjoints.discrete import run_discrete
 from adjode.adjoints.jumps import plan_sweep
-from adjode.adjoints.sweep import ADJOINTS, PullbackStats, SweepOptions, run_sweep
+from adjode.adjoints.result import PullbackStats, SweepResult
+from adjode.adjoints.sweep import ADJOINTS, SweepOptions, run_sweep
 from adjode.callbacks import Callback, callback
 from adjode.loops.trajectory import slopes
 from adjode.options import choose, float_vector, positive, relative_tolerance, require_finite, times_in_span
@@ -83,8 +85,9 @@ def pullback(
         `g_vjp(t, u, theta, u_bar, theta_bar)` overwrites `dg/du` and `dg/dtheta` (or `g_vjp(t, u, theta)` returns the two).
     wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
         What to compute. What is left out is None and costs nothing.
-    adjoint : {"interpolating", "backsolve"}
-        Take u(t) from the forward solve's dense output, or integrate it back beside lam.
+    adjoint : {"interpolating", "backsolve", "discrete"}
+        Take u(t) from the forward solve's dense output; integrate it back beside lam; or transpose the accepted steps, their dense
+        output and the quadrature of the running cost, with the mesh held fixed: the exact gradient of the numbers computed.
     quadrature : {"gauss", "augmented"}
         Integrate theta_bar at Gauss-Lobatto nodes inside each accepted step, or with the stages of the method (what theta_bar as
         further ODE states amounts to).
@@ -121,39 +124,65 @@ def pullback(
     `lam' = -(df/du)^T lam - dg/du`, `lam(T) = u_T_bar`, jumps `lam(t_k-) = lam(t_k+) + u_bar_k`; then `u0_bar = lam(t0)`,
     `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt`, `T_bar = u_T_bar . f(T) + g(T)` and
     `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 enters u0_bar alone; observation times are held fixed as T and t0
-    move. With fixed steps the backward pass takes the same fixed steps.
+    move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to rounding;
+    its T_bar, t0_bar and observation times follow the same formulas, along f at the ends of the mesh.
     """
     wanted = _check_wrt(wrt)
     seeds = _read_seeds(solution, u_T_bar, observations)
     cost = None if running_cost is None else _read_cost(running_cost)
     stats = PullbackStats()
-    options = SweepOptions(
-        adjoint=choose("adjoint", adjoint, tuple(ADJOINTS)),
-        quadrature=choose("quadrature", quadrature, ("gauss", "augmented")),
-        error_norm=choose("error_norm", error_norm, ("all", "lam")),
-        method=_check_method(solution, method),
-        max_steps=solution.options["max_steps"] if max_steps is None else int(positive("max_steps", max_steps)),
-        reanchor=reanchor,
-        on_drift=choose("on_drift", on_drift, ("raise", "warn")),
-        dense_adjoint=dense_adjoint,
-        **_read_tolerances(solution, seeds, cost, stats, rtol, atol, quadrature_rtol, quadrature_atol),
-    )
+    choose("adjoint", adjoint, ("discrete", *ADJOINTS))
+    choose("quadrature", quadrature, ("gauss", "augmented"))
+    choose("error_norm", error_norm, ("all", "lam"))
+    choose("on_drift", on_drift, ("raise", "warn"))
     if reanchor and adjoint != "backsolve":
         raise ValueError("reanchor=True belongs to adjoint='backsolve'.")
+    tolerances = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
+    wants = {"wants_theta": "theta" in wanted, "wants_lam": bool(wanted & {"u0", "theta", "t0"})}
+    if adjoint == "discrete":
+        _refuse_continuous_options({**tolerances, "method": method, "max_steps": max_steps, "dense_adjoint": dense_adjoint or None})
+    else:
+        options = SweepOptions(
+            adjoint=adjoint,
+            quadrature=quadrature,
+            error_norm=error_norm,
+            method=_check_method(solution, method),
+            max_steps=solution.options["max_steps"] if max_steps is None else int(positive("max_steps", max_steps)),
+            reanchor=reanchor,
+            on_drift=on_drift,
+            dense_adjoint=dense_adjoint,
+            **_read_tolerances(solution, seeds, cost, stats, **tolerances),
+        )
 
-    wants_lam = bool(wanted & {"u0", "theta", "t0"})
+    swept = None
+    if (wants["wants_lam"] or cost is not None) and adjoint == "discrete":
+        swept = run_discrete(solution, seeds.u_T_bar, seeds.times, seeds.u_bars, cost, stats, **wants)
+    elif wants["wants_lam"] or cost is not None:
+        plan = plan_sweep(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=cost is not None)
+        swept = run_sweep(solution, plan, cost, options, stats, **wants)
+    return _assemble(solution, wanted, seeds, cost, swept, stats)
+
+
+def _assemble(
+    solution: Solution,
+    wanted: frozenset[str],
+    seeds: _Seeds,
+    cost: tuple[Callback, Callback] | None,
+    swept: SweepResult | None,
+    stats: PullbackStats,
+) -> Cotangents:
+    """The cotangents from lam at t0 and the integrals, in the form of u0 and theta."""
     t0, T = float(solution.t[0]), float(solution.t[-1])
-    plan = plan_sweep(t0, T, seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=cost is not None)
     result: dict[str, Any] = {"stats": stats}
-    if wants_lam or cost is not None:
-        swept = run_sweep(solution, plan, cost, options, stats, wants_theta="theta" in wanted, wants_lam=wants_lam)
+    if swept is not None:
         result["adjoint"] = swept.adjoint
         if cost is not None:
             result["running_cost"] = swept.running_cost
         if "u0" in wanted:
-            result["u0"] = _named(solution, 0, swept.lam + plan.at_t0)
+            at_t0 = seeds.u_bars[seeds.times == t0].sum(axis=0) + (seeds.u_T_bar if T == t0 else 0.0)
+            result["u0"] = solution.layouts[0].unflatten(swept.lam + at_t0)
         if "theta" in wanted:
-            result["theta"] = _named(solution, 1, swept.theta_bar)
+            result["theta"] = solution.layouts[1].unflatten(swept.theta_bar)
         if "t0" in wanted:
             result["t0"] = -_rate(solution, t0, solution.u[0], swept.lam, cost, stats)
     if "T" in wanted:
@@ -161,6 +190,12 @@ def pullback(
     if "observation_times" in wanted:
         result["observation_times"] = _along_f(solution, seeds.times, solution(seeds.times), seeds.u_bars, stats)
     return Cotangents(**result)
+
+
+def _refuse_continuous_options(given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} belongs to the continuous adjoints: the discrete one transposes the steps that were taken.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +255,7 @@ def _check_method(solution: Solution, method: str | None) -> str:
     return name
 
 
-def _read_tolerances(solution, seeds, cost, stats, rtol, atol, quadrature_rtol, quadrature_atol) -> dict[str, float]:
+def _read_tolerances(solution, seeds, cost, stats, *, rtol, atol, quadrature_rtol, quadrature_atol) -> dict[str, float]:
     """Tolerances of lam, by default rtol of the solve and its atol times the largest cotangent, and of the quadrature."""
     given = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
     if solution.options["step"] is not None and any(value is not None for value in given.values()):
@@ -251,10 +286,6 @@ def _cotangent_size(solution: Solution, seeds: _Seeds, cost: tuple[Callback, Cal
             slope = np.max(np.abs(arguments[-2]), initial=0.0) * abs(solution.t[-1] - solution.t[0])
             size = max(size, slope if np.isfinite(slope) else 0.0)
     return float(size)
-
-
-def _named(solution: Solution, which: int, flat: np.ndarray) -> Any:
-    return solution.layouts[which].unflatten(flat)
 
 
 def _rate(solution: Solution, t: float, u: np.ndarray, lam: np.ndarray, cost, stats: PullbackStats) -> float:

@@ -20,19 +20,16 @@ class Sweep:
     stops : (k + 1,) array
         The times inside at which lam jumps, in the order of the sweep, and t0.
     jumps : (k, n) array
-    at_t0 : (n,) array
-        The sum of the cotangents observed at t0, which belong to u0_bar alone.
     """
 
     start: float
     lam: np.ndarray
     stops: np.ndarray
     jumps: np.ndarray
-    at_t0: np.ndarray
 
 
 def plan_sweep(t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_bars: np.ndarray, *, from_T: bool) -> Sweep:
-    """Plan the sweep from T back to t0; `from_T` starts it at T even where lam is still zero there."""
+    """Plan the sweep from T back to t0; `from_T` starts it at T even where lam is still zero there. Cotangents at t0 are left out."""
     n = u_T_bar.size
     unique, index = np.unique(np.append(times, T), return_inverse=True)
     merged = np.zeros((unique.size, n))
@@ -40,12 +37,11 @@ def plan_sweep(t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_ba
     if T >= t0:
         unique, merged = unique[::-1], merged[::-1]
     inside = unique != t0
-    at_t0 = merged[~inside].sum(axis=0)
     unique, merged = unique[inside], merged[inside]
     kept = merged.any(axis=1)  # a zero jump is no stop
     if from_T and kept.size:
         kept[0] = True
     unique, merged = unique[kept], merged[kept]
     if unique.size == 0:
-        return Sweep(t0, np.zeros(n), np.array([t0]), np.zeros((0, n)), at_t0)
-    return Sweep(float(unique[0]), merged[0].copy(), np.append(unique[1:], t0), np.ascontiguousarray(merged[1:]), at_t0)
+        return Sweep(t0, np.zeros(n), np.array([t0]), np.zeros((0, n)))
+    return Sweep(float(unique[0]), merged[0].copy(), np.append(unique[1:], t0), np.ascontiguousarray(merged[1:]))

@@ -11,6 +11,7 @@ from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
 from adjode.adjoints.products import make_products
+from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
 from adjode.callbacks import Callback
 from adjode.loops.loop import Loop
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
@@ -23,20 +24,6 @@ ADJOINTS = {"interpolating": interpolating.prepare, "backsolve": backsolve.prepa
 # How far, in tolerances, a backsolve may end from the true initial state before its gradient is refused. Local errors of one
 # tolerance a step add up along a trajectory, so some drift is no fault.
 DRIFT_LIMIT = 100.0
-
-
-@dataclass
-class PullbackStats:
-    """Work of a pullback: evaluations of each callback, steps of the backward pass, drift of a backsolve in tolerances."""
-
-    n_f: int = 0
-    n_vjp: int = 0
-    n_vjp_u: int = 0
-    n_g: int = 0
-    n_g_vjp: int = 0
-    n_steps: int = 0
-    n_rejected: int = 0
-    drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,14 +42,6 @@ class SweepOptions:
     atol: float
     quadrature_rtol: float
     quadrature_atol: float
-
-
-@dataclass(frozen=True, eq=False)
-class SweepResult:
-    lam: np.ndarray  # at t0+, before what was observed at t0
-    theta_bar: np.ndarray
-    running_cost: float
-    adjoint: DenseOutput | None
 
 
 def run_sweep(
@@ -180,24 +159,11 @@ def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solu
         max_steps=options.max_steps,
         callback="vjp (or another callback of the backward pass)",
         hint=hint,
-        cause=_raised(loop, backward, solution, cost) if status == CALLBACK_RAISED else None,
+        cause=_cause(loop, backward, solution, cost) if status == CALLBACK_RAISED else None,
     )
 
 
-def _raised(loop: Loop, backward: BackwardPass, solution: Solution, cost) -> Exception | None:
-    """Find the callback that raises where the sweep stopped."""
-    low, high = sorted((solution.t[0], solution.t[-1]))
+def _cause(loop: Loop, backward: BackwardPass, solution: Solution, cost) -> Exception | None:
+    low, high = sorted((float(solution.t[0]), float(solution.t[-1])))
     t = min(max(loop.t_tried, low), high)
-    u = solution(t)
-    callbacks = [solution.dynamics.vjp, solution.dynamics.vjp_u, solution.dynamics.f, *(cost or ())]
-    for y in (loop.stage, loop.y_new):
-        for callback in callbacks:
-            if callback is None:
-                continue
-            arrays = {"u": u, "theta": solution.theta, "lam": y[backward.lam_from :]}
-            cause = callback.reproduce_error(t, *callback.arguments(arrays))
-            if cause is not None:
-                return cause
-    return None
-
-
+    return find_cause(solution, cost, [(t, y[backward.lam_from :]) for y in (loop.stage, loop.y_new)])

@@ -125,6 +125,7 @@ def make_integrate(derivative: Callable, integrand: Callable | None = None, at_s
             lands = h_free * (1.0 + _SNAP) >= left
             h = control[DIRECTION] * (left if lands else h_free)
             t_new = stops[k_stop] if lands else t + h
+            h = t_new - t  # what the mesh will say, to the last bit: the discrete adjoint takes the step again
             clock[T_TRIED], clock[H_TRIED] = t, h
 
             status, t_last = stages(system, A, c, t, h, t_new, y, y_new, stage, K, q, q_rows, 1, last)

@@ -49,8 +49,8 @@ class Rule:
 
 
 _NODE = math.sqrt(3.0 / 7.0)
-_LOBATTO_NODES = np.array([(1 - _NODE) / 2, 0.5, (1 + _NODE) / 2])
-_LOBATTO = np.array([1 / 20, 49 / 180, 16 / 45, 49 / 180, 1 / 20])
+LOBATTO_NODES = np.array([(1 - _NODE) / 2, 0.5, (1 + _NODE) / 2])
+LOBATTO = np.array([1 / 20, 49 / 180, 16 / 45, 49 / 180, 1 / 20])
 _SIMPSON = np.array([1 / 6, 0, 2 / 3, 0, 1 / 6])
 _TRAPEZOID = np.array([1 / 2, 0, 0, 0, 1 / 2])
 
@@ -61,10 +61,10 @@ def rule(kind: int, tableau: Tableau) -> Rule:
     if kind == NONE:
         return Rule(NONE, np.zeros((3, 0)), np.zeros(0), np.zeros(size, dtype=np.int64))
     if kind == GAUSS:
-        weights = np.array([_LOBATTO, _LOBATTO - _SIMPSON, _LOBATTO - _TRAPEZOID])
+        weights = np.array([LOBATTO, LOBATTO - _SIMPSON, LOBATTO - _TRAPEZOID])
         rows = np.full(size, 5, dtype=np.int64)
         rows[0], rows[s] = 0, 4
-        return Rule(GAUSS, weights, _LOBATTO_NODES, rows)
+        return Rule(GAUSS, weights, LOBATTO_NODES, rows)
     weights = np.zeros((3, s + 1))
     weights[0] = tableau.A[s, : s + 1]
     weights[1 : 1 + len(tableau.E)] = tableau.E[:, : s + 1]

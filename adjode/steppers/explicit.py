@@ -86,3 +86,33 @@ def make_stages(derivative):
         return 0, t_last
 
     return stages
+
+
+def make_transposed_stages(pull):
+    """The transpose of `stages`; `pull(system, t, u, w, u_bar) -> status` gives u_bar = (df/du)^T w and keeps (df/dtheta)^T w."""
+
+    @kernel
+    def transposed_stages(system, A, c, t, h, t_new, y, y_bar, y_new_bar, stage, stage_bar, K, K_bar, last, top):
+        """Pull the cotangents of y_new and of K[0..top] back to y and K[0]: adds to y_bar and K_bar[0].
+
+        Stage i was f at y + h sum_{j<i} A[i, j] K[j], and y_new is that state for i = last. Returns the status and the time.
+        """
+        for i in range(top, 0, -1):
+            t_i = t_new if i == last else t + c[i] * h
+            combine(stage, y, h, A, i, K, i)
+            status = pull(system, t_i, stage, row(K_bar, i), stage_bar)
+            if status != 0:
+                return status, t_i
+            if i == last:
+                for k in range(y.size):
+                    stage_bar[k] += y_new_bar[k]
+            for k in range(y.size):
+                y_bar[k] += stage_bar[k]
+            for j in range(i):
+                weight = h * A[i, j]
+                if weight != 0.0:
+                    for k in range(y.size):
+                        K_bar[j, k] += weight * stage_bar[k]
+        return 0, t
+
+    return transposed_stages
