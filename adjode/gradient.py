@@ -65,8 +65,8 @@ def value_and_gradient(
     t_span : (t0, T)
     wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
     **options
-        Options of `solve` (`method`, `rtol`, `atol`, ...) and of `Solution.pullback` (`adjoint`, `quadrature`, ...). Where the two share
-        a name, the pullback's is `adjoint_rtol`, `adjoint_atol`, `adjoint_method` or `adjoint_max_steps`. The value of a
+        Options of `solve` (`method`, `rtol`, `atol`, ...) and of `Solution.pullback` (`adjoint`, `quadrature`, ...). Where the two
+        share a name, the pullback's is `adjoint_rtol`, `adjoint_atol`, `adjoint_method` or `adjoint_max_steps`. The value of a
         `running_cost` is added to that of the loss.
 
     Returns

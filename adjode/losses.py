@@ -85,7 +85,9 @@ class LeastSquares:
             raise TypeError(f"y_obs must hold real numbers, but its dtype is {y.dtype}.")
         y = np.array(y[:, None] if y.ndim == 1 else y, dtype=float)
         if y.ndim != 2 or len(y) != self.t_obs.size:
-            raise ValueError(f"y_obs must have one row for each of the {self.t_obs.size} times, but its shape is {np.shape(y_obs)}.")
+            raise ValueError(
+                f"y_obs must have one row for each of the {self.t_obs.size} times, but its shape is {np.shape(y_obs)}."
+            )
         if np.isinf(y).any() or (log and (y <= 0).any()):
             raise ValueError(f"y_obs must be finite{' and positive (log=True)' if log else ''}, or NaN where data is missing.")
         try:
@@ -98,7 +100,9 @@ class LeastSquares:
             raise ValueError("sigma must be positive.")
         self.components = np.arange(y.shape[1]) if components is None else np.asarray(components)
         if self.components.dtype.kind not in "iu" or self.components.shape != (y.shape[1],):
-            raise ValueError(f"components must be {y.shape[1]} integers, one for each column of y_obs, but {components!r} was given.")
+            raise ValueError(
+                f"components must be {y.shape[1]} integers, one for each column of y_obs, but {components!r} was given."
+            )
         if np.unique(self.components).size != self.components.size or (self.components < 0).any():
             raise ValueError(f"components must be different and not negative, but {components!r} was given.")
         self.missing = np.isnan(y)
@@ -152,7 +156,9 @@ class Series:
         self.t_obs = float_vector("t_obs", t_obs)
         count = count_arguments("value_and_cotangent", value_and_cotangent, "value_and_cotangent(k, t, u, u_bar) -> float")
         if count != 4:
-            raise TypeError(f"value_and_cotangent takes {count} arguments, but it must be value_and_cotangent(k, t, u, u_bar) -> float.")
+            raise TypeError(
+                f"value_and_cotangent takes {count} arguments, but it must be value_and_cotangent(k, t, u, u_bar) -> float."
+            )
         self.value_and_cotangent = value_and_cotangent
 
     def value_and_cotangents(self, solution: Solution) -> tuple[float, dict[str, Any]]:

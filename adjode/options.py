@@ -29,8 +29,10 @@ def float_vector(name: str, value: Any, size: int | None = None) -> np.ndarray:
 def require_finite(name: str, array: np.ndarray) -> None:
     if not np.isfinite(array).all():
         where = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"{name} must be finite, but entry {tuple(map(int, where)) if where.size > 1 else int(where[0])} is "
-                         f"{array[tuple(where)]}.")
+        raise ValueError(
+            f"{name} must be finite, but entry {tuple(map(int, where)) if where.size > 1 else int(where[0])} is "
+            f"{array[tuple(where)]}."
+        )
 
 
 def time_span(t_span: Any) -> tuple[float, float]:
@@ -49,7 +51,9 @@ def times_in_span(name: str, times: Any, t0: float, T: float) -> np.ndarray:
     low, high = min(t0, T), max(t0, T)
     outside = (array < low) | (array > high)
     if outside.any():
-        raise ValueError(f"{name} must lie in the span [{low}, {high}], but {name}[{int(outside.argmax())}] is {array[outside.argmax()]}.")
+        raise ValueError(
+            f"{name} must lie in the span [{low}, {high}], but {name}[{int(outside.argmax())}] is {array[outside.argmax()]}."
+        )
     return array
 
 

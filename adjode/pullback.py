@@ -14,7 +14,7 @@ from adjode.adjoints.result import PullbackStats, SweepResult
 from adjode.adjoints.sweep import ADJOINTS, SweepOptions, run_sweep
 from adjode.callbacks import Callback, callback
 from adjode.loops.trajectory import slopes
-from adjode.options import choose, float_vector, positive, relative_tolerance, require_finite, times_in_span
+from adjode.options import choose, positive, relative_tolerance, require_finite, times_in_span
 from adjode.solution import DenseOutput, Solution
 from adjode.status import NON_FINITE, SolveError, solve_error
 from adjode.tableaus import tableau
@@ -124,8 +124,8 @@ def pullback(
     `lam' = -(df/du)^T lam - dg/du`, `lam(T) = u_T_bar`, jumps `lam(t_k-) = lam(t_k+) + u_bar_k`; then `u0_bar = lam(t0)`,
     `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt`, `T_bar = u_T_bar . f(T) + g(T)` and
     `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 enters u0_bar alone; observation times are held fixed as T and t0
-    move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to rounding;
-    its T_bar, t0_bar and observation times follow the same formulas, along f at the ends of the mesh.
+    move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to
+    rounding; its T_bar, t0_bar and observation times follow the same formulas.
     """
     wanted = _check_wrt(wrt)
     seeds = _read_seeds(solution, u_T_bar, observations)
@@ -227,7 +227,9 @@ def _read_seeds(solution: Solution, u_T_bar: Any, observations: tuple[Any, Any] 
     if n == 1 and u_bars.ndim == 1:
         u_bars = u_bars[:, None]
     if u_bars.shape != (times.size, n):
-        raise ValueError(f"u_bars must have shape ({times.size}, {n}), one row for each observation time, but its shape is {u_bars.shape}.")
+        raise ValueError(
+            f"u_bars must have shape ({times.size}, {n}), one row for each observation time, but its shape is {u_bars.shape}."
+        )
     require_finite("u_bars", u_bars)
     return _Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"))
 

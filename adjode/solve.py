@@ -135,9 +135,7 @@ def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:
     }
 
 
-def _forward_error(
-    status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout, max_steps: int
-) -> SolveError:
+def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout, max_steps: int) -> SolveError:
     component, cause = None, None
     if status == CALLBACK_RAISED:
         states = (dynamics.f.arguments({"u": u, "theta": theta}) for u in (loop.stage, loop.y_new))

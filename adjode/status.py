@@ -92,7 +92,7 @@ def solve_error(
     cause: Exception | None = None,
     **details: object,
 ) -> SolveError:
-    """Build the exception that describes status `code`; `details` fill the reason's placeholders, `cause` is what a callback raised."""
+    """The exception that describes status `code`; `details` fill the reason's placeholders, `cause` is what a callback raised."""
     status = Status(code)
     details["raised"] = "an exception" if cause is None else _describe(cause)
     reason = _REASONS[status].format(**{"max_steps": "?", "callback": "a callback", "drift": float("nan"), **details})

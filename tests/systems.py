@@ -80,11 +80,11 @@ def _logistic(u0, theta, t0, T):
 
 def _oscillator_f(t, u, theta, du):
     du[0] = u[1]
-    du[1] = -theta[0] ** 2 * u[0] + theta[1] * np.cos(theta[2] * t)
+    du[1] = -(theta[0] ** 2) * u[0] + theta[1] * np.cos(theta[2] * t)
 
 
 def _oscillator_vjp(t, u, theta, lam, u_bar, theta_bar):
-    u_bar[0] = -theta[0] ** 2 * lam[1]
+    u_bar[0] = -(theta[0] ** 2) * lam[1]
     u_bar[1] = lam[0]
     theta_bar[0] = -2.0 * theta[0] * u[0] * lam[1]
     theta_bar[1] = np.cos(theta[2] * t) * lam[1]
@@ -159,7 +159,5 @@ OSCILLATOR = ClosedForm(
     "oscillator", _oscillator_dynamics, _oscillator, np.array([1.0, 0.5]), np.array([2.0, 0.7, 1.3]), (0.5, 4.0)
 )
 ROTATION = ClosedForm("rotation", _rotation_dynamics, _rotation, np.array([1.0, -0.5]), np.zeros(0), (0.0, 5.0))
-DECAY = ClosedForm(
-    "decay", _decay_dynamics, _decay, np.linspace(1.0, 2.0, 7), np.linspace(0.2, 1.5, 7), (-1.0, 1.0)
-)
+DECAY = ClosedForm("decay", _decay_dynamics, _decay, np.linspace(1.0, 2.0, 7), np.linspace(0.2, 1.5, 7), (-1.0, 1.0))
 CLOSED_FORMS = [LOGISTIC, OSCILLATOR, ROTATION, DECAY]

@@ -54,7 +54,9 @@ def run(tmp_path, package=ROOT, **environment):
 
 
 def files(tmp_path):
-    return {p.relative_to(tmp_path): (p.stat().st_mtime_ns, p.stat().st_size) for p in (tmp_path / "cache").rglob("*") if p.is_file()}
+    return {
+        p.relative_to(tmp_path): (p.stat().st_mtime_ns, p.stat().st_size) for p in (tmp_path / "cache").rglob("*") if p.is_file()
+    }
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")

@@ -1,5 +1,7 @@
 """The discrete adjoint: the transpose of the steps to rounding, for every method, with observations and running costs."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def replay(f, mesh, u, theta, method, times, g=None):
     method = tableau(method)
     u, sign, cost = np.asarray(u), np.sign(mesh[-1] - mesh[0]), 0.0
     seen = np.tile(u.astype(complex), (len(times), 1))
-    for start, end in zip(mesh[:-1], mesh[1:], strict=True):
+    for start, end in itertools.pairwise(mesh):
         h, K = end - start, []
         for i in range(len(method.c)):
             K.append(f(start + method.c[i] * h, u + h * sum(method.A[i, j] * K[j] for j in range(i)), theta))
@@ -134,7 +136,12 @@ def test_work():
     solution = solve(lotka_volterra(True), LV_U0, LV_THETA, LV_SPAN)
     steps = solution.stats.n_steps
     stats = solution.pullback([1.0, 1.0], adjoint="discrete").stats
-    assert (stats.n_vjp, stats.n_vjp_u, stats.n_f, stats.n_steps) == (6 * steps + 1, 0, 6 * steps + 2, steps)  # T_bar and t0_bar take one f each
+    assert (stats.n_vjp, stats.n_vjp_u, stats.n_f, stats.n_steps) == (
+        6 * steps + 1,
+        0,
+        6 * steps + 2,
+        steps,
+    )  # T_bar and t0_bar take one f each
     times = np.linspace(0, 10, 1000)
     many = solution.pullback(observations=(times, np.ones((1000, 2))), adjoint="discrete").stats
     assert (many.n_vjp, many.n_steps) == (6 * steps + 1, steps)

@@ -57,7 +57,12 @@ def test_failures_name_the_entry():
 
 
 BAD = [
-    ({"prey": 1.0}, {"prey": 1.0, "predator": 1.0}, ValueError, r"x must have the entries \['prey', 'predator'\], but it has \['prey'\]"),
+    (
+        {"prey": 1.0},
+        {"prey": 1.0, "predator": 1.0},
+        ValueError,
+        r"x must have the entries \['prey', 'predator'\], but it has \['prey'\]",
+    ),
     ({"prey": [1.0]}, {"prey": 1.0}, ValueError, r"x\['prey'\] must have shape \(\), but its shape is \(1,\)"),
     ({"prey": np.nan}, {"prey": 1.0}, ValueError, r"x\['prey'\] must be finite"),
     ([1.0, 2.0], {"prey": 1.0}, ValueError, r"x must have 1 entries, but it has 2"),

@@ -180,9 +180,7 @@ def test_running_cost(strategy, direction, with_final):
 
     exact = DECAY.cotangents(np.ones(1), span, final=loss)
     for g_vjp in (_g_vjp, _g_vjp_returning):
-        bar = solution.pullback(
-            u_T_bar, running_cost=(_g, g_vjp), adjoint=adjoint, quadrature=quadrature, error_norm=error_norm
-        )
+        bar = solution.pullback(u_T_bar, running_cost=(_g, g_vjp), adjoint=adjoint, quadrature=quadrature, error_norm=error_norm)
         assert_cotangents(bar, exact, 1e-7)
         assert bar.running_cost == pytest.approx(_cost(DECAY.u0, DECAY.theta, *span), rel=1e-8)
 

@@ -9,7 +9,9 @@ import pytest
 from adjode import losses, solve
 from benchmarks.problems import PROBLEMS, spiral_with_vjp_u
 
-STRATEGIES = [(a, q, e) for a in ("interpolating", "backsolve") for q, e in (("gauss", "all"), ("augmented", "all"), ("augmented", "lam"))]
+STRATEGIES = [
+    (a, q, e) for a in ("interpolating", "backsolve") for q, e in (("gauss", "all"), ("augmented", "all"), ("augmented", "lam"))
+]
 BOUNDS = {"Tsit5": 1e-6, "RK45": 3e-6, "DOP853": 3e-6}
 
 

@@ -16,7 +16,7 @@ from numba import types
 from adjode.adjoints import products
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
-from adjode.jit import i8, invoke, kernel, matrix, segment, vector
+from adjode.jit import i8, invoke, kernel, matrix, segment
 from adjode.loops.loop import compile_integrate
 from adjode.solution import Solution
 

@@ -22,7 +22,7 @@ from adjode.solution import Solution
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, SolveError, solve_error
 from adjode.steppers.explicit import combine, make_stages, make_transposed_stages
 
-# system: (products, f, integral): the products of `products.py` with f, and the sum of (df/dtheta)^T w so far, then the running cost
+# system: (products, f, integral): those of `products.py`; f; and the sum of (df/dtheta)^T w so far, then the running cost
 _TYPE = types.Tuple((products.TYPE, i8, vector))
 _N_F, _N_VJP, _N_G, _STEP = range(4)  # indices into `count`
 
@@ -152,9 +152,7 @@ def _discrete(system, tableau, last, mesh, seeds, cost_rule, count, lam, vectors
         if has_cost:
             status |= _seed_cost(system, t, h, t_new, nodes, weights, PT, b, y, y_new, stage, y_bar, lam, K, K_bar)
             count[_N_G] += weights.size
-        pulled, t_pulled = _transposed_stages(
-            system, A, c, t, h, t_new, y, y_bar, lam, stage, stage_bar, K, K_bar, last, top
-        )
+        pulled, t_pulled = _transposed_stages(system, A, c, t, h, t_new, y, y_bar, lam, stage, stage_bar, K, K_bar, last, top)
         count[_N_VJP] += top
         if status | pulled != 0:
             return CALLBACK_RAISED
@@ -162,7 +160,7 @@ def _discrete(system, tableau, last, mesh, seeds, cost_rule, count, lam, vectors
         for k in range(y.size):
             lam[k] = y_bar[k]
             finite += 0.0 * lam[k]
-        if not finite == 0.0:
+        if finite != 0.0:
             return NON_FINITE
     if mesh_t.size > 1:
         count[_N_VJP] += 1

@@ -29,7 +29,7 @@ class Sweep:
 
 
 def plan_sweep(t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_bars: np.ndarray, *, from_T: bool) -> Sweep:
-    """Plan the sweep from T back to t0; `from_T` starts it at T even where lam is still zero there. Cotangents at t0 are left out."""
+    """Plan the sweep from T back to t0, without what is observed at t0; `from_T` starts it at T even where lam is zero there."""
     n = u_T_bar.size
     unique, index = np.unique(np.append(times, T), return_inverse=True)
     merged = np.zeros((unique.size, n))

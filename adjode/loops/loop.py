@@ -101,9 +101,7 @@ class Loop:
         direction = 1.0 if stops[-1] >= start else -1.0
         self.tableau = tableau.for_kernels
         self.rule = (selected.weights, selected.nodes, selected.stage_rows)
-        self.setting = np.array(
-            [tableau.stages, step is None, dense, record, kind, max_steps, integrand_free], dtype=np.int64
-        )
+        self.setting = np.array([tableau.stages, step is None, dense, record, kind, max_steps, integrand_free], dtype=np.int64)
         self.control = np.array([rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order], dtype=float)
         self.stops = np.ascontiguousarray(stops, dtype=float)
         self.atol = atol
