@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from adjode.callbacks import Callback
-from adjode.derivatives.numerical import reference, takes_complex
-from adjode.derivatives.slips import Block, VjpProblem, call_with_lams, call_without_lam, find_problems
+from adjode.derivatives.numerical import Reference, reference, takes_complex
+from adjode.derivatives.slips import Block, Lams, Suffixes, VjpProblem, call_with_lams, call_without_lam, find_problems
 from adjode.dynamics import Dynamics
 from adjode.layout import Layout
 from adjode.options import float_vector, require_finite
@@ -38,7 +38,7 @@ class VjpReport:
     n_lam : int
         How many lam each product was applied to, at each time.
     reference : str
-        How the derivatives of f were computed.
+        How the derivatives of f were computed; "" if f itself is wrong.
     accuracy : float
         How far a product could be off unnoticed, relative to the largest entry of its block, at worst.
     unknown : int
@@ -74,16 +74,23 @@ class VjpReport:
             groups.setdefault((problem.product, problem.block), []).append(problem)
         lines = ["check_vjp found errors."]
         for (product, block), problems in groups.items():
-            lines += self._describe(product, block, problems, max(2, _SHOWN // len(groups)))
-        return "\n".join([*lines, f"Compared: {self._what_was_compared()}"])
+            lines += self._describe(product, block, problems, max(3, _SHOWN // len(groups)))
+        if self.reference:
+            lines.append(f"Compared: {self._what_was_compared()}")
+        else:
+            lines.append("f itself is wrong: no products were compared.")
+        return "\n".join(lines)
 
     __repr__ = __str__
 
     def _describe(self, product: str, block: str, problems: list[VjpProblem], shown: int) -> list[str]:
+        if block.startswith("outside"):
+            return [f"{problems[0].slip}, at t = {problems[0].t:g}."]
         size = self.m if block.startswith("theta") else self.n
         slips = {problem.slip for problem in problems}
         common = slips.pop() if len(slips) == 1 and len(problems) > 1 else ""
-        lines = [f"{product}: {len(problems)} of the {size} entries of {block} are wrong{': ' * bool(common)}{common}."]
+        verb = f"{'is' if len(problems) == 1 else 'are'} {'changed' if block in ('u', 'theta', 'lam') else 'wrong'}"
+        lines = [f"{product}: {len(problems)} of the {size} entries of {block} {verb}{': ' * bool(common)}{common}."]
         lines += [f"  {problem.describe(with_slip=not common)}" for problem in problems[:shown]]
         if len(problems) > shown:
             lines.append(f"  ... and {len(problems) - shown} more")
@@ -93,12 +100,16 @@ class VjpReport:
         low, high = min(self.times), max(self.times)
         where = f"at t = {low:g}" if len(self.times) == 1 else f"at {len(self.times)} points, t = {low:g} .. {high:g}"
         text = (
-            f"{self.n} states and {self.m} parameters, with {self.n_lam} lam {where}, against f's derivatives by {self.reference}, "
-            f"to {self.accuracy:.1g} of the largest entry."
+            f"{_count(self.n, 'state')} and {_count(self.m, 'parameter')}, with {self.n_lam} lam {where}, "
+            f"against f's derivatives by {self.reference}, to {self.accuracy:.1g} of the largest entry."
         )
         if self.unknown:
-            text += f" {self.unknown} derivatives could not be computed, because f is not finite around the point, and were left out."
+            text += f" {self.unknown} derivatives were left out: f is not finite around the point."
         return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +149,10 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
     Notes
     -----
     The derivatives of f are taken by the complex step where f compiles for complex numbers and extrapolated differences
-    confirm it, by the differences otherwise. What passes as right follows from the accuracy of these; where f has a kink, any value between the
-    two one-sided derivatives does. The products are taken with every unit vector (a sample of them if n > 64) and with
-    random lam, twice each, with different contents in u_bar and theta_bar before. It costs O(n + m) evaluations of f at each time.
+    confirm it, by the differences otherwise. What passes as right follows from their accuracy; where f has a kink, any value
+    between the two one-sided derivatives passes. The products are taken with every unit vector (a sample of them if n > 64)
+    and with random lam, twice each, with different contents in u_bar and theta_bar before. It costs O(n + m) evaluations of f
+    at each time.
 
     Examples
     --------
@@ -154,43 +166,48 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
         raise ValueError("u0 must have at least one entry, but it is empty.")
     points = [start] if trajectory is None else [start, *_sample(trajectory, start)]
 
-    lams, units = _choose_lams(start.u.size)
+    with np.errstate(all="ignore"):  # f may overflow nearby, and wrong rules anywhere
+        return _check(dynamics, points, (_suffixes(layouts[0]), _suffixes(layouts[1])))
+
+
+def _check(dynamics: Dynamics, points: list[_Point], suffixes: Suffixes) -> VjpReport:
+    n, m = points[0].u.size, points[0].theta.size
+    lams = _choose_lams(n)
     rules = [rule for rule in (dynamics.vjp, dynamics.vjp_u) if rule is not None]
-    suffixes = tuple(_suffixes(layout) for layout in layouts)
     problems = _problems_of_f(dynamics.f, points, suffixes)
     references = []
-    complex_step = not problems and takes_complex(dynamics.f, start.t, start.u, start.theta)
+    complex_step = compiles = not problems and takes_complex(dynamics.f, points[0].t, points[0].u, points[0].theta)
     for point in [] if problems else points:  # an f that is wrong itself has no derivatives to compare with
-        right = reference(dynamics.f, point.t, point.u, point.theta, lams, complex_step=complex_step)
+        right = reference(dynamics.f, point.t, point.u, point.theta, lams.rows, complex_step=complex_step)
         references.append(right)
+        complex_step = right.by_complex_step > 0
         for rule in rules:
-            problems += _compare(rule, point, lams, units, right, suffixes)
+            problems += _compare(rule, point, lams, right, suffixes)
 
-    computed = len(references) * start.u.size * (start.u.size + start.theta.size)
     return VjpReport(
         problems=_first_of_each(problems),
         products=tuple(rule.name for rule in rules),
         times=tuple(point.t for point in points),
-        n=start.u.size,
-        m=start.theta.size,
-        n_lam=len(lams),
-        reference=_describe_reference(complex_step, sum(r.by_complex_step for r in references), computed),
-        accuracy=max((r.accuracy for r in references), default=0.0),
-        unknown=sum(r.unknown for r in references),
+        n=n,
+        m=m,
+        n_lam=len(lams.rows),
+        reference=_describe_reference(compiles, references),
+        accuracy=max((right.accuracy for right in references), default=0.0),
+        unknown=sum(right.unknown for right in references),
     )
 
 
-def _compare(rule: Callback, point: _Point, lams, units, right, suffixes) -> list[VjpProblem]:
+def _compare(rule: Callback, point: _Point, lams: Lams, right: Reference, suffixes: Suffixes) -> list[VjpProblem]:
     n, size = point.u.size, right.values.shape[1] if rule.name == "vjp" else point.u.size
     scales = np.maximum(1.0, np.abs(right.values[:, :size]))  # garbage as large as the results, or it would drown in them
-    calls = call_with_lams(rule, point.t, point.u, point.theta, lams, scales)
-    blocks = [Block("u_bar", slice(0, n), calls, right, units, suffixes)]
+    calls = call_with_lams(rule, point.t, point.u, point.theta, lams.rows, scales)
+    blocks = [Block("u_bar", slice(0, n), calls, right, lams, suffixes)]
     if rule.name == "vjp":
-        blocks.append(Block("theta_bar", slice(n, None), calls, right, units, suffixes))
+        blocks.append(Block("theta_bar", slice(n, None), calls, right, lams, suffixes))
     return calls.problems(suffixes) + [problem for block in blocks for problem in find_problems(block)]
 
 
-def _problems_of_f(f: Callback, points: list[_Point], suffixes) -> list[VjpProblem]:
+def _problems_of_f(f: Callback, points: list[_Point], suffixes: Suffixes) -> list[VjpProblem]:
     """f, too, must overwrite its output and leave its inputs alone; and it must be finite."""
     problems = []
     for point in points:
@@ -199,7 +216,7 @@ def _problems_of_f(f: Callback, points: list[_Point], suffixes) -> list[VjpProbl
         du = calls.results[0, 0]
         if not problems and not np.isfinite(du).all():
             i = int(np.argmin(np.isfinite(du)))
-            raise ValueError(f"f must be finite where its derivatives are wanted, but du{suffixes[0][i]} is {du[i]} at t = {point.t:g}.")
+            raise ValueError(f"f must be finite for a comparison, but du{suffixes[0][i]} is {du[i]} at t = {point.t:g}.")
     return problems
 
 
@@ -208,19 +225,25 @@ def _first_of_each(problems: list[VjpProblem]) -> list[VjpProblem]:
     first: dict[tuple[str, str, int], VjpProblem] = {}
     for problem in problems:
         first.setdefault((problem.product, problem.block, problem.entry), problem)
-    return sorted(first.values(), key=lambda p: (p.product, ("u_bar", "theta_bar").index(p.block) if "bar" in p.block else -1, p.entry))
+    order = ("u_bar", "theta_bar")
+    return sorted(first.values(), key=lambda p: (p.product, order.index(p.block) if p.block in order else -1, p.entry))
 
 
-def _describe_reference(complex_step: bool, by_complex_step: int, computed: int) -> str:
-    if not complex_step:
-        return "extrapolated differences (f does not compile for complex numbers)"
-    if by_complex_step < computed:
-        return f"the complex step, and extrapolated differences in {computed - by_complex_step} of {computed} entries"
+def _describe_reference(compiles: bool, references: list[Reference]) -> str:
+    if not references:
+        return ""
+    at_points = [right.by_complex_step > 0 for right in references]
+    if not compiles:
+        return "extrapolated differences (f does not run with complex numbers)"
+    if not any(at_points):
+        return "extrapolated differences (f is not analytic, so the complex step is wrong)"
+    if not all(at_points):
+        return "the complex step, but extrapolated differences where f is not analytic"
     return "the complex step, confirmed by differences"
 
 
-def _choose_lams(n: int) -> tuple[np.ndarray, int]:
-    """The lam (L, n), and how many of them are unit vectors; the three after these are random a, b and a + b."""
+def _choose_lams(n: int) -> Lams:
+    """Every unit vector and three random lam; for large n a sample of 64."""
     rng = np.random.default_rng(20)
     if n <= _LAMS:
         rows, dense = np.arange(n), rng.standard_normal((2, n))
@@ -228,7 +251,7 @@ def _choose_lams(n: int) -> tuple[np.ndarray, int]:
         rows, dense = np.sort(rng.choice(n, _LAMS - _DENSE, replace=False)), rng.standard_normal((_DENSE - 1, n))
     unit = np.zeros((rows.size, n))
     unit[np.arange(rows.size), rows] = 1.0
-    return np.vstack([unit, dense[:2], dense[0] + dense[1], dense[2:]]), rows.size
+    return Lams(np.vstack([unit, dense[:2], dense[0] + dense[1], dense[2:]]), rows.size)
 
 
 def _suffixes(layout: Layout) -> list[str]:

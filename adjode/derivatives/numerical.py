@@ -2,7 +2,7 @@
 
 Central differences at many steps, extrapolated, say how far they can be trusted. The complex step `Im f(x + ih) / h` is exact to
 rounding, but only for analytic code: `abs`, `.real` or a comparison may compile for complex numbers and give a wrong derivative.
-So it is used entry by entry, where the differences confirm it.
+So it is used only where the differences do not refute it.
 
 Sources: Ridders, Adv. Eng. Software 4 (1982) 75; Squire and Trapp, SIAM Rev. 40 (1998) 110.
 """
@@ -20,10 +20,12 @@ from adjode.callbacks import Callback
 ACCURACY = 1e-10  # what is asked of a rule, relative to the derivative, where the reference is exact
 UNKNOWN = 1e300  # the margin where no derivative could be computed; finite, so that products with a zero of lam vanish
 
-_COMPLEX_STEP = 1e-30
-_SAFETY = 10.0  # margin of a difference, in units of its error estimate
-_ORDERS = 3  # extrapolations: a value comes from this many steps and one
-_LEVELS = 9, 24  # least and most steps: each is a quarter of the one before
+_COMPLEX_STEPS = 1e-100, 1e-60, 1e-30
+_SAFETY = 10.0  # margins, in units of error estimates
+_EPS = float(np.finfo(float).eps)
+_VAGUE = 1e-3  # relative margin of differences from which they do not confirm the complex step
+_TINY = 1e-290  # below this, numbers lose their digits
+_LEVELS = 9, 20  # least and most steps
 _PAD = 8
 
 
@@ -56,26 +58,28 @@ def reference(f: Callback, t: float, u: np.ndarray, theta: np.ndarray, lams: np.
     transposed = np.zeros((len(lams), n))
     by_complex_step = unknown = 0
     sizes = np.abs(lams)
-    with np.errstate(all="ignore"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", np.exceptions.ComplexWarning)  # an imaginary part was lost
         jacobian = _Jacobian(f, t, u, theta, complex_step)
         for j in range(n + m):
-            column, margin, confirmed = jacobian.column(j)
+            column, margin, used, refuted = jacobian.column(j)
+            if refuted.any():  # f is not analytic: then the complex step is wrong elsewhere, too, where it shows less
+                return reference(f, t, u, theta, lams, complex_step=False)
             lost = ~np.isfinite(column + margin)
             column[lost], margin[lost] = 0.0, UNKNOWN
             values[:, j], margins[:, j] = lams @ column, sizes @ margin
             if j < n:
                 transposed += np.outer(lams[:, j], column)
-            by_complex_step += np.count_nonzero(confirmed)
-            unknown += np.count_nonzero(lost)
+            by_complex_step += int(np.count_nonzero(used))
+            unknown += int(np.count_nonzero(lost))
     return Reference(values, margins, transposed, by_complex_step, unknown)
 
 
 def takes_complex(f: Callback, t: float, u: np.ndarray, theta: np.ndarray) -> bool:
     """Whether f can be called with complex arrays: Numba compiles it for them here, unless it cannot."""
-    arrays = [padded(a, np.complex128) for a in (u, theta, np.zeros_like(u))]
-    with np.errstate(all="ignore"), warnings.catch_warnings():
+    arrays = [np.array(a, dtype=np.complex128) for a in (u, theta, np.zeros_like(u))]
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
         try:
@@ -87,7 +91,7 @@ def takes_complex(f: Callback, t: float, u: np.ndarray, theta: np.ndarray) -> bo
 
 def padded(values: np.ndarray, dtype: type = np.float64) -> np.ndarray:
     """A copy that lies between NaNs, so that a read past its ends shows, and so does a write (see `overrun`)."""
-    buffer = np.full(values.size + 2 * _PAD, np.nan, dtype=dtype)
+    buffer: np.ndarray = np.full(values.size + 2 * _PAD, np.nan, dtype=dtype)
     buffer[_PAD:-_PAD] = values
     return buffer[_PAD:-_PAD]
 
@@ -104,53 +108,78 @@ class _Jacobian:
     def __init__(self, f: Callback, t: float, u: np.ndarray, theta: np.ndarray, complex_step: bool):
         self._f, self._t = f, t
         self._real = [padded(a) for a in (u, theta, np.zeros_like(u))]
-        self._complex = [padded(a, np.complex128) for a in self._real] if complex_step else None
         self._typical = [np.max(np.abs(a), initial=0.0) or 1.0 for a in (u, theta)]
-        self._here = self._shifted(self._real, 0, u[0])
+        nudged = self._nudged()
+        here, *moved = (self._shifted(arrays, 0, arrays[0][0]) for arrays in nudged)
+        self._here = here
+        self._rounding = np.fmax(_EPS * np.abs(here), np.fmax.reduce(np.abs(np.array(moved) - here)))
+        self._complex = [[padded(a, np.complex128) for a in arrays] for arrays in nudged] if complex_step else []
 
-    def column(self, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The derivatives by input j, their margins, and which come from the complex step."""
+    def column(self, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The derivatives by input j, their margins, and which the complex step gave; also where it gave a wrong one."""
         near = self._differences(j)
-        margin = _SAFETY * near.error
-        value = near.value
-        confirmed = np.zeros(value.size, dtype=bool)
-        if self._complex is None:
-            return value, margin + near.kink + ACCURACY * np.abs(value), confirmed
-        x = self._input(self._real, j)
-        exact = self._shifted(self._complex, j, complex(x[0][x[1]], _COMPLEX_STEP)).imag / _COMPLEX_STEP
-        gap = np.abs(exact - value)  # NaN where there are no differences: then nothing speaks against the complex step
-        confirmed = np.isfinite(exact) & ~(gap > margin + ACCURACY * np.abs(exact))
-        size = np.fmax(near.size, np.max(np.abs(exact), where=confirmed, initial=0.0))
-        tight = ACCURACY * np.abs(exact) + np.fmin(margin, ACCURACY * size)
-        value = np.where(confirmed, exact, value)
-        return value, np.where(confirmed, tight, margin + ACCURACY * np.abs(value)) + near.kink, confirmed
+        margin = _SAFETY * near.error + near.kink + ACCURACY * np.abs(near.value) + _TINY
+        if not self._complex:
+            nowhere = np.zeros(near.value.size, dtype=bool)
+            return near.value, margin, nowhere, nowhere
+        exact, scatter = self._complex_steps(j)
+        off = np.abs(exact - near.local)  # NaN where there are no differences: then nothing speaks against the complex step
+        refuted = off > _SAFETY * near.local_error + near.kink + ACCURACY * np.abs(exact) + scatter
+        used = np.isfinite(exact) & ~refuted
+        gap = np.abs(exact - near.value)
+        # Wide steps may deceive themselves, and tiny terms of f may not be analytic; nor is what drowns in rounding confirmed.
+        doubt = np.where(gap > margin, gap, 0.0) + np.where((gap > margin) | (margin > _VAGUE * np.abs(exact)), margin, 0.0)
+        tight = ACCURACY * np.abs(exact) + scatter + near.rounding + near.kink + doubt + _TINY
+        return np.where(used, exact, near.value), np.where(used, tight, margin), used, refuted
+
+    def _nudged(self) -> list[list[np.ndarray]]:
+        """The arrays (u, theta, du), and twice more with every entry of u and theta moved by some units of rounding."""
+        u, theta, du = self._real
+        rng = np.random.default_rng(3)
+        nudged = [self._real]
+        for _ in range(2):
+            moved = (a * (1.0 + _EPS * rng.integers(2, 5, a.size) * rng.choice((-1, 1), a.size)) for a in (u, theta))
+            nudged.append([*map(padded, moved), du])
+        return nudged
+
+    def _complex_steps(self, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """The derivative by the complex step, and how far rounding and the size of the step move it."""
+        taken = []
+        for arrays, step in zip(self._complex, _COMPLEX_STEPS, strict=True):
+            vector, k = self._input(arrays, j)
+            taken.append(self._shifted(arrays, j, vector[k] + 1j * step).imag / step)
+        return taken[0], _SAFETY * np.fmax(np.abs(taken[1] - taken[0]), np.abs(taken[2] - taken[0]))
 
     def _differences(self, j: int) -> _Differences:
         vector, k = self._input(self._real, j)
         x, here = vector[k], self._here
         steps = _steps(x, self._typical[vector is self._real[1]])
-        quotients, one_sided, sizes = (np.empty((steps.size, here.size)) for _ in range(3))
-        for level, h in enumerate(steps):
-            above, below = self._shifted(self._real, j, x + h), self._shifted(self._real, j, x - h)
-            quotients[level] = (above - below) / ((x + h) - (x - h))
-            one_sided[level] = np.abs((above - here) - (here - below)) / h
-            sizes[level] = np.maximum(np.abs(here), np.maximum(np.abs(above), np.abs(below)))
-        value, error, noise = _extrapolate(quotients, sizes, steps)
-        kink = np.min(one_sided[-3:], axis=0)
-        is_kink = (kink > 0.5 * one_sided[-4]) & (kink * steps[-3] > 40 * noise)  # of smooth f it would fall as the step does
-        size = np.fmax.reduce(sizes) / steps[0]
-        return _Differences(value, error, np.where(is_kink, 0.51 * kink, 0.0), size)
+        h = steps[:, None]
+        above = np.array([self._shifted(self._real, j, x + step) for step in steps])
+        below = np.array([self._shifted(self._real, j, x - step) for step in steps])
+        quotients = (above - below) / ((x + h) - (x - h))
+        sizes = np.fmax(np.abs(above), np.abs(below))
+        values, errors, noise = _extrapolate(quotients, np.fmax(_EPS * sizes, self._rounding), steps)
+        half = len(values) // 2
+        local, local_error = _walk(values[half:], errors[half:])
+        value, error = _walk(values, errors)
+
+        gap = np.abs((above - here) - (here - below)) / h  # between the one-sided derivatives; for smooth f it falls with the step
+        is_kink = (gap[-5] > 0.1 * gap[-7]) & (gap[-5] * h[-5] > 16.0 * noise + 100.0 * self._rounding)
+        kink = np.where(is_kink, 0.6 * np.max(gap[-7:], axis=0), 0.0)
+        return _Differences(value, error, local, local_error, kink, self._rounding / steps[0])
 
     def _shifted(self, arrays: list[np.ndarray], j: int, value: complex) -> np.ndarray:
         """f with input j replaced; NaN where f raises, as outside of its domain."""
         vector, k = self._input(arrays, j)
         du, kept = arrays[2], vector[k]
+        nothing = complex(np.nan, np.nan) if np.iscomplexobj(du) else np.nan
         vector[k] = value
-        du.fill(complex(np.nan, np.nan) if np.iscomplexobj(du) else np.nan)
+        du.fill(nothing)
         try:
             self._f(self._t, *arrays)
         except Exception:  # whatever the user's code raises
-            du.fill(complex(np.nan, np.nan) if np.iscomplexobj(du) else np.nan)
+            du.fill(nothing)
         vector[k] = kept
         return du.copy()
 
@@ -164,40 +193,41 @@ class _Jacobian:
 class _Differences:
     value: np.ndarray
     error: np.ndarray
+    local: np.ndarray  # the derivative by narrow steps alone: less exact, harder to deceive
+    local_error: np.ndarray
     kink: np.ndarray  # half the gap between the derivatives from above and below, where f has a kink: any value between passes
-    size: np.ndarray  # of f over the largest step
+    rounding: np.ndarray  # of f, divided by the widest step
 
 
 def _steps(x: float, typical: float) -> np.ndarray:
-    """Steps from an eighth of the size of x down to a millionth of it, wider where x is small among its neighbours."""
+    """Steps from an eighth of the size of x down, each an eighth of the one before; wider where x is small among its neighbours."""
     size = abs(x)
     coarse = max(size, min(typical, 1.0))
-    fine = 1e-6 * size or 1e-10 * coarse  # nothing says how finely f varies around zero
+    fine = 1e-8 * size or 1e-12 * coarse  # nothing says how finely f varies around zero
     largest = 2.0 ** math.floor(math.log2(coarse / 8))
-    levels = 1 + math.ceil(math.log(largest / max(fine, 1e-300), 4))
-    return largest * 0.25 ** np.arange(min(max(levels, _LEVELS[0]), _LEVELS[1]))
+    levels = 1 + math.ceil(math.log(largest / max(fine, 1e-300), 8))
+    return largest * 0.125 ** np.arange(min(max(levels, _LEVELS[0]), _LEVELS[1]))
 
 
-def _extrapolate(quotients: np.ndarray, sizes: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The derivative from difference quotients (levels, n), its error, and the noise of f.
+def _extrapolate(quotients: np.ndarray, rounding: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Difference quotients (levels, n), extrapolated to step zero in each window of three levels; errors; the noise of f."""
+    once = quotients[1:] + np.diff(quotients, axis=0) / (8.0**2 - 1.0)
+    values = once[1:] + np.diff(once, axis=0) / (8.0**4 - 1.0)
+    changes = np.abs(values - once[:-1])
+    finest = steps[2:, None]
+    noise = changes * finest  # of f, where the step is so narrow that nothing else changes
+    errors = changes + 4.0 * np.fmax(np.fmax.reduce(noise[-3:]), rounding[:-2]) / finest
+    return values, np.where(np.isfinite(errors), errors, np.inf), np.fmax(noise[-1], 4.0 * rounding[-3])
 
-    Each window of four neighbouring steps is extrapolated to zero. The choice walks from the finest window, noisy but local, to
-    the coarsest, and moves on only to a smaller error that is consistent with what it has: a wide step that jumps over a narrow
-    feature of f agrees with itself, but not with the finer ones.
+
+def _walk(values: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best of the windows, from the finest, noisy but local, to the widest.
+
+    It moves on only to a smaller error that is consistent with what it has: a wide step that jumps over a narrow feature of f
+    agrees with itself, but not with the finer ones.
     """
-    orders = [quotients]
-    for k in range(1, _ORDERS + 1):
-        orders.append(orders[-1][1:] + (orders[-1][1:] - orders[-1][:-1]) / (16.0**k - 1.0))
-    values = orders[-1]
-    changes = np.abs(values - orders[-2][:-1])
-    finest = steps[_ORDERS:, None]
-    noise = np.fmax.reduce((changes * finest)[-3:])
-    rounding = np.finfo(float).eps * sizes[:-_ORDERS]
-    errors = changes + 4.0 * np.fmax(noise, rounding) / finest
-    errors[~np.isfinite(errors)] = np.inf
-
     value, error = values[-1].copy(), errors[-1].copy()
-    for k in reversed(range(len(values) - 1)):
-        better = (errors[k] < error) & ~(np.abs(values[k] - value) > 4.0 * error + errors[k])
-        value[better], error[better] = values[k][better], errors[k][better]
-    return value, error, np.fmax(noise, rounding[-1])
+    for next_value, next_error in zip(values[-2::-1], errors[-2::-1], strict=True):
+        better = (next_error < error) & ~(np.abs(next_value - value) > 4.0 * error + next_error)
+        value[better], error[better] = next_value[better], next_error[better]
+    return value, error
