@@ -12,7 +12,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 IMPORT = "import adjode"
 # appended to the path: put first, the checkout would hide the adjode that is to be measured
-FIRST_GRADIENT = f"import sys; sys.path.append({str(ROOT)!r}); from benchmarks.problems import lv_final; lv_final().value_and_gradient()()"
+FIRST_GRADIENT = f"""
+import sys
+sys.path.append({str(ROOT)!r})
+from benchmarks.problems import lv_final
+lv_final().value_and_gradient()()
+"""
 
 
 def seconds(code: str, cache: str) -> float:

@@ -145,7 +145,8 @@ def main():
     began = time.perf_counter()
     result = fit.minimize(callback=history, options={"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "maxcor": 30, "ftol": 1e-14})
     seconds = time.perf_counter() - began
-    print(f"{result.nit} iterations, {result.nfev} losses and gradients in {seconds:.1f} s ({1e3 * seconds / result.nfev:.1f} ms each)")
+    each = 1e3 * seconds / result.nfev
+    print(f"{result.nit} iterations, {result.nfev} losses and gradients in {seconds:.1f} s ({each:.1f} ms each)")
     print(f"loss before: {loss:.4g}, after: {result.fun:.4g}")
 
     path = HERE / "output" / "spiral.png"

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from adjode.tableaus import METHODS, tableau
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = {"vjp.md"}
 
 # An opening fence, what it holds, a closing fence; before it perhaps a comment, after it perhaps a block of text.
 _BLOCK = re.compile(
@@ -53,8 +56,25 @@ def assert_same_text(printed, shown):
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-3, abs=1e-8), f"printed: {printed}"
 
 
+def pages_with_blocks():
+    for page in PAGES:
+        if any(blocks_of(page.read_text())):
+            yield pytest.param(page, id=page.name, marks=[pytest.mark.slow] if page.name in SLOW else [])
+
+
+@pytest.fixture
+def own_methods():
+    """Take away again what a page adds to the methods."""
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+    tableau.cache_clear()
+
+
+@pytest.mark.usefixtures("own_methods")
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="the pages show what the compiler says")
-@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks_of(p.read_text()))], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", list(pages_with_blocks()))
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
@@ -80,7 +100,8 @@ def test_blocks_are_found():
 def test_links_and_paths_exist(page):
     """Relative links between pages, and files of the repository that are named in commands."""
     text = page.read_text()
-    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", prose):
         assert (page.parent / target).exists(), target
     for path in re.findall(r"(?:python|pytest) ((?:examples|docs|tests|benchmarks)/\S+\.py)", text):
         assert (ROOT / path).exists(), path

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import decimal
+import itertools
 import json
 import sys
 from decimal import Decimal
@@ -88,7 +89,7 @@ def spiral_data():
     A = np.array([[-0.1, 2.0], [-2.0, -0.1]])
     times = np.linspace(0.0, 1.5, 30)
     states = [np.array([2.0, 0.0])]
-    for start, end in zip(times[:-1], times[1:], strict=True):
+    for start, end in itertools.pairwise(times):
         piece = solve_ivp(lambda t, u: A.T @ u**3, (start, end), states[-1], method="DOP853", rtol=1e-13, atol=1e-15)
         states.append(piece.y[:, -1])
     return times, np.array(states)

@@ -1,0 +1,47 @@
+# Everything runs in .venv, which is made on first use and brought up to date when pyproject.toml changes.
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint docs bench clean venv
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(BIN)/python examples/hare_lynx.py
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(READY)-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(READY)-docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(READY)-bench
+	$(BIN)/asv run --python=same --show-stderr
+
+venv: $(READY)
+
+clean:
+	rm -rf build dist docs/_build examples/output benchmarks/.asv .coverage .pytest_cache .hypothesis .mypy_cache .ruff_cache \
+		.import_linter_cache
+	find adjode benchmarks tests examples docs -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[plot,test]"
+	touch $@
+
+$(READY)-%: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	touch $@

@@ -1,0 +1,42 @@
+"""Sphinx configuration; build with `sphinx-build -W --keep-going docs docs/_build/html`."""
+
+import re
+
+import adjode
+
+project = "adjode"
+author = "The adjode developers"
+copyright = "The adjode developers"
+version = release = adjode.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "measured_choices.md"]  # the latter is included by choose.md
+nitpicky = False
+
+html_theme = "furo"
+html_title = f"adjode {version}"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+math_eqref_format = "({number})"
+
+# Docstrings write names in single backticks, and |x| for an absolute value.
+default_role = "code"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_param = False
+napoleon_custom_sections = [("Attributes", "params_style"), ("Raises", "params_style")]  # several names may share a line
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+
+
+def escape_bars(app, what, name, obj, options, lines):
+    """Keep |x| outside of backticks from being read as a substitution."""
+    for k, line in enumerate(lines):
+        lines[k] = "".join(
+            part if part.startswith("`") else part.replace("|", r"\|") for part in re.split(r"(`[^`]*`)", line) if part
+        )
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape_bars)
