@@ -131,8 +131,8 @@ class _EntryCache(caching.FunctionCache):
 # Views that own nothing: an ordinary slice counts references, which costs more than the arithmetic on a small system.
 
 
-def _view(context, builder, array_type, data, shape):
-    """A C-ordered view of doubles at `data`."""
+def array_view(context, builder, array_type, data, shape):
+    """A C-ordered view of 8-byte numbers at `data`, which owns nothing."""
     view = context.make_array(array_type)(context, builder)
     itemsize = context.get_constant(types.intp, 8)
     strides = [itemsize]
@@ -149,7 +149,7 @@ def _subarray(context, builder, sig, args):
     offset = args[1]
     for length in shape:
         offset = builder.mul(offset, length)
-    return _view(context, builder, sig.return_type, builder.gep(source.data, [offset]), shape)
+    return array_view(context, builder, sig.return_type, builder.gep(source.data, [offset]), shape)
 
 
 if DISABLED:
@@ -184,7 +184,7 @@ else:
 
         def codegen(context, builder, sig, args):
             source = context.make_array(sig.args[0])(context, builder, args[0])
-            return _view(context, builder, sig.return_type, builder.gep(source.data, [args[1]]), [args[2]])
+            return array_view(context, builder, sig.return_type, builder.gep(source.data, [args[1]]), [args[2]])
 
         return vector(array, types.intp, types.intp), codegen
 

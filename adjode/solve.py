@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import types
 
+from adjode import frame as slots
 from adjode.dynamics import Dynamics
-from adjode.jit import i8, invoke, kernel, vector
+from adjode.frame import number_at, vector_at
+from adjode.jit import invoke, kernel
 from adjode.layout import Layout
 from adjode.loops.loop import Loop, compile_integrate
 from adjode.options import positive, relative_tolerance, time_span, times_in_span, tolerance_vector
@@ -21,14 +22,13 @@ from adjode.tableaus import METHODS, Tableau, tableau
 
 
 @kernel
-def forward_rhs(system, t, u, du, q):
-    f, theta = system
-    return invoke(f, t, (u, theta, du))
+def forward_rhs(frame, t, u, du, q):
+    return invoke(number_at(frame, slots.F), t, (u, vector_at(frame, slots.THETA), du))
 
 
 @functools.cache
 def _forward() -> Callable:
-    return compile_integrate("solve", types.Tuple((i8, vector)), forward_rhs)
+    return compile_integrate("solve", forward_rhs)
 
 
 def solve(
@@ -95,7 +95,8 @@ def solve(
         raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
 
     loop = Loop(chosen, u, t0, np.array([T]), **tolerances, **limits)
-    status = loop.run(_forward(), (dynamics.f.handle, parameters))
+    loop.frame[slots.F], loop.frame[slots.THETA] = dynamics.f.handle, parameters
+    status = loop.run(_forward())
     if status != SUCCESS:
         raise _forward_error(status, loop, dynamics, parameters, layouts[0], max_steps)
     mesh, steps = loop.mesh, loop.steps
@@ -138,7 +139,7 @@ def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:
 def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout, max_steps: int) -> SolveError:
     component, cause = None, None
     if status == CALLBACK_RAISED:
-        states = (dynamics.f.arguments({"u": u, "theta": theta}) for u in (loop.stage, loop.y_new))
+        states = (dynamics.f.arguments({"u": u, "theta": theta}) for u in loop.tried)
         cause = next(filter(None, (dynamics.f.reproduce_error(loop.t_tried, *arguments) for arguments in states)), None)
     elif status != MAX_STEPS and (blamed := loop.blame()) is not None:
         component = blamed[1]

@@ -71,7 +71,7 @@ BAD_PULLBACKS = [
     ({"observations": ([1.0], [[1.0, np.inf]])}, ValueError, r"u_bars must be finite, but entry \(0, 1\) is inf"),
     ({"observations": ([1.0], [["a", "b"]])}, TypeError, r"u_bars must hold real numbers"),
     ({"wrt": ("theta", "u_0")}, ValueError, r"wrt may hold 'u0', 'theta', 't0', 'T', 'observation_times', but 'u_0' was given"),
-    ({"adjoint": "continuous"}, ValueError, r"adjoint must be one of 'interpolating', 'backsolve', but 'continuous' was given"),
+    ({"adjoint": "continuous"}, ValueError, r"adjoint must be one of 'discrete', 'interpolating', 'backsolve', but 'continuous' was given"),
     ({"quadrature": "simpson"}, ValueError, r"quadrature must be one of 'gauss', 'augmented'"),
     ({"error_norm": "both"}, ValueError, r"error_norm must be one of 'all', 'lam'"),
     ({"on_drift": "ignore"}, ValueError, r"on_drift must be one of 'raise', 'warn'"),

@@ -11,50 +11,47 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba import types
 
+from adjode import frame as slots
 from adjode.adjoints import products
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
-from adjode.jit import i8, invoke, kernel, matrix, segment
+from adjode.frame import matrix_at, number_at, vector_at
+from adjode.jit import invoke, kernel, segment
 from adjode.loops.loop import compile_integrate
 from adjode.solution import Solution
 
-# system: (products, f, jumps, anchors or an empty matrix)
-_TYPE = types.Tuple((products.TYPE, i8, matrix, matrix))
-
 
 @kernel
-def _slope(system, t, y, slope, q):
-    parts, f, jumps, anchors = system
+def _slope(frame, t, y, slope, q):
     n = y.size // 2
     u = segment(y, 0, n)
-    status = invoke(f, t, (u, parts[4], segment(slope, 0, n)))
-    return status | products.lam_slope(parts, t, u, segment(y, n, n), segment(slope, n, n), q)
+    status = invoke(number_at(frame, slots.F), t, (u, vector_at(frame, slots.THETA), segment(slope, 0, n)))
+    return status | products.lam_slope(frame, t, u, segment(y, n, n), segment(slope, n, n), q)
 
 
 @kernel
-def _integrand(system, t, y, q):
+def _integrand(frame, t, y, q):
     n = y.size // 2
-    return products.integrand(system[0], t, segment(y, 0, n), segment(y, n, n), q)
+    return products.integrand(frame, t, segment(y, 0, n), segment(y, n, n), q)
 
 
 @kernel
-def _jump(system, k, y):
-    parts, f, jumps, anchors = system
+def _jump(frame, k, y):
+    jumps, anchors = matrix_at(frame, slots.JUMPS), matrix_at(frame, slots.ANCHORS)
     n = y.size // 2
     for i in range(n):
         y[n + i] += jumps[k, i]
-        if anchors.size > 0:
+        if anchors.shape[0] > 0:
             y[i] = anchors[k, i]
 
 
 @functools.cache
 def entry() -> Callable:
-    return compile_integrate("backsolve", _TYPE, _slope, _integrand, _jump)
+    return compile_integrate("backsolve", _slope, _integrand, _jump)
 
 
-def prepare(solution: Solution, plan: Sweep, parts: tuple, atol: float, reanchor: bool) -> BackwardPass:
+def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:
     n = plan.lam.size
     stops, jumps, anchors = plan.stops, plan.jumps, np.zeros((0, n))
     if reanchor:
@@ -62,8 +59,7 @@ def prepare(solution: Solution, plan: Sweep, parts: tuple, atol: float, reanchor
         anchors = solution(stops[:-1])
     y = np.concatenate([solution(plan.start), plan.lam])
     tolerances = np.concatenate([solution.options["atol"], np.full(n, atol)])
-    system = parts, solution.dynamics.f.handle, jumps, anchors
-    return BackwardPass(entry(), system, y, stops, tolerances, lam_from=n)
+    return BackwardPass(entry(), {slots.JUMPS: jumps, slots.ANCHORS: anchors}, y, stops, tolerances, lam_from=n)
 
 
 def _with_mesh(plan: Sweep, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""`BackwardPass`: what an adjoint hands to the sweep: an entry, its system, a state to integrate back and where to stop."""
+"""`BackwardPass`: what an adjoint hands to the sweep: an entry, its arrays, a state to integrate back and where to stop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class BackwardPass:
     ----------
     entry : callable
         The compiled loop for this adjoint's right-hand side.
-    system : tuple
-        Its constants and scratch.
+    arrays : dict of slot -> array
+        What it needs in the frame.
     y : array
         The state at the start, integrated in place.
     stops : (k,) array
@@ -26,7 +26,7 @@ class BackwardPass:
     """
 
     entry: Callable
-    system: tuple
+    arrays: dict[int, np.ndarray]
     y: np.ndarray
     stops: np.ndarray
     atol: np.ndarray

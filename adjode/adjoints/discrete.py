@@ -11,76 +11,79 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba import types
 
+from adjode import frame as slots
 from adjode.adjoints import products
 from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
 from adjode.callbacks import Callback
-from adjode.jit import entry, i8, integers, invoke, kernel, matrix, row, vector
+from adjode.frame import Frame, frame_type, integers_at, matrix_at, number_at, vector_at
+from adjode.jit import entry, invoke, kernel, row
+from adjode.loops.loop import put_tableau
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.solution import Solution
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, SolveError, solve_error
 from adjode.steppers.explicit import combine, make_stages, make_transposed_stages
 
-# system: (products, f, integral): those of `products.py`; f; and the sum of (df/dtheta)^T w so far, then the running cost
-_TYPE = types.Tuple((products.TYPE, i8, vector))
-_N_F, _N_VJP, _N_G, _STEP = range(4)  # indices into `count`
+# In the frame: Y is lam; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at TIMES;
+# WEIGHTS (1, 5) and NODES the running cost's rule; BASIS (1, r) the weights of the dense output at one place.
+_N_F, _N_VJP, _N_G, _STEP = range(4)  # indices into COUNT
 
 
 @kernel
-def _stage_slope(system, t, u, slope, q):
-    parts, f, integral = system
-    return invoke(f, t, (u, parts[4], slope))
+def _stage_slope(frame, t, u, slope, q):
+    return invoke(number_at(frame, slots.F), t, (u, vector_at(frame, slots.THETA), slope))
 
 
 @kernel
-def _pull(system, t, u, w, u_bar):
-    """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the integral."""
-    (vjp, vjp_u, g, g_vjp, theta, wants, u_scratch, theta_bar, g_u, value), f, integral = system
+def _pull(frame, t, u, w, u_bar):
+    """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the total."""
+    wants = integers_at(frame, slots.WANTS)
     if wants[products.LAM] == 0:
         return 0
-    if wants[products.SHORT] == 1:
-        return invoke(vjp_u, t, (u, theta, w, u_bar))
-    status = invoke(vjp, t, (u, theta, w, u_bar, theta_bar))
+    theta_bar = vector_at(frame, slots.THETA_BAR)
+    status = products.pull_state(frame, t, u, w, u_bar, theta_bar)
     if wants[products.THETA] == 1:
-        for i in range(theta.size):
-            integral[i] += theta_bar[i]
+        total = vector_at(frame, slots.TOTAL)
+        for i in range(theta_bar.size):
+            total[i] += theta_bar[i]
     return status
 
 
 @kernel
-def _cost_at(system, t, u, weight):
-    """Add `weight` times g to the running cost and of dg/dtheta to theta_bar; leave dg/du in g_u."""
-    (vjp, vjp_u, g, g_vjp, theta, wants, u_scratch, theta_bar, g_u, value), f, integral = system
-    status = invoke(g, t, (u, theta, value))
-    integral[integral.size - 1] += weight * value[0]
+def _cost_at(frame, t, u, weight):
+    """Add `weight` times g to the running cost and of dg/dtheta to theta_bar; leave dg/du in G_U."""
+    wants, total = integers_at(frame, slots.WANTS), vector_at(frame, slots.TOTAL)
+    status = products.cost(frame, t, u)
+    total[total.size - 1] += weight * vector_at(frame, slots.VALUE)[0]
     if wants[products.LAM] == 0:
         return status
-    status |= invoke(g_vjp, t, (u, theta, g_u, theta_bar))
+    status |= products.pull_cost(frame, t, u)
     if wants[products.THETA] == 1:
-        for i in range(theta.size):
-            integral[i] += weight * theta_bar[i]
+        theta_bar = vector_at(frame, slots.THETA_BAR)
+        for i in range(theta_bar.size):
+            total[i] += weight * theta_bar[i]
     return status
 
 
 @kernel
-def _basis(b, PT, x):
-    """b[0, i] = b_i(x), the weights of the dense output."""
-    degree = PT.shape[0]
+def _place_in_step(frame, x):
+    """BASIS[0, i] = b_i(x), the weights of the dense output."""
+    PT, basis = matrix_at(frame, slots.PT), matrix_at(frame, slots.BASIS)
     for i in range(PT.shape[1]):
         total = 0.0
-        for p in range(degree - 1, -1, -1):
+        for p in range(PT.shape[0] - 1, -1, -1):
             total = PT[p, i] + x * total
-        b[0, i] = x * total
+        basis[0, i] = x * total
 
 
 @kernel
-def _seed_inside(b, h, weight, u_bar, y_bar, K_bar):
-    """Transpose of u = y + h sum_i b_i K_i for the cotangent weight * u_bar."""
+def _seed_inside(frame, h, weight, u_bar):
+    """Transpose of u = y + h sum_i b_i(x) K[i], for the cotangent weight * u_bar."""
+    basis, y_bar, K_bar = matrix_at(frame, slots.BASIS), vector_at(frame, slots.Y_BAR), matrix_at(frame, slots.K_BAR)
     for k in range(y_bar.size):
         y_bar[k] += weight * u_bar[k]
     for i in range(K_bar.shape[0]):
-        w = h * b[0, i] * weight
+        w = h * basis[0, i] * weight
         if w != 0.0:
             for k in range(y_bar.size):
                 K_bar[i, k] += w * u_bar[k]
@@ -91,102 +94,119 @@ _transposed_stages = make_transposed_stages(_pull)
 
 
 @kernel
-def _seed_cost(system, t, h, t_new, nodes, weights, PT, b, y, y_new, stage, y_bar, y_new_bar, K, K_bar):
+def _stages_again(frame, t, h, t_new, y, last, dense):
+    """K of the step as in the forward solve, as far as its transpose needs it: (status, index of the last stage)."""
+    count, c, K = integers_at(frame, slots.COUNT), vector_at(frame, slots.C), matrix_at(frame, slots.K)
+    stage, scratch = vector_at(frame, slots.STAGE), vector_at(frame, slots.STAGE_BAR)
+    status = _stage_slope(frame, t, y, row(K, 0), row(matrix_at(frame, slots.Q), 0))
+    if not dense:
+        made, t_made = _stages(frame, t, h, t + c[last - 1] * h, y, stage, scratch, 1, last - 1)
+        count[_N_F] += last
+        return status | made, last
+    top = c.size - 1
+    made, t_made = _stages(frame, t, h, t_new, y, vector_at(frame, slots.Y_NEW), scratch, 1, last)
+    extra, t_made = _stages(frame, t, h, t + c[top] * h, y, stage, scratch, last + 1, top)
+    count[_N_F] += 1 + top
+    return status | made | extra, top
+
+
+@kernel
+def _seed_cost(frame, t, h, t_new, y, lam):
     """The running cost of one step: its value, and its cotangents into the step."""
-    g_u = system[0][8]
-    status = _cost_at(system, t, y, h * weights[0])
+    weights, nodes, g_u = matrix_at(frame, slots.WEIGHTS), vector_at(frame, slots.NODES), vector_at(frame, slots.G_U)
+    y_bar, stage, K = vector_at(frame, slots.Y_BAR), vector_at(frame, slots.STAGE), matrix_at(frame, slots.K)
+    status = _cost_at(frame, t, y, h * weights[0, 0])
     for k in range(y.size):
-        y_bar[k] += h * weights[0] * g_u[k]
+        y_bar[k] += h * weights[0, 0] * g_u[k]
     for i in range(nodes.size):
-        _basis(b, PT, nodes[i])
-        combine(stage, y, h, b, 0, K, K.shape[0])
-        status |= _cost_at(system, t + nodes[i] * h, stage, h * weights[i + 1])
-        _seed_inside(b, h, h * weights[i + 1], g_u, y_bar, K_bar)
-    status |= _cost_at(system, t_new, y_new, h * weights[nodes.size + 1])
+        _place_in_step(frame, nodes[i])
+        combine(stage, y, h, matrix_at(frame, slots.BASIS), 0, K, K.shape[0])
+        status |= _cost_at(frame, t + nodes[i] * h, stage, h * weights[0, i + 1])
+        _seed_inside(frame, h, h * weights[0, i + 1], g_u)
+    end = nodes.size + 1
+    status |= _cost_at(frame, t_new, vector_at(frame, slots.Y_NEW), h * weights[0, end])
     for k in range(y.size):
-        y_new_bar[k] += h * weights[nodes.size + 1] * g_u[k]
+        lam[k] += h * weights[0, end] * g_u[k]
+    integers_at(frame, slots.COUNT)[_N_G] += weights.shape[1]
     return status
 
 
-def _discrete(system, tableau, last, mesh, seeds, cost_rule, count, lam, vectors, matrices, q_rows):
-    """Pull lam = u_T_bar back to t0 over all steps; observations come sorted by step, with the step of each."""
-    A, c, E, PT = tableau
-    mesh_t, mesh_u = mesh
-    times, steps, u_bars = seeds
-    K, K_bar, b, no_q = matrices
-    nodes, weights = cost_rule
-    y_bar, stage, stage_bar, y_new = vectors
-    has_cost = weights.size > 0
-    j = times.size - 1
+@kernel
+def _begin_step(frame, last):
+    """Clear the cotangents of the step; the first stage of the step after it is its last."""
+    K_bar, y_bar = matrix_at(frame, slots.K_BAR), vector_at(frame, slots.Y_BAR)
+    for k in range(y_bar.size):
+        y_bar[k] = 0.0
+        K_bar[last, k] = K_bar[0, k]
+    for i in range(K_bar.shape[0]):
+        if i != last:
+            for k in range(y_bar.size):
+                K_bar[i, k] = 0.0
+
+
+@kernel
+def _seed_observations(frame, j, step, t, h, t_new, lam):
+    """Add the cotangents of the observations in this step, from number j down; the number of the next."""
+    times, step_of, u_bars = vector_at(frame, slots.TIMES), integers_at(frame, slots.STEP_OF), matrix_at(frame, slots.JUMPS)
+    while j >= 0 and step_of[j] == step:
+        if times[j] == t_new:
+            for k in range(lam.size):
+                lam[k] += u_bars[j, k]
+        else:
+            _place_in_step(frame, (times[j] - t) / h)
+            _seed_inside(frame, h, 1.0, row(u_bars, j))
+        j -= 1
+    return j
+
+
+@kernel
+def _first_stage(frame):
+    """The transpose of K[0] = f(t0, u0), which no step before has taken over."""
+    lam, u_bar = vector_at(frame, slots.Y), vector_at(frame, slots.Y_BAR)
+    u0, w = row(matrix_at(frame, slots.FORWARD_U), 0), row(matrix_at(frame, slots.K_BAR), 0)
+    for k in range(u_bar.size):
+        u_bar[k] = 0.0
+    integers_at(frame, slots.COUNT)[_N_VJP] += 1
+    if _pull(frame, vector_at(frame, slots.FORWARD_T)[0], u0, w, u_bar) != 0:
+        return CALLBACK_RAISED
+    for k in range(lam.size):
+        lam[k] += u_bar[k]
+    return SUCCESS
+
+
+def _discrete(frame):
+    """Pull lam = u_T_bar back to t0, over all steps."""
+    mesh_t, mesh_u, lam = vector_at(frame, slots.FORWARD_T), matrix_at(frame, slots.FORWARD_U), vector_at(frame, slots.Y)
+    count, step_of, y_bar = integers_at(frame, slots.COUNT), integers_at(frame, slots.STEP_OF), vector_at(frame, slots.Y_BAR)
+    has_cost, last = integers_at(frame, slots.WANTS)[products.COST] == 1, integers_at(frame, slots.SETTING)[0]
+    j = step_of.size - 1
     for step in range(mesh_t.size - 2, -1, -1):
         count[_STEP] = step
         t, t_new, y = mesh_t[step], mesh_t[step + 1], row(mesh_u, step)
-        h, top = t_new - t, last
-        for k in range(y.size):
-            K_bar[last, k] = K_bar[0, k]  # the first stage of the step after is the last of this one
-            y_bar[k] = 0.0
-        for i in range(K_bar.shape[0]):
-            if i != last:
-                for k in range(y.size):
-                    K_bar[i, k] = 0.0
-        status = invoke(system[1], t, (y, system[0][4], row(K, 0)))
-        if has_cost or (j >= 0 and steps[j] == step):  # the dense output takes part, with all its stages
-            top = A.shape[0] - 1
-            made, t_made = _stages(system, A, c, t, h, t_new, y, y_new, stage, K, no_q, q_rows, 1, last)
-            status |= made
-            made, t_made = _stages(system, A, c, t, h, t + c[top] * h, y, stage, stage_bar, K, no_q, q_rows, last + 1, top)
-            count[_N_F] += 1 + top
-        else:
-            before = last - 1
-            made, t_made = _stages(system, A, c, t, h, t + c[before] * h, y, stage, stage_bar, K, no_q, q_rows, 1, before)
-            count[_N_F] += last
-        status |= made
-        while j >= 0 and steps[j] == step:
-            if times[j] == t_new:
-                for k in range(y.size):
-                    lam[k] += u_bars[j, k]
-            else:
-                _basis(b, PT, (times[j] - t) / h)
-                _seed_inside(b, h, 1.0, row(u_bars, j), y_bar, K_bar)
-            j -= 1
-        if has_cost:
-            status |= _seed_cost(system, t, h, t_new, nodes, weights, PT, b, y, y_new, stage, y_bar, lam, K, K_bar)
-            count[_N_G] += weights.size
-        pulled, t_pulled = _transposed_stages(system, A, c, t, h, t_new, y, y_bar, lam, stage, stage_bar, K, K_bar, last, top)
+        h = t_new - t
+        _begin_step(frame, last)
+        dense = has_cost or (j >= 0 and step_of[j] == step)
+        status, top = _stages_again(frame, t, h, t_new, y, last, dense)
+        if dense:
+            j = _seed_observations(frame, j, step, t, h, t_new, lam)
+            if has_cost:
+                status |= _seed_cost(frame, t, h, t_new, y, lam)
+        pulled, t_pulled = _transposed_stages(frame, t, h, t_new, y, lam, last, top)
         count[_N_VJP] += top
         if status | pulled != 0:
             return CALLBACK_RAISED
         finite = 0.0
-        for k in range(y.size):
+        for k in range(lam.size):
             lam[k] = y_bar[k]
             finite += 0.0 * lam[k]
         if finite != 0.0:
             return NON_FINITE
-    if mesh_t.size > 1:
-        count[_N_VJP] += 1
-        if _pull(system, mesh_t[0], row(mesh_u, 0), row(K_bar, 0), stage_bar) != 0:
-            return CALLBACK_RAISED
-        for k in range(lam.size):
-            lam[k] += stage_bar[k]
-    return SUCCESS
+    return _first_stage(frame) if mesh_t.size > 1 else SUCCESS
 
 
 @functools.cache
 def _entry() -> Callable:
-    signature = (
-        _TYPE,
-        types.Tuple((matrix, vector, matrix, matrix)),
-        i8,
-        types.Tuple((vector, matrix)),
-        types.Tuple((vector, integers, matrix)),
-        types.Tuple((vector, vector)),
-        integers,
-        vector,
-        types.UniTuple(vector, 4),
-        types.UniTuple(matrix, 4),
-        integers,
-    )
-    return entry(_discrete, signature, "discrete")
+    return entry(_discrete, (frame_type,), "discrete")
 
 
 def run_discrete(
@@ -204,32 +224,33 @@ def run_discrete(
     tableau, n, m = solution.tableau, solution.u.shape[1], solution.theta.size
     wants_theta = wants_theta and m > 0
     short = solution.dynamics.vjp_u is not None and not wants_theta
-    parts = products.make_products(
-        solution.dynamics, solution.theta, n, wants_theta=wants_theta, wants_lam=wants_lam, cost=cost, short=short
-    )
-    integral = np.zeros((m if wants_theta else 0) + 1)
     times, steps, u_bars = _by_step(solution.t, times, u_bars)
     used = solution.dense.steps  # steps after the last cotangent have no part in the gradient
     if cost is None and not u_T_bar.any():
         kept = np.flatnonzero(u_bars.any(axis=1))
         used = int(steps[kept[-1]]) + 1 if kept.size else 0
         times, steps, u_bars = (array[steps < used] for array in (times, steps, u_bars))
-    rows = len(tableau.A)
-    count = np.zeros(4, dtype=np.int64)
-    lam = u_T_bar.copy() if used else np.zeros(n)
-    status = _entry()(
-        (parts, solution.dynamics.f.handle, integral),
-        tableau.for_kernels,
-        tableau.stages,
-        (solution.t[: used + 1], solution.u[: used + 1]),
-        (times, steps, u_bars),
-        (LOBATTO_NODES, LOBATTO) if cost else (np.zeros(0), np.zeros(0)),
-        count,
-        lam,
-        tuple(np.zeros(n) for _ in range(4)),
-        (np.zeros((rows, n)), np.zeros((rows, n)), np.zeros((1, rows)), np.zeros((1, 0))),
-        np.zeros(rows, dtype=np.int64),
+    frame, rows = Frame(), len(tableau.A)
+    put_tableau(frame, tableau)
+    wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
+    products.put_products(frame, solution.dynamics, solution.theta, n, **wants, running_cost=cost, short=short)
+    frame[slots.SETTING] = np.array([tableau.stages], dtype=np.int64)
+    frame[slots.FORWARD_T], frame[slots.FORWARD_U] = solution.t[: used + 1], solution.u[: used + 1]
+    frame[slots.TIMES], frame[slots.STEP_OF], frame[slots.JUMPS] = times, steps, u_bars
+    frame[slots.NODES], frame[slots.WEIGHTS] = LOBATTO_NODES, LOBATTO[None]
+    frame[slots.COUNT] = count = np.zeros(4, dtype=np.int64)
+    frame[slots.Y] = lam = u_T_bar.copy() if used else np.zeros(n)
+    frame[slots.TOTAL] = total = np.zeros((m if wants_theta else 0) + 1)
+    frame[slots.Q_ROWS] = np.zeros(rows, dtype=np.int64)
+    frame.allocate(
+        {
+            **dict.fromkeys((slots.Y_BAR, slots.Y_NEW, slots.STAGE, slots.STAGE_BAR), (n,)),
+            **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
+            slots.BASIS: (1, rows),
+            slots.Q: (1, 0),
+        }
     )
+    status = _entry()(frame.argument)
     stats.n_steps = used
     stats.n_f += int(count[_N_F])
     stats.n_g += int(count[_N_G])
@@ -237,11 +258,11 @@ def run_discrete(
         stats.n_g_vjp += int(count[_N_G])
         stats.n_vjp_u += int(count[_N_VJP]) if short else 0
         stats.n_vjp += 0 if short else int(count[_N_VJP])
-    if status == SUCCESS and not np.isfinite(integral).all():
+    if status == SUCCESS and not np.isfinite(total).all():
         status = NON_FINITE
     if status != SUCCESS:
-        raise _discrete_error(status, solution, cost, int(count[_STEP]), lam, integral)
-    return SweepResult(lam, integral[:-1], float(integral[-1]), None)
+        raise _discrete_error(status, solution, cost, int(count[_STEP]), lam, total)
+    return SweepResult(lam, total[:-1], float(total[-1]), None)
 
 
 def _by_step(mesh: np.ndarray, times: np.ndarray, u_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -254,14 +275,14 @@ def _by_step(mesh: np.ndarray, times: np.ndarray, u_bars: np.ndarray) -> tuple[n
 
 
 def _discrete_error(
-    status: int, solution: Solution, cost: tuple[Callback, Callback] | None, step: int, lam: np.ndarray, integral: np.ndarray
+    status: int, solution: Solution, cost: tuple[Callback, Callback] | None, step: int, lam: np.ndarray, total: np.ndarray
 ) -> SolveError:
     component, name, cause = None, None, None
     if status == CALLBACK_RAISED:
         inside = np.linspace(*solution.t[step : step + 2], 9)
         cause = find_cause(solution, cost, [(float(t), lam) for t in inside])
     else:
-        where, values = ("lam", lam) if not np.isfinite(lam).all() else ("theta_bar", integral)
+        where, values = ("lam", lam) if not np.isfinite(lam).all() else ("theta_bar", total)
         component = int(np.flatnonzero(~np.isfinite(values))[0])
         name = f"{where}[{component}]"
     return solve_error(

@@ -10,54 +10,59 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from numba import types
 
+from adjode import frame as slots
 from adjode.adjoints import products
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
-from adjode.jit import cube, integers, kernel, matrix, vector
+from adjode.frame import cube_at, integers_at, matrix_at, vector_at
+from adjode.jit import kernel
 from adjode.loops.loop import compile_integrate
 from adjode.loops.trajectory import locate, state_at
 from adjode.solution import Solution
 
-# system: (products, mesh t, mesh u, mesh c, [step last looked at, number of steps], jumps, u)
-_TYPE = types.Tuple((products.TYPE, vector, matrix, cube, integers, matrix, vector))
-
 
 @kernel
-def _look_up(system, t):
-    """u = the forward solution at t."""
-    parts, mesh_t, mesh_u, mesh_c, place, jumps, u = system
+def _look_up(frame, t):
+    """U = the forward solution at t."""
+    place, u = integers_at(frame, slots.PLACE), vector_at(frame, slots.U)
+    mesh_t = vector_at(frame, slots.FORWARD_T)
     place[0] = locate(mesh_t, place[1], place[0], t)
-    state_at(mesh_t, mesh_u, mesh_c, place[0], t, u)
+    state_at(mesh_t, matrix_at(frame, slots.FORWARD_U), cube_at(frame, slots.FORWARD_C), place[0], t, u)
 
 
 @kernel
-def _slope(system, t, lam, lam_slope, q):
-    _look_up(system, t)
-    return products.lam_slope(system[0], t, system[6], lam, lam_slope, q)
+def _slope(frame, t, lam, slope, q):
+    _look_up(frame, t)
+    return products.lam_slope(frame, t, vector_at(frame, slots.U), lam, slope, q)
 
 
 @kernel
-def _integrand(system, t, lam, q):
-    _look_up(system, t)
-    return products.integrand(system[0], t, system[6], lam, q)
+def _integrand(frame, t, lam, q):
+    _look_up(frame, t)
+    return products.integrand(frame, t, vector_at(frame, slots.U), lam, q)
 
 
 @kernel
-def _jump(system, k, lam):
-    jumps = system[5]
+def _jump(frame, k, lam):
+    jumps = matrix_at(frame, slots.JUMPS)
     for i in range(lam.size):
         lam[i] += jumps[k, i]
 
 
 @functools.cache
 def entry() -> Callable:
-    return compile_integrate("interpolating", _TYPE, _slope, _integrand, _jump)
+    return compile_integrate("interpolating", _slope, _integrand, _jump)
 
 
-def prepare(solution: Solution, plan: Sweep, parts: tuple, atol: float, reanchor: bool) -> BackwardPass:
+def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:
     dense, n = solution.dense, plan.lam.size
-    place = np.array([dense.steps - 1, dense.steps], dtype=np.int64)
-    system = parts, dense.t, dense.u, dense.c, place, plan.jumps, np.zeros(n)
-    return BackwardPass(entry(), system, plan.lam, plan.stops, np.full(n, atol), lam_from=0)
+    arrays = {
+        slots.FORWARD_T: dense.t,
+        slots.FORWARD_U: dense.u,
+        slots.FORWARD_C: dense.c,
+        slots.PLACE: np.array([dense.steps - 1, dense.steps], dtype=np.int64),
+        slots.JUMPS: plan.jumps,
+        slots.U: np.zeros(n),
+    }
+    return BackwardPass(entry(), arrays, plan.lam, plan.stops, np.full(n, atol), lam_from=0)

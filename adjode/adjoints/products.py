@@ -1,90 +1,111 @@
-"""What every continuous adjoint does at a point (t, u, lam): the user's products, and the running cost's part in them.
+"""What every adjoint does at a point (t, u, lam): the user's products, and the running cost's part in them.
 
-The kernels here take `products`, a tuple of the callbacks and of the arrays they write to:
-
-    (vjp, vjp_u, g, g_vjp, theta, wants, u_bar, theta_bar, g_u, value)
-
-`wants` holds flags, named below; `u_bar` (n,), `theta_bar` (m,), `g_u` (n,) and `value` (1,) are scratch. The integrand `q` holds
-theta_bar's m entries if theta is wanted, then the running cost's value if there is one.
+The integrand `q` holds theta_bar's m entries if theta is wanted, then the running cost's value if there is one.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import types
 
+from adjode import frame as slots
 from adjode.callbacks import Callback
 from adjode.dynamics import Dynamics
-from adjode.jit import i8, integers, invoke, kernel, segment, vector
+from adjode.frame import Frame, integers_at, number_at, vector_at
+from adjode.jit import invoke, kernel, segment
 
-THETA, LAM, COST, SHORT = range(4)  # flags: theta_bar; lam; a running cost; vjp_u in place of vjp along lam
-
-TYPE = types.Tuple((i8, i8, i8, i8, vector, integers, vector, vector, vector, vector))
+THETA, LAM, COST, SHORT = range(4)  # flags in WANTS: theta_bar; lam; a running cost; vjp_u in place of vjp along lam
 
 
 @kernel
-def lam_slope(products, t, u, lam, lam_slope, q):
-    """lam_slope = -(df/du)^T lam - (dg/du); leaves the whole integrand in q unless `vjp_u` is used."""
-    vjp, vjp_u, g, g_vjp, theta, wants, u_bar, theta_bar, g_u, value = products
+def pull_state(frame, t, u, lam, u_bar, theta_bar):
+    """u_bar = (df/du)^T lam; also theta_bar = (df/dtheta)^T lam unless `vjp_u` is used."""
+    theta = vector_at(frame, slots.THETA)
+    if integers_at(frame, slots.WANTS)[SHORT] == 1:
+        return invoke(number_at(frame, slots.VJP_U), t, (u, theta, lam, u_bar))
+    return invoke(number_at(frame, slots.VJP), t, (u, theta, lam, u_bar, theta_bar))
+
+
+@kernel
+def pull_cost(frame, t, u):
+    """G_U = dg/du and THETA_BAR = dg/dtheta."""
+    arrays = (u, vector_at(frame, slots.THETA), vector_at(frame, slots.G_U), vector_at(frame, slots.THETA_BAR))
+    return invoke(number_at(frame, slots.G_VJP), t, arrays)
+
+
+@kernel
+def cost(frame, t, u):
+    """VALUE = g."""
+    return invoke(number_at(frame, slots.G), t, (u, vector_at(frame, slots.THETA), vector_at(frame, slots.VALUE)))
+
+
+@kernel
+def lam_slope(frame, t, u, lam, slope, q):
+    """slope = -(df/du)^T lam - (dg/du); leaves the whole integrand in q unless `vjp_u` is used."""
+    wants = integers_at(frame, slots.WANTS)
     if wants[LAM] == 0:
-        for i in range(lam_slope.size):
-            lam_slope[i] = 0.0
+        for i in range(slope.size):
+            slope[i] = 0.0
         return 0
-    if wants[SHORT] == 1:
-        status = invoke(vjp_u, t, (u, theta, lam, lam_slope))
-    elif wants[THETA] == 1:
-        status = invoke(vjp, t, (u, theta, lam, lam_slope, segment(q, 0, theta.size)))
-    else:
-        status = invoke(vjp, t, (u, theta, lam, lam_slope, theta_bar))
+    theta_bar = vector_at(frame, slots.THETA_BAR)
+    if wants[THETA] == 1 and wants[SHORT] == 0:
+        theta_bar = segment(q, 0, theta_bar.size)
+    status = pull_state(frame, t, u, lam, slope, theta_bar)
     if wants[COST] == 1:
-        status |= _add_cost(products, t, u, lam_slope, q, wants[SHORT] == 0)
-    for i in range(lam_slope.size):
-        lam_slope[i] = -lam_slope[i]
+        status |= _add_cost(frame, t, u, slope, q, wants[SHORT] == 0)
+    for i in range(slope.size):
+        slope[i] = -slope[i]
     return status
 
 
 @kernel
-def integrand(products, t, u, lam, q):
+def integrand(frame, t, u, lam, q):
     """q = (df/dtheta)^T lam + dg/dtheta, then g."""
-    vjp, vjp_u, g, g_vjp, theta, wants, u_bar, theta_bar, g_u, value = products
+    wants, u_bar, theta = integers_at(frame, slots.WANTS), vector_at(frame, slots.U_BAR), vector_at(frame, slots.THETA)
     status = 0
     if wants[THETA] == 1:
-        status = invoke(vjp, t, (u, theta, lam, u_bar, segment(q, 0, theta.size)))
+        status = invoke(number_at(frame, slots.VJP), t, (u, theta, lam, u_bar, segment(q, 0, theta.size)))
     if wants[COST] == 1:
-        status |= _add_cost(products, t, u, u_bar, q, True)
+        status |= _add_cost(frame, t, u, u_bar, q, True)
     return status
 
 
 @kernel
-def _add_cost(products, t, u, slope, q, with_integrand):
+def _add_cost(frame, t, u, slope, q, with_integrand):
     """Add dg/du to `slope` and, if asked, dg/dtheta and g to the integrand."""
-    vjp, vjp_u, g, g_vjp, theta, wants, u_bar, theta_bar, g_u, value = products
+    wants = integers_at(frame, slots.WANTS)
     status = 0
     if wants[LAM] == 1:
-        status |= invoke(g_vjp, t, (u, theta, g_u, theta_bar))
+        status |= pull_cost(frame, t, u)
+        g_u, theta_bar = vector_at(frame, slots.G_U), vector_at(frame, slots.THETA_BAR)
         for i in range(slope.size):
             slope[i] += g_u[i]
         if wants[THETA] == 1 and with_integrand:
-            for i in range(theta.size):
+            for i in range(theta_bar.size):
                 q[i] += theta_bar[i]
     if with_integrand:
-        status |= invoke(g, t, (u, theta, value))
-        q[q.size - 1] = value[0]
+        status |= cost(frame, t, u)
+        q[q.size - 1] = vector_at(frame, slots.VALUE)[0]
     return status
 
 
-def make_products(
+def put_products(
+    frame: Frame,
     dynamics: Dynamics,
     theta: np.ndarray,
     n: int,
     *,
     wants_theta: bool,
     wants_lam: bool,
-    cost: tuple[Callback, Callback] | None,
+    running_cost: tuple[Callback, Callback] | None,
     short: bool,
-) -> tuple:
-    g, g_vjp = (callback.handle for callback in cost) if cost else (0, 0)
-    vjp_u = dynamics.vjp_u.handle if dynamics.vjp_u is not None else 0
-    wants = np.array([wants_theta, wants_lam, cost is not None, short], dtype=np.int64)
-    scratch = np.zeros(n), np.zeros(theta.size), np.zeros(n), np.zeros(1)
-    return (dynamics.vjp.handle, vjp_u, g, g_vjp, theta, wants, *scratch)
+) -> None:
+    """Fill the slots of the callbacks and of what they work on."""
+    frame[slots.F], frame[slots.VJP] = dynamics.f.handle, dynamics.vjp.handle
+    if dynamics.vjp_u is not None:
+        frame[slots.VJP_U] = dynamics.vjp_u.handle
+    if running_cost is not None:
+        frame[slots.G], frame[slots.G_VJP] = (callback.handle for callback in running_cost)
+    frame[slots.THETA] = theta
+    frame[slots.WANTS] = np.array([wants_theta, wants_lam, running_cost is not None, short], dtype=np.int64)
+    for slot, size in ((slots.U_BAR, n), (slots.G_U, n), (slots.THETA_BAR, theta.size), (slots.VALUE, 1)):
+        frame[slot] = np.zeros(size)

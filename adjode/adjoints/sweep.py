@@ -10,7 +10,7 @@ import numpy as np
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
-from adjode.adjoints.products import make_products
+from adjode.adjoints.products import put_products
 from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
 from adjode.callbacks import Callback
 from adjode.loops.loop import Loop
@@ -60,10 +60,7 @@ def run_sweep(
     kind = _quadrature_kind(options, wants_theta, cost is not None, wants_lam)
     # vjp_u serves the stages if nothing needs the integrand there
     short = solution.dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
-    parts = make_products(
-        solution.dynamics, solution.theta, n, wants_theta=wants_theta, wants_lam=wants_lam, cost=cost, short=short
-    )
-    backward = ADJOINTS[options.adjoint](solution, plan, parts, options.atol, options.reanchor)
+    backward = ADJOINTS[options.adjoint](solution, plan, options.atol, options.reanchor)
     size = (m if wants_theta else 0) + (cost is not None)
     loop = Loop(
         tableau(options.method),
@@ -80,7 +77,19 @@ def run_sweep(
         step=solution.options["step"],
         record=options.dense_adjoint,
     )
-    status = loop.run(backward.entry, backward.system)
+    for slot, array in backward.arrays.items():
+        loop.frame[slot] = array
+    put_products(
+        loop.frame,
+        solution.dynamics,
+        solution.theta,
+        n,
+        wants_theta=wants_theta,
+        wants_lam=wants_lam,
+        running_cost=cost,
+        short=short,
+    )
+    status = loop.run(backward.entry)
     _count(stats, loop, options, solution, cost is not None, wants_theta=wants_theta, wants_lam=wants_lam, short=short)
     if status != SUCCESS:
         raise _sweep_error(status, loop, backward, solution, cost, options)
@@ -166,4 +175,4 @@ def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solu
 def _cause(loop: Loop, backward: BackwardPass, solution: Solution, cost) -> Exception | None:
     low, high = sorted((float(solution.t[0]), float(solution.t[-1])))
     t = min(max(loop.t_tried, low), high)
-    return find_cause(solution, cost, [(t, y[backward.lam_from :]) for y in (loop.stage, loop.y_new)])
+    return find_cause(solution, cost, [(t, y[backward.lam_from :]) for y in loop.tried])

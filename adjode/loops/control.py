@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from adjode import frame as slots
+from adjode.frame import matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel, row
 
 SAFETY = 0.9
@@ -43,18 +45,20 @@ def _scaled_norm(x, y, atol, rtol):
 
 def make_initial_step(derivative):
     @kernel
-    def initial_step(system, t, direction, span, y, stage, K, q, q_row, atol, rtol, order):
+    def initial_step(frame, t, direction, span, rtol, order):
         """The starting step of Hairer, Norsett, Wanner I, II.4 as SciPy has it; one evaluation; (status, step).
 
-        Overwrites `stage` and K[1].
+        Overwrites STAGE and K[1].
         """
+        y, stage, atol = vector_at(frame, slots.Y), vector_at(frame, slots.STAGE), vector_at(frame, slots.ATOL)
+        K, q = matrix_at(frame, slots.K), matrix_at(frame, slots.Q)
         d0 = _scaled_norm(y, y, atol, rtol)
         d1 = _scaled_norm(row(K, 0), y, atol, rtol)
         h0 = min(span, 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1)
         for k in range(y.size):
             stage[k] = y[k] + direction * h0 * K[0, k]
         slope = row(K, 1)
-        status = derivative(system, t + direction * h0, stage, slope, row(q, q_row[q_row.size - 1]))
+        status = derivative(frame, t + direction * h0, stage, slope, row(q, q.shape[0] - 1))
         if status != 0:
             return status, 0.0
         for k in range(y.size):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import types
 
-from adjode.jit import cube, entry, integers, matrix, vector
+from adjode import frame as slots
+from adjode.frame import Frame, frame_type
+from adjode.jit import entry
 from adjode.loops import integrate as kernel_names
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.status import STORE_FULL
@@ -17,24 +18,14 @@ _FIRST_CAPACITY = 128  # steps a store holds at first
 _FIRST_BYTES = 1 << 22  # ... but not more memory than this
 
 
-def compile_integrate(name: str, system_type, derivative, integrand=None, at_stop=None) -> Callable:
-    """The loop's entry for one right-hand side; `system_type` is the Numba type of its `system` tuple."""
-    signature = (
-        system_type,
-        types.Tuple((matrix, vector, matrix, matrix)),
-        types.Tuple((matrix, vector, integers)),
-        integers,
-        vector,
-        vector,
-        vector,
-        vector,
-        integers,
-        types.UniTuple(vector, 8),
-        matrix,
-        matrix,
-        types.Tuple((vector, matrix, cube)),
-    )
-    return entry(kernel_names.make_integrate(derivative, integrand, at_stop), signature, name)
+def compile_integrate(name: str, derivative, integrand=None, at_stop=None) -> Callable:
+    """The loop's entry for one right-hand side."""
+    return entry(kernel_names.make_integrate(derivative, integrand, at_stop), (frame_type,), name)
+
+
+def put_tableau(frame: Frame, tableau: Tableau) -> None:
+    for slot, array in zip((slots.A, slots.C, slots.E, slots.PT), tableau.for_kernels, strict=True):
+        frame[slot] = array
 
 
 class Mesh:
@@ -44,10 +35,6 @@ class Mesh:
         self.t = np.empty(capacity + 1)
         self.u = np.empty((capacity + 1, n))
         self.c = np.empty((capacity, degree, n))
-
-    @property
-    def arrays(self):
-        return self.t, self.u, self.c
 
     def grow(self) -> None:
         capacity = 2 * len(self.c)
@@ -96,47 +83,49 @@ class Loop:
         n, (kind, size, integrand_free) = y.size, quadrature
         stages, degree = tableau.P.shape
         selected = rule(kind, tableau)
-        dense = record or kind == GAUSS
         span = abs(stops[-1] - start)
         direction = 1.0 if stops[-1] >= start else -1.0
-        self.tableau = tableau.for_kernels
-        self.rule = (selected.weights, selected.nodes, selected.stage_rows)
-        self.setting = np.array([tableau.stages, step is None, dense, record, kind, max_steps, integrand_free], dtype=np.int64)
-        self.control = np.array([rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order], dtype=float)
-        self.stops = np.ascontiguousarray(stops, dtype=float)
-        self.atol = atol
-        self.clock = np.array([start, step or first_step or 0.0, 1.0, start, 0.0])
-        self.count = np.zeros(7, dtype=np.int64)
-        self.total = np.zeros(size)
-        self.y, self.y_new, self.stage = y, np.zeros(n), np.zeros(n)
-        self.error = np.zeros(n)
-        self.vectors = (y, self.y_new, self.stage, self.error, np.zeros(n), self.total, np.zeros(size), np.zeros(size))
-        self.K = np.zeros((stages, n))
-        self.q = np.zeros((selected.weights.shape[1] + 1, size))
         capacity = max(8, min(_FIRST_CAPACITY, _FIRST_BYTES // (8 * (degree + 1) * max(1, n)))) if record else 1
         self.mesh = Mesh(n, degree, capacity)
+        frame = self.frame = Frame()
+        put_tableau(frame, tableau)
+        frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
+        dense = record or kind == GAUSS
+        frame[slots.SETTING] = np.array(
+            [tableau.stages, step is None, dense, record, kind, max_steps, integrand_free], dtype=np.int64
+        )
+        frame[slots.CONTROL] = np.array([rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order], dtype=float)
+        frame[slots.COUNT] = self.count = np.zeros(7, dtype=np.int64)
+        frame[slots.CLOCK] = self.clock = np.array([start, step or first_step or 0.0, 1.0, start, 0.0])
+        frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), atol
+        frame[slots.Y] = self.y = y
+        frame.allocate(
+            {
+                **dict.fromkeys((slots.Y_NEW, slots.STAGE, slots.ERROR, slots.ZEROS), (n,)),
+                **dict.fromkeys((slots.TOTAL, slots.INCREMENT, slots.Q_ZEROS), (size,)),
+                slots.K: (stages, n),
+                slots.Q: (selected.weights.shape[1] + 1, size),
+            }
+        )
 
-    def run(self, integrate: Callable, system: tuple) -> int:
+    def run(self, integrate: Callable) -> int:
         """Integrate to the last stop; the status code."""
         while True:
-            status = integrate(
-                system,
-                self.tableau,
-                self.rule,
-                self.setting,
-                self.control,
-                self.stops,
-                self.atol,
-                self.clock,
-                self.count,
-                self.vectors,
-                self.K,
-                self.q,
-                self.mesh.arrays,
-            )
+            self.frame[slots.MESH_T], self.frame[slots.MESH_U], self.frame[slots.MESH_C] = self.mesh.t, self.mesh.u, self.mesh.c
+            status = integrate(self.frame.argument)
             if status != STORE_FULL:
                 return status
             self.mesh.grow()
+
+    @property
+    def tried(self) -> tuple[np.ndarray, np.ndarray]:
+        """The states at which a callback may have raised: that of a stage, and that at the step's end."""
+        return self.frame[slots.STAGE], self.frame[slots.Y_NEW]
+
+    @property
+    def total(self) -> np.ndarray:
+        """The quadrature's value."""
+        return self.frame[slots.TOTAL]
 
     @property
     def steps(self) -> int:
@@ -164,11 +153,13 @@ class Loop:
 
     def blame(self) -> tuple[str, int] | None:
         """Whom to name after a failure: ("state", i) or ("quadrature", i) with a non-finite value, else the largest error."""
-        for where, values in (("state", np.vstack([self.y, self.K, self.y_new])), ("quadrature", self.q)):
+        frame = self.frame
+        state = np.vstack([self.y, frame[slots.K], frame[slots.Y_NEW]])
+        for where, values in (("state", state), ("quadrature", frame[slots.Q])):
             bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
             if bad.size:
                 return where, int(bad[0])
-        scale = self.atol + self.control[kernel_names.RTOL] * np.maximum(abs(self.y), abs(self.y_new))
+        scale = frame[slots.ATOL] + frame[slots.CONTROL][kernel_names.RTOL] * np.maximum(abs(self.y), abs(frame[slots.Y_NEW]))
         with np.errstate(all="ignore"):
-            scaled = np.abs(self.error) / scale
+            scaled = np.abs(frame[slots.ERROR]) / scale
         return ("state", int(np.nanargmax(scaled))) if np.isfinite(scaled).any() else None

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adjode import frame as slots
+from adjode.frame import matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel
 from adjode.steppers.explicit import combine
 from adjode.tableaus import Tableau
@@ -72,11 +74,13 @@ def rule(kind: int, tableau: Tableau) -> Rule:
 
 
 @kernel
-def quadrature_step(h, weights, q, total, increment, zeros, atol, rtol):
-    """Fill `increment` and return the scaled sums of squares of the two error functionals; NaN if anything is not finite.
+def quadrature_step(frame, h, atol, rtol):
+    """Fill INCREMENT and return the scaled sums of squares of the two error functionals; NaN if anything is not finite.
 
-    increment = -h sum_i weights[0, i] q[i]: the integral runs against the integration, as theta_bar's does.
+    INCREMENT = -h sum_i WEIGHTS[0, i] Q[i]: the integral runs against the integration, as theta_bar's does.
     """
+    weights, q, zeros = matrix_at(frame, slots.WEIGHTS), matrix_at(frame, slots.Q), vector_at(frame, slots.Q_ZEROS)
+    total, increment = vector_at(frame, slots.TOTAL), vector_at(frame, slots.INCREMENT)
     combine(increment, zeros, -h, weights, 0, q, weights.shape[1])
     fine, coarse = 0.0, 0.0
     for k in range(total.size):

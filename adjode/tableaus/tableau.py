@@ -70,8 +70,8 @@ class Tableau:
 
     @cached_property
     def for_kernels(self) -> tuple[np.ndarray, ...]:
-        """(A, c, E, P transposed), writeable because that is the array type kernels are compiled for."""
-        return tuple(np.array(a, order="C") for a in (self.A, self.c, self.E, self.P.T))
+        """(A, c, E, P transposed) in C order."""
+        return tuple(np.ascontiguousarray(a) for a in (self.A, self.c, self.E, self.P.T))
 
     def _check(self) -> None:
         rows, s = len(self.A), self.stages
