@@ -7,6 +7,7 @@ one pointer and one length for each array, returning 0, or 1 if the user's code 
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import linecache
 import re
@@ -91,10 +92,33 @@ class Callback:
         return None
 
 
-@functools.lru_cache(maxsize=128)
 def callback(name: str, function: Callable, debug: bool = False) -> Callback:
-    """`Callback(name, function)`, compiled once for each function object."""
+    """`Callback(name, function)`, compiled once for each function and the constants that it captures."""
+    try:
+        return _cached(name, function, debug, _captured(function))
+    except TypeError:  # no function, or one that cannot be hashed: the constructor says what is wrong
+        return Callback(name, function, debug=debug)
+
+
+@functools.lru_cache(maxsize=128)
+def _cached(name: str, function: Callable, debug: bool, captured: tuple) -> Callback:
     return Callback(name, function, debug=debug)
+
+
+def _captured(function: Callable) -> tuple:
+    """What the globals and closure variables of a plain function hold now: Numba compiles them in as constants."""
+    if isinstance(function, Dispatcher):
+        return ()  # compiled with what they held then
+    inside = inspect.getclosurevars(function)
+    values = {**inside.globals, **inside.nonlocals}
+    return tuple((name, _constant(value)) for name, value in sorted(values.items()))
+
+
+def _constant(value: Any) -> Any:
+    """Something that changes when the constant does."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, hashlib.blake2b(value.tobytes()).digest()
+    return value if isinstance(value, (bool, int, float, complex, str)) else (type(value).__name__, id(value), repr(value)[:200])
 
 
 def describe(name: str) -> str:

@@ -50,7 +50,7 @@ class Dynamics:
         self.f: Callback = callback("f", f, debug)
         self.vjp: Callback = callback("vjp", vjp, debug)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug)
-        self.name = name or getattr(f, "__name__", "f")
+        self.name = name or str(getattr(f, "__name__", "f"))
         self.debug = debug
 
     def __reduce__(self):
@@ -65,5 +65,5 @@ class Dynamics:
         return f"Dynamics({', '.join(parts)})"
 
 
-def _rebuild(f, vjp, vjp_u, name, debug) -> Dynamics:
+def _rebuild(f: Callable, vjp: Callable, vjp_u: Callable | None, name: str | None, debug: bool) -> Dynamics:
     return Dynamics(f, vjp, vjp_u=vjp_u, name=name, debug=debug)

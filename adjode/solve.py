@@ -89,7 +89,7 @@ def solve(
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
-    tolerances = {"rtol": relative_tolerance("rtol", rtol), "atol": tolerance_vector("atol", atol, u.size)}
+    tolerances: dict[str, Any] = {"rtol": relative_tolerance("rtol", rtol), "atol": tolerance_vector("atol", atol, u.size)}
     limits = step_limits(first_step=first_step, max_step=max_step, max_steps=max_steps, step=step)
     if step is None and tolerances["rtol"] == 0.0 and (tolerances["atol"] == 0.0).any():
         raise ValueError("rtol and atol must not both be zero: no step could be accepted.")

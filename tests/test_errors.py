@@ -197,6 +197,17 @@ def test_backsolve_can_warn_or_reanchor():
         solution.pullback([1.0], reanchor=True)
 
 
+def test_backsolve_with_fixed_steps():
+    """The error of the method is no drift; running away is."""
+    for step in (0.01, 0.001):
+        solution = solve(_contracting(), [1.0], [1.0], (0.0, 1.0), method="Euler", step=step)
+        exact = solve(_contracting(), [1.0], [1.0], (0.0, 1.0), rtol=1e-9, atol=1e-9).pullback([1.0])
+        bar = solution.pullback([1.0], adjoint="backsolve")
+        assert bar.theta[0] == pytest.approx(exact.theta[0], abs=step)
+    solution = solve(_contracting(), [0.0], [20.0], (0.0, 3.0), method="RK4", step=0.01)
+    assert failure(lambda: solution.pullback([1.0], adjoint="backsolve")).status == Status.BACKSOLVE_DRIFT
+
+
 # --- debug mode ---------------------------------------------------------------------------------------------------------------
 def _writes_outside(t, u, theta, du):
     for i in range(3):

@@ -71,7 +71,11 @@ BAD_PULLBACKS = [
     ({"observations": ([1.0], [[1.0, np.inf]])}, ValueError, r"u_bars must be finite, but entry \(0, 1\) is inf"),
     ({"observations": ([1.0], [["a", "b"]])}, TypeError, r"u_bars must hold real numbers"),
     ({"wrt": ("theta", "u_0")}, ValueError, r"wrt may hold 'u0', 'theta', 't0', 'T', 'observation_times', but 'u_0' was given"),
-    ({"adjoint": "continuous"}, ValueError, r"adjoint must be one of 'discrete', 'interpolating', 'backsolve', but 'continuous' was given"),
+    (
+        {"adjoint": "continuous"},
+        ValueError,
+        r"adjoint must be one of 'discrete', 'interpolating', 'backsolve', but 'continuous' was given",
+    ),
     ({"quadrature": "simpson"}, ValueError, r"quadrature must be one of 'gauss', 'augmented'"),
     ({"error_norm": "both"}, ValueError, r"error_norm must be one of 'all', 'lam'"),
     ({"on_drift": "ignore"}, ValueError, r"on_drift must be one of 'raise', 'warn'"),
@@ -232,3 +236,19 @@ def test_solves_run_in_threads(solution):
     with ThreadPoolExecutor(4) as pool:
         for theta_bar in pool.map(work, range(40)):
             np.testing.assert_array_equal(theta_bar, wanted)
+
+
+def test_a_changed_constant_is_compiled_again():
+    """Globals and closure variables are constants of the compiled code, but not of the next Dynamics."""
+    rate = 1.0
+
+    def f(t, u, theta, du):
+        du[0] = rate * u[0]
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0] = rate * lam[0]
+
+    for rate in (1.0, 2.0, np.float64(0.5)):
+        assert solve(Dynamics(f, vjp), [1.0], [], (0.0, 1.0)).u_T[0] == pytest.approx(np.exp(rate), rel=1e-5)
+    again = Dynamics(f, vjp)
+    assert again.f is Dynamics(f, vjp).f  # nothing changed: compiled once

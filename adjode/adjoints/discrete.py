@@ -279,7 +279,7 @@ def _discrete_error(
 ) -> SolveError:
     component, name, cause = None, None, None
     if status == CALLBACK_RAISED:
-        inside = np.linspace(*solution.t[step : step + 2], 9)
+        inside = np.linspace(solution.t[step], solution.t[step + 1], 9)
         cause = find_cause(solution, cost, [(float(t), lam) for t in inside])
     else:
         where, values = ("lam", lam) if not np.isfinite(lam).all() else ("theta_bar", total)
