@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import linecache
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
 from adjode.jit import DISABLED, f8, vector
+from adjode.status import describe_error
+
+_SMALL = 500  # states and parameters
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Callback:
         "f", "vjp", ...
     in_place : callable
         The compiled function with the in-place arguments, for use from Python and from other compiled code.
+    debug : bool
+        Whether every access is checked.
     handle : int
         What kernels take: the address of the C function (with NUMBA_DISABLE_JIT, a Python function).
     """
@@ -66,6 +72,8 @@ class Callback:
         self.source = getattr(function, "py_func", function)
         kind = KINDS[name]
         compiled = _compile(name, function, _takes_in_place(name, function), debug)
+        self.debug = debug
+        self._sizes_seen: set[tuple[int, int]] = set()
         self.in_place = _guard_inputs(compiled, len(kind.inputs)) if debug else compiled
         self._keep_alive, self.handle = _c_function(self.in_place, len(kind.inputs) + len(kind.outputs))
 
@@ -79,6 +87,30 @@ class Callback:
         kind = KINDS[self.name]
         outputs = [np.zeros(1) if name == "value" else np.zeros_like(inputs[sizes[name]]) for name in kind.outputs]
         return [*(inputs[name] for name in kind.inputs), *outputs]
+
+    def require_inside(self, t: float, u: np.ndarray, theta: np.ndarray) -> None:
+        """Raise a ValueError if the callback leaves arrays of these sizes, found by one call of its plain Python source.
+
+        Compiled code would read or write past the end without a word. Done once for each pair of sizes, and only for small ones,
+        where the call costs next to nothing; `debug=True` checks every access.
+        """
+        sizes = (u.size, theta.size)
+        if self.debug or sizes in self._sizes_seen or sum(sizes) > _SMALL:
+            return
+        arguments = self.arguments({"u": u, "theta": theta, "lam": np.ones_like(u)})
+        inputs = arguments[: count_arguments(self.name, self.source, describe(self.name)) - 1]
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.source(t, *(array.copy() for array in inputs))
+        except IndexError as error:
+            raise ValueError(
+                f"{self.name} leaves its arrays where u has {u.size} entries and theta {theta.size} ({describe_error(error)}): "
+                f"check the lengths of u0 and theta."
+            ) from error
+        except Exception:  # what only compiled code can do, or an error that the solve will report
+            pass
+        self._sizes_seen.add(sizes)
 
     def reproduce_error(self, t: float, *arrays: np.ndarray) -> Exception | None:
         """The exception that the user's code raises here: from its plain Python source, which has line numbers, if that raises."""
@@ -140,6 +172,9 @@ def count_arguments(name: str, function: Callable, form: str) -> int:
 
 
 def _takes_in_place(name: str, function: Callable) -> bool:
+    if callable(function) and not (inspect.isfunction(function) or isinstance(function, Dispatcher)):
+        kind_given = type(function).__name__
+        raise TypeError(f"{name} must be a plain Python or @njit function {describe(name)}, but a {kind_given} was given.")
     kind, count = KINDS[name], count_arguments(name, function, describe(name))
     if count == 1 + len(kind.inputs) + len(kind.outputs):
         return name != "g"

@@ -154,6 +154,11 @@ def pullback(
             **_read_tolerances(solution, seeds, cost, stats, **tolerances),
         )
 
+    if wants["wants_lam"]:
+        for product in (solution.dynamics.vjp, solution.dynamics.vjp_u):
+            if product is not None:
+                product.require_inside(float(solution.t[0]), solution.u[0], solution.theta)
+
     swept = None
     if (wants["wants_lam"] or cost is not None) and adjoint == "discrete":
         swept = run_discrete(solution, seeds.u_T_bar, seeds.times, seeds.u_bars, cost, stats, **wants)

@@ -94,6 +94,7 @@ def solve(
     if step is None and tolerances["rtol"] == 0.0 and (tolerances["atol"] == 0.0).any():
         raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
 
+    dynamics.f.require_inside(t0, u, parameters)
     loop = Loop(chosen, u, t0, np.array([T]), **tolerances, **limits)
     loop.frame[slots.F], loop.frame[slots.THETA] = dynamics.f.handle, parameters
     status = loop.run(_forward())

@@ -94,7 +94,7 @@ def solve_error(
 ) -> SolveError:
     """The exception that describes status `code`; `details` fill the reason's placeholders, `cause` is what a callback raised."""
     status = Status(code)
-    details["raised"] = "an exception" if cause is None else _describe(cause)
+    details["raised"] = "an exception" if cause is None else describe_error(cause)
     reason = _REASONS[status].format(**{"max_steps": "?", "callback": "a callback", "drift": float("nan"), **details})
     where = f" (component {name or component})" if component is not None else ""
     message = f"the {phase} solve stopped at t = {t:.12g} with step size {step_size:.3g}{where}: {reason}"
@@ -110,7 +110,7 @@ def solve_error(
     return error
 
 
-def _describe(cause: Exception) -> str:
+def describe_error(cause: Exception) -> str:
     """Type and message of an exception, and the last line of source that it passed through."""
     frames = traceback.extract_tb(cause.__traceback__)
     where = f" ({frames[-1].filename}, line {frames[-1].lineno}: `{frames[-1].line}`)" if frames and frames[-1].line else ""

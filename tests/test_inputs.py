@@ -1,5 +1,6 @@
 """Bad input: one clear sentence each, before anything is computed; odd but good input is accepted."""
 
+import functools
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -114,6 +115,8 @@ def test_wrong_number_of_arguments():
         Dynamics(lv_f, lambda t, u, theta, lam, u_bar: None)
     with pytest.raises(TypeError, match=r"f must be a function .*, but a int was given"):
         Dynamics(3, lv_vjp)
+    with pytest.raises(TypeError, match=r"f must be a plain Python or @njit function .*, but a partial was given"):
+        Dynamics(functools.partial(lv_f), lv_vjp)
     with pytest.raises(TypeError, match=r"f must take plain positional arguments"):
         Dynamics(lambda *args: None, lv_vjp)
 
@@ -252,3 +255,20 @@ def test_a_changed_constant_is_compiled_again():
         assert solve(Dynamics(f, vjp), [1.0], [], (0.0, 1.0)).u_T[0] == pytest.approx(np.exp(rate), rel=1e-5)
     again = Dynamics(f, vjp)
     assert again.f is Dynamics(f, vjp).f  # nothing changed: compiled once
+
+
+def _needs_a_third_parameter_vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = -theta[0] * lam[0]
+    theta_bar[2] = 0.0
+
+
+def test_sizes_that_the_callbacks_leave():
+    """Compiled code would read past the end of theta; the solve must not begin."""
+    for u0, theta in ((LV_U0, LV_THETA[:3]), (LV_U0, []), ([1.0], LV_THETA)):
+        sizes = f"u has {len(u0)} entries and theta {len(theta)}"
+        with pytest.raises(ValueError, match=f"f leaves its arrays where {sizes} .*IndexError.*check the lengths"):
+            lv(u0, theta)
+    wrong = solve(Dynamics(_decay_f, _needs_a_third_parameter_vjp), [1.0], [1.0], (0.0, 1.0))
+    with pytest.raises(ValueError, match=r"vjp leaves its arrays where u has 1 entries and theta 1 .*theta_bar\[2\] = 0.0"):
+        wrong.pullback([1.0])
+    assert wrong.pullback([1.0], wrt="T").T == pytest.approx(-np.exp(-1), rel=1e-5)
