@@ -53,7 +53,7 @@ KINDS = {
 
 
 class Callback:
-    """A compiled callback.
+    """A callback, compiled on first use.
 
     Attributes
     ----------
@@ -69,13 +69,42 @@ class Callback:
 
     def __init__(self, name: str, function: Callable, *, debug: bool = False):
         self.name = name
+        self.given = function
         self.source = getattr(function, "py_func", function)
-        kind = KINDS[name]
-        compiled = _compile(name, function, _takes_in_place(name, function), debug)
         self.debug = debug
+        self._takes_in_place = _takes_in_place(name, function)
         self._sizes_seen: set[tuple[int, int]] = set()
-        self.in_place = _guard_inputs(compiled, len(kind.inputs)) if debug else compiled
-        self._keep_alive, self.handle = _c_function(self.in_place, len(kind.inputs) + len(kind.outputs))
+        kind = KINDS[name]
+        self._jitted = _jitted(function, debug)
+        form = self._jitted if self._takes_in_place else _in_place_form(name, self._jitted)
+        self.in_place = _guard_inputs(form, len(kind.inputs)) if debug else form
+
+    @functools.cached_property
+    def _c_function(self) -> tuple[Any, Any]:
+        self.compile()
+        kind = KINDS[self.name]
+        return _c_function(self.in_place, len(kind.inputs) + len(kind.outputs))
+
+    @property
+    def handle(self) -> Any:
+        return self._c_function[1]
+
+    def compile(self) -> None:
+        """Compile the callback by itself; a TypeError that shows the user's line if Numba cannot."""
+        if DISABLED:
+            return
+        kind = KINDS[self.name]
+        inputs, outputs = len(kind.inputs), len(kind.outputs)
+        bounds_checked, config.BOUNDSCHECK = config.BOUNDSCHECK, 1 if self.debug else config.BOUNDSCHECK
+        try:
+            if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
+                self._jitted.compile((f8, *(vector,) * (inputs + outputs if self._takes_in_place else inputs)))
+            if self.in_place is not self._jitted:
+                self.in_place.compile((f8, *(vector,) * (inputs + outputs)))
+        except Exception as error:  # Numba lets errors of all kinds through
+            raise TypeError(_compile_message(self.name, error, self.given, self._takes_in_place)) from None
+        finally:
+            config.BOUNDSCHECK = bounds_checked
 
     def __call__(self, t: float, *arrays: np.ndarray) -> None:
         """Call from Python, in place; what the user's code raises comes through."""
@@ -183,29 +212,10 @@ def _takes_in_place(name: str, function: Callable) -> bool:
     raise TypeError(f"{name} takes {count} arguments, but it must be {describe(name)}.")
 
 
-def _compile(name: str, function: Callable, in_place: bool, debug: bool) -> Callable:
-    """The in-place form of `function`, compiled; a TypeError that shows the user's line if Numba cannot."""
-    kind = KINDS[name]
+def _jitted(function: Callable, debug: bool) -> Any:
     if isinstance(function, Dispatcher) and not debug:
-        compiled: Callable = function
-    else:
-        python = getattr(function, "py_func", function)
-        compiled = njit(python, error_model="numpy", nogil=True, boundscheck=debug)
-    arrays = kind.inputs + kind.outputs if in_place else kind.inputs
-    bounds_checked, config.BOUNDSCHECK = config.BOUNDSCHECK, 1 if debug else config.BOUNDSCHECK
-    try:
-        if not DISABLED and compiled._can_compile:  # a dispatcher with explicit signatures is taken as it is
-            compiled.compile((f8, *(vector,) * len(arrays)))
-        if in_place:
-            return compiled
-        in_place_form = _in_place_form(name, compiled)
-        if not DISABLED:
-            in_place_form.compile((f8, *(vector,) * (len(kind.inputs) + len(kind.outputs))))
-        return in_place_form
-    except Exception as error:  # Numba lets errors of all kinds through
-        raise TypeError(_compile_message(name, error, function, in_place)) from None
-    finally:
-        config.BOUNDSCHECK = bounds_checked
+        return function
+    return njit(getattr(function, "py_func", function), error_model="numpy", nogil=True, boundscheck=debug)
 
 
 def _compile_message(name: str, error: Exception, function: Callable, in_place: bool) -> str:

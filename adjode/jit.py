@@ -27,13 +27,15 @@ from numba.np.arrayobj import populate_array
 # fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 DISABLED = bool(config.DISABLE_JIT)
+_KEPT_FILES = 400  # of entries that belong to the callbacks of one user or another
 
 
-# Kernels own no memory, so they need no reference counts (a third of the compile time, half the run time), and only other
-# kernels call them, so they need no wrappers for Python and C (another third).
+# Kernels own no memory, so they need no reference counts (a third of the compile time, half the run time); only other kernels
+# call them, so they need no wrappers for Python and C (another third); and calls between them cost more than most of them do,
+# so they are inlined (half the run time again).
 _FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
-kernel = njit(**_FLAGS, no_cpython_wrapper=True, fastmath=FAST)
-exact_kernel = njit(**_FLAGS, no_cpython_wrapper=True)
+kernel = njit(**_FLAGS, no_cpython_wrapper=True, forceinline=True, fastmath=FAST)
+exact_kernel = njit(**_FLAGS, no_cpython_wrapper=True, forceinline=True)
 
 f8 = types.float64
 i8 = types.int64
@@ -43,19 +45,38 @@ cube = types.Array(types.float64, 3, "C")
 integers = types.Array(types.int64, 1, "C")
 
 
-def entry(function: Callable, signature, name: str) -> Callable:
-    """Compile `function` for `signature`, or load it from the disk cache, where it is filed as `name`."""
+def entry(function: Callable, signature, name: str, key: str | None = "") -> Callable:
+    """Compile `function` for `signature`, or load it from the disk cache, where it is filed as `name` and `key`.
+
+    `key` stands for what the entry depends on beside the sources of this package; with None it is not kept on disk.
+    """
     if DISABLED:
         return function
-    function.__name__ = function.__qualname__ = name
+    function.__name__ = function.__qualname__ = f"{name}-{key}" if key else name
     dispatcher = njit(**_FLAGS, fastmath=FAST)(function)
-    try:
-        dispatcher._cache = _EntryCache(function)
-    except RuntimeError:  # no writable folder: compile in every process rather than fail
-        pass
+    if key is not None:
+        try:
+            dispatcher._cache = _EntryCache(function)
+        except RuntimeError:  # no writable folder: compile in every process rather than fail
+            pass
     dispatcher.compile(signature)
     dispatcher.disable_compile()
+    if key and isinstance(dispatcher._cache, _EntryCache):
+        _keep_newest(Path(dispatcher._cache.cache_path))
     return dispatcher
+
+
+def _keep_newest(folder: Path) -> None:
+    """Entries with a key come and go with the user's callbacks: delete the oldest."""
+    keyed = sorted(folder.glob("*-*-entry.*"), key=os.path.getmtime)
+    for stale in keyed[:-_KEPT_FILES]:
+        stale.unlink(missing_ok=True)
+
+
+def mark_of(key: str | None) -> Path | None:
+    """A file in the disk cache that stands for "the callbacks with this key compile"; None where nothing can be kept."""
+    locator = _EntryLocator.from_function(None, None) if key and not DISABLED else None
+    return None if locator is None else Path(locator.get_cache_path()) / f"callbacks-{key}.ok"
 
 
 # --- the disk cache -------------------------------------------------------------------------------------------------

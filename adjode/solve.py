@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from adjode import frame as slots
+from adjode.calls import Calls
 from adjode.dynamics import Dynamics
-from adjode.frame import number_at, vector_at
-from adjode.jit import invoke, kernel
+from adjode.jit import kernel
 from adjode.layout import Layout
 from adjode.loops.loop import Loop, compile_integrate
 from adjode.options import positive, relative_tolerance, time_span, times_in_span, tolerance_vector
@@ -21,14 +21,15 @@ from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, solve
 from adjode.tableaus import METHODS, Tableau, tableau
 
 
-@kernel
-def forward_rhs(frame, t, u, du, q):
-    return invoke(number_at(frame, slots.F), t, (u, vector_at(frame, slots.THETA), du))
-
-
 @functools.cache
-def _forward() -> Callable:
-    return compile_integrate("solve", forward_rhs)
+def _forward(calls: Calls) -> Callable:
+    call_f = calls.f
+
+    @kernel
+    def forward_rhs(frame, t, u, du, q):
+        return call_f(frame, t, u, du)
+
+    return compile_integrate("solve", calls, forward_rhs)
 
 
 def solve(
@@ -96,8 +97,10 @@ def solve(
 
     dynamics.f.require_inside(t0, u, parameters)
     loop = Loop(chosen, u, t0, np.array([T]), **tolerances, **limits)
-    loop.frame[slots.F], loop.frame[slots.THETA] = dynamics.f.handle, parameters
-    status = loop.run(_forward())
+    loop.frame[slots.THETA] = parameters
+    if not dynamics.fused:
+        loop.frame[slots.F] = dynamics.f.handle
+    status = loop.run(_forward(dynamics.calls))
     if status != SUCCESS:
         raise _forward_error(status, loop, dynamics, parameters, layouts[0], max_steps)
     mesh, steps = loop.mesh, loop.steps

@@ -16,7 +16,7 @@ from benchmarks.problems import lv_f, lv_vjp
 
 
 # --- Lotka-Volterra ---------------------------------------------------------------------------------------------------
-def _lv_vjp_u(t, u, theta, lam, u_bar):
+def lv_vjp_u(t, u, theta, lam, u_bar):
     x, y = u[0], u[1]
     u_bar[0] = lam[0] * (theta[0] - theta[1] * y) + lam[1] * theta[3] * y
     u_bar[1] = -lam[0] * theta[1] * x + lam[1] * (theta[3] * x - theta[2])
@@ -27,7 +27,7 @@ LV_U0, LV_THETA, LV_SPAN = np.array([1.0, 1.0]), np.array([1.5, 1.0, 3.0, 1.0]),
 
 @functools.cache
 def lotka_volterra(with_vjp_u: bool = False) -> Dynamics:
-    return Dynamics(lv_f, lv_vjp, vjp_u=_lv_vjp_u if with_vjp_u else None, name="Lotka-Volterra")
+    return Dynamics(lv_f, lv_vjp, vjp_u=lv_vjp_u if with_vjp_u else None, name="Lotka-Volterra")
 
 
 # --- closed forms -------------------------------------------------------------------------------------------------------

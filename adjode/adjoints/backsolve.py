@@ -16,24 +16,11 @@ from adjode import frame as slots
 from adjode.adjoints import products
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
-from adjode.frame import matrix_at, number_at, vector_at
-from adjode.jit import invoke, kernel, segment
+from adjode.calls import Calls
+from adjode.frame import matrix_at
+from adjode.jit import kernel, segment
 from adjode.loops.loop import compile_integrate
 from adjode.solution import Solution
-
-
-@kernel
-def _slope(frame, t, y, slope, q):
-    n = y.size // 2
-    u = segment(y, 0, n)
-    status = invoke(number_at(frame, slots.F), t, (u, vector_at(frame, slots.THETA), segment(slope, 0, n)))
-    return status | products.lam_slope(frame, t, u, segment(y, n, n), segment(slope, n, n), q)
-
-
-@kernel
-def _integrand(frame, t, y, q):
-    n = y.size // 2
-    return products.integrand(frame, t, segment(y, 0, n), segment(y, n, n), q)
 
 
 @kernel
@@ -47,8 +34,23 @@ def _jump(frame, k, y):
 
 
 @functools.cache
-def entry() -> Callable:
-    return compile_integrate("backsolve", _slope, _integrand, _jump)
+def entry(calls: Calls) -> Callable:
+    call_f = calls.f
+    lam_slope, lam_integrand = products.make_products(calls)
+
+    @kernel
+    def joint_slope(frame, t, y, slope, q):
+        n = y.size // 2
+        u = segment(y, 0, n)
+        status = call_f(frame, t, u, segment(slope, 0, n))
+        return status | lam_slope(frame, t, u, segment(y, n, n), segment(slope, n, n), q)
+
+    @kernel
+    def joint_integrand(frame, t, y, q):
+        n = y.size // 2
+        return lam_integrand(frame, t, segment(y, 0, n), segment(y, n, n), q)
+
+    return compile_integrate("backsolve", calls, joint_slope, joint_integrand, _jump)
 
 
 def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:
@@ -59,7 +61,9 @@ def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> Bac
         anchors = solution(stops[:-1])
     y = np.concatenate([solution(plan.start), plan.lam])
     tolerances = np.concatenate([solution.options["atol"], np.full(n, atol)])
-    return BackwardPass(entry(), {slots.JUMPS: jumps, slots.ANCHORS: anchors}, y, stops, tolerances, lam_from=n)
+    return BackwardPass(
+        entry(solution.dynamics.calls), {slots.JUMPS: jumps, slots.ANCHORS: anchors}, y, stops, tolerances, lam_from=n
+    )
 
 
 def _with_mesh(plan: Sweep, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,9 @@ from adjode import frame as slots
 from adjode.adjoints import products
 from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
 from adjode.callbacks import Callback
-from adjode.frame import Frame, frame_type, integers_at, matrix_at, number_at, vector_at
-from adjode.jit import entry, invoke, kernel, row
+from adjode.calls import Calls
+from adjode.frame import Frame, frame_type, integers_at, matrix_at, vector_at
+from adjode.jit import entry, kernel, row
 from adjode.loops.loop import put_tableau
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.solution import Solution
@@ -27,26 +28,6 @@ from adjode.steppers.explicit import combine, make_stages, make_transposed_stage
 # In the frame: Y is lam; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at TIMES;
 # WEIGHTS (1, 5) and NODES the running cost's rule; BASIS (1, r) the weights of the dense output at one place.
 _N_F, _N_VJP, _N_G, _STEP = range(4)  # indices into COUNT
-
-
-@kernel
-def _stage_slope(frame, t, u, slope, q):
-    return invoke(number_at(frame, slots.F), t, (u, vector_at(frame, slots.THETA), slope))
-
-
-@kernel
-def _pull(frame, t, u, w, u_bar):
-    """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the total."""
-    wants = integers_at(frame, slots.WANTS)
-    if wants[products.LAM] == 0:
-        return 0
-    theta_bar = vector_at(frame, slots.THETA_BAR)
-    status = products.pull_state(frame, t, u, w, u_bar, theta_bar)
-    if wants[products.THETA] == 1:
-        total = vector_at(frame, slots.TOTAL)
-        for i in range(theta_bar.size):
-            total[i] += theta_bar[i]
-    return status
 
 
 @kernel
@@ -87,27 +68,6 @@ def _seed_inside(frame, h, weight, u_bar):
         if w != 0.0:
             for k in range(y_bar.size):
                 K_bar[i, k] += w * u_bar[k]
-
-
-_stages = make_stages(_stage_slope)
-_transposed_stages = make_transposed_stages(_pull)
-
-
-@kernel
-def _stages_again(frame, t, h, t_new, y, last, dense):
-    """K of the step as in the forward solve, as far as its transpose needs it: (status, index of the last stage)."""
-    count, c, K = integers_at(frame, slots.COUNT), vector_at(frame, slots.C), matrix_at(frame, slots.K)
-    stage, scratch = vector_at(frame, slots.STAGE), vector_at(frame, slots.STAGE_BAR)
-    status = _stage_slope(frame, t, y, row(K, 0), row(matrix_at(frame, slots.Q), 0))
-    if not dense:
-        made, t_made = _stages(frame, t, h, t + c[last - 1] * h, y, stage, scratch, 1, last - 1)
-        count[_N_F] += last
-        return status | made, last
-    top = c.size - 1
-    made, t_made = _stages(frame, t, h, t_new, y, vector_at(frame, slots.Y_NEW), scratch, 1, last)
-    extra, t_made = _stages(frame, t, h, t + c[top] * h, y, stage, scratch, last + 1, top)
-    count[_N_F] += 1 + top
-    return status | made | extra, top
 
 
 @kernel
@@ -159,54 +119,90 @@ def _seed_observations(frame, j, step, t, h, t_new, lam):
     return j
 
 
-@kernel
-def _first_stage(frame):
-    """The transpose of K[0] = f(t0, u0), which no step before has taken over."""
-    lam, u_bar = vector_at(frame, slots.Y), vector_at(frame, slots.Y_BAR)
-    u0, w = row(matrix_at(frame, slots.FORWARD_U), 0), row(matrix_at(frame, slots.K_BAR), 0)
-    for k in range(u_bar.size):
-        u_bar[k] = 0.0
-    integers_at(frame, slots.COUNT)[_N_VJP] += 1
-    if _pull(frame, vector_at(frame, slots.FORWARD_T)[0], u0, w, u_bar) != 0:
-        return CALLBACK_RAISED
-    for k in range(lam.size):
-        lam[k] += u_bar[k]
-    return SUCCESS
-
-
-def _discrete(frame):
-    """Pull lam = u_T_bar back to t0, over all steps."""
-    mesh_t, mesh_u, lam = vector_at(frame, slots.FORWARD_T), matrix_at(frame, slots.FORWARD_U), vector_at(frame, slots.Y)
-    count, step_of, y_bar = integers_at(frame, slots.COUNT), integers_at(frame, slots.STEP_OF), vector_at(frame, slots.Y_BAR)
-    has_cost, last = integers_at(frame, slots.WANTS)[products.COST] == 1, integers_at(frame, slots.SETTING)[0]
-    j = step_of.size - 1
-    for step in range(mesh_t.size - 2, -1, -1):
-        count[_STEP] = step
-        t, t_new, y = mesh_t[step], mesh_t[step + 1], row(mesh_u, step)
-        h = t_new - t
-        _begin_step(frame, last)
-        dense = has_cost or (j >= 0 and step_of[j] == step)
-        status, top = _stages_again(frame, t, h, t_new, y, last, dense)
-        if dense:
-            j = _seed_observations(frame, j, step, t, h, t_new, lam)
-            if has_cost:
-                status |= _seed_cost(frame, t, h, t_new, y, lam)
-        pulled, t_pulled = _transposed_stages(frame, t, h, t_new, y, lam, last, top)
-        count[_N_VJP] += top
-        if status | pulled != 0:
-            return CALLBACK_RAISED
-        finite = 0.0
-        for k in range(lam.size):
-            lam[k] = y_bar[k]
-            finite += 0.0 * lam[k]
-        if finite != 0.0:
-            return NON_FINITE
-    return _first_stage(frame) if mesh_t.size > 1 else SUCCESS
-
-
 @functools.cache
-def _entry() -> Callable:
-    return entry(_discrete, (frame_type,), "discrete")
+def _entry(calls: Calls) -> Callable:
+    call_f, pull_state = calls.f, products.make_pull_state(calls)
+
+    @kernel
+    def stage_slope(frame, t, u, slope, q):
+        return call_f(frame, t, u, slope)
+
+    @kernel
+    def pull(frame, t, u, w, u_bar):
+        """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the total."""
+        wants = integers_at(frame, slots.WANTS)
+        if wants[products.LAM] == 0:
+            return 0
+        theta_bar = vector_at(frame, slots.THETA_BAR)
+        status = pull_state(frame, t, u, w, u_bar, theta_bar)
+        if wants[products.THETA] == 1:
+            total = vector_at(frame, slots.TOTAL)
+            for i in range(theta_bar.size):
+                total[i] += theta_bar[i]
+        return status
+
+    stages, transposed_stages = make_stages(stage_slope), make_transposed_stages(pull)
+
+    @kernel
+    def stages_again(frame, t, h, t_new, y, last, dense):
+        """K of the step as in the forward solve, as far as its transpose needs it: (status, index of the last stage)."""
+        count, c, K = integers_at(frame, slots.COUNT), vector_at(frame, slots.C), matrix_at(frame, slots.K)
+        stage, scratch = vector_at(frame, slots.STAGE), vector_at(frame, slots.STAGE_BAR)
+        status = stage_slope(frame, t, y, row(K, 0), row(matrix_at(frame, slots.Q), 0))
+        if not dense:
+            made, t_made = stages(frame, t, h, t + c[last - 1] * h, y, stage, scratch, 1, last - 1)
+            count[_N_F] += last
+            return status | made, last
+        top = c.size - 1
+        made, t_made = stages(frame, t, h, t_new, y, vector_at(frame, slots.Y_NEW), scratch, 1, last)
+        extra, t_made = stages(frame, t, h, t + c[top] * h, y, stage, scratch, last + 1, top)
+        count[_N_F] += 1 + top
+        return status | made | extra, top
+
+    @kernel
+    def first_stage(frame):
+        """The transpose of K[0] = f(t0, u0), which no step before has taken over."""
+        lam, u_bar = vector_at(frame, slots.Y), vector_at(frame, slots.Y_BAR)
+        u0, w = row(matrix_at(frame, slots.FORWARD_U), 0), row(matrix_at(frame, slots.K_BAR), 0)
+        for k in range(u_bar.size):
+            u_bar[k] = 0.0
+        integers_at(frame, slots.COUNT)[_N_VJP] += 1
+        if pull(frame, vector_at(frame, slots.FORWARD_T)[0], u0, w, u_bar) != 0:
+            return CALLBACK_RAISED
+        for k in range(lam.size):
+            lam[k] += u_bar[k]
+        return SUCCESS
+
+    def discrete(frame):
+        """Pull lam = u_T_bar back to t0, over all steps."""
+        mesh_t, mesh_u, lam = vector_at(frame, slots.FORWARD_T), matrix_at(frame, slots.FORWARD_U), vector_at(frame, slots.Y)
+        count, step_of, y_bar = integers_at(frame, slots.COUNT), integers_at(frame, slots.STEP_OF), vector_at(frame, slots.Y_BAR)
+        has_cost, last = integers_at(frame, slots.WANTS)[products.COST] == 1, integers_at(frame, slots.SETTING)[0]
+        j = step_of.size - 1
+        for step in range(mesh_t.size - 2, -1, -1):
+            count[_STEP] = step
+            t, t_new, y = mesh_t[step], mesh_t[step + 1], row(mesh_u, step)
+            h = t_new - t
+            _begin_step(frame, last)
+            dense = has_cost or (j >= 0 and step_of[j] == step)
+            status, top = stages_again(frame, t, h, t_new, y, last, dense)
+            if dense:
+                j = _seed_observations(frame, j, step, t, h, t_new, lam)
+                if has_cost:
+                    status |= _seed_cost(frame, t, h, t_new, y, lam)
+            pulled, t_pulled = transposed_stages(frame, t, h, t_new, y, lam, last, top)
+            count[_N_VJP] += top
+            if status | pulled != 0:
+                return CALLBACK_RAISED
+            finite = 0.0
+            for k in range(lam.size):
+                lam[k] = y_bar[k]
+                finite += 0.0 * lam[k]
+            if finite != 0.0:
+                return NON_FINITE
+        return first_stage(frame) if mesh_t.size > 1 else SUCCESS
+
+    return entry(discrete, (frame_type,), "discrete", calls.key)
 
 
 def run_discrete(
@@ -250,7 +246,7 @@ def run_discrete(
             slots.Q: (1, 0),
         }
     )
-    status = _entry()(frame.argument)
+    status = _entry(solution.dynamics.calls)(frame.argument)
     stats.n_steps = used
     stats.n_f += int(count[_N_F])
     stats.n_g += int(count[_N_G])

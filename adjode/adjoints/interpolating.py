@@ -15,6 +15,7 @@ from adjode import frame as slots
 from adjode.adjoints import products
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
+from adjode.calls import Calls
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import kernel
 from adjode.loops.loop import compile_integrate
@@ -32,18 +33,6 @@ def _look_up(frame, t):
 
 
 @kernel
-def _slope(frame, t, lam, slope, q):
-    _look_up(frame, t)
-    return products.lam_slope(frame, t, vector_at(frame, slots.U), lam, slope, q)
-
-
-@kernel
-def _integrand(frame, t, lam, q):
-    _look_up(frame, t)
-    return products.integrand(frame, t, vector_at(frame, slots.U), lam, q)
-
-
-@kernel
 def _jump(frame, k, lam):
     jumps = matrix_at(frame, slots.JUMPS)
     for i in range(lam.size):
@@ -51,8 +40,20 @@ def _jump(frame, k, lam):
 
 
 @functools.cache
-def entry() -> Callable:
-    return compile_integrate("interpolating", _slope, _integrand, _jump)
+def entry(calls: Calls) -> Callable:
+    lam_slope, lam_integrand = products.make_products(calls)
+
+    @kernel
+    def slope_along(frame, t, lam, slope, q):
+        _look_up(frame, t)
+        return lam_slope(frame, t, vector_at(frame, slots.U), lam, slope, q)
+
+    @kernel
+    def integrand_along(frame, t, lam, q):
+        _look_up(frame, t)
+        return lam_integrand(frame, t, vector_at(frame, slots.U), lam, q)
+
+    return compile_integrate("interpolating", calls, slope_along, integrand_along, _jump)
 
 
 def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:
@@ -65,4 +66,4 @@ def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> Bac
         slots.JUMPS: plan.jumps,
         slots.U: np.zeros(n),
     }
-    return BackwardPass(entry(), arrays, plan.lam, plan.stops, np.full(n, atol), lam_from=0)
+    return BackwardPass(entry(solution.dynamics.calls), arrays, plan.lam, plan.stops, np.full(n, atol), lam_from=0)

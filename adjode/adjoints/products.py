@@ -5,24 +5,19 @@ The integrand `q` holds theta_bar's m entries if theta is wanted, then the runni
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from adjode import frame as slots
 from adjode.callbacks import Callback
+from adjode.calls import Calls
 from adjode.dynamics import Dynamics
 from adjode.frame import Frame, integers_at, number_at, vector_at
 from adjode.jit import invoke, kernel, segment
 
 THETA, LAM, COST, SHORT = range(4)  # flags in WANTS: theta_bar; lam; a running cost; vjp_u in place of vjp along lam
-
-
-@kernel
-def pull_state(frame, t, u, lam, u_bar, theta_bar):
-    """u_bar = (df/du)^T lam; also theta_bar = (df/dtheta)^T lam unless `vjp_u` is used."""
-    theta = vector_at(frame, slots.THETA)
-    if integers_at(frame, slots.WANTS)[SHORT] == 1:
-        return invoke(number_at(frame, slots.VJP_U), t, (u, theta, lam, u_bar))
-    return invoke(number_at(frame, slots.VJP), t, (u, theta, lam, u_bar, theta_bar))
 
 
 @kernel
@@ -36,37 +31,6 @@ def pull_cost(frame, t, u):
 def cost(frame, t, u):
     """VALUE = g."""
     return invoke(number_at(frame, slots.G), t, (u, vector_at(frame, slots.THETA), vector_at(frame, slots.VALUE)))
-
-
-@kernel
-def lam_slope(frame, t, u, lam, slope, q):
-    """slope = -(df/du)^T lam - (dg/du); leaves the whole integrand in q unless `vjp_u` is used."""
-    wants = integers_at(frame, slots.WANTS)
-    if wants[LAM] == 0:
-        for i in range(slope.size):
-            slope[i] = 0.0
-        return 0
-    theta_bar = vector_at(frame, slots.THETA_BAR)
-    if wants[THETA] == 1 and wants[SHORT] == 0:
-        theta_bar = segment(q, 0, theta_bar.size)
-    status = pull_state(frame, t, u, lam, slope, theta_bar)
-    if wants[COST] == 1:
-        status |= _add_cost(frame, t, u, slope, q, wants[SHORT] == 0)
-    for i in range(slope.size):
-        slope[i] = -slope[i]
-    return status
-
-
-@kernel
-def integrand(frame, t, u, lam, q):
-    """q = (df/dtheta)^T lam + dg/dtheta, then g."""
-    wants, u_bar, theta = integers_at(frame, slots.WANTS), vector_at(frame, slots.U_BAR), vector_at(frame, slots.THETA)
-    status = 0
-    if wants[THETA] == 1:
-        status = invoke(number_at(frame, slots.VJP), t, (u, theta, lam, u_bar, segment(q, 0, theta.size)))
-    if wants[COST] == 1:
-        status |= _add_cost(frame, t, u, u_bar, q, True)
-    return status
 
 
 @kernel
@@ -88,6 +52,57 @@ def _add_cost(frame, t, u, slope, q, with_integrand):
     return status
 
 
+@functools.cache
+def make_pull_state(calls: Calls) -> Callable:
+    call_vjp, call_vjp_u = calls.vjp, calls.vjp_u
+
+    @kernel
+    def pull_state(frame, t, u, lam, u_bar, theta_bar):
+        """u_bar = (df/du)^T lam; also theta_bar = (df/dtheta)^T lam unless `vjp_u` is used."""
+        if integers_at(frame, slots.WANTS)[SHORT] == 1:
+            return call_vjp_u(frame, t, u, lam, u_bar)
+        return call_vjp(frame, t, u, lam, u_bar, theta_bar)
+
+    return pull_state
+
+
+@functools.cache
+def make_products(calls: Calls) -> tuple[Callable, Callable]:
+    """The kernels `lam_slope` and `integrand` for these calls."""
+    pull_state, call_vjp = make_pull_state(calls), calls.vjp
+
+    @kernel
+    def lam_slope(frame, t, u, lam, slope, q):
+        """slope = -(df/du)^T lam - (dg/du); leaves the whole integrand in q unless `vjp_u` is used."""
+        wants = integers_at(frame, slots.WANTS)
+        if wants[LAM] == 0:
+            for i in range(slope.size):
+                slope[i] = 0.0
+            return 0
+        theta_bar = vector_at(frame, slots.THETA_BAR)
+        if wants[THETA] == 1 and wants[SHORT] == 0:
+            theta_bar = segment(q, 0, theta_bar.size)
+        status = pull_state(frame, t, u, lam, slope, theta_bar)
+        if wants[COST] == 1:
+            status |= _add_cost(frame, t, u, slope, q, wants[SHORT] == 0)
+        for i in range(slope.size):
+            slope[i] = -slope[i]
+        return status
+
+    @kernel
+    def integrand(frame, t, u, lam, q):
+        """q = (df/dtheta)^T lam + dg/dtheta, then g."""
+        wants, u_bar = integers_at(frame, slots.WANTS), vector_at(frame, slots.U_BAR)
+        status = 0
+        if wants[THETA] == 1:
+            status = call_vjp(frame, t, u, lam, u_bar, segment(q, 0, vector_at(frame, slots.THETA).size))
+        if wants[COST] == 1:
+            status |= _add_cost(frame, t, u, u_bar, q, True)
+        return status
+
+    return lam_slope, integrand
+
+
 def put_products(
     frame: Frame,
     dynamics: Dynamics,
@@ -100,9 +115,10 @@ def put_products(
     short: bool,
 ) -> None:
     """Fill the slots of the callbacks and of what they work on."""
-    frame[slots.F], frame[slots.VJP] = dynamics.f.handle, dynamics.vjp.handle
-    if dynamics.vjp_u is not None:
-        frame[slots.VJP_U] = dynamics.vjp_u.handle
+    if not dynamics.fused:
+        frame[slots.F], frame[slots.VJP] = dynamics.f.handle, dynamics.vjp.handle
+        if dynamics.vjp_u is not None:
+            frame[slots.VJP_U] = dynamics.vjp_u.handle
     if running_cost is not None:
         frame[slots.G], frame[slots.G_VJP] = (callback.handle for callback in running_cost)
     frame[slots.THETA] = theta

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from adjode import frame as slots
+from adjode.calls import Calls
 from adjode.frame import Frame, frame_type
 from adjode.jit import entry
 from adjode.loops import integrate as kernel_names
@@ -18,9 +19,9 @@ _FIRST_CAPACITY = 128  # steps a store holds at first
 _FIRST_BYTES = 1 << 22  # ... but not more memory than this
 
 
-def compile_integrate(name: str, derivative, integrand=None, at_stop=None) -> Callable:
+def compile_integrate(name: str, calls: Calls, derivative, integrand=None, at_stop=None) -> Callable:
     """The loop's entry for one right-hand side."""
-    return entry(kernel_names.make_integrate(derivative, integrand, at_stop), (frame_type,), name)
+    return entry(kernel_names.make_integrate(derivative, integrand, at_stop), (frame_type,), name, calls.key)
 
 
 def put_tableau(frame: Frame, tableau: Tableau) -> None:

@@ -1,0 +1,117 @@
+"""How kernels call the user's functions: through addresses in the frame, or inlined.
+
+`Calls` holds a kernel for each callback; right-hand sides are made for one `Calls`, so the same sources serve both tiers:
+
+- *portable*: the callback is called through its address. One compiled entry serves every problem.
+- *fused*: the user's jitted function is part of the entry, and LLVM inlines it. An entry for each set of callbacks, kept on disk
+  under a hash of their content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from numba import njit
+
+from adjode import frame as slots
+from adjode.callbacks import Callback
+from adjode.frame import number_at, vector_at
+from adjode.jit import DISABLED, invoke, kernel
+
+
+@dataclass(frozen=True, eq=False)
+class Calls:
+    """Kernels that call the user's functions, each returning 0, or 1 if the user's code raised.
+
+    Attributes
+    ----------
+    f : (frame, t, u, du)
+    vjp : (frame, t, u, lam, u_bar, theta_bar)
+    vjp_u : (frame, t, u, lam, u_bar)
+    key : str or None
+        Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
+    """
+
+    f: Callable
+    vjp: Callable
+    vjp_u: Callable
+    key: str | None
+
+
+@kernel
+def _f(frame, t, u, du):
+    return invoke(number_at(frame, slots.F), t, (u, vector_at(frame, slots.THETA), du))
+
+
+@kernel
+def _vjp(frame, t, u, lam, u_bar, theta_bar):
+    return invoke(number_at(frame, slots.VJP), t, (u, vector_at(frame, slots.THETA), lam, u_bar, theta_bar))
+
+
+@kernel
+def _vjp_u(frame, t, u, lam, u_bar):
+    return invoke(number_at(frame, slots.VJP_U), t, (u, vector_at(frame, slots.THETA), lam, u_bar))
+
+
+PORTABLE = Calls(_f, _vjp, _vjp_u, "")
+
+
+def fused_calls(f: Callback, vjp: Callback, vjp_u: Callback | None, key: str | None) -> Calls:
+    """Calls with the user's functions inlined."""
+    if DISABLED:
+        return PORTABLE
+    return Calls(
+        _inlined_f(f.in_place),
+        _inlined_vjp(vjp.in_place),
+        _inlined_vjp_u(vjp_u.in_place) if vjp_u is not None else _vjp_u,
+        key,
+    )
+
+
+def _inlined_f(function: Callable) -> Callable:
+    @njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def guarded(t, u, theta, du):
+        try:
+            function(t, u, theta, du)
+        except Exception:
+            return 1
+        return 0
+
+    @kernel
+    def call(frame, t, u, du):
+        return guarded(t, u, vector_at(frame, slots.THETA), du)
+
+    return call
+
+
+def _inlined_vjp(function: Callable) -> Callable:
+    @njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def guarded(t, u, theta, lam, u_bar, theta_bar):
+        try:
+            function(t, u, theta, lam, u_bar, theta_bar)
+        except Exception:
+            return 1
+        return 0
+
+    @kernel
+    def call(frame, t, u, lam, u_bar, theta_bar):
+        return guarded(t, u, vector_at(frame, slots.THETA), lam, u_bar, theta_bar)
+
+    return call
+
+
+def _inlined_vjp_u(function: Callable) -> Callable:
+    @njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def guarded(t, u, theta, lam, u_bar):
+        try:
+            function(t, u, theta, lam, u_bar)
+        except Exception:
+            return 1
+        return 0
+
+    @kernel
+    def call(frame, t, u, lam, u_bar):
+        return guarded(t, u, vector_at(frame, slots.THETA), lam, u_bar)
+
+    return call

@@ -1,0 +1,80 @@
+"""What a function compiles to depends on: its code, constants, closure and globals, as one hash."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import types
+from typing import Any
+
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+
+
+class Unknown(Exception):
+    """Something that has no stable content to hash."""
+
+
+def fingerprint(*functions: Any) -> str | None:
+    """A hash that changes whenever any of the functions would compile to something else; None if that cannot be told."""
+    digest = hashlib.sha256()
+    try:
+        for function in functions:
+            _add(digest, function, set())
+    except Unknown:
+        return None
+    return digest.hexdigest()[:24]
+
+
+def _add(digest: Any, value: Any, seen: set[int]) -> None:
+    if isinstance(value, Dispatcher):
+        digest.update(repr(sorted(value.targetoptions.items(), key=str)).encode())
+        value = value.py_func
+    if isinstance(value, types.FunctionType):
+        _add_function(digest, value, seen)
+    elif isinstance(value, types.ModuleType):
+        digest.update(f"module {value.__name__} {getattr(value, '__version__', '')}".encode())
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        digest.update(f"{value.dtype.str}{value.shape}{value.flags.f_contiguous}".encode() + value.tobytes())
+    elif isinstance(value, (type(None), bool, int, float, complex, str, bytes, np.generic)):
+        digest.update(f"{type(value).__name__} {value!r}".encode())
+    elif isinstance(value, (tuple, list)):
+        digest.update(f"{type(value).__name__} {len(value)}".encode())
+        for item in value:
+            _add(digest, item, seen)
+    elif isinstance(value, (types.BuiltinFunctionType, np.ufunc, type)):
+        digest.update(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}".encode())
+    else:
+        try:
+            digest.update(pickle.dumps(value))
+        except Exception as error:
+            raise Unknown(repr(value)) from error
+
+
+def _add_function(digest: Any, function: types.FunctionType, seen: set[int]) -> None:
+    if id(function) in seen:  # recursion
+        digest.update(b"again")
+        return
+    seen.add(id(function))
+    digest.update(repr((function.__defaults__, function.__kwdefaults__)).encode())
+    _add_code(digest, function.__code__)
+    for cell in function.__closure__ or ():
+        _add(digest, cell.cell_contents, seen)
+    for name in sorted(_names(function.__code__)):
+        if name in function.__globals__:
+            digest.update(name.encode())
+            _add(digest, function.__globals__[name], seen)
+
+
+def _add_code(digest: Any, code: types.CodeType) -> None:
+    digest.update(code.co_code + repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            _add_code(digest, constant)
+        else:
+            digest.update(repr(constant).encode())
+
+
+def _names(code: types.CodeType) -> set[str]:
+    nested = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*nested)
