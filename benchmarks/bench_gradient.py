@@ -47,6 +47,20 @@ class SpeedWithVjpU:
         self.gradient()
 
 
+class SpeedDiscrete:
+    """The discrete adjoint, which has no quadrature to choose."""
+
+    params = (tuple(PROBLEMS), METHODS, TOLERANCES)
+    param_names = ["problem", "method", "tol"]
+
+    def setup(self, problem, method, tol):
+        self.gradient = PROBLEMS[problem]().value_and_gradient(adjoint="discrete", method=method, rtol=tol, atol=tol)
+        self.gradient()
+
+    def time_value_and_gradient(self, *params):
+        self.gradient()
+
+
 class Work:
     """Error of the gradient, relative to the largest entry of each block, and evaluations in both passes."""
 
