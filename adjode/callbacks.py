@@ -76,8 +76,8 @@ class Callback:
         self._sizes_seen: set[tuple[int, int]] = set()
         kind = KINDS[name]
         self._jitted = _jitted(function, debug)
-        form = self._jitted if self._takes_in_place else _in_place_form(name, self._jitted)
-        self.in_place = _guard_inputs(form, len(kind.inputs)) if debug else form
+        self._form: Any = self._jitted if self._takes_in_place else _in_place_form(name, self._jitted)
+        self.in_place: Any = _guard_inputs(self._form, len(kind.inputs)) if debug else self._form
 
     @functools.cached_property
     def _c_function(self) -> tuple[Any, Any]:
@@ -99,8 +99,8 @@ class Callback:
         try:
             if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
                 self._jitted.compile((f8, *(vector,) * (inputs + outputs if self._takes_in_place else inputs)))
-            if self.in_place is not self._jitted:
-                self.in_place.compile((f8, *(vector,) * (inputs + outputs)))
+            if self._form is not self._jitted:
+                self._form.compile((f8, *(vector,) * (inputs + outputs)))
         except Exception as error:  # Numba lets errors of all kinds through
             raise TypeError(_compile_message(self.name, error, self.given, self._takes_in_place)) from None
         finally:

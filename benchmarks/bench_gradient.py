@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
+from adjode import Dynamics
 from benchmarks.problems import PROBLEMS, Problem, spiral_with_vjp_u
 
 METHODS = ("Tsit5", "DOP853")
@@ -44,6 +46,23 @@ class SpeedWithVjpU:
         self.gradient()
 
     def time_value_and_gradient(self):
+        self.gradient()
+
+
+class SpeedFused:
+    """The fused tier: callbacks compiled into the kernels."""
+
+    params = (["lv_final", "spiral"], ["interpolating", "discrete"])
+    param_names = ["problem", "adjoint"]
+
+    def setup(self, problem, adjoint):
+        portable = PROBLEMS[problem]()
+        callbacks = (portable.dynamics.f.given, portable.dynamics.vjp.given)
+        fused = replace(portable, dynamics=Dynamics(*callbacks, fused=True))
+        self.gradient = fused.value_and_gradient(adjoint=adjoint, rtol=1e-8, atol=1e-8)
+        self.gradient()
+
+    def time_value_and_gradient(self, *params):
         self.gradient()
 
 
