@@ -77,6 +77,11 @@ class Frame:
             self._kept[slot] = self._block[first : first + math.prod(shape)].reshape(shape)
         return self._kept[slot]
 
+    def adopt(self, other: Frame, begin: int, end: int) -> None:
+        """Take slots begin..end-1 over from another frame."""
+        self._words[_WORDS * begin : _WORDS * end] = other._words[_WORDS * begin : _WORDS * end]
+        self._kept[begin:end] = other._kept[begin:end]
+
     def allocate(self, shapes: dict[int, tuple[int, ...]]) -> None:
         """Zeros of these shapes (of one or two axes), in one block of memory."""
         self._block = np.zeros(sum(math.prod(shape) for shape in shapes.values()))

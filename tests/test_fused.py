@@ -24,19 +24,27 @@ def fused():
     return Dynamics(lv_f, lv_vjp, vjp_u=lv_vjp_u, fused=True)
 
 
-@pytest.mark.parametrize("method", ["Tsit5", "DOP853"])
+@pytest.mark.parametrize("steps", ["fixed", "adaptive"])
 @pytest.mark.parametrize("adjoint", ["interpolating", "discrete"])
-def test_bit_for_bit_what_the_portable_tier_gives(fused, method, adjoint):
-    one, other = (
-        solve(dynamics, LV_U0, LV_THETA, LV_SPAN, method=method, rtol=1e-8, atol=1e-8) for dynamics in (fused, lotka_volterra(True))
-    )
-    np.testing.assert_array_equal(one.u, other.u)
+def test_the_numbers_of_the_portable_tier(fused, adjoint, steps):
+    """To rounding with fixed steps. Step control magnifies rounding into slightly other steps, far below the tolerance."""
+    options, agreement = ({"step": 0.02}, 1e-11) if steps == "fixed" else ({"rtol": 1e-8, "atol": 1e-8}, 2e-8)
+    one, other = (solve(dynamics, LV_U0, LV_THETA, LV_SPAN, **options) for dynamics in (fused, lotka_volterra(True)))
+    np.testing.assert_allclose(one.u_T, other.u_T, rtol=agreement)
+    assert abs(one.stats.n_steps - other.stats.n_steps) <= 1
     observations = (np.array([1.0, 2.5, 10.0]), np.ones((3, 2)))
     bars = [solution.pullback([1.0, 0.5], observations=observations, adjoint=adjoint) for solution in (one, other)]
-    np.testing.assert_allclose(bars[0].u0, bars[1].u0, rtol=1e-13)
-    np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=1e-13)
-    assert (bars[0].T, bars[0].t0) == pytest.approx((bars[1].T, bars[1].t0), rel=1e-13)
-    assert bars[0].stats == bars[1].stats
+    np.testing.assert_allclose(bars[0].u0, bars[1].u0, rtol=10 * agreement)
+    np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=10 * agreement)
+    assert (bars[0].T, bars[0].t0) == pytest.approx((bars[1].T, bars[1].t0), rel=10 * agreement)
+
+
+@pytest.mark.parametrize("adjoint", ["interpolating", "discrete"])
+def test_repeated_calls_are_equal_to_the_last_bit(fused, adjoint):
+    solutions = [solve(fused, LV_U0, LV_THETA, LV_SPAN) for _ in range(2)]
+    np.testing.assert_array_equal(solutions[0].u, solutions[1].u)
+    bars = [solution.pullback([1.0, 0.5], adjoint=adjoint) for solution in solutions]
+    np.testing.assert_array_equal(bars[0].theta, bars[1].theta)
 
 
 def test_repr_pickle_and_debug(fused):

@@ -19,14 +19,14 @@ from adjode.callbacks import Callback
 from adjode.calls import Calls
 from adjode.frame import Frame, frame_type, integers_at, matrix_at, vector_at
 from adjode.jit import entry, kernel, row
-from adjode.loops.loop import put_tableau
-from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
+from adjode.loops.loop import put_method
+from adjode.loops.quadrature import GAUSS
 from adjode.solution import Solution
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, SolveError, solve_error
 from adjode.steppers.explicit import combine, make_stages, make_transposed_stages
 
 # In the frame: Y is lam; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at TIMES;
-# WEIGHTS (1, 5) and NODES the running cost's rule; BASIS (1, r) the weights of the dense output at one place.
+# row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense output at one place.
 _N_F, _N_VJP, _N_G, _STEP = range(4)  # indices into COUNT
 
 
@@ -227,17 +227,15 @@ def run_discrete(
         used = int(steps[kept[-1]]) + 1 if kept.size else 0
         times, steps, u_bars = (array[steps < used] for array in (times, steps, u_bars))
     frame, rows = Frame(), len(tableau.A)
-    put_tableau(frame, tableau)
+    put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
     wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
     products.put_products(frame, solution.dynamics, solution.theta, n, **wants, running_cost=cost, short=short)
     frame[slots.SETTING] = np.array([tableau.stages], dtype=np.int64)
     frame[slots.FORWARD_T], frame[slots.FORWARD_U] = solution.t[: used + 1], solution.u[: used + 1]
     frame[slots.TIMES], frame[slots.STEP_OF], frame[slots.JUMPS] = times, steps, u_bars
-    frame[slots.NODES], frame[slots.WEIGHTS] = LOBATTO_NODES, LOBATTO[None]
     frame[slots.COUNT] = count = np.zeros(4, dtype=np.int64)
     frame[slots.Y] = lam = u_T_bar.copy() if used else np.zeros(n)
     frame[slots.TOTAL] = total = np.zeros((m if wants_theta else 0) + 1)
-    frame[slots.Q_ROWS] = np.zeros(rows, dtype=np.int64)
     frame.allocate(
         {
             **dict.fromkeys((slots.Y_BAR, slots.Y_NEW, slots.STAGE, slots.STAGE_BAR), (n,)),

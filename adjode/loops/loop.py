@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -24,9 +25,18 @@ def compile_integrate(name: str, calls: Calls, derivative, integrand=None, at_st
     return entry(kernel_names.make_integrate(derivative, integrand, at_stop), (frame_type,), name, calls.key)
 
 
-def put_tableau(frame: Frame, tableau: Tableau) -> None:
+@functools.cache
+def _method_frame(tableau: Tableau, kind: int) -> Frame:
+    frame, selected = Frame(), rule(kind, tableau)
     for slot, array in zip((slots.A, slots.C, slots.E, slots.PT), tableau.for_kernels, strict=True):
         frame[slot] = array
+    frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
+    return frame
+
+
+def put_method(frame: Frame, tableau: Tableau, kind: int) -> None:
+    """Fill the slots of the tableau and of the quadrature rule."""
+    frame.adopt(_method_frame(tableau, kind), slots.A, slots.SETTING)
 
 
 class Mesh:
@@ -83,14 +93,13 @@ class Loop:
     ):
         n, (kind, size, integrand_free) = y.size, quadrature
         stages, degree = tableau.P.shape
-        selected = rule(kind, tableau)
+        rows = rule(kind, tableau).weights.shape[1] + 1
         span = abs(stops[-1] - start)
         direction = 1.0 if stops[-1] >= start else -1.0
         capacity = max(8, min(_FIRST_CAPACITY, _FIRST_BYTES // (8 * (degree + 1) * max(1, n)))) if record else 1
         self.mesh = Mesh(n, degree, capacity)
         frame = self.frame = Frame()
-        put_tableau(frame, tableau)
-        frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
+        put_method(frame, tableau, kind)
         dense = record or kind == GAUSS
         frame[slots.SETTING] = np.array(
             [tableau.stages, step is None, dense, record, kind, max_steps, integrand_free], dtype=np.int64
@@ -105,7 +114,7 @@ class Loop:
                 **dict.fromkeys((slots.Y_NEW, slots.STAGE, slots.ERROR, slots.ZEROS), (n,)),
                 **dict.fromkeys((slots.TOTAL, slots.INCREMENT, slots.Q_ZEROS), (size,)),
                 slots.K: (stages, n),
-                slots.Q: (selected.weights.shape[1] + 1, size),
+                slots.Q: (rows, size),
             }
         )
 
