@@ -33,7 +33,7 @@ def plan_sweep(t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_ba
     n = u_T_bar.size
     unique, index = np.unique(np.append(times, T), return_inverse=True)
     merged = np.zeros((unique.size, n))
-    np.add.at(merged, index, np.vstack([u_bars.reshape(-1, n), u_T_bar]))
+    np.add.at(merged, index, np.vstack([u_bars, u_T_bar]))
     if T >= t0:
         unique, merged = unique[::-1], merged[::-1]
     inside = unique != t0
