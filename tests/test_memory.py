@@ -24,12 +24,12 @@ def test_stores_double(monkeypatch):
     grown = []
     grow = Mesh.grow
     monkeypatch.setattr(Mesh, "grow", lambda self: (grown.append(len(self.c)), grow(self)))
-    solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, method="RK4", step=0.01)
-    assert solution.stats.n_steps == 1000
-    assert grown == [128, 256, 512]
-    np.testing.assert_allclose(np.diff(solution.t), 0.01, rtol=1e-9)
+    solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, method="RK4", step=0.0025)
+    assert solution.stats.n_steps == 4000
+    assert grown == [512, 1024, 2048]
+    np.testing.assert_allclose(np.diff(solution.t), 0.0025, rtol=1e-9)
     whole = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(solution.u_T, whole.u_T, rtol=1e-5)
+    np.testing.assert_allclose(solution.u_T, whole.u_T, rtol=1e-7)
 
 
 @jitted

@@ -16,7 +16,7 @@ from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.status import STORE_FULL
 from adjode.tableaus import Tableau
 
-_FIRST_CAPACITY = 128  # steps a store holds at first
+_FIRST_CAPACITY = 512  # steps a store holds at first
 _FIRST_BYTES = 1 << 22  # ... but not more memory than this
 
 
