@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+from numba import njit
+from numba.core.dispatcher import Dispatcher
 
 from adjode.callbacks import count_arguments
 from adjode.options import float_vector
@@ -149,7 +151,8 @@ class Series:
         Observation times, in any order.
     value_and_cotangent : callable
         `value_and_cotangent(k, t, u, u_bar) -> float`, jitted or plain Python: returns what observation k adds to the loss and
-        overwrites `u_bar` (n,) with its derivative by `u`.
+        overwrites `u_bar` (n,) with its derivative by `u`. A jitted one is called from compiled code, which pays for thousands of
+        observations.
     """
 
     def __init__(self, t_obs: Any, value_and_cotangent: Callable[[int, float, np.ndarray, np.ndarray], float]):
@@ -160,12 +163,23 @@ class Series:
                 f"value_and_cotangent takes {count} arguments, but it must be value_and_cotangent(k, t, u, u_bar) -> float."
             )
         self.value_and_cotangent = value_and_cotangent
+        self._total = _total_of(value_and_cotangent)
 
     def value_and_cotangents(self, solution: Solution) -> tuple[float, dict[str, Any]]:
         states = solution(self.t_obs)
         u_bars = np.full_like(states, np.nan)  # an entry the callback forgets must not pass as zero
-        value = 0.0
-        for k in range(self.t_obs.size):
-            value += float(self.value_and_cotangent(k, float(self.t_obs[k]), states[k], u_bars[k]))
+        value = float(self._total(self.t_obs, states, u_bars))
         _require_finite_loss(value, u_bars, self.t_obs)
         return value, {"observations": (self.t_obs, u_bars)}
+
+
+def _total_of(value_and_cotangent: Callable) -> Callable[[np.ndarray, np.ndarray, np.ndarray], float]:
+    """The loop over all observations; compiled, on first use, where the callback is."""
+
+    def total(times, states, u_bars):
+        value = 0.0
+        for k in range(times.size):
+            value += value_and_cotangent(k, times[k], states[k], u_bars[k])
+        return value
+
+    return njit(total, error_model="numpy", nogil=True) if isinstance(value_and_cotangent, Dispatcher) else total

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
 import adjode
@@ -99,6 +100,7 @@ def lv_dynamics() -> adjode.Dynamics:
     return adjode.Dynamics(lv_f, lv_vjp, name="Lotka-Volterra")
 
 
+@numba.njit
 def _sum_of_states(k, t, u, u_bar):
     u_bar[:] = 1.0
     return u.sum()

