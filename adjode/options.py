@@ -57,11 +57,6 @@ def times_in_span(name: str, times: Any, t0: float, T: float) -> np.ndarray:
     return array
 
 
-def tolerance(name: str, value: Any) -> float:
-    number = positive(name, value, allow_zero=True)
-    return number
-
-
 def positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
     try:
         number = float(value)

@@ -161,3 +161,15 @@ OSCILLATOR = ClosedForm(
 ROTATION = ClosedForm("rotation", _rotation_dynamics, _rotation, np.array([1.0, -0.5]), np.zeros(0), (0.0, 5.0))
 DECAY = ClosedForm("decay", _decay_dynamics, _decay, np.linspace(1.0, 2.0, 7), np.linspace(0.2, 1.5, 7), (-1.0, 1.0))
 CLOSED_FORMS = [LOGISTIC, OSCILLATOR, ROTATION, DECAY]
+
+
+# --- a running cost, t theta_0 u_0^2 ----------------------------------------------------------------------------------------
+def cost_g(t, u, theta):
+    return t * theta[0] * u[0] ** 2
+
+
+def cost_g_vjp(t, u, theta, u_bar, theta_bar):
+    u_bar[:] = 0.0
+    theta_bar[:] = 0.0
+    u_bar[0] = 2.0 * t * theta[0] * u[0]
+    theta_bar[0] = t * u[0] ** 2

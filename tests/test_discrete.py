@@ -9,7 +9,7 @@ from adjode import solve
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.tableaus import METHODS, tableau
 from benchmarks.problems import PROBLEMS, lv_dynamics, spiral_with_vjp_u
-from tests.systems import DECAY, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
+from tests.systems import DECAY, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, cost_g, cost_g_vjp, lotka_volterra
 
 NAMES = [name for name in METHODS if name != "RK23"]
 TIMES = np.array([0.05, 0.13, 0.5, 0.5, 0.77, 1.0, 0.0, 0.9])
@@ -58,17 +58,6 @@ def complex_step(loss, blocks):
     return gradients
 
 
-def _g(t, u, theta):
-    return t * theta[0] * u[0] ** 2
-
-
-def _g_vjp(t, u, theta, u_bar, theta_bar):
-    u_bar[:] = 0.0
-    theta_bar[:] = 0.0
-    u_bar[0] = 2.0 * t * theta[0] * u[0]
-    theta_bar[0] = t * u[0] ** 2
-
-
 @pytest.mark.parametrize("direction", ["forwards", "backwards"])
 @pytest.mark.parametrize("cost", [False, True], ids=["", "cost"])
 @pytest.mark.parametrize("steps", ["fixed", "adaptive"])
@@ -83,16 +72,16 @@ def test_transpose_of_the_steps_to_rounding(method, steps, cost, direction):
     solution = solve(lotka_volterra(), LV_U0, LV_THETA, span, method=method, **options)
 
     def loss(u0, theta):
-        u_T, seen, total = replay(lv, solution.t, u0, theta, method, TIMES, _g if cost else None)
+        u_T, seen, total = replay(lv, solution.t, u0, theta, method, TIMES, cost_g if cost else None)
         return (u_T * u_T_bar).sum() + (np.where(TIMES[:, None] == span[0], u0, seen) * u_bars).sum() + total
 
     exact = complex_step(loss, [LV_U0, LV_THETA])
-    running = {"running_cost": (_g, _g_vjp)} if cost else {}
+    running = {"running_cost": (cost_g, cost_g_vjp)} if cost else {}
     bar = solution.pullback(u_T_bar, observations=(TIMES, u_bars), adjoint="discrete", **running)
     for got, wanted in ((bar.u0, exact[0]), (bar.theta, exact[1])):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
     if cost:
-        value = replay(lv, solution.t, LV_U0, LV_THETA, method, TIMES, _g)[2]
+        value = replay(lv, solution.t, LV_U0, LV_THETA, method, TIMES, cost_g)[2]
         assert bar.running_cost == pytest.approx(value, rel=1e-13)
 
 
@@ -155,9 +144,9 @@ def test_work():
 
 def test_value_of_the_running_cost_alone_needs_no_vjp():
     solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN)
-    bar = solution.pullback(running_cost=(_g, _g_vjp), wrt="T", adjoint="discrete")
+    bar = solution.pullback(running_cost=(cost_g, cost_g_vjp), wrt="T", adjoint="discrete")
     assert bar.stats.n_vjp == 0 and bar.stats.n_g_vjp == 0
-    assert bar.running_cost == pytest.approx(solution.pullback(running_cost=(_g, _g_vjp)).running_cost, rel=1e-4)
+    assert bar.running_cost == pytest.approx(solution.pullback(running_cost=(cost_g, cost_g_vjp)).running_cost, rel=1e-4)
 
 
 def test_nothing_in_nothing_out():

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from adjode import Dynamics, solve
-from tests.systems import CLOSED_FORMS, DECAY, LOGISTIC, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, ROTATION, lotka_volterra
+from tests.systems import (
+    CLOSED_FORMS,
+    DECAY,
+    LOGISTIC,
+    LV_SPAN,
+    LV_THETA,
+    LV_U0,
+    OSCILLATOR,
+    ROTATION,
+    cost_g,
+    cost_g_vjp,
+    lotka_volterra,
+)
 
 ADAPTIVE = ["Tsit5", "RK45", "DOP853", "BS3"]
 RULES = [("gauss", "all"), ("augmented", "all"), ("augmented", "lam")]
@@ -185,17 +197,6 @@ def test_empty_span():
 
 
 # --- running costs ----------------------------------------------------------------------------------------------------------
-def _g(t, u, theta):
-    return t * theta[0] * u[0] ** 2
-
-
-def _g_vjp(t, u, theta, u_bar, theta_bar):
-    u_bar[:] = 0.0
-    theta_bar[:] = 0.0
-    u_bar[0] = 2.0 * t * theta[0] * u[0]
-    theta_bar[0] = t * u[0] ** 2
-
-
 def _g_vjp_returning(t, u, theta):
     u_bar, theta_bar = np.zeros(u.size), np.zeros(theta.size)
     u_bar[0] = 2.0 * t * theta[0] * u[0]
@@ -226,15 +227,17 @@ def test_running_cost(strategy, direction, with_final):
         return np.dot(u_T_bar, DECAY.final(u0, theta, t0, T)) + _cost(u0, theta, t0, T)
 
     exact = DECAY.cotangents(np.ones(1), span, final=loss)
-    for g_vjp in (_g_vjp, _g_vjp_returning):
-        bar = solution.pullback(u_T_bar, running_cost=(_g, g_vjp), adjoint=adjoint, quadrature=quadrature, error_norm=error_norm)
+    for g_vjp in (cost_g_vjp, _g_vjp_returning):
+        bar = solution.pullback(
+            u_T_bar, running_cost=(cost_g, g_vjp), adjoint=adjoint, quadrature=quadrature, error_norm=error_norm
+        )
         assert_cotangents(bar, exact, 1e-7)
         assert bar.running_cost == pytest.approx(_cost(DECAY.u0, DECAY.theta, *span), rel=1e-8)
 
 
 def test_running_cost_value_alone_needs_no_vjp():
     solution = solve(DECAY.dynamics, DECAY.u0, DECAY.theta, DECAY.t_span, rtol=1e-9, atol=1e-9)
-    bar = solution.pullback(running_cost=(_g, _g_vjp), wrt=("T",))
+    bar = solution.pullback(running_cost=(cost_g, cost_g_vjp), wrt=("T",))
     assert bar.running_cost == pytest.approx(_cost(DECAY.u0, DECAY.theta, *DECAY.t_span), rel=1e-8)
     assert bar.T == pytest.approx(1.0 * DECAY.theta[0] * solution.u_T[0] ** 2)
     assert bar.stats.n_vjp == 0 and bar.stats.n_vjp_u == 0
