@@ -241,7 +241,7 @@ def run_discrete(
             **dict.fromkeys((slots.Y_BAR, slots.Y_NEW, slots.STAGE, slots.STAGE_BAR), (n,)),
             **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
             slots.BASIS: (1, rows),
-            slots.Q: (1, 0),
+            slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
         }
     )
     status = _entry(solution.dynamics.calls)(frame.argument)
