@@ -31,12 +31,23 @@ class Calls:
     vjp_u : (frame, t, u, lam, u_bar)
     key : str or None
         Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
+    unchanged : callable
+        Whether the callbacks still compile to what `key` stands for.
     """
 
     f: Callable
     vjp: Callable
     vjp_u: Callable
     key: str | None
+    unchanged: Callable[[], bool] = lambda: True
+
+    def entry_key(self) -> str | None:
+        """The key to compile an entry under; a ValueError if the callbacks would now compile to something else than it says."""
+        if not self.unchanged():
+            raise ValueError(
+                "a global or closure variable of the callbacks has changed since this Dynamics was made: make a new one."
+            )
+        return self.key
 
 
 @kernel
@@ -57,16 +68,16 @@ def _vjp_u(frame, t, u, lam, u_bar):
 PORTABLE = Calls(_f, _vjp, _vjp_u, "")
 
 
-def fused_calls(f: Callback, vjp: Callback, vjp_u: Callback | None, key: str | None) -> Calls:
-    """Calls with the user's functions inlined."""
+def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[], bool]) -> Calls:
+    """Calls with the user's functions (f, vjp and perhaps vjp_u) inlined; `matches` says whether `key` is still theirs."""
     if DISABLED:
         return PORTABLE
-    return Calls(
-        _inlined_f(f.in_place),
-        _inlined_vjp(vjp.in_place),
-        _inlined_vjp_u(vjp_u.in_place) if vjp_u is not None else _vjp_u,
-        key,
-    )
+
+    def unchanged() -> bool:  # what is compiled in this process keeps the constants that it was compiled with
+        return all(callback.in_place.signatures for callback in callbacks) or matches()
+
+    f, vjp, *vjp_u = (callback.in_place for callback in callbacks)
+    return Calls(_inlined_f(f), _inlined_vjp(vjp), _inlined_vjp_u(*vjp_u) if vjp_u else _vjp_u, key, unchanged)
 
 
 def _inlined_f(function: Callable) -> Callable:

@@ -27,8 +27,8 @@ class Dynamics:
         Shown in reprs; the name of `f` by default.
     fused : bool
         Compile the callbacks into the solver's loops, where they are inlined, instead of calling them through their addresses.
-        Several times faster for small systems; the first solve and the first pullback take seconds to compile, once for these
-        callbacks: the result is kept on disk under a hash of their code and of the constants they capture.
+        The first solve and the first pullback take seconds to compile, once for these callbacks: the result is kept on disk under a
+        hash of their code and of the constants they capture, so that a later process compiles nothing.
     debug : bool
         Check every array access of the callbacks for bounds, and that they leave their inputs alone. Slower; for finding errors.
 
@@ -66,7 +66,7 @@ class Dynamics:
         given = [part for part in (self.f, self.vjp, self.vjp_u) if part is not None]
         if fused:
             key = fingerprint(*(part.given for part in given))
-            self.calls = fused_calls(self.f, self.vjp, self.vjp_u, key)
+            self.calls = fused_calls(given, key, lambda: fingerprint(*(part.given for part in given)) == key)
         else:
             self.calls = PORTABLE
         mark = mark_of(self.calls.key)

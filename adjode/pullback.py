@@ -16,7 +16,7 @@ from adjode.callbacks import Callback, callback
 from adjode.loops.trajectory import slopes
 from adjode.options import choose, positive, relative_tolerance, require_finite, times_in_span
 from adjode.solution import DenseOutput, Solution
-from adjode.status import NON_FINITE, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, NON_FINITE, solve_error
 from adjode.tableaus import tableau
 
 WRT = ("u0", "theta", "t0", "T", "observation_times")
@@ -312,11 +312,11 @@ def _along_f(solution: Solution, times: np.ndarray, states: np.ndarray, u_bars: 
     failed = slopes(solution.dynamics.f.handle, solution.theta, times, np.ascontiguousarray(states), out)
     stats.n_f += times.size
     rates = np.einsum("kn,kn->k", u_bars, out)
-    if failed >= 0 or not np.isfinite(rates).all():
-        k = failed if failed >= 0 else int(np.flatnonzero(~np.isfinite(rates))[0])
-        raise _rate_error(times[k])
+    if failed >= 0:
+        cause = solution.dynamics.f.reproduce_error(
+            times[failed], *solution.dynamics.f.arguments({"u": states[failed], "theta": solution.theta})
+        )
+        raise solve_error(CALLBACK_RAISED, phase="adjoint", t=times[failed], callback="f", cause=cause)
+    if not np.isfinite(rates).all():
+        raise solve_error(NON_FINITE, phase="adjoint", t=times[~np.isfinite(rates)][0], callback="f")
     return rates
-
-
-def _rate_error(t: float) -> SolveError:
-    return solve_error(NON_FINITE, phase="adjoint", t=t, callback="f")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from adjode import frame as slots
-from adjode.calls import Calls
+from adjode.calls import PORTABLE, Calls
 from adjode.dynamics import Dynamics
 from adjode.jit import kernel
 from adjode.layout import Layout
@@ -98,7 +98,7 @@ def solve(
     dynamics.f.require_inside(t0, u, parameters)
     loop = Loop(chosen, u, t0, np.array([T]), **tolerances, **limits)
     loop.frame[slots.THETA] = parameters
-    if not dynamics.fused:
+    if dynamics.calls is PORTABLE:
         loop.frame[slots.F] = dynamics.f.handle
     status = loop.run(_forward(dynamics.calls))
     if status != SUCCESS:

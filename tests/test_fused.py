@@ -134,6 +134,25 @@ def test_what_cannot_be_hashed_is_not_kept():
     assert fingerprint(f) is None
 
 
+def test_a_constant_that_changes_before_an_entry_is_compiled():
+    """The entry must not be filed under the old constant's key."""
+    rate = 1.25
+
+    def f(t, u, theta, du):
+        du[0] = rate * u[0]
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0] = rate * lam[0]
+
+    dynamics = Dynamics(f, vjp, fused=True)
+    for part in (dynamics.f, dynamics.vjp):
+        part.in_place._reset_overloads()  # as in a process that has found the callbacks' mark on disk
+    rate = 2.5
+    with pytest.raises(ValueError, match="has changed since this Dynamics was made: make a new one"):
+        dynamics.calls.entry_key()
+    assert Dynamics(f, vjp, fused=True).calls.entry_key() != dynamics.calls.key
+
+
 SCRIPT = """
 import collections, sys
 from numba.core import event

@@ -202,7 +202,7 @@ def _entry(calls: Calls) -> Callable:
                 return NON_FINITE
         return first_stage(frame) if mesh_t.size > 1 else SUCCESS
 
-    return entry(discrete, (frame_type,), "discrete", calls.key)
+    return entry(discrete, (frame_type,), "discrete", calls.entry_key())
 
 
 def run_discrete(

@@ -22,7 +22,7 @@ _FIRST_BYTES = 1 << 22  # ... but not more memory than this
 
 def compile_integrate(name: str, calls: Calls, derivative, integrand=None, at_stop=None) -> Callable:
     """The loop's entry for one right-hand side."""
-    return entry(kernel_names.make_integrate(derivative, integrand, at_stop), (frame_type,), name, calls.key)
+    return entry(kernel_names.make_integrate(derivative, integrand, at_stop), (frame_type,), name, calls.entry_key())
 
 
 @functools.cache
