@@ -10,19 +10,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from numba import njit
 
 from adjode import frame as slots
 from adjode.callbacks import Callback
-from adjode.frame import number_at, vector_at
-from adjode.jit import DISABLED, invoke, kernel
+from adjode.frame import Frame, Known, make_local, number_at, opened, vector_at
+from adjode.jit import DISABLED, entry, i8, invoke, kernel
 
 
 @dataclass(frozen=True, eq=False)
 class Calls:
-    """Kernels that call the user's functions, each returning 0, or 1 if the user's code raised.
+    """Kernels that call the user's functions, each returning 0, or 1 if the user's code raised; and the entries that do.
 
     Attributes
     ----------
@@ -31,6 +31,7 @@ class Calls:
     vjp_u : (frame, t, u, lam, u_bar)
     key : str or None
         Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
+    fused : bool
     unchanged : callable
         Whether the callbacks still compile to what `key` stands for.
     """
@@ -39,15 +40,52 @@ class Calls:
     vjp: Callable
     vjp_u: Callable
     key: str | None
+    fused: bool = False
     unchanged: Callable[[], bool] = lambda: True
+    _entries: dict = field(default_factory=dict)
 
-    def entry_key(self) -> str | None:
-        """The key to compile an entry under; a ValueError if the callbacks would now compile to something else than it says."""
+    def entry(self, name: str, frame: Frame, make: Callable[[Calls, tuple[int, int] | None], Callable]) -> Callable:
+        """The entry called `name` for frames like this one: `entry(frame.argument) -> status`.
+
+        `make(calls, stages)` gives the kernel that it runs. In the fused tier there is an entry for each method and size, and
+        `stages` is (index of the last stage of a step, of its dense output).
+        """
+        found = (name, frame.form if self.fused else b"")
+        if found not in self._entries:
+            self._entries[found] = self._compile(name, frame, make)
+        return self._entries[found]
+
+    def _compile(self, name: str, frame: Frame, make: Callable) -> Callable:
         if not self.unchanged():
             raise ValueError(
                 "a global or closure variable of the callbacks has changed since this Dynamics was made: make a new one."
             )
-        return self.key
+        if not self.fused:
+            return entry(_portable_entry(make(self, None)), (i8,), name, self.key)
+        known = frame.known()
+        stages = frame[slots.SETTING][slots.LAST_STAGE], frame[slots.SETTING][slots.TOP]
+        key = self.key and f"{self.key}-{known.key}"
+        return entry(_fused_entry(make(self, tuple(map(int, stages))), known), (i8,), name, key, inline=True)
+
+
+def _portable_entry(run: Callable) -> Callable:
+    def run_at(address):
+        return run(opened(address))
+
+    return run_at
+
+
+def _fused_entry(run: Callable, known: Known) -> Callable:
+    local, give_back = make_local(known)
+
+    def run_at(address):
+        frame = opened(address)
+        inside = local(frame)
+        status = run(inside)
+        give_back(frame, inside)
+        return status
+
+    return run_at
 
 
 @kernel
@@ -77,7 +115,7 @@ def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[]
         return all(callback.in_place.signatures for callback in callbacks) or matches()
 
     f, vjp, *vjp_u = (callback.in_place for callback in callbacks)
-    return Calls(_inlined_f(f), _inlined_vjp(vjp), _inlined_vjp_u(*vjp_u) if vjp_u else _vjp_u, key, unchanged)
+    return Calls(_inlined_f(f), _inlined_vjp(vjp), _inlined_vjp_u(*vjp_u) if vjp_u else _vjp_u, key, True, unchanged)
 
 
 def _inlined_f(function: Callable) -> Callable:

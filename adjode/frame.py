@@ -1,57 +1,77 @@
-"""The frame: everything a pass works on, in one block that kernels hand on as a single argument.
+"""The frame: everything a pass works on, in one block that kernels hand on as a single pointer.
 
 A frame is an array of integers, four words a slot: the address of an array and its shape, or one number such as the address of
-a callback. A kernel asks for what it needs (`vector_at(frame, Y)`) and gets a view that owns nothing. Passed one by one, some forty
-arrays would travel as three hundred machine words with every call that is not inlined.
+a callback. A kernel asks for what it needs (`vector_at(frame, Y)`) and gets a view that owns nothing.
 
 `Frame` is the Python side. It keeps the arrays alive, and it is what the kernels see with NUMBA_DISABLE_JIT.
+
+An entry of the fused tier works on a copy of the frame that it knows more about (`Known`): the arrays of the method are constants,
+shapes are constants, and small arrays lie on its stack. What is left for LLVM after inlining is straight code in registers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from adjode.jit import DISABLED, array_view, cube, integers, matrix, vector
+from adjode.jit import DISABLED, array_view, cube, i8, integers, matrix, pointer, vector
 
 _WORDS = 4
 
-# --- slots: the method -------------------------------------------------------------------------------------------------
 # fmt: off
 (
+    # --- arrays that do not change: those of the method, and settings
     A, C, E, PT,          # tableau: coefficients, nodes, error weights, dense-output weights by power
     WEIGHTS, NODES,       # quadrature rule: weights and error weights, interior nodes
     Q_ROWS,               # row of Q for the integrand of each stage
-    # --- the pass -----------------------------------------------------------------------------------------------------
-    SETTING, CONTROL,     # integers and floats that do not change (named in loops/integrate.py)
-    COUNT, CLOCK,         # integers and floats that do
-    STOPS, ATOL,
-    Y, Y_NEW, STAGE,      # the state, the state tried, the state of a stage
-    ERROR, ZEROS,         # error estimate; zeros of the same length
-    K,                    # slopes of the stages
+    SETTING,              # integers, named in loops/integrate.py
+    WANTS,                # flags, named in adjoints/products.py
+    # --- arrays whose shapes depend on the method and on the numbers of states and parameters
+    CONTROL,              # floats, named in loops/integrate.py
+    COUNT, CLOCK,         # integers and floats that change
+    ATOL, START, THETA,
+    Y, ERROR, K,          # the state, error estimate, slopes of the stages
     Q,                    # integrands: rows of the rule, then a scratch row
-    TOTAL, INCREMENT, Q_ZEROS,  # the quadrature so far, of the step tried; zeros
-    MESH_T, MESH_U, MESH_C,     # the dense output recorded
-    # --- callbacks and what they work on ---------------------------------------------------------------------------------
-    F, VJP, VJP_U, G, G_VJP,
-    THETA,
-    WANTS,                # flags (named in adjoints/products.py)
+    TOTAL, INCREMENT,     # the quadrature so far, and of the step tried
     U_BAR, THETA_BAR, G_U, VALUE,  # scratch that callbacks write to
-    # --- adjoints -----------------------------------------------------------------------------------------------------
-    FORWARD_T, FORWARD_U, FORWARD_C,  # the forward solve's dense output
-    PLACE,                # step last looked up, number of steps
-    U,                    # the forward state looked up
-    JUMPS, ANCHORS,       # what to add to lam, and where to put the state, at each stop
-    TIMES, STEP_OF,       # discrete adjoint: observations and the step of each
-    K_BAR, BASIS, STAGE_BAR, Y_BAR,
+    PLACE, U,             # the step of the forward solve last looked up; the state there
+    LAM, K_BAR, BASIS, STAGE_BAR, Y_BAR,  # discrete adjoint
+    # --- arrays with a row for each step or time
+    STAGES,               # (k, r, n) states of all stages, y itself the first
+    MESH_T, MESH_U, MESH_C,     # the dense output recorded
+    OBSERVED,             # states observed along the way
+    FORWARD_T, FORWARD_U, FORWARD_C, FORWARD_STAGES, FORWARD_COUNT,  # what the forward solve has recorded, and its COUNT
+    JUMPS, ANCHORS,       # what to add to lam, and where to put the state, at each time
+    STOPS, TIMES,         # where to stop; where to observe
+    ROWS, DATA, DATA_WEIGHTS, COMPONENTS,  # losses: row of OBSERVED for each datum, the data, 1/sigma, what was observed
+    # --- callbacks
+    F, VJP, VJP_U, G, G_VJP,
     SLOTS,
-) = range(51)
+) = range(56)
+# Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
+# output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q.
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE = range(7)
+RECORD_DENSE, RECORD_STAGES = 1, 2
+# Entries of CONTROL. ATOL_SCALE, if positive, sets the absolute tolerances of a pass over lam by the largest cotangent.
+RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE = range(11)
+# Entries of CLOCK. T_TRIED and H_TRIED describe the last evaluation or step tried, for error messages.
+T, H, PREVIOUS_ERROR, T_TRIED, H_TRIED = range(5)
+# Entries of COUNT.
+STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = range(9)
 # fmt: on
+
+_FIRST_SIZED, _FIRST_STORE, _FIRST_NUMBER = CONTROL, STAGES, F
+_ON_STACK = 512  # entries of an array that a fused entry keeps on its stack
 
 
 class Frame:
@@ -61,10 +81,14 @@ class Frame:
         self._words = array("q", bytes(8 * _WORDS * SLOTS))  # its items are set in half the time that NumPy's take
         self._kept: list = [None] * SLOTS
         self._block = np.zeros(0)
+        # what entries take
+        self.argument = self._kept if DISABLED else self._words.buffer_info()[0]
 
     def __setitem__(self, slot: int, value: np.ndarray | int) -> None:
         self._kept[slot] = value
         if isinstance(value, np.ndarray):
+            if not value.flags.c_contiguous:
+                raise ValueError("arrays in a frame must be contiguous")
             self._place(slot, value.__array_interface__["data"][0], value.shape)
         elif not DISABLED:
             self._words[_WORDS * slot] = value
@@ -101,14 +125,52 @@ class Frame:
             words[start] = length
 
     @property
-    def argument(self):
-        """What entries take."""
-        return self._kept if DISABLED else np.frombuffer(self._words, dtype=np.int64)
+    def form(self) -> bytes:
+        """What tells frames apart that need different entries of the fused tier."""
+        words = self._words
+        ends = {1: _FIRST_STORE, 2: _FIRST_NUMBER, 3: _FIRST_NUMBER}  # the first length of a store may be any
+        shapes = (words[k : _WORDS * end : _WORDS].tobytes() for k, end in ends.items())
+        return b"".join((*shapes, *(self._kept[slot].tobytes() for slot in (SETTING, WANTS, E) if self._kept[slot] is not None)))
+
+    def known(self) -> Known:
+        """What a fused entry for frames like this one may know."""
+        constants, shapes = {}, {}
+        for slot in range(_FIRST_NUMBER):
+            if not self._words[_WORDS * slot]:
+                continue
+            kept = self[slot]
+            if slot < _FIRST_SIZED:
+                constants[slot] = kept
+            elif slot < _FIRST_STORE:
+                shapes[slot] = kept.shape
+            else:
+                shapes[slot] = (None, *kept.shape[1:])
+        return Known(constants, shapes)
 
 
-frame_type = integers
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Contents and shapes that an entry of the fused tier is compiled for; an unknown length is None."""
+
+    constants: dict[int, np.ndarray]
+    shapes: dict[int, tuple[Any, ...]]
+
+    @property
+    def key(self) -> str:
+        contents = [(slot, kept.dtype.str, kept.shape, kept.tobytes()) for slot, kept in self.constants.items()]
+        return hashlib.sha256(repr((contents, self.shapes)).encode()).hexdigest()[:16]
+
+    @property
+    def stacked(self) -> dict[int, int]:
+        """Sizes of the arrays to keep on the stack."""
+        sized = {slot: math.prod(map(int, shape)) for slot, shape in self.shapes.items() if _FIRST_SIZED <= slot < _FIRST_STORE}
+        return {slot: size for slot, size in sized.items() if size <= _ON_STACK}
+
 
 if DISABLED:
+
+    def opened(address):
+        return address
 
     def _kept(frame, slot):
         return frame[slot]
@@ -116,19 +178,23 @@ if DISABLED:
     vector_at = matrix_at = cube_at = integers_at = number_at = _kept
 
 else:
+    _i64 = ir.IntType(64)
 
     def _word(builder, frame, slot, k):
         position = builder.add(builder.mul(slot, ir.Constant(slot.type, _WORDS)), ir.Constant(slot.type, k))
-        return builder.load(builder.gep(frame.data, [position]))
+        return builder.gep(frame, [position])
+
+    def _load_pointer(builder, word, element):
+        """Pointers are loaded as such: an integer cast to one would hide what it points to from LLVM."""
+        return builder.load(builder.bitcast(word, element.as_pointer().as_pointer()))
 
     def _accessor(array_type):
         @intrinsic
         def at(typingctx, frame, slot):
             def codegen(context, builder, sig, args):
-                block = context.make_array(sig.args[0])(context, builder, args[0])
-                element = context.get_data_type(array_type.dtype).as_pointer()
-                data = builder.inttoptr(_word(builder, block, args[1], 0), element)
-                shape = [_word(builder, block, args[1], 1 + k) for k in range(array_type.ndim)]
+                element = context.get_data_type(array_type.dtype)
+                data = _load_pointer(builder, _word(builder, args[0], args[1], 0), element)
+                shape = [builder.load(_word(builder, args[0], args[1], 1 + k)) for k in range(array_type.ndim)]
                 return array_view(context, builder, array_type, data, shape)
 
             return array_type(frame, types.intp), codegen
@@ -140,6 +206,70 @@ else:
     @intrinsic
     def number_at(typingctx, frame, slot):
         def codegen(context, builder, sig, args):
-            return _word(builder, context.make_array(sig.args[0])(context, builder, args[0]), args[1], 0)
+            return builder.load(_word(builder, args[0], args[1], 0))
 
         return types.int64(frame, types.intp), codegen
+
+    @intrinsic
+    def opened(typingctx, address):
+        """The frame at an address."""
+
+        def codegen(context, builder, sig, args):
+            return builder.inttoptr(args[0], _i64.as_pointer())
+
+        return pointer(i8), codegen
+
+
+def make_local(known: Known) -> tuple[Callable, Callable]:
+    """`local(frame)`, a copy of the frame that has what is known in it, and `give_back(frame, local)`, before an entry returns."""
+
+    @intrinsic
+    def local(typingctx, frame):
+        def codegen(context, builder, sig, args):
+            words = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(_i64, _WORDS * SLOTS)), _i64.as_pointer())
+            cgutils.raw_memcpy(builder, words, args[0], _i64(_WORDS * SLOTS), 8, align=8)
+            for slot, kept in known.constants.items():
+                _store_shape(builder, words, slot, kept.shape)
+                _store_pointer(builder, words, slot, _constant(builder, slot, kept))
+            for slot, shape in known.shapes.items():
+                _store_shape(builder, words, slot, shape)
+            for slot, size in known.stacked.items():
+                on_stack = cgutils.alloca_once(builder, ir.ArrayType(_i64, size))
+                _copy(builder, on_stack, _load_pointer(builder, _word(builder, args[0], _i64(slot), 0), _i64), size)
+                _store_pointer(builder, words, slot, on_stack)
+            return words
+
+        return frame(frame), codegen
+
+    @intrinsic
+    def give_back(typingctx, frame, local):
+        def codegen(context, builder, sig, args):
+            for slot, size in known.stacked.items():
+                to, source = (_load_pointer(builder, _word(builder, each, _i64(slot), 0), _i64) for each in args)
+                _copy(builder, to, source, size)
+            return context.get_dummy_value()
+
+        return types.none(frame, local), codegen
+
+    return local, give_back
+
+
+def _store_shape(builder, words, slot, shape):
+    for k, length in enumerate(shape):
+        if length is not None:
+            builder.store(_i64(length), _word(builder, words, _i64(slot), 1 + k))
+
+
+def _store_pointer(builder, words, slot, value):
+    word = _word(builder, words, _i64(slot), 0)
+    builder.store(value, builder.bitcast(word, value.type.as_pointer()))
+
+
+def _copy(builder, to, source, size):
+    cgutils.raw_memcpy(builder, builder.bitcast(to, _i64.as_pointer()), source, _i64(size), 8, align=8)
+
+
+def _constant(builder, slot, kept):
+    element = ir.DoubleType() if kept.dtype == np.float64 else _i64
+    contents = ir.Constant(ir.ArrayType(element, kept.size), [element(value) for value in kept.ravel().tolist()])
+    return cgutils.global_constant(builder, f"adjode.known.{slot}", contents)

@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import numba
@@ -24,6 +25,8 @@ from numba.extending import intrinsic
 from numba.misc.appdirs import AppDirs
 from numba.np.arrayobj import populate_array
 
+from adjode.compiler import EntryCompiler, InlinedEntryCompiler, KernelCompiler
+
 # fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 DISABLED = bool(config.DISABLE_JIT)
@@ -33,27 +36,31 @@ _KEPT_FILES = 400  # of entries that belong to the callbacks of one user or anot
 # Kernels own no memory, so they need no reference counts (a third of the compile time, half the run time); only other kernels
 # call them, so they need no wrappers for Python and C (another third); and calls between them cost more than most of them do,
 # so they are inlined (half the run time again).
-_FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
-kernel = njit(**_FLAGS, no_cpython_wrapper=True, forceinline=True, fastmath=FAST)
-exact_kernel = njit(**_FLAGS, no_cpython_wrapper=True, forceinline=True)
+_FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False}
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": KernelCompiler}
+kernel = njit(**_FLAGS, **_INNER, fastmath=FAST)
+exact_kernel = njit(**_FLAGS, **_INNER)
 
 f8 = types.float64
 i8 = types.int64
+pointer = types.CPointer(types.int64)
 vector = types.Array(types.float64, 1, "C")
 matrix = types.Array(types.float64, 2, "C")
 cube = types.Array(types.float64, 3, "C")
 integers = types.Array(types.int64, 1, "C")
 
 
-def entry(function: Callable, signature, name: str, key: str | None = "") -> Callable:
+def entry(function: Callable, signature, name: str, key: str | None = "", *, inline: bool = False) -> Callable:
     """Compile `function` for `signature`, or load it from the disk cache, where it is filed as `name` and `key`.
 
-    `key` stands for what the entry depends on beside the sources of this package; with None it is not kept on disk.
+    `key` stands for what the entry depends on beside the sources of this package; with None it is not kept on disk. `inline` makes
+    one function of all its kernels; otherwise LLVM decides.
     """
     if DISABLED:
         return function
     function.__name__ = function.__qualname__ = f"{name}-{key}" if key else name
-    dispatcher = njit(**_FLAGS, fastmath=FAST)(function)
+    compiler = InlinedEntryCompiler if inline else EntryCompiler
+    dispatcher = njit(**_FLAGS, fastmath=FAST, pipeline_class=compiler)(function)
     if key is not None:
         try:
             dispatcher._cache = _EntryCache(function)
@@ -64,6 +71,12 @@ def entry(function: Callable, signature, name: str, key: str | None = "") -> Cal
     if key and isinstance(dispatcher._cache, _EntryCache):
         _keep_newest(Path(dispatcher._cache.cache_path))
     return dispatcher
+
+
+def code_address(compiled: Any) -> int:
+    """The address of an entry's machine code, `int64 code(int64 frame)`."""
+    (result,) = compiled.overloads.values()
+    return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
 
 
 def _keep_newest(folder: Path) -> None:
@@ -187,6 +200,9 @@ if DISABLED:
     def invoke(callback, t, arrays):
         return callback(t, *arrays)
 
+    def call_code(code, argument):
+        return code(argument)
+
 else:
 
     @intrinsic
@@ -210,6 +226,17 @@ else:
         return vector(array, types.intp, types.intp), codegen
 
     @intrinsic
+    def call_code(typingctx, code, argument):
+        """Call the C function `int64 code(int64 argument)` at an address."""
+
+        def codegen(context, builder, sig, args):
+            integer = ir.IntType(64)
+            c_type = ir.FunctionType(integer, [integer])
+            return builder.call(builder.inttoptr(args[0], c_type.as_pointer()), [args[1]])
+
+        return i8(i8, i8), codegen
+
+    @intrinsic
     def invoke(typingctx, callback, t, arrays):
         """Call the C function at address `callback` with `t`, then each array's pointer, then each array's length."""
 
@@ -226,3 +253,41 @@ else:
             return builder.call(builder.inttoptr(address, c_type.as_pointer()), [t, *pointers, *lengths])
 
         return types.int32(types.int64, types.float64, arrays), codegen
+
+
+def unrolled(function: Callable, indices: range | None, *, down: bool = False) -> Callable:
+    """`loop(frame, t, h, t_end, V, first, last) -> status`: `function(frame, t, h, t_end, V, i)` for each i until one is not 0.
+
+    The indices are first..last at run time, `down` if they fall; or those given, in straight code: `first` and `last` are ignored.
+    """
+    if indices is None or DISABLED:
+        step = -1 if down or (indices is not None and indices.step < 0) else 1
+
+        @kernel
+        def loop(frame, t, h, t_end, V, first, last):
+            for i in range(first, last + step, step):
+                status = function(frame, t, h, t_end, V, i)
+                if status != 0:
+                    return status
+            return 0
+
+        return loop
+
+    @intrinsic
+    def straight(typingctx, frame, t, h, t_end, V, first, last):
+        kernel_type = typingctx.resolve_value_type(function)
+        called = kernel_type.get_call_type(typingctx, (frame, t, h, t_end, V, types.intp), {})
+
+        def codegen(context, builder, sig, args):
+            call = context.get_function(kernel_type, called)
+            context.add_linking_libs(getattr(call, "libs", ()))
+            status = cgutils.alloca_once_value(builder, context.get_constant(types.int64, 0))
+            for i in indices:
+                with builder.if_then(cgutils.is_null(builder, builder.load(status)), likely=True):
+                    result = call(builder, [*args[:5], context.get_constant(types.intp, i)])
+                    builder.store(context.cast(builder, result, called.return_type, types.int64), status)
+            return builder.load(status)
+
+        return types.int64(frame, t, h, t_end, V, first, last), codegen
+
+    return straight

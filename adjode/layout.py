@@ -30,6 +30,14 @@ class Layout:
             self.dtype = _as_floats(example.dtype)
         self.size = self.flatten(name, example).size
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and (self.name, self.shapes, self.dtype, self.size) == (
+            other.name,
+            other.shapes,
+            other.dtype,
+            other.size,
+        )
+
     @property
     def is_flat(self) -> bool:
         return self.shapes is None and self.dtype is None

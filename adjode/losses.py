@@ -6,6 +6,8 @@ A loss is any object with `value_and_cotangents(solution) -> (value, seeds)`, wh
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,10 +15,14 @@ import numpy as np
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
+from adjode import frame as slots
 from adjode.callbacks import count_arguments
+from adjode.fingerprint import fingerprint
+from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
+from adjode.jit import DISABLED, entry, i8, kernel, row
 from adjode.options import float_vector
 from adjode.solution import Solution
-from adjode.status import SolveError, Status
+from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 
 
 class Loss(Protocol):
@@ -49,11 +55,18 @@ class FinalState:
     def __init__(self, weights: Any):
         self.weights = float_vector("weights", weights)
 
+    def prepare(self, n: int, T: float) -> PreparedLoss:
+        self._require_size(n)
+        return _PreparedFinalState(self, n, np.array([T]))
+
     def value_and_cotangents(self, solution: Solution) -> tuple[float, dict[str, Any]]:
         u_T = solution.u[-1]
-        if self.weights.size != u_T.size:
-            raise ValueError(f"weights must have one entry for each of the {u_T.size} states, but it has {self.weights.size}.")
+        self._require_size(u_T.size)
         return float(self.weights @ u_T), {"u_T_bar": self.weights}
+
+    def _require_size(self, n: int) -> None:
+        if self.weights.size != n:
+            raise ValueError(f"weights must have one entry for each of the {n} states, but it has {self.weights.size}.")
 
 
 class LeastSquares:
@@ -109,13 +122,20 @@ class LeastSquares:
             raise ValueError(f"components must be different and not negative, but {components!r} was given.")
         self.missing = np.isnan(y)
         self.log = log
-        self.y_obs = np.log(y) if log else y
-        self.weights = 1.0 / np.array(scale)
+        self.y_obs = np.ascontiguousarray(np.log(y) if log else y)
+        self.weights = np.ascontiguousarray(1.0 / scale)
+
+    def prepare(self, n: int, T: float) -> PreparedLoss:
+        self._require_size(n)
+        return _PreparedLeastSquares(self, n, self.t_obs)
+
+    def _require_size(self, n: int) -> None:
+        if self.components.size and self.components.max() >= n:
+            raise ValueError(f"components go up to {self.components.max()}, but the state has {n} components.")
 
     def value_and_cotangents(self, solution: Solution) -> tuple[float, dict[str, Any]]:
         n = solution.u.shape[1]
-        if self.components.size and self.components.max() >= n:
-            raise ValueError(f"components go up to {self.components.max()}, but the state has {n} components.")
+        self._require_size(n)
         u = solution(self.t_obs)[:, self.components]
         if self.log:
             self._require_positive(solution, u)
@@ -165,6 +185,11 @@ class Series:
         self.value_and_cotangent = value_and_cotangent
         self._total = _total_of(value_and_cotangent)
 
+    def prepare(self, n: int, T: float) -> PreparedLoss:
+        if isinstance(self.value_and_cotangent, Dispatcher) and not DISABLED:
+            return _PreparedJittedSeries(self, n, self.t_obs)
+        return _PreparedSeries(self, n, self.t_obs)
+
     def value_and_cotangents(self, solution: Solution) -> tuple[float, dict[str, Any]]:
         states = solution(self.t_obs)
         u_bars = np.full_like(states, np.nan)  # an entry the callback forgets must not pass as zero
@@ -183,3 +208,177 @@ def _total_of(value_and_cotangent: Callable) -> Callable[[np.ndarray, np.ndarray
         return value
 
     return njit(total, error_model="numpy", nogil=True) if isinstance(value_and_cotangent, Dispatcher) else total
+
+
+# --- losses made ready for many calls -----------------------------------------------------------------------------------
+
+
+class PreparedLoss:
+    """A loss with its buffers: reads the states at `times` from `observed` and overwrites `u_bars` with its derivatives.
+
+    Attributes
+    ----------
+    times : (k,) array
+        The observation times, sorted, each once.
+    observed, u_bars : (k, n) arrays
+    """
+
+    def __init__(self, loss: Any, n: int, times: np.ndarray):
+        self.loss = loss
+        self.times, rows = np.unique(times, return_inverse=True)
+        self.rows = rows.astype(np.int64)
+        self.u_bars = np.zeros((self.times.size, n))
+        self.observed = np.zeros_like(self.u_bars)
+        self.frame = Frame()
+        self.frame[slots.ROWS], self.frame[slots.TIMES] = self.rows, np.ascontiguousarray(times)
+        self.frame[slots.JUMPS] = self.u_bars
+        self.frame[slots.U_BAR], self.frame[slots.VALUE] = np.zeros(n), np.zeros(1)
+        self.value = self.frame[slots.VALUE]
+
+    def observe(self, observed: np.ndarray) -> None:
+        """Read states from here."""
+        self.observed = self.frame[slots.OBSERVED] = observed
+
+    def reverse(self) -> None:
+        """For time that runs backwards."""
+        self.times = self.times[::-1].copy()
+        self.rows[:] = self.times.size - 1 - self.rows
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        """The compiled loss: `entry(frame.argument) -> status`, with the value in `value[0]`."""
+        raise TypeError("a loss in plain Python cannot be called from compiled code: decorate its callback with @numba.njit.")
+
+    def run(self) -> float:
+        """The value; NaN if it or a cotangent is not finite."""
+        return self.value[0] if self.entry(self.frame.argument) == SUCCESS else math.nan
+
+
+class _PreparedFinalState(PreparedLoss):
+    def __init__(self, loss: FinalState, n: int, times: np.ndarray):
+        super().__init__(loss, n, times)
+        self.u_bars[0] = loss.weights
+        self.frame[slots.DATA_WEIGHTS] = loss.weights
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        return _final_state_entry()
+
+    def run(self) -> float:
+        return self.loss.weights.dot(self.observed[0])
+
+
+class _PreparedLeastSquares(PreparedLoss):
+    def __init__(self, loss: LeastSquares, n: int, times: np.ndarray):
+        super().__init__(loss, n, times)
+        self.frame[slots.DATA], self.frame[slots.DATA_WEIGHTS] = loss.y_obs, loss.weights
+        self.frame[slots.COMPONENTS] = loss.components.astype(np.int64)
+        self.frame[slots.SETTING] = np.array([loss.log], dtype=np.int64)
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        return _least_squares_entry()
+
+
+class _PreparedSeries(PreparedLoss):
+    def run(self) -> float:
+        u_bar, total = self.frame[slots.U_BAR], 0.0
+        self.u_bars[:] = 0.0
+        for k, (row_k, t) in enumerate(zip(self.rows, self.loss.t_obs, strict=True)):
+            u_bar[:] = np.nan
+            total += float(self.loss.value_and_cotangent(k, t, self.observed[row_k].copy(), u_bar))
+            self.u_bars[row_k] += u_bar
+        return total if np.isfinite(self.u_bars).all() else math.nan
+
+
+class _PreparedJittedSeries(PreparedLoss):
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        return _series_entry(self.loss.value_and_cotangent, fingerprint(self.loss.value_and_cotangent))
+
+
+@kernel
+def _finish(frame, total):
+    """Write the value down; the status."""
+    vector_at(frame, slots.VALUE)[0] = total
+    jumps, finite = matrix_at(frame, slots.JUMPS), 0.0 * total
+    for k in range(jumps.shape[0]):
+        for i in range(jumps.shape[1]):
+            finite += 0.0 * jumps[k, i]
+    return SUCCESS if finite == 0.0 else NON_FINITE
+
+
+@kernel
+def _clear_jumps(frame):
+    jumps = matrix_at(frame, slots.JUMPS)
+    for k in range(jumps.shape[0]):
+        for i in range(jumps.shape[1]):
+            jumps[k, i] = 0.0
+
+
+@functools.cache
+def _final_state_entry() -> Callable[[Any], int]:
+    def final_state(address):
+        frame = opened(address)
+        weights, observed, total = vector_at(frame, slots.DATA_WEIGHTS), matrix_at(frame, slots.OBSERVED), 0.0
+        for i in range(weights.size):
+            total += weights[i] * observed[0, i]
+        vector_at(frame, slots.VALUE)[0] = total
+        return SUCCESS
+
+    return entry(final_state, (i8,), "final_state")
+
+
+@functools.cache
+def _least_squares_entry() -> Callable[[Any], int]:
+    @kernel
+    def one(frame, k, c):
+        """What entry c of observation k adds."""
+        observed, jumps, at = matrix_at(frame, slots.OBSERVED), matrix_at(frame, slots.JUMPS), integers_at(frame, slots.ROWS)[k]
+        datum, weight = matrix_at(frame, slots.DATA)[k, c], matrix_at(frame, slots.DATA_WEIGHTS)[k, c]
+        if math.isnan(datum):  # missing
+            return 0.0
+        i = integers_at(frame, slots.COMPONENTS)[c]
+        u, scale = observed[at, i], weight
+        if integers_at(frame, slots.SETTING)[0] == 1:
+            if not u > 0.0:
+                return math.nan
+            scale, u = weight / u, math.log(u)
+        residual = (u - datum) * weight
+        jumps[at, i] += residual * scale
+        return residual * residual
+
+    def least_squares(address):
+        frame, total = opened(address), 0.0
+        _clear_jumps(frame)
+        for k in range(integers_at(frame, slots.ROWS).size):
+            for c in range(integers_at(frame, slots.COMPONENTS).size):
+                total += one(frame, k, c)
+        return _finish(frame, 0.5 * total)
+
+    return entry(least_squares, (i8,), "least_squares")
+
+
+@functools.lru_cache(maxsize=64)
+def _series_entry(value_and_cotangent: Callable, key: str | None) -> Callable[[Any], int]:
+    @njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def guarded(k, t, u, u_bar):
+        try:
+            return float(value_and_cotangent(k, t, u, u_bar))
+        except Exception:
+            return math.nan
+
+    def series(address):
+        frame, total = opened(address), 0.0
+        times, observed, rows = vector_at(frame, slots.TIMES), matrix_at(frame, slots.OBSERVED), integers_at(frame, slots.ROWS)
+        jumps, u_bar = matrix_at(frame, slots.JUMPS), vector_at(frame, slots.U_BAR)
+        _clear_jumps(frame)
+        for k in range(rows.size):
+            for i in range(u_bar.size):
+                u_bar[i] = math.nan  # an entry the callback forgets must not pass as zero
+            total += guarded(k, times[k], row(observed, rows[k]), u_bar)
+            for i in range(u_bar.size):
+                jumps[rows[k], i] += u_bar[i]
+        return _finish(frame, total)
+
+    return entry(series, (i8,), "series", key)

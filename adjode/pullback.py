@@ -127,7 +127,7 @@ def pullback(
     move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to
     rounding; its T_bar, t0_bar and observation times follow the same formulas.
     """
-    wanted = _check_wrt(wrt)
+    wanted = check_wrt(wrt)
     seeds = _read_seeds(solution, u_T_bar, observations)
     cost = None if running_cost is None else _read_cost(running_cost)
     stats = PullbackStats()
@@ -140,18 +140,18 @@ def pullback(
     tolerances = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
     wants = {"wants_theta": "theta" in wanted, "wants_lam": bool(wanted & {"u0", "theta", "t0"})}
     if adjoint == "discrete":
-        _refuse_continuous_options({**tolerances, "method": method, "max_steps": max_steps, "dense_adjoint": dense_adjoint or None})
+        refuse_continuous_options({**tolerances, "method": method, "max_steps": max_steps, "dense_adjoint": dense_adjoint or None})
     else:
         options = SweepOptions(
             adjoint=adjoint,
             quadrature=quadrature,
             error_norm=error_norm,
-            method=_check_method(solution, method),
+            method=check_method(method, solution.method, solution.options),
             max_steps=solution.options["max_steps"] if max_steps is None else int(positive("max_steps", max_steps)),
             reanchor=reanchor,
             on_drift=on_drift,
             dense_adjoint=dense_adjoint,
-            **_read_tolerances(solution, seeds, cost, stats, **tolerances),
+            **read_tolerances(solution.options, lambda: _cotangent_size(solution, seeds, cost, stats), **tolerances),
         )
 
     if wants["wants_lam"]:
@@ -197,10 +197,13 @@ def _assemble(
     return Cotangents(**result)
 
 
-def _refuse_continuous_options(given: dict[str, Any]) -> None:
+def refuse_continuous_options(given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None:
-            raise ValueError(f"{name} belongs to the continuous adjoints: the discrete one transposes the steps that were taken.")
+            raise ValueError(
+                f"{name} belongs to the continuous adjoints, and the discrete one transposes the steps that were taken: "
+                f"leave it out, or choose adjoint='interpolating'."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +250,7 @@ def _read_cost(running_cost: tuple[Callable, Callable]) -> tuple[Callback, Callb
     return callback("g", g), callback("g_vjp", g_vjp)
 
 
-def _check_wrt(wrt: Sequence[str]) -> frozenset[str]:
+def check_wrt(wrt: Sequence[str]) -> frozenset[str]:
     names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     for name in names:
         if name not in WRT:
@@ -255,25 +258,28 @@ def _check_wrt(wrt: Sequence[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _check_method(solution: Solution, method: str | None) -> str:
-    name = method or solution.method
-    if solution.options["step"] is None and not tableau(name).adaptive:
+def check_method(method: str | None, forward_method: str, forward: dict[str, Any]) -> str:
+    """The method of the backward pass; `forward` holds the options of the forward solve."""
+    name = method or forward_method
+    if forward["step"] is None and not tableau(name).adaptive:
         raise ValueError(f"{name} has no error estimate, so it cannot pull back a solution with error control.")
     return name
 
 
-def _read_tolerances(solution, seeds, cost, stats, *, rtol, atol, quadrature_rtol, quadrature_atol) -> dict[str, float]:
-    """Tolerances of lam, by default rtol of the solve and its atol times the largest cotangent, and of the quadrature."""
+def read_tolerances(
+    forward: dict[str, Any], cotangent_size: Callable[[], float], *, rtol, atol, quadrature_rtol, quadrature_atol
+) -> dict[str, float]:
+    """Tolerances of lam, by default rtol of the solve and its atol times the size of the cotangents, and of the quadrature."""
     given = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
-    if solution.options["step"] is not None and any(value is not None for value in given.values()):
+    if forward["step"] is not None and any(value is not None for value in given.values()):
         raise ValueError("the solution has fixed steps, and so has its pullback: leave the tolerances out.")
     for name, value in given.items():
         if value is not None:
             given[name] = relative_tolerance(name, value) if "rtol" in name else positive(name, value, allow_zero=True)
     if rtol is None:
-        given["rtol"] = solution.options["rtol"]
+        given["rtol"] = forward["rtol"]
     if atol is None:
-        given["atol"] = float(np.min(solution.options["atol"], initial=np.inf)) * _cotangent_size(solution, seeds, cost, stats)
+        given["atol"] = float(np.min(forward["atol"], initial=np.inf)) * cotangent_size()
     if quadrature_rtol is None:
         given["quadrature_rtol"] = given["rtol"]
     if quadrature_atol is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,26 +9,27 @@ from typing import Any
 import numpy as np
 
 from adjode import frame as slots
-from adjode.calls import PORTABLE, Calls
+from adjode.calls import Calls
 from adjode.dynamics import Dynamics
 from adjode.jit import kernel
 from adjode.layout import Layout
-from adjode.loops.loop import Loop, compile_integrate
+from adjode.loops.integrate import make_integrate
+from adjode.loops.loop import Loop
 from adjode.options import positive, relative_tolerance, time_span, times_in_span, tolerance_vector
 from adjode.solution import DenseOutput, Solution, SolveStats
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, solve_error
 from adjode.tableaus import METHODS, Tableau, tableau
 
 
-@functools.cache
-def _forward(calls: Calls) -> Callable:
+def make_forward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
+    """The kernel of the forward pass."""
     call_f = calls.f
 
     @kernel
     def forward_rhs(frame, t, u, du, q):
         return call_f(frame, t, u, du)
 
-    return compile_integrate("solve", calls, forward_rhs)
+    return make_integrate(forward_rhs, stages=stages)
 
 
 def solve(
@@ -83,27 +83,24 @@ def solve(
     SolveError
         If the solve cannot be completed.
     """
-    chosen = _tableau_for(method, step)
     if not isinstance(dynamics, Dynamics):
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
     layouts = Layout("u0", u0), Layout("theta", theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
-    tolerances: dict[str, Any] = {"rtol": relative_tolerance("rtol", rtol), "atol": tolerance_vector("atol", atol, u.size)}
-    limits = step_limits(first_step=first_step, max_step=max_step, max_steps=max_steps, step=step)
-    if step is None and tolerances["rtol"] == 0.0 and (tolerances["atol"] == 0.0).any():
-        raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
-
+    chosen, controls = check_options(
+        u.size, method=method, rtol=rtol, atol=atol, first_step=first_step, max_step=max_step, max_steps=max_steps, step=step
+    )
     dynamics.f.require_inside(t0, u, parameters)
-    loop = Loop(chosen, u, t0, np.array([T]), **tolerances, **limits)
+    loop = Loop(chosen, u, t0, np.array([T]), **controls)
     loop.frame[slots.THETA] = parameters
-    if dynamics.calls is PORTABLE:
+    if not dynamics.calls.fused:
         loop.frame[slots.F] = dynamics.f.handle
-    status = loop.run(_forward(dynamics.calls))
+    status = loop.run(dynamics.calls.entry("solve", loop.frame, make_forward))
     if status != SUCCESS:
         raise _forward_error(status, loop, dynamics, parameters, layouts[0], max_steps)
-    mesh, steps = loop.mesh, loop.steps
+    mesh, steps = loop.store, loop.steps
     dense = DenseOutput(mesh.t[: steps + 1], mesh.u[: steps + 1], mesh.c[:steps])
     return Solution(
         dynamics=dynamics,
@@ -111,7 +108,7 @@ def solve(
         dense=dense,
         stats=SolveStats(loop.derivatives, steps, loop.rejected),
         tableau=chosen,
-        options={**tolerances, "max_step": max_step, "max_steps": max_steps, "step": step},
+        options=controls,
         layouts=layouts,
         t_eval=evaluation_times,
         u_eval=None if evaluation_times is None else dense(evaluation_times),
@@ -124,6 +121,16 @@ def _tableau_for(method: str, step: float | None) -> Tableau:
         adaptive = ", ".join(name for name in METHODS if tableau(name).adaptive)
         raise ValueError(f"{method} has no error estimate: give step=, or choose one of {adaptive}.")
     return chosen
+
+
+def check_options(n: int, *, method, rtol, atol, first_step, max_step, max_steps, step) -> tuple[Tableau, dict[str, Any]]:
+    """The method, and the options that control its steps, as `Loop` takes them."""
+    chosen = _tableau_for(method, step)
+    controls: dict[str, Any] = {"rtol": relative_tolerance("rtol", rtol), "atol": tolerance_vector("atol", atol, n)}
+    controls |= step_limits(first_step=first_step, max_step=max_step, max_steps=max_steps, step=step)
+    if step is None and controls["rtol"] == 0.0 and (controls["atol"] == 0.0).any():
+        raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
+    return chosen, controls
 
 
 def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import pytest
 
 from adjode import Dynamics, SolveError, Status, solve
 from adjode.fingerprint import fingerprint
+from adjode.frame import Frame
+from adjode.solve import make_forward
 from benchmarks.problems import lv_f, lv_vjp
 from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
 
@@ -149,8 +151,8 @@ def test_a_constant_that_changes_before_an_entry_is_compiled():
         part.in_place._reset_overloads()  # as in a process that has found the callbacks' mark on disk
     rate = 2.5
     with pytest.raises(ValueError, match="has changed since this Dynamics was made: make a new one"):
-        dynamics.calls.entry_key()
-    assert Dynamics(f, vjp, fused=True).calls.entry_key() != dynamics.calls.key
+        dynamics.calls.entry("solve", Frame(), make_forward)
+    assert Dynamics(f, vjp, fused=True).calls.key != dynamics.calls.key
 
 
 SCRIPT = """

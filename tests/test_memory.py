@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from adjode import SolveError, solve
-from adjode.loops.loop import Mesh
+from adjode.loops.loop import Store
 from tests.systems import LV_SPAN, LV_THETA, LV_U0, ROTATION, lotka_volterra
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
@@ -22,13 +22,17 @@ def resident() -> float:
 
 def test_stores_double(monkeypatch):
     grown = []
-    grow = Mesh.grow
-    monkeypatch.setattr(Mesh, "grow", lambda self: (grown.append(len(self.c)), grow(self)))
-    solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, method="RK4", step=0.0025)
+    grow = Store.grow
+    monkeypatch.setattr(Store, "grow", lambda self: (grown.append(len(self.c)), grow(self)))
+    solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, max_step=0.0025)
     assert solution.stats.n_steps == 4000
     assert grown == [512, 1024, 2048]
-    np.testing.assert_allclose(np.diff(solution.t), 0.0025, rtol=1e-9)
     whole = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(solution.u_T, whole.u_T, rtol=1e-9)
+    grown.clear()
+    solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, method="RK4", step=0.0025)
+    assert solution.stats.n_steps == 4000 and not grown  # fixed steps are known beforehand
+    np.testing.assert_allclose(np.diff(solution.t), 0.0025, rtol=1e-9)
     np.testing.assert_allclose(solution.u_T, whole.u_T, rtol=1e-7)
 
 

@@ -7,7 +7,6 @@ initial state, and can put it back onto the stored trajectory at every stored st
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -19,22 +18,22 @@ from adjode.adjoints.jumps import Sweep
 from adjode.calls import Calls
 from adjode.frame import matrix_at
 from adjode.jit import kernel, segment
-from adjode.loops.loop import compile_integrate
+from adjode.loops.integrate import make_integrate
 from adjode.solution import Solution
 
 
 @kernel
 def _jump(frame, k, y):
     jumps, anchors = matrix_at(frame, slots.JUMPS), matrix_at(frame, slots.ANCHORS)
-    n = y.size // 2
+    n, at = y.size // 2, jumps.shape[0] - 1 - k
     for i in range(n):
-        y[n + i] += jumps[k, i]
+        y[n + i] += jumps[at, i]
         if anchors.shape[0] > 0:
-            y[i] = anchors[k, i]
+            y[i] = anchors[at, i]
 
 
-@functools.cache
-def entry(calls: Calls) -> Callable:
+def make_backward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
+    """The kernel of the backward pass."""
     call_f = calls.f
     lam_slope, lam_integrand = products.make_products(calls)
 
@@ -50,7 +49,7 @@ def entry(calls: Calls) -> Callable:
         n = y.size // 2
         return lam_integrand(frame, t, segment(y, 0, n), segment(y, n, n), q)
 
-    return compile_integrate("backsolve", calls, joint_slope, joint_integrand, _jump)
+    return make_integrate(joint_slope, joint_integrand, _jump, stages)
 
 
 def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:
@@ -61,9 +60,8 @@ def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> Bac
         anchors = solution(stops[:-1])
     y = np.concatenate([solution(plan.start), plan.lam])
     tolerances = np.concatenate([solution.options["atol"], np.full(n, atol)])
-    return BackwardPass(
-        entry(solution.dynamics.calls), {slots.JUMPS: jumps, slots.ANCHORS: anchors}, y, stops, tolerances, lam_from=n
-    )
+    arrays = {slots.JUMPS: np.ascontiguousarray(jumps[::-1]), slots.ANCHORS: np.ascontiguousarray(anchors[::-1])}
+    return BackwardPass("backsolve", make_backward, arrays, y, stops, tolerances, lam_from=n)
 
 
 def _with_mesh(plan: Sweep, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

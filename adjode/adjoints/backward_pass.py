@@ -1,4 +1,4 @@
-"""`BackwardPass`: what an adjoint hands to the sweep: an entry, its arrays, a state to integrate back and where to stop."""
+"""`BackwardPass`: what an adjoint hands to the sweep: a kernel, its arrays, a state to integrate back and where to stop."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ class BackwardPass:
     """
     Attributes
     ----------
-    entry : callable
-        The compiled loop for this adjoint's right-hand side.
+    name, make : str, callable
+        The entry to run, as `Calls.entry` has it.
     arrays : dict of slot -> array
         What it needs in the frame.
     y : array
-        The state at the start, integrated in place.
+        The state at the start.
     stops : (k,) array
     atol : array like y
     lam_from : int
         lam is y[lam_from:].
     """
 
-    entry: Callable
+    name: str
+    make: Callable
     arrays: dict[int, np.ndarray]
     y: np.ndarray
     stops: np.ndarray

@@ -2,7 +2,8 @@
 
 "The gradient of the numbers I computed" (discretise, then optimise): it has no tolerance of its own and no error but rounding, and
 tends to the continuous gradient with the tolerance of the forward solve (Hager 2000, Numer. Math. 87, 247-282). The mesh, and so
-every step size, is held fixed. Stages are evaluated again from the stored states, by the arithmetic of the forward solve.
+every step size, is held fixed. The states of the stages are those the forward solve has recorded, or are computed again from the
+state at the step's start, by the arithmetic of the forward solve.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ from adjode.adjoints import products
 from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
 from adjode.callbacks import Callback
 from adjode.calls import Calls
-from adjode.frame import Frame, frame_type, integers_at, matrix_at, vector_at
-from adjode.jit import entry, kernel, row
+from adjode.dynamics import Dynamics
+from adjode.frame import Frame, cube_at, integers_at, matrix_at, vector_at
+from adjode.jit import kernel, plane, row
 from adjode.loops.loop import put_method
 from adjode.loops.quadrature import GAUSS
 from adjode.solution import Solution
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, SolveError, solve_error
-from adjode.steppers.explicit import combine, make_stages, make_transposed_stages
+from adjode.steppers.explicit import Stepper, combine_loops, make_transposed_stages
+from adjode.tableaus import Tableau
 
-# In the frame: Y is lam; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at TIMES;
-# row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense output at one place.
-_N_F, _N_VJP, _N_G, _STEP = range(4)  # indices into COUNT
+# In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
+# TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
+# output at one place; PLACE the step being pulled back, and the number of steps that have a part in the gradient.
+_N_F, _N_VJP, _N_G = range(3)  # indices into COUNT
+STEP, STEPS = range(2)  # indices into PLACE
 
 
 @kernel
@@ -71,24 +76,54 @@ def _seed_inside(frame, h, weight, u_bar):
 
 
 @kernel
-def _seed_cost(frame, t, h, t_new, y, lam):
+def _seed_cost(frame, t, h, t_new, y, V):
     """The running cost of one step: its value, and its cotangents into the step."""
     weights, nodes, g_u = matrix_at(frame, slots.WEIGHTS), vector_at(frame, slots.NODES), vector_at(frame, slots.G_U)
-    y_bar, stage, K = vector_at(frame, slots.Y_BAR), vector_at(frame, slots.STAGE), matrix_at(frame, slots.K)
+    y_bar, K, lam = vector_at(frame, slots.Y_BAR), matrix_at(frame, slots.K), vector_at(frame, slots.LAM)
+    state = vector_at(frame, slots.U)
     status = _cost_at(frame, t, y, h * weights[0, 0])
     for k in range(y.size):
         y_bar[k] += h * weights[0, 0] * g_u[k]
     for i in range(nodes.size):
         _place_in_step(frame, nodes[i])
-        combine(stage, y, h, matrix_at(frame, slots.BASIS), 0, K, K.shape[0])
-        status |= _cost_at(frame, t + nodes[i] * h, stage, h * weights[0, i + 1])
+        combine_loops(state, y, h, matrix_at(frame, slots.BASIS), 0, K, K.shape[0])
+        status |= _cost_at(frame, t + nodes[i] * h, state, h * weights[0, i + 1])
         _seed_inside(frame, h, h * weights[0, i + 1], g_u)
     end = nodes.size + 1
-    status |= _cost_at(frame, t_new, vector_at(frame, slots.Y_NEW), h * weights[0, end])
+    status |= _cost_at(frame, t_new, row(V, integers_at(frame, slots.SETTING)[slots.LAST_STAGE]), h * weights[0, end])
     for k in range(y.size):
         lam[k] += h * weights[0, end] * g_u[k]
     integers_at(frame, slots.COUNT)[_N_G] += weights.shape[1]
     return status
+
+
+@kernel
+def _begin(frame):
+    """Everything to its start; the number of observations that are left, and of the steps that have a part in the gradient."""
+    lam, start, total = vector_at(frame, slots.LAM), vector_at(frame, slots.START), vector_at(frame, slots.TOTAL)
+    K_bar, count, place = matrix_at(frame, slots.K_BAR), integers_at(frame, slots.COUNT), integers_at(frame, slots.PLACE)
+    mesh_t, times, jumps = vector_at(frame, slots.FORWARD_T), vector_at(frame, slots.TIMES), matrix_at(frame, slots.JUMPS)
+    largest = 0.0
+    for k in range(lam.size):
+        lam[k] = start[k]
+        K_bar[0, k] = 0.0
+        largest += abs(lam[k])
+    for k in range(total.size):
+        total[k] = 0.0
+    for k in range(count.size):
+        count[k] = 0
+    left, steps = times.size, integers_at(frame, slots.FORWARD_COUNT)[slots.STEPS]
+    if largest == 0.0 and integers_at(frame, slots.WANTS)[products.COST] == 0:
+        while left > 0 and largest == 0.0:  # what comes after the last cotangent has no part in the gradient
+            for k in range(lam.size):
+                largest += abs(jumps[left - 1, k])
+            if largest == 0.0:
+                left -= 1
+        direction = 1.0 if mesh_t[steps] >= mesh_t[0] else -1.0
+        while steps > 0 and (left == 0 or direction * (times[left - 1] - mesh_t[steps - 1]) <= 0.0):
+            steps -= 1
+    place[STEPS] = steps
+    return left
 
 
 @kernel
@@ -105,27 +140,24 @@ def _begin_step(frame, last):
 
 
 @kernel
-def _seed_observations(frame, j, step, t, h, t_new, lam):
-    """Add the cotangents of the observations in this step, from number j down; the number of the next."""
-    times, step_of, u_bars = vector_at(frame, slots.TIMES), integers_at(frame, slots.STEP_OF), matrix_at(frame, slots.JUMPS)
-    while j >= 0 and step_of[j] == step:
-        if times[j] == t_new:
+def _seed_observations(frame, left, t, h, t_new):
+    """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside."""
+    times, u_bars, lam = vector_at(frame, slots.TIMES), matrix_at(frame, slots.JUMPS), vector_at(frame, slots.LAM)
+    direction, inside = (1.0 if h > 0.0 else -1.0), False
+    while left > 0 and direction * (times[left - 1] - t) > 0.0:
+        left -= 1
+        if times[left] == t_new:
             for k in range(lam.size):
-                lam[k] += u_bars[j, k]
+                lam[k] += u_bars[left, k]
         else:
-            _place_in_step(frame, (times[j] - t) / h)
-            _seed_inside(frame, h, 1.0, row(u_bars, j))
-        j -= 1
-    return j
+            inside = True
+            _place_in_step(frame, (times[left] - t) / h)
+            _seed_inside(frame, h, 1.0, row(u_bars, left))
+    return left, inside
 
 
-@functools.cache
-def _entry(calls: Calls) -> Callable:
-    call_f, pull_state = calls.f, products.make_pull_state(calls)
-
-    @kernel
-    def stage_slope(frame, t, u, slope, q):
-        return call_f(frame, t, u, slope)
+def _make_pull(calls: Calls) -> Callable:
+    pull_state = products.make_pull_state(calls)
 
     @kernel
     def pull(frame, t, u, w, u_bar):
@@ -134,6 +166,7 @@ def _entry(calls: Calls) -> Callable:
         if wants[products.LAM] == 0:
             return 0
         theta_bar = vector_at(frame, slots.THETA_BAR)
+        integers_at(frame, slots.COUNT)[_N_VJP] += 1
         status = pull_state(frame, t, u, w, u_bar, theta_bar)
         if wants[products.THETA] == 1:
             total = vector_at(frame, slots.TOTAL)
@@ -141,68 +174,171 @@ def _entry(calls: Calls) -> Callable:
                 total[i] += theta_bar[i]
         return status
 
-    stages, transposed_stages = make_stages(stage_slope), make_transposed_stages(pull)
+    return pull
+
+
+def _make_stages_again(calls: Calls, stages: tuple[int, int] | None) -> Callable:
+    call_f = calls.f
 
     @kernel
-    def stages_again(frame, t, h, t_new, y, last, dense):
-        """K of the step as in the forward solve, as far as its transpose needs it: (status, index of the last stage)."""
-        count, c, K = integers_at(frame, slots.COUNT), vector_at(frame, slots.C), matrix_at(frame, slots.K)
-        stage, scratch = vector_at(frame, slots.STAGE), vector_at(frame, slots.STAGE_BAR)
-        status = stage_slope(frame, t, y, row(K, 0), row(matrix_at(frame, slots.Q), 0))
-        if not dense:
-            made, t_made = stages(frame, t, h, t + c[last - 1] * h, y, stage, scratch, 1, last - 1)
-            count[_N_F] += last
-            return status | made, last
-        top = c.size - 1
-        made, t_made = stages(frame, t, h, t_new, y, vector_at(frame, slots.Y_NEW), scratch, 1, last)
-        extra, t_made = stages(frame, t, h, t + c[top] * h, y, stage, scratch, last + 1, top)
-        count[_N_F] += 1 + top
-        return status | made | extra, top
+    def stage_slope(frame, t, u, slope, q):
+        return call_f(frame, t, u, slope)
+
+    stepper = Stepper(stage_slope, stages)
+    inner_stages, last_stages = stepper.inner_stages, stepper.last_stages
+
+    @kernel
+    def stages_again(frame, step, t, h, t_new, dense):
+        """K and STAGES of the step as in the forward solve, as far as its transpose needs them."""
+        count, K, y = integers_at(frame, slots.COUNT), matrix_at(frame, slots.K), vector_at(frame, slots.Y)
+        setting, mesh_u = integers_at(frame, slots.SETTING), matrix_at(frame, slots.FORWARD_U)
+        V, last, top = plane(cube_at(frame, slots.STAGES), 0), setting[slots.LAST_STAGE], setting[slots.TOP]
+        for k in range(y.size):
+            y[k] = V[0, k] = mesh_u[step, k]
+            V[last, k] = mesh_u[step + 1, k]
+        count[_N_F] += top + 1 if dense else last
+        if stage_slope(frame, t, y, row(K, 0), row(matrix_at(frame, slots.Q), 0)) != 0:
+            return CALLBACK_RAISED
+        if inner_stages(frame, t, h, t_new, V, 1, last - 1) != 0:
+            return CALLBACK_RAISED
+        if dense:
+            if last_stages(frame, t, h, t_new, V, last, top) != 0:
+                return CALLBACK_RAISED
+        return SUCCESS
+
+    return stages_again
+
+
+def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool) -> Callable:
+    """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
+    pull = _make_pull(calls)
+    pull_step, pull_extra = make_transposed_stages(pull, stages)
+    stages_again = None if recorded else _make_stages_again(calls, stages)
+
+    @kernel
+    def pull_one_step(frame, step, left):
+        """Pull LAM and K_BAR[0] back over one step: (status, observations left)."""
+        mesh_t, setting = vector_at(frame, slots.FORWARD_T), integers_at(frame, slots.SETTING)
+        lam, y_bar = vector_at(frame, slots.LAM), vector_at(frame, slots.Y_BAR)
+        last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
+        t, t_new = mesh_t[step], mesh_t[step + 1]
+        h = t_new - t
+        _begin_step(frame, last)
+        left, dense = _seed_observations(frame, left, t, h, t_new)
+        if recorded:
+            V = plane(cube_at(frame, slots.FORWARD_STAGES), step)
+        else:
+            V = plane(cube_at(frame, slots.STAGES), 0)
+            costs = integers_at(frame, slots.WANTS)[products.COST] == 1
+            dense = dense or costs
+            if stages_again(frame, step, t, h, t_new, dense) != SUCCESS:
+                return CALLBACK_RAISED, left
+            if costs:
+                if _seed_cost(frame, t, h, t_new, vector_at(frame, slots.Y), V) != 0:
+                    return CALLBACK_RAISED, left
+        if dense and top > last:
+            if pull_extra(frame, t, h, t_new, V, top, last + 1) != 0:
+                return CALLBACK_RAISED, left
+        if pull_step(frame, t, h, t_new, V, last, 1) != 0:
+            return CALLBACK_RAISED, left
+        finite = 0.0
+        for k in range(lam.size):
+            lam[k] = y_bar[k]
+            finite += 0.0 * lam[k]
+        return (SUCCESS if finite == 0.0 else NON_FINITE), left
 
     @kernel
     def first_stage(frame):
         """The transpose of K[0] = f(t0, u0), which no step before has taken over."""
-        lam, u_bar = vector_at(frame, slots.Y), vector_at(frame, slots.Y_BAR)
-        u0, w = row(matrix_at(frame, slots.FORWARD_U), 0), row(matrix_at(frame, slots.K_BAR), 0)
+        lam, u_bar, w = vector_at(frame, slots.LAM), vector_at(frame, slots.Y_BAR), row(matrix_at(frame, slots.K_BAR), 0)
+        if recorded:
+            u0 = row(plane(cube_at(frame, slots.FORWARD_STAGES), 0), 0)
+        else:
+            u0 = row(matrix_at(frame, slots.FORWARD_U), 0)
         for k in range(u_bar.size):
             u_bar[k] = 0.0
-        integers_at(frame, slots.COUNT)[_N_VJP] += 1
         if pull(frame, vector_at(frame, slots.FORWARD_T)[0], u0, w, u_bar) != 0:
             return CALLBACK_RAISED
         for k in range(lam.size):
             lam[k] += u_bar[k]
         return SUCCESS
 
+    @kernel
     def discrete(frame):
-        """Pull lam = u_T_bar back to t0, over all steps."""
-        mesh_t, mesh_u, lam = vector_at(frame, slots.FORWARD_T), matrix_at(frame, slots.FORWARD_U), vector_at(frame, slots.Y)
-        count, step_of, y_bar = integers_at(frame, slots.COUNT), integers_at(frame, slots.STEP_OF), vector_at(frame, slots.Y_BAR)
-        has_cost, last = integers_at(frame, slots.WANTS)[products.COST] == 1, integers_at(frame, slots.SETTING)[0]
-        j = step_of.size - 1
-        for step in range(mesh_t.size - 2, -1, -1):
-            count[_STEP] = step
-            t, t_new, y = mesh_t[step], mesh_t[step + 1], row(mesh_u, step)
-            h = t_new - t
-            _begin_step(frame, last)
-            dense = has_cost or (j >= 0 and step_of[j] == step)
-            status, top = stages_again(frame, t, h, t_new, y, last, dense)
-            if dense:
-                j = _seed_observations(frame, j, step, t, h, t_new, lam)
-                if has_cost:
-                    status |= _seed_cost(frame, t, h, t_new, y, lam)
-            pulled, t_pulled = transposed_stages(frame, t, h, t_new, y, lam, last, top)
-            count[_N_VJP] += top
-            if status | pulled != 0:
+        """Pull START = u_T_bar back to t0, over all steps."""
+        place, left = integers_at(frame, slots.PLACE), _begin(frame)
+        for step in range(place[STEPS] - 1, -1, -1):
+            place[STEP] = step
+            status, left = pull_one_step(frame, step, left)
+            if status != SUCCESS:
+                return status
+        if place[STEPS] > 0:
+            if first_stage(frame) != SUCCESS:
                 return CALLBACK_RAISED
-            finite = 0.0
-            for k in range(lam.size):
-                lam[k] = y_bar[k]
-                finite += 0.0 * lam[k]
-            if finite != 0.0:
-                return NON_FINITE
-        return first_stage(frame) if mesh_t.size > 1 else SUCCESS
+        total, finite = vector_at(frame, slots.TOTAL), 0.0
+        for k in range(total.size):
+            finite += 0.0 * total[k]
+        return SUCCESS if finite == 0.0 else NON_FINITE
 
-    return entry(discrete, (frame_type,), "discrete", calls.entry_key())
+    return discrete
+
+
+class DiscretePass:
+    """The buffers of one backward pass.
+
+    Parameters
+    ----------
+    start : (n,) array
+        The cotangent of u(T).
+    times, jumps : (k,), (k, n) arrays
+        Observations along the mesh and their cotangents; what was observed at t0 itself is left out.
+    recorded : bool
+        Whether the forward solve records its stages.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        tableau: Tableau,
+        theta: np.ndarray,
+        start: np.ndarray,
+        times: np.ndarray,
+        jumps: np.ndarray,
+        *,
+        wants_theta: bool,
+        wants_lam: bool = True,
+        cost: tuple[Callback, Callback] | None = None,
+        recorded: bool = False,
+    ):
+        n, m, rows = start.size, theta.size, len(tableau.A)
+        wants_theta = wants_theta and m > 0
+        self.short = dynamics.vjp_u is not None and not wants_theta
+        self.calls, self.recorded = dynamics.calls, recorded
+        frame = self.frame = Frame()
+        put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
+        wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
+        products.put_products(frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
+        frame[slots.SETTING] = np.array([tableau.stages, rows - 1, 0, 0, 0, GAUSS, 0], dtype=np.int64)
+        frame[slots.START], frame[slots.TIMES], frame[slots.JUMPS] = start, times, jumps
+        frame[slots.COUNT] = self.count = np.zeros(3, dtype=np.int64)
+        frame[slots.CLOCK] = np.zeros(slots.H_TRIED + 1)
+        frame[slots.PLACE] = self.place = np.zeros(2, dtype=np.int64)
+        frame[slots.STAGES] = np.zeros((1, rows, n))
+        frame.allocate(
+            {
+                **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR), (n,)),
+                **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
+                slots.BASIS: (1, rows),
+                slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
+                slots.TOTAL: ((m if wants_theta else 0) + 1,),
+            }
+        )
+        self.lam, self.total = frame[slots.LAM], frame[slots.TOTAL]
+
+    @functools.cached_property
+    def entry(self) -> Callable:
+        name = "discrete-recorded" if self.recorded else "discrete"
+        return self.calls.entry(name, self.frame, functools.partial(make_discrete, recorded=self.recorded))
 
 
 def run_discrete(
@@ -217,66 +353,48 @@ def run_discrete(
     wants_lam: bool,
 ) -> SweepResult:
     """Pull back through the steps of `solution`; what was observed at t0 itself is left out."""
-    tableau, n, m = solution.tableau, solution.u.shape[1], solution.theta.size
-    wants_theta = wants_theta and m > 0
-    short = solution.dynamics.vjp_u is not None and not wants_theta
-    times, steps, u_bars = _by_step(solution.t, times, u_bars)
-    used = solution.dense.steps  # steps after the last cotangent have no part in the gradient
-    if cost is None and not u_T_bar.any():
-        kept = np.flatnonzero(u_bars.any(axis=1))
-        used = int(steps[kept[-1]]) + 1 if kept.size else 0
-        times, steps, u_bars = (array[steps < used] for array in (times, steps, u_bars))
-    frame, rows = Frame(), len(tableau.A)
-    put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
-    wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
-    products.put_products(frame, solution.dynamics, solution.theta, n, **wants, running_cost=cost, short=short)
-    frame[slots.SETTING] = np.array([tableau.stages], dtype=np.int64)
-    frame[slots.FORWARD_T], frame[slots.FORWARD_U] = solution.t[: used + 1], solution.u[: used + 1]
-    frame[slots.TIMES], frame[slots.STEP_OF], frame[slots.JUMPS] = times, steps, u_bars
-    frame[slots.COUNT] = count = np.zeros(4, dtype=np.int64)
-    frame[slots.Y] = lam = u_T_bar.copy() if used else np.zeros(n)
-    frame[slots.TOTAL] = total = np.zeros((m if wants_theta else 0) + 1)
-    frame.allocate(
-        {
-            **dict.fromkeys((slots.Y_BAR, slots.Y_NEW, slots.STAGE, slots.STAGE_BAR), (n,)),
-            **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
-            slots.BASIS: (1, rows),
-            slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
-        }
-    )
-    status = _entry(solution.dynamics.calls)(frame.argument)
-    stats.n_steps = used
-    stats.n_f += int(count[_N_F])
-    stats.n_g += int(count[_N_G])
-    if wants_lam:
-        stats.n_g_vjp += int(count[_N_G])
-        stats.n_vjp_u += int(count[_N_VJP]) if short else 0
-        stats.n_vjp += 0 if short else int(count[_N_VJP])
-    if status == SUCCESS and not np.isfinite(total).all():
-        status = NON_FINITE
-    if status != SUCCESS:
-        raise _discrete_error(status, solution, cost, int(count[_STEP]), lam, total)
-    return SweepResult(lam, total[:-1], float(total[-1]), None)
-
-
-def _by_step(mesh: np.ndarray, times: np.ndarray, u_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Observations sorted along the mesh, with the step k of each, t[k] < time <= t[k+1]; those at t[0] left out."""
-    sign = 1.0 if mesh[-1] >= mesh[0] else -1.0
-    order = np.argsort(sign * times, kind="stable")
+    mesh, steps = solution.t, solution.dense.steps
+    order = np.argsort(times if mesh[-1] >= mesh[0] else -times, kind="stable")
     order = order[times[order] != mesh[0]]
-    steps = np.searchsorted(sign * mesh, sign * times[order], side="left") - 1
-    return times[order], steps.astype(np.int64), np.ascontiguousarray(u_bars[order])
+    start = u_T_bar if steps else np.zeros_like(u_T_bar)
+    one = DiscretePass(
+        solution.dynamics,
+        solution.tableau,
+        solution.theta,
+        start,
+        times[order],
+        np.ascontiguousarray(u_bars[order]),
+        wants_theta=wants_theta,
+        wants_lam=wants_lam,
+        cost=cost,
+    )
+    one.frame[slots.FORWARD_T], one.frame[slots.FORWARD_U] = solution.t, solution.u
+    one.frame[slots.FORWARD_COUNT] = np.array([steps], dtype=np.int64)
+    status = one.entry(one.frame.argument)
+    stats.n_steps = int(one.place[STEPS])
+    count_discrete(stats, one, cost is not None and wants_lam)
+    if status != SUCCESS:
+        raise discrete_error(status, one, solution, cost)
+    return SweepResult(one.lam, one.total[:-1], float(one.total[-1]), None)
 
 
-def _discrete_error(
-    status: int, solution: Solution, cost: tuple[Callback, Callback] | None, step: int, lam: np.ndarray, total: np.ndarray
-) -> SolveError:
+def count_discrete(stats: PullbackStats, one: DiscretePass, pulls_cost: bool) -> None:
+    n_f, n_vjp, n_g = (int(number) for number in one.count)
+    stats.n_f += n_f
+    stats.n_g += n_g
+    stats.n_g_vjp += n_g if pulls_cost else 0
+    stats.n_vjp_u += n_vjp if one.short else 0
+    stats.n_vjp += 0 if one.short else n_vjp
+
+
+def discrete_error(status: int, one: DiscretePass, solution: Solution, cost: tuple[Callback, Callback] | None) -> SolveError:
     component, name, cause = None, None, None
+    step, lam = int(one.place[STEP]), one.lam
     if status == CALLBACK_RAISED:
         inside = np.linspace(solution.t[step], solution.t[step + 1], 9)
         cause = find_cause(solution, cost, [(float(t), lam) for t in inside])
     else:
-        where, values = ("lam", lam) if not np.isfinite(lam).all() else ("theta_bar", total)
+        where, values = ("lam", lam) if not np.isfinite(lam).all() else ("theta_bar", one.total)
         component = int(np.flatnonzero(~np.isfinite(values))[0])
         name = f"{where}[{component}]"
     return solve_error(

@@ -6,7 +6,6 @@ computation see Cao, Li, Petzold, Serban (2003), SIAM J. Sci. Comput. 24, 1076-1
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -17,30 +16,36 @@ from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
 from adjode.calls import Calls
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
-from adjode.jit import kernel
-from adjode.loops.loop import compile_integrate
-from adjode.loops.trajectory import locate, state_at
+from adjode.jit import kernel, plane, row
+from adjode.loops.integrate import make_integrate
 from adjode.solution import Solution
+from adjode.steppers.explicit import interpolate
 
 
 @kernel
 def _look_up(frame, t):
-    """U = the forward solution at t."""
-    place, u = integers_at(frame, slots.PLACE), vector_at(frame, slots.U)
-    mesh_t = vector_at(frame, slots.FORWARD_T)
-    place[0] = locate(mesh_t, place[1], place[0], t)
-    state_at(mesh_t, matrix_at(frame, slots.FORWARD_U), cube_at(frame, slots.FORWARD_C), place[0], t, u)
+    """U = the forward solution at t, which is most often in the step of the last look or the one before it."""
+    place, u, mesh_t = integers_at(frame, slots.PLACE), vector_at(frame, slots.U), vector_at(frame, slots.FORWARD_T)
+    direction, steps = -vector_at(frame, slots.CONTROL)[slots.DIRECTION], integers_at(frame, slots.FORWARD_COUNT)[slots.STEPS]
+    k = place[0] if place[0] < steps else steps - 1
+    while k > 0 and direction * (t - mesh_t[k]) < 0.0:
+        k -= 1
+    while k < steps - 1 and direction * (t - mesh_t[k + 1]) > 0.0:
+        k += 1
+    place[0] = k
+    x = (t - mesh_t[k]) / (mesh_t[k + 1] - mesh_t[k])
+    interpolate(u, row(matrix_at(frame, slots.FORWARD_U), k), plane(cube_at(frame, slots.FORWARD_C), k), x)
 
 
 @kernel
 def _jump(frame, k, lam):
     jumps = matrix_at(frame, slots.JUMPS)
     for i in range(lam.size):
-        lam[i] += jumps[k, i]
+        lam[i] += jumps[jumps.shape[0] - 1 - k, i]
 
 
-@functools.cache
-def entry(calls: Calls) -> Callable:
+def make_backward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
+    """The kernel of the backward pass."""
     lam_slope, lam_integrand = products.make_products(calls)
 
     @kernel
@@ -53,17 +58,19 @@ def entry(calls: Calls) -> Callable:
         _look_up(frame, t)
         return lam_integrand(frame, t, vector_at(frame, slots.U), lam, q)
 
-    return compile_integrate("interpolating", calls, slope_along, integrand_along, _jump)
+    return make_integrate(slope_along, integrand_along, _jump, stages)
 
 
 def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:
-    dense, n = solution.dense, plan.lam.size
     arrays = {
-        slots.FORWARD_T: dense.t,
-        slots.FORWARD_U: dense.u,
-        slots.FORWARD_C: dense.c,
-        slots.PLACE: np.array([dense.steps - 1, dense.steps], dtype=np.int64),
-        slots.JUMPS: plan.jumps,
-        slots.U: np.zeros(n),
+        **arrays_along(solution.dense.t, solution.dense.u, solution.dense.c, np.array([solution.dense.steps])),
+        slots.JUMPS: np.ascontiguousarray(plan.jumps[::-1]),
+        slots.U: np.zeros(plan.lam.size),
     }
-    return BackwardPass(entry(solution.dynamics.calls), arrays, plan.lam, plan.stops, np.full(n, atol), lam_from=0)
+    return BackwardPass("interpolating", make_backward, arrays, plan.lam, plan.stops, np.full(plan.lam.size, atol), lam_from=0)
+
+
+def arrays_along(t: np.ndarray, u: np.ndarray, c: np.ndarray, count: np.ndarray) -> dict[int, np.ndarray]:
+    """What the frame needs of the forward solve: its dense output, and an array that starts with its number of steps."""
+    place = np.zeros(1, dtype=np.int64)
+    return {slots.FORWARD_T: t, slots.FORWARD_U: u, slots.FORWARD_C: c, slots.FORWARD_COUNT: count, slots.PLACE: place}

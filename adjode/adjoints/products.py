@@ -12,7 +12,7 @@ import numpy as np
 
 from adjode import frame as slots
 from adjode.callbacks import Callback
-from adjode.calls import PORTABLE, Calls
+from adjode.calls import Calls
 from adjode.dynamics import Dynamics
 from adjode.frame import Frame, integers_at, number_at, vector_at
 from adjode.jit import invoke, kernel, segment
@@ -115,7 +115,7 @@ def put_products(
     short: bool,
 ) -> None:
     """Fill the slots of the callbacks and of what they work on."""
-    if dynamics.calls is PORTABLE:
+    if not dynamics.calls.fused:
         frame[slots.F], frame[slots.VJP] = dynamics.f.handle, dynamics.vjp.handle
         if dynamics.vjp_u is not None:
             frame[slots.VJP_U] = dynamics.vjp_u.handle

@@ -13,6 +13,8 @@ from adjode.adjoints.jumps import Sweep
 from adjode.adjoints.products import put_products
 from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
 from adjode.callbacks import Callback
+from adjode.dynamics import Dynamics
+from adjode.frame import RECORD_DENSE
 from adjode.loops.loop import Loop
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.solution import DenseOutput, Solution
@@ -56,54 +58,82 @@ def run_sweep(
 ) -> SweepResult:
     """Integrate lam from `plan.start` to t0, and theta_bar and the running cost's value along it; count the work in `stats`."""
     n, m = plan.lam.size, solution.theta.size
-    wants_theta = wants_theta and m > 0
-    kind = _quadrature_kind(options, wants_theta, cost is not None, wants_lam)
-    # vjp_u serves the stages if nothing needs the integrand there
-    short = solution.dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
+    kind = quadrature_kind(options, wants_theta and m > 0, cost is not None, wants_lam)
     backward = ADJOINTS[options.adjoint](solution, plan, options.atol, options.reanchor)
-    size = (m if wants_theta else 0) + (cost is not None)
-    loop = Loop(
-        tableau(options.method),
-        backward.y,
+    loop, short = sweep_loop(
+        backward,
         plan.start,
-        backward.stops,
-        rtol=options.rtol,
-        atol=backward.atol,
-        q_rtol=options.quadrature_rtol,
-        q_atol=options.quadrature_atol,
-        quadrature=(kind, size, wants_lam and not short),
-        max_step=solution.options["max_step"],
-        max_steps=options.max_steps,
-        step=solution.options["step"],
-        record=options.dense_adjoint,
-    )
-    for slot, array in backward.arrays.items():
-        loop.frame[slot] = array
-    put_products(
-        loop.frame,
         solution.dynamics,
         solution.theta,
-        n,
+        options,
+        n=n,
+        kind=kind,
+        cost=cost,
         wants_theta=wants_theta,
         wants_lam=wants_lam,
-        running_cost=cost,
-        short=short,
+        max_step=solution.options["max_step"],
+        step=solution.options["step"],
     )
-    status = loop.run(backward.entry)
-    _count(stats, loop, options, solution, cost is not None, wants_theta=wants_theta, wants_lam=wants_lam, short=short)
+    wants_theta = wants_theta and m > 0
+    status = loop.run(solution.dynamics.calls.entry(backward.name, loop.frame, backward.make))
+    count_sweep(stats, loop, options.adjoint, cost is not None, wants_theta=wants_theta, wants_lam=wants_lam, short=short)
     if status != SUCCESS:
         raise _sweep_error(status, loop, backward, solution, cost, options)
     if options.adjoint == "backsolve":
         _check_drift(solution, backward, loop, options, stats)
     return SweepResult(
-        lam=backward.y[backward.lam_from :],
+        lam=loop.y[backward.lam_from :],
         theta_bar=loop.total[: m if wants_theta else 0],
         running_cost=float(loop.total[-1]) if cost else 0.0,
         adjoint=_dense_adjoint(loop, backward.lam_from) if options.dense_adjoint else None,
     )
 
 
-def _quadrature_kind(options: SweepOptions, wants_theta: bool, has_cost: bool, wants_lam: bool) -> int:
+def sweep_loop(
+    backward: BackwardPass,
+    t_start: float,
+    dynamics: Dynamics,
+    theta: np.ndarray,
+    options: SweepOptions,
+    *,
+    n: int,
+    kind: int,
+    wants_theta: bool,
+    wants_lam: bool,
+    cost: tuple[Callback, Callback] | None = None,
+    atol_scale: float = 0.0,
+    max_step: float,
+    step: float | None,
+) -> tuple[Loop, bool]:
+    """The loop of a backward pass, and whether `vjp_u` serves its stages."""
+    wants_theta = wants_theta and theta.size > 0
+    # vjp_u serves the stages if nothing needs the integrand there
+    short = dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
+    size = (theta.size if wants_theta else 0) + (cost is not None)
+    loop = Loop(
+        tableau(options.method),
+        backward.y,
+        t_start,
+        backward.stops,
+        rtol=options.rtol,
+        atol=backward.atol,
+        q_rtol=options.quadrature_rtol,
+        q_atol=options.quadrature_atol,
+        atol_scale=atol_scale,
+        quadrature=(kind, size, wants_lam and not short),
+        max_step=max_step,
+        max_steps=options.max_steps,
+        step=step,
+        record=RECORD_DENSE if options.dense_adjoint else 0,
+    )
+    for slot, array in backward.arrays.items():
+        loop.frame[slot] = array
+    wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
+    put_products(loop.frame, dynamics, theta, n, **wants, running_cost=cost, short=short)
+    return loop, short
+
+
+def quadrature_kind(options: SweepOptions, wants_theta: bool, has_cost: bool, wants_lam: bool) -> int:
     if not wants_theta and not has_cost:
         return NONE
     if options.quadrature == "gauss" or not wants_lam:  # without lam there are no stages to sum over
@@ -111,10 +141,10 @@ def _quadrature_kind(options: SweepOptions, wants_theta: bool, has_cost: bool, w
     return AUGMENTED_ALL if options.error_norm == "all" else AUGMENTED_LAM
 
 
-def _count(stats, loop, options, solution, has_cost, *, wants_theta, wants_lam, short) -> None:
+def count_sweep(stats: PullbackStats, loop: Loop, adjoint: str, has_cost: bool, *, wants_theta, wants_lam, short) -> None:
     stats.n_steps, stats.n_rejected = loop.steps, loop.rejected
     along, nodes = loop.derivatives, loop.integrands
-    stats.n_f += along if options.adjoint == "backsolve" else 0
+    stats.n_f += along if adjoint == "backsolve" else 0
     stats.n_vjp_u += along if wants_lam and short else 0
     stats.n_vjp += (along if wants_lam and not short else 0) + (nodes if wants_theta else 0)
     if has_cost:
@@ -123,13 +153,13 @@ def _count(stats, loop, options, solution, has_cost, *, wants_theta, wants_lam, 
 
 
 def _dense_adjoint(loop: Loop, lam_from: int) -> DenseOutput:
-    steps, mesh = loop.steps, loop.mesh
+    steps, mesh = loop.steps, loop.store
     t, u, c = mesh.t[: steps + 1], mesh.u[: steps + 1, lam_from:], mesh.c[:steps, :, lam_from:]
     return DenseOutput(*(np.ascontiguousarray(a) for a in (t, u, c)))
 
 
 def _check_drift(solution, backward, loop, options, stats) -> None:
-    stats.drift = backsolve.drift(solution, backward.y)
+    stats.drift = backsolve.drift(solution, loop.y)
     if stats.drift <= DRIFT_LIMIT:
         return
     error = solve_error(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from adjode import frame as slots
-from adjode.frame import matrix_at, vector_at
+from adjode.frame import integers_at, matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel, row
 
 SAFETY = 0.9
@@ -13,6 +13,7 @@ MIN_FACTOR = 0.2
 MAX_FACTOR = 10.0
 _BETA = 0.1  # weight of the previous error, in units of 1/k: half of what dopri5.f has, so that growing steps lag less
 _LEAST_ERROR = 1e-4  # a lucky tiny error must not hold the next step back
+_LOG_LEAST_ERROR = math.log(_LEAST_ERROR)
 
 
 @exact_kernel
@@ -26,10 +27,16 @@ def step_factor(error, previous, order):
         return MIN_FACTOR
     if error == 0.0:
         return MAX_FACTOR
+    logarithm = math.log(error)
     if error > 1.0:
-        return max(MIN_FACTOR, SAFETY * error ** (-1.0 / (order + 1.0)))
-    exponent = (0.75 * _BETA - 1.0) * math.log(error) + _BETA * math.log(max(previous, _LEAST_ERROR))
-    return min(MAX_FACTOR, max(MIN_FACTOR, SAFETY * math.exp(exponent / (order + 1.0))))
+        exponent = -logarithm
+    else:
+        before = math.log(previous) if previous > _LEAST_ERROR else _LOG_LEAST_ERROR
+        exponent = (0.75 * _BETA - 1.0) * logarithm + _BETA * before
+    factor = SAFETY * math.exp(exponent / (order + 1.0))
+    if factor < MIN_FACTOR:
+        return MIN_FACTOR
+    return MAX_FACTOR if factor > MAX_FACTOR else factor
 
 
 @exact_kernel
@@ -39,37 +46,47 @@ def _scaled_norm(x, y, atol, rtol):
     for k in range(x.size):
         scale = atol[k] + rtol * abs(y[k])
         if scale > 0.0:
-            total += (x[k] / scale) ** 2
-    return math.sqrt(total / max(1, x.size))
+            ratio = x[k] / scale
+            total += ratio * ratio
+    return math.sqrt(total / x.size) if x.size > 0 else 0.0
 
 
 def make_initial_step(derivative):
     @kernel
-    def initial_step(frame, t, direction, span, rtol, order):
-        """The starting step of Hairer, Norsett, Wanner I, II.4 as SciPy has it; one evaluation; (status, step).
+    def initial_step(frame, t, stage):
+        """The starting step of Hairer, Norsett, Wanner I, II.4 as SciPy has it, into CLOCK[H]; one evaluation; the status.
 
-        Overwrites STAGE and K[1].
+        Overwrites `stage` and K[1].
         """
-        y, stage, atol = vector_at(frame, slots.Y), vector_at(frame, slots.STAGE), vector_at(frame, slots.ATOL)
+        clock, control = vector_at(frame, slots.CLOCK), vector_at(frame, slots.CONTROL)
+        direction, span, rtol = control[slots.DIRECTION], control[slots.SPAN], control[slots.RTOL]
+        y, atol = vector_at(frame, slots.Y), vector_at(frame, slots.ATOL)
         K, q = matrix_at(frame, slots.K), matrix_at(frame, slots.Q)
         d0 = _scaled_norm(y, y, atol, rtol)
         d1 = _scaled_norm(row(K, 0), y, atol, rtol)
-        h0 = min(span, 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1)
+        h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
+        if h0 > span:
+            h0 = span
         for k in range(y.size):
             stage[k] = y[k] + direction * h0 * K[0, k]
         slope = row(K, 1)
+        integers_at(frame, slots.COUNT)[slots.DERIVATIVES] += 1
         status = derivative(frame, t + direction * h0, stage, slope, row(q, q.shape[0] - 1))
         if status != 0:
-            return status, 0.0
+            return status
         for k in range(y.size):
             slope[k] -= K[0, k]
         d2 = _scaled_norm(slope, y, atol, rtol) / h0
-        if d1 <= 1e-15 and d2 <= 1e-15:
-            h1 = max(1e-6, h0 * 1e-3)
+        largest = d1 if d1 > d2 else d2
+        if largest <= 1e-15:
+            h1 = 1e-6 if h0 < 1e-3 else h0 * 1e-3
         else:
-            h1 = (0.01 / max(d1, d2)) ** (1.0 / (order + 1.0))
+            h1 = math.exp(math.log(0.01 / largest) / (control[slots.ERROR_ORDER] + 1.0))
         if not h1 > 0.0:  # the trial step overflowed
             h1 = h0
-        return 0, min(100.0 * h0, h1, span)
+        if h1 > 100.0 * h0:
+            h1 = 100.0 * h0
+        clock[slots.H] = span if h1 > span else h1
+        return 0
 
     return initial_step

@@ -1,4 +1,4 @@
-"""The loop that serves every pass: step, estimate, accept or reject, store, stop.
+"""The loop that serves every pass: step, estimate, accept or reject, store, observe, stop.
 
 It knows no method (tableaus are data) and no meaning (`make_integrate` closes over three kernels):
 
@@ -6,8 +6,8 @@ It knows no method (tableaus are data) and no meaning (`make_integrate` closes o
 - `integrand(frame, t, y, q) -> status`: the integrand of the quadrature alone; None for a pass without one.
 - `at_stop(frame, k, y)`: what happens to the state at stop k (a jump, for instance); None for a pass with no stop but its end.
 
-Everything it works on is in a frame (frame.py), which a `Loop` (loop.py) fills from Python. The kernel can be left and entered
-again, which is how its store grows. Indices into the arrays `clock`, `count`, `setting` and `control` are named below.
+Everything it works on is in a frame (frame.py), which a `Loop` (loop.py) fills from Python. The kernel starts from START; it can be
+left and entered again when a store is full, which is how its stores grow.
 """
 
 from __future__ import annotations
@@ -19,18 +19,9 @@ from adjode import frame as slots
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import kernel, plane, row
 from adjode.loops.control import make_initial_step, step_factor
-from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_estimate, quadrature_step
+from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_estimate, make_quadrature_step
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, NON_FINITE, STEP_TOO_SMALL, STORE_FULL, SUCCESS
-from adjode.steppers.explicit import dense_output, error_norm, interpolate, make_stages
-
-# clock: floats that change. T_TRIED and H_TRIED describe the last evaluation or step tried, for error messages.
-T, H, PREVIOUS_ERROR, T_TRIED, H_TRIED = range(5)
-# count: integers that change.
-STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY = range(7)
-# setting: integers that do not. LAST_STAGE is s; INTEGRAND_FREE: the derivative writes the whole integrand into q.
-LAST_STAGE, ADAPTIVE, DENSE, RECORD, RULE, MAX_ATTEMPTS, INTEGRAND_FREE = range(7)
-# control: floats that do not.
-RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER = range(7)
+from adjode.steppers.explicit import Stepper, interpolate
 
 _SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
 _EPS = 2.220446049250313e-16
@@ -44,19 +35,92 @@ def _all_finite(x):
     return total == 0.0
 
 
-def make_integrate(derivative: Callable, integrand: Callable | None = None, at_stop: Callable | None = None) -> Callable:
-    stages = make_stages(derivative)
-    initial_step = make_initial_step(derivative)
+@kernel
+def _begin(frame):
+    """Everything to its start; NON_FINITE if what is given is not."""
+    clock, count, control = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), vector_at(frame, slots.CONTROL)
+    y, start, total = vector_at(frame, slots.Y), vector_at(frame, slots.START), vector_at(frame, slots.TOTAL)
+    clock[slots.T], clock[slots.H], clock[slots.PREVIOUS_ERROR] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
+    for k in range(count.size):
+        count[k] = 0
+    for k in range(y.size):
+        y[k] = start[k]
+    for k in range(total.size):
+        total[k] = 0.0
+    count[slots.ENTERED] = 1
+    return SUCCESS if _all_finite(start) and _all_finite(vector_at(frame, slots.THETA)) else NON_FINITE
+
+
+@kernel
+def _scale_tolerances(frame):
+    """Absolute tolerances in units of the largest cotangent."""
+    control, start, jumps = vector_at(frame, slots.CONTROL), vector_at(frame, slots.START), matrix_at(frame, slots.JUMPS)
+    atol, largest = vector_at(frame, slots.ATOL), 0.0
+    for i in range(start.size):
+        if abs(start[i]) > largest:
+            largest = abs(start[i])
+        for k in range(jumps.shape[0]):
+            if abs(jumps[k, i]) > largest:
+                largest = abs(jumps[k, i])
+    control[slots.Q_ATOL] = control[slots.ATOL_SCALE] * largest
+    for i in range(atol.size):
+        atol[i] = control[slots.Q_ATOL]
+
+
+@kernel
+def _observe(frame, t, h, t_new, y_new, coefficients):
+    """Write down the states at the TIMES up to t_new."""
+    times, observed, count = vector_at(frame, slots.TIMES), matrix_at(frame, slots.OBSERVED), integers_at(frame, slots.COUNT)
+    direction, y = vector_at(frame, slots.CONTROL)[slots.DIRECTION], vector_at(frame, slots.Y)
+    seen = count[slots.SEEN]
+    while seen < times.size and direction * (times[seen] - t_new) <= 0.0:
+        if times[seen] == t_new:
+            for k in range(y.size):
+                observed[seen, k] = y_new[k]
+        else:
+            interpolate(row(observed, seen), y, coefficients, (times[seen] - t) / h)
+        seen += 1
+    count[slots.SEEN] = seen
+
+
+@kernel
+def _record(frame, slot, t):
+    mesh_t, mesh_u, y = vector_at(frame, slots.MESH_T), matrix_at(frame, slots.MESH_U), vector_at(frame, slots.Y)
+    record = integers_at(frame, slots.SETTING)[slots.RECORD]
+    if record != 0:
+        mesh_t[slot] = t
+    if record & slots.RECORD_DENSE:
+        for k in range(y.size):
+            mesh_u[slot, k] = y[k]
+
+
+def make_integrate(
+    derivative: Callable,
+    integrand: Callable | None = None,
+    at_stop: Callable | None = None,
+    stages: tuple[int, int] | None = None,
+) -> Callable:
+    stepper = Stepper(derivative, stages)
+    step_stages, extra_stages, dense_output, error_norm = (
+        stepper.step_stages,
+        stepper.extra_stages,
+        stepper.dense_output,
+        stepper.error_norm,
+    )
+    initial_step, quadrature_step = make_initial_step(derivative), make_quadrature_step(stepper.combine)
     integrates, stops_inside = integrand is not None, at_stop is not None
 
     @kernel
     def enter(frame, t):
         """Evaluate K[0] (and the integrand) at a new place; choose the first step."""
         clock, count, setting = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        control, K, q = vector_at(frame, slots.CONTROL), matrix_at(frame, slots.K), matrix_at(frame, slots.Q)
-        y, stage = vector_at(frame, slots.Y), vector_at(frame, slots.STAGE)
-        clock[T_TRIED], clock[H_TRIED] = t, 0.0
-        count[DERIVATIVES] += 1
+        K, q, y = matrix_at(frame, slots.K), matrix_at(frame, slots.Q), vector_at(frame, slots.Y)
+        # a recorded stage may be overwritten by the step to come, or stays: its first row is y
+        stage = row(plane(cube_at(frame, slots.STAGES), 0), 0)
+        if setting[slots.RECORD] & slots.RECORD_STAGES:
+            stage = row(plane(cube_at(frame, slots.STAGES), count[slots.STEPS]), 0)
+        clock[slots.T_TRIED], clock[slots.H_TRIED] = t, 0.0
+        count[slots.DERIVATIVES] += 1
         for k in range(y.size):
             stage[k] = y[k]  # where an exception came from
         if derivative(frame, t, stage, row(K, 0), row(q, 0)) != 0:
@@ -64,93 +128,86 @@ def make_integrate(derivative: Callable, integrand: Callable | None = None, at_s
         if not _all_finite(row(K, 0)):
             return NON_FINITE
         if integrates:
-            if setting[RULE] == GAUSS and not setting[INTEGRAND_FREE]:
-                count[INTEGRANDS] += 1
+            if setting[slots.RULE] == GAUSS and not setting[slots.INTEGRAND_FREE]:
+                count[slots.INTEGRANDS] += 1
                 if integrand(frame, t, stage, row(q, 0)) != 0:
                     return CALLBACK_RAISED
-        count[FRESH] = 1
-        if clock[H] == 0.0:
-            count[DERIVATIVES] += 1
-            status, h = initial_step(frame, t, control[DIRECTION], control[SPAN], control[RTOL], control[ERROR_ORDER])
-            if status != 0:
-                return CALLBACK_RAISED
-            clock[H] = h
+        count[slots.FRESH] = 1
+        if clock[slots.H] == 0.0:
+            return CALLBACK_RAISED if initial_step(frame, t, stage) != 0 else SUCCESS
         return SUCCESS
 
     @kernel
-    def gauss_nodes(frame, t, h, t_new, coefficients):
+    def gauss_nodes(frame, t, h, t_new, V, coefficients):
         """Evaluate the integrand at the nodes of the step just computed."""
         count, setting = integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        nodes, q = vector_at(frame, slots.NODES), matrix_at(frame, slots.Q)
-        y, y_new, stage = vector_at(frame, slots.Y), vector_at(frame, slots.Y_NEW), vector_at(frame, slots.STAGE)
-        for i in range(1, nodes.size + 1):
-            interpolate(stage, y, coefficients, nodes[i - 1])
-            count[INTEGRANDS] += 1
-            if integrand(frame, t + nodes[i - 1] * h, stage, row(q, i)) != 0:
+        nodes, q, y = vector_at(frame, slots.NODES), matrix_at(frame, slots.Q), vector_at(frame, slots.Y)
+        stage = row(V, 0)
+        for i in range(nodes.size):
+            interpolate(stage, y, coefficients, nodes[i])
+            count[slots.INTEGRANDS] += 1
+            if integrand(frame, t + nodes[i] * h, stage, row(q, i + 1)) != 0:
                 return CALLBACK_RAISED
-        if not setting[INTEGRAND_FREE]:
-            count[INTEGRANDS] += 1
-            if integrand(frame, t_new, y_new, row(q, nodes.size + 1)) != 0:
+        if not setting[slots.INTEGRAND_FREE]:
+            count[slots.INTEGRANDS] += 1
+            if integrand(frame, t_new, row(V, setting[slots.LAST_STAGE]), row(q, nodes.size + 1)) != 0:
                 return CALLBACK_RAISED
         return SUCCESS
 
     @kernel
-    def try_step(frame, t, h, t_new, coefficients):
+    def dense_part(frame, t, h, t_new, V, coefficients):
+        """The dense output of a step, for which the method may need further stages."""
+        setting, count = integers_at(frame, slots.SETTING), integers_at(frame, slots.COUNT)
+        last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
+        if top > last:
+            count[slots.DERIVATIVES] += top - last
+            if extra_stages(frame, t, h, t_new, V, last + 1, top) != 0:
+                return CALLBACK_RAISED
+        dense_output(frame, h, coefficients)
+        return SUCCESS
+
+    @kernel
+    def try_step(frame, t, h, t_new, V, coefficients, dense):
         """Take one step: (status, its error norm, the factor for the next step). At most 1 is an accepted step; NaN is not."""
         clock, count, setting = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        control, c, total = vector_at(frame, slots.CONTROL), vector_at(frame, slots.C), vector_at(frame, slots.TOTAL)
-        y, y_new, stage = vector_at(frame, slots.Y), vector_at(frame, slots.Y_NEW), vector_at(frame, slots.STAGE)
-        last, adaptive = setting[LAST_STAGE], setting[ADAPTIVE] == 1
-        status, t_last = stages(frame, t, h, t_new, y, y_new, stage, 1, last)
-        count[DERIVATIVES] += last
-        if status != 0:
-            clock[T_TRIED] = t_last
+        control, size = vector_at(frame, slots.CONTROL), vector_at(frame, slots.TOTAL).size
+        last, rule, adaptive = setting[slots.LAST_STAGE], setting[slots.RULE], setting[slots.ADAPTIVE] == 1
+        count[slots.DERIVATIVES] += last
+        if step_stages(frame, t, h, t_new, V, 1, last) != 0:
             return CALLBACK_RAISED, 0.0, 0.0
-        first, second, size = 0.0, 0.0, 0
+        y_new, first, second, joined = row(V, last), 0.0, 0.0, 0
         if integrates:
-            if setting[RULE] > GAUSS:  # the stages have provided the integrand
-                first, second = quadrature_step(frame, h, control[Q_ATOL], control[Q_RTOL])
-                if math.isnan(first) or setting[RULE] == AUGMENTED_ALL:
-                    size = total.size
-                else:
-                    first, second = 0.0, 0.0
+            if rule > GAUSS:  # the stages have provided the integrand
+                first, second = quadrature_step(frame, h, rule == AUGMENTED_ALL)
+                joined = size if rule == AUGMENTED_ALL else 0
         if adaptive:
-            norm = error_norm(frame, h, last + 1, control[RTOL], first, second, size)
+            norm = error_norm(frame, h, last + 1, control[slots.RTOL], y_new, first, second, joined)
         else:
             norm = 0.0 if _all_finite(y_new) and not math.isnan(first) else math.nan
-        factor = step_factor(norm, clock[PREVIOUS_ERROR], control[ERROR_ORDER])
-        if not norm <= 1.0 or not setting[DENSE]:
-            return SUCCESS, norm, factor
-        if c.size - 1 > last:
-            top = c.size - 1
-            status, t_last = stages(frame, t, h, t + c[top] * h, y, stage, vector_at(frame, slots.ERROR), last + 1, top)
-            count[DERIVATIVES] += top - last
-            if status != 0:
-                clock[T_TRIED] = t_last
-                return CALLBACK_RAISED, 0.0, 0.0
-        dense_output(frame, h, coefficients)
         if integrates:
-            if setting[RULE] == GAUSS:
-                if gauss_nodes(frame, t, h, t_new, coefficients) != SUCCESS:
+            norm = norm if not math.isnan(first) else first
+        factor = step_factor(norm, clock[slots.PREVIOUS_ERROR], control[slots.ERROR_ORDER])
+        if not norm <= 1.0 or not dense:
+            return SUCCESS, norm, factor
+        if dense_part(frame, t, h, t_new, V, coefficients) != SUCCESS:
+            return CALLBACK_RAISED, 0.0, 0.0
+        if integrates:
+            if rule == GAUSS:
+                if gauss_nodes(frame, t, h, t_new, V, coefficients) != SUCCESS:
                     return CALLBACK_RAISED, 0.0, 0.0
-                first, second = quadrature_step(frame, h, control[Q_ATOL], control[Q_RTOL])
-                estimate = gauss_estimate(first, second, total.size)
+                first, second = quadrature_step(frame, h, True)
+                estimate = gauss_estimate(first, second, size)
                 if adaptive or math.isnan(estimate):
-                    factor = min(factor, step_factor(estimate, 1.0, GAUSS_ORDER))
+                    least = step_factor(estimate, 1.0, GAUSS_ORDER)
+                    factor = least if least < factor else factor
                     norm = estimate if not estimate <= norm else norm
         return SUCCESS, norm, factor
 
     @kernel
-    def accept(frame, slot, t):
+    def accept(frame, slot, t, y_new):
         """Record the step and move to its end."""
-        y, y_new, K = vector_at(frame, slots.Y), vector_at(frame, slots.Y_NEW), matrix_at(frame, slots.K)
-        setting = integers_at(frame, slots.SETTING)
-        if setting[RECORD]:
-            mesh_t, mesh_u = vector_at(frame, slots.MESH_T), matrix_at(frame, slots.MESH_U)
-            mesh_t[slot] = t
-            for k in range(y.size):
-                mesh_u[slot, k] = y[k]
-        last = setting[LAST_STAGE]
+        y, K, last = vector_at(frame, slots.Y), matrix_at(frame, slots.K), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+        _record(frame, slot, t)
         for k in range(y.size):
             y[k] = y_new[k]
             K[0, k] = K[last, k]
@@ -161,63 +218,96 @@ def make_integrate(derivative: Callable, integrand: Callable | None = None, at_s
                 total[k] += increment[k]
                 q[0, k] = q[end, k]
 
-    def integrate(frame):
+    @kernel
+    def step_on(frame, t, stop):
+        """One attempt at a step towards the stop."""
         setting, control = integers_at(frame, slots.SETTING), vector_at(frame, slots.CONTROL)
+        count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+        y, times, direction = vector_at(frame, slots.Y), vector_at(frame, slots.TIMES), control[slots.DIRECTION]
+        record, slot = setting[slots.RECORD], count[slots.STEPS]
+        V = plane(cube_at(frame, slots.STAGES), slot if record & slots.RECORD_STAGES else 0)
+        coefficients = plane(cube_at(frame, slots.MESH_C), slot if record & slots.RECORD_DENSE else 0)
+        h_free = clock[slots.H] if clock[slots.H] < control[slots.MAX_STEP] else control[slots.MAX_STEP]
+        lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
+        t_new = stop if lands else t + direction * h_free
+        h = t_new - t  # what the mesh will say, to the last bit: the discrete adjoint takes the step again
+        clock[slots.T_TRIED], clock[slots.H_TRIED] = t, h
+        if record & slots.RECORD_STAGES:
+            for k in range(y.size):
+                V[0, k] = y[k]
+        seen = count[slots.SEEN]
+        observes = seen < times.size and direction * (times[seen] - t_new) < 0.0
+        status, norm, factor = try_step(frame, t, h, t_new, V, coefficients, observes or setting[slots.DENSE] == 1)
+        if status != SUCCESS:
+            return status
+        if not norm <= 1.0:
+            count[slots.REJECTED] += 1
+            count[slots.RETRY] = 1
+            clock[slots.H] = abs(h) * factor
+            smallest = 10.0 * _EPS * (abs(t) + 1e-100 * control[slots.SPAN])
+            if setting[slots.ADAPTIVE] and clock[slots.H] > smallest:
+                return SUCCESS
+            return STEP_TOO_SMALL if norm < math.inf else NON_FINITE
+        y_new = row(V, setting[slots.LAST_STAGE])
+        _observe(frame, t, h, t_new, y_new, coefficients)
+        accept(frame, slot, t, y_new)
+        count[slots.STEPS] += 1
+        clock[slots.T] = t_new
+        if setting[slots.ADAPTIVE]:
+            if count[slots.RETRY] == 1:
+                factor = factor if factor < 1.0 else 1.0
+                count[slots.RETRY] = 0
+            clock[slots.H] = abs(h) * factor
+            if not lands:
+                clock[slots.PREVIOUS_ERROR] = norm
+            elif factor >= 1.0 and h_free > clock[slots.H]:  # the stop cut this step short: go on with the step that was wanted
+                clock[slots.H] = h_free
+        return SUCCESS
+
+    @kernel
+    def run(frame):
         count, clock, stops = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK), vector_at(frame, slots.STOPS)
-        mesh_c, y = cube_at(frame, slots.MESH_C), vector_at(frame, slots.Y)
+        control, y = vector_at(frame, slots.CONTROL), vector_at(frame, slots.Y)
+        store, record = vector_at(frame, slots.MESH_T).size - 1, integers_at(frame, slots.SETTING)[slots.RECORD]
         while True:
-            t, k_stop = clock[T], count[STOP]
+            t, k_stop = clock[slots.T], count[slots.STOP]
             if t == stops[k_stop]:
                 if k_stop == stops.size - 1:
-                    if setting[RECORD]:
-                        mesh_t, mesh_u = vector_at(frame, slots.MESH_T), matrix_at(frame, slots.MESH_U)
-                        mesh_t[count[STEPS]] = t
-                        for k in range(y.size):
-                            mesh_u[count[STEPS], k] = y[k]
+                    _record(frame, count[slots.STEPS], t)
                     return SUCCESS
                 if stops_inside:
                     at_stop(frame, k_stop, y)
-                count[STOP] += 1
-                count[FRESH] = 0
+                count[slots.STOP] += 1
+                count[slots.FRESH] = 0
                 continue
-            if count[FRESH] == 0:
+            if record != 0 and count[slots.STEPS] == store:
+                return STORE_FULL
+            if count[slots.STEPS] + count[slots.REJECTED] >= control[slots.MAX_ATTEMPTS]:
+                return MAX_STEPS
+            if count[slots.FRESH] == 0:
                 status = enter(frame, t)
                 if status != SUCCESS:
                     return status
-            slot = count[STEPS] if setting[RECORD] else 0
-            if slot == mesh_c.shape[0]:
-                return STORE_FULL
-            if count[STEPS] + count[REJECTED] >= setting[MAX_ATTEMPTS]:
-                return MAX_STEPS
-
-            h_free = min(clock[H], control[MAX_STEP])
-            left = abs(stops[k_stop] - t)
-            lands = h_free * (1.0 + _SNAP) >= left
-            t_new = stops[k_stop] if lands else t + control[DIRECTION] * h_free
-            h = t_new - t  # what the mesh will say, to the last bit: the discrete adjoint takes the step again
-            clock[T_TRIED], clock[H_TRIED] = t, h
-            status, norm, factor = try_step(frame, t, h, t_new, plane(mesh_c, slot))
+            status = step_on(frame, t, stops[k_stop])
             if status != SUCCESS:
                 return status
 
-            if not norm <= 1.0:
-                count[REJECTED] += 1
-                count[RETRY] = 1
-                clock[H] = abs(h) * factor
-                if not setting[ADAPTIVE] or clock[H] <= 10.0 * _EPS * max(abs(t), 1e-100 * control[SPAN]):
-                    return STEP_TOO_SMALL if norm < math.inf else NON_FINITE
-                continue
-            accept(frame, slot, t)
-            count[STEPS] += 1
-            clock[T] = t_new
-            if setting[ADAPTIVE]:
-                if count[RETRY] == 1:
-                    factor = min(factor, 1.0)
-                    count[RETRY] = 0
-                clock[H] = abs(h) * factor
-                if not lands:
-                    clock[PREVIOUS_ERROR] = norm
-                elif factor >= 1.0:  # the stop cut this step short: go on with the step that was wanted
-                    clock[H] = max(clock[H], h_free)
+    @kernel
+    def integrate(frame):
+        """From START to the last of STOPS; the status."""
+        count, control, y = integers_at(frame, slots.COUNT), vector_at(frame, slots.CONTROL), vector_at(frame, slots.Y)
+        if count[slots.ENTERED] == 0:
+            if _begin(frame) != SUCCESS:
+                count[slots.ENTERED] = 0
+                return NON_FINITE
+            if stops_inside:
+                if control[slots.ATOL_SCALE] > 0.0:
+                    _scale_tolerances(frame)
+            t = control[slots.T_START]
+            _observe(frame, t, 1.0, t, y, plane(cube_at(frame, slots.MESH_C), 0))
+        status = run(frame)
+        if status != STORE_FULL:
+            count[slots.ENTERED] = 0
+        return status
 
     return integrate

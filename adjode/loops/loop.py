@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from adjode import frame as slots
-from adjode.calls import Calls
-from adjode.frame import Frame, frame_type
-from adjode.jit import entry
-from adjode.loops import integrate as kernel_names
+from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.status import STORE_FULL
 from adjode.tableaus import Tableau
 
 _FIRST_CAPACITY = 512  # steps a store holds at first
-_FIRST_BYTES = 1 << 22  # ... but not more memory than this
-
-
-def compile_integrate(name: str, calls: Calls, derivative, integrand=None, at_stop=None) -> Callable:
-    """The loop's entry for one right-hand side."""
-    return entry(kernel_names.make_integrate(derivative, integrand, at_stop), (frame_type,), name, calls.entry_key())
+_FIRST_BYTES = 1 << 26  # ... but not more memory than this, of which the system hands out only what is written to
 
 
 @functools.cache
@@ -39,21 +32,42 @@ def put_method(frame: Frame, tableau: Tableau, kind: int) -> None:
     frame.adopt(_method_frame(tableau, kind), slots.A, slots.SETTING)
 
 
-class Mesh:
-    """Stored dense output: step k runs from t[k] to t[k+1] with u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1)."""
+class Store:
+    """What is kept of each step. Step k runs from t[k] to t[k+1].
 
-    def __init__(self, n: int, degree: int, capacity: int):
+    Attributes
+    ----------
+    t : (capacity + 1,) array
+    u, c : (capacity + 1, n), (capacity, degree, n) arrays
+        The dense output, u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1).
+    stages : (capacity, rows, n) array
+        The states of the stages, that at the step's start among them.
+
+    What is not kept has room for one step. `expected` is the number of steps, if it is known.
+    """
+
+    def __init__(self, n: int, degree: int, rows: int, record: int, expected: int | None):
+        width = n * ((degree + 1) * (record & RECORD_DENSE > 0) + rows * (record & RECORD_STAGES > 0)) + 1
+        capacity = max(8, min(expected or _FIRST_CAPACITY, _FIRST_BYTES // (8 * width))) if record else 1
+        self.record = record
+        dense = capacity if record & RECORD_DENSE else 1
         self.t = np.empty(capacity + 1)
-        self.u = np.empty((capacity + 1, n))
-        self.c = np.empty((capacity, degree, n))
+        self.u = np.empty((dense + 1, n))
+        self.c = np.empty((dense, degree, n))
+        self.stages = np.empty((capacity, rows, n)) if record & RECORD_STAGES else np.zeros((1, rows, n))
 
     def grow(self) -> None:
-        capacity = 2 * len(self.c)
-        for name, length in (("t", capacity + 1), ("u", capacity + 1), ("c", capacity)):
+        """Twice as many steps."""
+        names = ["t"] + ["u", "c"] * (self.record & RECORD_DENSE > 0) + ["stages"] * (self.record & RECORD_STAGES > 0)
+        added = self.t.size - 1
+        for name in names:
             old = getattr(self, name)
-            new = np.empty((length, *old.shape[1:]))
+            new = np.empty((len(old) + added, *old.shape[1:]))
             new[: len(old)] = old
             setattr(self, name, new)
+
+    def put(self, frame: Frame) -> None:
+        frame[slots.MESH_T], frame[slots.MESH_U], frame[slots.MESH_C], frame[slots.STAGES] = self.t, self.u, self.c, self.stages
 
 
 class Loop:
@@ -62,75 +76,96 @@ class Loop:
     Parameters
     ----------
     tableau : Tableau
-    y : (n,) array
-        Initial state; updated in place.
-    start : float
+    start : (n,) array
+        Initial state.
+    t_start : float
     stops : (k,) array
         Times the integration must meet, the last one its end.
     rtol, atol, q_rtol, q_atol : float; atol : (n,) array
         Tolerances of the state and of the quadrature.
+    atol_scale : float
+        If positive, `atol` and `q_atol` are set to the largest cotangent times this when the pass starts.
     quadrature : (kind, size, integrand_free)
         Kind of rule, length of the integrand, and whether the right-hand side provides the integrand at no cost.
+    record : int
+        What to keep of each step: a sum of RECORD_DENSE and RECORD_STAGES.
+    times : (k,) array, optional
+        Where to write down the state, in the order of integration.
     """
 
     def __init__(
         self,
         tableau: Tableau,
-        y: np.ndarray,
-        start: float,
+        start: np.ndarray,
+        t_start: float,
         stops: np.ndarray,
         *,
         rtol: float,
         atol: np.ndarray,
         q_rtol: float = 0.0,
         q_atol: float = 0.0,
+        atol_scale: float = 0.0,
         quadrature: tuple[int, int, bool] = (NONE, 0, False),
         first_step: float | None = None,
         max_step: float = np.inf,
         max_steps: int = 100_000,
         step: float | None = None,
-        record: bool = True,
+        record: int = RECORD_DENSE,
+        times: np.ndarray | None = None,
     ):
-        n, (kind, size, integrand_free) = y.size, quadrature
+        n, (kind, size, integrand_free) = start.size, quadrature
         stages, degree = tableau.P.shape
         rows = rule(kind, tableau).weights.shape[1] + 1
-        span = abs(stops[-1] - start)
-        direction = 1.0 if stops[-1] >= start else -1.0
-        capacity = max(8, min(_FIRST_CAPACITY, _FIRST_BYTES // (8 * (degree + 1) * max(1, n)))) if record else 1
-        self.mesh = Mesh(n, degree, capacity)
+        direction = 1.0 if stops[-1] >= t_start else -1.0
+        span, first = abs(stops[-1] - t_start), step or first_step or 0.0
+        expected = None if step is None else min(max_steps, math.ceil(span / step) + stops.size)
+        self.store = Store(n, degree, stages, record, expected)
         frame = self.frame = Frame()
         put_method(frame, tableau, kind)
-        dense = record or kind == GAUSS
+        dense = record & RECORD_DENSE > 0 or kind == GAUSS
         frame[slots.SETTING] = np.array(
-            [tableau.stages, step is None, dense, record, kind, max_steps, integrand_free], dtype=np.int64
+            [tableau.stages, stages - 1, step is None, dense, record, kind, integrand_free], dtype=np.int64
         )
-        frame[slots.CONTROL] = np.array([rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order], dtype=float)
-        frame[slots.COUNT] = self.count = np.zeros(7, dtype=np.int64)
-        frame[slots.CLOCK] = self.clock = np.array([start, step or first_step or 0.0, 1.0, start, 0.0])
+        frame[slots.CONTROL] = np.array(
+            [rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order, t_start, first, max_steps, atol_scale],
+            dtype=float,
+        )
+        frame[slots.COUNT] = self.count = np.zeros(slots.ENTERED + 1, dtype=np.int64)
+        frame[slots.CLOCK] = self.clock = np.zeros(slots.H_TRIED + 1)
         frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), atol
-        frame[slots.Y] = self.y = y
+        frame[slots.START] = start
+        frame[slots.TIMES] = np.zeros(0) if times is None else times
+        frame[slots.OBSERVED] = self.observed = np.empty((frame[slots.TIMES].size, n))
         frame.allocate(
             {
-                **dict.fromkeys((slots.Y_NEW, slots.STAGE, slots.ERROR, slots.ZEROS), (n,)),
-                **dict.fromkeys((slots.TOTAL, slots.INCREMENT, slots.Q_ZEROS), (size,)),
+                **dict.fromkeys((slots.Y, slots.ERROR), (n,)),
+                **dict.fromkeys((slots.TOTAL, slots.INCREMENT), (size,)),
                 slots.K: (stages, n),
                 slots.Q: (rows, size),
             }
         )
+        self.store.put(frame)
 
     def run(self, integrate: Callable) -> int:
         """Integrate to the last stop; the status code."""
-        while True:
-            self.frame[slots.MESH_T], self.frame[slots.MESH_U], self.frame[slots.MESH_C] = self.mesh.t, self.mesh.u, self.mesh.c
-            status = integrate(self.frame.argument)
-            if status != STORE_FULL:
-                return status
-            self.mesh.grow()
+        while (status := integrate(self.frame.argument)) == STORE_FULL:
+            self.grow()
+        return status
+
+    def grow(self) -> None:
+        self.store.grow()
+        self.store.put(self.frame)
 
     @property
-    def tried(self) -> tuple[np.ndarray, np.ndarray]:
-        """The states at which a callback may have raised: that of a stage, and that at the step's end."""
-        return self.frame[slots.STAGE], self.frame[slots.Y_NEW]
+    def y(self) -> np.ndarray:
+        """The state reached."""
+        return self.frame[slots.Y]
+
+    @property
+    def tried(self) -> np.ndarray:
+        """The states of the stages of the step tried last: where a callback may have raised."""
+        stages = self.store.stages
+        return stages[min(self.steps, len(stages) - 1)]
 
     @property
     def total(self) -> np.ndarray:
@@ -139,37 +174,37 @@ class Loop:
 
     @property
     def steps(self) -> int:
-        return int(self.count[kernel_names.STEPS])
+        return int(self.count[slots.STEPS])
 
     @property
     def rejected(self) -> int:
-        return int(self.count[kernel_names.REJECTED])
+        return int(self.count[slots.REJECTED])
 
     @property
     def derivatives(self) -> int:
-        return int(self.count[kernel_names.DERIVATIVES])
+        return int(self.count[slots.DERIVATIVES])
 
     @property
     def integrands(self) -> int:
-        return int(self.count[kernel_names.INTEGRANDS])
+        return int(self.count[slots.INTEGRANDS])
 
     @property
     def t_tried(self) -> float:
-        return float(self.clock[kernel_names.T_TRIED])
+        return float(self.clock[slots.T_TRIED])
 
     @property
     def h_tried(self) -> float:
-        return float(self.clock[kernel_names.H_TRIED])
+        return float(self.clock[slots.H_TRIED])
 
     def blame(self) -> tuple[str, int] | None:
         """Whom to name after a failure: ("state", i) or ("quadrature", i) with a non-finite value, else the largest error."""
-        frame = self.frame
-        state = np.vstack([self.y, frame[slots.K], frame[slots.Y_NEW]])
+        frame, y_new = self.frame, self.tried[self.frame[slots.SETTING][slots.LAST_STAGE]]
+        state = np.vstack([self.y, frame[slots.K], y_new])
         for where, values in (("state", state), ("quadrature", frame[slots.Q])):
             bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
             if bad.size:
                 return where, int(bad[0])
-        scale = frame[slots.ATOL] + frame[slots.CONTROL][kernel_names.RTOL] * np.maximum(abs(self.y), abs(frame[slots.Y_NEW]))
+        scale = frame[slots.ATOL] + frame[slots.CONTROL][slots.RTOL] * np.maximum(abs(self.y), abs(y_new))
         with np.errstate(all="ignore"):
             scaled = np.abs(frame[slots.ERROR]) / scale
         return ("state", int(np.nanargmax(scaled))) if np.isfinite(scaled).any() else None

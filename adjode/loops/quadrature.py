@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,6 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel
-from adjode.steppers.explicit import combine
 from adjode.tableaus import Tableau
 
 NONE, GAUSS, AUGMENTED_LAM, AUGMENTED_ALL = range(4)
@@ -73,29 +73,37 @@ def rule(kind: int, tableau: Tableau) -> Rule:
     return Rule(kind, weights, np.zeros(0), np.minimum(np.arange(size), s + 1))
 
 
-@kernel
-def quadrature_step(frame, h, atol, rtol):
-    """Fill INCREMENT and return the scaled sums of squares of the two error functionals; NaN if anything is not finite.
+def make_quadrature_step(combine: Callable) -> Callable:
+    @kernel
+    def quadrature_step(frame, h, estimates):
+        """Fill INCREMENT; the scaled sums of squares of the two error functionals if asked; NaN if anything is not finite.
 
-    INCREMENT = -h sum_i WEIGHTS[0, i] Q[i]: the integral runs against the integration, as theta_bar's does.
-    """
-    weights, q, zeros = matrix_at(frame, slots.WEIGHTS), matrix_at(frame, slots.Q), vector_at(frame, slots.Q_ZEROS)
-    total, increment = vector_at(frame, slots.TOTAL), vector_at(frame, slots.INCREMENT)
-    combine(increment, zeros, -h, weights, 0, q, weights.shape[1])
-    fine, coarse = 0.0, 0.0
-    for k in range(total.size):
-        scale = atol + rtol * max(abs(total[k]), abs(total[k] + increment[k]))
-        if not scale < math.inf:
+        INCREMENT = -h sum_i WEIGHTS[0, i] Q[i]: the integral runs against the integration, as theta_bar's does.
+        """
+        weights, q, control = matrix_at(frame, slots.WEIGHTS), matrix_at(frame, slots.Q), vector_at(frame, slots.CONTROL)
+        total, increment = vector_at(frame, slots.TOTAL), vector_at(frame, slots.INCREMENT)
+        atol, rtol = control[slots.Q_ATOL], control[slots.Q_RTOL]
+        combine(increment, None, -h, weights, 0, q, weights.shape[1])
+        fine, coarse, infinite = 0.0, 0.0, 0.0
+        for k in range(total.size):
+            infinite += 0.0 * (total[k] + increment[k])
+        if infinite != 0.0:
             return math.nan, math.nan
-        e_fine, e_coarse = 0.0, 0.0
-        for i in range(weights.shape[1]):
-            e_fine += weights[1, i] * q[i, k]
-            e_coarse += weights[2, i] * q[i, k]
-        if e_fine != 0.0:
-            fine += (h * e_fine / scale) ** 2
-        if e_coarse != 0.0:
-            coarse += (h * e_coarse / scale) ** 2
-    return fine, coarse
+        if estimates:
+            for k in range(total.size):
+                before, after = abs(total[k]), abs(total[k] + increment[k])
+                scale = atol + rtol * (after if after > before else before)
+                e_fine, e_coarse = 0.0, 0.0
+                for i in range(weights.shape[1]):
+                    e_fine += weights[1, i] * q[i, k]
+                    e_coarse += weights[2, i] * q[i, k]
+                ratio_fine = h * e_fine / scale if e_fine != 0.0 else 0.0
+                ratio_coarse = h * e_coarse / scale if e_coarse != 0.0 else 0.0
+                fine += ratio_fine * ratio_fine
+                coarse += ratio_coarse * ratio_coarse
+        return fine, coarse
+
+    return quadrature_step
 
 
 @exact_kernel
