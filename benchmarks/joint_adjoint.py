@@ -1,0 +1,177 @@
+"""adjode against a joint adjoint written by hand for one problem: Pleiades, DOP853, tolerance 1e-10.
+
+    python -m pip install ".[compare]"
+    python -m benchmarks.joint_adjoint
+
+What one would write without adjode: numbalsoda's DOP853 (compiled Fortran, right-hand sides by address) solves forwards without
+dense output, then integrates u, lam and theta_bar back as one system of 28 + 28 + 7 states, whose right-hand side is derived and
+written out for this problem, each pair of bodies visited once for all three. That is the mark: no library is between the
+arithmetic and the solver. As any joint adjoint it trusts that u finds its way back; adjode's "backsolve" does the same, measures
+how far u is off, and is told here only to warn.
+
+Contenders take turns, so that all see the same machine; ratios are medians over the rounds of times within one round.
+
+numbalsoda has wheels up to Python 3.10; for later ones pip builds it, which takes CMake and a Fortran compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numba import carray, cfunc, njit
+
+from adjode import Cotangents
+from benchmarks.problems import BODIES, Problem, pleiades, pleiades_f, pleiades_weights
+
+STATES = 4 * BODIES
+JOINT = 2 * STATES + BODIES
+GOAL = 1.2  # times the hand-written one
+
+_f = njit(error_model="numpy")(pleiades_f)
+
+
+@njit(error_model="numpy")
+def joint_slope(z, masses, dz):
+    """The joint system in the time s = T - t: dz for z = (u, lam, theta_bar)."""
+    u, lam, total = z[:STATES], z[STATES : 2 * STATES], dz[2 * STATES :]
+    du, dlam = dz[:STATES], dz[STATES : 2 * STATES]
+    for i in range(2 * BODIES):
+        du[i] = -u[2 * BODIES + i]
+        du[2 * BODIES + i] = 0.0
+        dlam[i] = 0.0
+        dlam[2 * BODIES + i] = lam[i]
+    for i in range(BODIES):
+        total[i] = 0.0
+    for i in range(BODIES):
+        for j in range(i + 1, BODIES):
+            x, y = u[j] - u[i], u[BODIES + j] - u[BODIES + i]
+            inverse = 1.0 / (x * x + y * y)
+            near = inverse * math.sqrt(inverse)
+            x_near, y_near = near * x, near * y
+            du[2 * BODIES + i] -= masses[j] * x_near
+            du[3 * BODIES + i] -= masses[j] * y_near
+            du[2 * BODIES + j] += masses[i] * x_near
+            du[3 * BODIES + j] += masses[i] * y_near
+            along_i = lam[2 * BODIES + i] * x_near + lam[3 * BODIES + i] * y_near
+            along_j = lam[2 * BODIES + j] * x_near + lam[3 * BODIES + j] * y_near
+            total[j] += along_i
+            total[i] -= along_j
+            stretch = 3.0 * inverse * (masses[j] * along_i - masses[i] * along_j)
+            x_bar = near * (masses[j] * lam[2 * BODIES + i] - masses[i] * lam[2 * BODIES + j]) - stretch * x
+            y_bar = near * (masses[j] * lam[3 * BODIES + i] - masses[i] * lam[3 * BODIES + j]) - stretch * y
+            dlam[j] += x_bar
+            dlam[i] -= x_bar
+            dlam[BODIES + j] += y_bar
+            dlam[BODIES + i] -= y_bar
+
+
+def make_joint(problem: Problem, tol: float) -> Callable[[], tuple[float, Cotangents]]:
+    """The hand-written value and gradient."""
+    try:
+        from numbalsoda import dop853, lsoda_sig
+    except (ImportError, OSError) as error:  # OSError: the Fortran runtime is missing
+        raise SystemExit(f'numbalsoda cannot be loaded ({error}): python -m pip install ".[compare]"') from None
+
+    @cfunc(lsoda_sig, error_model="numpy")
+    def forward(t, u, du, masses):
+        _f(t, carray(u, (STATES,)), carray(masses, (BODIES,)), carray(du, (STATES,)))
+
+    @cfunc(lsoda_sig, error_model="numpy")
+    def backward(s, z, dz, masses):
+        joint_slope(carray(z, (JOINT,)), carray(masses, (BODIES,)), carray(dz, (JOINT,)))
+
+    addresses = forward.address, backward.address
+    _, T = problem.t_span
+    span, weights, u0, masses = np.array([0.0, T]), pleiades_weights(), problem.u0, problem.theta
+
+    @njit(error_model="numpy")
+    def value_and_gradient():
+        states, reached = dop853(addresses[0], u0, span, masses, tol, tol, 100_000)
+        z = np.zeros(JOINT)
+        z[:STATES] = states[1]
+        z[STATES : 2 * STATES] = weights
+        ends, returned = dop853(addresses[1], z, span, masses, tol, tol, 100_000)
+        return weights @ states[1], ends[1, STATES : 2 * STATES].copy(), ends[1, 2 * STATES :].copy(), reached and returned
+
+    def run():
+        value, u0_bar, theta_bar, done = value_and_gradient()
+        assert done
+        return value, Cotangents(u0=u0_bar, theta=theta_bar)
+
+    return run
+
+
+def contenders(tol: float) -> dict[str, Callable[[], tuple[float, Cotangents]]]:
+    """Functions of no arguments that return a value and its gradient, by name; the first is the mark."""
+    made = {"joint, by hand": make_joint(pleiades(), tol)}
+    choices: tuple[tuple[str, dict], ...] = (
+        ("interpolating, gauss", {}),
+        ("interpolating, augmented", {"quadrature": "augmented"}),
+        ("backsolve, gauss", {"adjoint": "backsolve", "on_drift": "warn"}),
+        ("backsolve, augmented", {"adjoint": "backsolve", "on_drift": "warn", "quadrature": "augmented"}),
+        ("discrete", {"adjoint": "discrete"}),
+    )
+    for tier in ("portable", "fused"):
+        problem = pleiades(fused=tier == "fused")
+        for name, options in choices:
+            made[f"{tier}: {name}"] = problem.value_and_gradient(method="DOP853", rtol=tol, atol=tol, **options)
+    return made
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds (the least), ratio to the first contender, and errors against the reference."""
+
+    name: str
+    seconds: float
+    ratio: float
+    gradient_error: float
+    value_error: float
+
+
+def race(functions: dict[str, Callable[[], tuple[float, Cotangents]]], problem: Problem, rounds: int) -> list[Result]:
+    """Run all in turn, `rounds` times, and compare each with the first."""
+    found = {name: run() for name, run in functions.items()}  # compiles
+    seconds = np.empty((rounds, len(functions)))
+    for k in range(rounds):
+        for column, run in enumerate(functions.values()):
+            start = time.perf_counter()
+            run()
+            seconds[k, column] = time.perf_counter() - start
+    ratios = np.median(seconds / seconds[:, :1], axis=0)
+    true = float(problem.reference["loss"][0])
+    return [
+        Result(name, float(best), float(ratio), problem.gradient_error(bar), abs(value / true - 1.0))
+        for (name, (value, bar)), best, ratio in zip(found.items(), seconds.min(axis=0), ratios, strict=True)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tol", type=float, default=1e-10, help="rtol and atol of both passes")
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    arguments = parser.parse_args()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the drift of backsolve; its error is in the table
+        results = race(contenders(arguments.tol), pleiades(), arguments.rounds)
+    print(f"Pleiades, DOP853, rtol = atol = {arguments.tol:g}: one value and gradient, {arguments.rounds} rounds")
+    print(f"{'':36s} {'ms':>8s} {'ratio':>7s} {'gradient error':>15s} {'value error':>12s}")
+    for r in results:
+        print(f"{r.name:36s} {1e3 * r.seconds:8.3f} {r.ratio:7.2f} {r.gradient_error:15.1e} {r.value_error:12.1e}")
+    best = min(results[1:], key=lambda r: r.ratio)
+    print(f"the goal is a ratio of {GOAL}; the least is {best.ratio:.2f}, {best.name}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps([vars(r) for r in results], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
