@@ -244,7 +244,7 @@ def write_figure(rows: list[Row], path: Path) -> None:
     plt.close(figure)
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], about: dict[str, str]) -> str:
     """The largest size of each axis, and the orders of growth: that of the last decade, and the largest."""
     head = (
         "axis",
@@ -265,7 +265,6 @@ def table(rows: list[Row]) -> str:
                 cells = (axis, f'`"{adjoint}"`', line[-1].size, f"{line[-1].seconds:.3g}", f"{time_orders[-1]:.2f}")
                 cells += (f"{max(time_orders):.2f}", f"{line[-1].memory / 1e6:.3g}", f"{memory_orders[-1]:.2f}")
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
-    about = machine()
     made = f"{about['processor']}, one core; Python {about['python']}, NumPy {about['numpy']}, Numba {about['numba']}."
     return "\n".join([*lines, "", made, ""])
 
@@ -281,12 +280,13 @@ def main() -> None:
     rows = measure(arguments.axes)
     for row in rows:
         print(f"{row.axis:13s} {row.adjoint:14s} {row.size:8d} {row.seconds:10.3e} s {row.memory / 1e6:9.3f} MB  {row.work}")
-    print(table(rows))
+    about = machine()
+    print(table(rows, about))
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        data = {"machine": machine(), "rows": [asdict(row) for row in rows]}
+        data = {"machine": about, "rows": [asdict(row) for row in rows]}
         (arguments.output / "scaling.json").write_text(json.dumps(data, indent=1) + "\n")
-        (arguments.output / "scaling.md").write_text(table(rows))
+        (arguments.output / "scaling.md").write_text(table(rows, about))
         write_figure(rows, arguments.output / "scaling.svg")
 
 

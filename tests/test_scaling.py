@@ -1,11 +1,15 @@
 """Work and memory grow no faster than the problem; times are for `benchmarks/scaling.py`, which no test measures."""
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 
 from adjode import check_vjp
-from benchmarks.scaling import ADJOINTS, AXES, evaluations, peak_memory, value_and_gradient
+from benchmarks.scaling import ADJOINTS, AXES, Row, evaluations, peak_memory, table, value_and_gradient
+
+MEASURED = Path(__file__).parents[1] / "docs" / "measured"
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
 
@@ -56,3 +60,8 @@ def test_memory_of_a_step():
     stored = sum(array.nbytes for array in (solution.t, solution.u, solution.dense.c)) / size
     peak = peak_memory(lambda: value_and_gradient(problem, "interpolating", **options)) / size
     assert stored < peak < 3.0 * stored
+
+
+def test_the_page_shows_what_was_measured():
+    data = json.loads((MEASURED / "scaling.json").read_text())
+    assert (MEASURED / "scaling.md").read_text() == table([Row(**row) for row in data["rows"]], data["machine"])
