@@ -16,7 +16,6 @@ import itertools
 import json
 import math
 import platform
-import resource
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -276,6 +275,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.output and set(arguments.axes) != set(AXES):
         parser.error("--output takes all axes")
+    import resource  # not on Windows, where the rest works
+
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     rows = measure(arguments.axes)
     for row in rows:
