@@ -2,11 +2,13 @@
 
 import functools
 import itertools
+import os
 
 import numpy as np
 import pytest
 
 from adjode import check_vjp, losses, solve
+from benchmarks.joint_adjoint import make_joint, own_pass
 from benchmarks.problems import PROBLEMS, pleiades, spiral_with_vjp_u
 
 STRATEGIES = [
@@ -136,3 +138,11 @@ def test_a_backsolve_of_pleiades_drifts_and_says_so():
         error = pleiades_error(1e-10, method="DOP853", adjoint="backsolve", on_drift="warn")
     assert error < 1e4 * 1e-10
     assert pleiades_error(1e-10, method="DOP853", adjoint="backsolve", reanchor=True) < 1e4 * 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
+def test_what_pleiades_is_compared_with_is_right():
+    value, bar = make_joint(own_pass, pleiades(), 1e-10)()
+    assert value == pytest.approx(pleiades().reference["loss"][0], rel=1e-7)
+    assert pleiades().gradient_error(bar) < 1e4 * 1e-10
