@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from dataclasses import replace
+import warnings
 
-from adjode import Dynamics
-from benchmarks.problems import PROBLEMS, Problem, spiral_with_vjp_u
+from benchmarks.problems import PROBLEMS, Problem, lv_final, pleiades, spiral, spiral_with_vjp_u
+from benchmarks.scaling import more_steps, value_and_gradient
 
 METHODS = ("Tsit5", "DOP853")
 ADJOINTS = ("interpolating", "backsolve")
@@ -56,9 +57,7 @@ class SpeedFused:
     param_names = ["problem", "adjoint"]
 
     def setup(self, problem, adjoint):
-        portable = PROBLEMS[problem]()
-        callbacks = (portable.dynamics.f.given, portable.dynamics.vjp.given)
-        fused = replace(portable, dynamics=Dynamics(*callbacks, fused=True))
+        fused = {"lv_final": lv_final, "spiral": spiral}[problem](fused=True)
         self.gradient = fused.value_and_gradient(adjoint=adjoint, rtol=1e-8, atol=1e-8)
         self.gradient()
 
@@ -120,14 +119,84 @@ def forward_evaluations(problem: Problem, options) -> int:
     return problem.solve(method=method, rtol=tol, atol=tol).stats.n_f
 
 
+PLEIADES = {
+    "interpolating, gauss": {},
+    "interpolating, augmented": {"quadrature": "augmented"},
+    "backsolve, augmented": {"adjoint": "backsolve", "on_drift": "warn", "quadrature": "augmented"},
+    "discrete": {"adjoint": "discrete"},
+}
+
+
+def gradient_of_pleiades(choice: str, fused: bool = False):
+    options = PLEIADES[choice]
+    return pleiades(fused).value_and_gradient(method="DOP853", rtol=1e-10, atol=1e-10, **options)
+
+
+class SpeedPleiades:
+    """28 states at a tight tolerance, where the arithmetic counts and not the call; a backsolve drifts there and says so."""
+
+    params = (tuple(PLEIADES), ["portable", "fused"])
+    param_names = ["adjoint", "tier"]
+
+    def setup(self, choice, tier):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        self.gradient = gradient_of_pleiades(choice, fused=tier == "fused")
+        self.gradient()
+
+    def time_value_and_gradient(self, *params):
+        self.gradient()
+
+
+class WorkPleiades:
+    """Error of the gradient, evaluations in both passes, steps of the backward one."""
+
+    params = tuple(PLEIADES)
+    param_names = ["adjoint"]
+
+    def setup_cache(self):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        bars = {choice: gradient_of_pleiades(choice)()[1] for choice in PLEIADES}
+        forward = pleiades().solve(method="DOP853", rtol=1e-10, atol=1e-10).stats.n_f
+        return {
+            choice: {
+                "error": pleiades().gradient_error(bar),
+                "n_f": forward + bar.stats.n_f,
+                "n_vjp": bar.stats.n_vjp,
+                "n_steps": bar.stats.n_steps,
+            }
+            for choice, bar in bars.items()
+        }
+
+    def track_gradient_error(self, table, choice):
+        return table[choice]["error"]
+
+    def track_n_f(self, table, choice):
+        return table[choice]["n_f"]
+
+    def track_n_vjp(self, table, choice):
+        return table[choice]["n_vjp"]
+
+    def track_n_steps(self, table, choice):
+        return table[choice]["n_steps"]
+
+    track_n_f.unit = track_n_vjp.unit = "evaluations"
+    track_n_steps.unit = "steps"
+
+
 class Memory:
     """Peak memory of a process that computes one gradient."""
 
-    params = tuple(PROBLEMS)
+    params = (*PROBLEMS, "pleiades", "a hundred thousand steps")
     param_names = ["problem"]
 
     def setup(self, problem):
-        self.gradient = PROBLEMS[problem]().value_and_gradient(rtol=1e-8, atol=1e-8)
+        if problem == "pleiades":
+            self.gradient = gradient_of_pleiades("interpolating, gauss")
+        elif problem in PROBLEMS:
+            self.gradient = PROBLEMS[problem]().value_and_gradient(rtol=1e-8, atol=1e-8)
+        else:
+            long, options = more_steps(100_000)
+            self.gradient = functools.partial(value_and_gradient, long, "interpolating", **options)
 
     def peakmem_value_and_gradient(self, problem):
         self.gradient()

@@ -11,12 +11,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 IMPORT = "import adjode"
-# appended to the path: put first, the checkout would hide the adjode that is to be measured
-FIRST_GRADIENT = f"""
+TIERS = ("portable", "fused")
+CACHES = ("empty", "full")
+
+
+def first_gradient(tier: str) -> str:
+    """What a fresh process does; the checkout goes to the end of the path, lest it hide the adjode that is to be measured."""
+    return f"""
 import sys
 sys.path.append({str(ROOT)!r})
 from benchmarks.problems import lv_final
-lv_final().value_and_gradient()()
+lv_final(fused={tier == "fused"}).value_and_gradient()()
 """
 
 
@@ -27,26 +32,32 @@ def seconds(code: str, cache: str) -> float:
     return time.perf_counter() - start
 
 
-class Startup:
-    """Seconds from the start of the interpreter."""
+class Import:
+    """Seconds from the start of the interpreter to an imported package, the best of five."""
 
+    unit = "seconds"
+
+    def track_import(self):
+        with tempfile.TemporaryDirectory() as cache:
+            return min(seconds(IMPORT, cache) for _ in range(5))
+
+
+class Startup:
+    """Seconds from the start of the interpreter to the first gradient, by tier, with an empty and with a full cache of kernels."""
+
+    params = (TIERS, CACHES)
+    param_names = ["tier", "cache"]
     timeout = 300
     unit = "seconds"
 
     def setup_cache(self):
-        """Each time is the best of three, except the cold start, of which there is one."""
-        with tempfile.TemporaryDirectory() as cache:
-            return {
-                "import": min(seconds(IMPORT, cache) for _ in range(3)),
-                "cold": seconds(FIRST_GRADIENT, cache),
-                "warm": min(seconds(FIRST_GRADIENT, cache) for _ in range(3)),
-            }
+        """With a full cache the best of three; an empty one is empty only once."""
+        times = {}
+        for tier in TIERS:
+            with tempfile.TemporaryDirectory() as cache:
+                times[tier, "empty"] = seconds(first_gradient(tier), cache)
+                times[tier, "full"] = min(seconds(first_gradient(tier), cache) for _ in range(3))
+        return times
 
-    def track_import(self, times):
-        return times["import"]
-
-    def track_first_gradient_empty_cache(self, times):
-        return times["cold"]
-
-    def track_first_gradient_full_cache(self, times):
-        return times["warm"]
+    def track_first_gradient(self, times, tier, cache):
+        return times[tier, cache]

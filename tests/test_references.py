@@ -2,12 +2,14 @@
 
 import functools
 import itertools
+import os
 
 import numpy as np
 import pytest
 
-from adjode import losses, solve
-from benchmarks.problems import PROBLEMS, spiral_with_vjp_u
+from adjode import check_vjp, losses, solve
+from benchmarks.joint_adjoint import make_joint, own_pass
+from benchmarks.problems import PROBLEMS, pleiades, spiral_with_vjp_u
 
 STRATEGIES = [
     (a, q, e) for a in ("interpolating", "backsolve") for q, e in (("gauss", "all"), ("augmented", "all"), ("augmented", "lam"))
@@ -93,3 +95,54 @@ def test_a_loss_is_any_object_with_the_method():
     value, bar = value_and_gradient(problem.dynamics, Twice(), problem.t_span, rtol=1e-8, atol=1e-8)(problem.u0, problem.theta)
     assert value == pytest.approx(2 * problem.reference["loss"][0], rel=1e-6)
     np.testing.assert_allclose(bar.theta, 2 * problem.reference["theta"], rtol=1e-5)
+
+
+# --- Pleiades: close encounters make its gradient thousands of times as sensitive as that of the problems above --------------
+
+
+def pleiades_error(tol, **options):
+    problem = pleiades()
+    value, bar = problem.value_and_gradient(rtol=tol, atol=tol, wrt=("u0", "theta"), **options)()
+    assert value == pytest.approx(problem.reference["loss"][0], rel=1e3 * tol)
+    return problem.gradient_error(bar)
+
+
+def test_vjp_of_pleiades():
+    problem = pleiades()
+    check_vjp(problem.dynamics, problem.u0, problem.theta).raise_if_wrong()
+
+
+def test_final_state_of_pleiades():
+    problem = pleiades()
+    np.testing.assert_allclose(problem.solve(method="DOP853", rtol=1e-12, atol=1e-12).u_T, problem.reference["final"], atol=1e-8)
+
+
+@pytest.mark.parametrize("quadrature", ["gauss", "augmented"])
+@pytest.mark.parametrize("method", ["DOP853", "Tsit5"])
+def test_gradient_of_pleiades(method, quadrature):
+    errors = [pleiades_error(tol, method=method, quadrature=quadrature) for tol in (1e-8, 1e-10)]
+    assert errors[1] < 1e4 * 1e-10
+    assert errors[1] < 0.1 * errors[0]
+
+
+@pytest.mark.parametrize("method", ["DOP853", "Tsit5"])
+def test_discrete_gradient_of_pleiades(method):
+    """Exact for the steps taken, which were chosen for the state alone."""
+    errors = [pleiades_error(tol, method=method, adjoint="discrete") for tol in (1e-8, 1e-10)]
+    assert errors[1] < 1e5 * 1e-10
+    assert errors[1] < 0.1 * errors[0]
+
+
+def test_a_backsolve_of_pleiades_drifts_and_says_so():
+    with pytest.warns(RuntimeWarning, match="ends"):
+        error = pleiades_error(1e-10, method="DOP853", adjoint="backsolve", on_drift="warn")
+    assert error < 1e4 * 1e-10
+    assert pleiades_error(1e-10, method="DOP853", adjoint="backsolve", reanchor=True) < 1e4 * 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
+def test_what_pleiades_is_compared_with_is_right():
+    value, bar = make_joint(own_pass, pleiades(), 1e-10)()
+    assert value == pytest.approx(pleiades().reference["loss"][0], rel=1e-7)
+    assert pleiades().gradient_error(bar) < 1e4 * 1e-10
