@@ -82,7 +82,7 @@ class Frame:
         self._kept: list = [None] * SLOTS
         self._block = np.zeros(0)
         # what entries take
-        self.argument = self._kept if DISABLED else self._words.buffer_info()[0]
+        self.argument: Any = self._kept if DISABLED else self._words.buffer_info()[0]
 
     def __setitem__(self, slot: int, value: np.ndarray | int) -> None:
         self._kept[slot] = value

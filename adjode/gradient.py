@@ -62,7 +62,7 @@ def value_and_gradient(
     wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
     adjoint : {"discrete", "interpolating", "backsolve"}
         The discrete adjoint is the default here: its gradient is that of the value returned, to rounding, which is what line
-        searches rely on, and at equal error of the gradient it is the fastest. Options of the continuous adjoints need one of these.
+        searches rely on, and at equal error of the gradient it is the fastest. Options of the continuous adjoints need those.
     **options
         Options of `solve` (`method`, `rtol`, `atol`, ...) and of `Solution.pullback` (`quadrature`, ...). Where the two share a
         name, the pullback's is `adjoint_rtol`, `adjoint_atol`, `adjoint_method` or `adjoint_max_steps`. The value of a

@@ -14,7 +14,7 @@ _FEW = 6
 
 
 def make_combine(unroll: bool) -> Callable:
-    """The sum over stages. Where their number is a constant the loop over them vanishes, and one pass over the components is best."""
+    """The sum over stages. Where their number is constant, their loop vanishes, and one pass over the components is best."""
 
     @kernel
     def combine(out, base, h, W, i, K, count):
