@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from numba import njit
-
 from adjode import frame as slots
 from adjode.callbacks import Callback
 from adjode.frame import Frame, Known, make_local, number_at, opened, vector_at
-from adjode.jit import DISABLED, entry, i8, invoke, kernel
+from adjode.jit import DISABLED, entry, i8, invoke, kernel, linked
+
+_UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class Calls:
     def entry(self, name: str, frame: Frame, make: Callable[[Calls, tuple[int, int] | None], Callable]) -> Callable:
         """The entry called `name` for frames like this one: `entry(frame.argument) -> status`.
 
-        `make(calls, stages)` gives the kernel that it runs. In the fused tier there is an entry for each method and size, and
-        `stages` is (index of the last stage of a step, of its dense output).
+        `make(calls, stages)` gives the kernel that it runs. In the fused tier there is an entry for each method and size, and for a
+        small system `stages` is (index of the last stage of a step, of its dense output); it is None where they are to be loops.
         """
         found = (name, frame.form if self.fused else b"")
         if found not in self._entries:
@@ -63,9 +63,9 @@ class Calls:
         if not self.fused:
             return entry(_portable_entry(make(self, None)), (i8,), name, self.key)
         known = frame.known()
-        stages = frame[slots.SETTING][slots.LAST_STAGE], frame[slots.SETTING][slots.TOP]
-        key = self.key and f"{self.key}-{known.key}"
-        return entry(_fused_entry(make(self, tuple(map(int, stages))), known), (i8,), name, key, inline=True)
+        setting, key = frame[slots.SETTING], self.key and f"{self.key}-{known.key}"
+        stages = None if frame[slots.Y].size > _UNROLLED else (int(setting[slots.LAST_STAGE]), int(setting[slots.TOP]))
+        return entry(_fused_entry(make(self, stages), known), (i8,), name, key, inline=True)
 
 
 def _portable_entry(run: Callable) -> Callable:
@@ -119,7 +119,7 @@ def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[]
 
 
 def _inlined_f(function: Callable) -> Callable:
-    @njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @linked
     def guarded(t, u, theta, du):
         try:
             function(t, u, theta, du)
@@ -135,7 +135,7 @@ def _inlined_f(function: Callable) -> Callable:
 
 
 def _inlined_vjp(function: Callable) -> Callable:
-    @njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @linked
     def guarded(t, u, theta, lam, u_bar, theta_bar):
         try:
             function(t, u, theta, lam, u_bar, theta_bar)
@@ -151,7 +151,7 @@ def _inlined_vjp(function: Callable) -> Callable:
 
 
 def _inlined_vjp_u(function: Callable) -> Callable:
-    @njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @linked
     def guarded(t, u, theta, lam, u_bar):
         try:
             function(t, u, theta, lam, u_bar)

@@ -33,12 +33,17 @@ class _LinkedLibrary(codegen.JITCodeLibrary):
         self._finalized = True
 
 
+class _KernelLibrary(_LinkedLibrary):
+    pass
+
+
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _LinkedLowering(NativeLowering):
     _name = "linked_lowering"
+    library = _LinkedLibrary
 
     def run_pass(self, state):
-        state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.flags.no_compile = True
         super().run_pass(state)
         lowered = state["cr"]
@@ -48,10 +53,16 @@ class _LinkedLowering(NativeLowering):
         return True
 
 
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _KernelLowering(_LinkedLowering):
+    _name = "kernel_lowering"
+    library = _KernelLibrary
+
+
 class _EntryLibrary(codegen.JITCodeLibrary):
     """An entry with all its kernels: nothing but the entry itself is visible from outside, so that LLVM inlines as it sees fit."""
 
-    inline_all = False
+    inline_kernels = False
 
     def _optimize_functions(self, ll_module):
         ll_module.data_layout = self._codegen._data_layout
@@ -64,6 +75,8 @@ class _EntryLibrary(codegen.JITCodeLibrary):
                 reached.append(library)
                 waiting += library._linking_libraries if isinstance(library, _LinkedLibrary) else []
         self._linking_libraries = reached
+        kernels = (library for library in reached if isinstance(library, _KernelLibrary))
+        self._kernels = {function.name for library in kernels for function in library._final_module.functions}
         super().finalize()
 
     def _optimize_final_module(self):
@@ -71,13 +84,13 @@ class _EntryLibrary(codegen.JITCodeLibrary):
             if function.is_declaration or function.linkage != Linkage.linkonce_odr:
                 continue
             function.linkage = Linkage.internal
-            if self.inline_all:
+            if self.inline_kernels and function.name in self._kernels:
                 function.add_function_attribute("alwaysinline")
         super()._optimize_final_module()
 
 
 class _InlinedEntryLibrary(_EntryLibrary):
-    inline_all = True
+    inline_kernels = True
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -114,7 +127,7 @@ class KernelCompiler(CompilerBase):
         IRLegalization,
     )
 
-    lowering = _LinkedLowering
+    lowering = _KernelLowering
 
     def define_pipelines(self):
         manager = PassManager("kernel")
@@ -129,7 +142,7 @@ class EntryCompiler(KernelCompiler):
 
 
 class InlinedEntryCompiler(KernelCompiler):
-    """For entries of the fused tier, where inlining everything leaves straight code."""
+    """For entries of the fused tier, where all kernels are inlined; whether the callbacks are is for LLVM to say."""
 
     lowering = _InlinedEntryLowering
 

@@ -71,7 +71,7 @@ STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = ra
 # fmt: on
 
 _FIRST_SIZED, _FIRST_STORE, _FIRST_NUMBER = CONTROL, STAGES, F
-_ON_STACK = 512  # entries of an array that a fused entry keeps on its stack
+_ON_STACK = 128  # entries of an array that a fused entry keeps on its stack
 
 
 class Frame:

@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 from numba.misc.appdirs import AppDirs
 from numba.np.arrayobj import populate_array
 
-from adjode.compiler import EntryCompiler, InlinedEntryCompiler, KernelCompiler
+from adjode.compiler import EntryCompiler, InlinedEntryCompiler, KernelCompiler, LinkedCompiler
 
 # fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -40,6 +40,10 @@ _FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False}
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": KernelCompiler}
 kernel = njit(**_FLAGS, **_INNER, fastmath=FAST)
 exact_kernel = njit(**_FLAGS, **_INNER)
+# for what calls the user's code: with exceptions, reference counts and every pass of Numba's
+linked = njit(
+    error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LinkedCompiler
+)
 
 f8 = types.float64
 i8 = types.int64

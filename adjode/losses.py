@@ -19,7 +19,7 @@ from adjode import frame as slots
 from adjode.callbacks import count_arguments
 from adjode.fingerprint import fingerprint
 from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
-from adjode.jit import DISABLED, entry, i8, kernel, row
+from adjode.jit import DISABLED, entry, i8, kernel, linked, row
 from adjode.options import float_vector
 from adjode.solution import Solution
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
@@ -361,7 +361,7 @@ def _least_squares_entry() -> Callable[[Any], int]:
 
 @functools.lru_cache(maxsize=64)
 def _series_entry(value_and_cotangent: Callable, key: str | None) -> Callable[[Any], int]:
-    @njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @linked
     def guarded(k, t, u, u_bar):
         try:
             return float(value_and_cotangent(k, t, u, u_bar))
