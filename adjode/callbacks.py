@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import njit, types
 from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
-from adjode.jit import DISABLED, f8, vector
+from adjode.fingerprint import fingerprint
+from adjode.jit import DISABLED, code_address, entry, f8, i8, linked, mark_of, vector, view
 from adjode.status import describe_error
 
 _SMALL = 500  # states and parameters
@@ -81,13 +82,26 @@ class Callback:
 
     @functools.cached_property
     def _c_function(self) -> tuple[Any, Any]:
-        self.compile()
-        kind = KINDS[self.name]
-        return _c_function(self.in_place, len(kind.inputs) + len(kind.outputs))
+        self.check()
+        return _c_function(self.in_place, self.name, self._key)
 
     @property
     def handle(self) -> Any:
         return self._c_function[1]
+
+    @functools.cached_property
+    def _key(self) -> str | None:
+        """What stands for the callback on disk, beside its name."""
+        key = fingerprint(self.given)
+        return key and f"{key}{'-debug' * self.debug}"
+
+    def check(self) -> None:
+        """Compile the callback by itself, for its errors, unless it has been compiled before and is on disk."""
+        mark = mark_of(self._key and f"{self.name}-{self._key}")
+        if mark is None or not mark.exists():
+            self.compile()
+            if mark is not None:
+                mark.touch()
 
     def compile(self) -> None:
         """Compile the callback by itself; a TypeError that shows the user's line if Numba cannot."""
@@ -307,8 +321,9 @@ def _guard_inputs(function: Callable, inputs: int) -> Callable:
 _pointer = types.CPointer(f8)
 
 
-def _c_function(function: Callable, arrays: int) -> tuple[Any, Any]:
-    """The C function that kernels call, as (object to keep alive, address)."""
+def _c_function(function: Callable, name: str, key: str | None) -> tuple[Any, Any]:
+    """The C function that kernels call, as (object to keep alive, address); kept on disk under `key`."""
+    arrays = len(KINDS[name].inputs) + len(KINDS[name].outputs)
     if DISABLED:
 
         def call(t, *views):
@@ -322,29 +337,40 @@ def _c_function(function: Callable, arrays: int) -> tuple[Any, Any]:
 
     if arrays == 3:
 
-        def adapter(t, a, b, c, na, nb, nc):
+        @linked
+        def guarded(t, a, b, c):
             try:
-                function(t, carray(a, na), carray(b, nb), carray(c, nc))
+                function(t, a, b, c)
             except Exception:
                 return np.int32(1)
             return np.int32(0)
+
+        def adapter(t, a, b, c, na, nb, nc):
+            return guarded(t, view(a, na), view(b, nb), view(c, nc))
     elif arrays == 4:
 
-        def adapter(t, a, b, c, d, na, nb, nc, nd):
+        @linked
+        def guarded(t, a, b, c, d):
             try:
-                function(t, carray(a, na), carray(b, nb), carray(c, nc), carray(d, nd))
+                function(t, a, b, c, d)
             except Exception:
                 return np.int32(1)
             return np.int32(0)
+
+        def adapter(t, a, b, c, d, na, nb, nc, nd):
+            return guarded(t, view(a, na), view(b, nb), view(c, nc), view(d, nd))
     else:
 
-        def adapter(t, a, b, c, d, e, na, nb, nc, nd, ne):
+        @linked
+        def guarded(t, a, b, c, d, e):
             try:
-                function(t, carray(a, na), carray(b, nb), carray(c, nc), carray(d, nd), carray(e, ne))
+                function(t, a, b, c, d, e)
             except Exception:
                 return np.int32(1)
             return np.int32(0)
 
-    signature = types.int32(f8, *(_pointer,) * arrays, *(types.int64,) * arrays)
-    compiled = cfunc(signature, error_model="numpy", nogil=True)(adapter)
-    return compiled, compiled.address
+        def adapter(t, a, b, c, d, e, na, nb, nc, nd, ne):
+            return guarded(t, view(a, na), view(b, nb), view(c, nc), view(d, nd), view(e, ne))
+
+    compiled = entry(adapter, (f8, *(_pointer,) * arrays, *(i8,) * arrays), f"callback_{name}", key, wrapped=False)
+    return compiled, code_address(compiled)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from adjode.callbacks import Callback, callback
 from adjode.calls import PORTABLE, fused_calls
 from adjode.fingerprint import fingerprint
-from adjode.jit import mark_of
 
 
 class Dynamics:
@@ -69,12 +68,8 @@ class Dynamics:
             self.calls = fused_calls(given, key, lambda: fingerprint(*(part.given for part in given)) == key)
         else:
             self.calls = PORTABLE
-        mark = mark_of(self.calls.key)
-        if mark is None or not mark.exists():  # else compiled before: no need to do it again to find errors
-            for part in given:
-                part.compile()
-            if mark is not None:
-                mark.touch()
+        for part in given:
+            part.check()
 
     def __reduce__(self):
         return _rebuild, self._given

@@ -41,9 +41,7 @@ _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class"
 kernel = njit(**_FLAGS, **_INNER, fastmath=FAST)
 exact_kernel = njit(**_FLAGS, **_INNER)
 # for what calls the user's code: with exceptions, reference counts and every pass of Numba's
-linked = njit(
-    error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LinkedCompiler
-)
+linked = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LinkedCompiler)
 
 f8 = types.float64
 i8 = types.int64
@@ -54,17 +52,19 @@ cube = types.Array(types.float64, 3, "C")
 integers = types.Array(types.int64, 1, "C")
 
 
-def entry(function: Callable, signature, name: str, key: str | None = "", *, inline: bool = False) -> Callable:
+def entry(
+    function: Callable, signature, name: str, key: str | None = "", *, inline: bool = False, wrapped: bool = True
+) -> Callable:
     """Compile `function` for `signature`, or load it from the disk cache, where it is filed as `name` and `key`.
 
     `key` stands for what the entry depends on beside the sources of this package; with None it is not kept on disk. `inline` makes
-    one function of all its kernels; otherwise LLVM decides.
+    one function of all its kernels; otherwise LLVM decides. An entry that is not `wrapped` can be called through its `code_address` only.
     """
     if DISABLED:
         return function
     function.__name__ = function.__qualname__ = f"{name}-{key}" if key else name
     compiler = InlinedEntryCompiler if inline else EntryCompiler
-    dispatcher = njit(**_FLAGS, fastmath=FAST, pipeline_class=compiler)(function)
+    dispatcher = njit(**_FLAGS, fastmath=FAST, pipeline_class=compiler, no_cpython_wrapper=not wrapped)(function)
     if key is not None:
         try:
             dispatcher._cache = _EntryCache(function)
@@ -78,7 +78,7 @@ def entry(function: Callable, signature, name: str, key: str | None = "", *, inl
 
 
 def code_address(compiled: Any) -> int:
-    """The address of an entry's machine code, `int64 code(int64 frame)`."""
+    """The address of an entry's machine code, for calls as a C function."""
     (result,) = compiled.overloads.values()
     return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
 
@@ -207,6 +207,9 @@ if DISABLED:
     def call_code(code, argument):
         return code(argument)
 
+    def view(pointer, size):
+        return pointer
+
 else:
 
     @intrinsic
@@ -228,6 +231,15 @@ else:
             return array_view(context, builder, sig.return_type, builder.gep(source.data, [args[1]]), [args[2]])
 
         return vector(array, types.intp, types.intp), codegen
+
+    @intrinsic
+    def view(typingctx, pointer, size):
+        """The vector of `size` numbers at a pointer."""
+
+        def codegen(context, builder, sig, args):
+            return array_view(context, builder, vector, args[0], [args[1]])
+
+        return vector(pointer, types.intp), codegen
 
     @intrinsic
     def call_code(typingctx, code, argument):
