@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 import adjode
+from adjode.kernels import tanh
 from adjode.losses import FinalState, LeastSquares, Loss, Series
 
 REFERENCES = Path(__file__).parents[1] / "tests" / "references"
@@ -135,7 +136,7 @@ def spiral_f(t, u, theta, du):
     x, y = u[0] * u[0] * u[0], u[1] * u[1] * u[1]
     first, second = theta[_B2], theta[_B2 + 1]
     for i in range(HIDDEN):
-        a = math.tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
+        a = tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
         first += theta[_ROW_1 + i] * a
         second += theta[_ROW_2 + i] * a
     du[0] = first
@@ -146,7 +147,7 @@ def spiral_vjp(t, u, theta, lam, u_bar, theta_bar):
     x, y = u[0] * u[0] * u[0], u[1] * u[1] * u[1]
     x_bar, y_bar = 0.0, 0.0
     for i in range(HIDDEN):
-        a = math.tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
+        a = tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
         theta_bar[_ROW_1 + i] = lam[0] * a
         theta_bar[_ROW_2 + i] = lam[1] * a
         z_bar = (lam[0] * theta[_ROW_1 + i] + lam[1] * theta[_ROW_2 + i]) * (1.0 - a * a)
@@ -165,7 +166,7 @@ def spiral_vjp_u(t, u, theta, lam, u_bar):
     x, y = u[0] * u[0] * u[0], u[1] * u[1] * u[1]
     x_bar, y_bar = 0.0, 0.0
     for i in range(HIDDEN):
-        a = math.tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
+        a = tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
         z_bar = (lam[0] * theta[_ROW_1 + i] + lam[1] * theta[_ROW_2 + i]) * (1.0 - a * a)
         x_bar += z_bar * theta[2 * i]
         y_bar += z_bar * theta[2 * i + 1]
