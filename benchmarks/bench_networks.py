@@ -5,9 +5,12 @@ OPENBLAS_NUM_THREADS=1 in the environment keeps the threads of OpenBLAS out of t
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 
+from adjode import kernels
 from benchmarks.problems import BATCH, WIDTH, batch_network, wide_layer
 
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
@@ -30,6 +33,46 @@ def matrix_products(n_f, n_vjp, n_vjp_u, x, h, w1, w2, w3, out, a, a_bar, small,
         np.dot(x.T, h, small)
         np.dot(a.T, h, square)
         np.dot(x.T, h, small)
+
+
+@numba.njit(error_model="numpy")
+def tanh_of_kernels(x, out):
+    for i in range(x.size):
+        out[i] = kernels.tanh(x[i])
+
+
+@numba.njit(error_model="numpy")
+def exp_of_kernels(x, out):
+    for i in range(x.size):
+        out[i] = kernels.exp(x[i])
+
+
+@numba.njit(error_model="numpy")
+def tanh_of_the_c_library(x, out):
+    for i in range(x.size):
+        out[i] = math.tanh(x[i])
+
+
+@numba.njit(error_model="numpy")
+def exp_of_the_c_library(x, out):
+    for i in range(x.size):
+        out[i] = math.exp(x[i])
+
+
+class Activations:
+    """A loop over 4096 numbers."""
+
+    params = ["tanh_of_kernels", "tanh_of_the_c_library", "exp_of_kernels", "exp_of_the_c_library"]
+    param_names = ["loop"]
+
+    def setup(self, loop):
+        self.x = np.random.default_rng(0).normal(size=4096)
+        self.out = np.empty_like(self.x)
+        self.loop = globals()[loop]
+        self.loop(self.x, self.out)
+
+    def time_loop(self, loop):
+        self.loop(self.x, self.out)
 
 
 class BatchNetwork:

@@ -210,7 +210,7 @@ def spiral_with_vjp_u() -> Problem:
 
 # --- a batch of states through one network: U' = tanh(tanh(U W1^T + b1) W2^T + b2) W3^T + b3, 2-64-64-2 -----------------
 # U is u as a matrix with a row for each state of the batch, of any size. theta = (W1 (64, 2), b1, W2 (64, 64), b2,
-# W3 (2, 64), b3), rows first.
+# W3 (2, 64), b3), rows first. Scratch memory is taken in one piece: docs/networks.md says why.
 
 BATCH, WIDTH = 256, 64
 _N_B1 = 2 * WIDTH  # where b1, W2, b2, W3 and b3 begin in theta
@@ -253,7 +253,8 @@ def _sum_rows(x, total):
 
 def network_f(t, u, theta, du):
     batch = u.size // 2
-    a1, a2 = np.empty((batch, WIDTH)), np.empty((batch, WIDTH))
+    scratch = np.empty((2, batch, WIDTH))
+    a1, a2 = scratch[0], scratch[1]
     _hidden_layers(as_matrix(u, 0, batch, 2), theta, a1, a2)
     np.dot(a2, as_matrix(theta, _N_W3, 2, WIDTH).T, as_matrix(du, 0, batch, 2))
     for i in range(u.size):
@@ -263,7 +264,8 @@ def network_f(t, u, theta, du):
 def network_vjp(t, u, theta, lam, u_bar, theta_bar):
     batch = u.size // 2
     U, L = as_matrix(u, 0, batch, 2), as_matrix(lam, 0, batch, 2)
-    a1, a2, bar = np.empty((batch, WIDTH)), np.empty((batch, WIDTH)), np.empty((batch, WIDTH))
+    scratch = np.empty((3, batch, WIDTH))
+    a1, a2, bar = scratch[0], scratch[1], scratch[2]
     _hidden_layers(U, theta, a1, a2)
     np.dot(L.T, a2, as_matrix(theta_bar, _N_W3, 2, WIDTH))
     _sum_rows(L, theta_bar[_N_B3:])
@@ -280,7 +282,8 @@ def network_vjp(t, u, theta, lam, u_bar, theta_bar):
 
 def network_vjp_u(t, u, theta, lam, u_bar):
     batch = u.size // 2
-    a1, a2, bar = np.empty((batch, WIDTH)), np.empty((batch, WIDTH)), np.empty((batch, WIDTH))
+    scratch = np.empty((3, batch, WIDTH))
+    a1, a2, bar = scratch[0], scratch[1], scratch[2]
     _hidden_layers(as_matrix(u, 0, batch, 2), theta, a1, a2)
     np.dot(as_matrix(lam, 0, batch, 2), as_matrix(theta, _N_W3, 2, WIDTH), bar)
     _through_tanh(a2, bar)
