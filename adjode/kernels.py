@@ -41,12 +41,9 @@ def tanh(x: Any) -> Any:
 
     Notes
     -----
-    Below 0.625 a rational function [1]_, above 1 - 2 / (exp(2 |x|) + 1), with the exponential by the same rational function:
-    exp(2 v) = (1 + tanh v) / (1 - tanh v). Both take one division, and a selection in place of a branch.
-
-    References
-    ----------
-    .. [1] S. L. Moshier, Methods and Programs for Mathematical Functions, Ellis Horwood 1989; the Cephes library, tanh.c
+    Below 0.625 a rational function, from S. L. Moshier's Cephes library (tanh.c). Above 1 - 2 / (exp(2 |x|) + 1), with
+    exp(2 v) = (1 + tanh v) / (1 - tanh v) by the same rational function. Both take one division, and a selection in place of a
+    branch.
     """
     return np.tanh(x)
 
