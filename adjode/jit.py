@@ -58,7 +58,7 @@ def entry(
     """Compile `function` for `signature`, or load it from the disk cache, where it is filed as `name` and `key`.
 
     `key` stands for what the entry depends on beside the sources of this package; with None it is not kept on disk. `inline` makes
-    one function of all its kernels; otherwise LLVM decides. An entry that is not `wrapped` can be called through its `code_address` only.
+    one function of all its kernels; otherwise LLVM decides. What is not `wrapped` can only be called through its `code_address`.
     """
     if DISABLED:
         return function

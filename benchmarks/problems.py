@@ -1,6 +1,7 @@
 """Every reference problem once, with its stored high-precision gradient; tests and benchmarks share them.
 
-`tests/references/problems.json` holds the references and `tests/references/make.py` recomputes them without adjode.
+`tests/references/problems.json` holds the references, `batch_network.npz` the one that is too long for it, and
+`tests/references/make.py` recomputes them without adjode.
 Problems are built on first use, because a `Dynamics` compiles its callbacks.
 """
 
@@ -18,6 +19,7 @@ import numba
 import numpy as np
 
 import adjode
+from adjode.kernels import as_matrix, tanh
 from adjode.losses import FinalState, LeastSquares, Loss, Series
 
 REFERENCES = Path(__file__).parents[1] / "tests" / "references"
@@ -35,7 +37,8 @@ class Problem:
     t_span : (t0, T)
     loss : Loss
     reference : mapping of arrays
-        "loss" (1,), "u0" (n,), "theta" (m,), "final" (n,), the state at T; where it is known also "T" (1,).
+        "loss" (1,), "u0" (n,), "theta" (m,), "final" (n,), the state at T; where it is known also "T" (1,). Empty for problems
+        of no fixed size.
     """
 
     name: str
@@ -135,7 +138,7 @@ def spiral_f(t, u, theta, du):
     x, y = u[0] * u[0] * u[0], u[1] * u[1] * u[1]
     first, second = theta[_B2], theta[_B2 + 1]
     for i in range(HIDDEN):
-        a = math.tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
+        a = tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
         first += theta[_ROW_1 + i] * a
         second += theta[_ROW_2 + i] * a
     du[0] = first
@@ -146,7 +149,7 @@ def spiral_vjp(t, u, theta, lam, u_bar, theta_bar):
     x, y = u[0] * u[0] * u[0], u[1] * u[1] * u[1]
     x_bar, y_bar = 0.0, 0.0
     for i in range(HIDDEN):
-        a = math.tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
+        a = tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
         theta_bar[_ROW_1 + i] = lam[0] * a
         theta_bar[_ROW_2 + i] = lam[1] * a
         z_bar = (lam[0] * theta[_ROW_1 + i] + lam[1] * theta[_ROW_2 + i]) * (1.0 - a * a)
@@ -165,7 +168,7 @@ def spiral_vjp_u(t, u, theta, lam, u_bar):
     x, y = u[0] * u[0] * u[0], u[1] * u[1] * u[1]
     x_bar, y_bar = 0.0, 0.0
     for i in range(HIDDEN):
-        a = math.tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
+        a = tanh(theta[2 * i] * x + theta[2 * i + 1] * y + theta[_B1 + i])
         z_bar = (lam[0] * theta[_ROW_1 + i] + lam[1] * theta[_ROW_2 + i]) * (1.0 - a * a)
         x_bar += z_bar * theta[2 * i]
         y_bar += z_bar * theta[2 * i + 1]
@@ -265,5 +268,169 @@ def pleiades(fused: bool = False) -> Problem:
     return Problem(dynamics=dynamics, theta=theta, loss=FinalState(pleiades_weights()), **_stored("pleiades"))
 
 
-# Pleiades is not among them: what holds of these at any tolerance and with any adjoint does not hold where bodies nearly collide.
+# --- a batch of states through one network: U' = tanh(tanh(U W1^T + b1) W2^T + b2) W3^T + b3, 2-64-64-2 -----------------
+# U is u as a matrix with a row for each state of the batch, of any size. theta = (W1 (64, 2), b1, W2 (64, 64), b2,
+# W3 (2, 64), b3), rows first. Scratch memory is taken in one piece: docs/networks.md says why.
+
+BATCH, WIDTH = 256, 64
+_N_B1 = 2 * WIDTH  # where b1, W2, b2, W3 and b3 begin in theta
+_N_W2 = _N_B1 + WIDTH
+_N_B2 = _N_W2 + WIDTH * WIDTH
+_N_W3 = _N_B2 + WIDTH
+_N_B3 = _N_W3 + 2 * WIDTH
+
+
+@numba.njit(error_model="numpy", nogil=True)
+def _tanh_layer(x, W, b, a):
+    """a = tanh(x W^T + b)"""
+    np.dot(x, W.T, a)
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            a[i, j] = tanh(a[i, j] + b[j])
+
+
+@numba.njit(error_model="numpy", nogil=True)
+def _hidden_layers(U, theta, a1, a2):
+    _tanh_layer(U, as_matrix(theta, 0, WIDTH, 2), theta[_N_B1:_N_W2], a1)
+    _tanh_layer(a1, as_matrix(theta, _N_W2, WIDTH, WIDTH), theta[_N_B2:_N_W3], a2)
+
+
+@numba.njit(error_model="numpy", nogil=True)
+def _through_tanh(a, bar):
+    """The cotangent of a = tanh(z) becomes that of z."""
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            bar[i, j] *= 1.0 - a[i, j] * a[i, j]
+
+
+@numba.njit(error_model="numpy", nogil=True)
+def _sum_rows(x, total):
+    total[:] = 0.0
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            total[j] += x[i, j]
+
+
+def network_f(t, u, theta, du):
+    batch = u.size // 2
+    scratch = np.empty((2, batch, WIDTH))
+    a1, a2 = scratch[0], scratch[1]
+    _hidden_layers(as_matrix(u, 0, batch, 2), theta, a1, a2)
+    np.dot(a2, as_matrix(theta, _N_W3, 2, WIDTH).T, as_matrix(du, 0, batch, 2))
+    for i in range(u.size):
+        du[i] += theta[_N_B3 + i % 2]
+
+
+def network_vjp(t, u, theta, lam, u_bar, theta_bar):
+    batch = u.size // 2
+    U, L = as_matrix(u, 0, batch, 2), as_matrix(lam, 0, batch, 2)
+    scratch = np.empty((3, batch, WIDTH))
+    a1, a2, bar = scratch[0], scratch[1], scratch[2]
+    _hidden_layers(U, theta, a1, a2)
+    np.dot(L.T, a2, as_matrix(theta_bar, _N_W3, 2, WIDTH))
+    _sum_rows(L, theta_bar[_N_B3:])
+    np.dot(L, as_matrix(theta, _N_W3, 2, WIDTH), bar)
+    _through_tanh(a2, bar)
+    np.dot(bar.T, a1, as_matrix(theta_bar, _N_W2, WIDTH, WIDTH))
+    _sum_rows(bar, theta_bar[_N_B2:_N_W3])
+    np.dot(bar, as_matrix(theta, _N_W2, WIDTH, WIDTH), a2)  # a2 is done with: it takes the cotangent of a1
+    _through_tanh(a1, a2)
+    np.dot(a2.T, U, as_matrix(theta_bar, 0, WIDTH, 2))
+    _sum_rows(a2, theta_bar[_N_B1:_N_W2])
+    np.dot(a2, as_matrix(theta, 0, WIDTH, 2), as_matrix(u_bar, 0, batch, 2))
+
+
+def network_vjp_u(t, u, theta, lam, u_bar):
+    batch = u.size // 2
+    scratch = np.empty((3, batch, WIDTH))
+    a1, a2, bar = scratch[0], scratch[1], scratch[2]
+    _hidden_layers(as_matrix(u, 0, batch, 2), theta, a1, a2)
+    np.dot(as_matrix(lam, 0, batch, 2), as_matrix(theta, _N_W3, 2, WIDTH), bar)
+    _through_tanh(a2, bar)
+    np.dot(bar, as_matrix(theta, _N_W2, WIDTH, WIDTH), a2)
+    _through_tanh(a1, a2)
+    np.dot(a2, as_matrix(theta, 0, WIDTH, 2), as_matrix(u_bar, 0, batch, 2))
+
+
+def network_input(batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+    """u0 (2 batch,) and theta (4482,); weights have the variance 1 / inputs, biases are zero."""
+    rng = np.random.default_rng(0)
+    w1 = rng.normal(size=(WIDTH, 2)) / math.sqrt(2)
+    w2 = rng.normal(size=(WIDTH, WIDTH)) / math.sqrt(WIDTH)
+    w3 = rng.normal(size=(2, WIDTH)) / math.sqrt(WIDTH)
+    theta = np.concatenate([w1.ravel(), np.zeros(WIDTH), w2.ravel(), np.zeros(WIDTH), w3.ravel(), np.zeros(2)])
+    return rng.normal(size=2 * batch), theta
+
+
+def sum_of_squares(T: float, n: int) -> Loss:
+    """The sum of squares of u(T); LeastSquares halves it, sigma = 1/sqrt(2) makes it whole again."""
+    return LeastSquares([T], np.zeros((1, n)), sigma=math.sqrt(0.5))
+
+
+@functools.cache
+def network_dynamics(fused: bool = False) -> adjode.Dynamics:
+    return adjode.Dynamics(network_f, network_vjp, vjp_u=network_vjp_u, name="batch network", fused=fused)
+
+
+@functools.cache
+def batch_network(fused: bool = False) -> Problem:
+    """256 states of dimension 2 through one network of 4482 parameters, over [0, 1], with L = sum of squares of u(1)."""
+    u0, theta = network_input()
+    with np.load(REFERENCES / "batch_network.npz") as stored:
+        reference = dict(stored)
+    loss = sum_of_squares(1.0, u0.size)
+    return Problem("batch_network", network_dynamics(fused), u0, theta, (0.0, 1.0), loss, reference)
+
+
+# --- a wide layer: u' = tanh(W u + b) - u, theta = (W (n, n), b), n^2 + n parameters --------------------------------------
+
+
+def wide_f(t, u, theta, du):
+    n = u.size
+    np.dot(as_matrix(theta, 0, n, n), u, du)
+    for i in range(n):
+        du[i] = tanh(du[i] + theta[n * n + i]) - u[i]
+
+
+def wide_vjp(t, u, theta, lam, u_bar, theta_bar):
+    n = u.size
+    W, W_bar, z_bar = as_matrix(theta, 0, n, n), as_matrix(theta_bar, 0, n, n), theta_bar[n * n :]
+    np.dot(W, u, z_bar)
+    for i in range(n):
+        a = tanh(z_bar[i] + theta[n * n + i])
+        z_bar[i] = lam[i] * (1.0 - a * a)
+    np.dot(W.T, z_bar, u_bar)
+    for i in range(n):
+        u_bar[i] -= lam[i]
+        for j in range(n):
+            W_bar[i, j] = z_bar[i] * u[j]
+
+
+def wide_vjp_u(t, u, theta, lam, u_bar):
+    n = u.size
+    W, z_bar = as_matrix(theta, 0, n, n), np.empty(n)
+    np.dot(W, u, z_bar)
+    for i in range(n):
+        a = tanh(z_bar[i] + theta[n * n + i])
+        z_bar[i] = lam[i] * (1.0 - a * a)
+    np.dot(W.T, z_bar, u_bar)
+    for i in range(n):
+        u_bar[i] -= lam[i]
+
+
+@functools.cache
+def wide_dynamics(fused: bool = False) -> adjode.Dynamics:
+    return adjode.Dynamics(wide_f, wide_vjp, vjp_u=wide_vjp_u, name="wide layer", fused=fused)
+
+
+@functools.cache
+def wide_layer(n: int = 1000, fused: bool = False) -> Problem:
+    """One layer of n states and n^2 + n parameters over [0, 1], with L = sum of squares of u(1)."""
+    rng = np.random.default_rng(0)
+    theta = np.concatenate([rng.normal(size=n * n) / math.sqrt(n), 0.1 * rng.normal(size=n)])
+    return Problem("wide_layer", wide_dynamics(fused), rng.normal(size=n), theta, (0.0, 1.0), sum_of_squares(1.0, n), {})
+
+
+# Neither Pleiades nor the networks are among them: what holds of these at any tolerance and with any adjoint does not hold where
+# bodies nearly collide, and large problems take long.
 PROBLEMS: dict[str, Callable[[], Problem]] = {"lv_final": lv_final, "lv_series": lv_series, "spiral": spiral}

@@ -1,13 +1,14 @@
-"""Recompute the stored references of Lotka-Volterra, the spiral and Pleiades, without adjode, and compare.
+"""Recompute the stored references, without adjode, and compare.
 
     python tests/references/make.py            compare, and fail if anything is off
-    python tests/references/make.py --write    also write spiral_data.csv and the reference of Pleiades anew
+    python tests/references/make.py --write    also write spiral_data.csv, batch_network.npz and the reference of Pleiades anew
 
 Lotka-Volterra: Taylor series of the system and of its variational equations, 40 terms in 40-digit decimal arithmetic. The
 spiral: SciPy's DOP853 at rtol 1e-13 on the variational equations, with a Jacobian written out by hand, in pieces that end at
 the observation times. Pleiades: Taylor series of the system and its variational equations, 24 terms in NumPy's long doubles
 (64 bits of mantissa on x86), where only the recurrences of products, quotients and powers are written out, and no Jacobian. The
-stored values of `rober` are not recomputed here.
+batch network: SciPy's DOP853 at rtol 1e-13 on the adjoint equation beside the state and theta_bar, and the slope of the loss along
+one direction by the complex step. The stored values of `rober` are not recomputed here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from scipy.integrate import solve_ivp
 
 HERE = Path(__file__).parent
 TERMS = 40  # of a Taylor series
-LIMIT = {"lv_final": 1e-12, "lv_series": 1e-12, "spiral": 1e-12, "spiral_data": 1e-12, "pleiades": 1e-12}  # largest error accepted
+LIMIT = dict.fromkeys(
+    ("lv_final", "lv_series", "spiral", "spiral_data", "pleiades", "batch_network"), 1e-12
+)  # largest error accepted
 NAMES = ("u1", "u2", "a", "b", "c", "d")  # of the inputs that Lotka-Volterra's sensitivities are taken by
 
 
@@ -192,6 +195,70 @@ def pleiades(stored):
     return {"pleiades": {"loss": loss[:1], "u0": loss[1:29], "theta": loss[29:], "final": u[:, 0]}}
 
 
+# --- the batch network: U' = tanh(tanh(U W1^T + b1) W2^T + b2) W3^T + b3 --------------------------------------------------
+
+SHAPES = ((64, 2), (64,), (64, 64), (64,), (2, 64), (2,))  # of W1, b1, W2, b2, W3, b3
+TIGHT = {"method": "DOP853", "rtol": 1e-13, "atol": 1e-14}
+
+
+def split(theta):
+    ends = np.cumsum([np.prod(shape) for shape in SHAPES])
+    return [part.reshape(shape) for part, shape in zip(np.split(theta, ends[:-1]), SHAPES, strict=True)]
+
+
+def network(U, theta):
+    """The activations of both hidden layers, and U'."""
+    w1, b1, w2, b2, w3, b3 = split(theta)
+    first = np.tanh(U @ w1.T + b1)
+    second = np.tanh(first @ w2.T + b2)
+    return first, second, second @ w3.T + b3
+
+
+def network_adjoint(t, y, theta):
+    """The right-hand side for y = (u, lam, theta_bar)."""
+    n = (y.size - theta.size) // 2
+    U, lam = y[:n].reshape(-1, 2), y[n : 2 * n].reshape(-1, 2)
+    w1, _, w2, _, w3, _ = split(theta)
+    first, second, slope = network(U, theta)
+    to_second = (lam @ w3) * (1.0 - second**2)
+    to_first = (to_second @ w2) * (1.0 - first**2)
+    blocks = (to_first.T @ U, to_first.sum(0), to_second.T @ first, to_second.sum(0), lam.T @ second, lam.sum(0))
+    return np.concatenate([slope.ravel(), -(to_first @ w1).ravel(), *(-block.ravel() for block in blocks)])
+
+
+def network_final(u0, theta):
+    return solve_ivp(lambda t, u: network(u.reshape(-1, 2), theta)[2].ravel(), (0.0, 1.0), u0, **TIGHT).y[:, -1]
+
+
+def batch_network():
+    rng = np.random.default_rng(0)
+    theta = np.zeros(sum(np.prod(shape) for shape in SHAPES))
+    for weights in split(theta)[::2]:  # views
+        weights[:] = rng.normal(size=weights.shape) / np.sqrt(weights.shape[1])
+    u0 = rng.normal(size=512)
+    final = network_final(u0, theta)
+    start = np.concatenate([final, 2.0 * final, np.zeros(theta.size)])
+    y = solve_ivp(network_adjoint, (1.0, 0.0), start, args=(theta,), **TIGHT).y[:, -1]
+    blocks = {"loss": np.array([final @ final]), "u0": y[512:1024], "theta": y[1024:], "final": final}
+
+    directions = rng.normal(size=512), rng.normal(size=theta.size)
+    moved = network_final(u0 + 1e-20j * directions[0], theta + 1e-20j * directions[1])
+    slope = np.sum(moved**2).imag / 1e-20
+    return blocks, [blocks["u0"] @ directions[0] + blocks["theta"] @ directions[1]], [slope]
+
+
+def compare_network(write):
+    blocks, product, slope = batch_network()
+    path = HERE / "batch_network.npz"
+    if write:
+        np.savez(path, **blocks)
+    with np.load(path) as stored:
+        agreed = compare({"batch_network": blocks}, {"batch_network": {"reference": dict(stored)}})
+    error = disagreement(product, slope)
+    print(f"{'batch_network':13s} {'slope':6s} {error:.1e}")
+    return agreed and error < LIMIT["batch_network"]
+
+
 # --- compare ----------------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +275,7 @@ def compare(recomputed, stored):
         for block, values in blocks.items():
             error = disagreement(values, stored[name]["reference"][block])
             agreed &= error < LIMIT[name]
-            print(f"{name:10s} {block:6s} {error:.1e}")
+            print(f"{name:13s} {block:6s} {error:.1e}")
     return agreed
 
 
@@ -220,13 +287,13 @@ def compare_data(times, states, write):
         path.write_text("\n".join(lines) + "\n")
     table = np.loadtxt(path, delimiter=",", skiprows=2)
     error = disagreement(np.column_stack([times, states]).ravel(), table.ravel())
-    print(f"{'spiral':10s} {'data':6s} {error:.1e}")
+    print(f"{'spiral':13s} {'data':6s} {error:.1e}")
     return error < LIMIT["spiral_data"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="write spiral_data.csv and the reference of Pleiades anew")
+    parser.add_argument("--write", action="store_true", help="write the spiral's data and the larger references anew")
     write = parser.parse_args().write
     stored = json.loads((HERE / "problems.json").read_text())
     print("difference from the stored values, relative to the largest entry")
@@ -239,6 +306,7 @@ def main():
         stored["pleiades"]["reference"] = {block: [float(x) for x in values] for block, values in bodies["pleiades"].items()}
         (HERE / "problems.json").write_text(json.dumps(stored, indent=1) + "\n")
     agreed &= compare(bodies, stored)
+    agreed &= compare_network(write)
     return 0 if agreed else 1
 
 
