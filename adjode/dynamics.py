@@ -25,9 +25,11 @@ class Dynamics:
     name : str, optional
         Shown in reprs; the name of `f` by default.
     fused : bool
-        Compile the callbacks into the solver's loops, where they are inlined, instead of calling them through their addresses.
-        The first solve and the first pullback take seconds to compile, once for these callbacks: the result is kept on disk under a
-        hash of their code and of the constants they capture, so that a later process compiles nothing.
+        Compile each pass for these callbacks, the method and the numbers of states and parameters: the callbacks are inlined, the
+        stages are straight code, and small arrays lie on the stack, where otherwise one compiled pass serves all problems and calls
+        through addresses. For small systems that are solved many times. Each pass takes seconds to compile, once for each method
+        and size: the result is kept on disk under a hash of the callbacks' code, the constants they capture, the method and the
+        sizes, so that a later process compiles nothing.
     debug : bool
         Check every array access of the callbacks for bounds, and that they leave their inputs alone. Slower; for finding errors.
 

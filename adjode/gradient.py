@@ -52,7 +52,8 @@ def value_and_gradient(
     """The value and the gradient of a loss, as a function of (u0, theta).
 
     Buffers and compiled code are prepared at the first call; each call then runs the forward pass, the loss and the backward pass
-    in compiled code, without the GIL.
+    in compiled code, without the GIL. A loss of another kind than those named below, a running cost, cotangents of times and
+    `adjoint="backsolve"` take the long way instead: solve, loss, pullback.
 
     Parameters
     ----------
@@ -61,8 +62,9 @@ def value_and_gradient(
     t_span : (t0, T)
     wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
     adjoint : {"discrete", "interpolating", "backsolve"}
-        The discrete adjoint is the default here: its gradient is that of the value returned, to rounding, which is what line
-        searches rely on, and at equal error of the gradient it is the fastest. Options of the continuous adjoints need those.
+        The discrete adjoint is the default here: its gradient is that of the value returned, for the steps that were taken, to
+        rounding; it has no tolerance of its own; observations are no stops; and at equal error of the gradient it is faster.
+        The step sizes are held fixed. Options of the continuous adjoints raise ValueError unless one of those is named.
     **options
         Options of `solve` (`method`, `rtol`, `atol`, ...) and of `Solution.pullback` (`quadrature`, ...). Where the two share a
         name, the pullback's is `adjoint_rtol`, `adjoint_atol`, `adjoint_method` or `adjoint_max_steps`. The value of a
@@ -153,8 +155,9 @@ class ValueAndGradient:
         -------
         callable
             An `@numba.njit` function `(u0, theta, u0_bar, theta_bar) -> (status, value)` of contiguous float64 vectors, which
-            overwrites the last two. A status other than 0 is a failed solve: value and gradient are then NaN; a call of this object
-            with the same input says why. It owns its buffers: use one for each thread.
+            overwrites those of the last two that `wrt` names. A status other than 0, see `adjode.Status`, is a failed solve: value
+            and gradient are then NaN; a call of this object with the same input says why. It owns its buffers: use one for each
+            thread. It does not check that the callbacks stay inside their arrays; a call of this object does.
 
         Raises
         ------

@@ -1,8 +1,8 @@
 """How kernels are compiled: flags, the disk cache, and the few intrinsics that kernels share.
 
 A *kernel* is a function that other kernels call; an *entry* is a kernel that Python calls, compiled for one explicit
-signature and kept on disk. The user's callbacks reach a kernel as addresses of C functions (see `callbacks.py`), so one
-compiled entry serves every problem.
+signature and kept on disk. The user's callbacks reach a kernel as addresses of C functions (see `callbacks.py`), so that one
+compiled entry serves every problem, or are part of a fused entry (see `calls.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Losses: scalar functions of a trajectory that know their own cotangents.
 
 A loss is any object with `value_and_cotangents(solution) -> (value, seeds)`, where `seeds` are keyword arguments of
-`Solution.pullback`: `u_T_bar` or `observations`.
+`Solution.pullback`: `u_T_bar` or `observations`. The losses of this module can also be prepared for many calls, which is how
+`value_and_gradient` runs them without a `Solution` in between; other objects take the long way.
 """
 
 from __future__ import annotations
@@ -171,8 +172,8 @@ class Series:
         Observation times, in any order.
     value_and_cotangent : callable
         `value_and_cotangent(k, t, u, u_bar) -> float`, jitted or plain Python: returns what observation k adds to the loss and
-        overwrites `u_bar` (n,) with its derivative by `u`. A jitted one is called from compiled code, which pays for thousands of
-        observations.
+        overwrites `u_bar` (n,) with its derivative by `u`. A jitted one runs in compiled code; a plain one costs a Python call for
+        each observation.
     """
 
     def __init__(self, t_obs: Any, value_and_cotangent: Callable[[int, float, np.ndarray, np.ndarray], float]):

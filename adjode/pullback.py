@@ -87,7 +87,9 @@ def pullback(
         What to compute. What is left out is None and costs nothing.
     adjoint : {"interpolating", "backsolve", "discrete"}
         Take u(t) from the forward solve's dense output; integrate it back beside lam; or transpose the accepted steps, their dense
-        output and the quadrature of the running cost, with the mesh held fixed: the exact gradient of the numbers computed.
+        output and the quadrature of the running cost, with the mesh held fixed: the exact gradient of the numbers computed. The
+        last is the default of `value_and_gradient`; here it evaluates the stages again, and takes no tolerances, method,
+        `max_steps` or `dense_adjoint`.
     quadrature : {"gauss", "augmented"}
         Integrate theta_bar at Gauss-Lobatto nodes inside each accepted step, or with the stages of the method (what theta_bar as
         further ODE states amounts to).

@@ -3,15 +3,19 @@
     python -m docs.measure_choices
 
 in the folder of the repository prints the tables and writes them to docs/measured_choices.md. Work is counted in evaluations of
-the callbacks, not in seconds. The reference gradients are those of tests/references/problems.json, computed without adjode.
+the callbacks; one table has times beside them, each the least of many runs. The reference gradients are those of
+tests/references/problems.json, computed without adjode.
 """
 
+import itertools
+import math
+import time
 from pathlib import Path
 
 import numpy as np
 
 import adjode
-from benchmarks.problems import lv_final, spiral, spiral_with_vjp_u
+from benchmarks.problems import lv_final, lv_series, spiral, spiral_with_vjp_u
 
 
 def pull_back(problem, *, solve, **options):
@@ -61,6 +65,77 @@ def strategies():
         columns,
         rows,
     )
+
+
+# --- value_and_gradient: the discrete adjoint beside the interpolating one ---------------------------------------------------
+
+ADJOINTS = ("discrete", "interpolating")
+TOLERANCES = [10.0 ** (-k / 2) for k in range(5, 25)]
+ROUNDS = 1000
+
+
+def least_times(calls):
+    """The least time of each call. They take turns, so that whatever slows the machine down meets all of them."""
+    for call in calls:
+        call()  # compiles
+    least = [math.inf] * len(calls)
+    for _ in range(ROUNDS):
+        for k, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            least[k] = min(least[k], time.perf_counter() - start)
+    return least
+
+
+def at_error(target, errors, costs):
+    """Tolerance, evaluations and seconds at this error of the gradient: between two tolerances, on logarithmic scales."""
+    logs = np.log(np.column_stack([errors, costs]))
+    for low, high in reversed(list(itertools.pairwise(logs))):
+        if low[0] > math.log(target) >= high[0]:
+            share = (low[0] - math.log(target)) / (low[0] - high[0])
+            return np.exp(low + share * (high - low))[1:]
+    return None
+
+
+def equal_errors():
+    rows = []
+    for problem in (lv_final(), lv_series(), spiral()):
+        choices = [(adjoint, tol) for adjoint in ADJOINTS for tol in TOLERANCES]
+        calls = [problem.value_and_gradient(rtol=tol, atol=tol, adjoint=adjoint) for adjoint, tol in choices]
+        found = {adjoint: ([], []) for adjoint in ADJOINTS}
+        for (adjoint, tol), call, seconds in zip(choices, calls, least_times(calls), strict=True):
+            bar = call()[1]
+            found[adjoint][0].append(problem.gradient_error(bar))
+            found[adjoint][1].append((tol, problem.solve(rtol=tol, atol=tol).stats.n_f + bar.stats.n_vjp, seconds))
+        for target in (1e-4, 1e-6, 1e-8):
+            both = [at_error(target, *found[adjoint]) for adjoint in ADJOINTS]
+            if all(one is not None for one in both):
+                (tol, work, seconds), (other_tol, other_work, other_seconds) = both
+                numbers = f"{tol:.0e}", f"{other_tol:.0e}", f"{work:.0f}", f"{other_work:.0f}"
+                rows.append((f"`{problem.name}`", f"{target:.0e}", *numbers, f"{1e6 * seconds:.0f}", f"{1e6 * other_seconds:.0f}"))
+    title = (
+        "`value_and_gradient` at equal error of the gradient, Tsit5: tolerance, evaluations of `f` and `vjp` in both passes, and "
+        "microseconds of a call that it takes"
+    )
+    names = [f"{what}{adjoint}" for what in ("rtol = atol, ", "evaluations, ", "time, ") for adjoint in ADJOINTS]
+    return table(title, ("problem", "error", *names), rows)
+
+
+def slopes_of_the_value():
+    """How far a gradient is from the slope of the values that the same function returns."""
+    rows, problem, along, h = [], lv_series(), np.array([0.5, -0.5, 0.5, 0.5]), 1e-6
+    fixed = [{"method": "RK4", "step": 0.1}, {"method": "Tsit5", "step": 0.1}]
+    for options in (*fixed, *({"method": "Tsit5", "rtol": tol, "atol": tol} for tol in (1e-4, 1e-6, 1e-8, 1e-10))):
+        apart = []
+        for adjoint in ADJOINTS:
+            evaluate = adjode.value_and_gradient(problem.dynamics, problem.loss, problem.t_span, adjoint=adjoint, **options)
+            up, down = (evaluate(problem.u0, problem.theta + change * along)[0] for change in (h, -h))
+            slope = evaluate(problem.u0, problem.theta)[1].theta @ along
+            apart.append(f"{abs(slope * 2.0 * h / (up - down) - 1.0):.0e}")
+        steps = f"fixed steps of {options['step']}" if "step" in options else f"rtol = atol = {options['rtol']:.0e}"
+        rows.append((f"`{options['method']}`, {steps}", *apart))
+    title = f"Relative difference of the gradient and the slope of the values returned (differences of {h:g}), `{problem.name}`"
+    return table(title, ("steps", *(f'`"{adjoint}"`' for adjoint in ADJOINTS)), rows)
 
 
 def subsets():
@@ -137,7 +212,8 @@ def hard_quadrature():
 
 
 def main():
-    text = "\n".join(part() for part in (methods, strategies, subsets, contraction, hard_quadrature))
+    parts = methods, equal_errors, slopes_of_the_value, strategies, subsets, contraction, hard_quadrature
+    text = "\n".join(part() for part in parts)
     print(text)
     (Path(__file__).parent / "measured_choices.md").write_text(text)
 
