@@ -83,9 +83,11 @@ class _EntryLibrary(codegen.JITCodeLibrary):
         for function in self._final_module.functions:
             if function.is_declaration or function.linkage != Linkage.linkonce_odr:
                 continue
-            function.linkage = Linkage.internal
             if self.inline_kernels and function.name in self._kernels:
                 function.add_function_attribute("alwaysinline")
+            # LLVM may change how an internal function is called, but its run-time linker still offers it to other modules by name
+            function.name = f"{function.name}.in.{self.name}"
+            function.linkage = Linkage.internal
         super()._optimize_final_module()
 
 

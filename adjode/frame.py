@@ -130,7 +130,7 @@ class Frame:
         words = self._words
         ends = {1: _FIRST_STORE, 2: _FIRST_NUMBER, 3: _FIRST_NUMBER}  # the first length of a store may be any
         shapes = (words[k : _WORDS * end : _WORDS].tobytes() for k, end in ends.items())
-        return b"".join((*shapes, *(self._kept[slot].tobytes() for slot in (SETTING, WANTS, E) if self._kept[slot] is not None)))
+        return b"".join((*shapes, *(self._kept[slot].tobytes() for slot in range(_FIRST_SIZED) if self._kept[slot] is not None)))
 
     def known(self) -> Known:
         """What a fused entry for frames like this one may know."""

@@ -41,7 +41,9 @@ _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class"
 kernel = njit(**_FLAGS, **_INNER, fastmath=FAST)
 exact_kernel = njit(**_FLAGS, **_INNER)
 # for what calls the user's code: with exceptions, reference counts and every pass of Numba's
-linked = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LinkedCompiler)
+linked = njit(
+    error_model="numpy", nogil=True, _nrt=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LinkedCompiler
+)
 
 f8 = types.float64
 i8 = types.int64
@@ -155,6 +157,11 @@ class _EntryLocator(caching._CacheLocator):
 class _EntryCacheImpl(caching.CompileResultCacheImpl):
     _locator_classes = [_EntryLocator]
 
+    def reduce(self, data):
+        # Environments name the modules of the functions inside, to be imported on loading; those made by exec have none.
+        *payload, environments = super().reduce(data)
+        return *payload, tuple(env for env in environments if env.globals.get("__name__") in sys.modules)
+
 
 class _EntryCache(caching.FunctionCache):
     _impl_class = _EntryCacheImpl
@@ -163,6 +170,12 @@ class _EntryCache(caching.FunctionCache):
         # Numba's own key pickles closures, and a closed-over kernel pickles differently in every process. The folder
         # already stands for the sources, and the file's name for the entry.
         return sig, codegen.magic_tuple()
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except ImportError:  # a module of the user's that this process does not have
+            return None
 
 
 # --- intrinsics -----------------------------------------------------------------------------------------------------

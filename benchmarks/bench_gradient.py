@@ -120,8 +120,8 @@ def forward_evaluations(problem: Problem, options) -> int:
 
 
 PLEIADES = {
-    "interpolating, gauss": {},
-    "interpolating, augmented": {"quadrature": "augmented"},
+    "interpolating, gauss": {"adjoint": "interpolating"},
+    "interpolating, augmented": {"adjoint": "interpolating", "quadrature": "augmented"},
     "backsolve, augmented": {"adjoint": "backsolve", "on_drift": "warn", "quadrature": "augmented"},
     "discrete": {"adjoint": "discrete"},
 }

@@ -75,15 +75,22 @@ class Activations:
         self.loop(self.x, self.out)
 
 
+STRATEGIES: dict[str, dict[str, str]] = {
+    "discrete": {},
+    "interpolating, gauss": {"adjoint": "interpolating"},
+    "interpolating, augmented": {"adjoint": "interpolating", "quadrature": "augmented"},
+}
+
+
 class BatchNetwork:
     """256 states of dimension 2 through a 2-64-64-2 network, gradient at 1e-6."""
 
-    params = (["portable", "fused"], ["gauss", "augmented"])
-    param_names = ["tier", "quadrature"]
+    params = (["portable", "fused"], list(STRATEGIES))
+    param_names = ["tier", "adjoint"]
 
-    def setup(self, tier, quadrature):
+    def setup(self, tier, adjoint):
         self.problem = batch_network(tier == "fused")
-        self.gradient = self.problem.value_and_gradient(quadrature=quadrature, **TOLERANCE)
+        self.gradient = self.problem.value_and_gradient(**STRATEGIES[adjoint], **TOLERANCE)
         _, bar = self.gradient()
         self.error = self.problem.gradient_error(bar)
         self.evaluations = (self.problem.solve(**TOLERANCE).stats.n_f, bar.stats.n_vjp, bar.stats.n_vjp_u)
@@ -92,16 +99,16 @@ class BatchNetwork:
         self.matrices = [np.ones(shape) for shape in (*shapes, *outputs)]
         matrix_products(1, 1, 1, *self.matrices)
 
-    def time_value_and_gradient(self, tier, quadrature):
+    def time_value_and_gradient(self, tier, adjoint):
         self.gradient()
 
-    def time_matrix_products_alone(self, tier, quadrature):
+    def time_matrix_products_alone(self, tier, adjoint):
         matrix_products(*self.evaluations, *self.matrices)
 
-    def track_gradient_error(self, tier, quadrature):
+    def track_gradient_error(self, tier, adjoint):
         return self.error
 
-    def track_evaluations(self, tier, quadrature):
+    def track_evaluations(self, tier, adjoint):
         return sum(self.evaluations)
 
 

@@ -194,8 +194,8 @@ def contenders(tol: float) -> dict[str, Callable[[], tuple[float, Cotangents]]]:
         print(f"without numbalsoda ({error}); the mark is the DOP853 of this file")
     made["joint, DOP853 of this file"] = make_joint(own_pass, pleiades(), tol)
     choices: tuple[tuple[str, dict], ...] = (
-        ("interpolating, gauss", {}),
-        ("interpolating, augmented", {"quadrature": "augmented"}),
+        ("interpolating, gauss", {"adjoint": "interpolating"}),
+        ("interpolating, augmented", {"adjoint": "interpolating", "quadrature": "augmented"}),
         ("backsolve, gauss", {"adjoint": "backsolve", "on_drift": "warn"}),
         ("backsolve, augmented", {"adjoint": "backsolve", "on_drift": "warn", "quadrature": "augmented"}),
         ("discrete", {"adjoint": "discrete"}),

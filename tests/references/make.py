@@ -26,9 +26,8 @@ from scipy.integrate import solve_ivp
 
 HERE = Path(__file__).parent
 TERMS = 40  # of a Taylor series
-LIMIT = dict.fromkeys(
-    ("lv_final", "lv_series", "spiral", "spiral_data", "pleiades", "batch_network"), 1e-12
-)  # largest error accepted
+_PROBLEMS = ("lv_final", "lv_series", "spiral", "spiral_data", "pleiades", "batch_network")
+LIMIT = dict.fromkeys(_PROBLEMS, 1e-12)  # largest error accepted
 NAMES = ("u1", "u2", "a", "b", "c", "d")  # of the inputs that Lotka-Volterra's sensitivities are taken by
 
 
