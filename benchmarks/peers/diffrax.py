@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from functools import partial
 
@@ -48,6 +49,18 @@ SYSTEMS = {"lotka_volterra": _lotka_volterra, "spiral": _spiral}
 
 
 def _make(adjoint, method, case, tol):
+    compiled = _compiled(adjoint, method, case)
+
+    def value_and_gradient(u0, theta):
+        (u0_bar, theta_bar), value = compiled((u0, theta), tol)
+        return Gradient(float(value), np.asarray(u0_bar), np.asarray(theta_bar))
+
+    return value_and_gradient
+
+
+@functools.cache
+def _compiled(adjoint, method, case):
+    """((u0, theta), tol) -> gradient, value; compiled once for all tolerances."""
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     import diffrax
     import jax
@@ -56,24 +69,17 @@ def _make(adjoint, method, case, tol):
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_platforms", "cpu")
     term, times = diffrax.ODETerm(SYSTEMS[case.system]), jnp.asarray(case.times)
-    controller = diffrax.PIDController(rtol=tol, atol=tol)
-    options = {"saveat": diffrax.SaveAt(ts=times), "stepsize_controller": controller, "max_steps": 16**4}
 
-    def loss(u0_and_theta):
+    def loss(u0_and_theta, tol):
         u0, theta = u0_and_theta
-        how = getattr(diffrax, adjoint)
+        controller = diffrax.PIDController(rtol=tol, atol=tol)
+        solver, how = getattr(diffrax, method)(), getattr(diffrax, adjoint)
         if adjoint == "BacksolveAdjoint":
-            how = partial(how, solver=getattr(diffrax, method)(), stepsize_controller=controller)
-        solver = getattr(diffrax, method)()
+            how = partial(how, solver=solver, stepsize_controller=controller)
+        options = {"saveat": diffrax.SaveAt(ts=times), "stepsize_controller": controller, "max_steps": 16**4}
         u = diffrax.diffeqsolve(term, solver, *case.t_span, None, u0, theta, adjoint=how(), **options).ys
         value = jnp.sum(u) if case.data is None else jnp.sum((u - jnp.asarray(case.data)) ** 2)
         return value, value
 
     derivative = jax.jacfwd if adjoint == "ForwardMode" else jax.jacrev
-    compiled = jax.jit(derivative(loss, has_aux=True))
-
-    def value_and_gradient(u0, theta):
-        (u0_bar, theta_bar), value = compiled((u0, theta))
-        return Gradient(float(value), np.asarray(u0_bar), np.asarray(theta_bar))
-
-    return value_and_gradient
+    return jax.jit(derivative(loss, has_aux=True))
