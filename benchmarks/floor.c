@@ -472,9 +472,21 @@ INLINE int back_to(Backward *b, double end, int augmented)
     return OK;
 }
 
-INLINE int continuous(Run *r, const Observations *o, int augmented, double u0_bar[N], double *theta_bar)
+/* compiled once each, whatever is inlined into them */
+static __attribute__((noinline)) int back_augmented(Backward *b, double end)
+{
+    return back_to(b, end, 1);
+}
+
+static __attribute__((noinline)) int back_quadrature(Backward *b, double end)
+{
+    return back_to(b, end, 0);
+}
+
+static int continuous(Run *r, const Observations *o, int augmented, double u0_bar[N], double *theta_bar)
 {
     Backward *b = &backward_;
+    int (*back)(Backward *, double) = augmented ? back_augmented : back_quadrature;
     int status = OK;
     b->run = r, b->s = r->count - 1, b->t = r->T, b->h = r->step[r->count - 1].h;
     b->previous = log(1e-4), b->atol = cotangent_atol(r, o);
@@ -484,10 +496,10 @@ INLINE int continuous(Run *r, const Observations *o, int augmented, double u0_ba
     if (o->times[k] < r->T) b->t = o->times[k]; /* lam is zero after the last observation */
     visit(b, b->t, &b->at[0]);
     for (; k >= 0 && !status; k--) {
-        if (o->times[k] < b->t) status = back_to(b, o->times[k], augmented);
+        if (o->times[k] < b->t) status = back(b, o->times[k]);
         jump(b, o->u_bar[k]);
     }
-    if (!status) status = back_to(b, r->t0, augmented);
+    if (!status) status = back(b, r->t0);
     memcpy(u0_bar, b->lam, sizeof b->lam);
     write_theta_bar(b->theta_bar, theta_bar);
     return status;
