@@ -172,7 +172,7 @@ def figure(results: dict[str, Any], path: Path) -> None:
     axes[0][0].set_ylabel("µs for a value and its gradient")
     handles = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     panels.legend(handles.values(), handles.keys(), loc="lower center", ncols=3, fontsize=7, frameon=False)
-    panels.tight_layout(rect=(0, 0.024 * math.ceil(len(handles) / 3), 1, 1))
+    panels.tight_layout(rect=(0, 0.0195 * math.ceil(len(handles) / 3), 1, 1))
     panels.savefig(path, metadata={"Date": None})
     plt.close(panels)
 

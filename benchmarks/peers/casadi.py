@@ -19,7 +19,7 @@ REQUIRES = ("casadi",)
 def contenders() -> list[Contender]:
     return [
         Contender("casadi", "CVODES, Adams", _make_cvodes, startup=True),
-        Contender("casadi", "RK4, fixed steps, compiled by gcc", _make_rk4),
+        Contender("casadi", "RK4, fixed steps, compiled by gcc", _make_rk4, startup=True),
     ]
 
 

@@ -52,7 +52,9 @@ def _make(adjoint, method, case, tol):
     compiled = _compiled(adjoint, method, case)
 
     def value_and_gradient(u0, theta):
-        (u0_bar, theta_bar), value = compiled((u0, theta), tol)
+        (u0_bar, theta_bar), (value, success) = compiled((u0, theta), tol)
+        if not success:
+            raise RuntimeError("diffeqsolve failed")
         return Gradient(float(value), np.asarray(u0_bar), np.asarray(theta_bar))
 
     return value_and_gradient
@@ -60,7 +62,10 @@ def _make(adjoint, method, case, tol):
 
 @functools.cache
 def _compiled(adjoint, method, case):
-    """((u0, theta), tol) -> gradient, value; compiled once for all tolerances."""
+    """((u0, theta), tol) -> gradient, (value, success); compiled once for all tolerances.
+
+    With `throw=False` success is a result, which spares a callback to Python.
+    """
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     import diffrax
     import jax
@@ -76,10 +81,11 @@ def _compiled(adjoint, method, case):
         solver, how = getattr(diffrax, method)(), getattr(diffrax, adjoint)
         if adjoint == "BacksolveAdjoint":
             how = partial(how, solver=solver, stepsize_controller=controller)
-        options = {"saveat": diffrax.SaveAt(ts=times), "stepsize_controller": controller, "max_steps": 16**4}
-        u = diffrax.diffeqsolve(term, solver, *case.t_span, None, u0, theta, adjoint=how(), **options).ys
+        options = {"saveat": diffrax.SaveAt(ts=times), "stepsize_controller": controller, "max_steps": 16**4, "throw": False}
+        solution = diffrax.diffeqsolve(term, solver, *case.t_span, None, u0, theta, adjoint=how(), **options)
+        u = solution.ys
         value = jnp.sum(u) if case.data is None else jnp.sum((u - jnp.asarray(case.data)) ** 2)
-        return value, value
+        return value, (value, solution.result == diffrax.RESULTS.successful)
 
     derivative = jax.jacfwd if adjoint == "ForwardMode" else jax.jacrev
     return jax.jit(derivative(loss, has_aux=True))

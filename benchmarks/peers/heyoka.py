@@ -18,7 +18,7 @@ REQUIRES = ("heyoka",)
 def contenders() -> list[Contender]:
     return [
         Contender("heyoka", "variational equations", _make_variational, startup=True),
-        Contender("heyoka", "adjoint", _make_adjoint),
+        Contender("heyoka", "adjoint", _make_adjoint, startup=True),
     ]
 
 
