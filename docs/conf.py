@@ -10,7 +10,7 @@ copyright = "The adjode developers"
 version = release = adjode.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "measured_choices.md"]  # the latter is included by choose.md
+exclude_patterns = ["_build", "measured_choices.md", "measured"]  # the latter are included by choose.md, benchmarks.md
 nitpicky = False
 
 html_theme = "furo"
