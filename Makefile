@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint docs bench clean venv
+.PHONY: demo test test-slow lint docs bench compare clean venv
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -29,6 +29,9 @@ docs: $(READY)-docs
 
 bench: $(READY)-bench
 	$(BIN)/asv run --python=same --show-stderr
+
+compare: $(READY)-compare
+	$(BIN)/python -m benchmarks.compare --output docs/measured
 
 venv: $(READY)
 

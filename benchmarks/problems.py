@@ -8,11 +8,9 @@ Problems are built on first use, because a `Dynamics` compiles its callbacks.
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -21,8 +19,7 @@ import numpy as np
 import adjode
 from adjode.kernels import as_matrix, tanh
 from adjode.losses import FinalState, LeastSquares, Loss, Series
-
-REFERENCES = Path(__file__).parents[1] / "tests" / "references"
+from benchmarks.cases import HIDDEN, gradient_error, references, series_times, spiral_data, spiral_theta
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +56,7 @@ class Problem:
 
     def gradient_error(self, bar: adjode.Cotangents) -> float:
         """The largest error among u0_bar and theta_bar, each relative to the largest entry of its reference."""
-        pairs = [(bar.u0, self.reference["u0"]), (bar.theta, self.reference["theta"])]
-        return max(float(np.max(np.abs(got - true)) / np.max(np.abs(true))) for got, true in pairs if got is not None)
-
-
-@functools.cache
-def references() -> dict[str, Any]:
-    """The stored references, by problem."""
-    return json.loads((REFERENCES / "problems.json").read_text())
+        return gradient_error(self.name, bar)
 
 
 def _stored(name: str) -> dict[str, Any]:
@@ -120,14 +110,13 @@ def lv_final(fused: bool = False) -> Problem:
 def lv_series() -> Problem:
     """Lotka-Volterra with L = the sum of u1 + u2 at t = 0.1, 0.2, ..., 10."""
     theta = np.array(references()["lv_series"]["theta"], dtype=float)
-    loss = Series(np.arange(1, 101) / 10.0, _sum_of_states)
+    loss = Series(series_times(), _sum_of_states)
     return Problem(dynamics=lv_dynamics(), theta=theta, loss=loss, **_stored("lv_series"))
 
 
 # --- the spiral: du/dt = W2 tanh(W1 u^3 + b1) + b2, 2-50-2, theta = (W1 (50, 2), b1, W2 (2, 50), b2), rows first ---------
 # Callbacks have no scratch arrays, so one loop over the hidden units does everything for one unit at a time.
 
-HIDDEN = 50
 _B1 = 2 * HIDDEN  # where b1, the two rows of W2, and b2 begin in theta
 _ROW_1 = 3 * HIDDEN
 _ROW_2 = 4 * HIDDEN
@@ -174,19 +163,6 @@ def spiral_vjp_u(t, u, theta, lam, u_bar):
         y_bar += z_bar * theta[2 * i + 1]
     u_bar[0] = 3.0 * u[0] * u[0] * x_bar
     u_bar[1] = 3.0 * u[1] * u[1] * y_bar
-
-
-def spiral_theta() -> np.ndarray:
-    rng = np.random.default_rng(0)
-    w1 = rng.normal(size=(HIDDEN, 2)) * 0.1
-    w2 = rng.normal(size=(2, HIDDEN)) * 0.1
-    return np.concatenate([w1.ravel(), np.zeros(HIDDEN), w2.ravel(), np.zeros(2)])
-
-
-def spiral_data() -> tuple[np.ndarray, np.ndarray]:
-    """Times (30,) and states (30, 2) of the cubic spiral du/dt = A^T u^3, A = [[-0.1, 2], [-2, -0.1]], u(0) = (2, 0)."""
-    table = np.loadtxt(REFERENCES / "spiral_data.csv", delimiter=",", skiprows=2)
-    return table[:, 0], table[:, 1:]
 
 
 def _spiral(dynamics: adjode.Dynamics) -> Problem:

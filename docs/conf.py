@@ -10,7 +10,7 @@ copyright = "The adjode developers"
 version = release = adjode.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "measured_choices.md", "measured/*.md"]  # included by choose.md and scaling.md
+exclude_patterns = ["_build", "measured_choices.md", "measured"]  # included by choose.md, scaling.md and benchmarks.md
 nitpicky = False
 
 html_theme = "furo"

@@ -1,0 +1,104 @@
+"""The numbers of the reference problems, for whoever solves them: states, parameters, times, data, the loss.
+
+Nothing here imports adjode, so that a process which measures another library pays for that library alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+REFERENCES = Path(__file__).parents[1] / "tests" / "references"
+HIDDEN = 50  # hidden units of the spiral
+
+
+class Gradient(NamedTuple):
+    """A loss and its cotangents, (n,) and (m,); the names are those of `adjode.Cotangents`."""
+
+    value: float
+    u0: np.ndarray
+    theta: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An initial value problem whose loss is a sum over observation times.
+
+    Attributes
+    ----------
+    name, system : str
+        The system is "lotka_volterra" or "spiral".
+    u0, theta : (n,), (m,) arrays
+    t_span : (t0, T)
+    times : (k,) array
+        Rising, the last is T.
+    data : (k, n) array or None
+        None: the loss is the sum of the states at all times. Otherwise it is the sum of squared residuals.
+    """
+
+    name: str
+    system: str
+    u0: np.ndarray
+    theta: np.ndarray
+    t_span: tuple[float, float]
+    times: np.ndarray
+    data: np.ndarray | None = None
+
+    def loss(self, u: np.ndarray) -> tuple[float, np.ndarray]:
+        """The loss of the states at the observation times, (k, n), and its derivative by them."""
+        if self.data is None:
+            return float(u.sum()), np.ones_like(u)
+        residual = u - self.data
+        return float((residual * residual).sum()), 2.0 * residual
+
+
+@functools.cache
+def references() -> dict[str, Any]:
+    """The stored references, by problem."""
+    return json.loads((REFERENCES / "problems.json").read_text())
+
+
+def spiral_theta() -> np.ndarray:
+    """W1 (50, 2), b1, W2 (2, 50), b2, rows first."""
+    rng = np.random.default_rng(0)
+    w1 = rng.normal(size=(HIDDEN, 2)) * 0.1
+    w2 = rng.normal(size=(2, HIDDEN)) * 0.1
+    return np.concatenate([w1.ravel(), np.zeros(HIDDEN), w2.ravel(), np.zeros(2)])
+
+
+def spiral_data() -> tuple[np.ndarray, np.ndarray]:
+    """Times (30,) and states (30, 2) of the cubic spiral du/dt = A^T u^3, A = [[-0.1, 2], [-2, -0.1]], u(0) = (2, 0)."""
+    table = np.loadtxt(REFERENCES / "spiral_data.csv", delimiter=",", skiprows=2)
+    return table[:, 0], table[:, 1:]
+
+
+def series_times() -> np.ndarray:
+    return np.arange(1, 101) / 10.0
+
+
+@functools.cache
+def case(name: str) -> Case:
+    """The case "lv_final", "lv_series" or "spiral"."""
+    stored = references()[name]
+    u0 = np.array(stored["u0"], dtype=float)
+    start, end = map(float, stored["t_span"])
+    if name == "spiral":
+        times, states = spiral_data()
+        return Case(name, "spiral", u0, spiral_theta(), (start, end), times, states)
+    times = np.array([end]) if name == "lv_final" else series_times()
+    return Case(name, "lotka_volterra", u0, np.array(stored["theta"], dtype=float), (start, end), times)
+
+
+CASES = ("lv_final", "lv_series", "spiral")
+
+
+def gradient_error(name: str, gradient: Any) -> float:
+    """The largest error among the cotangents of u0 and theta, each relative to the largest entry of its reference."""
+    reference = references()[name]["reference"]
+    pairs = [(getattr(gradient, block), np.array(reference[block])) for block in ("u0", "theta")]
+    return max(float(np.max(np.abs(got - true)) / np.max(np.abs(true))) for got, true in pairs if got is not None)

@@ -1,0 +1,51 @@
+"""adjode: both tiers, its adjoints, two methods. With `"gauss"` the spiral has its `vjp_u`, as the documentation advises."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+from benchmarks.cases import Gradient
+from benchmarks.peers import Contender
+
+REQUIRES = ("adjode",)
+TIERS = ("fused", "portable")
+METHODS = ("Tsit5", "DOP853")
+ADJOINTS = {  # options, and the algorithm of the C floor
+    "gauss": ({"adjoint": "interpolating", "quadrature": "gauss"}, "quadrature"),
+    "augmented": ({"adjoint": "interpolating", "quadrature": "augmented"}, "augmented"),
+    "discrete": ({"adjoint": "discrete"}, "discrete"),
+}
+
+
+def contenders() -> list[Contender]:
+    return [
+        Contender(
+            "adjode",
+            f"{tier}, {adjoint}, {method}",
+            partial(_make, tier, adjoint, method),
+            floor=ADJOINTS[adjoint][1] if method == "Tsit5" else None,
+            startup=(adjoint, method) == ("gauss", "Tsit5"),
+        )
+        for tier, adjoint, method in itertools.product(TIERS, ADJOINTS, METHODS)
+    ]
+
+
+def _make(tier, adjoint, method, case, tol):
+    import adjode
+    from benchmarks import problems
+
+    problem = problems.PROBLEMS[case.name]()
+    if case.system == "spiral":
+        products = {"vjp_u": problems.spiral_vjp_u} if adjoint == "gauss" else {}
+        dynamics = adjode.Dynamics(problems.spiral_f, problems.spiral_vjp, fused=tier == "fused", **products)
+    else:
+        dynamics = adjode.Dynamics(problems.lv_f, problems.lv_vjp, fused=tier == "fused")
+    options = {"method": method, "rtol": tol, "atol": tol, **ADJOINTS[adjoint][0]}
+    evaluate = adjode.value_and_gradient(dynamics, problem.loss, problem.t_span, **options)
+
+    def value_and_gradient(u0, theta):
+        value, bar = evaluate(u0, theta)
+        return Gradient(value, bar.u0, bar.theta)
+
+    return value_and_gradient
