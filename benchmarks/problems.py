@@ -19,7 +19,7 @@ import numpy as np
 import adjode
 from adjode.kernels import as_matrix, tanh
 from adjode.losses import FinalState, LeastSquares, Loss, Series
-from benchmarks.cases import HIDDEN, gradient_error, references, series_times, spiral_data, spiral_theta
+from benchmarks.cases import HIDDEN, REFERENCES, gradient_error, references, series_times, spiral_data, spiral_theta
 
 
 @dataclass(frozen=True, eq=False)
