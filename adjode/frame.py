@@ -64,8 +64,9 @@ LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE = range(7)
 RECORD_DENSE, RECORD_STAGES = 1, 2
 # Entries of CONTROL. ATOL_SCALE, if positive, sets the absolute tolerances of a pass over lam by the largest cotangent.
 RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE = range(11)
-# Entries of CLOCK. T_TRIED and H_TRIED describe the last evaluation or step tried, for error messages.
-T, H, PREVIOUS_ERROR, T_TRIED, H_TRIED = range(5)
+# Entries of CLOCK. LOG_ERROR is the logarithm of the last accepted step's error norm; T_TRIED and H_TRIED describe the last
+# evaluation or step tried, for error messages.
+T, H, LOG_ERROR, T_TRIED, H_TRIED = range(5)
 # Entries of COUNT.
 STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = range(9)
 # fmt: on

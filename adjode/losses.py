@@ -229,7 +229,7 @@ class PreparedLoss:
         self.times, rows = np.unique(times, return_inverse=True)
         self.rows = rows.astype(np.int64)
         self.u_bars = np.zeros((self.times.size, n))
-        self.observed = np.zeros_like(self.u_bars)
+        self.observed = self.first_row = np.zeros_like(self.u_bars)
         self.frame = Frame()
         self.frame[slots.ROWS], self.frame[slots.TIMES] = self.rows, np.ascontiguousarray(times)
         self.frame[slots.JUMPS] = self.u_bars
@@ -239,6 +239,7 @@ class PreparedLoss:
     def observe(self, observed: np.ndarray) -> None:
         """Read states from here."""
         self.observed = self.frame[slots.OBSERVED] = observed
+        self.first_row = observed[0] if len(observed) else None
 
     def reverse(self) -> None:
         """For time that runs backwards."""
@@ -266,7 +267,7 @@ class _PreparedFinalState(PreparedLoss):
         return _final_state_entry()
 
     def run(self) -> float:
-        return self.loss.weights.dot(self.observed[0])
+        return self.loss.weights.dot(self.first_row)
 
 
 class _PreparedLeastSquares(PreparedLoss):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,7 @@ class Workspace:
         self.backward_entry = self.backward.entry
         # what was observed at t0 itself enters u0's cotangent alone
         self.at_t0 = loss.u_bars[0] if loss.times.size and loss.times[0] == t0 else None
+        self._theta_bar = self.backward.total[:m]
         self._addresses = frame.argument, self.backward.frame.argument
 
     def _connect(self) -> None:
@@ -102,7 +104,7 @@ class Workspace:
         if status != SUCCESS:
             return 0.0, False
         value = self.loss.run()
-        if not abs(value) < np.inf or self.backward_entry(backward) != SUCCESS:
+        if not abs(value) < math.inf or self.backward_entry(backward) != SUCCESS:
             return 0.0, False
         return value, True
 
@@ -110,7 +112,7 @@ class Workspace:
         return self.backward.lam.copy() if self.at_t0 is None else self.backward.lam + self.at_t0
 
     def theta_bar(self) -> np.ndarray:
-        return self.backward.total[: self.theta.size].copy()
+        return self._theta_bar.copy()
 
     def stats(self) -> PullbackStats:
         stats = PullbackStats()
@@ -143,7 +145,7 @@ class _Discrete:
         return self._pass.entry
 
     def count(self, stats: PullbackStats) -> None:
-        stats.n_steps = int(self._pass.place[1])
+        stats.n_steps = self._pass.place.item(1)
         count_discrete(stats, self._pass, False)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,7 +99,11 @@ CASES = ("lv_final", "lv_series", "spiral")
 
 
 def gradient_error(name: str, gradient: Any) -> float:
+    """The error of a gradient of the problem `name`."""
+    return largest_error(references()[name]["reference"], gradient)
+
+
+def largest_error(reference: Mapping[str, Any], gradient: Any) -> float:
     """The largest error among the cotangents of u0 and theta, each relative to the largest entry of its reference."""
-    reference = references()[name]["reference"]
     pairs = [(getattr(gradient, block), np.array(reference[block])) for block in ("u0", "theta")]
     return max(float(np.max(np.abs(got - true)) / np.max(np.abs(true))) for got, true in pairs if got is not None)

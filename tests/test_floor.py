@@ -35,7 +35,7 @@ def test_the_floor_takes_the_steps_that_adjode_takes(name):
     for tol in (1e-6, 1e-8):
         floor = Floor(problem, "augmented", tol)
         floor(problem.u0, problem.theta)
-        _, bar = PROBLEMS[name]().value_and_gradient(quadrature="augmented", rtol=tol, atol=tol)()
+        _, bar = PROBLEMS[name]().value_and_gradient(adjoint="interpolating", quadrature="augmented", rtol=tol, atol=tol)()
         steps = PROBLEMS[name]().solve(rtol=tol, atol=tol).stats.n_steps
         assert abs(floor.output.steps - steps) <= 2
         assert abs(floor.output.steps_back - bar.stats.n_steps) <= 0.1 * bar.stats.n_steps

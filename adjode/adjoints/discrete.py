@@ -379,7 +379,7 @@ def run_discrete(
 
 
 def count_discrete(stats: PullbackStats, one: DiscretePass, pulls_cost: bool) -> None:
-    n_f, n_vjp, n_g = (int(number) for number in one.count)
+    n_f, n_vjp, n_g = one.count.tolist()
     stats.n_f += n_f
     stats.n_g += n_g
     stats.n_g_vjp += n_g if pulls_cost else 0

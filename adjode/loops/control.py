@@ -12,31 +12,31 @@ SAFETY = 0.9
 MIN_FACTOR = 0.2
 MAX_FACTOR = 10.0
 _BETA = 0.1  # weight of the previous error, in units of 1/k: half of what dopri5.f has, so that growing steps lag less
-_LEAST_ERROR = 1e-4  # a lucky tiny error must not hold the next step back
-_LOG_LEAST_ERROR = math.log(_LEAST_ERROR)
+_LOG_LEAST_ERROR = math.log(1e-4)  # a lucky tiny error must not hold the next step back
 
 
 @exact_kernel
-def step_factor(error, previous, order):
-    """What to multiply the step by after an error norm of `error`, with k = order + 1.
+def step_factor(error, log_previous, order):
+    """What to multiply the step by after an error norm of `error`, with k = order + 1; and the logarithm to call with next.
 
     PI control after an accepted step, 0.9 error^(-(1 - 3/4 beta)/k) previous^(beta/k); 0.9 error^(-1/k) after a rejected one; the
     smallest factor if the error is not finite.
     """
     if not error < math.inf:
-        return MIN_FACTOR
+        return MIN_FACTOR, log_previous
     if error == 0.0:
-        return MAX_FACTOR
+        return MAX_FACTOR, _LOG_LEAST_ERROR
     logarithm = math.log(error)
     if error > 1.0:
         exponent = -logarithm
     else:
-        before = math.log(previous) if previous > _LEAST_ERROR else _LOG_LEAST_ERROR
-        exponent = (0.75 * _BETA - 1.0) * logarithm + _BETA * before
+        exponent = (0.75 * _BETA - 1.0) * logarithm + _BETA * log_previous
+    if logarithm < _LOG_LEAST_ERROR:
+        logarithm = _LOG_LEAST_ERROR
     factor = SAFETY * math.exp(exponent / (order + 1.0))
     if factor < MIN_FACTOR:
-        return MIN_FACTOR
-    return MAX_FACTOR if factor > MAX_FACTOR else factor
+        return MIN_FACTOR, logarithm
+    return (MAX_FACTOR if factor > MAX_FACTOR else factor), logarithm
 
 
 @exact_kernel

@@ -40,7 +40,7 @@ def _begin(frame):
     """Everything to its start; NON_FINITE if what is given is not."""
     clock, count, control = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), vector_at(frame, slots.CONTROL)
     y, start, total = vector_at(frame, slots.Y), vector_at(frame, slots.START), vector_at(frame, slots.TOTAL)
-    clock[slots.T], clock[slots.H], clock[slots.PREVIOUS_ERROR] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
+    clock[slots.T], clock[slots.H], clock[slots.LOG_ERROR] = control[slots.T_START], control[slots.FIRST_STEP], 0.0
     for k in range(count.size):
         count[k] = 0
     for k in range(y.size):
@@ -92,6 +92,13 @@ def _record(frame, slot, t):
     if record & slots.RECORD_DENSE:
         for k in range(y.size):
             mesh_u[slot, k] = y[k]
+
+
+@kernel
+def _small_estimate(factor):
+    """The error of the quadrature below which it cannot hold back a step that is to grow by `factor`: no logarithm needed."""
+    cubed = factor * factor * factor
+    return 0.9**9 / (cubed * cubed * cubed) if factor > 1.0 else 0.9**9
 
 
 def make_integrate(
@@ -168,13 +175,16 @@ def make_integrate(
 
     @kernel
     def try_step(frame, t, h, t_new, V, coefficients, dense):
-        """Take one step: (status, its error norm, the factor for the next step). At most 1 is an accepted step; NaN is not."""
+        """Take one step: (status, its error norm, the factor for the next step, the logarithm of the norm).
+
+        A norm of at most 1 is an accepted step; NaN is not.
+        """
         clock, count, setting = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
         control, size = vector_at(frame, slots.CONTROL), vector_at(frame, slots.TOTAL).size
         last, rule, adaptive = setting[slots.LAST_STAGE], setting[slots.RULE], setting[slots.ADAPTIVE] == 1
         count[slots.DERIVATIVES] += last
         if step_stages(frame, t, h, t_new, V, 1, last) != 0:
-            return CALLBACK_RAISED, 0.0, 0.0
+            return CALLBACK_RAISED, 0.0, 0.0, 0.0
         y_new, first, second, joined = row(V, last), 0.0, 0.0, 0
         if integrates:
             if rule > GAUSS:  # the stages have provided the integrand
@@ -186,22 +196,22 @@ def make_integrate(
             norm = 0.0 if _all_finite(y_new) and not math.isnan(first) else math.nan
         if integrates:
             norm = norm if not math.isnan(first) else first
-        factor = step_factor(norm, clock[slots.PREVIOUS_ERROR], control[slots.ERROR_ORDER])
+        factor, log_error = step_factor(norm, clock[slots.LOG_ERROR], control[slots.ERROR_ORDER])
         if not norm <= 1.0 or not dense:
-            return SUCCESS, norm, factor
+            return SUCCESS, norm, factor, log_error
         if dense_part(frame, t, h, t_new, V, coefficients) != SUCCESS:
-            return CALLBACK_RAISED, 0.0, 0.0
+            return CALLBACK_RAISED, 0.0, 0.0, 0.0
         if integrates:
             if rule == GAUSS:
                 if gauss_nodes(frame, t, h, t_new, V, coefficients) != SUCCESS:
-                    return CALLBACK_RAISED, 0.0, 0.0
+                    return CALLBACK_RAISED, 0.0, 0.0, 0.0
                 first, second = quadrature_step(frame, h, True)
                 estimate = gauss_estimate(first, second, size)
-                if adaptive or math.isnan(estimate):
-                    least = step_factor(estimate, 1.0, GAUSS_ORDER)
+                if math.isnan(estimate) or (adaptive and not estimate <= _small_estimate(factor)):
+                    least, _ = step_factor(estimate, 0.0, GAUSS_ORDER)
                     factor = least if least < factor else factor
                     norm = estimate if not estimate <= norm else norm
-        return SUCCESS, norm, factor
+        return SUCCESS, norm, factor, log_error
 
     @kernel
     def accept(frame, slot, t, y_new):
@@ -237,7 +247,7 @@ def make_integrate(
                 V[0, k] = y[k]
         seen = count[slots.SEEN]
         observes = seen < times.size and direction * (times[seen] - t_new) < 0.0
-        status, norm, factor = try_step(frame, t, h, t_new, V, coefficients, observes or setting[slots.DENSE] == 1)
+        status, norm, factor, log_error = try_step(frame, t, h, t_new, V, coefficients, observes or setting[slots.DENSE] == 1)
         if status != SUCCESS:
             return status
         if not norm <= 1.0:
@@ -259,7 +269,7 @@ def make_integrate(
                 count[slots.RETRY] = 0
             clock[slots.H] = abs(h) * factor
             if not lands:
-                clock[slots.PREVIOUS_ERROR] = norm
+                clock[slots.LOG_ERROR] = log_error
             elif factor >= 1.0 and h_free > clock[slots.H]:  # the stop cut this step short: go on with the step that was wanted
                 clock[slots.H] = h_free
         return SUCCESS

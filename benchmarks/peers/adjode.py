@@ -25,7 +25,7 @@ def contenders() -> list[Contender]:
             f"{tier}, {adjoint}, {method}",
             partial(_make, tier, adjoint, method),
             floor=ADJOINTS[adjoint][1] if method == "Tsit5" else None,
-            startup=(adjoint, method) == ("gauss", "Tsit5"),
+            startup=(adjoint, method) == ("discrete", "Tsit5"),
         )
         for tier, adjoint, method in itertools.product(TIERS, ADJOINTS, METHODS)
     ]
