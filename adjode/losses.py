@@ -229,7 +229,8 @@ class PreparedLoss:
         self.times, rows = np.unique(times, return_inverse=True)
         self.rows = rows.astype(np.int64)
         self.u_bars = np.zeros((self.times.size, n))
-        self.observed = self.first_row = np.zeros_like(self.u_bars)
+        self.observed = np.zeros_like(self.u_bars)
+        self.first_row: np.ndarray | None = None
         self.frame = Frame()
         self.frame[slots.ROWS], self.frame[slots.TIMES] = self.rows, np.ascontiguousarray(times)
         self.frame[slots.JUMPS] = self.u_bars
