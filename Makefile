@@ -36,13 +36,14 @@ compare: $(READY)-compare
 venv: $(READY)
 
 clean:
-	rm -rf build dist docs/_build examples/output benchmarks/.asv .coverage .pytest_cache .hypothesis .mypy_cache .ruff_cache \
+	rm -rf adjode/_precompiled build dist docs/_build examples/output benchmarks/.asv .coverage .pytest_cache .hypothesis .mypy_cache .ruff_cache \
 		.import_linter_cache
 	find adjode benchmarks tests examples docs -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[plot,test]"
+	$(BIN)/python -m adjode.precompile
 	touch $@
 
 $(READY)-%: $(READY)

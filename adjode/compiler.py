@@ -88,7 +88,11 @@ class _EntryLibrary(codegen.JITCodeLibrary):
             # LLVM may change how an internal function is called, but its run-time linker still offers it to other modules by name
             function.name = f"{function.name}.in.{self.name}"
             function.linkage = Linkage.internal
-        super()._optimize_final_module()
+        if self.inline_kernels:  # a first round makes the stack's arrays registers, a second one unrolls the loops over them
+            super()._optimize_final_module()
+        else:
+            passes, builder = self._codegen._module_pass_manager()
+            passes.run(self._final_module, builder)
 
 
 class _InlinedEntryLibrary(_EntryLibrary):

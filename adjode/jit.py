@@ -85,6 +85,11 @@ def code_address(compiled: Any) -> int:
     return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
 
 
+def precompiled_folder() -> Path:
+    """Where `python -m adjode.precompile` keeps kernels."""
+    return Path(os.environ.get("ADJODE_PRECOMPILED", Path(__file__).parent / "_precompiled"))
+
+
 def _keep_newest(folder: Path) -> None:
     """Entries with a key come and go with the user's callbacks: delete the oldest."""
     keyed = sorted(folder.glob("*-*-entry.*"), key=os.path.getmtime)
@@ -173,9 +178,33 @@ class _EntryCache(caching.FunctionCache):
 
     def load_overload(self, sig, target_context):
         try:
-            return super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context) or self._load_precompiled(sig, target_context)
         except ImportError:  # a module of the user's that this process does not have
             return None
+
+    def _load_precompiled(self, sig, target_context):
+        try:
+            return _PrecompiledCache(self._py_func).load_overload(sig, target_context)
+        except RuntimeError:  # there are none
+            return None
+
+
+class _PrecompiledLocator(_EntryLocator):
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        locator = cls(str(precompiled_folder()))
+        return locator if os.path.isdir(locator.get_cache_path()) else None
+
+
+class _PrecompiledCacheImpl(_EntryCacheImpl):
+    _locator_classes = [_PrecompiledLocator]
+
+
+class _PrecompiledCache(_EntryCache):
+    _impl_class = _PrecompiledCacheImpl
+
+    def _load_precompiled(self, sig, target_context):
+        return None
 
 
 # --- intrinsics -----------------------------------------------------------------------------------------------------

@@ -362,6 +362,9 @@ def _least_squares_entry() -> Callable[[Any], int]:
     return entry(least_squares, (i8,), "least_squares")
 
 
+ENTRIES = (_final_state_entry, _least_squares_entry)  # those that depend on no callback
+
+
 @functools.lru_cache(maxsize=64)
 def _series_entry(value_and_cotangent: Callable, key: str | None) -> Callable[[Any], int]:
     @linked

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 IMPORT = "import adjode"
 TIERS = ("portable", "fused")
-CACHES = ("empty", "full")
+CACHES = ("empty", "precompiled", "full")  # precompiled: by `python -m adjode.precompile`, and nothing else
 
 
 def first_gradient(tier: str) -> str:
@@ -25,10 +25,11 @@ lv_final(fused={tier == "fused"}).value_and_gradient()()
 """
 
 
-def seconds(code: str, cache: str) -> float:
+def seconds(code: str, cache: str, precompiled: str | None = None) -> float:
     """Wall time of `code` in a fresh process that keeps compiled kernels in the folder `cache`."""
+    folders = {"NUMBA_CACHE_DIR": cache, "ADJODE_PRECOMPILED": precompiled or cache}
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], env=os.environ | {"NUMBA_CACHE_DIR": cache}, cwd=cache, check=True)
+    subprocess.run([sys.executable, "-c", code], env=os.environ | folders, cwd=cache, check=True)
     return time.perf_counter() - start
 
 
@@ -43,7 +44,7 @@ class Import:
 
 
 class Startup:
-    """Seconds from the start of the interpreter to the first gradient, by tier, with an empty and with a full cache of kernels."""
+    """Seconds from the start of the interpreter to the first gradient, by tier and by what is on disk."""
 
     params = (TIERS, CACHES)
     param_names = ["tier", "cache"]
@@ -53,6 +54,11 @@ class Startup:
     def setup_cache(self):
         """With a full cache the best of three; an empty one is empty only once."""
         times = {}
+        with tempfile.TemporaryDirectory() as kernels:
+            seconds("from adjode.precompile import precompile; precompile()", kernels)
+            for tier in TIERS:
+                with tempfile.TemporaryDirectory() as cache:
+                    times[tier, "precompiled"] = seconds(first_gradient(tier), cache, kernels)
         for tier in TIERS:
             with tempfile.TemporaryDirectory() as cache:
                 times[tier, "empty"] = seconds(first_gradient(tier), cache)

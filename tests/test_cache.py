@@ -45,7 +45,13 @@ print(kernels, compiled["__main__"], repr(float(bar.u0[0])))
 def run(tmp_path, package=ROOT, **environment):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    variables = {**os.environ, "PYTHONPATH": str(package), "NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment}
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(package),
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "ADJODE_PRECOMPILED": str(tmp_path),
+        **environment,
+    }
     done = subprocess.run([sys.executable, str(script)], env=variables, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert Path(done.stderr.split()[0]).is_relative_to(package)
@@ -68,17 +74,18 @@ def test_cache_across_processes_and_changes(tmp_path):
     kernels, callbacks, value = run(tmp_path, package)
     assert kernels > 5 and callbacks > 0 and value == pytest.approx(0.6065, abs=1e-3)
     stored = files(tmp_path)
-    assert len(stored) == 10  # an index and a binary for each of solve, evaluate, slopes and two adjoints
+    # an index and a binary for each of solve, evaluate, slopes and two adjoints; the same and a mark for f and vjp
+    assert len(stored) == 10 + 6
 
     again = run(tmp_path, package)
-    assert again[0] == 0 and again[2] == value
+    assert again == (0, 0, value)
     assert files(tmp_path) == stored
 
     # A helper in another file than the entries: five is what the right-hand side is multiplied by
     helper = package / "adjode" / "steppers" / "explicit.py"
     source = helper.read_text()
     status = helper.stat()
-    changed = source.replace("out[k] = base[k] + h * total", "out[k] = base[k] + 5.0 * h * total")
+    changed = source.replace("base[k] + h * total", "base[k] + 5.0 * h * total")
     assert changed != source
     helper.write_text(changed)
     os.utime(helper, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -88,6 +95,19 @@ def test_cache_across_processes_and_changes(tmp_path):
     helper.write_text(source)
     assert run(tmp_path, package) == again  # the first version is still there
     assert len(files(tmp_path)) == 2 * len(stored)
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
+@pytest.mark.slow
+def test_precompiled_kernels_are_found_whatever_the_cache(tmp_path):
+    folder = {"ADJODE_PRECOMPILED": str(tmp_path / "precompiled")}
+    command = [sys.executable, "-m", "adjode.precompile"]
+    done = subprocess.run(command, env={**os.environ, **folder}, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and f"kernels are in {folder['ADJODE_PRECOMPILED']}" in done.stdout, done.stderr
+    kernels, callbacks, value = run(tmp_path, **folder)
+    assert kernels == 0 and callbacks > 0
+    kernels, _, compiled_here = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "other"))
+    assert kernels > 5 and compiled_here == value
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")

@@ -191,7 +191,12 @@ def test_a_second_process_compiles_nothing_at_all(tmp_path):
     script.write_text(SCRIPT)
 
     def run(rate):
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        variables = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+            "ADJODE_PRECOMPILED": str(tmp_path),
+        }
         done = subprocess.run([sys.executable, script, str(rate)], env=variables, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         kernels, callbacks, value = done.stdout.split()

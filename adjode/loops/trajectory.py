@@ -72,6 +72,9 @@ def _slopes_entry() -> Callable:
     return entry(_slopes, (i8, vector, vector, matrix, matrix), "slopes")
 
 
+ENTRIES = (_evaluate_entry, _slopes_entry)
+
+
 def slopes(f, theta, times, states, out) -> int:
     """Fill `out` (k, n) with f at `times` (k,) and `states` (k, n); the row at which f raised, or -1."""
     return _slopes_entry()(f, theta, times, states, out)
