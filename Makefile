@@ -31,6 +31,7 @@ bench: $(READY)-bench
 	$(BIN)/asv run --python=same --show-stderr
 
 compare: $(READY)-compare
+	$(BIN)/python -m adjode.precompile
 	$(BIN)/python -m benchmarks.compare --output docs/measured
 
 venv: $(READY)

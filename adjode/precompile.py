@@ -35,7 +35,7 @@ def precompile(*, progress: bool = False) -> Path:
     """
     folder = precompiled_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    passes = {
+    passes: dict[str, Callable] = {
         "solve": make_forward,
         "discrete-recorded": functools.partial(discrete.make_discrete, recorded=True),
         "discrete": functools.partial(discrete.make_discrete, recorded=False),
