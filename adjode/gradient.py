@@ -165,7 +165,11 @@ class ValueAndGradient:
             If the loss or an option needs Python.
         """
         if not self._prepares:
-            raise TypeError("this loss or one of these options needs Python in between, so there is no compiled form.")
+            raise TypeError(
+                "there is no compiled form for a loss of your own, a span of no length, other cotangents than u0's and theta's, "
+                "a running cost, or options that only a backsolve or a dense adjoint has."
+            )
+        self._check_callbacks(np.ones(n), np.ones(m))
         return jitted_evaluation(self._make(n, m), self._wants)
 
     def _workspace(self, u0: Any, theta: Any) -> Workspace | None:

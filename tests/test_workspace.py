@@ -285,7 +285,9 @@ def test_jitted_failures():
     assert status == 0 and value == evaluate(LV_U0, LV_THETA)[0]
     with pytest.raises(ValueError, match="the sizes that this function was made for"):
         gradient(LV_U0, LV_THETA[:3], *bars)
-    with pytest.raises(TypeError, match="needs Python in between"):
+    with pytest.raises(ValueError, match="leaves its arrays where u has 2 entries and theta 2"):
+        evaluate.jitted(2, 2)
+    with pytest.raises(TypeError, match="there is no compiled form for a loss of your own"):
         value_and_gradient(lotka_volterra(), LongWay(LOSSES["final"]), LV_SPAN).jitted(2, 4)
     with pytest.raises(TypeError, match=r"decorate its callback with @numba.njit"):
         value_and_gradient(lotka_volterra(), LOSSES["python series"], LV_SPAN).jitted(2, 4)
