@@ -28,7 +28,9 @@ def fingerprint(*functions: Any) -> str | None:
 
 def _add(digest: Any, value: Any, seen: set[int]) -> None:
     if isinstance(value, Dispatcher):
-        digest.update(repr(sorted(value.targetoptions.items(), key=str)).encode())
+        for name, option in sorted(value.targetoptions.items()):
+            digest.update(name.encode())
+            _add(digest, option, seen)
         value = value.py_func
     if isinstance(value, types.FunctionType):
         _add_function(digest, value, seen)
@@ -42,6 +44,8 @@ def _add(digest: Any, value: Any, seen: set[int]) -> None:
         digest.update(f"{type(value).__name__} {len(value)}".encode())
         for item in value:
             _add(digest, item, seen)
+    elif isinstance(value, (set, frozenset)):  # in an order of its own in every process
+        digest.update(f"{type(value).__name__} {sorted(map(repr, value))}".encode())
     elif isinstance(value, (types.BuiltinFunctionType, np.ufunc, type)):
         digest.update(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}".encode())
     else:
@@ -72,7 +76,16 @@ def _add_code(digest: Any, code: types.CodeType) -> None:
         if isinstance(constant, types.CodeType):
             _add_code(digest, constant)
         else:
-            digest.update(repr(constant).encode())
+            digest.update(_constant(constant).encode())
+
+
+def _constant(value: Any) -> str:
+    """The repr, with frozensets in order."""
+    if isinstance(value, frozenset):
+        return f"frozenset {sorted(map(_constant, value))}"
+    if isinstance(value, tuple):
+        return f"tuple {[_constant(item) for item in value]}"
+    return repr(value)
 
 
 def _names(code: types.CodeType) -> set[str]:

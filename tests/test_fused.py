@@ -155,6 +155,28 @@ def test_a_constant_that_changes_before_an_entry_is_compiled():
     assert Dynamics(f, vjp, fused=True).calls.key != dynamics.calls.key
 
 
+SETS = """
+import numba
+from adjode.fingerprint import fingerprint
+
+@numba.njit(fastmath={"contract", "reassoc", "nsz", "arcp"})
+def f(t, u, theta, du):
+    du[0] = 1.0 if len(u) in {1, 2, 3, "one", "two"} else 2.0
+
+print(fingerprint(f))
+"""
+
+
+def test_sets_have_no_order_of_their_own():
+    found = set()
+    for seed in "123":
+        command = [sys.executable, "-c", SETS]
+        done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1 and "None" not in found.pop()
+
+
 SCRIPT = """
 import collections, sys
 from numba.core import event
