@@ -28,9 +28,7 @@ def fingerprint(*functions: Any) -> str | None:
 
 def _add(digest: Any, value: Any, seen: set[int]) -> None:
     if isinstance(value, Dispatcher):
-        for name, option in sorted(value.targetoptions.items()):
-            digest.update(name.encode())
-            _add(digest, option, seen)
+        _add(digest, sorted(value.targetoptions.items()), seen)
         value = value.py_func
     if isinstance(value, types.FunctionType):
         _add_function(digest, value, seen)
@@ -38,14 +36,12 @@ def _add(digest: Any, value: Any, seen: set[int]) -> None:
         digest.update(f"module {value.__name__} {getattr(value, '__version__', '')}".encode())
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
         digest.update(f"{value.dtype.str}{value.shape}{value.flags.f_contiguous}".encode() + value.tobytes())
-    elif isinstance(value, (type(None), bool, int, float, complex, str, bytes, np.generic)):
-        digest.update(f"{type(value).__name__} {value!r}".encode())
+    elif isinstance(value, (type(None), bool, int, float, complex, str, bytes, np.generic, set, frozenset)):
+        digest.update(f"{type(value).__name__} {_constant(value)}".encode())
     elif isinstance(value, (tuple, list)):
         digest.update(f"{type(value).__name__} {len(value)}".encode())
         for item in value:
             _add(digest, item, seen)
-    elif isinstance(value, (set, frozenset)):  # in an order of its own in every process
-        digest.update(f"{type(value).__name__} {sorted(map(repr, value))}".encode())
     elif isinstance(value, (types.BuiltinFunctionType, np.ufunc, type)):
         digest.update(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}".encode())
     else:
@@ -80,9 +76,9 @@ def _add_code(digest: Any, code: types.CodeType) -> None:
 
 
 def _constant(value: Any) -> str:
-    """The repr, with frozensets in order."""
-    if isinstance(value, frozenset):
-        return f"frozenset {sorted(map(_constant, value))}"
+    """The repr, but for sets, whose order differs from process to process."""
+    if isinstance(value, (set, frozenset)):
+        return f"set {sorted(map(_constant, value))}"
     if isinstance(value, tuple):
         return f"tuple {[_constant(item) for item in value]}"
     return repr(value)
