@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import timeit
 import warnings
 
+import adjode
 from benchmarks.problems import PROBLEMS, Problem, lv_final, pleiades, spiral, spiral_with_vjp_u
 from benchmarks.scaling import more_steps, value_and_gradient
 
@@ -63,6 +65,26 @@ class SpeedFused:
 
     def time_value_and_gradient(self, *params):
         self.gradient()
+
+
+class Overhead:
+    """What a call costs beside its compiled entries: the smallest of many, so that a busy machine matters little."""
+
+    unit = "seconds"
+
+    def setup(self):
+        problem = lv_final(fused=True)
+        self.call = problem.value_and_gradient(rtol=1e-3, atol=1e-3)
+        self.call()
+        evaluate = adjode.value_and_gradient(problem.dynamics, problem.loss, problem.t_span, rtol=1e-3, atol=1e-3)
+        evaluate(problem.u0, problem.theta)
+        workspace = evaluate._idle[0]
+        forward, backward = workspace.forward.frame.argument, workspace.backward.frame.argument
+        self.entries = lambda: (workspace.forward_entry(forward), workspace.backward_entry(backward))
+
+    def track_python_around_a_call(self):
+        times = [min(timeit.repeat(f, number=1000, repeat=30)) / 1000 for f in (self.call, self.entries)]
+        return times[0] - times[1]
 
 
 class SpeedDiscrete:
