@@ -22,11 +22,15 @@ from numba.core.untyped_passes import (
 )
 
 
-class _LinkedLibrary(codegen.JITCodeLibrary):
-    """Code that is only linked into other code: neither optimised nor emitted by itself."""
+class _Library(codegen.JITCodeLibrary):
+    """Code whose functions are not optimised one by one."""
 
     def _optimize_functions(self, ll_module):
         ll_module.data_layout = self._codegen._data_layout
+
+
+class _LinkedLibrary(_Library):
+    """Code that is only linked into other code: neither optimised nor emitted by itself."""
 
     def finalize(self):  # what it calls is linked once, by the entry
         self._raise_if_finalized()
@@ -37,13 +41,22 @@ class _KernelLibrary(_LinkedLibrary):
     pass
 
 
+class _LoweringInto(NativeLowering):
+    """Lowering into a library of a given kind."""
+
+    library: type[_Library]
+
+    def run_pass(self, state):
+        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
+        return super().run_pass(state)
+
+
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _LinkedLowering(NativeLowering):
+class _LinkedLowering(_LoweringInto):
     _name = "linked_lowering"
     library = _LinkedLibrary
 
     def run_pass(self, state):
-        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.flags.no_compile = True
         super().run_pass(state)
         lowered = state["cr"]
@@ -59,13 +72,14 @@ class _KernelLowering(_LinkedLowering):
     library = _KernelLibrary
 
 
-class _EntryLibrary(codegen.JITCodeLibrary):
+class _EntryLibrary(_Library):
     """An entry with all its kernels: nothing but the entry itself is visible from outside, so that LLVM inlines as it sees fit."""
 
     inline_kernels = False
 
-    def _optimize_functions(self, ll_module):
-        ll_module.data_layout = self._codegen._data_layout
+    def __init__(self, codegen, name):
+        super().__init__(codegen, name)
+        self.enable_object_caching()
 
     def finalize(self):
         reached, waiting = [], list(self._linking_libraries)
@@ -100,18 +114,13 @@ class _InlinedEntryLibrary(_EntryLibrary):
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _EntryLowering(NativeLowering):
+class _EntryLowering(_LoweringInto):
     _name = "entry_lowering"
     library = _EntryLibrary
 
-    def run_pass(self, state):
-        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.library.enable_object_caching()
-        return super().run_pass(state)
-
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _InlinedEntryLowering(_EntryLowering):
+class _InlinedEntryLowering(_LoweringInto):
     _name = "inlined_entry_lowering"
     library = _InlinedEntryLibrary
 

@@ -157,12 +157,14 @@ class ValueAndGradient:
             An `@numba.njit` function `(u0, theta, u0_bar, theta_bar) -> (status, value)` of contiguous float64 vectors, which
             overwrites those of the last two that `wrt` names. A status other than 0, see `adjode.Status`, is a failed solve: value
             and gradient are then NaN; a call of this object with the same input says why. It owns its buffers: use one for each
-            thread. It does not check that the callbacks stay inside their arrays; a call of this object does.
+            thread.
 
         Raises
         ------
         TypeError
             If the loss or an option needs Python.
+        ValueError
+            If the callbacks leave arrays of these sizes.
         """
         if not self._prepares:
             raise TypeError(

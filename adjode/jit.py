@@ -34,8 +34,7 @@ _KEPT_FILES = 400  # of entries that belong to the callbacks of one user or anot
 
 
 # Kernels own no memory, so they need no reference counts (a third of the compile time, half the run time); only other kernels
-# call them, so they need no wrappers for Python and C (another third); and calls between them cost more than most of them do,
-# so they are inlined (half the run time again).
+# call them, so they need no wrappers for Python and C (another third). Whether they are inlined is for the entry to say.
 _FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False}
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": KernelCompiler}
 kernel = njit(**_FLAGS, **_INNER, fastmath=FAST)
@@ -74,7 +73,7 @@ def entry(
             pass
     dispatcher.compile(signature)
     dispatcher.disable_compile()
-    if key and isinstance(dispatcher._cache, _EntryCache):
+    if key and dispatcher.stats.cache_misses and isinstance(dispatcher._cache, _EntryCache):
         _keep_newest(Path(dispatcher._cache.cache_path))
     return dispatcher
 

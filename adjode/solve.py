@@ -93,11 +93,8 @@ def solve(
         u.size, method=method, rtol=rtol, atol=atol, first_step=first_step, max_step=max_step, max_steps=max_steps, step=step
     )
     dynamics.f.require_inside(t0, u, parameters)
-    loop = Loop(chosen, u, t0, np.array([T]), **controls)
-    loop.frame[slots.THETA] = parameters
-    if not dynamics.calls.fused:
-        loop.frame[slots.F] = dynamics.f.handle
-    status = loop.run(dynamics.calls.entry("solve", loop.frame, make_forward))
+    loop, integrate = forward_pass(dynamics, chosen, u, parameters, (t0, T), controls)
+    status = loop.run(integrate)
     if status != SUCCESS:
         raise _forward_error(status, loop, dynamics, parameters, layouts[0], max_steps)
     mesh, steps = loop.store, loop.steps
@@ -121,6 +118,17 @@ def _tableau_for(method: str, step: float | None) -> Tableau:
         adaptive = ", ".join(name for name in METHODS if tableau(name).adaptive)
         raise ValueError(f"{method} has no error estimate: give step=, or choose one of {adaptive}.")
     return chosen
+
+
+def forward_pass(
+    dynamics: Dynamics, method: Tableau, u0: np.ndarray, theta: np.ndarray, t_span: tuple[float, float], controls: dict, **keep: Any
+) -> tuple[Loop, Callable]:
+    """The buffers of a forward pass and the entry that runs on them; `keep` says what is recorded and observed, as for `Loop`."""
+    loop = Loop(method, u0, t_span[0], np.array([t_span[1]]), **controls, **keep)
+    loop.frame[slots.THETA] = theta
+    if not dynamics.calls.fused:
+        loop.frame[slots.F] = dynamics.f.handle
+    return loop, dynamics.calls.entry("solve", loop.frame, make_forward)
 
 
 def check_options(n: int, *, method, rtol, atol, first_step, max_step, max_steps, step) -> tuple[Tableau, dict[str, Any]]:

@@ -20,13 +20,12 @@ from adjode.adjoints import interpolating
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.discrete import DiscretePass, count_discrete
 from adjode.adjoints.result import PullbackStats
-from adjode.adjoints.sweep import SweepOptions, count_sweep, quadrature_kind, sweep_loop
+from adjode.adjoints.sweep import SweepOptions, count_sweep, sweep_loop
 from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame, matrix_at, opened, vector_at
 from adjode.jit import call_code, code_address, row
-from adjode.loops.loop import Loop
 from adjode.losses import PreparedLoss
-from adjode.solve import make_forward
+from adjode.solve import forward_pass
 from adjode.status import STORE_FULL, SUCCESS
 from adjode.tableaus import Tableau
 
@@ -67,13 +66,10 @@ class Workspace:
             loss.reverse()
         self.loss, self.u0, self.theta = loss, np.zeros(n), np.zeros(m)
         record = RECORD_STAGES if sweep is None else RECORD_DENSE
-        self.forward = Loop(tableau, self.u0, t0, np.array([T]), **controls, record=record, times=loss.times)
-        frame = self.forward.frame
-        frame[slots.THETA] = self.theta
-        if not dynamics.calls.fused:
-            frame[slots.F] = dynamics.f.handle
+        self.forward, self.forward_entry = forward_pass(
+            dynamics, tableau, self.u0, self.theta, t_span, controls, record=record, times=loss.times
+        )
         loss.observe(self.forward.observed)
-        self.forward_entry = dynamics.calls.entry("solve", frame, make_forward)
         if sweep is None:
             self.backward: _Discrete | _Interpolating = _Discrete(dynamics, tableau, self.theta, loss, wants_theta)
         else:
@@ -84,7 +80,7 @@ class Workspace:
         # what was observed at t0 itself enters u0's cotangent alone
         self.at_t0 = loss.u_bars[0] if loss.times.size and loss.times[0] == t0 else None
         self._theta_bar = self.backward.total[:m]
-        self._addresses = frame.argument, self.backward.frame.argument
+        self._addresses = self.forward.frame.argument, self.backward.frame.argument
 
     def _connect(self) -> None:
         """Let the backward pass read what the forward pass has stored."""
@@ -176,17 +172,14 @@ class _Interpolating:
         backward = BackwardPass(
             "interpolating", interpolating.make_backward, arrays, start, stops, np.full(n, options.atol), lam_from=0
         )
-        self._options, self._wants_theta = options, wants_theta
-        kind = quadrature_kind(options, wants_theta and theta.size > 0, False, True)
+        self._wants_theta = wants_theta and theta.size > 0
         self._loop, self._short = sweep_loop(
             backward,
             t_start,
             dynamics,
             theta,
             options,
-            n=n,
-            kind=kind,
-            wants_theta=wants_theta,
+            wants_theta=self._wants_theta,
             wants_lam=True,
             atol_scale=atol_scale,
             max_step=controls["max_step"],
@@ -201,8 +194,8 @@ class _Interpolating:
         return self._calls.entry("interpolating", self.frame, interpolating.make_backward)
 
     def count(self, stats: PullbackStats) -> None:
-        wants = {"wants_theta": self._wants_theta and self.total.size > 0, "wants_lam": True, "short": self._short}
-        count_sweep(stats, self._loop, self._options.adjoint, False, **wants)
+        wants = {"wants_theta": self._wants_theta, "wants_lam": True, "short": self._short}
+        count_sweep(stats, self._loop, "interpolating", False, **wants)
 
 
 def _jitted_run(workspace: Workspace, forward_frame: int, backward_frame: int, loss_frame: int) -> Callable[[], int]:

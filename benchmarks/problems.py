@@ -374,9 +374,10 @@ def wide_f(t, u, theta, du):
         du[i] = tanh(du[i] + theta[n * n + i]) - u[i]
 
 
-def wide_vjp(t, u, theta, lam, u_bar, theta_bar):
+@numba.njit(error_model="numpy", nogil=True)
+def _pull_layer(u, W, theta, lam, z_bar, u_bar):
+    """The cotangents of z = W u + b, which is b's, and of u."""
     n = u.size
-    W, W_bar, z_bar = as_matrix(theta, 0, n, n), as_matrix(theta_bar, 0, n, n), theta_bar[n * n :]
     np.dot(W, u, z_bar)
     for i in range(n):
         a = tanh(z_bar[i] + theta[n * n + i])
@@ -384,6 +385,13 @@ def wide_vjp(t, u, theta, lam, u_bar, theta_bar):
     np.dot(W.T, z_bar, u_bar)
     for i in range(n):
         u_bar[i] -= lam[i]
+
+
+def wide_vjp(t, u, theta, lam, u_bar, theta_bar):
+    n = u.size
+    W, W_bar, z_bar = as_matrix(theta, 0, n, n), as_matrix(theta_bar, 0, n, n), theta_bar[n * n :]
+    _pull_layer(u, W, theta, lam, z_bar, u_bar)
+    for i in range(n):
         for j in range(n):
             W_bar[i, j] = z_bar[i] * u[j]
 
@@ -391,13 +399,7 @@ def wide_vjp(t, u, theta, lam, u_bar, theta_bar):
 def wide_vjp_u(t, u, theta, lam, u_bar):
     n = u.size
     W, z_bar = as_matrix(theta, 0, n, n), np.empty(n)
-    np.dot(W, u, z_bar)
-    for i in range(n):
-        a = tanh(z_bar[i] + theta[n * n + i])
-        z_bar[i] = lam[i] * (1.0 - a * a)
-    np.dot(W.T, z_bar, u_bar)
-    for i in range(n):
-        u_bar[i] -= lam[i]
+    _pull_layer(u, W, theta, lam, z_bar, u_bar)
 
 
 @functools.cache

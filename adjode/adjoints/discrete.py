@@ -21,6 +21,7 @@ from adjode.calls import Calls
 from adjode.dynamics import Dynamics
 from adjode.frame import Frame, cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import kernel, plane, row
+from adjode.loops.integrate import all_finite
 from adjode.loops.loop import put_method
 from adjode.loops.quadrature import GAUSS
 from adjode.solution import Solution
@@ -241,11 +242,9 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
                 return CALLBACK_RAISED, left
         if pull_step(frame, t, h, t_new, V, last, 1) != 0:
             return CALLBACK_RAISED, left
-        finite = 0.0
         for k in range(lam.size):
             lam[k] = y_bar[k]
-            finite += 0.0 * lam[k]
-        return (SUCCESS if finite == 0.0 else NON_FINITE), left
+        return (SUCCESS if all_finite(lam) else NON_FINITE), left
 
     @kernel
     def first_stage(frame):
@@ -275,10 +274,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         if place[STEPS] > 0:
             if first_stage(frame) != SUCCESS:
                 return CALLBACK_RAISED
-        total, finite = vector_at(frame, slots.TOTAL), 0.0
-        for k in range(total.size):
-            finite += 0.0 * total[k]
-        return SUCCESS if finite == 0.0 else NON_FINITE
+        return SUCCESS if all_finite(vector_at(frame, slots.TOTAL)) else NON_FINITE
 
     return discrete
 

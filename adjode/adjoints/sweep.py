@@ -57,8 +57,7 @@ def run_sweep(
     wants_lam: bool,
 ) -> SweepResult:
     """Integrate lam from `plan.start` to t0, and theta_bar and the running cost's value along it; count the work in `stats`."""
-    n, m = plan.lam.size, solution.theta.size
-    kind = quadrature_kind(options, wants_theta and m > 0, cost is not None, wants_lam)
+    wants_theta = wants_theta and solution.theta.size > 0
     backward = ADJOINTS[options.adjoint](solution, plan, options.atol, options.reanchor)
     loop, short = sweep_loop(
         backward,
@@ -66,15 +65,12 @@ def run_sweep(
         solution.dynamics,
         solution.theta,
         options,
-        n=n,
-        kind=kind,
         cost=cost,
         wants_theta=wants_theta,
         wants_lam=wants_lam,
         max_step=solution.options["max_step"],
         step=solution.options["step"],
     )
-    wants_theta = wants_theta and m > 0
     status = loop.run(solution.dynamics.calls.entry(backward.name, loop.frame, backward.make))
     count_sweep(stats, loop, options.adjoint, cost is not None, wants_theta=wants_theta, wants_lam=wants_lam, short=short)
     if status != SUCCESS:
@@ -83,7 +79,7 @@ def run_sweep(
         _check_drift(solution, backward, loop, options, stats)
     return SweepResult(
         lam=loop.y[backward.lam_from :],
-        theta_bar=loop.total[: m if wants_theta else 0],
+        theta_bar=loop.total[: solution.theta.size if wants_theta else 0],
         running_cost=float(loop.total[-1]) if cost else 0.0,
         adjoint=_dense_adjoint(loop, backward.lam_from) if options.dense_adjoint else None,
     )
@@ -96,8 +92,6 @@ def sweep_loop(
     theta: np.ndarray,
     options: SweepOptions,
     *,
-    n: int,
-    kind: int,
     wants_theta: bool,
     wants_lam: bool,
     cost: tuple[Callback, Callback] | None = None,
@@ -106,7 +100,7 @@ def sweep_loop(
     step: float | None,
 ) -> tuple[Loop, bool]:
     """The loop of a backward pass, and whether `vjp_u` serves its stages."""
-    wants_theta = wants_theta and theta.size > 0
+    kind = _quadrature_kind(options, wants_theta, cost is not None, wants_lam)
     # vjp_u serves the stages if nothing needs the integrand there
     short = dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
     size = (theta.size if wants_theta else 0) + (cost is not None)
@@ -129,11 +123,11 @@ def sweep_loop(
     for slot, array in backward.arrays.items():
         loop.frame[slot] = array
     wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
-    put_products(loop.frame, dynamics, theta, n, **wants, running_cost=cost, short=short)
+    put_products(loop.frame, dynamics, theta, backward.y.size - backward.lam_from, **wants, running_cost=cost, short=short)
     return loop, short
 
 
-def quadrature_kind(options: SweepOptions, wants_theta: bool, has_cost: bool, wants_lam: bool) -> int:
+def _quadrature_kind(options: SweepOptions, wants_theta: bool, has_cost: bool, wants_lam: bool) -> int:
     if not wants_theta and not has_cost:
         return NONE
     if options.quadrature == "gauss" or not wants_lam:  # without lam there are no stages to sum over

@@ -28,7 +28,7 @@ _EPS = 2.220446049250313e-16
 
 
 @kernel
-def _all_finite(x):
+def all_finite(x):
     total = 0.0
     for k in range(x.size):
         total += 0.0 * x[k]
@@ -48,7 +48,7 @@ def _begin(frame):
     for k in range(total.size):
         total[k] = 0.0
     count[slots.ENTERED] = 1
-    return SUCCESS if _all_finite(start) and _all_finite(vector_at(frame, slots.THETA)) else NON_FINITE
+    return SUCCESS if all_finite(start) and all_finite(vector_at(frame, slots.THETA)) else NON_FINITE
 
 
 @kernel
@@ -122,17 +122,15 @@ def make_integrate(
         """Evaluate K[0] (and the integrand) at a new place; choose the first step."""
         clock, count, setting = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
         K, q, y = matrix_at(frame, slots.K), matrix_at(frame, slots.Q), vector_at(frame, slots.Y)
-        # a recorded stage may be overwritten by the step to come, or stays: its first row is y
-        stage = row(plane(cube_at(frame, slots.STAGES), 0), 0)
-        if setting[slots.RECORD] & slots.RECORD_STAGES:
-            stage = row(plane(cube_at(frame, slots.STAGES), count[slots.STEPS]), 0)
+        slot = count[slots.STEPS] if setting[slots.RECORD] & slots.RECORD_STAGES else 0
+        stage = row(plane(cube_at(frame, slots.STAGES), slot), 0)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, 0.0
         count[slots.DERIVATIVES] += 1
         for k in range(y.size):
             stage[k] = y[k]  # where an exception came from
         if derivative(frame, t, stage, row(K, 0), row(q, 0)) != 0:
             return CALLBACK_RAISED
-        if not _all_finite(row(K, 0)):
+        if not all_finite(row(K, 0)):
             return NON_FINITE
         if integrates:
             if setting[slots.RULE] == GAUSS and not setting[slots.INTEGRAND_FREE]:
@@ -193,7 +191,7 @@ def make_integrate(
         if adaptive:
             norm = error_norm(frame, h, last + 1, control[slots.RTOL], y_new, first, second, joined)
         else:
-            norm = 0.0 if _all_finite(y_new) and not math.isnan(first) else math.nan
+            norm = 0.0 if all_finite(y_new) and not math.isnan(first) else math.nan
         if integrates:
             norm = norm if not math.isnan(first) else first
         factor, log_error = step_factor(norm, clock[slots.LOG_ERROR], control[slots.ERROR_ORDER])
