@@ -318,6 +318,39 @@ def _guard_inputs(function: Callable, inputs: int) -> Callable:
     return njit(guarded, error_model="numpy", nogil=True)
 
 
+def guard(function: Callable, arrays: int) -> Any:
+    """A function of t and so many arrays, for entries to link in, that returns 1 if the user's `function` raises, and else 0."""
+    if arrays == 3:
+
+        @linked
+        def guarded(t, a, b, c):
+            try:
+                function(t, a, b, c)
+            except Exception:
+                return 1
+            return 0
+    elif arrays == 4:
+
+        @linked
+        def guarded(t, a, b, c, d):
+            try:
+                function(t, a, b, c, d)
+            except Exception:
+                return 1
+            return 0
+    else:
+
+        @linked
+        def guarded(t, a, b, c, d, e):
+            try:
+                function(t, a, b, c, d, e)
+            except Exception:
+                return 1
+            return 0
+
+    return guarded
+
+
 _pointer = types.CPointer(f8)
 
 
@@ -335,42 +368,19 @@ def _c_function(function: Callable, name: str, key: str | None) -> tuple[Any, An
 
         return call, call
 
+    guarded = guard(function, arrays)
     if arrays == 3:
 
-        @linked
-        def guarded(t, a, b, c):
-            try:
-                function(t, a, b, c)
-            except Exception:
-                return np.int32(1)
-            return np.int32(0)
-
         def adapter(t, a, b, c, na, nb, nc):
-            return guarded(t, view(a, na), view(b, nb), view(c, nc))
+            return np.int32(guarded(t, view(a, na), view(b, nb), view(c, nc)))
     elif arrays == 4:
 
-        @linked
-        def guarded(t, a, b, c, d):
-            try:
-                function(t, a, b, c, d)
-            except Exception:
-                return np.int32(1)
-            return np.int32(0)
-
         def adapter(t, a, b, c, d, na, nb, nc, nd):
-            return guarded(t, view(a, na), view(b, nb), view(c, nc), view(d, nd))
+            return np.int32(guarded(t, view(a, na), view(b, nb), view(c, nc), view(d, nd)))
     else:
 
-        @linked
-        def guarded(t, a, b, c, d, e):
-            try:
-                function(t, a, b, c, d, e)
-            except Exception:
-                return np.int32(1)
-            return np.int32(0)
-
         def adapter(t, a, b, c, d, e, na, nb, nc, nd, ne):
-            return guarded(t, view(a, na), view(b, nb), view(c, nc), view(d, nd), view(e, ne))
+            return np.int32(guarded(t, view(a, na), view(b, nb), view(c, nc), view(d, nd), view(e, ne)))
 
     compiled = entry(adapter, (f8, *(_pointer,) * arrays, *(i8,) * arrays), f"callback_{name}", key, wrapped=False)
     return compiled, code_address(compiled)

@@ -4,18 +4,21 @@
 
 - *portable*: the callback is called through its address. One compiled entry serves every problem.
 - *fused*: the user's jitted function is part of the entry, and LLVM inlines it. An entry for each set of callbacks, kept on disk
-  under a hash of their content.
+  under a hash of their content. The kernels import the callbacks by name, so that they are compiled, as far as LLVM's bitcode,
+  once for all callbacks; an entry links that bitcode with the callbacks, and is left to LLVM.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from adjode import frame as slots
-from adjode.callbacks import Callback
+from adjode.callbacks import Callback, guard
 from adjode.frame import Frame, Known, make_local, number_at, opened, vector_at
-from adjode.jit import DISABLED, entry, i8, invoke, kernel, linked
+from adjode.jit import DISABLED, call_pass, entry, f8, i8, imported, invoke, kernel, linked, outline, vector
 
 _UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
 
@@ -34,6 +37,8 @@ class Calls:
     fused : bool
     unchanged : callable
         Whether the callbacks still compile to what `key` stands for.
+    imports : callable
+        In the fused tier, the compiled callbacks by the names that the kernels import.
     """
 
     f: Callable
@@ -42,6 +47,7 @@ class Calls:
     key: str | None
     fused: bool = False
     unchanged: Callable[[], bool] = lambda: True
+    imports: Callable[[], dict[str, Any]] = dict
     _entries: dict = field(default_factory=dict)
 
     def entry(self, name: str, frame: Frame, make: Callable[[Calls, tuple[int, int] | None], Callable]) -> Callable:
@@ -65,7 +71,12 @@ class Calls:
         known = frame.known()
         setting, key = frame[slots.SETTING], self.key and f"{self.key}-{known.key}"
         stages = None if frame[slots.Y].size > _UNROLLED else (int(setting[slots.LAST_STAGE]), int(setting[slots.TOP]))
-        return entry(_fused_entry(make(self, stages), known), (i8,), name, key, inline=True)
+        return entry(_fused_entry(lambda: self.outline(name, make, stages), self.imports, known), (i8,), name, key)
+
+    def outline(self, name: str, make: Callable, stages: tuple[int, int] | None) -> bytes:
+        """The bitcode of a pass in the fused tier, which depends on no callbacks."""
+        filed = f"{name}-loops" if stages is None else f"{name}-{stages[0]}-{stages[1]}"
+        return outline(filed, lambda: make(self, stages))
 
 
 def _portable_entry(run: Callable) -> Callable:
@@ -75,8 +86,9 @@ def _portable_entry(run: Callable) -> Callable:
     return run_at
 
 
-def _fused_entry(run: Callable, known: Known) -> Callable:
+def _fused_entry(bitcode: Callable[[], bytes], imports: Callable[[], dict[str, Any]], known: Known) -> Callable:
     local, give_back = make_local(known)
+    run = call_pass(bitcode, imports)
 
     def run_at(address):
         frame = opened(address)
@@ -106,6 +118,29 @@ def _vjp_u(frame, t, u, lam, u_bar):
 PORTABLE = Calls(_f, _vjp, _vjp_u, "")
 
 
+if not DISABLED:
+    _F, _VJP, _VJP_U = "adjode.f", "adjode.vjp", "adjode.vjp_u"
+    _imported_f, _imported_vjp, _imported_vjp_u = imported(_F), imported(_VJP), imported(_VJP_U)
+
+
+@kernel
+def _fused_f(frame, t, u, du):
+    return _imported_f((t, u, vector_at(frame, slots.THETA), du))
+
+
+@kernel
+def _fused_vjp(frame, t, u, lam, u_bar, theta_bar):
+    return _imported_vjp((t, u, vector_at(frame, slots.THETA), lam, u_bar, theta_bar))
+
+
+@kernel
+def _fused_vjp_u(frame, t, u, lam, u_bar):
+    return _imported_vjp_u((t, u, vector_at(frame, slots.THETA), lam, u_bar))
+
+
+FUSED = Calls(_fused_f, _fused_vjp, _fused_vjp_u, "", True)
+
+
 def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[], bool]) -> Calls:
     """Calls with the user's functions (f, vjp and perhaps vjp_u) inlined; `matches` says whether `key` is still theirs."""
     if DISABLED:
@@ -114,53 +149,21 @@ def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[]
     def unchanged() -> bool:  # what is compiled in this process keeps the constants that it was compiled with
         return all(callback.in_place.signatures for callback in callbacks) or matches()
 
-    f, vjp, *vjp_u = (callback.in_place for callback in callbacks)
-    return Calls(_inlined_f(f), _inlined_vjp(vjp), _inlined_vjp_u(*vjp_u) if vjp_u else _vjp_u, key, True, unchanged)
+    @functools.cache
+    def imports() -> dict[str, Any]:
+        f, vjp, *vjp_u = (callback.in_place for callback in callbacks)
+        return {_F: _guarded(f, 3), _VJP: _guarded(vjp, 5), _VJP_U: _guarded(vjp_u[0] if vjp_u else _no_vjp_u, 4)}
+
+    return replace(FUSED, key=key, unchanged=unchanged, imports=imports, _entries={})
 
 
-def _inlined_f(function: Callable) -> Callable:
-    @linked
-    def guarded(t, u, theta, du):
-        try:
-            function(t, u, theta, du)
-        except Exception:
-            return 1
-        return 0
-
-    @kernel
-    def call(frame, t, u, du):
-        return guarded(t, u, vector_at(frame, slots.THETA), du)
-
-    return call
+@linked
+def _no_vjp_u(t, u, theta, lam, u_bar):
+    """For the import of a function that is never called."""
 
 
-def _inlined_vjp(function: Callable) -> Callable:
-    @linked
-    def guarded(t, u, theta, lam, u_bar, theta_bar):
-        try:
-            function(t, u, theta, lam, u_bar, theta_bar)
-        except Exception:
-            return 1
-        return 0
-
-    @kernel
-    def call(frame, t, u, lam, u_bar, theta_bar):
-        return guarded(t, u, vector_at(frame, slots.THETA), lam, u_bar, theta_bar)
-
-    return call
-
-
-def _inlined_vjp_u(function: Callable) -> Callable:
-    @linked
-    def guarded(t, u, theta, lam, u_bar):
-        try:
-            function(t, u, theta, lam, u_bar)
-        except Exception:
-            return 1
-        return 0
-
-    @kernel
-    def call(frame, t, u, lam, u_bar):
-        return guarded(t, u, vector_at(frame, slots.THETA), lam, u_bar)
-
-    return call
+def _guarded(function: Callable, arrays: int) -> Any:
+    guarded = guard(function, arrays)
+    guarded.compile((f8, *(vector,) * arrays))
+    (compiled,) = guarded.overloads.values()
+    return compiled

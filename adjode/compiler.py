@@ -6,10 +6,17 @@ more with it, would take half of the time that an entry takes to compile.
 
 from __future__ import annotations
 
-from llvmlite.binding import Linkage
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite.binding import Linkage, parse_bitcode
 from numba.core import codegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.registry import cpu_target
 from numba.core.typed_passes import IRLegalization, NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
 from numba.core.untyped_passes import (
     DeadBranchPrune,
@@ -20,6 +27,46 @@ from numba.core.untyped_passes import (
     RewriteSemanticConstants,
     TranslateByteCode,
 )
+
+PASS = "adjode.pass"  # what the kernel of a pass is called in its bitcode
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Compile without what takes a fifth of the time and finds nothing: garbage collections, and new looks at what Numba knows.
+
+    Numba reads its registries anew for every intrinsic and operator that it does not find at once. Here it does so only if
+    something has been registered since.
+    """
+    context = cpu_target.target_context
+    with global_compiler_lock:
+        if "refresh" in vars(context):  # inside another
+            yield
+            return
+        context.refresh()
+        known, collects = _registered(context), gc.isenabled()
+
+        def refresh() -> None:
+            nonlocal known
+            if _registered(context) != known:
+                type(context).refresh(context)
+                known = _registered(context)
+
+        context.refresh = refresh
+        gc.disable()
+        try:
+            yield
+        finally:
+            del context.refresh
+            if collects:
+                gc.enable()
+
+
+def _registered(context: Any) -> int:
+    """How many declarations Numba has."""
+    lowering = ((r.functions, r.getattrs, r.setattrs, r.casts, r.constants) for r in context._registries)
+    typing = ((r.functions, r.attributes, r.globals) for r in context.typing_context._registries)
+    return sum(len(kept) for registry in (*lowering, *typing) for kept in registry)
 
 
 class _Library(codegen.JITCodeLibrary):
@@ -35,10 +82,6 @@ class _LinkedLibrary(_Library):
     def finalize(self):  # what it calls is linked once, by the entry
         self._raise_if_finalized()
         self._finalized = True
-
-
-class _KernelLibrary(_LinkedLibrary):
-    pass
 
 
 class _LoweringInto(NativeLowering):
@@ -66,51 +109,70 @@ class _LinkedLowering(_LoweringInto):
         return True
 
 
-@register_pass(mutates_CFG=True, analysis_only=False)
-class _KernelLowering(_LinkedLowering):
-    _name = "kernel_lowering"
-    library = _KernelLibrary
+def _reached(library: Any) -> list:
+    """The libraries that an entry needs, those that its kernels need among them."""
+    reached: list = []
+    waiting = list(library._linking_libraries)
+    while waiting:
+        one = waiting.pop()
+        if one not in reached:
+            reached.append(one)
+            waiting += one._linking_libraries if isinstance(one, _LinkedLibrary) else []
+    return reached
+
+
+class _PassLibrary(_LinkedLibrary):
+    """A kernel with all kernels that it calls, to be linked into the entries of the fused tier."""
+
+    def bitcode(self, kernel: str, symbol: str) -> bytes:
+        """The module, in which everything but `kernel`, now called `symbol`, is internal; all of it is to be inlined."""
+        for library in _reached(self):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        for function in self._final_module.functions:
+            if function.is_declaration:
+                continue
+            function.add_function_attribute("alwaysinline")
+            if function.name == kernel:
+                function.name = symbol
+            else:
+                function.linkage = Linkage.internal
+        return self._final_module.as_bitcode()
 
 
 class _EntryLibrary(_Library):
     """An entry with all its kernels: nothing but the entry itself is visible from outside, so that LLVM inlines as it sees fit."""
 
-    inline_kernels = False
-
     def __init__(self, codegen, name):
         super().__init__(codegen, name)
         self.enable_object_caching()
+        self._imported: set[str] = set()
+
+    def link_pass(self, bitcode: bytes, names: dict[str, str]) -> None:
+        """Link a pass in; `names` has the mangled names of the functions that it imports."""
+        module = parse_bitcode(bitcode)
+        for function in module.functions:
+            function.name = names.get(function.name, function.name)
+        self._final_module.link_in(module)
+        self._imported |= set(names.values())
 
     def finalize(self):
-        reached, waiting = [], list(self._linking_libraries)
-        while waiting:
-            library = waiting.pop()
-            if library not in reached:
-                reached.append(library)
-                waiting += library._linking_libraries if isinstance(library, _LinkedLibrary) else []
-        self._linking_libraries = reached
-        kernels = (library for library in reached if isinstance(library, _KernelLibrary))
-        self._kernels = {function.name for library in kernels for function in library._final_module.functions}
+        self._linking_libraries = _reached(self)
         super().finalize()
 
     def _optimize_final_module(self):
         for function in self._final_module.functions:
-            if function.is_declaration or function.linkage != Linkage.linkonce_odr:
-                continue
-            if self.inline_kernels and function.name in self._kernels:
+            if function.name in self._imported:
                 function.add_function_attribute("alwaysinline")
-            # LLVM may change how an internal function is called, but its run-time linker still offers it to other modules by name
-            function.name = f"{function.name}.in.{self.name}"
-            function.linkage = Linkage.internal
-        if self.inline_kernels:  # a first round makes the stack's arrays registers, a second one unrolls the loops over them
+            inner = function.linkage in (Linkage.linkonce_odr, Linkage.internal) or function.name == PASS
+            if inner and not function.is_declaration:
+                # LLVM may change how it is called, but its run-time linker still offers internal functions to other modules by name
+                function.name = f"{function.name}.in.{self.name}"
+                function.linkage = Linkage.internal
+        if self._imported:  # a first round makes the stack's arrays registers, a second one unrolls the loops over them
             super()._optimize_final_module()
         else:
             passes, builder = self._codegen._module_pass_manager()
             passes.run(self._final_module, builder)
-
-
-class _InlinedEntryLibrary(_EntryLibrary):
-    inline_kernels = True
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -120,9 +182,9 @@ class _EntryLowering(_LoweringInto):
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _InlinedEntryLowering(_LoweringInto):
-    _name = "inlined_entry_lowering"
-    library = _InlinedEntryLibrary
+class _PassLowering(_LinkedLowering):
+    _name = "pass_lowering"
+    library = _PassLibrary
 
 
 class KernelCompiler(CompilerBase):
@@ -142,7 +204,7 @@ class KernelCompiler(CompilerBase):
         IRLegalization,
     )
 
-    lowering = _KernelLowering
+    lowering: type[_LoweringInto] = _LinkedLowering
 
     def define_pipelines(self):
         manager = PassManager("kernel")
@@ -156,10 +218,8 @@ class EntryCompiler(KernelCompiler):
     lowering = _EntryLowering
 
 
-class InlinedEntryCompiler(KernelCompiler):
-    """For entries of the fused tier, where all kernels are inlined; whether the callbacks are is for LLVM to say."""
-
-    lowering = _InlinedEntryLowering
+class PassCompiler(KernelCompiler):
+    lowering = _PassLowering
 
 
 class LinkedCompiler(CompilerBase):

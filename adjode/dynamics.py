@@ -27,7 +27,7 @@ class Dynamics:
     fused : bool
         Compile each pass for these callbacks, the method and the numbers of states and parameters: the callbacks are inlined, the
         stages are straight code, and small arrays lie on the stack, where otherwise one compiled pass serves all problems and calls
-        through addresses. For small systems that are solved many times. Each pass takes seconds to compile, once for each method
+        through addresses. For small systems that are solved many times. Each pass takes a while to compile, once for each method
         and size: the result is kept on disk under a hash of the callbacks' code, the constants they capture, the method and the
         sizes, so that a later process compiles nothing.
     debug : bool

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from numba.extending import intrinsic
 from numba.misc.appdirs import AppDirs
 from numba.np.arrayobj import populate_array
 
-from adjode.compiler import EntryCompiler, InlinedEntryCompiler, KernelCompiler, LinkedCompiler
+from adjode.compiler import PASS, EntryCompiler, KernelCompiler, LinkedCompiler, PassCompiler, undisturbed
 
 # fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -53,25 +54,23 @@ cube = types.Array(types.float64, 3, "C")
 integers = types.Array(types.int64, 1, "C")
 
 
-def entry(
-    function: Callable, signature, name: str, key: str | None = "", *, inline: bool = False, wrapped: bool = True
-) -> Callable:
+def entry(function: Callable, signature, name: str, key: str | None = "", *, wrapped: bool = True) -> Callable:
     """Compile `function` for `signature`, or load it from the disk cache, where it is filed as `name` and `key`.
 
-    `key` stands for what the entry depends on beside the sources of this package; with None it is not kept on disk. `inline` makes
-    one function of all its kernels; otherwise LLVM decides. What is not `wrapped` can only be called through its `code_address`.
+    `key` stands for what the entry depends on beside the sources of this package; with None it is not kept on disk. What is not
+    `wrapped` can only be called through its `code_address`.
     """
     if DISABLED:
         return function
     function.__name__ = function.__qualname__ = f"{name}-{key}" if key else name
-    compiler = InlinedEntryCompiler if inline else EntryCompiler
-    dispatcher = njit(**_FLAGS, fastmath=FAST, pipeline_class=compiler, no_cpython_wrapper=not wrapped)(function)
+    dispatcher = njit(**_FLAGS, fastmath=FAST, pipeline_class=EntryCompiler, no_cpython_wrapper=not wrapped)(function)
     if key is not None:
         try:
             dispatcher._cache = _EntryCache(function)
         except RuntimeError:  # no writable folder: compile in every process rather than fail
             pass
-    dispatcher.compile(signature)
+    with undisturbed():
+        dispatcher.compile(signature)
     dispatcher.disable_compile()
     if key and dispatcher.stats.cache_misses and isinstance(dispatcher._cache, _EntryCache):
         _keep_newest(Path(dispatcher._cache.cache_path))
@@ -100,6 +99,34 @@ def mark_of(key: str | None) -> Path | None:
     """A file in the disk cache that stands for "the callbacks with this key compile"; None where nothing can be kept."""
     locator = _EntryLocator.from_function(None, None) if key and not DISABLED else None
     return None if locator is None else Path(locator.get_cache_path()) / f"callbacks-{key}.ok"
+
+
+_outlines: dict[str, bytes] = {}
+
+
+def outline(name: str, make: Callable[[], Callable]) -> bytes:
+    """The bitcode of a pass, which is the kernel `make()` of one frame with all kernels that it calls.
+
+    Compiled once for each `name` and kept on disk: what it depends on are the sources of this package.
+    """
+    if name not in _outlines:
+        locators = [found for kind in (_EntryLocator, _PrecompiledLocator) if (found := kind.from_function(None, None))]
+        files = [Path(locator.get_cache_path()) / f"pass-{name}.bc" for locator in locators]
+        kept = next((file for file in files if file.exists()), None)
+        _outlines[name] = kept.read_bytes() if kept else _compile_pass(make(), *files[:1])
+    return _outlines[name]
+
+
+def _compile_pass(run: Any, file: Path | None = None) -> bytes:
+    dispatcher = njit(**_FLAGS, **(_INNER | {"pipeline_class": PassCompiler}), fastmath=FAST)(run.py_func)
+    with undisturbed():
+        compiled = dispatcher._compiler._compile_core((pointer,), None)
+        bitcode = compiled.library.bitcode(compiled.fndesc.llvm_func_name, PASS)
+    if file is not None:
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as written:
+            written.write(bitcode)
+        os.replace(written.name, file)  # whole or not at all, whoever else writes it
+    return bitcode
 
 
 # --- the disk cache -------------------------------------------------------------------------------------------------
@@ -292,6 +319,44 @@ else:
             return builder.call(builder.inttoptr(args[0], c_type.as_pointer()), [args[1]])
 
         return i8(i8, i8), codegen
+
+    def _call_by_name(context, builder, symbol, argument_types, arguments):
+        """Call a compiled function that returns a status."""
+        convention = context.call_conv
+        function_type = convention.get_function_type(types.int64, argument_types)
+        function = cgutils.get_or_insert_function(builder.module, function_type, symbol)
+        status, result = convention.call_function(builder, function, types.int64, argument_types, arguments)
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return result
+
+    def imported(symbol: str) -> Callable:
+        """An intrinsic `call(arguments) -> status` for a compiled function that the entry links in under this name."""
+
+        @intrinsic
+        def call(typingctx, arguments):
+            def codegen(context, builder, sig, args):
+                return _call_by_name(context, builder, symbol, tuple(arguments), cgutils.unpack_tuple(builder, args[0]))
+
+            return types.int64(arguments), codegen
+
+        return call
+
+    def call_pass(bitcode: Callable[[], bytes], imports: Callable[[], dict[str, Any]]) -> Callable:
+        """An intrinsic `run(frame) -> status` for a pass in bitcode, linked with the compiled functions that it imports by name."""
+
+        @intrinsic
+        def run(typingctx, frame):
+            def codegen(context, builder, sig, args):
+                compiled = imports()
+                names = {symbol: one.fndesc.llvm_func_name for symbol, one in compiled.items()}
+                context.add_linking_libs([one.library for one in compiled.values()])
+                context.active_code_library.link_pass(bitcode(), names)
+                return _call_by_name(context, builder, PASS, sig.args, args)
+
+            return types.int64(frame), codegen
+
+        return run
 
     @intrinsic
     def invoke(typingctx, callback, t, arrays):

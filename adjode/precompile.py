@@ -1,8 +1,9 @@
-"""Compile the kernels of the portable tier before they are needed: `python -m adjode.precompile`.
+"""Compile kernels before they are needed: `python -m adjode.precompile`.
 
-They depend on no callbacks, so once on a machine is enough, when a container image or an environment is built. They are kept in
-the folder that ADJODE_PRECOMPILED names, beside the package by default, and found from there by every process of every user,
-whatever NUMBA_CACHE_DIR says. Kernels that other sources, another Numba or another CPU made are never used.
+The portable tier is compiled whole; the fused tier for the methods in `FUSED_METHODS`, as far as it depends on no callbacks. So
+once on a machine is enough, when a container image or an environment is built. The kernels are kept in the folder that
+ADJODE_PRECOMPILED names, beside the package by default, and found from there by every process of every user, whatever
+NUMBA_CACHE_DIR says. Kernels that other sources, another Numba or another CPU made are never used.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from tqdm import tqdm
 
 from adjode import losses
 from adjode.adjoints import backsolve, discrete, interpolating
-from adjode.calls import PORTABLE
+from adjode.calls import FUSED, PORTABLE
 from adjode.frame import Frame
 from adjode.jit import DISABLED, precompiled_folder
 from adjode.loops import trajectory
 from adjode.solve import make_forward
+from adjode.tableaus import tableau
+
+FUSED_METHODS = ("Tsit5", "DOP853")
+FUSED_PASSES = ("solve", "discrete-recorded", "interpolating")
 
 
 def precompile(*, progress: bool = False) -> Path:
@@ -44,6 +49,8 @@ def precompile(*, progress: bool = False) -> Path:
     }
     work: list[Callable[[], Any]] = [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
     work += [*trajectory.ENTRIES, *losses.ENTRIES]
+    stages = {None, *((one.stages, len(one.A) - 1) for one in map(tableau, FUSED_METHODS))}
+    work += [functools.partial(FUSED.outline, name, passes[name], some) for name in FUSED_PASSES for some in stages]
     kept, config.CACHE_DIR = config.CACHE_DIR, str(folder)
     try:
         for compile_one in tqdm(work, desc="compiling kernels", disable=not progress):

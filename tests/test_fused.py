@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import Dynamics, SolveError, Status, solve
+from adjode import Dynamics, SolveError, Status, jit, solve
 from adjode.fingerprint import fingerprint
 from adjode.frame import Frame
 from adjode.solve import make_forward
@@ -55,6 +55,22 @@ def test_repr_pickle_and_debug(fused):
     assert copy.fused and copy.calls.key == fused.calls.key
     with pytest.raises(ValueError, match="fused=True and debug=True exclude each other"):
         Dynamics(lv_f, lv_vjp, fused=True, debug=True)
+
+
+def test_other_callbacks_compile_no_kernels_anew(fused, monkeypatch):
+    """Passes are kept as bitcode that imports the callbacks by name."""
+    solution = solve(fused, LV_U0, LV_THETA, LV_SPAN)
+
+    def twice(t, u, theta, du):
+        lv_f_jitted(t, u, theta, du)
+        for i in range(du.size):
+            du[i] *= 2.0
+
+    lv_f_jitted = numba.njit(lv_f)
+    monkeypatch.setattr(jit, "_outlines", {})
+    monkeypatch.setattr(jit, "_compile_pass", lambda *_: pytest.fail("kernels are compiled"))
+    again = solve(Dynamics(twice, lv_vjp, fused=True), LV_U0, LV_THETA, (0.0, 5.0))
+    np.testing.assert_allclose(again.u_T, solution.u_T, rtol=1e-4)
 
 
 def _raises(t, u, theta):
