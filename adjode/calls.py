@@ -29,6 +29,7 @@ class Calls:
     f : (frame, t, u, du)
     vjp : (frame, t, u, lam, u_bar, theta_bar)
     vjp_u : (frame, t, u, lam, u_bar)
+    jac : (frame, t, u, J), J a vector of n^2
     key : str or None
         Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
     fused : bool
@@ -39,6 +40,7 @@ class Calls:
     f: Callable
     vjp: Callable
     vjp_u: Callable
+    jac: Callable
     key: str | None
     fused: bool = False
     unchanged: Callable[[], bool] = lambda: True
@@ -103,33 +105,42 @@ def _vjp_u(frame, t, u, lam, u_bar):
     return invoke(number_at(frame, slots.VJP_U), t, (u, vector_at(frame, slots.THETA), lam, u_bar))
 
 
-PORTABLE = Calls(_f, _vjp, _vjp_u, "")
+@kernel
+def _jac(frame, t, u, J):
+    return invoke(number_at(frame, slots.JAC), t, (u, vector_at(frame, slots.THETA), J))
+
+
+PORTABLE = Calls(_f, _vjp, _vjp_u, _jac, "")
 
 
 def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[], bool]) -> Calls:
-    """Calls with the user's functions (f, vjp and perhaps vjp_u) inlined; `matches` says whether `key` is still theirs."""
+    """Calls with the user's functions (f, vjp, perhaps vjp_u and jac) inlined; `matches` says whether `key` is still theirs."""
     if DISABLED:
         return PORTABLE
 
     def unchanged() -> bool:  # what is compiled in this process keeps the constants that it was compiled with
         return all(callback.in_place.signatures for callback in callbacks) or matches()
 
-    f, vjp, *vjp_u = (callback.in_place for callback in callbacks)
-    return Calls(_inlined_f(f), _inlined_vjp(vjp), _inlined_vjp_u(*vjp_u) if vjp_u else _vjp_u, key, True, unchanged)
+    given = {callback.name: callback.in_place for callback in callbacks}
+    vjp_u = _inlined_vjp_u(given["vjp_u"]) if "vjp_u" in given else _vjp_u
+    jac = _inlined_f(given["jac"]) if "jac" in given else _jac
+    return Calls(_inlined_f(given["f"]), _inlined_vjp(given["vjp"]), vjp_u, jac, key, True, unchanged)
 
 
 def _inlined_f(function: Callable) -> Callable:
+    """Of f, and of jac, which takes as many arrays."""
+
     @linked
-    def guarded(t, u, theta, du):
+    def guarded(t, u, theta, out):
         try:
-            function(t, u, theta, du)
+            function(t, u, theta, out)
         except Exception:
             return 1
         return 0
 
     @kernel
-    def call(frame, t, u, du):
-        return guarded(t, u, vector_at(frame, slots.THETA), du)
+    def call(frame, t, u, out):
+        return guarded(t, u, vector_at(frame, slots.THETA), out)
 
     return call
 
