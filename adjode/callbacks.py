@@ -12,7 +12,7 @@ import inspect
 import linecache
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
 from adjode.fingerprint import fingerprint
-from adjode.jit import DISABLED, code_address, entry, f8, i8, linked, mark_of, vector, view
+from adjode.jit import DISABLED, code_address, entry, f8, i8, linked, mark_of, matrix, vector, view
 from adjode.status import describe_error
 
 _SMALL = 500  # states and parameters
@@ -34,6 +34,10 @@ class Kind:
 
     inputs: tuple[str, ...]  # the arrays it reads
     outputs: tuple[str, ...]  # the arrays it overwrites
+
+    @property
+    def arrays(self) -> int:
+        return len(self.inputs) + len(self.outputs)
 
     @property
     def in_place(self) -> str:
@@ -48,6 +52,7 @@ KINDS = {
     "f": Kind(("u", "theta"), ("du",)),
     "vjp": Kind(("u", "theta", "lam"), ("u_bar", "theta_bar")),
     "vjp_u": Kind(("u", "theta", "lam"), ("u_bar",)),
+    "jac": Kind(("u", "theta"), ("J",)),
     "g": Kind(("u", "theta"), ("value",)),
     "g_vjp": Kind(("u", "theta"), ("u_bar", "theta_bar")),
 }
@@ -77,7 +82,10 @@ class Callback:
         self._sizes_seen: set[tuple[int, int]] = set()
         kind = KINDS[name]
         self._jitted = _jitted(function, debug)
-        self._form: Any = self._jitted if self._takes_in_place else _in_place_form(name, self._jitted)
+        if name == "jac":
+            self._form: Any = _jac_form(self._jitted, self._takes_in_place)
+        else:
+            self._form = self._jitted if self._takes_in_place else _in_place_form(name, self._jitted)
         self.in_place: Any = _guard_inputs(self._form, len(kind.inputs)) if debug else self._form
 
     @functools.cached_property
@@ -112,7 +120,8 @@ class Callback:
         bounds_checked, config.BOUNDSCHECK = config.BOUNDSCHECK, 1 if self.debug else config.BOUNDSCHECK
         try:
             if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
-                self._jitted.compile((f8, *(vector,) * (inputs + outputs if self._takes_in_place else inputs)))
+                results = (matrix if self.name == "jac" else vector,) * (outputs if self._takes_in_place else 0)
+                self._jitted.compile((f8, *(vector,) * inputs, *results))
             if self._form is not self._jitted:
                 self._form.compile((f8, *(vector,) * (inputs + outputs)))
         except Exception as error:  # Numba lets errors of all kinds through
@@ -126,10 +135,17 @@ class Callback:
 
     def arguments(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """The in-place arguments after t: `inputs` by name, and fresh outputs."""
-        sizes = {"du": "u", "u_bar": "u", "theta_bar": "theta"}
-        kind = KINDS[self.name]
-        outputs = [np.zeros(1) if name == "value" else np.zeros_like(inputs[sizes[name]]) for name in kind.outputs]
+        n, kind = inputs["u"].size, KINDS[self.name]
+        sizes = {"du": n, "u_bar": n, "theta_bar": inputs["theta"].size, "value": 1, "J": n * n}
+        outputs = [np.zeros(sizes[name], dtype=inputs["u"].dtype) for name in kind.outputs]
         return [*(inputs[name] for name in kind.inputs), *outputs]
+
+    def _as_given(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Copies of in-place arguments as the user's own function takes them."""
+        taken = [array.copy() for array in arrays[: count_arguments(self.name, self.source, describe(self.name)) - 1]]
+        if self.name == "jac" and self._takes_in_place:
+            taken[-1] = taken[-1].reshape(arrays[0].size, -1)
+        return taken
 
     def require_inside(self, t: float, u: np.ndarray, theta: np.ndarray) -> None:
         """Raise a ValueError if the callback leaves arrays of these sizes, found by one call of its plain Python source.
@@ -140,12 +156,11 @@ class Callback:
         sizes = (u.size, theta.size)
         if self.debug or sizes in self._sizes_seen or sum(sizes) > _SMALL:
             return
-        arguments = self.arguments({"u": u, "theta": theta, "lam": np.ones_like(u)})
-        inputs = arguments[: count_arguments(self.name, self.source, describe(self.name)) - 1]
+        inputs = self._as_given(self.arguments({"u": u, "theta": theta, "lam": np.ones_like(u)}))
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.source(t, *(array.copy() for array in inputs))
+                self.source(t, *inputs)
         except IndexError as error:
             raise ValueError(
                 f"{self.name} leaves its arrays where u has {u.size} entries and theta {theta.size} ({describe_error(error)}): "
@@ -157,11 +172,10 @@ class Callback:
 
     def reproduce_error(self, t: float, *arrays: np.ndarray) -> Exception | None:
         """The exception that the user's code raises here: from its plain Python source, which has line numbers, if that raises."""
-        inputs = arrays[: count_arguments(self.name, self.source, describe(self.name)) - 1]
-        for function, given in ((self.source, inputs), (self.in_place, arrays)):
+        for function, given in ((self.source, self._as_given(arrays)), (self.in_place, [array.copy() for array in arrays])):
             try:
                 with np.errstate(all="ignore"):
-                    function(t, *(array.copy() for array in given))
+                    function(t, *given)
             except Exception as error:  # whatever the user's code raises
                 return error
         return None
@@ -240,7 +254,8 @@ def _compile_message(name: str, error: Exception, function: Callable, in_place: 
     line = getattr(location, "line", None)
     if line is None or file == __file__:
         file, line = python.__code__.co_filename, python.__code__.co_firstlineno
-    advice = "" if in_place else f" It must return {', '.join(KINDS[name].outputs)} as one-dimensional float64 arrays."
+    shape = "a two-dimensional float64 array" if name == "jac" else "one-dimensional float64 arrays"
+    advice = "" if in_place else f" It must return {', '.join(KINDS[name].outputs)} as {shape}."
     source = linecache.getline(file, line).strip()
     shown = f": `{source}`" if source else ""
     return f"Numba cannot compile {name}: {_reason(str(error))} ({file}, line {line}{shown}).{advice}"
@@ -294,6 +309,23 @@ def _in_place_form(name: str, function: Callable) -> Callable:
             u_part, theta_part = function(t, u, theta)
             _fill(u_bar, u_part)
             _fill(theta_bar, theta_part)
+
+    return njit(form, error_model="numpy", nogil=True)
+
+
+def _jac_form(function: Callable, in_place: bool) -> Callable:
+    """Either form of a jac as one whose J is a vector, as every output of a callback is."""
+    if in_place:
+
+        def form(t, u, theta, J):
+            function(t, u, theta, J.reshape((u.size, u.size)))
+    else:
+
+        def form(t, u, theta, J):
+            values = function(t, u, theta)
+            if values.shape != (u.size, u.size):
+                raise ValueError("the matrix returned has the wrong shape")
+            J.reshape((u.size, u.size))[:] = values
 
     return njit(form, error_model="numpy", nogil=True)
 
@@ -356,7 +388,7 @@ _pointer = types.CPointer(f8)
 
 def _c_function(function: Callable, name: str, key: str | None) -> tuple[Any, Any]:
     """The C function that kernels call, as (object to keep alive, address); kept on disk under `key`."""
-    arrays = len(KINDS[name].inputs) + len(KINDS[name].outputs)
+    arrays = KINDS[name].arrays
     if DISABLED:
 
         def call(t, *views):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adjode import frame as slots
-from adjode.callbacks import Callback, guard
+from adjode.callbacks import KINDS, Callback, guard
 from adjode.frame import Frame, Known, make_local, number_at, opened, vector_at
 from adjode.jit import DISABLED, call_pass, entry, f8, i8, imported, invoke, kernel, linked, outline, vector
 
@@ -32,6 +32,7 @@ class Calls:
     f : (frame, t, u, du)
     vjp : (frame, t, u, lam, u_bar, theta_bar)
     vjp_u : (frame, t, u, lam, u_bar)
+    jac : (frame, t, u, J), J a vector of n^2
     key : str or None
         Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
     fused : bool
@@ -44,6 +45,7 @@ class Calls:
     f: Callable
     vjp: Callable
     vjp_u: Callable
+    jac: Callable
     key: str | None
     fused: bool = False
     unchanged: Callable[[], bool] = lambda: True
@@ -115,12 +117,17 @@ def _vjp_u(frame, t, u, lam, u_bar):
     return invoke(number_at(frame, slots.VJP_U), t, (u, vector_at(frame, slots.THETA), lam, u_bar))
 
 
-PORTABLE = Calls(_f, _vjp, _vjp_u, "")
+@kernel
+def _jac(frame, t, u, J):
+    return invoke(number_at(frame, slots.JAC), t, (u, vector_at(frame, slots.THETA), J))
 
 
+PORTABLE = Calls(_f, _vjp, _vjp_u, _jac, "")
+
+
+_IMPORTED = ("f", "vjp", "vjp_u", "jac")
 if not DISABLED:
-    _F, _VJP, _VJP_U = "adjode.f", "adjode.vjp", "adjode.vjp_u"
-    _imported_f, _imported_vjp, _imported_vjp_u = imported(_F), imported(_VJP), imported(_VJP_U)
+    _imported_f, _imported_vjp, _imported_vjp_u, _imported_jac = (imported(f"adjode.{name}") for name in _IMPORTED)
 
 
 @kernel
@@ -138,11 +145,16 @@ def _fused_vjp_u(frame, t, u, lam, u_bar):
     return _imported_vjp_u((t, u, vector_at(frame, slots.THETA), lam, u_bar))
 
 
-FUSED = Calls(_fused_f, _fused_vjp, _fused_vjp_u, "", True)
+@kernel
+def _fused_jac(frame, t, u, J):
+    return _imported_jac((t, u, vector_at(frame, slots.THETA), J))
+
+
+FUSED = Calls(_fused_f, _fused_vjp, _fused_vjp_u, _fused_jac, "", True)
 
 
 def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[], bool]) -> Calls:
-    """Calls with the user's functions (f, vjp and perhaps vjp_u) inlined; `matches` says whether `key` is still theirs."""
+    """Calls with the user's functions (f, vjp, perhaps vjp_u and jac) inlined; `matches` says whether `key` is still theirs."""
     if DISABLED:
         return PORTABLE
 
@@ -151,15 +163,15 @@ def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[]
 
     @functools.cache
     def imports() -> dict[str, Any]:
-        f, vjp, *vjp_u = (callback.in_place for callback in callbacks)
-        return {_F: _guarded(f, 3), _VJP: _guarded(vjp, 5), _VJP_U: _guarded(vjp_u[0] if vjp_u else _no_vjp_u, 4)}
+        given = {callback.name: callback.in_place for callback in callbacks}
+        return {f"adjode.{name}": _guarded(given.get(name, _absent), KINDS[name].arrays) for name in _IMPORTED}
 
     return replace(FUSED, key=key, unchanged=unchanged, imports=imports, _entries={})
 
 
 @linked
-def _no_vjp_u(t, u, theta, lam, u_bar):
-    """For the import of a function that is never called."""
+def _absent(t, *arrays):
+    """For the import of a callback that was not given and is never called."""
 
 
 def _guarded(function: Callable, arrays: int) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from adjode.callbacks import Callback, callback
 from adjode.calls import PORTABLE, fused_calls
 from adjode.fingerprint import fingerprint
+from adjode.linalg.structure import Structure, read_sparsity
 
 
 class Dynamics:
@@ -22,6 +24,13 @@ class Dynamics:
     vjp_u : callable, optional
         `vjp_u(t, u, theta, lam, u_bar)`, or `vjp_u(t, u, theta, lam)` returning `u_bar`: the first half alone, used wherever
         theta_bar is not wanted.
+    jac : callable, optional
+        `jac(t, u, theta, J)` overwrites `J[i, j] = df_i / du_j` (n, n), or `jac(t, u, theta)` returns it; for stiff methods, which
+        take the Jacobian from products with the vjp without it, exactly as well.
+    jac_sparsity : (n, n) array or sparse matrix, or "probe", optional
+        Which entries of the Jacobian may differ from zero: those that do in this matrix. Then the Jacobian takes a few products in
+        place of n, and its systems are solved as banded or sparse ones where that pays. "probe" finds out at the first solve, by n
+        products at each of a few places around u0 and theta; see `adjode.jacobian.probe` for what it can miss.
     name : str, optional
         Shown in reprs; the name of `f` by default.
     fused : bool
@@ -37,6 +46,8 @@ class Dynamics:
     ------
     TypeError
         If a callback takes the wrong number of arguments or Numba cannot compile it.
+    ValueError
+        If jac_sparsity is no square matrix.
 
     Notes
     -----
@@ -51,20 +62,25 @@ class Dynamics:
         vjp: Callable,
         *,
         vjp_u: Callable | None = None,
+        jac: Callable | None = None,
+        jac_sparsity: Any = None,
         name: str | None = None,
         fused: bool = False,
         debug: bool = False,
     ):
         if fused and debug:
             raise ValueError("fused=True and debug=True exclude each other: check first, then fuse.")
-        self._given = (f, vjp, vjp_u, name, fused, debug)
+        self._given = (f, vjp, vjp_u, jac, jac_sparsity, name, fused, debug)
         self.f: Callback = callback("f", f, debug)
         self.vjp: Callback = callback("vjp", vjp, debug)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug)
+        self.jac: Callback | None = None if jac is None else callback("jac", jac, debug)
+        self.sparsity: Any = read_sparsity(jac_sparsity)
+        self.structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
         self.name = name or str(getattr(f, "__name__", "f"))
         self.fused = fused
         self.debug = debug
-        given = [part for part in (self.f, self.vjp, self.vjp_u) if part is not None]
+        given = [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
         if fused:
             key = fingerprint(*(part.given for part in given))
             self.calls = fused_calls(given, key, lambda: fingerprint(*(part.given for part in given)) == key)
@@ -80,6 +96,8 @@ class Dynamics:
         parts = [self.name]
         if self.vjp_u is not None:
             parts.append("with vjp_u")
+        if self.jac is not None:
+            parts.append("with jac")
         if self.fused:
             parts.append("fused")
         if self.debug:
@@ -87,5 +105,5 @@ class Dynamics:
         return f"Dynamics({', '.join(parts)})"
 
 
-def _rebuild(f: Callable, vjp: Callable, vjp_u: Callable | None, name: str | None, fused: bool, debug: bool) -> Dynamics:
-    return Dynamics(f, vjp, vjp_u=vjp_u, name=name, fused=fused, debug=debug)
+def _rebuild(f: Any, vjp: Any, vjp_u: Any, jac: Any, jac_sparsity: Any, name: Any, fused: bool, debug: bool) -> Dynamics:
+    return Dynamics(f, vjp, vjp_u=vjp_u, jac=jac, jac_sparsity=jac_sparsity, name=name, fused=fused, debug=debug)

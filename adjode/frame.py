@@ -36,6 +36,7 @@ _WORDS = 4
     Q_ROWS,               # row of Q for the integrand of each stage
     SETTING,              # integers, named in loops/integrate.py
     WANTS,                # flags, named in adjoints/products.py
+    WIDTHS, SOURCE,       # bandwidths of the Jacobian, lower and upper; where it comes from, named in jacobian.py
     # --- arrays whose shapes depend on the method and on the numbers of states and parameters
     CONTROL,              # floats, named in loops/integrate.py
     COUNT, CLOCK,         # integers and floats that change
@@ -46,6 +47,11 @@ _WORDS = 4
     U_BAR, THETA_BAR, G_U, VALUE,  # scratch that callbacks write to
     PLACE, U,             # the step of the forward solve last looked up; the state there
     LAM, K_BAR, BASIS, STAGE_BAR, Y_BAR,  # discrete adjoint
+    JACOBIAN,             # df/du in the storage of the linear solver
+    LU, PIVOTS, LU_COMPLEX, PIVOTS_COMPLEX,
+    ROUTINES, DIAGONAL,   # addresses of compiled code; where in the storage the diagonal is
+    UNIT, PULLED, PULLED_THETA, WHOLE,  # scratch of its assembly: lam, and what a vjp writes; what a jac writes
+    ROW_STARTS, ROW_ORDER, ENTRY_STARTS, ENTRY_SOURCES, ENTRY_PLACES,  # groups of rows; their entries: from where to where
     # --- arrays with a row for each step or time
     STAGES,               # (k, r, n) states of all stages, y itself the first
     MESH_T, MESH_U, MESH_C,     # the dense output recorded
@@ -55,9 +61,9 @@ _WORDS = 4
     STOPS, TIMES,         # where to stop; where to observe
     ROWS, DATA, DATA_WEIGHTS, COMPONENTS,  # losses: row of OBSERVED for each datum, the data, 1/sigma, what was observed
     # --- callbacks
-    F, VJP, VJP_U, G, G_VJP,
+    F, VJP, VJP_U, G, G_VJP, JAC,
     SLOTS,
-) = range(56)
+) = range(75)
 # Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
 # output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q.
 LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE = range(7)
@@ -68,7 +74,7 @@ RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STE
 # evaluation or step tried, for error messages.
 T, H, LOG_ERROR, T_TRIED, H_TRIED = range(5)
 # Entries of COUNT.
-STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = range(9)
+STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, JACOBIANS, ENTERED = range(10)
 # fmt: on
 
 _FIRST_SIZED, _FIRST_STORE, _FIRST_NUMBER = CONTROL, STAGES, F

@@ -269,6 +269,9 @@ if DISABLED:
     def segment(array, start, length):
         return array[start : start + length]
 
+    def flat(array):
+        return array.reshape(-1)
+
     def invoke(callback, t, arrays):
         return callback(t, *arrays)
 
@@ -299,6 +302,16 @@ else:
             return array_view(context, builder, sig.return_type, builder.gep(source.data, [args[1]]), [args[2]])
 
         return vector(array, types.intp, types.intp), codegen
+
+    @intrinsic
+    def flat(typingctx, array):
+        """The entries of a 2-D C array as a vector that owns nothing."""
+
+        def codegen(context, builder, sig, args):
+            source = context.make_array(sig.args[0])(context, builder, args[0])
+            return array_view(context, builder, vector, source.data, [builder.mul(*cgutils.unpack_tuple(builder, source.shape))])
+
+        return vector(array), codegen
 
     @intrinsic
     def view(typingctx, pointer, size):

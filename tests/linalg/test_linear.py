@@ -1,0 +1,180 @@
+"""LU in every storage, real and complex, plain and transposed: against NumPy, in units of the condition number."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from adjode import frame as slots
+from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
+from adjode.jit import entry, f8, i8
+from adjode.linalg import linear
+from adjode.linalg.linear import make_linear
+from adjode.linalg.structure import Structure, as_pattern
+
+FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
+
+
+@functools.cache
+def solver(kind, is_complex):
+    """An entry that shifts and factors, or solves, by the kernels of one kind."""
+    made = make_linear(kind)
+    if is_complex:
+        shift, factor, solve, solve_transposed = (
+            made.shift_complex,
+            made.factor_complex,
+            made.solve_complex,
+            made.solve_transposed_complex,
+        )
+    else:
+        shift, factor, solve, solve_transposed = made.shift, made.factor, made.solve, made.solve_transposed
+    lu, pivots_of = (slots.LU_COMPLEX, slots.PIVOTS_COMPLEX) if is_complex else (slots.LU, slots.PIVOTS)
+
+    def run(address, verb, re, im, s):
+        frame = opened(address)
+        A, pivots, b = matrix_at(frame, lu), integers_at(frame, pivots_of), vector_at(frame, slots.UNIT)
+        if verb == FACTOR:
+            if is_complex:
+                shift(frame, matrix_at(frame, slots.JACOBIAN), A, re, im, s)
+            else:
+                shift(frame, matrix_at(frame, slots.JACOBIAN), A, re, s)
+            return factor(frame, A, pivots)
+        if verb == SOLVE:
+            return solve(frame, A, pivots, b)
+        return solve_transposed(frame, A, pivots, b)
+
+    return entry(run, (i8, i8, f8, f8, f8), f"linear-{kind}-{is_complex}", None)
+
+
+class System:
+    """c I + s J in one storage, to be factored and solved."""
+
+    def __init__(self, kind, pattern, J):
+        self.n, self.J, self.frame = len(J), J, Frame()
+        structure = Structure(kind, self.n, pattern)
+        structure.put(self.frame)
+        rows, columns = structure.entries
+        self.frame[slots.JACOBIAN].reshape(-1)[structure.places(rows, columns)] = J[rows, columns]
+        self.kind = kind
+
+    def run(self, verb, *, c=0.0, s=1.0, b=None):
+        is_complex = isinstance(c, complex)
+        if b is not None:
+            self.frame[slots.UNIT] = np.array(b).view(float).copy()
+        status = solver(self.kind, is_complex)(self.frame.argument, verb, c.real, c.imag, s)
+        return status if b is None else self.frame[slots.UNIT].view(type(c))
+
+    def check(self, c, s=1.0):
+        """Factor, then solve both ways: errors in units of rounding and condition."""
+        A = c * np.eye(self.n) + s * self.J
+        assert self.run(FACTOR, c=c, s=s) == 0
+        b = np.random.default_rng(1).normal(size=2 * self.n).view(complex)
+        b = b if isinstance(c, complex) else b.real
+        limit = 100 * np.finfo(float).eps * max(1, self.n)
+        for verb, matrix in ((SOLVE, A), (SOLVE_TRANSPOSED, A.T)):
+            x = self.run(verb, c=c, b=b)
+            # backward stable: the residual is small beside |A| |x|, however ill-conditioned A is
+            assert np.abs(matrix @ x - b).max(initial=0) <= limit * (np.abs(matrix) @ np.abs(x)).max(initial=1.0)
+
+
+SHIFTS = pytest.mark.parametrize("c", [3.5, -1.25 + 2.0j], ids=["real", "complex"])
+
+
+@SHIFTS
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 5, 8, 32, 33, 100])
+def test_dense(n, c):
+    J = np.random.default_rng(n).normal(size=(n, n))
+    System("dense", None, J).check(c)
+    System("dense", None, J).check(c, s=-1.0)
+
+
+def band(n, lower, upper, seed=0):
+    J = np.random.default_rng(seed).normal(size=(n, n))
+    return np.triu(np.tril(J, upper), -lower)
+
+
+def pattern_of(J):
+    return as_pattern(sparse.csc_array(J != 0))
+
+
+WIDTHS = [
+    (1, 0, 0),
+    (2, 1, 0),
+    (2, 0, 1),
+    (5, 4, 4),
+    (6, 0, 3),
+    (6, 3, 0),
+    (7, 1, 1),
+    (9, 2, 5),
+    (12, 5, 2),
+    (120, 40, 3),
+    (120, 3, 40),
+]
+
+
+@SHIFTS
+@pytest.mark.parametrize(("n", "lower", "upper"), WIDTHS)
+def test_banded(n, lower, upper, c):
+    J = band(n, lower, upper)
+    J[np.diag_indices(n)] = 0.0  # so that rows are exchanged
+    System("banded", pattern_of(J), J).check(0.01 * c)
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_loops_and_lapack_agree(n, monkeypatch):
+    """The same factors, by the routine that the size would not choose."""
+    J = np.random.default_rng(3).normal(size=(n, n))
+    for kind, matrix in (("dense", J), ("banded", band(3 * n, n, n))):
+        for c in (2.0, 2.0 + 1.0j):
+            answers = []
+            for limit in (0, 1000):
+                monkeypatch.setattr(linear, "_LOOPS", limit)
+                make_linear.cache_clear()
+                solver.cache_clear()
+                system = System(kind, pattern_of(matrix), matrix)
+                assert system.run(FACTOR, c=c) == 0
+                b = np.arange(1.0, 1.0 + len(matrix)).astype(type(c))
+                answers += [system.run(verb, c=c, b=b) for verb in (SOLVE, SOLVE_TRANSPOSED)]
+            for first, second in zip(answers[:2], answers[2:], strict=True):
+                np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-12 * np.abs(second).max())
+    make_linear.cache_clear()
+    solver.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["dense", "banded"])
+@pytest.mark.parametrize("n", [3, 40])
+def test_singular_and_not_finite(kind, n):
+    J = band(n, 35 if n > 35 else 2, 1)
+    J[:, 1] = J[1, :] = 0.0
+    J[1, 1] = -2.0
+    for c in (2.0, 2.0 + 0.0j):
+        assert System(kind, pattern_of(J), J).run(FACTOR, c=c) == 2  # the step at which there is no pivot
+    J[2, 1] = 1.0
+    for bad in (np.nan, np.inf):
+        J[1, 1] = bad
+        for c in (2.0, 2.0 + 1.0j):
+            system = System(kind, pattern_of(J), J)
+            assert system.run(FACTOR, c=c) != 0 or not np.isfinite(system.run(SOLVE, c=c, b=np.ones(n, type(c)))).all()
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0.05, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_any_pattern_in_any_storage(n, seed, density):
+    """The storages hold the same matrix, so their solutions agree."""
+    rng = np.random.default_rng(seed)
+    J = np.where(rng.random((n, n)) < density, rng.normal(size=(n, n)), 0.0)
+    for kind in ("dense", "banded"):
+        for c in (1.0, 1.0 - 2.0j):
+            if np.linalg.cond(c * np.eye(n) + J) < 1e8:
+                System(kind, pattern_of(J), J).check(c)
+
+
+@pytest.mark.parametrize("c", [1e-9, 1e-9 + 1e-9j])
+def test_ill_conditioned(c):
+    """Hilbert's matrix: the residual is small although the solution is not exact."""
+    n = 12
+    J = 1.0 / (np.arange(n)[:, None] + np.arange(n) + 1.0)
+    System("dense", None, J).check(c)
