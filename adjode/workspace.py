@@ -77,8 +77,8 @@ class Workspace:
         self.backward.frame[slots.FORWARD_COUNT] = self.forward.count
         self._connect()
         self.backward_entry = self.backward.entry
-        # what was observed at t0 itself enters u0's cotangent alone
-        self.at_t0 = loss.u_bars[0] if loss.times.size and loss.times[0] == t0 else None
+        # what was observed at t0 itself the discrete adjoint leaves out: it enters u0's cotangent alone
+        self.at_t0 = loss.u_bars[0] if sweep is None and loss.times.size and loss.times[0] == t0 else None
         self._theta_bar = self.backward.total[:m]
         self._addresses = self.forward.frame.argument, self.backward.frame.argument
 
@@ -160,15 +160,10 @@ class _Interpolating:
         controls: dict[str, Any],
     ):
         times, n = loss.times, loss.u_bars.shape[1]
-        t0 = t_span[0]
-        inside = times[times != t0]
-        if inside.size:
-            start, t_start, jumps = loss.u_bars[-1], float(inside[-1]), loss.u_bars[:-1]
-        else:
-            start, t_start, jumps = np.zeros(n), t0, np.zeros((0, n))
+        start, t_start = (loss.u_bars[-1], float(times[-1])) if times.size else (np.zeros(n), t_span[0])
         empty = np.zeros(0), np.zeros((0, n)), np.zeros((0, 1, n)), np.zeros(1, dtype=np.int64)
-        arrays = {**interpolating.arrays_along(*empty), slots.JUMPS: jumps, slots.U: np.zeros(n)}
-        stops = np.append(inside[-2::-1], t0) if inside.size else np.array([t0])
+        arrays = {**interpolating.arrays_along(*empty), slots.JUMPS: loss.u_bars[:-1], slots.U: np.zeros(n)}
+        stops = np.append(times[-2::-1] if times.size else [], t_span[0])  # one observed at t0 is a stop of no length
         backward = BackwardPass(
             "interpolating", interpolating.make_backward, arrays, start, stops, np.full(n, options.atol), lam_from=0
         )
