@@ -3,6 +3,7 @@
 from adjode import losses
 from adjode.derivatives.check import VjpReport, check_vjp
 from adjode.dynamics import Dynamics
+from adjode.ensembles.gradient import ensemble_value_and_gradient
 from adjode.frontends.fit import Fit
 from adjode.gradient import value_and_gradient, vjp
 from adjode.pullback import Cotangents
@@ -19,6 +20,7 @@ __all__ = [
     "Status",
     "VjpReport",
     "check_vjp",
+    "ensemble_value_and_gradient",
     "losses",
     "solve",
     "value_and_gradient",

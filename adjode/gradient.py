@@ -166,13 +166,21 @@ class ValueAndGradient:
         ValueError
             If the callbacks leave arrays of these sizes.
         """
+        return jitted_evaluation(self.workspace(n, m), self._wants)
+
+    def workspace(self, n: int, m: int) -> Workspace:
+        """Buffers and entries of one thread, for n states and m parameters; the errors of `jitted`."""
+        self.require_prepared()
+        self._check_callbacks(np.ones(n), np.ones(m))
+        return self._make(n, m)
+
+    def require_prepared(self) -> None:
+        """Raise a TypeError if the loss or an option needs Python."""
         if not self._prepares:
             raise TypeError(
                 "there is no compiled form for a loss of your own, a span of no length, other cotangents than u0's and theta's, "
                 "a running cost, or options that only a backsolve or a dense adjoint has."
             )
-        self._check_callbacks(np.ones(n), np.ones(m))
-        return jitted_evaluation(self._make(n, m), self._wants)
 
     def _workspace(self, u0: Any, theta: Any) -> Workspace | None:
         """A workspace with u0 and theta in it; None if these or the options need the long way round."""

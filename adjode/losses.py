@@ -58,7 +58,7 @@ class FinalState(MemberData):
     def __init__(self, weights: Any):
         if np.ndim(weights) == 2:
             weights = np.array(weights)
-            self.members, self._by_member = len(weights), ("weights",)
+            self.members, self.by_member = len(weights), ("weights",)
             self.weights = float_vector("weights", weights.ravel()).reshape(weights.shape)
         else:
             self.weights = float_vector("weights", weights)
@@ -115,7 +115,7 @@ class LeastSquares(MemberData):
             )
         own_sigma = y.ndim == 3 and np.ndim(sigma) == 3 and len(sigma) == len(y)
         if y.ndim == 3:
-            self.members, self._by_member = len(y), ("y_obs", "missing", *(("weights",) if own_sigma else ()))
+            self.members, self.by_member = len(y), ("y_obs", "missing", *(("weights",) if own_sigma else ()))
         if np.isinf(y).any() or (log and (y <= 0).any()):
             raise ValueError(f"y_obs must be finite{' and positive (log=True)' if log else ''}, or NaN where data is missing.")
         try:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class MemberData:
-    """Data of a loss that may differ between the members of an ensemble: the arrays `_by_member` have an axis of length N in front.
+    """Data of a loss that may differ between the members of an ensemble: the arrays `by_member` have an axis of length N in front.
 
     Attributes
     ----------
@@ -18,7 +18,7 @@ class MemberData:
     """
 
     members: int | None = None
-    _by_member: tuple[str, ...] = ()
+    by_member: tuple[str, ...] = ()
 
     def member(self, i: int) -> Any:
         """The loss of member i."""
@@ -26,14 +26,14 @@ class MemberData:
 
     def part(self, first: int, stop: int) -> Any:
         """The loss of the members first..stop-1."""
-        return self._part(slice(first, stop), stop - first, self._by_member)
+        return self._part(slice(first, stop), stop - first, self.by_member)
 
     def _part(self, which: Any, members: int | None, by_member: tuple[str, ...]) -> Any:
         if self.members is None:
             return self
         part = copy.copy(self)
-        part.members, part._by_member = members, by_member
-        for name in self._by_member:
+        part.members, part.by_member = members, by_member
+        for name in self.by_member:
             setattr(part, name, np.ascontiguousarray(getattr(self, name)[which]))
         return part
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from adjode import losses
 from adjode.adjoints import backsolve, discrete, interpolating
 from adjode.calls import PORTABLE
+from adjode.ensembles import driver
 from adjode.frame import Frame
 from adjode.jit import DISABLED, precompiled_folder
 from adjode.loops import trajectory
@@ -43,7 +44,7 @@ def precompile(*, progress: bool = False) -> Path:
         "backsolve": backsolve.make_backward,
     }
     work: list[Callable[[], Any]] = [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
-    work += [*trajectory.ENTRIES, *losses.ENTRIES]
+    work += [*trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
     kept, config.CACHE_DIR = config.CACHE_DIR, str(folder)
     try:
         for compile_one in tqdm(work, desc="compiling kernels", disable=not progress):
