@@ -4,6 +4,7 @@ from adjode import losses
 from adjode.derivatives.check import VjpReport, check_vjp
 from adjode.dynamics import Dynamics
 from adjode.ensembles.gradient import ensemble_value_and_gradient
+from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
 from adjode.frontends.fit import Fit
 from adjode.gradient import value_and_gradient, vjp
 from adjode.pullback import Cotangents
@@ -14,6 +15,7 @@ from adjode.status import SolveError, Status
 __all__ = [
     "Cotangents",
     "Dynamics",
+    "EnsembleSolution",
     "Fit",
     "Solution",
     "SolveError",
@@ -23,6 +25,7 @@ __all__ = [
     "ensemble_value_and_gradient",
     "losses",
     "solve",
+    "solve_ensemble",
     "value_and_gradient",
     "vjp",
 ]

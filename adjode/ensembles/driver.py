@@ -177,6 +177,7 @@ class Seat:
         buffers = seat._buffers
         for index, slot in ((DATA, slots.DATA), (DATA_WEIGHTS, slots.DATA_WEIGHTS)):
             if slot in loss.data:
+                loss.frame[slot] = loss.frame[slot].copy()  # each seat writes its own
                 buffers[index] = loss.frame[slot].reshape(-1)
         buffers[LAM], buffers[TOTAL], buffers[VALUE] = backward.lam, workspace.total, loss.value
         if workspace.leaves_t0 and loss.times.size:

@@ -151,12 +151,12 @@ class EnsembleValueAndGradient:
             With on_failure="raise", if trajectories failed: how many, which is the first, and why.
         """
         blocks = read_rows("u0", u0, "n"), read_rows("theta", theta, "m")
-        N = count_members(
-            u0=None if blocks[0].shared else len(blocks[0].flat),
-            theta=None if blocks[1].shared else len(blocks[1].flat),
-            t_span=None if self._spans_shared else len(self.t_span),
-            loss=getattr(self.loss, "members", None),
-        )
+        own_spans = None if self._spans_shared else len(self.t_span)
+        members = getattr(self.loss, "members", None)
+        return self.of_rows(blocks, count_members(u0=blocks[0].count, theta=blocks[1].count, t_span=own_spans, loss=members))
+
+    def of_rows(self, blocks: tuple[Rows, Rows], N: int) -> tuple[Any, Cotangents]:
+        """The same, of inputs that have been read."""
         with progress_bar(self._progress, N) as done:
             outcome = self._run(blocks, done)
         return self._assemble(outcome, blocks)

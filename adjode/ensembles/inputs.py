@@ -29,6 +29,11 @@ class Rows:
     shared: bool
     layout: Layout
 
+    @property
+    def count(self) -> int | None:
+        """N; None for what is shared."""
+        return None if self.shared else len(self.flat)
+
     def unflatten(self, flat: np.ndarray | None) -> Any:
         return None if flat is None else self.layout.unflatten(flat)
 

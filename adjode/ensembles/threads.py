@@ -17,7 +17,7 @@ from adjode.dynamics import Dynamics
 from adjode.ensembles.driver import Seat
 from adjode.ensembles.outcome import Outcome, block_size
 from adjode.frame import RECORD_STAGES
-from adjode.gradient import ValueAndGradient
+from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
 from adjode.members import MemberData
 from adjode.solve import check_options, forward_pass
 
@@ -195,7 +195,7 @@ class ThreadSolver(_Threads):
 
     def _make_seat(self, t_span: np.ndarray, n: int, m: int) -> Seat:
         self._dynamics.f.require_inside(float(t_span[0]), np.ones(n), np.ones(m))
-        tableau, controls = check_options(n, **self._options)
+        tableau, controls = check_options(n, **{**SOLVE_OPTIONS, **self._options})
         # what value_and_gradient records: its pullback then passes through the same entry, and the same states
         keep = {"record": RECORD_STAGES, "times": np.append(self._times, t_span[1])}
         span = float(t_span[0]), float(t_span[1])
