@@ -10,18 +10,17 @@ import numpy as np
 
 from adjode.adjoints.result import EnsembleStats
 from adjode.dynamics import Dynamics
+from adjode.ensembles.backends import Engine
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
-from adjode.ensembles.outcome import Outcome, pairwise_sum
+from adjode.ensembles.outcome import Outcome, States, pairwise_sum
 from adjode.ensembles.progress import progress_bar
-from adjode.ensembles.threads import ThreadEnsemble, count_workers
 from adjode.gradient import ValueAndGradient
 from adjode.losses import Loss
 from adjode.members import MemberData
 from adjode.options import choose
 from adjode.pullback import Cotangents
 
-BACKENDS = ("threads", "cuda")
 ON_FAILURE = ("raise", "nan", "drop")
 
 
@@ -36,6 +35,8 @@ def ensemble_value_and_gradient(
     adjoint: str = "discrete",
     backend: str = "threads",
     workers: int | None = None,
+    executor: Any = None,
+    chunks: int = 64,
     progress: bool = False,
     **options: Any,
 ) -> EnsembleValueAndGradient:
@@ -62,7 +63,11 @@ def ensemble_value_and_gradient(
     adjoint : {"discrete", "interpolating"}
     backend : {"threads", "cuda"}
     workers : int, optional
-        Number of threads; by default one for each CPU.
+        Number of threads; by default one for each CPU, or with an executor one for each of its tasks.
+    executor : object with `submit`, as in `concurrent.futures`, optional
+        Run on its workers: a ProcessPoolExecutor, Dask's `client.get_executor()`, MPIPoolExecutor of mpi4py, ...
+    chunks : int
+        How many tasks to make for the executor: several for each worker. Unless inputs are large; then there are more.
     progress : bool
         Show a bar.
     **options
@@ -84,18 +89,8 @@ def ensemble_value_and_gradient(
     trajectories and of threads. Sums go by blocks, whose size depends on the number of trajectories and of entries alone:
     compensated within a block (Neumaier 1974), pairwise over the blocks.
     """
-    return EnsembleValueAndGradient(
-        dynamics,
-        loss,
-        t_span,
-        wrt,
-        reduce,
-        on_failure,
-        backend=backend,
-        workers=workers,
-        progress=progress,
-        options={"adjoint": adjoint, **options},
-    )
+    engine = Engine(backend, workers, executor, chunks, progress)
+    return EnsembleValueAndGradient(dynamics, loss, t_span, wrt, reduce, on_failure, {"adjoint": adjoint, **options}, engine)
 
 
 class EnsembleValueAndGradient:
@@ -109,19 +104,15 @@ class EnsembleValueAndGradient:
         wrt: Sequence[str],
         reduce: str | None,
         on_failure: str,
-        *,
-        backend: str,
-        workers: int | None,
-        progress: bool,
         options: dict[str, Any],
+        engine: Engine,
     ):
         self.dynamics, self.loss, self.t_span = dynamics, loss, read_spans(t_span)
         self._spans_shared = np.ndim(t_span) != 2
         self._wrt, self._options = ((wrt,) if isinstance(wrt, str) else tuple(wrt)), options
         if reduce not in (None, "sum"):
             raise ValueError(f"reduce must be None or 'sum', but {reduce!r} was given.")
-        self._sums, self._on_failure = reduce == "sum", choose("on_failure", on_failure, ON_FAILURE)
-        self._backend, self._workers, self._progress = choose("backend", backend, BACKENDS), count_workers(workers), progress
+        self._sums, self._on_failure, self._engine = reduce == "sum", choose("on_failure", on_failure, ON_FAILURE), engine
         if len(self.t_span):
             self._single(0).require_prepared()
         require_times_inside("t_obs", getattr(loss, "t_obs", np.zeros(0)), self.t_span)
@@ -157,7 +148,7 @@ class EnsembleValueAndGradient:
 
     def of_rows(self, blocks: tuple[Rows, Rows], N: int) -> tuple[Any, Cotangents]:
         """The same, of inputs that have been read."""
-        with progress_bar(self._progress, N) as done:
+        with progress_bar(self._engine.progress, N) as done:
             outcome = self._run(blocks, done)
         return self._assemble(outcome, blocks)
 
@@ -165,14 +156,8 @@ class EnsembleValueAndGradient:
         shared = frozenset(name for name, rows in zip(("u0", "theta"), blocks, strict=True) if rows.shared)
         key = shared, *(rows.flat.shape[1] for rows in blocks)
         if key not in self._made:
-            self._made = {key: self._make(shared)}
-        return self._made[key](*(rows.flat for rows in blocks), self.t_span, done=done)
-
-    def _make(self, shared: frozenset[str]) -> Callable[..., Outcome]:
-        problem = self.dynamics, self.loss, self._wrt, shared, self._options
-        if self._backend == "threads":
-            return ThreadEnsemble(*problem, workers=self._workers)
-        return cuda_ensemble()(*problem)
+            self._made = {key: self._engine.gradient(self.dynamics, self.loss, self._wrt, shared, self._options)}
+        return self._made[key](*(rows.flat for rows in blocks), self.t_span, **({} if done is None else {"done": done}))
 
     def _assemble(self, outcome: Outcome, blocks: tuple[Rows, Rows]) -> tuple[Any, Cotangents]:
         """The value and the cotangents in the form that the user wants, or an error for what failed."""
@@ -189,8 +174,7 @@ class EnsembleValueAndGradient:
         value: Any = outcome.value
         if self._sums:
             value = math.nan if incomplete else math.fsum(value[~failed])
-        stats = EnsembleStats(outcome.status, *((None,) * 3 if outcome.work is None else outcome.work.T))
-        return value, Cotangents(u0_bar, theta_bar, stats=stats)
+        return value, Cotangents(u0_bar, theta_bar, stats=ensemble_stats(outcome))
 
     def _single(self, i: int) -> ValueAndGradient:
         """The same computation for trajectory i alone."""
@@ -203,11 +187,5 @@ def row_of(rows: Rows, i: int) -> np.ndarray:
     return rows.flat[0 if rows.shared else i]
 
 
-def cuda_ensemble() -> Callable[..., Any]:
-    try:
-        from adjode.ensembles.cuda import CudaEnsemble  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ImportError(
-            f"backend='cuda' needs a CUDA GPU and the extra that drives it (pip install 'adjode[cuda]'): {error}."
-        ) from error
-    return CudaEnsemble
+def ensemble_stats(result: Outcome | States) -> EnsembleStats:
+    return EnsembleStats(result.status, *((None,) * 3 if result.work is None else result.work.T))

@@ -11,7 +11,9 @@ names those of "u0" and "theta" for which this is so. The backend raises for bad
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +44,29 @@ class Outcome:
     theta: np.ndarray | None
     status: np.ndarray
     work: np.ndarray | None = None
+
+
+@dataclass(eq=False)
+class States:
+    """What a backend returns for forward passes alone.
+
+    Attributes
+    ----------
+    states : (N, k, n) array
+        At the times asked for, in the order of integration, and last at T; NaN where the trajectory failed.
+    status, work
+        As in `Outcome`.
+    """
+
+    states: np.ndarray
+    status: np.ndarray
+    work: np.ndarray | None = None
+
+
+def count_rows(given: Sequence[np.ndarray], loss: Any = None) -> int:
+    """N, of inputs with N rows or one, and of a loss that may have data for N."""
+    members = getattr(loss, "members", None)
+    return min((len(rows) for rows in given if len(rows) != 1), default=1) if members is None else members
 
 
 def block_size(N: int, width: int) -> int:

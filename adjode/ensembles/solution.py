@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from adjode.adjoints.result import EnsembleStats
 from adjode.dynamics import Dynamics
+from adjode.ensembles.backends import Engine
 from adjode.ensembles.failures import check_failures
-from adjode.ensembles.gradient import EnsembleValueAndGradient
+from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
-from adjode.ensembles.threads import ThreadSolver, count_workers
 from adjode.gradient import SOLVE_OPTIONS
 from adjode.options import float_vector
 from adjode.pullback import Cotangents
@@ -50,7 +50,7 @@ class EnsembleSolution:
     u0: Rows
     theta: Rows
     options: dict[str, Any]
-    workers: int | None
+    engine: Engine
 
     @property
     def status(self) -> np.ndarray:
@@ -114,18 +114,9 @@ class EnsembleSolution:
             With on_failure="raise", if trajectories failed.
         """
         seeds = read_seeds(u_T_bar, observations, self.t_span, self.u0.layout.size, len(self))
-        evaluate = EnsembleValueAndGradient(
-            self.dynamics,
-            seeds,
-            self.t_span,
-            wrt,
-            None,
-            on_failure,
-            backend="threads",
-            workers=self.workers,
-            progress=progress,
-            options={"adjoint": adjoint, **self.options, **options},
-        )
+        engine = replace(self.engine, progress=progress)
+        every = {"adjoint": adjoint, **self.options, **options}
+        evaluate = EnsembleValueAndGradient(self.dynamics, seeds, self.t_span, wrt, None, on_failure, every, engine)
         return evaluate.of_rows((self.u0, self.theta), len(self))[1]
 
     def __repr__(self) -> str:
@@ -140,7 +131,10 @@ def solve_ensemble(
     t_span: Any,
     *,
     t_eval: Any = None,
+    backend: str = "threads",
     workers: int | None = None,
+    executor: Any = None,
+    chunks: int = 64,
     progress: bool = False,
     **options: Any,
 ) -> EnsembleSolution:
@@ -156,10 +150,8 @@ def solve_ensemble(
         What has no axis for the trajectories is shared by all. All spans run the same way in time.
     t_eval : (k,) array, optional
         Times within all spans at which `u_eval` is wanted.
-    workers : int, optional
-        Number of threads; by default one for each CPU.
-    progress : bool
-        Show a bar.
+    backend, workers, executor, chunks, progress
+        As for `ensemble_value_and_gradient`.
     **options
         Options of `solve`: `method`, `rtol`, `atol`, ...
 
@@ -185,18 +177,20 @@ def solve_ensemble(
         times = float_vector("t_eval", t_eval)
         require_times_inside("t_eval", times, spans)
         order = np.argsort(-times if len(spans) and spans[0, 1] < spans[0, 0] else times, kind="stable")
-    solver = ThreadSolver(dynamics, times[order], options, count_workers(workers))
+    engine = Engine(backend, workers, executor, chunks, progress)
+    solver = engine.solver(dynamics, times[order], options)
     with progress_bar(progress, N) as done:
-        seen, status, work = solver(states.flat, parameters.flat, spans, done=done)
+        result = solver(states.flat, parameters.flat, spans, **({} if done is None else {"done": done}))
+    seen = result.states
     return EnsembleSolution(
         dynamics=dynamics,
         u_T=states.unflatten(seen[:, -1]),
         t_eval=None if t_eval is None else times,
         u_eval=None if t_eval is None else seen[:, np.argsort(order)],
-        stats=EnsembleStats(status, *work.T),
+        stats=ensemble_stats(result),
         t_span=spans,
         u0=states,
         theta=parameters,
         options=options,
-        workers=workers,
+        engine=engine,
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from adjode.dynamics import Dynamics
 from adjode.ensembles.driver import Seat
-from adjode.ensembles.outcome import Outcome, block_size
+from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
 from adjode.frame import RECORD_STAGES
 from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
 from adjode.members import MemberData
@@ -97,12 +97,6 @@ class _Threads:
         self._idle += seats
 
 
-def _count(given: Sequence[np.ndarray], loss: Any = None) -> int:
-    """N, from rows that are N or 1."""
-    members = getattr(loss, "members", None)
-    return min((len(rows) for rows in given if len(rows) != 1), default=1) if members is None else members
-
-
 def _blocks(N: int, size: int) -> int:
     return -(-N // size)
 
@@ -149,7 +143,7 @@ class ThreadEnsemble(_Threads):
         """`loss` takes the place of the one given first, with other data; `size` is that of the blocks, where these trajectories
         are a part of a larger ensemble; `done(k)` is called whenever k more trajectories are done."""
         loss = loss or self._loss
-        N, widths = _count((u0, theta, t_span), loss), {"u0": u0.shape[1], "theta": theta.shape[1]}
+        N, widths = count_rows((u0, theta, t_span), loss), {"u0": u0.shape[1], "theta": theta.shape[1]}
         size = size or block_size(N, sum(widths[name] for name in self._summed))
         bars = {}
         for name, width in widths.items():
@@ -171,27 +165,30 @@ class ThreadEnsemble(_Threads):
 
 
 class ThreadSolver(_Threads):
-    """Forward passes alone: `solver(u0, theta, t_span) -> (states, status, work)`.
-
-    The states are (N, k + 1, n): at the times (k,), which are given in the order of integration, and at T.
-    """
+    """Forward passes alone: `solver(u0, theta, t_span) -> States`, at the times given, in the order of integration, and at T."""
 
     def __init__(self, dynamics: Dynamics, times: np.ndarray, options: dict[str, Any], workers: int | None = None):
         super().__init__(workers)
         self._dynamics, self._times, self._options = dynamics, times, options
 
     def __call__(
-        self, u0: np.ndarray, theta: np.ndarray, t_span: np.ndarray, *, done: Callable[[int], Any] | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        N, n, k = _count((u0, theta, t_span)), u0.shape[1], self._times.size + 1
+        self,
+        u0: np.ndarray,
+        theta: np.ndarray,
+        t_span: np.ndarray,
+        *,
+        size: int | None = None,
+        done: Callable[[int], Any] | None = None,
+    ) -> States:
+        N, n, k = count_rows((u0, theta, t_span)), u0.shape[1], self._times.size + 1
         states = np.full((N, k * n), np.nan)
         status, work = np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
         if N:
-            none, size = np.zeros((1, 0)), block_size(N, 0)
+            none, size = np.zeros((1, 0)), size or block_size(N, 0)
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], n, theta.shape[1]))
             out = np.zeros((0, n)), np.zeros((0, theta.shape[1])), states
             self._run(seats, (u0, theta, none, none, t_span), (np.zeros(N), status, work, out), size, done)
-        return states.reshape(N, k, n), status, work
+        return States(states.reshape(N, k, n), status, work)
 
     def _make_seat(self, t_span: np.ndarray, n: int, m: int) -> Seat:
         self._dynamics.f.require_inside(float(t_span[0]), np.ones(n), np.ones(m))
