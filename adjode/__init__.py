@@ -3,6 +3,8 @@
 from adjode import losses
 from adjode.derivatives.check import VjpReport, check_vjp
 from adjode.dynamics import Dynamics
+from adjode.ensembles.gradient import ensemble_value_and_gradient
+from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
 from adjode.frontends.fit import Fit
 from adjode.gradient import value_and_gradient, vjp
 from adjode.pullback import Cotangents
@@ -13,14 +15,17 @@ from adjode.status import SolveError, Status
 __all__ = [
     "Cotangents",
     "Dynamics",
+    "EnsembleSolution",
     "Fit",
     "Solution",
     "SolveError",
     "Status",
     "VjpReport",
     "check_vjp",
+    "ensemble_value_and_gradient",
     "losses",
     "solve",
+    "solve_ensemble",
     "value_and_gradient",
     "vjp",
 ]

@@ -83,7 +83,7 @@ def value_and_gradient(
     return ValueAndGradient(dynamics, loss, t_span, wrt, {"adjoint": adjoint, **options})
 
 
-_SOLVE_OPTIONS = {
+SOLVE_OPTIONS = {
     name: parameter.default
     for name, parameter in inspect.signature(solve).parameters.items()
     if name not in ("dynamics", "u0", "theta", "t_span", "t_eval")
@@ -166,13 +166,21 @@ class ValueAndGradient:
         ValueError
             If the callbacks leave arrays of these sizes.
         """
+        return jitted_evaluation(self.workspace(n, m), self._wants)
+
+    def workspace(self, n: int, m: int) -> Workspace:
+        """Buffers and entries of one thread, for n states and m parameters; the errors of `jitted`."""
+        self.require_prepared()
+        self._check_callbacks(np.ones(n), np.ones(m))
+        return self._make(n, m)
+
+    def require_prepared(self) -> None:
+        """Raise a TypeError if the loss or an option needs Python."""
         if not self._prepares:
             raise TypeError(
                 "there is no compiled form for a loss of your own, a span of no length, other cotangents than u0's and theta's, "
                 "a running cost, or options that only a backsolve or a dense adjoint has."
             )
-        self._check_callbacks(np.ones(n), np.ones(m))
-        return jitted_evaluation(self._make(n, m), self._wants)
 
     def _workspace(self, u0: Any, theta: Any) -> Workspace | None:
         """A workspace with u0 and theta in it; None if these or the options need the long way round."""
@@ -221,7 +229,7 @@ class ValueAndGradient:
         )
 
     def _make(self, n: int, m: int) -> Workspace:
-        tableau, controls = check_options(n, **{**_SOLVE_OPTIONS, **self._solve_options})
+        tableau, controls = check_options(n, **{**SOLVE_OPTIONS, **self._solve_options})
         rest = {**_PULLBACK_OPTIONS, "rtol": None, "atol": None, "method": None, "max_steps": None, **self._pullback_options}
         tolerances = {name: rest[name] for name in ("rtol", "atol", "quadrature_rtol", "quadrature_atol")}
         sweep, atol_scale = None, 0.0
@@ -271,13 +279,13 @@ def _has_own_preparation(loss: Loss) -> bool:
 def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     forward, backward = {}, {}
     for name, value in options.items():
-        if name in _SOLVE_OPTIONS:
+        if name in SOLVE_OPTIONS:
             forward[name] = value
         elif name in _RENAMED:
             backward[_RENAMED[name]] = value
         elif name in _PULLBACK_OPTIONS:
             backward[name] = value
         else:
-            known = sorted({*_SOLVE_OPTIONS, *_PULLBACK_OPTIONS, *_RENAMED})
+            known = sorted({*SOLVE_OPTIONS, *_PULLBACK_OPTIONS, *_RENAMED})
             raise TypeError(f"option {name!r} is unknown; the options are {', '.join(known)}.")
     return forward, backward

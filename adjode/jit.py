@@ -7,6 +7,7 @@ compiled entry serves every problem, or are part of a fused entry (see `calls.py
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -77,8 +78,12 @@ def entry(function: Callable, signature, name: str, key: str | None = "", *, wra
     return dispatcher
 
 
-def code_address(compiled: Any) -> int:
-    """The address of an entry's machine code, for calls as a C function."""
+def code_address(compiled: Any) -> Any:
+    """The address of the machine code of an entry, or of a function of ctypes, for `call_code`."""
+    if DISABLED:
+        return compiled
+    if not hasattr(compiled, "overloads"):
+        return ctypes.cast(compiled, ctypes.c_void_p).value
     (result,) = compiled.overloads.values()
     return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
 

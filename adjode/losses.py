@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numba import njit
@@ -21,6 +21,7 @@ from adjode.callbacks import count_arguments
 from adjode.fingerprint import fingerprint
 from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
 from adjode.jit import DISABLED, entry, i8, kernel, linked, row
+from adjode.members import MemberData
 from adjode.options import float_vector
 from adjode.solution import Solution
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
@@ -45,23 +46,31 @@ def _require_finite_loss(value: float, u_bars: np.ndarray, times: np.ndarray) ->
     )
 
 
-class FinalState:
+class FinalState(MemberData):
     """`weights . u(T)`.
 
     Parameters
     ----------
     weights : (n,) array
+        Or (N, n), a row for each member of an ensemble.
     """
 
     def __init__(self, weights: Any):
-        self.weights = float_vector("weights", weights)
+        if np.ndim(weights) == 2:
+            weights = np.array(weights)
+            self.members, self.by_member = len(weights), ("weights",)
+            self.weights = float_vector("weights", weights.ravel()).reshape(weights.shape)
+        else:
+            self.weights = float_vector("weights", weights)
 
     def prepare(self, n: int, T: float) -> PreparedLoss:
+        self._require_one()
         self._require_size(n)
-        return _PreparedFinalState(self, n, np.array([T]))
+        return PreparedLinear(self, n, np.array([T]), self.weights[None])
 
     def value_and_cotangents(self, solution: Solution) -> tuple[float, dict[str, Any]]:
         u_T = solution.u[-1]
+        self._require_one()
         self._require_size(u_T.size)
         return float(self.weights @ u_T), {"u_T_bar": self.weights}
 
@@ -70,7 +79,7 @@ class FinalState:
             raise ValueError(f"weights must have one entry for each of the {n} states, but it has {self.weights.size}.")
 
 
-class LeastSquares:
+class LeastSquares(MemberData):
     """`0.5 sum(((u(t_obs) - y_obs) / sigma)**2)`, of logarithms if asked; NaN in `y_obs` is missing data and left out.
 
     Parameters
@@ -78,7 +87,7 @@ class LeastSquares:
     t_obs : (k,) array
         Observation times, in any order.
     y_obs : (k, c) array, or (k,) for one component
-        Observations of c components of the state.
+        Observations of c components of the state; (N, k, c) if each member of an ensemble has its own.
     sigma : float or array that broadcasts to y_obs
         Standard deviation of the observations (of their logarithms, with `log=True`).
     components : sequence of c ints, optional
@@ -100,24 +109,29 @@ class LeastSquares:
         if y.dtype.kind not in "fiub":
             raise TypeError(f"y_obs must hold real numbers, but its dtype is {y.dtype}.")
         y = np.array(y[:, None] if y.ndim == 1 else y, dtype=float)
-        if y.ndim != 2 or len(y) != self.t_obs.size:
+        if y.ndim not in (2, 3) or y.shape[-2] != self.t_obs.size:
             raise ValueError(
                 f"y_obs must have one row for each of the {self.t_obs.size} times, but its shape is {np.shape(y_obs)}."
             )
+        own_sigma = y.ndim == 3 and np.ndim(sigma) == 3 and len(sigma) == len(y)
+        if y.ndim == 3:
+            self.members, self.by_member = len(y), ("y_obs", "missing", *(("weights",) if own_sigma else ()))
         if np.isinf(y).any() or (log and (y <= 0).any()):
             raise ValueError(f"y_obs must be finite{' and positive (log=True)' if log else ''}, or NaN where data is missing.")
         try:
             scale = np.broadcast_to(np.asarray(sigma, dtype=float), np.shape(y_obs)).reshape(y.shape)
+            if y.ndim == 3 and not own_sigma:
+                scale = np.broadcast_to(np.asarray(sigma, dtype=float), y.shape[1:])
         except (ValueError, TypeError):
             raise ValueError(
                 f"sigma must be a number or broadcast to the shape {np.shape(y_obs)} of y_obs, but its shape is {np.shape(sigma)}."
             ) from None
         if not (scale > 0).all():
             raise ValueError("sigma must be positive.")
-        self.components = np.arange(y.shape[1]) if components is None else np.asarray(components)
-        if self.components.dtype.kind not in "iu" or self.components.shape != (y.shape[1],):
+        self.components = np.arange(y.shape[-1]) if components is None else np.asarray(components)
+        if self.components.dtype.kind not in "iu" or self.components.shape != (y.shape[-1],):
             raise ValueError(
-                f"components must be {y.shape[1]} integers, one for each column of y_obs, but {components!r} was given."
+                f"components must be {y.shape[-1]} integers, one for each column of y_obs, but {components!r} was given."
             )
         if np.unique(self.components).size != self.components.size or (self.components < 0).any():
             raise ValueError(f"components must be different and not negative, but {components!r} was given.")
@@ -127,6 +141,7 @@ class LeastSquares:
         self.weights = np.ascontiguousarray(1.0 / scale)
 
     def prepare(self, n: int, T: float) -> PreparedLoss:
+        self._require_one()
         self._require_size(n)
         return _PreparedLeastSquares(self, n, self.t_obs)
 
@@ -136,6 +151,7 @@ class LeastSquares:
 
     def value_and_cotangents(self, solution: Solution) -> tuple[float, dict[str, Any]]:
         n = solution.u.shape[1]
+        self._require_one()
         self._require_size(n)
         u = solution(self.t_obs)[:, self.components]
         if self.log:
@@ -222,25 +238,35 @@ class PreparedLoss:
     times : (k,) array
         The observation times, sorted, each once.
     observed, u_bars : (k, n) arrays
+    data : dict of slot -> str
+        What it reads in the frame that may differ between members of an ensemble: attributes of the loss.
+    ends_at_T : bool
+        Whether the last of the times is T, whatever T is.
     """
+
+    data: ClassVar[dict[int, str]] = {}
+    ends_at_T: ClassVar[bool] = False
 
     def __init__(self, loss: Any, n: int, times: np.ndarray):
         self.loss = loss
-        self.times, rows = np.unique(times, return_inverse=True)
+        self.times, rows = self._order(times)
         self.rows = rows.astype(np.int64)
         self.u_bars = np.zeros((self.times.size, n))
         self.observed = np.zeros_like(self.u_bars)
-        self.first_row: np.ndarray | None = None
         self.frame = Frame()
         self.frame[slots.ROWS], self.frame[slots.TIMES] = self.rows, np.ascontiguousarray(times)
         self.frame[slots.JUMPS] = self.u_bars
         self.frame[slots.U_BAR], self.frame[slots.VALUE] = np.zeros(n), np.zeros(1)
         self.value = self.frame[slots.VALUE]
 
+    def _order(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The times of the rows, and the row for each of `times`."""
+        distinct, rows = np.unique(times, return_inverse=True)
+        return distinct, rows
+
     def observe(self, observed: np.ndarray) -> None:
         """Read states from here."""
         self.observed = self.frame[slots.OBSERVED] = observed
-        self.first_row = observed[0] if len(observed) else None
 
     def reverse(self) -> None:
         """For time that runs backwards."""
@@ -257,21 +283,27 @@ class PreparedLoss:
         return self.value[0] if self.entry(self.frame.argument) == SUCCESS else math.nan
 
 
-class _PreparedFinalState(PreparedLoss):
-    def __init__(self, loss: FinalState, n: int, times: np.ndarray):
+class PreparedLinear(PreparedLoss):
+    """`sum of weights[k] . u(times[k])`, weights (k, n); the times in rising order, T among them, where another may be."""
+
+    data: ClassVar = {slots.DATA_WEIGHTS: "weights"}
+    ends_at_T = True
+
+    def __init__(self, loss: Any, n: int, times: np.ndarray, weights: np.ndarray):
         super().__init__(loss, n, times)
-        self.u_bars[0] = loss.weights
-        self.frame[slots.DATA_WEIGHTS] = loss.weights
+        self.frame[slots.DATA_WEIGHTS] = np.ascontiguousarray(weights)
+
+    def _order(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return times, np.arange(times.size)
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
-        return _final_state_entry()
-
-    def run(self) -> float:
-        return self.loss.weights.dot(self.first_row)
+        return _linear_entry()
 
 
 class _PreparedLeastSquares(PreparedLoss):
+    data: ClassVar = {slots.DATA: "y_obs", slots.DATA_WEIGHTS: "weights"}
+
     def __init__(self, loss: LeastSquares, n: int, times: np.ndarray):
         super().__init__(loss, n, times)
         self.frame[slots.DATA], self.frame[slots.DATA_WEIGHTS] = loss.y_obs, loss.weights
@@ -320,16 +352,18 @@ def _clear_jumps(frame):
 
 
 @functools.cache
-def _final_state_entry() -> Callable[[Any], int]:
-    def final_state(address):
-        frame = opened(address)
-        weights, observed, total = vector_at(frame, slots.DATA_WEIGHTS), matrix_at(frame, slots.OBSERVED), 0.0
-        for i in range(weights.size):
-            total += weights[i] * observed[0, i]
-        vector_at(frame, slots.VALUE)[0] = total
-        return SUCCESS
+def _linear_entry() -> Callable[[Any], int]:
+    def linear(address):
+        frame, total = opened(address), 0.0
+        weights, observed = matrix_at(frame, slots.DATA_WEIGHTS), matrix_at(frame, slots.OBSERVED)
+        rows, jumps = integers_at(frame, slots.ROWS), matrix_at(frame, slots.JUMPS)
+        for k in range(rows.size):
+            for i in range(weights.shape[1]):
+                total += weights[k, i] * observed[rows[k], i]
+                jumps[rows[k], i] = weights[k, i]
+        return _finish(frame, total)
 
-    return entry(final_state, (i8,), "final_state")
+    return entry(linear, (i8,), "linear")
 
 
 @functools.cache
@@ -362,7 +396,7 @@ def _least_squares_entry() -> Callable[[Any], int]:
     return entry(least_squares, (i8,), "least_squares")
 
 
-ENTRIES = (_final_state_entry, _least_squares_entry)  # those that depend on no callback
+ENTRIES = (_linear_entry, _least_squares_entry)  # those that depend on no callback
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from adjode import losses
 from adjode.adjoints import backsolve, discrete, interpolating
 from adjode.calls import FUSED, PORTABLE
+from adjode.ensembles import driver
 from adjode.frame import Frame
 from adjode.jit import DISABLED, precompiled_folder
 from adjode.loops import trajectory
@@ -48,7 +49,7 @@ def precompile(*, progress: bool = False) -> Path:
         "backsolve": backsolve.make_backward,
     }
     work: list[Callable[[], Any]] = [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
-    work += [*trajectory.ENTRIES, *losses.ENTRIES]
+    work += [*trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
     stages = {None, *((one.stages, len(one.A) - 1) for one in map(tableau, FUSED_METHODS))}
     work += [functools.partial(FUSED.outline, name, passes[name], some) for name in FUSED_PASSES for some in stages]
     kept, config.CACHE_DIR = config.CACHE_DIR, str(folder)

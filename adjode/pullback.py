@@ -10,7 +10,7 @@ import numpy as np
 
 from adjode.adjoints.discrete import run_discrete
 from adjode.adjoints.jumps import plan_sweep
-from adjode.adjoints.result import PullbackStats, SweepResult
+from adjode.adjoints.result import EnsembleStats, PullbackStats, SweepResult
 from adjode.adjoints.sweep import ADJOINTS, SweepOptions, run_sweep
 from adjode.callbacks import Callback, callback
 from adjode.loops.trajectory import slopes
@@ -47,7 +47,7 @@ class Cotangents:
     T: float | None = None
     observation_times: np.ndarray | None = None
     running_cost: float | None = None
-    stats: PullbackStats | None = None
+    stats: PullbackStats | EnsembleStats | None = None
     adjoint: DenseOutput | None = None
 
 

@@ -23,7 +23,7 @@ from adjode.adjoints.result import PullbackStats
 from adjode.adjoints.sweep import SweepOptions, count_sweep, sweep_loop
 from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame, matrix_at, opened, vector_at
-from adjode.jit import call_code, code_address, row
+from adjode.jit import DISABLED, call_code, code_address, row
 from adjode.losses import PreparedLoss
 from adjode.solve import forward_pass
 from adjode.status import STORE_FULL, SUCCESS
@@ -77,9 +77,9 @@ class Workspace:
         self.backward.frame[slots.FORWARD_COUNT] = self.forward.count
         self._connect()
         self.backward_entry = self.backward.entry
-        # what was observed at t0 itself enters u0's cotangent alone
-        self.at_t0 = loss.u_bars[0] if loss.times.size and loss.times[0] == t0 else None
-        self._theta_bar = self.backward.total[:m]
+        self.leaves_t0 = sweep is None  # the discrete adjoint leaves out what was observed at t0: it enters u0's cotangent alone
+        self.at_t0 = loss.u_bars[0] if self.leaves_t0 and loss.times.size and loss.times[0] == t0 else None
+        self.total = self.backward.total[:m]
         self._addresses = self.forward.frame.argument, self.backward.frame.argument
 
     def _connect(self) -> None:
@@ -108,7 +108,7 @@ class Workspace:
         return self.backward.lam.copy() if self.at_t0 is None else self.backward.lam + self.at_t0
 
     def theta_bar(self) -> np.ndarray:
-        return self._theta_bar.copy()
+        return self.total.copy()
 
     def stats(self) -> PullbackStats:
         stats = PullbackStats()
@@ -117,13 +117,20 @@ class Workspace:
 
     @functools.cached_property
     def grower(self) -> Any:
-        """A C function that grows the store, for calls from compiled code."""
+        return c_function(self.grow)
 
-        def grow(_):
-            self.grow()
-            return 0
 
-        return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(grow)
+def c_function(action: Callable[[], None]) -> Any:
+    """What compiled code can call by its address, with any number, to have `action` done in Python: 0, or 1 if memory is short."""
+
+    def act(_):
+        try:
+            action()
+        except MemoryError:
+            return 1
+        return 0
+
+    return act if DISABLED else ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(act)
 
 
 class _Discrete:
@@ -160,15 +167,10 @@ class _Interpolating:
         controls: dict[str, Any],
     ):
         times, n = loss.times, loss.u_bars.shape[1]
-        t0 = t_span[0]
-        inside = times[times != t0]
-        if inside.size:
-            start, t_start, jumps = loss.u_bars[-1], float(inside[-1]), loss.u_bars[:-1]
-        else:
-            start, t_start, jumps = np.zeros(n), t0, np.zeros((0, n))
+        start, t_start = (loss.u_bars[-1], float(times[-1])) if times.size else (np.zeros(n), t_span[0])
         empty = np.zeros(0), np.zeros((0, n)), np.zeros((0, 1, n)), np.zeros(1, dtype=np.int64)
-        arrays = {**interpolating.arrays_along(*empty), slots.JUMPS: jumps, slots.U: np.zeros(n)}
-        stops = np.append(inside[-2::-1], t0) if inside.size else np.array([t0])
+        arrays = {**interpolating.arrays_along(*empty), slots.JUMPS: loss.u_bars[:-1], slots.U: np.zeros(n)}
+        stops = np.append(times[-2::-1] if times.size else [], t_span[0])  # one observed at t0 is a stop of no length
         backward = BackwardPass(
             "interpolating", interpolating.make_backward, arrays, start, stops, np.full(n, options.atol), lam_from=0
         )
@@ -202,13 +204,12 @@ def _jitted_run(workspace: Workspace, forward_frame: int, backward_frame: int, l
     """The three entries one after the other."""
     entries = workspace.forward_entry, workspace.loss.entry, workspace.backward_entry
     forward_code, loss_code, backward_code = (code_address(each) for each in entries)
-    grow_code = ctypes.cast(workspace.grower, ctypes.c_void_p).value
+    grow_code = code_address(workspace.grower)
 
     @njit(nogil=True)
     def run():
         status = call_code(forward_code, forward_frame)
-        while status == STORE_FULL:
-            call_code(grow_code, 0)
+        while status == STORE_FULL and call_code(grow_code, 0) == 0:
             status = call_code(forward_code, forward_frame)
         if status == SUCCESS:
             status = call_code(loss_code, loss_frame)

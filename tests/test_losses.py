@@ -163,7 +163,7 @@ def test_log_of_a_state_that_is_not_positive():
 
 
 BAD = [
-    (lambda: losses.FinalState([[1.0]]), ValueError, "weights must have one dimension"),
+    (lambda: losses.FinalState([[[1.0]]]), ValueError, "weights must have one dimension"),
     (lambda: losses.LeastSquares([1.0, 2.0], [[1.0]]), ValueError, r"y_obs must have one row for each of the 2 times"),
     (lambda: losses.LeastSquares([1.0], [["a"]]), TypeError, "y_obs must hold real numbers"),
     (lambda: losses.LeastSquares([1.0], [[-1.0]], log=True), ValueError, r"finite and positive \(log=True\)"),

@@ -25,6 +25,27 @@ class PullbackStats:
 
 
 @dataclass(frozen=True, eq=False)
+class EnsembleStats:
+    """How each of N trajectories went: its `Status`, and in the forward pass evaluations of f, steps accepted and rejected.
+
+    Attributes
+    ----------
+    status : (N,) array of int
+        0 for success.
+    n_f, n_steps, n_rejected : (N,) arrays of int, or None where they are not counted
+    """
+
+    status: np.ndarray
+    n_f: np.ndarray | None = None
+    n_steps: np.ndarray | None = None
+    n_rejected: np.ndarray | None = None
+
+    @property
+    def n_failed(self) -> int:
+        return int(np.count_nonzero(self.status))
+
+
+@dataclass(frozen=True, eq=False)
 class SweepResult:
     lam: np.ndarray  # at t0+, before what was observed at t0
     theta_bar: np.ndarray

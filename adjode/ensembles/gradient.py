@@ -1,0 +1,191 @@
+"""`ensemble_value_and_gradient`: a loss and its gradient, for many trajectories at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from adjode.adjoints.result import EnsembleStats
+from adjode.dynamics import Dynamics
+from adjode.ensembles.backends import Engine
+from adjode.ensembles.failures import check_failures
+from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
+from adjode.ensembles.outcome import Outcome, States, pairwise_sum
+from adjode.ensembles.progress import progress_bar
+from adjode.gradient import ValueAndGradient
+from adjode.losses import Loss
+from adjode.members import MemberData
+from adjode.options import choose
+from adjode.pullback import Cotangents
+
+ON_FAILURE = ("raise", "nan", "drop")
+
+
+def ensemble_value_and_gradient(
+    dynamics: Dynamics,
+    loss: Loss,
+    t_span: Any,
+    *,
+    wrt: Sequence[str] = ("u0", "theta"),
+    reduce: str | None = None,
+    on_failure: str = "raise",
+    adjoint: str = "discrete",
+    backend: str = "threads",
+    workers: int | None = None,
+    executor: Any = None,
+    chunks: int = 64,
+    progress: bool = False,
+    **options: Any,
+) -> EnsembleValueAndGradient:
+    """The values and gradients of a loss along many trajectories, as a function of (u0, theta).
+
+    Buffers and compiled code are prepared at the first call, a set of buffers for each thread. A call then runs all trajectories,
+    forward pass, loss and backward pass of one after those of another, in compiled code.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        With `fused=True`, small systems run several times as fast.
+    loss : FinalState, LeastSquares or Series
+        With data of shape (N, ...), each trajectory has its own; the callback of a Series must be jitted.
+    t_span : (t0, T) or (N, 2) array
+        All in one direction.
+    wrt : subset of ("u0", "theta")
+    reduce : {None, "sum"}
+        Whether to return the loss of each trajectory, or their sum. The cotangents are those of the sum in either case: one for
+        each trajectory of what it has to itself, and the sum of what is shared.
+    on_failure : {"raise", "nan", "drop"}
+        What to do about trajectories whose solve fails, which never stops the others: raise at the end; return NaN for them, and
+        for sums that they have a part in; or leave them out of the sums.
+    adjoint : {"discrete", "interpolating"}
+    backend : {"threads", "cuda"}
+    workers : int, optional
+        Number of threads; by default one for each CPU, or with an executor one for each of its tasks.
+    executor : object with `submit`, as in `concurrent.futures`, optional
+        Run on its workers: a ProcessPoolExecutor, Dask's `client.get_executor()`, MPIPoolExecutor of mpi4py, ...
+    chunks : int
+        How many tasks to make for the executor: several for each worker. Unless inputs are large; then there are more.
+    progress : bool
+        Show a bar.
+    **options
+        Options of `value_and_gradient`: `method`, `rtol`, `atol`, ...
+
+    Returns
+    -------
+    EnsembleValueAndGradient
+        `(u0, theta) -> (value, Cotangents)`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad input.
+
+    Notes
+    -----
+    A trajectory has the bits of a single `value_and_gradient` of the same `Dynamics`, whatever its place and the number of
+    trajectories and of threads. Sums go by blocks, whose size depends on the number of trajectories and of entries alone:
+    compensated within a block (Neumaier 1974), pairwise over the blocks.
+    """
+    engine = Engine(backend, workers, executor, chunks, progress)
+    return EnsembleValueAndGradient(dynamics, loss, t_span, wrt, reduce, on_failure, {"adjoint": adjoint, **options}, engine)
+
+
+class EnsembleValueAndGradient:
+    """Values and gradients of a loss, as a function of (u0, theta); made by `ensemble_value_and_gradient`."""
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        loss: Loss,
+        t_span: Any,
+        wrt: Sequence[str],
+        reduce: str | None,
+        on_failure: str,
+        options: dict[str, Any],
+        engine: Engine,
+    ):
+        self.dynamics, self.loss, self.t_span = dynamics, loss, read_spans(t_span)
+        self._spans_shared = np.ndim(t_span) != 2
+        self._wrt, self._options = ((wrt,) if isinstance(wrt, str) else tuple(wrt)), options
+        if reduce not in (None, "sum"):
+            raise ValueError(f"reduce must be None or 'sum', but {reduce!r} was given.")
+        self._sums, self._on_failure, self._engine = reduce == "sum", choose("on_failure", on_failure, ON_FAILURE), engine
+        if len(self.t_span):
+            self._single(0).require_prepared()
+        require_times_inside("t_obs", getattr(loss, "t_obs", np.zeros(0)), self.t_span)
+        self._made: dict[Any, Callable[..., Outcome]] = {}
+
+    def __call__(self, u0: Any, theta: Any) -> tuple[Any, Cotangents]:
+        """Values and cotangents at (u0, theta).
+
+        Parameters
+        ----------
+        u0 : (n,) or (N, n) array, or structured array of shape () or (N,)
+        theta : (m,) or (N, m) array, or structured array of shape () or (N,)
+            What has no axis for the trajectories is shared by all.
+
+        Returns
+        -------
+        value : (N,) array, or float with reduce="sum"
+        bar : Cotangents
+            `u0` and `theta` in the form of the inputs, a row for each trajectory, or the sum over them for what is shared; `stats`
+            has `status`, `n_f`, `n_steps` and `n_rejected`, each (N,).
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad input.
+        SolveError
+            With on_failure="raise", if trajectories failed: how many, which is the first, and why.
+        """
+        blocks = read_rows("u0", u0, "n"), read_rows("theta", theta, "m")
+        own_spans = None if self._spans_shared else len(self.t_span)
+        members = getattr(self.loss, "members", None)
+        return self.of_rows(blocks, count_members(u0=blocks[0].count, theta=blocks[1].count, t_span=own_spans, loss=members))
+
+    def of_rows(self, blocks: tuple[Rows, Rows], N: int) -> tuple[Any, Cotangents]:
+        """The same, of inputs that have been read."""
+        with progress_bar(self._engine.progress, N) as done:
+            outcome = self._run(blocks, done)
+        return self._assemble(outcome, blocks)
+
+    def _run(self, blocks: tuple[Rows, Rows], done: Callable[[int], Any] | None) -> Outcome:
+        shared = frozenset(name for name, rows in zip(("u0", "theta"), blocks, strict=True) if rows.shared)
+        key = shared, *(rows.flat.shape[1] for rows in blocks)
+        if key not in self._made:
+            self._made = {key: self._engine.gradient(self.dynamics, self.loss, self._wrt, shared, self._options)}
+        return self._made[key](*(rows.flat for rows in blocks), self.t_span, **({} if done is None else {"done": done}))
+
+    def _assemble(self, outcome: Outcome, blocks: tuple[Rows, Rows]) -> tuple[Any, Cotangents]:
+        """The value and the cotangents in the form that the user wants, or an error for what failed."""
+        failed = outcome.status != 0
+        if self._on_failure == "raise":
+            check_failures(outcome.status, lambda i: self._single(i)._step_by_step(*(row_of(rows, i) for rows in blocks)))
+        incomplete = self._on_failure == "nan" and failed.any()
+        bars = []
+        for rows, bar in zip(blocks, (outcome.u0, outcome.theta), strict=True):
+            if bar is not None and rows.shared:
+                bar = np.full(bar.shape[1], np.nan) if incomplete else pairwise_sum(bar)
+            bars.append(rows.unflatten(bar))
+        u0_bar, theta_bar = bars
+        value: Any = outcome.value
+        if self._sums:
+            value = math.nan if incomplete else math.fsum(value[~failed])
+        return value, Cotangents(u0_bar, theta_bar, stats=ensemble_stats(outcome))
+
+    def _single(self, i: int) -> ValueAndGradient:
+        """The same computation for trajectory i alone."""
+        loss: Any = self.loss.member(i) if isinstance(self.loss, MemberData) else self.loss
+        span = self.t_span[i if len(self.t_span) > 1 else 0]
+        return ValueAndGradient(self.dynamics, loss, (float(span[0]), float(span[1])), self._wrt, dict(self._options))
+
+
+def row_of(rows: Rows, i: int) -> np.ndarray:
+    return rows.flat[0 if rows.shared else i]
+
+
+def ensemble_stats(result: Outcome | States) -> EnsembleStats:
+    return EnsembleStats(result.status, *((None,) * 3 if result.work is None else result.work.T))

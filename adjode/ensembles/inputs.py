@@ -1,0 +1,115 @@
+"""What users give an ensemble: arrays with a row for each trajectory, or one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib import recfunctions
+
+from adjode.layout import Layout
+from adjode.options import require_finite, time_span
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A block of inputs.
+
+    Attributes
+    ----------
+    flat : (N, k) array, or (1, k) where all trajectories share it
+    shared : bool
+    layout : Layout
+        Of one row.
+    """
+
+    flat: np.ndarray
+    shared: bool
+    layout: Layout
+
+    @property
+    def count(self) -> int | None:
+        """N; None for what is shared."""
+        return None if self.shared else len(self.flat)
+
+    def unflatten(self, flat: np.ndarray | None) -> Any:
+        return None if flat is None else self.layout.unflatten(flat)
+
+
+def read_rows(name: str, value: Any, letter: str) -> Rows:
+    """A block of shape (letter,), which all trajectories share, or (N, letter); or a structured array of shape () or (N,).
+
+    What is shared must be finite; a trajectory whose own row is not finite fails by itself.
+    """
+    if isinstance(value, Mapping):
+        raise TypeError(
+            f"{name} must be an array of shape ({letter},) or (N, {letter}), but a {type(value).__name__} was given, whose entries "
+            f"cannot be told from trajectories: for named entries give a NumPy structured array of shape () or (N,)."
+        )
+    array = np.asarray(value)
+    layout = Layout(name, array[()] if array.ndim == 0 else np.zeros(1, array.dtype)[0]) if array.dtype.names else None
+    if layout is not None:
+        if array.ndim > 1:
+            raise ValueError(f"{name} must have the shape () or (N,) if it is structured, but its shape is {array.shape}.")
+        flat = recfunctions.structured_to_unstructured(array, dtype=np.float64)
+    elif array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, but its dtype is {array.dtype}.")
+    elif array.ndim not in (1, 2):
+        raise ValueError(f"{name} must have the shape ({letter},) or (N, {letter}), but its shape is {array.shape}.")
+    else:
+        flat = array
+    shared = flat.ndim == 1
+    if shared:
+        require_finite(name, flat)
+    flat = np.ascontiguousarray(np.atleast_2d(flat), dtype=np.float64)
+    return Rows(flat, shared, layout or Layout(name, np.zeros(flat.shape[1])))
+
+
+def read_spans(t_span: Any) -> np.ndarray:
+    """Spans as (1, 2) or (N, 2); all must run the same way."""
+    if np.ndim(t_span) != 2:
+        spans = np.array([time_span(t_span)])
+    else:
+        spans = np.array(t_span, dtype=np.float64, order="C")
+        if spans.shape[1] != 2:
+            raise ValueError(f"t_span must be a pair (t0, T) or have the shape (N, 2), but its shape is {spans.shape}.")
+        require_finite("t_span", spans)
+    lengths = spans[:, 1] - spans[:, 0]
+    if not lengths.all():
+        raise ValueError("t_span must have a length: t0 and T are equal" + _where(lengths == 0.0) + ".")
+    if len(lengths) and not (np.sign(lengths) == np.sign(lengths[0])).all():
+        raise ValueError(
+            f"all spans of an ensemble must run the same way in time, but trajectory {int(np.argmax(lengths * lengths[0] < 0.0))} "
+            f"runs against the first: make two ensembles."
+        )
+    return spans
+
+
+def _where(found: np.ndarray) -> str:
+    return f" in trajectory {int(found.argmax())}" if len(found) > 1 else ""
+
+
+def require_times_inside(name: str, times: np.ndarray, spans: np.ndarray) -> None:
+    """Raise a ValueError if one of the times lies outside one of the spans."""
+    if not len(spans) or not times.size:
+        return
+    for time in (times.min(), times.max()):
+        outside = (time < spans.min(axis=1)) | (time > spans.max(axis=1))
+        if outside.any():
+            low, high = sorted(spans[outside.argmax()])
+            raise ValueError(f"{name} must lie in the span [{low}, {high}]{_where(outside)}, but {time} was given.")
+
+
+def count_members(**lengths: int | None) -> int:
+    """N, on which all that have a row for each trajectory must agree; the others are None."""
+    given = {name: length for name, length in lengths.items() if length is not None}
+    if not given:
+        raise ValueError(
+            "an ensemble needs a row for each trajectory in u0 (N, n), theta (N, m), t_span (N, 2) or the data of the loss, but "
+            "none has one: for one trajectory use solve or value_and_gradient."
+        )
+    if len(set(given.values())) > 1:
+        raise ValueError(f"the numbers of trajectories differ: {', '.join(f'{k} has {v}' for k, v in given.items())}.")
+    return next(iter(given.values()))

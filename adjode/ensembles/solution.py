@@ -1,0 +1,196 @@
+"""`solve_ensemble`: many trajectories, of which the final states are kept, and their pullback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from adjode.adjoints.result import EnsembleStats
+from adjode.dynamics import Dynamics
+from adjode.ensembles.backends import Engine
+from adjode.ensembles.failures import check_failures
+from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
+from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
+from adjode.ensembles.progress import progress_bar
+from adjode.ensembles.seeds import read_seeds
+from adjode.gradient import SOLVE_OPTIONS
+from adjode.options import float_vector
+from adjode.pullback import Cotangents
+from adjode.solution import Solution
+from adjode.solve import solve
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EnsembleSolution:
+    """The solutions of many initial value problems: inputs and chosen states, but no dense output.
+
+    `ens[i]` solves trajectory i again and returns its `Solution`.
+
+    Attributes
+    ----------
+    u_T : (N, n) array, or structured as u0
+        States at T; NaN where the solve failed.
+    t_eval, u_eval : (k,), (N, k, n) arrays or None
+        The times asked for and the states there.
+    status : (N,) array of int
+        `Status` of each trajectory, 0 for success.
+    stats : EnsembleStats
+        Work done: `n_f`, `n_steps`, `n_rejected`, each (N,).
+    """
+
+    dynamics: Dynamics
+    u_T: Any
+    t_eval: np.ndarray | None
+    u_eval: np.ndarray | None
+    stats: EnsembleStats
+    t_span: np.ndarray
+    u0: Rows
+    theta: Rows
+    options: dict[str, Any]
+    engine: Engine
+
+    @property
+    def status(self) -> np.ndarray:
+        return self.stats.status
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def __getitem__(self, i: int) -> Solution:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there are {len(self)} trajectories, but number {i} was asked for.")
+        i %= len(self)
+        u0, theta = (rows.layout.unflatten(rows.flat[i if len(rows.flat) > 1 else 0]) for rows in (self.u0, self.theta))
+        span = self.t_span[i if len(self.t_span) > 1 else 0]
+        return solve(self.dynamics, u0, theta, (float(span[0]), float(span[1])), t_eval=self.t_eval, **self.options)
+
+    def raise_if_failed(self) -> None:
+        """Raise a SolveError if trajectories failed: how many, which is the first, and why."""
+        check_failures(self.status, self.__getitem__)
+
+    def pullback(
+        self,
+        u_T_bar: Any = None,
+        *,
+        observations: tuple[Any, Any] | None = None,
+        wrt: Sequence[str] = ("u0", "theta"),
+        on_failure: str = "raise",
+        adjoint: str = "discrete",
+        progress: bool = False,
+        **options: Any,
+    ) -> Cotangents:
+        """Pull cotangents of the solutions back to u0 and theta.
+
+        Nothing was kept of the steps: each trajectory is solved again, by the same steps, and pulled back at once.
+
+        Parameters
+        ----------
+        u_T_bar : (N, n) or (n,) array, optional
+            Cotangents of u(T): of each trajectory, or the same for all.
+        observations : (times, u_bars), optional
+            Times (k,) within all spans, in any order, and the cotangents (N, k, n) or (k, n) of the states there.
+        wrt : subset of ("u0", "theta")
+        on_failure : {"raise", "nan", "drop"}
+            As for `ensemble_value_and_gradient`; a NaN among a trajectory's cotangents is a failure too.
+        adjoint : {"discrete", "interpolating"}
+        progress : bool
+            Show a bar.
+        **options
+            Of the interpolating adjoint, as for `value_and_gradient`: `quadrature`, `adjoint_rtol`, ...
+
+        Returns
+        -------
+        Cotangents
+            `u0` and `theta` with a row for each trajectory, or summed over them for what they share.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad input.
+        SolveError
+            With on_failure="raise", if trajectories failed.
+        """
+        seeds = read_seeds(u_T_bar, observations, self.t_span, self.u0.layout.size, len(self))
+        engine = replace(self.engine, progress=progress)
+        every = {"adjoint": adjoint, **self.options, **options}
+        evaluate = EnsembleValueAndGradient(self.dynamics, seeds, self.t_span, wrt, None, on_failure, every, engine)
+        return evaluate.of_rows((self.u0, self.theta), len(self))[1]
+
+    def __repr__(self) -> str:
+        failed = f", {self.stats.n_failed} failed" if self.stats.n_failed else ""
+        return f"EnsembleSolution of {self.dynamics.name}: {len(self)} trajectories{failed}"
+
+
+def solve_ensemble(
+    dynamics: Dynamics,
+    u0: Any,
+    theta: Any,
+    t_span: Any,
+    *,
+    t_eval: Any = None,
+    backend: str = "threads",
+    workers: int | None = None,
+    executor: Any = None,
+    chunks: int = 64,
+    progress: bool = False,
+    **options: Any,
+) -> EnsembleSolution:
+    """Solve `du/dt = f(t, u, theta)`, `u(t0) = u0` for many u0, theta or spans.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        With `fused=True`, small systems run several times as fast.
+    u0 : (n,) or (N, n) array, or structured array of shape () or (N,)
+    theta : (m,) or (N, m) array, or structured array of shape () or (N,)
+    t_span : (t0, T) or (N, 2) array
+        What has no axis for the trajectories is shared by all. All spans run the same way in time.
+    t_eval : (k,) array, optional
+        Times within all spans at which `u_eval` is wanted.
+    backend, workers, executor, chunks, progress
+        As for `ensemble_value_and_gradient`.
+    **options
+        Options of `solve`: `method`, `rtol`, `atol`, ...
+
+    Returns
+    -------
+    EnsembleSolution
+        A trajectory that fails does not stop the others and raises nothing: it has a `status` and NaN for its states.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad input.
+    """
+    if not isinstance(dynamics, Dynamics):
+        raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
+    for name in options:
+        if name not in SOLVE_OPTIONS:
+            raise TypeError(f"option {name!r} is unknown; the options are {', '.join(sorted(SOLVE_OPTIONS))}.")
+    states, parameters, spans = read_rows("u0", u0, "n"), read_rows("theta", theta, "m"), read_spans(t_span)
+    N = count_members(u0=states.count, theta=parameters.count, t_span=len(spans) if np.ndim(t_span) == 2 else None)
+    times, order = np.zeros(0), np.zeros(0, dtype=np.int64)
+    if t_eval is not None:
+        times = float_vector("t_eval", t_eval)
+        require_times_inside("t_eval", times, spans)
+        order = np.argsort(-times if len(spans) and spans[0, 1] < spans[0, 0] else times, kind="stable")
+    engine = Engine(backend, workers, executor, chunks, progress)
+    solver = engine.solver(dynamics, times[order], options)
+    with progress_bar(progress, N) as done:
+        result = solver(states.flat, parameters.flat, spans, **({} if done is None else {"done": done}))
+    seen = result.states
+    return EnsembleSolution(
+        dynamics=dynamics,
+        u_T=states.unflatten(seen[:, -1]),
+        t_eval=None if t_eval is None else times,
+        u_eval=None if t_eval is None else seen[:, np.argsort(order)],
+        stats=ensemble_stats(result),
+        t_span=spans,
+        u0=states,
+        theta=parameters,
+        options=options,
+        engine=engine,
+    )

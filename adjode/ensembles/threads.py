@@ -1,0 +1,199 @@
+"""The backend of CPU threads: each thread has one set of buffers, and takes blocks of trajectories from a common counter.
+
+Plain threads serve: the compiled loop holds no GIL, and the order of trajectories does not matter to their results. Numba's
+`prange` would compile for seconds, and its portable threading layer may not be entered from two threads at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from adjode.dynamics import Dynamics
+from adjode.ensembles.driver import Seat
+from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
+from adjode.frame import RECORD_STAGES
+from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
+from adjode.members import MemberData
+from adjode.solve import check_options, forward_pass
+
+_LARGEST_RUN = 16  # blocks that a thread takes at a time: little enough for a balance at the end, and for progress in between
+
+
+def count_workers(workers: int | None) -> int:
+    """How many threads to use: by default one for each CPU that this process may run on."""
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not isinstance(workers, (int, np.integer)) or workers < 1:
+        raise ValueError(f"workers must be a positive integer, but {workers!r} was given.")
+    return int(workers)
+
+
+def run_blocks(run: Callable[[Any, int, int], None], seats: list[Any], blocks: int, done: Callable[[int, int], Any] | None) -> None:
+    """Call `run(seat, first, stop)` for runs of blocks until all are done, each seat in a thread of its own.
+
+    Runs get shorter towards the end, so that threads with dear trajectories and threads with cheap ones end together. What `run`
+    raises stops all threads and is raised here. `done(first, stop)` is called after each run.
+    """
+    position, lock = 0, threading.Lock()
+    errors: list[BaseException] = []
+
+    def take() -> tuple[int, int]:
+        nonlocal position
+        with lock:
+            first = blocks if errors else position
+            position = first + min(blocks - first, max(1, min((blocks - first) // (4 * len(seats)), _LARGEST_RUN)))
+            return first, position
+
+    def work(seat: Any) -> None:
+        try:
+            while (part := take())[0] < blocks:
+                run(seat, *part)
+                if done is not None:
+                    with lock:
+                        done(*part)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seat,)) for seat in seats[1:]]
+    for thread in threads:
+        thread.start()
+    work(seats[0])
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+class _Threads:
+    """Seats, made when they are needed and kept."""
+
+    def __init__(self, workers: int | None):
+        self.workers = count_workers(workers)
+        self._idle: list[Seat] = []
+
+    def _take_seats(self, blocks: int, make: Callable[[], Seat]) -> list[Seat]:
+        seats = []
+        for _ in range(min(self.workers, blocks)):
+            try:
+                seats.append(self._idle.pop())
+            except IndexError:
+                seats.append(make())
+        return seats
+
+    def _run(self, seats: list[Seat], given: Sequence[np.ndarray], outputs: tuple, size: int, done: Any) -> None:
+        N = len(outputs[0])
+
+        def run(seat: Seat, first: int, stop: int) -> None:
+            seat.run(first, stop, size, tuple(given), outputs)
+
+        run_blocks(
+            run, seats, _blocks(N, size), None if done is None else lambda first, stop: done(min(stop * size, N) - first * size)
+        )
+        self._idle += seats
+
+
+def _blocks(N: int, size: int) -> int:
+    return -(-N // size)
+
+
+class ThreadEnsemble(_Threads):
+    """Values and gradients of a loss; see `outcome` for how backends are made and called.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    loss : FinalState, LeastSquares, Series
+    wrt : sequence of {"u0", "theta"}
+    shared : set of {"u0", "theta"}
+        What has one row for all trajectories, and sums of cotangents.
+    options : dict
+        Options of `value_and_gradient`.
+    workers : int, optional
+        Number of threads.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        loss: Any,
+        wrt: Sequence[str],
+        shared: frozenset[str],
+        options: dict[str, Any],
+        workers: int | None = None,
+    ):
+        super().__init__(workers)
+        self._dynamics, self._loss, self._wrt, self._options = dynamics, loss, wrt, options
+        self._summed = shared & set(wrt)
+
+    def __call__(
+        self,
+        u0: np.ndarray,
+        theta: np.ndarray,
+        t_span: np.ndarray,
+        *,
+        loss: Any = None,
+        size: int | None = None,
+        done: Callable[[int], Any] | None = None,
+    ) -> Outcome:
+        """`loss` takes the place of the one given first, with other data; `size` is that of the blocks, where these trajectories
+        are a part of a larger ensemble; `done(k)` is called whenever k more trajectories are done."""
+        loss = loss or self._loss
+        N, widths = count_rows((u0, theta, t_span), loss), {"u0": u0.shape[1], "theta": theta.shape[1]}
+        size = size or block_size(N, sum(widths[name] for name in self._summed))
+        bars = {}
+        for name, width in widths.items():
+            rows = 0 if name not in self._wrt else _blocks(N, size) if name in self._summed else N
+            bars[name] = np.full((rows, width), 0.0 if name in self._summed else np.nan)
+        value, status, work = np.full(N, np.nan), np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
+        if N:
+            seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], *widths.values()))
+            out = bars["u0"], bars["theta"], np.zeros((0, 0))
+            self._run(seats, (u0, theta, *seats[0].data_of(loss), t_span), (value, status, work, out), size, done)
+        u0_bar, theta_bar = (bars[name] if name in self._wrt else None for name in widths)
+        return Outcome(value, u0_bar, theta_bar, status, work)
+
+    def _make_seat(self, t_span: np.ndarray, n: int, m: int) -> Seat:
+        one = self._loss.member(0) if isinstance(self._loss, MemberData) else self._loss
+        span = float(t_span[0]), float(t_span[1])
+        workspace = ValueAndGradient(self._dynamics, one, span, self._wrt, self._options).workspace(n, m)
+        return Seat.of_gradient(workspace, self._summed)
+
+
+class ThreadSolver(_Threads):
+    """Forward passes alone: `solver(u0, theta, t_span) -> States`, at the times given, in the order of integration, and at T."""
+
+    def __init__(self, dynamics: Dynamics, times: np.ndarray, options: dict[str, Any], workers: int | None = None):
+        super().__init__(workers)
+        self._dynamics, self._times, self._options = dynamics, times, options
+
+    def __call__(
+        self,
+        u0: np.ndarray,
+        theta: np.ndarray,
+        t_span: np.ndarray,
+        *,
+        size: int | None = None,
+        done: Callable[[int], Any] | None = None,
+    ) -> States:
+        N, n, k = count_rows((u0, theta, t_span)), u0.shape[1], self._times.size + 1
+        states = np.full((N, k * n), np.nan)
+        status, work = np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
+        if N:
+            none, size = np.zeros((1, 0)), size or block_size(N, 0)
+            seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], n, theta.shape[1]))
+            out = np.zeros((0, n)), np.zeros((0, theta.shape[1])), states
+            self._run(seats, (u0, theta, none, none, t_span), (np.zeros(N), status, work, out), size, done)
+        return States(states.reshape(N, k, n), status, work)
+
+    def _make_seat(self, t_span: np.ndarray, n: int, m: int) -> Seat:
+        self._dynamics.f.require_inside(float(t_span[0]), np.ones(n), np.ones(m))
+        tableau, controls = check_options(n, **{**SOLVE_OPTIONS, **self._options})
+        # what value_and_gradient records: its pullback then passes through the same entry, and the same states
+        keep = {"record": RECORD_STAGES, "times": np.append(self._times, t_span[1])}
+        span = float(t_span[0]), float(t_span[1])
+        return Seat.of_solve(*forward_pass(self._dynamics, tableau, np.zeros(n), np.zeros(m), span, controls, **keep))
