@@ -6,9 +6,8 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 
+import numba
 import numpy as np
 import pytest
 
@@ -166,75 +165,56 @@ def of_main(factor):
         lam = np.array([factor * lam[0], lam[1]])
         lv_pull(t, u, theta, lam, u_bar, theta_bar)
 
-    import numba
-
     lv, lv_pull = numba.njit(lv_f), numba.njit(lv_vjp)
     return Dynamics(f, vjp)
 
 
-def slow_inputs(rows=4000):
+def slow_problem(rows=4000):
     """Some seconds of work."""
-    return np.resize(U0, (rows, 2)), {"rtol": 1e-12, "atol": 1e-12}
+    return np.resize(U0, (rows, 2)), (of_main(1.5), FinalState([1.0, 2.0]), SPAN), {"rtol": 1e-12, "atol": 1e-12}
 
 
-def kill_after(seconds, pid):
-    timer = threading.Timer(seconds, os.kill, (pid, signal.SIGKILL))
-    timer.start()
-    return timer
+class Deadly:
+    """An executor that kills a process when some tasks are done."""
+
+    def __init__(self, executor, pid, tasks=5):
+        self.executor, self.pid, self.left = executor, pid, tasks
+
+    def submit(self, *task):
+        future = self.executor.submit(*task)
+        future.add_done_callback(self.count)
+        return future
+
+    def count(self, future):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_process_pool():
     """Workers that compile for themselves, callbacks that exist here only, and a worker killed in the middle."""
-    u0, options = slow_inputs()
-    dynamics, loss = of_main(1.5), FinalState([1.0, 2.0])
-    expected = ensemble_value_and_gradient(dynamics, loss, SPAN, **options)(u0, LV_THETA)
+    u0, problem, options = slow_problem()
+    expected = ensemble_value_and_gradient(*problem, **options)(u0, LV_THETA)
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        evaluate = ensemble_value_and_gradient(dynamics, loss, SPAN, executor=pool, **options)
-        assert_same(evaluate(u0, LV_THETA), expected)
-        done = threading.Event()
-        killer = threading.Thread(target=lambda: (done.wait(), os.kill(next(iter(pool._processes)), signal.SIGKILL)))
-        killer.start()
-
-        def report(k):
-            done.set()
-
-        monkey = pytest.MonkeyPatch()
-        with monkey.context() as patch:
-            patch.setattr("adjode.ensembles.gradient.progress_bar", lambda progress, N: _reporting(report))
-            with pytest.warns(RuntimeWarning, match="the executor takes no more work"):
-                got = evaluate(u0, LV_THETA)
-        killer.join()
+        assert_same(ensemble_value_and_gradient(*problem, executor=pool, **options)(u0, LV_THETA), expected)
+        deadly = Deadly(pool, next(iter(pool._processes)))
+        with pytest.warns(RuntimeWarning, match="the executor takes no more work"):
+            got = ensemble_value_and_gradient(*problem, executor=deadly, **options)(u0, LV_THETA)
     assert_same(got, expected)
-
-
-class _reporting:
-    def __init__(self, report):
-        self.report = report
-
-    def __enter__(self):
-        return self.report
-
-    def __exit__(self, *error):
-        pass
 
 
 @pytest.mark.slow
 def test_dask():
-    """A cluster of processes, one of which is killed in the middle."""
+    """A cluster of processes, one of which is killed in the middle: the others, and the one that takes its place, do the rest."""
     distributed = pytest.importorskip("distributed")
-    u0, options = slow_inputs()
-    dynamics, loss = of_main(1.5), FinalState([1.0, 2.0])
-    expected = ensemble_value_and_gradient(dynamics, loss, SPAN, **options)(u0, LV_THETA)
+    u0, problem, options = slow_problem()
+    expected = ensemble_value_and_gradient(*problem, **options)(u0, LV_THETA)
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:
-        evaluate = ensemble_value_and_gradient(dynamics, loss, SPAN, executor=client.get_executor(), **options)
-        began = time.monotonic()
-        assert_same(evaluate(u0, LV_THETA), expected)  # compiles
-        began = time.monotonic()
-        assert_same(evaluate(u0, LV_THETA), expected)
-        pids = client.run(os.getpid)
-        timer = kill_after(0.3 * (time.monotonic() - began), next(iter(pids.values())))
-        assert_same(evaluate(u0, LV_THETA), expected)
-        timer.join()
-        assert set(client.run(os.getpid).values()) != set(pids.values())
+        executor = client.get_executor()
+        assert_same(ensemble_value_and_gradient(*problem, executor=executor, **options)(u0, LV_THETA), expected)
+        pids = set(client.run(os.getpid).values())
+        deadly = Deadly(executor, min(pids))
+        assert_same(ensemble_value_and_gradient(*problem, executor=deadly, **options)(u0, LV_THETA), expected)
+        assert deadly.left < 0 and min(pids) not in client.run(os.getpid).values()
