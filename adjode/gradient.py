@@ -131,7 +131,7 @@ class ValueAndGradient:
         """
         workspace = self._workspace(u0, theta)
         if workspace is None:
-            return self._step_by_step(u0, theta)
+            return self.step_by_step(u0, theta)
         try:
             value, succeeded = workspace.run()
             if succeeded:
@@ -141,7 +141,7 @@ class ValueAndGradient:
                 return float(value), Cotangents(*bars, stats=workspace.stats())
         finally:
             self._idle.append(workspace)
-        return self._step_by_step(u0, theta)  # which says what is wrong
+        return self.step_by_step(u0, theta)  # which says what is wrong
 
     def jitted(self, n: int, m: int) -> Callable[..., tuple[int, float]]:
         """The same computation for use in the user's own compiled code.
@@ -261,7 +261,8 @@ class ValueAndGradient:
             self._wants[1],
         )
 
-    def _step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
+    def step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
+        """The same by the long way round: solve, loss, pullback."""
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
         value, seeds = self.loss.value_and_cotangents(solution)
         bar = pullback(solution, **seeds, **self._pullback_options)

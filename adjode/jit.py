@@ -40,10 +40,17 @@ _KEPT_FILES = 400  # of entries that belong to the callbacks of one user or anot
 _FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False}
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": KernelCompiler}
 kernel = njit(**_FLAGS, **_INNER, fastmath=FAST)
-exact_kernel = njit(**_FLAGS, **_INNER)
+# fastmath=False must be said: what is not said a function inherits from the one whose compilation asks for it
+exact_kernel = njit(**_FLAGS, **_INNER, fastmath=False)
 # for what calls the user's code: with exceptions, reference counts and every pass of Numba's
 linked = njit(
-    error_model="numpy", nogil=True, _nrt=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LinkedCompiler
+    error_model="numpy",
+    nogil=True,
+    fastmath=False,
+    _nrt=True,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+    pipeline_class=LinkedCompiler,
 )
 
 f8 = types.float64

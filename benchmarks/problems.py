@@ -415,6 +415,40 @@ def wide_layer(n: int = 1000, fused: bool = False) -> Problem:
     return Problem("wide_layer", wide_dynamics(fused), rng.normal(size=n), theta, (0.0, 1.0), sum_of_squares(1.0, n), {})
 
 
+# --- Lorenz: x' = sigma (y - x), y' = x (rho - z) - y, z' = x y - beta z, theta = (sigma, rho, beta) ----------------------
+
+
+def lorenz_f(t, u, theta, du):
+    x, y, z = u[0], u[1], u[2]
+    du[0] = theta[0] * (y - x)
+    du[1] = x * (theta[1] - z) - y
+    du[2] = x * y - theta[2] * z
+
+
+def lorenz_vjp(t, u, theta, lam, u_bar, theta_bar):
+    x, y, z = u[0], u[1], u[2]
+    u_bar[0] = -theta[0] * lam[0] + (theta[1] - z) * lam[1] + y * lam[2]
+    u_bar[1] = theta[0] * lam[0] - lam[1] + x * lam[2]
+    u_bar[2] = -x * lam[1] - theta[2] * lam[2]
+    theta_bar[0] = (y - x) * lam[0]
+    theta_bar[1] = x * lam[1]
+    theta_bar[2] = -z * lam[2]
+
+
+@functools.cache
+def lorenz_dynamics(fused: bool = False) -> adjode.Dynamics:
+    return adjode.Dynamics(lorenz_f, lorenz_vjp, name="Lorenz", fused=fused)
+
+
+LORENZ_SPAN, LORENZ_LOSS = (0.0, 1.0), FinalState([1.0, 0.0, 0.0])
+
+
+def lorenz_ensemble(N: int) -> tuple[np.ndarray, np.ndarray]:
+    """u0 (N, 3) and theta (N, 3): sigma = 10, beta = 8/3, and rho spread over [0, 21]; the cotangent is that of x(1)."""
+    theta = np.column_stack([np.full(N, 10.0), np.linspace(0.0, 21.0, N), np.full(N, 8.0 / 3.0)])
+    return np.tile([1.0, 0.0, 0.0], (N, 1)), theta
+
+
 # Neither Pleiades nor the networks are among them: what holds of these at any tolerance and with any adjoint does not hold where
 # bodies nearly collide, and large problems take long.
 PROBLEMS: dict[str, Callable[[], Problem]] = {"lv_final": lv_final, "lv_series": lv_series, "spiral": spiral}

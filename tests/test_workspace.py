@@ -156,7 +156,7 @@ def test_bad_input_is_refused_as_everywhere():
     for option in ({"quadrature": "gauss"}, {"adjoint_rtol": 1e-3}, {"dense_adjoint": True}):
         with pytest.raises(ValueError, match="belongs to the continuous adjoints.*choose adjoint='interpolating'"):
             value_and_gradient(lotka_volterra(), LOSSES["final"], LV_SPAN, **option)
-    assert short(LV_U0, LV_THETA)[0] == pytest.approx(short._step_by_step(LV_U0, LV_THETA)[0], rel=1e-12)
+    assert short(LV_U0, LV_THETA)[0] == pytest.approx(short.step_by_step(LV_U0, LV_THETA)[0], rel=1e-12)
 
 
 def test_a_failed_solve_raises_and_the_next_call_is_well():

@@ -114,7 +114,7 @@ class EnsembleValueAndGradient:
             raise ValueError(f"reduce must be None or 'sum', but {reduce!r} was given.")
         self._sums, self._on_failure, self._engine = reduce == "sum", choose("on_failure", on_failure, ON_FAILURE), engine
         if len(self.t_span):
-            self._single(0).require_prepared()
+            self._evaluate_alone(loss, self.t_span[0]).require_prepared()
         require_times_inside("t_obs", getattr(loss, "t_obs", np.zeros(0)), self.t_span)
         self._made: dict[Any, Callable[..., Outcome]] = {}
 
@@ -163,7 +163,7 @@ class EnsembleValueAndGradient:
         """The value and the cotangents in the form that the user wants, or an error for what failed."""
         failed = outcome.status != 0
         if self._on_failure == "raise":
-            check_failures(outcome.status, lambda i: self._single(i)._step_by_step(*(row_of(rows, i) for rows in blocks)))
+            check_failures(outcome.status, lambda i: self._repeat(blocks, i))
         incomplete = self._on_failure == "nan" and failed.any()
         bars = []
         for rows, bar in zip(blocks, (outcome.u0, outcome.theta), strict=True):
@@ -176,15 +176,14 @@ class EnsembleValueAndGradient:
             value = math.nan if incomplete else math.fsum(value[~failed])
         return value, Cotangents(u0_bar, theta_bar, stats=ensemble_stats(outcome))
 
-    def _single(self, i: int) -> ValueAndGradient:
-        """The same computation for trajectory i alone."""
+    def _repeat(self, blocks: tuple[Rows, Rows], i: int) -> None:
+        """Run trajectory i alone and step by step, for its errors."""
         loss: Any = self.loss.member(i) if isinstance(self.loss, MemberData) else self.loss
-        span = self.t_span[i if len(self.t_span) > 1 else 0]
-        return ValueAndGradient(self.dynamics, loss, (float(span[0]), float(span[1])), self._wrt, dict(self._options))
+        alone = self._evaluate_alone(loss, self.t_span[i if len(self.t_span) > 1 else 0])
+        alone.step_by_step(*(rows.of(i) for rows in blocks))
 
-
-def row_of(rows: Rows, i: int) -> np.ndarray:
-    return rows.flat[0 if rows.shared else i]
+    def _evaluate_alone(self, loss: Any, span: np.ndarray) -> ValueAndGradient:
+        return ValueAndGradient(self.dynamics, loss, (float(span[0]), float(span[1])), self._wrt, self._options)
 
 
 def ensemble_stats(result: Outcome | States) -> EnsembleStats:

@@ -34,6 +34,10 @@ class Rows:
         """N; None for what is shared."""
         return None if self.shared else len(self.flat)
 
+    def of(self, i: int) -> Any:
+        """The row of trajectory i, in the form that it was given in."""
+        return self.layout.unflatten(self.flat[0 if self.shared else i])
+
     def unflatten(self, flat: np.ndarray | None) -> Any:
         return None if flat is None else self.layout.unflatten(flat)
 

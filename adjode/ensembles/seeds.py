@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from adjode.ensembles.inputs import require_times_inside
 from adjode.losses import PreparedLinear, PreparedLoss
 from adjode.members import MemberData
-from adjode.options import require_finite, times_in_span
+from adjode.options import float_vector, require_finite
 from adjode.solution import Solution
 
 
@@ -57,7 +58,8 @@ def read_seeds(u_T_bar: Any, observations: Any, spans: np.ndarray, n: int, N: in
             times, u_bars = observations
         except (TypeError, ValueError):
             raise ValueError("observations must be a pair (times, u_bars).") from None
-        times = times_in_span("observation times", times, spans.min(initial=np.inf), spans.max(initial=-np.inf))
+        times = float_vector("observation times", times)
+        require_times_inside("observation times", times, spans)
         u_bars = _read("u_bars", u_bars, ((times.size, n), (N, times.size, n)))
     return Seeds(at_T, times, u_bars, backwards=bool(len(spans) and spans[0, 1] < spans[0, 0]))
 

@@ -63,9 +63,8 @@ class EnsembleSolution:
         if not -len(self) <= i < len(self):
             raise IndexError(f"there are {len(self)} trajectories, but number {i} was asked for.")
         i %= len(self)
-        u0, theta = (rows.layout.unflatten(rows.flat[i if len(rows.flat) > 1 else 0]) for rows in (self.u0, self.theta))
-        span = self.t_span[i if len(self.t_span) > 1 else 0]
-        return solve(self.dynamics, u0, theta, (float(span[0]), float(span[1])), t_eval=self.t_eval, **self.options)
+        t0, T = self.t_span[i if len(self.t_span) > 1 else 0]
+        return solve(self.dynamics, self.u0.of(i), self.theta.of(i), (t0, T), t_eval=self.t_eval, **self.options)
 
     def raise_if_failed(self) -> None:
         """Raise a SolveError if trajectories failed: how many, which is the first, and why."""

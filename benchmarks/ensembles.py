@@ -1,0 +1,109 @@
+"""Gradients of ten thousand Lorenz systems on threads: time, error, scaling, and what the passes alone would take.
+
+    python -m benchmarks.ensembles
+
+prints for each tier the time of an ensemble on one thread, two, ... and all CPUs, beside a loop of single calls from Python and
+beside one compiled call repeated; and the largest error of the gradients against sensitivities that SciPy integrates with tight
+tolerances. Times are the least of many, taken in turns, so that a busy machine matters little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+import adjode
+from adjode.ensembles.threads import count_workers
+from benchmarks.problems import LORENZ_LOSS, LORENZ_SPAN, lorenz_dynamics, lorenz_ensemble
+from benchmarks.scaling import machine
+
+METHOD, TOLERANCE = "Tsit5", 2e-8  # rtol and atol, for an error of the gradient of at most 1e-6
+_CHECKED = 25  # trajectories compared with the reference
+
+
+def sensitivities(u0: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """dx(1)/d(u0, theta) by the variational equations, which know nothing of adjoints."""
+
+    def rhs(t, v):
+        x, y, z = v[:3]
+        s, r, b = theta
+        jacobian = np.array([[-s, s, 0.0], [r - z, -1.0, -x], [y, x, -b]])
+        by_theta = np.array([[y - x, 0.0, 0.0], [0.0, x, 0.0], [0.0, 0.0, -z]])
+        spread = jacobian @ v[3:].reshape(3, 6)
+        spread[:, 3:] += by_theta
+        return np.concatenate([[s * (y - x), x * (r - z) - y, x * y - b * z], spread.ravel()])
+
+    start = np.concatenate([u0, np.hstack([np.eye(3), np.zeros((3, 3))]).ravel()])
+    return solve_ivp(rhs, LORENZ_SPAN, start, method="DOP853", rtol=1e-13, atol=1e-13).y[3:9, -1]
+
+
+def largest_error(bar: adjode.Cotangents, u0: np.ndarray, theta: np.ndarray) -> float:
+    some = np.linspace(0, len(u0) - 1, _CHECKED).astype(int)
+    return max(float(np.abs(np.append(bar.u0[i], bar.theta[i]) - sensitivities(u0[i], theta[i])).max()) for i in some)
+
+
+def least_times(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
+    """The least wall-clock seconds of each task, and the CPU seconds that all its threads took then."""
+    least = dict.fromkeys(tasks, (np.inf, np.inf))
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            task()
+            least[name] = min(least[name], (time.perf_counter() - wall, time.process_time() - cpu))
+    return least
+
+
+def measure(N: int, repeats: int, fused: bool) -> dict[str, float]:
+    dynamics, (u0, theta) = lorenz_dynamics(fused), lorenz_ensemble(N)
+    options = {"method": METHOD, "rtol": TOLERANCE, "atol": TOLERANCE}
+    problem = dynamics, LORENZ_LOSS, LORENZ_SPAN
+    single = adjode.value_and_gradient(*problem, **options)
+    compiled, bars = single.jitted(3, 3), (np.zeros(3), np.zeros(3))
+    cpus = count_workers(None)
+    ensembles = {w: adjode.ensemble_value_and_gradient(*problem, workers=w, **options) for w in range(1, cpus + 1)}
+    tasks: dict[str, Callable[[], object]] = {f"{w} threads": lambda e=e: e(u0, theta) for w, e in ensembles.items()}
+    tasks["solve_ensemble"] = lambda: adjode.solve_ensemble(dynamics, u0, theta, LORENZ_SPAN, **options)
+    tasks["loop from Python"] = lambda: [single(*pair) for pair in zip(u0, theta, strict=True)]
+    some = range(0, N, max(1, N // 100))
+    tasks["passes alone, a hundredth"] = lambda: [compiled(u0[i], theta[i], *bars) for i in some]
+    for task in tasks.values():
+        task()
+    least = least_times(tasks, repeats)
+    value, bar = ensembles[cpus](u0, theta)
+    first = least["1 threads"]
+    result = {name: wall for name, (wall, _) in least.items()}
+    result["passes alone"] = result.pop("passes alone, a hundredth") * N / len(some)
+    for w in range(2, cpus + 1):
+        result[f"speedup per thread, {w} threads"] = first[0] / least[f"{w} threads"][0] / w
+        result[f"CPU time, {w} threads over one"] = least[f"{w} threads"][1] / first[1]
+    result["error"] = largest_error(bar, u0, theta)
+    result["steps"] = float(bar.stats.n_steps.mean())
+    result["same bits as the loop"] = float(all(value[i] == single(u0[i], theta[i])[0] for i in some))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-N", type=int, default=10_000, help="number of trajectories")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--output", type=Path, help="a JSON file to write")
+    arguments = parser.parse_args()
+    about = machine()
+    print(f"{arguments.N} gradients, {METHOD}, rtol = atol = {TOLERANCE:g}; {about['processor']}, {count_workers(None)} CPUs")
+    rows = {}
+    for tier in ("portable", "fused"):
+        rows[tier] = measure(arguments.N, arguments.repeats, tier == "fused")
+        for name, number in rows[tier].items():
+            print(f"  {tier:8s} {name:34s} {number:10.4g}")
+    if arguments.output:
+        arguments.output.write_text(json.dumps({"machine": about, "N": arguments.N, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
