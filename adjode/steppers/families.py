@@ -6,13 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from adjode.linalg.linear import make_linear
-from adjode.steppers import radau
+from adjode.steppers import esdirk, radau
 from adjode.steppers.frozen import Frozen
 from adjode.steppers.implicit import ImplicitStepper
 from adjode.steppers.transposed import SAME_STEP
 
-STEPPERS: dict[str, Callable[[Callable, Frozen], ImplicitStepper]] = {"radau": radau.RadauStepper}
-TRANSPOSES: dict[str, Callable[[Callable, Callable, Frozen], Callable]] = {"radau": radau.make_transposed_step}
+STEPPERS: dict[str, Callable[[Callable, Frozen], ImplicitStepper]] = {
+    "radau": radau.RadauStepper,
+    "esdirk": esdirk.EsdirkStepper,
+}
+TRANSPOSES: dict[str, Callable[[Callable, Callable, Frozen], Callable]] = {
+    "radau": radau.make_transposed_step,
+    "esdirk": esdirk.make_transposed_step,
+}
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,10 @@ def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
             filtered(frame, error, h)
             total = scaled_squares(frame, error, y_new, rtol)
             counts = integers_at(frame, slots.COUNT)
-            if total > error.size and (counts[slots.STEPS] == 0 or counts[slots.RETRY] == 1):
-                y, right, q = vector_at(frame, slots.Y), matrix_at(frame, slots.RIGHT), matrix_at(frame, slots.Q)
-                state, slope = row(right, 0), row(right, 1)
+            again = vector_at(frame, slots.EIGENVALUES).size > 1 and (counts[slots.STEPS] == 0 or counts[slots.RETRY] == 1)
+            if again and total > error.size:
+                y, q = vector_at(frame, slots.Y), matrix_at(frame, slots.Q)
+                state, slope = row(matrix_at(frame, slots.Z), 0), row(matrix_at(frame, slots.RIGHT), 0)
                 for k in range(y.size):
                     state[k] = y[k] - error[k]
                 counts[slots.DERIVATIVES] += 1

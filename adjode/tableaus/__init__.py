@@ -6,6 +6,7 @@ import functools
 
 from adjode.tableaus.classical import bs3, euler, midpoint, rk4
 from adjode.tableaus.dop853 import dop853
+from adjode.tableaus.esdirk import kvaerno5, trbdf2
 from adjode.tableaus.radau import radau
 from adjode.tableaus.rk45 import rk45
 from adjode.tableaus.tableau import Tableau
@@ -23,6 +24,8 @@ METHODS = {
     "Midpoint": midpoint,
     "Euler": euler,
     "Radau": radau,
+    "Kvaerno5": kvaerno5,
+    "TRBDF2": trbdf2,
 }
 
 

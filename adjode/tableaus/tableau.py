@@ -85,20 +85,32 @@ class Tableau:
 
     @cached_property
     def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What separates the stages of a linear system: (eigenvalues, T^-1 above T, A^-1), A being that of the implicit stages.
+        """What separates the stages of an implicit method: (eigenvalues of A^-1, transformation, A^-1), A being that of its stages.
 
-        The eigenvalues of A^-1 are mu, and for "radau" the real and the imaginary part of a pair alpha + i beta, so that
-        T^-1 A^-1 T = [[mu, 0, 0], [0, alpha, beta], [0, -beta, alpha]] (Hairer, Wanner, Solving ODEs II, section IV.8).
+        For "radau" the eigenvalues are mu, and the real and the imaginary part of a pair alpha + i beta; the transformation is T^-1
+        above T, with T^-1 A^-1 T = [[mu, 0, 0], [0, alpha, beta], [0, -beta, alpha]] (Hairer, Wanner, Solving ODEs II, IV.8). For
+        "esdirk" there is mu alone, and in place of a transformation the weights of the slopes before in a first guess of each.
         """
         if self.family == "esdirk":
             mu = 1.0 / self.A[1, 1]
-            return np.array([mu]), np.ones((2, 1)), np.array([[mu]])
+            return np.array([mu]), self._guesses(), np.array([[mu]])
         inverse = np.linalg.inv(self.A[1:, 1:])
         values, vectors = np.linalg.eig(inverse)
         real, pair = int(np.argmin(np.abs(values.imag))), int(np.argmax(values.imag))
         T = np.column_stack([vectors[:, real].real, vectors[:, pair].real, vectors[:, pair].imag])
         eigenvalues = np.array([values[real].real, values[pair].real, values[pair].imag])
         return eigenvalues, np.vstack([np.linalg.inv(T), T]), inverse
+
+    def _guesses(self) -> np.ndarray:
+        """The parabola through the first three slopes; at a node that the stage before has too, what leads to the same state."""
+        c, guesses = self.c, np.zeros_like(self.A)
+        for i in range(1, len(c)):
+            if c[i] == c[i - 1]:
+                guesses[i, :i] = (self.A[i - 1, :i] - self.A[i, :i]) / self.A[i, i]
+            else:
+                near = np.vander(c[: min(i, 3)], increasing=True).T
+                guesses[i, : len(near)] = np.linalg.solve(near, c[i] ** np.arange(len(near)))
+        return guesses
 
     @cached_property
     def for_kernels(self) -> tuple[np.ndarray, ...]:
