@@ -34,6 +34,7 @@ _WORDS = 4
     A, C, E, PT,          # tableau: coefficients, nodes, error weights, dense-output weights by power
     WEIGHTS, NODES,       # quadrature rule: weights and error weights, interior nodes
     Q_ROWS,               # row of Q for the integrand of each stage
+    EIGENVALUES, TRANSFORM, INVERSE,  # implicit methods: what separates the stages, see Tableau.decoupled
     SETTING,              # integers, named in loops/integrate.py
     WANTS,                # flags, named in adjoints/products.py
     WIDTHS, SOURCE,       # bandwidths of the Jacobian, lower and upper; where it comes from, named in jacobian.py
@@ -52,6 +53,8 @@ _WORDS = 4
     ROUTINES, DIAGONAL,   # addresses of compiled code; where in the storage the diagonal is
     UNIT, PULLED, PULLED_THETA, WHOLE,  # scratch of its assembly: lam, and what a vjp writes; what a jac writes
     ROW_STARTS, ROW_ORDER, ENTRY_STARTS, ENTRY_SOURCES, ENTRY_PLACES,  # groups of rows; their entries: from where to where
+    Z, W, RIGHT, PAIR, PREVIOUS,  # Newton: increments of the stages, transformed, right-hand sides; the last step's dense output
+    KRYLOV, HESSENBERG,   # the transposed stages: basis of the Krylov space, and its small least-squares problem
     # --- arrays with a row for each step or time
     STAGES,               # (k, r, n) states of all stages, y itself the first
     MESH_T, MESH_U, MESH_C,     # the dense output recorded
@@ -63,18 +66,25 @@ _WORDS = 4
     # --- callbacks
     F, VJP, VJP_U, G, G_VJP, JAC,
     SLOTS,
-) = range(75)
+) = range(85)
 # Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
-# output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q.
-LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE = range(7)
+# output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q;
+# FILTERED is that of Tableau.
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED = range(8)
 RECORD_DENSE, RECORD_STAGES = 1, 2
 # Entries of CONTROL. ATOL_SCALE, if positive, sets the absolute tolerances of a pass over lam by the largest cotangent.
-RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE = range(11)
+RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, NEWTON_TOL = (
+    range(12)
+)
 # Entries of CLOCK. LOG_ERROR is the logarithm of the last accepted step's error norm; T_TRIED and H_TRIED describe the last
-# evaluation or step tried, for error messages.
-T, H, LOG_ERROR, T_TRIED, H_TRIED = range(5)
-# Entries of COUNT.
-STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, JACOBIANS, ENTERED = range(10)
+# evaluation or step tried, for error messages; H_LAST is the step that LOG_ERROR belongs to. Implicit methods: the step that the
+# factorisation was made for, that of PREVIOUS, and what remains after a
+# correction of Newton's, as a part of it.
+T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, CLOCKS = range(10)
+# Entries of COUNT. The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of the
+# last solve, then the work.
+STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = range(9)
+FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS, COUNTERS = range(9, 15)
 # fmt: on
 
 _FIRST_SIZED, _FIRST_STORE, _FIRST_NUMBER = CONTROL, STAGES, F

@@ -14,7 +14,7 @@ from adjode.layout import Layout
 from adjode.losses import Loss, PreparedLoss
 from adjode.options import choose, positive, time_span, times_in_span
 from adjode.pullback import Cotangents, check_method, check_wrt, pullback, read_tolerances, refuse_continuous_options
-from adjode.solve import check_options, solve
+from adjode.solve import check_options, solve, structure_for
 from adjode.workspace import Workspace, jitted_evaluation
 
 
@@ -166,13 +166,13 @@ class ValueAndGradient:
         ValueError
             If the callbacks leave arrays of these sizes.
         """
-        return jitted_evaluation(self.workspace(n, m), self._wants)
+        return jitted_evaluation(self.workspace(np.ones(n), np.ones(m)), self._wants)
 
-    def workspace(self, n: int, m: int) -> Workspace:
-        """Buffers and entries of one thread, for n states and m parameters; the errors of `jitted`."""
+    def workspace(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
+        """Buffers and entries of one thread, for inputs like these; the errors of `jitted`."""
         self.require_prepared()
-        self._check_callbacks(np.ones(n), np.ones(m))
-        return self._make(n, m)
+        self._check_callbacks(u0, theta)
+        return self._make(u0, theta)
 
     def require_prepared(self) -> None:
         """Raise a TypeError if the loss or an option needs Python."""
@@ -192,7 +192,7 @@ class ValueAndGradient:
         try:
             workspace = self._idle.pop()
         except IndexError:
-            workspace = self._make(u0.size, theta.size)
+            workspace = self._make(u0, theta)
             self._check_callbacks(u0, theta)
         workspace.u0[:] = u0
         workspace.theta[:] = theta
@@ -228,17 +228,21 @@ class ValueAndGradient:
             and self.t_span[0] != self.t_span[1]
         )
 
-    def _make(self, n: int, m: int) -> Workspace:
-        tableau, controls = check_options(n, **{**SOLVE_OPTIONS, **self._solve_options})
+    def _make(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
+        n, (linear_solver, forward) = u0.size, self._linear_solver_and_rest()
+        tableau, controls = check_options(n, **forward)
+        structure = structure_for(tableau, self.dynamics, linear_solver, self.t_span[0], u0, theta)
         rest = {**_PULLBACK_OPTIONS, "rtol": None, "atol": None, "method": None, "max_steps": None, **self._pullback_options}
         tolerances = {name: rest[name] for name in ("rtol", "atol", "quadrature_rtol", "quadrature_atol")}
         sweep, atol_scale = None, 0.0
         if rest["adjoint"] != "discrete":
+            backward = check_method(rest["method"], tableau.name, controls)
             sweep = SweepOptions(
                 adjoint="interpolating",
                 quadrature=choose("quadrature", rest["quadrature"], ("gauss", "augmented")),
                 error_norm=choose("error_norm", rest["error_norm"], ("all", "lam")),
-                method=check_method(rest["method"], tableau.name, controls),
+                method=backward.name,
+                structure=structure_for(backward, self.dynamics, linear_solver, self.t_span[0], u0, theta),
                 max_steps=controls["max_steps"] if rest["max_steps"] is None else int(positive("max_steps", rest["max_steps"])),
                 reanchor=False,
                 on_drift="raise",
@@ -251,15 +255,21 @@ class ValueAndGradient:
         return Workspace(
             self.dynamics,
             tableau,
+            structure,
             loss,
             self.t_span,
             n,
-            m,
+            theta.size,
             controls,
             sweep,
             atol_scale,
             self._wants[1],
         )
+
+    def _linear_solver_and_rest(self) -> tuple[str, dict[str, Any]]:
+        """The options of the forward solve, that of the linear solver apart."""
+        options = {**SOLVE_OPTIONS, **self._solve_options}
+        return options.pop("linear_solver"), options
 
     def step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
         """The same by the long way round: solve, loss, pullback."""

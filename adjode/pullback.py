@@ -13,11 +13,13 @@ from adjode.adjoints.jumps import plan_sweep
 from adjode.adjoints.result import EnsembleStats, PullbackStats, SweepResult
 from adjode.adjoints.sweep import ADJOINTS, SweepOptions, run_sweep
 from adjode.callbacks import Callback, callback
+from adjode.linalg.structure import Structure
 from adjode.loops.trajectory import slopes
 from adjode.options import choose, positive, relative_tolerance, require_finite, times_in_span
 from adjode.solution import DenseOutput, Solution
+from adjode.solve import structure_for
 from adjode.status import CALLBACK_RAISED, NON_FINITE, solve_error
-from adjode.tableaus import tableau
+from adjode.tableaus import Tableau, tableau
 
 WRT = ("u0", "theta", "t0", "T", "observation_times")
 
@@ -144,11 +146,15 @@ def pullback(
     if adjoint == "discrete":
         refuse_continuous_options({**tolerances, "method": method, "max_steps": max_steps, "dense_adjoint": dense_adjoint or None})
     else:
+        chosen = check_method(method, solution.method, solution.options)
+        if adjoint == "backsolve":
+            refuse_backsolve(solution.tableau, chosen)
         options = SweepOptions(
             adjoint=adjoint,
             quadrature=quadrature,
             error_norm=error_norm,
-            method=check_method(method, solution.method, solution.options),
+            method=chosen.name,
+            structure=_structure(solution, chosen),
             max_steps=solution.options["max_steps"] if max_steps is None else int(positive("max_steps", max_steps)),
             reanchor=reanchor,
             on_drift=on_drift,
@@ -260,12 +266,28 @@ def check_wrt(wrt: Sequence[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def check_method(method: str | None, forward_method: str, forward: dict[str, Any]) -> str:
+def check_method(method: str | None, forward_method: str, forward: dict[str, Any]) -> Tableau:
     """The method of the backward pass; `forward` holds the options of the forward solve."""
     name = method or forward_method
     if forward["step"] is None and not tableau(name).adaptive:
         raise ValueError(f"{name} has no error estimate, so it cannot pull back a solution with error control.")
-    return name
+    return tableau(name)
+
+
+def _structure(solution: Solution, method: Tableau) -> Structure | None:
+    """That of the Jacobian for the backward pass."""
+    if method.implicit and solution.structure is not None:
+        return solution.structure
+    return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), solution.u[0], solution.theta)
+
+
+def refuse_backsolve(*methods: Tableau) -> None:
+    for method in methods:
+        if method.implicit:
+            raise ValueError(
+                f"adjoint='backsolve' with {method.name} would integrate the state of a stiff problem back in time, where everything "
+                f"that the flow has contracted grows again: choose adjoint='discrete' or 'interpolating'."
+            )
 
 
 def read_tolerances(

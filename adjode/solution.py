@@ -9,6 +9,7 @@ import numpy as np
 
 from adjode.dynamics import Dynamics
 from adjode.layout import Layout
+from adjode.linalg.structure import Structure
 from adjode.loops.trajectory import evaluate
 from adjode.options import times_in_span
 from adjode.tableaus import Tableau
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SolveStats:
-    """Work of a forward solve: evaluations of f, steps accepted and rejected."""
+    """Work of a forward solve: evaluations of f, steps accepted and rejected; for implicit methods also Jacobians, factorisations
+    (real and complex ones alike), and Newton iterations.
+    """
 
     n_f: int
     n_steps: int
     n_rejected: int
+    n_jac: int = 0
+    n_lu: int = 0
+    n_newton: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +70,10 @@ class Solution:
         The parameters, flat.
     dynamics : Dynamics
     method : str
+    structure : Structure or None
+        For implicit methods, that of the Jacobian.
+    stages : (n_steps, s + 1, n) array or None
+        For implicit methods, the state at the start of each step and those of its stages.
     """
 
     dynamics: Dynamics
@@ -72,6 +82,8 @@ class Solution:
     stats: SolveStats
     tableau: Tableau
     options: dict[str, Any] = field(default_factory=dict)
+    structure: Structure | None = None
+    stages: np.ndarray | None = None
     layouts: tuple[Layout, Layout] = field(kw_only=True)
     t_eval: np.ndarray | None = None
     u_eval: np.ndarray | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,17 +12,21 @@ import numpy as np
 from adjode import frame as slots
 from adjode.calls import Calls
 from adjode.dynamics import Dynamics
+from adjode.frame import RECORD_DENSE, RECORD_STAGES
+from adjode.jacobian import make_jacobian, put_jacobian, structure_of
 from adjode.jit import kernel
 from adjode.layout import Layout
+from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.integrate import make_integrate
 from adjode.loops.loop import Loop
-from adjode.options import positive, relative_tolerance, time_span, times_in_span, tolerance_vector
+from adjode.options import choose, positive, relative_tolerance, time_span, times_in_span, tolerance_vector
 from adjode.solution import DenseOutput, Solution, SolveStats
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, solve_error
+from adjode.steppers.families import EXPLICIT, Solver
 from adjode.tableaus import METHODS, Tableau, tableau
 
 
-def make_forward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
+def make_forward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the forward pass."""
     call_f = calls.f
 
@@ -29,7 +34,7 @@ def make_forward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
     def forward_rhs(frame, t, u, du, q):
         return call_f(frame, t, u, du)
 
-    return make_integrate(forward_rhs, stages=stages)
+    return make_integrate(forward_rhs, stages=stages, stepper=solver.stepper(forward_rhs, make_jacobian(calls)))
 
 
 def solve(
@@ -46,6 +51,7 @@ def solve(
     max_step: float = math.inf,
     max_steps: int = 100_000,
     step: float | None = None,
+    linear_solver: str = "auto",
 ) -> Solution:
     """Solve `du/dt = f(t, u, theta)`, `u(t0) = u0` from t0 to T.
 
@@ -59,7 +65,8 @@ def solve(
     t_span : (t0, T)
         Time may run backwards, T < t0.
     method : str
-        "Tsit5", "RK45", "DOP853", "BS3" (or "RK23"); "RK4", "Midpoint", "Euler" take fixed steps and need `step`.
+        "Tsit5", "RK45", "DOP853", "BS3" (or "RK23"); for stiff problems "Radau"; "RK4", "Midpoint", "Euler" take fixed steps and
+        need `step`.
     rtol, atol : float; atol may be an (n,) array
         The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`.
     t_eval : (k,) array, optional
@@ -69,7 +76,10 @@ def solve(
     max_steps : int
         Cap on steps, accepted and rejected.
     step : float, optional
-        Take steps of this size, without error control; the last one is shortened to meet T.
+        Take steps of this size, without error control; the last one is shortened to meet T. The tolerances then only say how far
+        the Newton iteration of a stiff method goes.
+    linear_solver : {"auto", "dense", "banded", "sparse"}
+        How stiff methods solve their linear systems; "auto" chooses by the size and the pattern of the Jacobian.
 
     Returns
     -------
@@ -93,7 +103,9 @@ def solve(
         u.size, method=method, rtol=rtol, atol=atol, first_step=first_step, max_step=max_step, max_steps=max_steps, step=step
     )
     dynamics.f.require_inside(t0, u, parameters)
-    loop, integrate = forward_pass(dynamics, chosen, u, parameters, (t0, T), controls)
+    structure = structure_for(chosen, dynamics, linear_solver, t0, u, parameters)
+    record = RECORD_DENSE + (RECORD_STAGES if chosen.implicit else 0)  # which would have to be solved for again
+    loop, integrate = forward_pass(dynamics, chosen, structure, u, parameters, (t0, T), controls, record=record)
     status = loop.run(integrate)
     if status != SUCCESS:
         raise _forward_error(status, loop, dynamics, parameters, layouts[0], max_steps)
@@ -103,9 +115,11 @@ def solve(
         dynamics=dynamics,
         theta=parameters,
         dense=dense,
-        stats=SolveStats(loop.derivatives, steps, loop.rejected),
+        stats=SolveStats(loop.derivatives, steps, loop.rejected, *loop.implicit_work),
         tableau=chosen,
         options=controls,
+        structure=structure,
+        stages=mesh.stages[:steps] if chosen.implicit else None,
         layouts=layouts,
         t_eval=evaluation_times,
         u_eval=None if evaluation_times is None else dense(evaluation_times),
@@ -121,14 +135,35 @@ def _tableau_for(method: str, step: float | None) -> Tableau:
 
 
 def forward_pass(
-    dynamics: Dynamics, method: Tableau, u0: np.ndarray, theta: np.ndarray, t_span: tuple[float, float], controls: dict, **keep: Any
+    dynamics: Dynamics,
+    method: Tableau,
+    structure: Structure | None,
+    u0: np.ndarray,
+    theta: np.ndarray,
+    t_span: tuple[float, float],
+    controls: dict,
+    **keep: Any,
 ) -> tuple[Loop, Callable]:
     """The buffers of a forward pass and the entry that runs on them; `keep` says what is recorded and observed, as for `Loop`."""
     loop = Loop(method, u0, t_span[0], np.array([t_span[1]]), **controls, **keep)
     loop.frame[slots.THETA] = theta
     if not dynamics.calls.fused:
         loop.frame[slots.F] = dynamics.f.handle
-    return loop, dynamics.calls.entry("solve", loop.frame, make_forward)
+    if structure is None:
+        return loop, dynamics.calls.entry("solve", loop.frame, make_forward)
+    put_jacobian(loop.frame, dynamics, structure, theta.size)
+    solver = Solver(method.family, structure.kind)
+    return loop, dynamics.calls.entry(solver.entry_name("solve"), loop.frame, functools.partial(make_forward, solver=solver))
+
+
+def structure_for(
+    method: Tableau, dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray, theta: np.ndarray
+) -> Structure | None:
+    """The structure of the Jacobian for an implicit method; None for an explicit one, which needs none."""
+    if not method.implicit:
+        choose("linear_solver", linear_solver, ("auto", *KINDS))
+        return None
+    return structure_of(dynamics, linear_solver, t, u, theta)
 
 
 def check_options(n: int, *, method, rtol, atol, first_step, max_step, max_steps, step) -> tuple[Tableau, dict[str, Any]]:

@@ -16,6 +16,8 @@ class Status(IntEnum):
     NON_FINITE = 4
     CALLBACK_RAISED = 5
     BACKSOLVE_DRIFT = 6
+    NEWTON_FAILED = 7
+    STAGES_UNSOLVED = 8
 
 
 # Kernels see plain integers: Numba types an IntEnum member as its own type, which would not mix with int returns.
@@ -25,16 +27,22 @@ MAX_STEPS = int(Status.MAX_STEPS)
 STEP_TOO_SMALL = int(Status.STEP_TOO_SMALL)
 NON_FINITE = int(Status.NON_FINITE)
 CALLBACK_RAISED = int(Status.CALLBACK_RAISED)
+NEWTON_FAILED = int(Status.NEWTON_FAILED)
+STAGES_UNSOLVED = int(Status.STAGES_UNSOLVED)
 
 _REASONS = {
-    Status.MAX_STEPS: "the cap of {max_steps} steps was reached; raise max_steps, loosen the tolerances, or check that the "
-    "problem is not stiff",
+    Status.MAX_STEPS: "the cap of {max_steps} steps was reached; raise max_steps, loosen the tolerances, or, if the problem "
+    "is stiff, choose method='Radau'",
     Status.STEP_TOO_SMALL: "the step size fell below the spacing of floating-point numbers: the solution may have a "
     "singularity or a jump here, or the tolerances may be tighter than rounding allows",
     Status.NON_FINITE: "{callback} returned NaN or infinity, or the solution overflowed, however small the step",
     Status.CALLBACK_RAISED: "{callback} raised {raised}",
     Status.BACKSOLVE_DRIFT: "the state integrated backwards ends {drift:.3g} tolerances away from the true initial state, so the "
     "gradient cannot be trusted",
+    Status.NEWTON_FAILED: "Newton's iteration for the stages did not converge, however small the step: check with check_vjp that vjp "
+    "is right, since the Jacobian comes from it, and that f is smooth here",
+    Status.STAGES_UNSOLVED: "the transposed equations of a step's stages could not be solved to rounding: the Jacobian may be close "
+    "to singular here; adjoint='interpolating' does not need them",
 }
 
 

@@ -20,10 +20,11 @@ from adjode.adjoints import interpolating
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.discrete import DiscretePass, count_discrete
 from adjode.adjoints.result import PullbackStats
-from adjode.adjoints.sweep import SweepOptions, count_sweep, sweep_loop
+from adjode.adjoints.sweep import SweepOptions, count_jacobians, count_sweep, sweep_entry, sweep_loop
 from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame, matrix_at, opened, vector_at
 from adjode.jit import DISABLED, call_code, code_address, row
+from adjode.linalg.structure import Structure
 from adjode.losses import PreparedLoss
 from adjode.solve import forward_pass
 from adjode.status import STORE_FULL, SUCCESS
@@ -36,6 +37,8 @@ class Workspace:
     ----------
     dynamics : Dynamics
     tableau : Tableau
+    structure : Structure or None
+        Of the Jacobian, for an implicit method.
     loss : PreparedLoss
     t_span : (t0, T), t0 != T
     n, m : int
@@ -52,6 +55,7 @@ class Workspace:
         self,
         dynamics: Dynamics,
         tableau: Tableau,
+        structure: Structure | None,
         loss: PreparedLoss,
         t_span: tuple[float, float],
         n: int,
@@ -67,11 +71,11 @@ class Workspace:
         self.loss, self.u0, self.theta = loss, np.zeros(n), np.zeros(m)
         record = RECORD_STAGES if sweep is None else RECORD_DENSE
         self.forward, self.forward_entry = forward_pass(
-            dynamics, tableau, self.u0, self.theta, t_span, controls, record=record, times=loss.times
+            dynamics, tableau, structure, self.u0, self.theta, t_span, controls, record=record, times=loss.times
         )
         loss.observe(self.forward.observed)
         if sweep is None:
-            self.backward: _Discrete | _Interpolating = _Discrete(dynamics, tableau, self.theta, loss, wants_theta)
+            self.backward: _Discrete | _Interpolating = _Discrete(dynamics, tableau, structure, self.theta, loss, wants_theta)
         else:
             self.backward = _Interpolating(dynamics, self.theta, loss, t_span, sweep, atol_scale, wants_theta, controls)
         self.backward.frame[slots.FORWARD_COUNT] = self.forward.count
@@ -136,10 +140,18 @@ def c_function(action: Callable[[], None]) -> Any:
 class _Discrete:
     """The discrete adjoint along the recorded stages."""
 
-    def __init__(self, dynamics: Dynamics, tableau: Tableau, theta: np.ndarray, loss: PreparedLoss, wants_theta: bool):
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        tableau: Tableau,
+        structure: Structure | None,
+        theta: np.ndarray,
+        loss: PreparedLoss,
+        wants_theta: bool,
+    ):
         start = np.zeros(loss.u_bars.shape[1])
         arrays = start, loss.times, loss.u_bars
-        self._pass = DiscretePass(dynamics, tableau, theta, *arrays, wants_theta=wants_theta, recorded=True)
+        self._pass = DiscretePass(dynamics, tableau, structure, theta, *arrays, wants_theta=wants_theta, recorded=True)
         self.frame: Frame = self._pass.frame
         self.lam, self.total = self._pass.lam, self._pass.total
 
@@ -171,7 +183,7 @@ class _Interpolating:
         empty = np.zeros(0), np.zeros((0, n)), np.zeros((0, 1, n)), np.zeros(1, dtype=np.int64)
         arrays = {**interpolating.arrays_along(*empty), slots.JUMPS: loss.u_bars[:-1], slots.U: np.zeros(n)}
         stops = np.append(times[-2::-1] if times.size else [], t_span[0])  # one observed at t0 is a stop of no length
-        backward = BackwardPass(
+        self._backward = backward = BackwardPass(
             "interpolating", interpolating.make_backward, arrays, start, stops, np.full(n, options.atol), lam_from=0
         )
         self._wants_theta = wants_theta and theta.size > 0
@@ -187,17 +199,18 @@ class _Interpolating:
             max_step=controls["max_step"],
             step=controls["step"],
         )
-        self._calls = dynamics.calls
+        self._dynamics, self._options = dynamics, options
         self.frame: Frame = self._loop.frame
         self.lam, self.total = self._loop.y, self._loop.total
 
     @property
     def entry(self) -> Callable:
-        return self._calls.entry("interpolating", self.frame, interpolating.make_backward)
+        return sweep_entry(self._dynamics, self._backward, self._loop, self._options)
 
     def count(self, stats: PullbackStats) -> None:
         wants = {"wants_theta": self._wants_theta, "wants_lam": True, "short": self._short}
         count_sweep(stats, self._loop, "interpolating", False, **wants)
+        count_jacobians(stats, self._loop, self._dynamics, self._options)
 
 
 def _jitted_run(workspace: Workspace, forward_frame: int, backward_frame: int, loss_frame: int) -> Callable[[], int]:

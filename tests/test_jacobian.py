@@ -98,7 +98,7 @@ def assembled(dynamics, u, theta, linear_solver="auto"):
     structure = structure_of(dynamics, linear_solver, 0.0, u, theta)
     frame = Frame()
     frame[slots.Y], frame[slots.THETA] = u, theta
-    frame[slots.SETTING], frame[slots.COUNT] = np.zeros(7, dtype=np.int64), np.zeros(slots.ENTERED + 1, dtype=np.int64)
+    frame[slots.SETTING], frame[slots.COUNT] = np.zeros(7, dtype=np.int64), np.zeros(slots.COUNTERS, dtype=np.int64)
     put_jacobian(frame, dynamics, structure, theta.size)
     status = dynamics.calls.entry("jacobian", frame, make_pass)(frame.argument)
     rows, columns = structure.entries

@@ -20,19 +20,24 @@ from adjode.callbacks import Callback
 from adjode.calls import Calls
 from adjode.dynamics import Dynamics
 from adjode.frame import Frame, cube_at, integers_at, matrix_at, vector_at
+from adjode.jacobian import make_jacobian, products_for, put_jacobian
 from adjode.jit import kernel, plane, row
+from adjode.linalg.structure import Structure
 from adjode.loops.integrate import all_finite
 from adjode.loops.loop import put_method
 from adjode.loops.quadrature import GAUSS
 from adjode.solution import Solution
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, SolveError, solve_error
-from adjode.steppers.explicit import Stepper, combine_loops, make_transposed_stages
+from adjode.steppers.explicit import Stepper, interpolate, make_transposed_stages
+from adjode.steppers.families import EXPLICIT, Solver
+from adjode.steppers.frozen import put_frozen
+from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
 # output at one place; PLACE the step being pulled back, and the number of steps that have a part in the gradient.
-_N_F, _N_VJP, _N_G = range(3)  # indices into COUNT
+_N_F, _N_VJP, _N_G, _N_PRODUCT = range(4)  # indices into COUNT, beside those of implicit methods
 STEP, STEPS = range(2)  # indices into PLACE
 
 
@@ -77,17 +82,17 @@ def _seed_inside(frame, h, weight, u_bar):
 
 
 @kernel
-def _seed_cost(frame, t, h, t_new, y, V):
+def _seed_cost(frame, step, t, h, t_new, V):
     """The running cost of one step: its value, and its cotangents into the step."""
     weights, nodes, g_u = matrix_at(frame, slots.WEIGHTS), vector_at(frame, slots.NODES), vector_at(frame, slots.G_U)
-    y_bar, K, lam = vector_at(frame, slots.Y_BAR), matrix_at(frame, slots.K), vector_at(frame, slots.LAM)
-    state = vector_at(frame, slots.U)
+    y_bar, lam, state, y = vector_at(frame, slots.Y_BAR), vector_at(frame, slots.LAM), vector_at(frame, slots.U), row(V, 0)
+    coefficients = plane(cube_at(frame, slots.FORWARD_C), step)
     status = _cost_at(frame, t, y, h * weights[0, 0])
     for k in range(y.size):
         y_bar[k] += h * weights[0, 0] * g_u[k]
     for i in range(nodes.size):
         _place_in_step(frame, nodes[i])
-        combine_loops(state, y, h, matrix_at(frame, slots.BASIS), 0, K, K.shape[0])
+        interpolate(state, y, coefficients, nodes[i])
         status |= _cost_at(frame, t + nodes[i] * h, state, h * weights[0, i + 1])
         _seed_inside(frame, h, h * weights[0, i + 1], g_u)
     end = nodes.size + 1
@@ -104,7 +109,9 @@ def _begin(frame):
     lam, start, total = vector_at(frame, slots.LAM), vector_at(frame, slots.START), vector_at(frame, slots.TOTAL)
     K_bar, count, place = matrix_at(frame, slots.K_BAR), integers_at(frame, slots.COUNT), integers_at(frame, slots.PLACE)
     mesh_t, times, jumps = vector_at(frame, slots.FORWARD_T), vector_at(frame, slots.TIMES), matrix_at(frame, slots.JUMPS)
-    largest = 0.0
+    clock, largest = vector_at(frame, slots.CLOCK), 0.0
+    for k in range(clock.size):
+        clock[k] = 0.0
     for k in range(lam.size):
         lam[k] = start[k]
         K_bar[0, k] = 0.0
@@ -178,6 +185,47 @@ def _make_pull(calls: Calls) -> Callable:
     return pull
 
 
+def _make_product(calls: Calls) -> Callable:
+    call_vjp, call_vjp_u = calls.vjp, calls.vjp_u
+
+    @kernel
+    def product(frame, t, u, w, u_bar):
+        """u_bar = (df/du)^T w, by vjp_u if there is one."""
+        integers_at(frame, slots.COUNT)[_N_PRODUCT] += 1
+        if integers_at(frame, slots.WANTS)[products.HAS_SHORT] == 1:
+            return call_vjp_u(frame, t, u, w, u_bar)
+        return call_vjp(frame, t, u, w, u_bar, vector_at(frame, slots.THETA_BAR))
+
+    return product
+
+
+def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solver) -> Callable:
+    """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
+    pull = _make_pull(calls)
+    if solver.implicit:
+        transposed_step = solver.transposed_step(pull, _make_product(calls), make_jacobian(calls))
+
+        @kernel
+        def pull_implicit(frame, t, h, t_new, V, dense):
+            if integers_at(frame, slots.WANTS)[products.LAM] == 0:
+                return SUCCESS
+            return transposed_step(frame, t, h, t_new, V)
+
+        return pull_implicit
+    pull_step, pull_extra = make_transposed_stages(pull, stages)
+
+    @kernel
+    def pull_explicit(frame, t, h, t_new, V, dense):
+        setting = integers_at(frame, slots.SETTING)
+        last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
+        if dense and top > last:
+            if pull_extra(frame, t, h, t_new, V, top, last + 1) != 0:
+                return CALLBACK_RAISED
+        return CALLBACK_RAISED if pull_step(frame, t, h, t_new, V, last, 1) != 0 else SUCCESS
+
+    return pull_explicit
+
+
 def _make_stages_again(calls: Calls, stages: tuple[int, int] | None) -> Callable:
     call_f = calls.f
 
@@ -210,18 +258,18 @@ def _make_stages_again(calls: Calls, stages: tuple[int, int] | None) -> Callable
     return stages_again
 
 
-def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool) -> Callable:
+def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
-    pull = _make_pull(calls)
-    pull_step, pull_extra = make_transposed_stages(pull, stages)
+    pull, pull_stages = _make_pull(calls), _make_pull_stages(calls, stages, solver)
     stages_again = None if recorded else _make_stages_again(calls, stages)
+    may_cost = not recorded or solver.implicit
 
     @kernel
     def pull_one_step(frame, step, left):
         """Pull LAM and K_BAR[0] back over one step: (status, observations left)."""
-        mesh_t, setting = vector_at(frame, slots.FORWARD_T), integers_at(frame, slots.SETTING)
+        mesh_t, last = vector_at(frame, slots.FORWARD_T), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
         lam, y_bar = vector_at(frame, slots.LAM), vector_at(frame, slots.Y_BAR)
-        last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
+        costs = integers_at(frame, slots.WANTS)[products.COST] == 1
         t, t_new = mesh_t[step], mesh_t[step + 1]
         h = t_new - t
         _begin_step(frame, last)
@@ -230,18 +278,16 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
             V = plane(cube_at(frame, slots.FORWARD_STAGES), step)
         else:
             V = plane(cube_at(frame, slots.STAGES), 0)
-            costs = integers_at(frame, slots.WANTS)[products.COST] == 1
-            dense = dense or costs
-            if stages_again(frame, step, t, h, t_new, dense) != SUCCESS:
+            if stages_again(frame, step, t, h, t_new, dense or costs) != SUCCESS:
                 return CALLBACK_RAISED, left
+        if may_cost:
             if costs:
-                if _seed_cost(frame, t, h, t_new, vector_at(frame, slots.Y), V) != 0:
+                dense = True
+                if _seed_cost(frame, step, t, h, t_new, V) != 0:
                     return CALLBACK_RAISED, left
-        if dense and top > last:
-            if pull_extra(frame, t, h, t_new, V, top, last + 1) != 0:
-                return CALLBACK_RAISED, left
-        if pull_step(frame, t, h, t_new, V, last, 1) != 0:
-            return CALLBACK_RAISED, left
+        status = pull_stages(frame, t, h, t_new, V, dense)
+        if status != SUCCESS:
+            return status, left
         for k in range(lam.size):
             lam[k] = y_bar[k]
         return (SUCCESS if all_finite(lam) else NON_FINITE), left
@@ -296,6 +342,7 @@ class DiscretePass:
         self,
         dynamics: Dynamics,
         tableau: Tableau,
+        structure: Structure | None,
         theta: np.ndarray,
         start: np.ndarray,
         times: np.ndarray,
@@ -309,15 +356,16 @@ class DiscretePass:
         n, m, rows = start.size, theta.size, len(tableau.A)
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta
-        self.calls, self.recorded = dynamics.calls, recorded
+        self.calls, self.recorded = dynamics.calls, recorded or structure is not None
+        self.solver = EXPLICIT if structure is None else Solver(tableau.family, structure.kind)
         frame = self.frame = Frame()
         put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
         wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
         products.put_products(frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
-        frame[slots.SETTING] = np.array([tableau.stages, rows - 1, 0, 0, 0, GAUSS, 0], dtype=np.int64)
+        frame[slots.SETTING] = np.array([tableau.stages, rows - 1, 0, 0, 0, GAUSS, 0, 0], dtype=np.int64)
         frame[slots.START], frame[slots.TIMES], frame[slots.JUMPS] = start, times, jumps
-        frame[slots.COUNT] = self.count = np.zeros(3, dtype=np.int64)
-        frame[slots.CLOCK] = np.zeros(slots.H_TRIED + 1)
+        frame[slots.COUNT] = self.count = np.zeros(slots.COUNTERS, dtype=np.int64)
+        frame[slots.CLOCK] = np.zeros(slots.CLOCKS)
         frame[slots.PLACE] = self.place = np.zeros(2, dtype=np.int64)
         frame[slots.STAGES] = np.zeros((1, rows, n))
         frame.allocate(
@@ -329,12 +377,18 @@ class DiscretePass:
                 slots.TOTAL: ((m if wants_theta else 0) + 1,),
             }
         )
+        if structure is not None:
+            put_frozen(frame, tableau, n)
+            put_transposed(frame, tableau, n)
+            put_jacobian(frame, dynamics, structure, m)
+        self.products = 0 if structure is None else products_for(dynamics, structure)
         self.lam, self.total = frame[slots.LAM], frame[slots.TOTAL]
 
     @functools.cached_property
     def entry(self) -> Callable:
         name = "discrete-recorded" if self.recorded else "discrete"
-        return self.calls.entry(name, self.frame, functools.partial(make_discrete, recorded=self.recorded))
+        make = functools.partial(make_discrete, recorded=self.recorded, solver=self.solver)
+        return self.calls.entry(self.solver.entry_name(name), self.frame, make)
 
 
 def run_discrete(
@@ -356,6 +410,7 @@ def run_discrete(
     one = DiscretePass(
         solution.dynamics,
         solution.tableau,
+        solution.structure,
         solution.theta,
         start,
         times[order],
@@ -365,6 +420,9 @@ def run_discrete(
         cost=cost,
     )
     one.frame[slots.FORWARD_T], one.frame[slots.FORWARD_U] = solution.t, solution.u
+    one.frame[slots.FORWARD_C] = solution.dense.c
+    if solution.stages is not None:
+        one.frame[slots.FORWARD_STAGES] = solution.stages
     one.frame[slots.FORWARD_COUNT] = np.array([steps], dtype=np.int64)
     status = one.entry(one.frame.argument)
     stats.n_steps = int(one.place[STEPS])
@@ -375,12 +433,18 @@ def run_discrete(
 
 
 def count_discrete(stats: PullbackStats, one: DiscretePass, pulls_cost: bool) -> None:
-    n_f, n_vjp, n_g = one.count.tolist()
+    n_f, n_vjp, n_g, n_product = one.count[: _N_PRODUCT + 1].tolist()
     stats.n_f += n_f
     stats.n_g += n_g
     stats.n_g_vjp += n_g if pulls_cost else 0
     stats.n_vjp_u += n_vjp if one.short else 0
     stats.n_vjp += 0 if one.short else n_vjp
+    stats.n_jac, stats.n_lu, stats.n_newton = one.count[slots.JACOBIANS : slots.COUNTERS].tolist()
+    n_product += stats.n_jac * one.products
+    if one.frame[slots.WANTS][products.HAS_SHORT]:
+        stats.n_vjp_u += n_product
+    else:
+        stats.n_vjp += n_product
 
 
 def discrete_error(status: int, one: DiscretePass, solution: Solution, cost: tuple[Callback, Callback] | None) -> SolveError:

@@ -16,10 +16,12 @@ from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
 from adjode.calls import Calls
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
+from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import make_integrate
 from adjode.solution import Solution
 from adjode.steppers.explicit import interpolate
+from adjode.steppers.families import EXPLICIT, Solver
 
 
 @kernel
@@ -44,9 +46,10 @@ def _jump(frame, k, lam):
         lam[i] += jumps[jumps.shape[0] - 1 - k, i]
 
 
-def make_backward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
+def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the backward pass."""
     lam_slope, lam_integrand = products.make_products(calls)
+    jacobian = make_jacobian(calls)
 
     @kernel
     def slope_along(frame, t, lam, slope, q):
@@ -58,7 +61,13 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
         _look_up(frame, t)
         return lam_integrand(frame, t, vector_at(frame, slots.U), lam, q)
 
-    return make_integrate(slope_along, integrand_along, _jump, stages)
+    @kernel
+    def jacobian_along(frame, t, lam):
+        _look_up(frame, t)
+        return jacobian(frame, t, vector_at(frame, slots.U))
+
+    stepper = solver.stepper(slope_along, jacobian_along, turned=True)
+    return make_integrate(slope_along, integrand_along, _jump, stages, stepper)
 
 
 def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:

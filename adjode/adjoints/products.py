@@ -17,7 +17,8 @@ from adjode.dynamics import Dynamics
 from adjode.frame import Frame, integers_at, number_at, vector_at
 from adjode.jit import invoke, kernel, segment
 
-THETA, LAM, COST, SHORT = range(4)  # flags in WANTS: theta_bar; lam; a running cost; vjp_u in place of vjp along lam
+# Flags in WANTS: theta_bar; lam; a running cost; vjp_u in place of vjp along lam; whether there is a vjp_u.
+THETA, LAM, COST, SHORT, HAS_SHORT = range(5)
 
 
 @kernel
@@ -122,6 +123,8 @@ def put_products(
     if running_cost is not None:
         frame[slots.G], frame[slots.G_VJP] = (callback.handle for callback in running_cost)
     frame[slots.THETA] = theta
-    frame[slots.WANTS] = np.array([wants_theta, wants_lam, running_cost is not None, short], dtype=np.int64)
+    frame[slots.WANTS] = np.array(
+        [wants_theta, wants_lam, running_cost is not None, short, dynamics.vjp_u is not None], dtype=np.int64
+    )
     for slot, size in ((slots.U_BAR, n), (slots.G_U, n), (slots.THETA_BAR, theta.size), (slots.VALUE, 1)):
         frame[slot] = np.zeros(size)

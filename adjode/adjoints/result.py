@@ -12,7 +12,10 @@ from adjode.solution import DenseOutput, Solution
 
 @dataclass
 class PullbackStats:
-    """Work of a pullback: evaluations of each callback, steps of the backward pass, drift of a backsolve in tolerances."""
+    """Work of a pullback: evaluations of each callback, steps of the backward pass, drift of a backsolve in tolerances; for implicit
+    methods also Jacobians, whose rows are among the evaluations, factorisations (real and complex ones alike), and iterations: of
+    Newton, or for the discrete adjoint of GMRES.
+    """
 
     n_f: int = 0
     n_vjp: int = 0
@@ -22,6 +25,9 @@ class PullbackStats:
     n_steps: int = 0
     n_rejected: int = 0
     drift: float | None = None
+    n_jac: int = 0
+    n_lu: int = 0
+    n_newton: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +17,13 @@ from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
 from adjode.callbacks import Callback
 from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE
+from adjode.jacobian import products_for, put_jacobian
+from adjode.linalg.structure import Structure
 from adjode.loops.loop import Loop
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.solution import DenseOutput, Solution
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, Status, solve_error
+from adjode.steppers.families import Solver
 from adjode.tableaus import tableau
 
 ADJOINTS = {"interpolating": interpolating.prepare, "backsolve": backsolve.prepare}
@@ -44,6 +49,7 @@ class SweepOptions:
     atol: float
     quadrature_rtol: float
     quadrature_atol: float
+    structure: Structure | None = None
 
 
 def run_sweep(
@@ -71,8 +77,9 @@ def run_sweep(
         max_step=solution.options["max_step"],
         step=solution.options["step"],
     )
-    status = loop.run(solution.dynamics.calls.entry(backward.name, loop.frame, backward.make))
+    status = loop.run(sweep_entry(solution.dynamics, backward, loop, options))
     count_sweep(stats, loop, options.adjoint, cost is not None, wants_theta=wants_theta, wants_lam=wants_lam, short=short)
+    count_jacobians(stats, loop, solution.dynamics, options)
     if status != SUCCESS:
         raise _sweep_error(status, loop, backward, solution, cost, options)
     if options.adjoint == "backsolve":
@@ -104,8 +111,10 @@ def sweep_loop(
     # vjp_u serves the stages if nothing needs the integrand there
     short = dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
     size = (theta.size if wants_theta else 0) + (cost is not None)
+    method = tableau(options.method)
+    free = wants_lam and not short and not method.implicit  # Newton's last iterate is not the stage itself
     loop = Loop(
-        tableau(options.method),
+        method,
         backward.y,
         t_start,
         backward.stops,
@@ -114,7 +123,7 @@ def sweep_loop(
         q_rtol=options.quadrature_rtol,
         q_atol=options.quadrature_atol,
         atol_scale=atol_scale,
-        quadrature=(kind, size, wants_lam and not short),
+        quadrature=(kind, size, free),
         max_step=max_step,
         max_steps=options.max_steps,
         step=step,
@@ -124,7 +133,17 @@ def sweep_loop(
         loop.frame[slot] = array
     wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
     put_products(loop.frame, dynamics, theta, backward.y.size - backward.lam_from, **wants, running_cost=cost, short=short)
+    if options.structure is not None:
+        put_jacobian(loop.frame, dynamics, options.structure, theta.size)
     return loop, short
+
+
+def sweep_entry(dynamics: Dynamics, backward: BackwardPass, loop: Loop, options: SweepOptions) -> Callable:
+    """The entry of a backward pass."""
+    if options.structure is None:
+        return dynamics.calls.entry(backward.name, loop.frame, backward.make)
+    solver = Solver(tableau(options.method).family, options.structure.kind)
+    return dynamics.calls.entry(solver.entry_name(backward.name), loop.frame, functools.partial(backward.make, solver=solver))
 
 
 def _quadrature_kind(options: SweepOptions, wants_theta: bool, has_cost: bool, wants_lam: bool) -> int:
@@ -144,6 +163,16 @@ def count_sweep(stats: PullbackStats, loop: Loop, adjoint: str, has_cost: bool, 
     if has_cost:
         stats.n_g += nodes + (0 if short or not wants_lam else along)
         stats.n_g_vjp += along + nodes if wants_lam else 0
+
+
+def count_jacobians(stats: PullbackStats, loop: Loop, dynamics: Dynamics, options: SweepOptions) -> None:
+    """The work of an implicit method."""
+    if options.structure is None:
+        return
+    stats.n_jac, stats.n_lu, stats.n_newton = loop.implicit_work
+    rows = stats.n_jac * products_for(dynamics, options.structure)
+    stats.n_vjp_u += rows if dynamics.vjp_u is not None else 0
+    stats.n_vjp += 0 if dynamics.vjp_u is not None else rows
 
 
 def _dense_adjoint(loop: Loop, lam_from: int) -> DenseOutput:

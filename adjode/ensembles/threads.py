@@ -19,7 +19,7 @@ from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
 from adjode.frame import RECORD_STAGES
 from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
 from adjode.members import MemberData
-from adjode.solve import check_options, forward_pass
+from adjode.solve import check_options, forward_pass, structure_for
 
 _LARGEST_RUN = 16  # blocks that a thread takes at a time: little enough for a balance at the end, and for progress in between
 
@@ -151,16 +151,16 @@ class ThreadEnsemble(_Threads):
             bars[name] = np.full((rows, width), 0.0 if name in self._summed else np.nan)
         value, status, work = np.full(N, np.nan), np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
         if N:
-            seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], *widths.values()))
+            seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
             out = bars["u0"], bars["theta"], np.zeros((0, 0))
             self._run(seats, (u0, theta, *seats[0].data_of(loss), t_span), (value, status, work, out), size, done)
         u0_bar, theta_bar = (bars[name] if name in self._wrt else None for name in widths)
         return Outcome(value, u0_bar, theta_bar, status, work)
 
-    def _make_seat(self, t_span: np.ndarray, n: int, m: int) -> Seat:
+    def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:
         one = self._loss.member(0) if isinstance(self._loss, MemberData) else self._loss
         span = float(t_span[0]), float(t_span[1])
-        workspace = ValueAndGradient(self._dynamics, one, span, self._wrt, self._options).workspace(n, m)
+        workspace = ValueAndGradient(self._dynamics, one, span, self._wrt, self._options).workspace(u0, theta)
         return Seat.of_gradient(workspace, self._summed)
 
 
@@ -185,15 +185,19 @@ class ThreadSolver(_Threads):
         status, work = np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
         if N:
             none, size = np.zeros((1, 0)), size or block_size(N, 0)
-            seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], n, theta.shape[1]))
+            seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
             out = np.zeros((0, n)), np.zeros((0, theta.shape[1])), states
             self._run(seats, (u0, theta, none, none, t_span), (np.zeros(N), status, work, out), size, done)
         return States(states.reshape(N, k, n), status, work)
 
-    def _make_seat(self, t_span: np.ndarray, n: int, m: int) -> Seat:
-        self._dynamics.f.require_inside(float(t_span[0]), np.ones(n), np.ones(m))
-        tableau, controls = check_options(n, **{**SOLVE_OPTIONS, **self._options})
+    def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:
+        t0, T = float(t_span[0]), float(t_span[1])
+        self._dynamics.f.require_inside(t0, u0, theta)
+        options = {**SOLVE_OPTIONS, **self._options}
+        linear_solver = options.pop("linear_solver")
+        tableau, controls = check_options(u0.size, **options)
+        structure = structure_for(tableau, self._dynamics, linear_solver, t0, u0, theta)
         # what value_and_gradient records: its pullback then passes through the same entry, and the same states
-        keep = {"record": RECORD_STAGES, "times": np.append(self._times, t_span[1])}
-        span = float(t_span[0]), float(t_span[1])
-        return Seat.of_solve(*forward_pass(self._dynamics, tableau, np.zeros(n), np.zeros(m), span, controls, **keep))
+        keep: dict[str, Any] = {"record": RECORD_STAGES, "times": np.append(self._times, T)}
+        start = np.zeros_like(u0), np.zeros_like(theta)
+        return Seat.of_solve(*forward_pass(self._dynamics, tableau, structure, *start, (t0, T), controls, **keep))

@@ -7,11 +7,13 @@ import math
 from adjode import frame as slots
 from adjode.frame import integers_at, matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel, row
+from adjode.steppers.implicit import MAX_ITERATIONS, slow_newton
 
 SAFETY = 0.9
 MIN_FACTOR = 0.2
 MAX_FACTOR = 10.0
 _BETA = 0.1  # weight of the previous error, in units of 1/k: half of what dopri5.f has, so that growing steps lag less
+_KEPT_STEP = 1.2
 _LOG_LEAST_ERROR = math.log(1e-4)  # a lucky tiny error must not hold the next step back
 
 
@@ -34,6 +36,38 @@ def step_factor(error, log_previous, order):
     if logarithm < _LOG_LEAST_ERROR:
         logarithm = _LOG_LEAST_ERROR
     factor = SAFETY * math.exp(exponent / (order + 1.0))
+    if factor < MIN_FACTOR:
+        return MIN_FACTOR, logarithm
+    return (MAX_FACTOR if factor > MAX_FACTOR else factor), logarithm
+
+
+@exact_kernel
+def pi_factor(frame, norm, h):
+    """`step_factor` as the loop calls it."""
+    return step_factor(norm, vector_at(frame, slots.CLOCK)[slots.LOG_ERROR], vector_at(frame, slots.CONTROL)[slots.ERROR_ORDER])
+
+
+@exact_kernel
+def predictive_factor(frame, norm, h):
+    """The same for implicit methods: the predictive controller of Gustafsson (1994), ACM TOMS 20, 496-517.
+
+    More Newton iterations than usual mean a shorter step, and a step that would change by less than a fifth is kept, so that its
+    factorisation serves again (Hairer, Wanner, Solving ODEs II, section IV.8).
+    """
+    clock, count = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT)
+    log_previous, h_last, k = clock[slots.LOG_ERROR], clock[slots.H_LAST], vector_at(frame, slots.CONTROL)[slots.ERROR_ORDER] + 1.0
+    if not norm < math.inf:
+        return MIN_FACTOR, log_previous
+    logarithm = math.log(norm) if norm > 1e-4 else _LOG_LEAST_ERROR
+    exponent = -logarithm / k
+    if h_last != 0.0:
+        trend = math.log(abs(h) / h_last) + (log_previous - logarithm) / k
+        exponent += trend if trend < 0.0 else 0.0
+    iterations = 2.0 * MAX_ITERATIONS
+    factor = SAFETY * (iterations + 1.0) / (iterations + count[slots.LAST_ITERATIONS]) * math.exp(exponent)
+    if norm <= 1.0:
+        if not (slow_newton(frame) or factor > _KEPT_STEP):
+            return (1.0 if factor > 1.0 else factor), logarithm
     if factor < MIN_FACTOR:
         return MIN_FACTOR, logarithm
     return (MAX_FACTOR if factor > MAX_FACTOR else factor), logarithm

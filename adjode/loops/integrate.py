@@ -18,11 +18,13 @@ from collections.abc import Callable
 from adjode import frame as slots
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import kernel, plane, row
-from adjode.loops.control import make_initial_step, step_factor
+from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, step_factor
 from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_estimate, make_quadrature_step
-from adjode.status import CALLBACK_RAISED, MAX_STEPS, NON_FINITE, STEP_TOO_SMALL, STORE_FULL, SUCCESS
+from adjode.status import CALLBACK_RAISED, MAX_STEPS, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import Stepper, interpolate
+from adjode.steppers.implicit import ImplicitStepper
 
+_NEWTON_SHRINKS = 0.5  # what to multiply the step by where Newton's iteration fails
 _SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
 _EPS = 2.220446049250313e-16
 
@@ -40,7 +42,9 @@ def _begin(frame):
     """Everything to its start; NON_FINITE if what is given is not."""
     clock, count, control = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), vector_at(frame, slots.CONTROL)
     y, start, total = vector_at(frame, slots.Y), vector_at(frame, slots.START), vector_at(frame, slots.TOTAL)
-    clock[slots.T], clock[slots.H], clock[slots.LOG_ERROR] = control[slots.T_START], control[slots.FIRST_STEP], 0.0
+    for k in range(clock.size):
+        clock[k] = 0.0
+    clock[slots.T], clock[slots.H], clock[slots.REMAINS] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
     for k in range(count.size):
         count[k] = 0
     for k in range(y.size):
@@ -106,16 +110,15 @@ def make_integrate(
     integrand: Callable | None = None,
     at_stop: Callable | None = None,
     stages: tuple[int, int] | None = None,
+    stepper: Stepper | ImplicitStepper | None = None,
 ) -> Callable:
-    stepper = Stepper(derivative, stages)
-    step_stages, extra_stages, dense_output, error_norm = (
-        stepper.step_stages,
-        stepper.extra_stages,
-        stepper.dense_output,
-        stepper.error_norm,
-    )
+    stepper = stepper or Stepper(derivative, stages)
+    step_stages, dense_output, error_norm = stepper.step_stages, stepper.dense_output, stepper.error_norm
+    implicit, extra_stages = stepper.implicit, stepper.extra_stages
+    enter_method, accept_method = stepper.enter, stepper.accept
+    next_factor = predictive_factor if implicit else pi_factor
     initial_step, quadrature_step = make_initial_step(derivative), make_quadrature_step(stepper.combine)
-    integrates, stops_inside = integrand is not None, at_stop is not None
+    integrates, stops_inside, has_extra = integrand is not None, at_stop is not None, extra_stages is not None
 
     @kernel
     def enter(frame, t):
@@ -138,6 +141,8 @@ def make_integrate(
                 if integrand(frame, t, stage, row(q, 0)) != 0:
                     return CALLBACK_RAISED
         count[slots.FRESH] = 1
+        if implicit:
+            enter_method(frame)
         if clock[slots.H] == 0.0:
             return CALLBACK_RAISED if initial_step(frame, t, stage) != 0 else SUCCESS
         return SUCCESS
@@ -164,11 +169,23 @@ def make_integrate(
         """The dense output of a step, for which the method may need further stages."""
         setting, count = integers_at(frame, slots.SETTING), integers_at(frame, slots.COUNT)
         last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
-        if top > last:
-            count[slots.DERIVATIVES] += top - last
-            if extra_stages(frame, t, h, t_new, V, last + 1, top) != 0:
-                return CALLBACK_RAISED
+        if has_extra:
+            if top > last:
+                count[slots.DERIVATIVES] += top - last
+                if extra_stages(frame, t, h, t_new, V, last + 1, top) != 0:
+                    return CALLBACK_RAISED
         dense_output(frame, h, coefficients)
+        return SUCCESS
+
+    @kernel
+    def stage_integrands(frame, t, h, t_new, V):
+        """Evaluate the integrand at the stages of the step just computed, which for an implicit method are known only now."""
+        count, c, q = integers_at(frame, slots.COUNT), vector_at(frame, slots.C), matrix_at(frame, slots.Q)
+        last = integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+        for i in range(1, last + 1):
+            count[slots.INTEGRANDS] += 1
+            if integrand(frame, t_new if i == last else t + c[i] * h, row(V, i), row(q, i)) != 0:
+                return CALLBACK_RAISED
         return SUCCESS
 
     @kernel
@@ -180,12 +197,21 @@ def make_integrate(
         clock, count, setting = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
         control, size = vector_at(frame, slots.CONTROL), vector_at(frame, slots.TOTAL).size
         last, rule, adaptive = setting[slots.LAST_STAGE], setting[slots.RULE], setting[slots.ADAPTIVE] == 1
-        count[slots.DERIVATIVES] += last
-        if step_stages(frame, t, h, t_new, V, 1, last) != 0:
-            return CALLBACK_RAISED, 0.0, 0.0, 0.0
+        status = step_stages(frame, t, h, t_new, V, 1, last)
+        if implicit:
+            if status == NON_FINITE or status == NEWTON_FAILED:
+                failed = math.nan if status == NON_FINITE else math.inf
+                return SUCCESS, failed, _NEWTON_SHRINKS, 0.0
+        else:
+            count[slots.DERIVATIVES] += last
+        if status != SUCCESS:
+            return status, 0.0, 0.0, 0.0
         y_new, first, second, joined = row(V, last), 0.0, 0.0, 0
         if integrates:
             if rule > GAUSS:  # the stages have provided the integrand
+                if implicit:
+                    if stage_integrands(frame, t, h, t_new, V) != SUCCESS:
+                        return CALLBACK_RAISED, 0.0, 0.0, 0.0
                 first, second = quadrature_step(frame, h, rule == AUGMENTED_ALL)
                 joined = size if rule == AUGMENTED_ALL else 0
         if adaptive:
@@ -194,7 +220,7 @@ def make_integrate(
             norm = 0.0 if all_finite(y_new) and not math.isnan(first) else math.nan
         if integrates:
             norm = norm if not math.isnan(first) else first
-        factor, log_error = step_factor(norm, clock[slots.LOG_ERROR], control[slots.ERROR_ORDER])
+        factor, log_error = next_factor(frame, norm, h)
         if not norm <= 1.0 or not dense:
             return SUCCESS, norm, factor, log_error
         if dense_part(frame, t, h, t_new, V, coefficients) != SUCCESS:
@@ -212,8 +238,10 @@ def make_integrate(
         return SUCCESS, norm, factor, log_error
 
     @kernel
-    def accept(frame, slot, t, y_new):
+    def accept(frame, slot, t, h, y_new):
         """Record the step and move to its end."""
+        if implicit:
+            accept_method(frame, h)
         y, K, last = vector_at(frame, slots.Y), matrix_at(frame, slots.K), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
         _record(frame, slot, t)
         for k in range(y.size):
@@ -255,10 +283,13 @@ def make_integrate(
             smallest = 10.0 * _EPS * (abs(t) + 1e-100 * control[slots.SPAN])
             if setting[slots.ADAPTIVE] and clock[slots.H] > smallest:
                 return SUCCESS
+            if implicit:
+                if norm == math.inf:
+                    return NEWTON_FAILED
             return STEP_TOO_SMALL if norm < math.inf else NON_FINITE
         y_new = row(V, setting[slots.LAST_STAGE])
         _observe(frame, t, h, t_new, y_new, coefficients)
-        accept(frame, slot, t, y_new)
+        accept(frame, slot, t, h, y_new)
         count[slots.STEPS] += 1
         clock[slots.T] = t_new
         if setting[slots.ADAPTIVE]:
@@ -267,7 +298,7 @@ def make_integrate(
                 count[slots.RETRY] = 0
             clock[slots.H] = abs(h) * factor
             if not lands:
-                clock[slots.LOG_ERROR] = log_error
+                clock[slots.LOG_ERROR], clock[slots.H_LAST] = log_error, abs(h)
             elif factor >= 1.0 and h_free > clock[slots.H]:  # the stop cut this step short: go on with the step that was wanted
                 clock[slots.H] = h_free
         return SUCCESS

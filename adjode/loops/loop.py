@@ -12,6 +12,7 @@ from adjode import frame as slots
 from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.status import STORE_FULL
+from adjode.steppers.frozen import put_frozen
 from adjode.tableaus import Tableau
 
 _FIRST_CAPACITY = 512  # steps a store holds at first
@@ -30,6 +31,11 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
 def put_method(frame: Frame, tableau: Tableau, kind: int) -> None:
     """Fill the slots of the tableau and of the quadrature rule."""
     frame.adopt(_method_frame(tableau, kind), slots.A, slots.SETTING)
+
+
+def newton_tolerance(rtol: float) -> float:
+    """How far, in tolerances, Newton's iteration may stop from the stages: less the tighter they are (Hairer, Wanner II, IV.8)."""
+    return max(10.0 * np.finfo(float).eps / rtol, min(0.03, math.sqrt(rtol))) if rtol > 0.0 else 0.03
 
 
 class Store:
@@ -124,14 +130,17 @@ class Loop:
         put_method(frame, tableau, kind)
         dense = record & RECORD_DENSE > 0 or kind == GAUSS
         frame[slots.SETTING] = np.array(
-            [tableau.stages, stages - 1, step is None, dense, record, kind, integrand_free], dtype=np.int64
+            [tableau.stages, stages - 1, step is None, dense, record, kind, integrand_free, tableau.filtered, 0], dtype=np.int64
         )
         frame[slots.CONTROL] = np.array(
-            [rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order, t_start, first, max_steps, atol_scale],
+            [
+                *(rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order, t_start, first, max_steps, atol_scale),
+                newton_tolerance(rtol),
+            ],
             dtype=float,
         )
-        frame[slots.COUNT] = self.count = np.zeros(slots.ENTERED + 1, dtype=np.int64)
-        frame[slots.CLOCK] = self.clock = np.zeros(slots.H_TRIED + 1)
+        frame[slots.COUNT] = self.count = np.zeros(slots.COUNTERS, dtype=np.int64)
+        frame[slots.CLOCK] = self.clock = np.zeros(slots.CLOCKS)
         frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), atol
         frame[slots.START] = start
         frame[slots.TIMES] = np.zeros(0) if times is None else times
@@ -144,6 +153,8 @@ class Loop:
                 slots.Q: (rows, size),
             }
         )
+        if tableau.implicit:
+            put_frozen(frame, tableau, n)
         self.store.put(frame)
 
     def run(self, integrate: Callable) -> int:
@@ -187,6 +198,12 @@ class Loop:
     @property
     def integrands(self) -> int:
         return int(self.count[slots.INTEGRANDS])
+
+    @property
+    def implicit_work(self) -> tuple[int, int, int]:
+        """Jacobians, factorisations and Newton iterations."""
+        jacobians, factorisations, iterations = self.count[slots.JACOBIANS : slots.COUNTERS].tolist()
+        return jacobians, factorisations, iterations
 
     @property
     def t_tried(self) -> float:

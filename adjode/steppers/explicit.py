@@ -8,6 +8,7 @@ from collections.abc import Callable
 from adjode import frame as slots
 from adjode.frame import integers_at, matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel, row, unrolled
+from adjode.status import CALLBACK_RAISED, SUCCESS
 
 # Below this many components the sum over stages is the inner loop; above, the components are (they vectorise).
 _FEW = 6
@@ -52,6 +53,17 @@ def interpolate(out, u, coefficients, x):
         out[k] = u[k] + x * total
 
 
+def make_dense_output(combine: Callable) -> Callable:
+    @kernel
+    def dense_output(frame, h, out):
+        """out[p] = h sum_i P[i, p] K[i], the coefficient of x**(p+1)."""
+        PT, K = matrix_at(frame, slots.PT), matrix_at(frame, slots.K)
+        for p in range(PT.shape[0]):
+            combine(row(out, p), None, h, PT, p, K, PT.shape[1])
+
+    return dense_output
+
+
 class Stepper:
     """The kernels of explicit Runge-Kutta steps of one tier.
 
@@ -62,6 +74,9 @@ class Stepper:
     stages : (s, top), optional
         For the fused tier: the index of the last stage of the step, and of its dense output, as constants.
     """
+
+    implicit = False
+    enter = accept = None  # nothing to do at a new place, nothing to keep of a step
 
     def __init__(self, derivative: Callable, stages: tuple[int, int] | None = None):
         combine = combine_loops if stages is None else combine_unrolled
@@ -77,22 +92,30 @@ class Stepper:
             combine(target, vector_at(frame, slots.Y), h, matrix_at(frame, slots.A), i, K, i)
             q_row = integers_at(frame, slots.Q_ROWS)[i]
             if derivative(frame, t_i, target, row(K, i), row(q, q_row)) == 0:
-                return 0
+                return SUCCESS
             vector_at(frame, slots.CLOCK)[slots.T_TRIED] = t_i
-            return 1
+            return CALLBACK_RAISED
 
-        @kernel
-        def dense_output(frame, h, out):
-            """out[p] = h sum_i P[i, p] K[i], the coefficient of x**(p+1)."""
-            PT, K = matrix_at(frame, slots.PT), matrix_at(frame, slots.K)
-            for p in range(PT.shape[0]):
-                combine(row(out, p), None, h, PT, p, K, PT.shape[1])
-
-        self.dense_output = dense_output
+        self.dense_output = make_dense_output(combine)
         self.step_stages = unrolled(stage, stages and range(1, stages[0] + 1))
         self.extra_stages = unrolled(stage, stages and range(stages[0] + 1, stages[1] + 1))
         self.inner_stages = unrolled(stage, stages and range(1, stages[0]))
         self.last_stages = unrolled(stage, stages and range(stages[0], stages[1] + 1))
+
+
+@exact_kernel
+def scaled_squares(frame, error, y_new, rtol):
+    """Sum of squares of error / (atol + rtol max(|y|, |y_new|)); NaN if the new state is not finite."""
+    y, atol, total = vector_at(frame, slots.Y), vector_at(frame, slots.ATOL), 0.0
+    for k in range(error.size):
+        before, after = abs(y[k]), abs(y_new[k])
+        scale = atol[k] + rtol * (after if after > before else before)
+        if not (scale < math.inf and after < math.inf):
+            return math.nan
+        if error[k] != 0.0:
+            ratio = error[k] / scale
+            total += ratio * ratio
+    return total
 
 
 def _make_error_norm(combine: Callable) -> Callable:
@@ -105,18 +128,11 @@ def _make_error_norm(combine: Callable) -> Callable:
         of components, from a quadrature, that join the norm.
         """
         E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
-        y, atol = vector_at(frame, slots.Y), vector_at(frame, slots.ATOL)
         for r in range(E.shape[0]):
-            total = 0.0
             combine(error, None, h, E, r, K, count)
-            for k in range(error.size):
-                before, after = abs(y[k]), abs(y_new[k])
-                scale = atol[k] + rtol * (after if after > before else before)
-                if not (scale < math.inf and after < math.inf):
-                    return math.nan
-                if error[k] != 0.0:
-                    ratio = error[k] / scale
-                    total += ratio * ratio
+            total = scaled_squares(frame, error, y_new, rtol)
+            if math.isnan(total):
+                return total
             if r == 0:
                 first += total
             else:

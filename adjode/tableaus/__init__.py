@@ -6,6 +6,8 @@ import functools
 
 from adjode.tableaus.classical import bs3, euler, midpoint, rk4
 from adjode.tableaus.dop853 import dop853
+from adjode.tableaus.esdirk import kvaerno5, trbdf2
+from adjode.tableaus.radau import radau
 from adjode.tableaus.rk45 import rk45
 from adjode.tableaus.tableau import Tableau
 from adjode.tableaus.tsit5 import tsit5
@@ -21,6 +23,9 @@ METHODS = {
     "RK4": rk4,
     "Midpoint": midpoint,
     "Euler": euler,
+    "Radau": radau,
+    "Kvaerno5": kvaerno5,
+    "TRBDF2": trbdf2,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from itertools import combinations_with_replacement, product
 
 import numpy as np
@@ -45,16 +46,8 @@ def density(tree: Tree) -> int:
     return result
 
 
-def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0) -> float:
-    """The largest violation of the conditions up to `order`.
-
-    Parameters
-    ----------
-    A : (r, r) stage coefficients
-    weights : (r,) or (r, powers)
-        `b` of a method; or, with `powers`, the coefficients of `b_i(x) = sum_p weights[i, p] x**(p+1)` of a dense output,
-        which must satisfy `sum_i b_i(x) Phi_i(tree) = x**vertices / density` as a polynomial in x.
-    """
+def conditions(A: np.ndarray, order: int) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Phi_i(tree) of the stages, the number of vertices and the density, for each rooted tree up to `order`."""
     cache: dict[Tree, np.ndarray] = {}
 
     def elementary(tree: Tree) -> np.ndarray:
@@ -65,10 +58,24 @@ def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0
             cache[tree] = value
         return cache[tree]
 
-    worst = 0.0
     for size in range(1, order + 1):
         for tree in trees(size):
-            target = np.zeros(powers) if powers else np.zeros(())
-            target[size - 1 if powers else ()] = 1.0 / density(tree)
-            worst = max(worst, float(np.max(np.abs(weights.T @ elementary(tree) - target))))
+            yield elementary(tree), size, density(tree)
+
+
+def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0) -> float:
+    """The largest violation of the conditions up to `order`.
+
+    Parameters
+    ----------
+    A : (r, r) stage coefficients
+    weights : (r,) or (r, powers)
+        `b` of a method; or, with `powers`, the coefficients of `b_i(x) = sum_p weights[i, p] x**(p+1)` of a dense output,
+        which must satisfy `sum_i b_i(x) Phi_i(tree) = x**vertices / density` as a polynomial in x.
+    """
+    worst = 0.0
+    for phi, size, gamma in conditions(A, order):
+        target = np.zeros(powers) if powers else np.zeros(())
+        target[size - 1 if powers else ()] = 1.0 / gamma
+        worst = max(worst, float(np.max(np.abs(weights.T @ phi - target))))
     return worst

@@ -1,4 +1,4 @@
-"""`Tableau`: the numbers of one explicit Runge-Kutta method, checked against its order conditions when built."""
+"""`Tableau`: the numbers of one Runge-Kutta method, checked against its order conditions when built."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from adjode.tableaus.order_conditions import order_defect
 
 @dataclass(frozen=True, eq=False)
 class Tableau:
-    """An explicit Runge-Kutta method with dense output.
+    """A Runge-Kutta method with dense output.
 
     Rows 0..s-1 are the stages, row s repeats the weights b with c = 1 (so `K[s] = f(t + h, u_new)` is the first stage of the
     next step, whether or not the method is called "first same as last"), rows s+1.. are extra stages of the dense output.
+
+    Implicit methods are stiffly accurate, and have the same form: row 0 is the slope at the start of the step (for a method with no
+    such stage a row and a column of zeros), rows 1..s are implicit, row s is the weights b, and there are no further rows.
 
     Parameters
     ----------
@@ -26,7 +29,8 @@ class Tableau:
     stages : int
         s, the number of stages of the step.
     A : (r, r) array
-        Coefficients of all rows, strictly lower triangular.
+        Coefficients of all rows: strictly lower triangular for an explicit method, lower triangular with one number on the diagonal
+        of rows 1.. for "esdirk", and zero in row 0 and invertible below for "radau".
     c : (r,) array
         Nodes of all rows.
     P : (r, d) array
@@ -39,6 +43,11 @@ class Tableau:
         The error norm shrinks as h**(error_order + 1).
     source : str
         Where the numbers come from.
+    family : {"explicit", "radau", "esdirk"}
+        Which stepper takes the steps.
+    filtered : bool
+        Whether an implicit method's error estimate is multiplied by (I - h gamma J)^-1, as it must be where it would grow without
+        bound with the stiffness (Hosea, Shampine 1996, Appl. Numer. Math. 20, 21-37, section 4).
     """
 
     name: str
@@ -52,6 +61,8 @@ class Tableau:
     embedded_orders: tuple[int, ...]
     error_order: int
     source: str
+    family: str = "explicit"
+    filtered: bool = False
 
     def __post_init__(self):
         for field in ("A", "c", "P", "E"):
@@ -68,6 +79,39 @@ class Tableau:
     def has_extra_stages(self) -> bool:
         return len(self.A) > self.stages + 1
 
+    @property
+    def implicit(self) -> bool:
+        return self.family != "explicit"
+
+    @cached_property
+    def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What separates the stages of an implicit method: (eigenvalues of A^-1, transformation, A^-1), A being that of its stages.
+
+        For "radau" the eigenvalues are mu, and the real and the imaginary part of a pair alpha + i beta; the transformation is T^-1
+        above T, with T^-1 A^-1 T = [[mu, 0, 0], [0, alpha, beta], [0, -beta, alpha]] (Hairer, Wanner, Solving ODEs II, IV.8). For
+        "esdirk" there is mu alone, and in place of a transformation the weights of the slopes before in a first guess of each.
+        """
+        if self.family == "esdirk":
+            mu = 1.0 / self.A[1, 1]
+            return np.array([mu]), self._guesses(), np.array([[mu]])
+        inverse = np.linalg.inv(self.A[1:, 1:])
+        values, vectors = np.linalg.eig(inverse)
+        real, pair = int(np.argmin(np.abs(values.imag))), int(np.argmax(values.imag))
+        T = np.column_stack([vectors[:, real].real, vectors[:, pair].real, vectors[:, pair].imag])
+        eigenvalues = np.array([values[real].real, values[pair].real, values[pair].imag])
+        return eigenvalues, np.vstack([np.linalg.inv(T), T]), inverse
+
+    def _guesses(self) -> np.ndarray:
+        """The parabola through the first three slopes; at a node that the stage before has too, what leads to the same state."""
+        c, guesses = self.c, np.zeros_like(self.A)
+        for i in range(1, len(c)):
+            if c[i] == c[i - 1]:
+                guesses[i, :i] = (self.A[i - 1, :i] - self.A[i, :i]) / self.A[i, i]
+            else:
+                near = np.vander(c[: min(i, 3)], increasing=True).T
+                guesses[i, : len(near)] = np.linalg.solve(near, c[i] ** np.arange(len(near)))
+        return guesses
+
     @cached_property
     def for_kernels(self) -> tuple[np.ndarray, ...]:
         """(A, c, E, P transposed) in C order."""
@@ -79,7 +123,7 @@ class Tableau:
         checks = {
             "shapes": self.A.shape == (rows, rows) and self.c.shape == (rows,) and self.P.shape[0] == rows,
             "error weights": self.E.ndim == 2 and self.E.shape[1] == rows,
-            "strictly lower triangular A": not np.any(np.triu(self.A)),
+            "form of A": self._has_its_form(),
             "row sums": np.allclose(self.A.sum(axis=1), self.c, rtol=0, atol=1e-13),
             "order conditions of the step": order_defect(self.A, b, self.order) < 1e-13,
             "order conditions of the dense output": order_defect(self.A, self.P, self.dense_order, self.P.shape[1]) < 1e-12,
@@ -90,6 +134,17 @@ class Tableau:
         failed = [what for what, holds in checks.items() if not holds]
         if failed:
             raise ValueError(f"tableau {self.name} fails its own checks: {', '.join(failed)}")
+
+
+    def _has_its_form(self) -> bool:
+        if self.family == "explicit":
+            return not np.any(np.triu(self.A))
+        inside = self.A[1:, 1:]
+        if self.stages != len(inside) or np.any(self.A[0]):
+            return False
+        if self.family == "esdirk":
+            return not np.any(np.triu(inside, 1)) and bool(np.all(np.diag(inside) == self.A[1, 1])) and self.A[1, 1] > 0
+        return self.family == "radau" and self.stages == 3 and np.linalg.cond(inside) < 1e3
 
 
 def hermite_weights(A: np.ndarray, stages: int) -> np.ndarray:

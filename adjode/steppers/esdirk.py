@@ -1,0 +1,94 @@
+"""ESDIRK steps: an explicit first stage, then one implicit stage after the other with the same diagonal coefficient; their transpose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from adjode import frame as slots
+from adjode.frame import integers_at, matrix_at, vector_at
+from adjode.jit import kernel, row
+from adjode.status import CALLBACK_RAISED, SUCCESS
+from adjode.steppers.explicit import combine_loops
+from adjode.steppers.frozen import Frozen
+from adjode.steppers.implicit import CONTINUE, ImplicitStepper, judge, scaled_change
+from adjode.steppers.transposed import make_transposed_block
+
+def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
+    solve = frozen.solve
+
+    @kernel
+    def solve_stage(frame, t_i, h, i, Y):
+        """State and slope of stage i: z = h gamma f(t_i, base + z), K[i] = z / (h gamma); (status, iterations)."""
+        base, z, change = row(matrix_at(frame, slots.W), 0), row(matrix_at(frame, slots.Z), 0), row(matrix_at(frame, slots.RIGHT), 0)
+        K, q, mu = matrix_at(frame, slots.K), matrix_at(frame, slots.Q), vector_at(frame, slots.EIGENVALUES)[0]
+        combine_loops(base, vector_at(frame, slots.Y), h, matrix_at(frame, slots.A), i, K, i)
+        combine_loops(z, None, h / mu, matrix_at(frame, slots.TRANSFORM), i, K, i)
+        norm, status, iteration = 0.0, CONTINUE, 0
+        while status == CONTINUE:
+            for k in range(z.size):
+                Y[k] = base[k] + z[k]
+            integers_at(frame, slots.COUNT)[slots.DERIVATIVES] += 1
+            if derivative(frame, t_i, Y, change, row(q, q.shape[0] - 1)) != 0:
+                vector_at(frame, slots.CLOCK)[slots.T_TRIED] = t_i
+                return CALLBACK_RAISED, iteration
+            for k in range(z.size):
+                change[k] -= mu / h * z[k]
+            solve(frame, change)
+            for k in range(z.size):
+                z[k] += change[k]
+            before, norm = norm, math.sqrt(scaled_change(frame, matrix_at(frame, slots.RIGHT)) / z.size) if z.size > 0 else 0.0
+            status = judge(frame, iteration, norm, before)
+            iteration += 1
+        for k in range(z.size):
+            Y[k] = base[k] + z[k]
+            K[i, k] = mu / h * z[k]
+        return status, iteration
+
+    @kernel
+    def solve_stages(frame, t, h, t_new, V):
+        c, count, most = vector_at(frame, slots.C), integers_at(frame, slots.COUNT), 0
+        last, status = integers_at(frame, slots.SETTING)[slots.LAST_STAGE], SUCCESS
+        for i in range(1, last + 1):
+            if status == SUCCESS:
+                status, iterations = solve_stage(frame, t_new if i == last else t + c[i] * h, h, i, row(V, i))
+                count[slots.ITERATIONS] += iterations
+                most = iterations if iterations > most else most
+        count[slots.LAST_ITERATIONS] = most
+        return status
+
+    return solve_stages
+
+
+def make_preconditioner(frozen: Frozen) -> Callable:
+    solve = frozen.solve_transposed
+
+    @kernel
+    def precondition(frame, x):
+        """x = (I - h gamma J^T)^-1 x."""
+        mu, h, only = vector_at(frame, slots.EIGENVALUES)[0], vector_at(frame, slots.CLOCK)[slots.H_FACTORED], row(x, 0)
+        for k in range(only.size):
+            only[k] *= mu / h
+        solve(frame, only)
+
+    return precondition
+
+
+def make_transposed_step(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
+    """`(frame, t, h, t_new, V) -> status`: pull LAM and the seeds in K_BAR back over a step; adds to Y_BAR and K_BAR[0]."""
+    block = make_transposed_block(pull, product, frozen, make_preconditioner(frozen))
+
+    @kernel
+    def transposed_step(frame, t, h, t_new, V):
+        status = SUCCESS
+        for i in range(integers_at(frame, slots.SETTING)[slots.LAST_STAGE], 0, -1):
+            if status == SUCCESS:
+                status = block(frame, t, h, t_new, V, i)
+        return status
+
+    return transposed_step
+
+
+class EsdirkStepper(ImplicitStepper):
+    def __init__(self, derivative: Callable, frozen: Frozen):
+        super().__init__(derivative, frozen, make_stages(derivative, frozen))

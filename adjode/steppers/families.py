@@ -1,0 +1,49 @@
+"""`Solver`: the steppers of implicit methods and their transposes, by family and storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from adjode.linalg.linear import make_linear
+from adjode.steppers import esdirk, radau
+from adjode.steppers.frozen import Frozen
+from adjode.steppers.implicit import ImplicitStepper
+from adjode.steppers.transposed import SAME_STEP
+
+STEPPERS: dict[str, Callable[[Callable, Frozen], ImplicitStepper]] = {
+    "radau": radau.RadauStepper,
+    "esdirk": esdirk.EsdirkStepper,
+}
+TRANSPOSES: dict[str, Callable[[Callable, Callable, Frozen], Callable]] = {
+    "radau": radau.make_transposed_step,
+    "esdirk": esdirk.make_transposed_step,
+}
+
+
+@dataclass(frozen=True)
+class Solver:
+    """What takes the steps: the family of methods, and for implicit ones the storage of their matrices."""
+
+    family: str = "explicit"
+    kind: str = ""
+
+    @property
+    def implicit(self) -> bool:
+        return self.family != "explicit"
+
+    def entry_name(self, name: str) -> str:
+        return f"{name}-{self.family}-{self.kind}" if self.implicit else name
+
+    def stepper(self, derivative: Callable, jacobian: Callable, *, turned: bool = False) -> ImplicitStepper | None:
+        """The stepper of an implicit family; None for explicit methods, whose stepper the loop makes."""
+        if not self.implicit:
+            return None
+        return STEPPERS[self.family](derivative, Frozen(jacobian, make_linear(self.kind), turned))
+
+    def transposed_step(self, pull: Callable, product: Callable, jacobian: Callable) -> Callable:
+        """The kernel that pulls cotangents back over a step: `(frame, t, h, t_new, V) -> status`."""
+        return TRANSPOSES[self.family](pull, product, Frozen(jacobian, make_linear(self.kind), same_step=SAME_STEP))
+
+
+EXPLICIT = Solver()

@@ -1,0 +1,172 @@
+"""What implicit Runge-Kutta steps share: predictor, scaled norms, error estimate, what is kept from step to step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from adjode import frame as slots
+from adjode.frame import integers_at, matrix_at, vector_at
+from adjode.jit import exact_kernel, kernel, row
+from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, SUCCESS
+from adjode.steppers.explicit import combine_loops, make_dense_output, scaled_squares
+from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
+
+MAX_ITERATIONS = 7  # of Newton, for one step or stage
+_KEPT_RATE = 1e-3  # a Jacobian whose iteration contracts like this is kept (Hairer, Wanner, Solving ODEs II, IV.8)
+_EPS = 2.220446049250313e-16
+CONTINUE = -1  # not a status: Newton goes on
+
+
+@exact_kernel
+def scaled_change(frame, change):
+    """Sum of squares of change / (atol + rtol |y|) over the rows of `change`; entries with a zero scale are left out."""
+    y, atol, rtol, total = vector_at(frame, slots.Y), vector_at(frame, slots.ATOL), vector_at(frame, slots.CONTROL)[slots.RTOL], 0.0
+    for i in range(change.shape[0]):
+        for k in range(y.size):
+            scale = atol[k] + rtol * abs(y[k])
+            ratio = change[i, k] / scale if scale > 0.0 else change[i, k] * 0.0
+            total += ratio * ratio
+    return total
+
+
+@exact_kernel
+def judge(frame, iteration, norm, norm_before):
+    """What to make of a Newton correction of this scaled norm: SUCCESS, CONTINUE, NEWTON_FAILED or NON_FINITE.
+
+    With the ratio `rate` of two corrections, rate / (1 - rate) times the last one is what remains. At first there is no ratio: that
+    of the last solve is taken, to the power 0.8, so that a linear problem with the right Jacobian needs one iteration, and so that
+    it is measured again every few solves (Hairer, Wanner, Solving ODEs II, IV.8).
+    """
+    clock, tolerance = vector_at(frame, slots.CLOCK), vector_at(frame, slots.CONTROL)[slots.NEWTON_TOL]
+    integers_at(frame, slots.COUNT)[slots.LAST_ITERATIONS] = iteration + 1
+    if not norm < math.inf:
+        return NON_FINITE
+    if iteration == 0:
+        clock[slots.REMAINS] = max(clock[slots.REMAINS], _EPS) ** 0.8
+    else:
+        rate = norm / norm_before if norm_before > 0.0 else 0.0
+        if rate >= 1.0:
+            return NEWTON_FAILED
+        clock[slots.REMAINS] = rate / (1.0 - rate)
+        if rate ** (MAX_ITERATIONS - 1 - iteration) * clock[slots.REMAINS] * norm > tolerance:
+            return NEWTON_FAILED
+    return SUCCESS if norm == 0.0 or clock[slots.REMAINS] * norm <= tolerance else CONTINUE
+
+
+@kernel
+def slow_newton(frame):
+    """Whether the last solve asks for another Jacobian."""
+    return integers_at(frame, slots.COUNT)[slots.LAST_ITERATIONS] > 2 and vector_at(frame, slots.CLOCK)[slots.REMAINS] > _KEPT_RATE
+
+
+@kernel
+def predict(frame, h, node, out):
+    """out = u - y at the node of a step of h, by the dense output of the step before, continued; zero if there is none."""
+    coefficients, h_before = matrix_at(frame, slots.PREVIOUS), vector_at(frame, slots.CLOCK)[slots.H_PREVIOUS]
+    x = 1.0 + node * h / h_before if h_before != 0.0 else 1.0
+    for k in range(out.size):
+        ahead, here = 0.0, 0.0
+        for p in range(coefficients.shape[0] - 1, -1, -1):
+            ahead = (coefficients[p, k] + ahead) * x
+            here += coefficients[p, k]
+        out[k] = ahead - here if h_before != 0.0 else 0.0
+
+
+class ImplicitStepper:
+    """The kernels of implicit Runge-Kutta steps; see `Stepper`.
+
+    Parameters
+    ----------
+    derivative : kernel
+        `derivative(frame, t, y, dy, q) -> status`.
+    frozen : Frozen
+    solve_stages : kernel
+        `solve_stages(frame, t, h, t_new, V) -> status` finds K[1..] and V[1..] by the frozen matrix as it is: SUCCESS,
+        CALLBACK_RAISED, NEWTON_FAILED or NON_FINITE.
+    """
+
+    implicit = True
+
+    def __init__(self, derivative: Callable, frozen: Frozen, solve_stages: Callable):
+        self.combine = combine_loops
+        self.dense_output = dense_output = make_dense_output(combine_loops)
+        self.error_norm = _make_error_norm(derivative, frozen)
+        self.extra_stages = None
+        refresh = frozen.refresh
+
+        @kernel
+        def step_stages(frame, t, h, t_new, V, first, last):
+            """Newton's iteration, and if it fails once more with a Jacobian of this place."""
+            count, clock, y = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK), vector_at(frame, slots.Y)
+            while True:
+                status = refresh(frame, t, y, h)
+                if status == SUCCESS:
+                    status = solve_stages(frame, t, h, t_new, V)
+                if status == SUCCESS or status == CALLBACK_RAISED:
+                    return status
+                if count[slots.FRESHNESS] == CURRENT:
+                    clock[slots.H_FACTORED], clock[slots.REMAINS] = 0.0, 1.0
+                    return status
+                count[slots.FRESHNESS] = STALE
+
+        @kernel
+        def enter(frame):
+            """Forget the step before: the state is new."""
+            clock = vector_at(frame, slots.CLOCK)
+            clock[slots.H_PREVIOUS] = clock[slots.H_LAST] = 0.0
+
+        @kernel
+        def accept(frame, h):
+            """Keep what the next step uses."""
+            count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+            dense_output(frame, h, matrix_at(frame, slots.PREVIOUS))
+            clock[slots.H_PREVIOUS] = h
+            count[slots.FRESHNESS] = STALE if slow_newton(frame) else OLDER
+
+        self.step_stages, self.enter, self.accept = step_stages, enter, accept
+
+
+def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
+    solve = frozen.solve
+
+    @kernel
+    def filtered(frame, error, h):
+        mu = vector_at(frame, slots.EIGENVALUES)[0]
+        solve(frame, error)
+        for k in range(error.size):
+            error[k] *= mu / h
+
+    @kernel
+    def error_norm(frame, h, count, rtol, y_new, first, second, size):
+        """Scaled norm of the step's error estimate, and of a quadrature's; see `Stepper`.
+
+        The filtered estimate of a large step into a transient may be far too large; where it would reject such a step it is formed
+        again from the slope at y + estimate, of which the transient has been filtered out (Hairer, Wanner II, IV.8, equation 8.20).
+        """
+        E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
+        combine_loops(error, None, h, E, 0, K, E.shape[1])
+        if integers_at(frame, slots.SETTING)[slots.FILTERED] == 0:
+            total = scaled_squares(frame, error, y_new, rtol)
+        else:
+            filtered(frame, error, h)
+            total = scaled_squares(frame, error, y_new, rtol)
+            counts = integers_at(frame, slots.COUNT)
+            again = vector_at(frame, slots.EIGENVALUES).size > 1 and (counts[slots.STEPS] == 0 or counts[slots.RETRY] == 1)
+            if again and total > error.size:
+                y, q = vector_at(frame, slots.Y), matrix_at(frame, slots.Q)
+                state, slope = row(matrix_at(frame, slots.Z), 0), row(matrix_at(frame, slots.RIGHT), 0)
+                for k in range(y.size):
+                    state[k] = y[k] - error[k]
+                counts[slots.DERIVATIVES] += 1
+                t = vector_at(frame, slots.CLOCK)[slots.T]
+                if derivative(frame, t, state, slope, row(q, q.shape[0] - 1)) == 0:
+                    combine_loops(error, None, h, E, 0, K, E.shape[1])
+                    for k in range(y.size):
+                        error[k] += h * E[0, 0] * (slope[k] - K[0, k])
+                    filtered(frame, error, h)
+                    total = scaled_squares(frame, error, y_new, rtol)
+        total += first
+        return math.sqrt(total / (error.size + size)) if total > 0.0 else total
+
+    return error_norm

@@ -1,0 +1,139 @@
+"""Radau IIA steps: simplified Newton on the stages, separated into one real and one complex system, and their transpose.
+
+With A^-1 T = T Lambda the collocation system (A^-1/h x I - I x J) Z = F(Z) falls apart into (mu/h - J) and (conj(alpha + i beta)/h - J)
+(Hairer, Wanner, Solving ODEs II, section IV.8).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from adjode import frame as slots
+from adjode.frame import integers_at, matrix_at, vector_at
+from adjode.jit import kernel, row
+from adjode.status import CALLBACK_RAISED, SUCCESS
+from adjode.steppers.frozen import Frozen
+from adjode.steppers.implicit import CONTINUE, MAX_ITERATIONS, ImplicitStepper, judge, predict, scaled_change
+from adjode.steppers.transposed import make_transposed_block
+
+
+def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
+    solve, solve_pair = frozen.solve, frozen.solve_pair
+
+    @kernel
+    def correct(frame, h):
+        """One Newton correction of W from the slopes in RIGHT; leaves it in RIGHT."""
+        values, TI = vector_at(frame, slots.EIGENVALUES), matrix_at(frame, slots.TRANSFORM)
+        W, F, pair = matrix_at(frame, slots.W), matrix_at(frame, slots.RIGHT), vector_at(frame, slots.PAIR)
+        mu, alpha, beta, real = values[0] / h, values[1] / h, values[2] / h, row(F, 0)
+        for k in range(real.size):
+            f0, f1, f2 = F[0, k], F[1, k], F[2, k]
+            real[k] = TI[0, 0] * f0 + TI[0, 1] * f1 + TI[0, 2] * f2 - mu * W[0, k]
+            pair[2 * k] = TI[1, 0] * f0 + TI[1, 1] * f1 + TI[1, 2] * f2 - alpha * W[1, k] - beta * W[2, k]
+            pair[2 * k + 1] = TI[2, 0] * f0 + TI[2, 1] * f1 + TI[2, 2] * f2 + beta * W[1, k] - alpha * W[2, k]
+        solve(frame, real)
+        solve_pair(frame, pair)
+        for k in range(real.size):
+            F[1, k], F[2, k] = pair[2 * k], pair[2 * k + 1]
+            for i in range(3):
+                W[i, k] += F[i, k]
+
+    @kernel
+    def start(frame, h):
+        """Z by the predictor, and W = T^-1 Z."""
+        c, TI, Z, W = vector_at(frame, slots.C), matrix_at(frame, slots.TRANSFORM), matrix_at(frame, slots.Z), matrix_at(frame, slots.W)
+        for i in range(3):
+            predict(frame, h, c[i + 1], row(Z, i))
+        for k in range(W.shape[1]):
+            for i in range(3):
+                W[i, k] = TI[i, 0] * Z[0, k] + TI[i, 1] * Z[1, k] + TI[i, 2] * Z[2, k]
+
+    @kernel
+    def slopes(frame, t, h, t_new, V):
+        """F at the stages y + Z, into RIGHT."""
+        y, c, Z, F = vector_at(frame, slots.Y), vector_at(frame, slots.C), matrix_at(frame, slots.Z), matrix_at(frame, slots.RIGHT)
+        q, count = matrix_at(frame, slots.Q), integers_at(frame, slots.COUNT)
+        for i in range(3):
+            stage, t_i = row(V, i + 1), t_new if i == 2 else t + c[i + 1] * h
+            for k in range(y.size):
+                stage[k] = y[k] + Z[i, k]
+            count[slots.DERIVATIVES] += 1
+            if derivative(frame, t_i, stage, row(F, i), row(q, q.shape[0] - 1)) != 0:
+                vector_at(frame, slots.CLOCK)[slots.T_TRIED] = t_i
+                return CALLBACK_RAISED
+        return SUCCESS
+
+    @kernel
+    def finish(frame, h, V):
+        """V = y + Z and K = A^-1 Z / h."""
+        y, Z, K, inverse = vector_at(frame, slots.Y), matrix_at(frame, slots.Z), matrix_at(frame, slots.K), matrix_at(frame, slots.INVERSE)
+        for k in range(y.size):
+            for i in range(3):
+                V[i + 1, k] = y[k] + Z[i, k]
+                K[i + 1, k] = (inverse[i, 0] * Z[0, k] + inverse[i, 1] * Z[1, k] + inverse[i, 2] * Z[2, k]) / h
+
+    @kernel
+    def solve_stages(frame, t, h, t_new, V):
+        T, Z, W, F = matrix_at(frame, slots.TRANSFORM), matrix_at(frame, slots.Z), matrix_at(frame, slots.W), matrix_at(frame, slots.RIGHT)
+        start(frame, h)
+        norm, status, iteration = 0.0, CONTINUE, 0
+        while status == CONTINUE:
+            if slopes(frame, t, h, t_new, V) != SUCCESS:
+                return CALLBACK_RAISED
+            correct(frame, h)
+            for k in range(W.shape[1]):
+                for i in range(3):
+                    Z[i, k] = T[3 + i, 0] * W[0, k] + T[3 + i, 1] * W[1, k] + T[3 + i, 2] * W[2, k]
+            before, norm = norm, math.sqrt(scaled_change(frame, F) / (3.0 * W.shape[1])) if W.shape[1] > 0 else 0.0
+            status = judge(frame, iteration, norm, before)
+            iteration += 1
+        integers_at(frame, slots.COUNT)[slots.ITERATIONS] += iteration
+        if status == SUCCESS:
+            finish(frame, h, V)
+        return status
+
+    return solve_stages
+
+
+def make_preconditioner(frozen: Frozen) -> Callable:
+    """The inverse of the transposed stage equations with the frozen Jacobian at every stage."""
+    solve, solve_pair = frozen.solve_transposed, frozen.solve_pair_transposed
+
+    @kernel
+    def precondition(frame, x):
+        """x = (I - h A^T x J^T)^-1 x, by T^T (A^-T / h) x, the two transposed systems, and T^-T."""
+        inverse, transform, pair = matrix_at(frame, slots.INVERSE), matrix_at(frame, slots.TRANSFORM), vector_at(frame, slots.PAIR)
+        h, real = vector_at(frame, slots.CLOCK)[slots.H_FACTORED], row(x, 0)
+        for k in range(x.shape[1]):
+            x0, x1, x2 = x[0, k] / h, x[1, k] / h, x[2, k] / h
+            s0 = inverse[0, 0] * x0 + inverse[1, 0] * x1 + inverse[2, 0] * x2
+            s1 = inverse[0, 1] * x0 + inverse[1, 1] * x1 + inverse[2, 1] * x2
+            s2 = inverse[0, 2] * x0 + inverse[1, 2] * x1 + inverse[2, 2] * x2
+            real[k] = transform[3, 0] * s0 + transform[4, 0] * s1 + transform[5, 0] * s2
+            pair[2 * k] = transform[3, 1] * s0 + transform[4, 1] * s1 + transform[5, 1] * s2
+            pair[2 * k + 1] = -(transform[3, 2] * s0 + transform[4, 2] * s1 + transform[5, 2] * s2)
+        solve(frame, real)
+        solve_pair(frame, pair)  # transposed, but not conjugated: the conjugate of the unknowns solves it
+        for k in range(x.shape[1]):
+            w0, w1, w2 = x[0, k], pair[2 * k], -pair[2 * k + 1]
+            for i in range(3):
+                x[i, k] = transform[0, i] * w0 + transform[1, i] * w1 + transform[2, i] * w2
+
+    return precondition
+
+
+def make_transposed_step(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
+    """`(frame, t, h, t_new, V) -> status`: pull LAM and the seeds in K_BAR back over a step; adds to Y_BAR and K_BAR[0]."""
+    block = make_transposed_block(pull, product, frozen, make_preconditioner(frozen))
+
+    @kernel
+    def transposed_step(frame, t, h, t_new, V):
+        return block(frame, t, h, t_new, V, 1)
+
+    return transposed_step
+
+
+class RadauStepper(ImplicitStepper):
+    def __init__(self, derivative: Callable, frozen: Frozen):
+        super().__init__(derivative, frozen, make_stages(derivative, frozen))

@@ -1,0 +1,194 @@
+"""The transpose of implicit stages.
+
+With the cotangents kappa_i of K_i = f(t_i, Y_i), Y_i = y + h sum_j A_ij K_j, those of the stages' states are
+w_i = J_i^T kappa_i + e_i (e_s = lam, since Y_s is the state after the step, else 0), and kappa_i = seed_i + h sum_j A_ji w_j. This
+linear system has the exact Jacobians J_i of the stages in it, of which only products are formed, by the user's vjp. It is solved to
+rounding by GMRES (Saad, Schultz 1986, SIAM J. Sci. Stat. Comput. 7, 856-869), with the frozen matrix, transposed, as
+preconditioner: where the J_i differ from the frozen Jacobian in few ways, few iterations are enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjode import frame as slots
+from adjode.frame import cube_at, integers_at, matrix_at, vector_at
+from adjode.jit import exact_kernel, kernel, plane, row
+from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, STAGES_UNSOLVED, SUCCESS
+from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
+from adjode.tableaus import Tableau
+
+_BASIS = 24  # vectors of a Krylov space at most
+_TOLERANCE = 1e-15
+_QUICK = 6  # iterations up to which a frozen Jacobian goes on to serve the step before
+SAME_STEP = 0.2  # relative difference of step sizes that share a preconditioner
+
+
+def put_transposed(frame: Any, tableau: Tableau, n: int) -> None:
+    """Fill the slots of the Krylov space."""
+    block = tableau.stages if tableau.family == "radau" else 1
+    size = min(_BASIS, block * n)
+    frame[slots.KRYLOV] = np.zeros((size + 1, block, n))
+    frame[slots.HESSENBERG] = np.zeros((size + 4, size + 1))  # R by columns, then the rotations and the right-hand side
+
+
+@kernel
+def _dot(x, y):
+    total = 0.0
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            total += x[i, k] * y[i, k]
+    return total
+
+
+@exact_kernel
+def _rotate(H, j, size):
+    """The next column of the least-squares problem, rotated to triangular form; the norm of the residual.
+
+    `size` is the length of what is left of the new vector.
+    """
+    m = H.shape[1] - 1
+    cosine, sine, right = row(H, m + 1), row(H, m + 2), row(H, m + 3)
+    for i in range(j):
+        above, below = H[i, j], H[i + 1, j]
+        H[i, j] = cosine[i] * above + sine[i] * below
+        H[i + 1, j] = cosine[i] * below - sine[i] * above
+    radius = math.sqrt(H[j, j] * H[j, j] + size * size)
+    if not radius > 0.0:
+        return math.nan
+    cosine[j], sine[j] = H[j, j] / radius, size / radius
+    H[j, j] = radius
+    right[j + 1] = -sine[j] * right[j]
+    right[j] *= cosine[j]
+    return abs(right[j + 1])
+
+
+def make_gmres(apply: Callable) -> Callable:
+    """`apply(frame, t, h, t_new, V, first, x, out) -> status` multiplies by the preconditioned matrix."""
+
+    @kernel
+    def gmres(frame, t, h, t_new, V, first, x):
+        """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
+        basis, H = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG)
+        m = H.shape[1] - 1
+        right, size = row(H, m + 3), math.sqrt(_dot(x, x))
+        if size == 0.0:
+            return SUCCESS, 0
+        start = plane(basis, 0)
+        for i in range(x.shape[0]):
+            for k in range(x.shape[1]):
+                start[i, k] = x[i, k] / size
+        right[0], residual, j = size, size, 0
+        while j < m and residual > _TOLERANCE * size:
+            new = plane(basis, j + 1)
+            if apply(frame, t, h, t_new, V, first, plane(basis, j), new) != SUCCESS:
+                return CALLBACK_RAISED, j
+            for l in range(j + 1):
+                old = plane(basis, l)
+                H[l, j] = _dot(old, new)
+                for i in range(x.shape[0]):
+                    for k in range(x.shape[1]):
+                        new[i, k] -= H[l, j] * old[i, k]
+            length = math.sqrt(_dot(new, new))
+            for i in range(x.shape[0]):
+                for k in range(x.shape[1]):
+                    new[i, k] = new[i, k] / length if length > 0.0 else 0.0
+            residual = _rotate(H, j, length)
+            j += 1
+        for l in range(j - 1, -1, -1):
+            for i in range(l + 1, j):
+                right[l] -= H[l, i] * right[i]
+            right[l] /= H[l, l]
+        for i in range(x.shape[0]):
+            for k in range(x.shape[1]):
+                total = 0.0
+                for l in range(j):
+                    total += right[l] * basis[l, i, k]
+                x[i, k] = total
+        return (SUCCESS if residual <= _TOLERANCE * size else STAGES_UNSOLVED), j
+
+    return gmres
+
+
+def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, precondition: Callable) -> Callable:
+    """The transpose of the stages first..last, which are solved for together.
+
+    `pull(frame, t, u, w, u_bar) -> status` gives u_bar = (df/du)^T w and keeps (df/dtheta)^T w; `product` gives u_bar alone;
+    `precondition(frame, x)` multiplies a block of cotangents by the inverse of the frozen system.
+    """
+    refresh = frozen.refresh
+
+    @kernel
+    def stage_time(frame, t, h, t_new, i):
+        last = i == integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+        return t_new if last else t + vector_at(frame, slots.C)[i] * h
+
+    @kernel
+    def apply(frame, t, h, t_new, V, first, x, out):
+        A, stage_bar = matrix_at(frame, slots.A), vector_at(frame, slots.STAGE_BAR)
+        for i in range(x.shape[0]):
+            for k in range(x.shape[1]):
+                out[i, k] = x[i, k]
+        for j in range(x.shape[0]):
+            if product(frame, stage_time(frame, t, h, t_new, first + j), row(V, first + j), row(x, j), stage_bar) != 0:
+                return CALLBACK_RAISED
+            for i in range(x.shape[0]):
+                weight = h * A[first + j, first + i]
+                for k in range(x.shape[1]):
+                    out[i, k] -= weight * stage_bar[k]
+        precondition(frame, out)
+        return SUCCESS
+
+    gmres = make_gmres(apply)
+
+    @kernel
+    def solve(frame, t, h, t_new, V, first):
+        """RIGHT holds the right-hand sides; their solution into W; the status."""
+        count, right, x = integers_at(frame, slots.COUNT), matrix_at(frame, slots.RIGHT), matrix_at(frame, slots.W)
+        middle = first + x.shape[0] // 2
+        while True:
+            status = refresh(frame, stage_time(frame, t, h, t_new, middle), row(V, middle), h)
+            if status == CALLBACK_RAISED:
+                return status
+            iterations = 0
+            if status == SUCCESS:
+                for i in range(x.shape[0]):
+                    for k in range(x.shape[1]):
+                        x[i, k] = right[i, k]
+                precondition(frame, x)
+                status, iterations = gmres(frame, t, h, t_new, V, first, x)
+            count[slots.ITERATIONS] += iterations
+            fresh = count[slots.FRESHNESS] == CURRENT
+            count[slots.FRESHNESS] = OLDER if status == SUCCESS and (fresh or iterations <= _QUICK) else STALE
+            if status == SUCCESS or status == CALLBACK_RAISED or fresh:
+                return STAGES_UNSOLVED if status == NEWTON_FAILED else status
+
+    @kernel
+    def transposed_block(frame, t, h, t_new, V, first):
+        """Pull the cotangents of K in this block, and LAM if its last stage is the state after the step, back to y and K before."""
+        A, K_bar, right = matrix_at(frame, slots.A), matrix_at(frame, slots.K_BAR), matrix_at(frame, slots.RIGHT)
+        stage_bar, y_bar, lam = vector_at(frame, slots.STAGE_BAR), vector_at(frame, slots.Y_BAR), vector_at(frame, slots.LAM)
+        x, s = matrix_at(frame, slots.W), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+        ends = first + x.shape[0] - 1 == s
+        for i in range(x.shape[0]):
+            for k in range(lam.size):
+                right[i, k] = K_bar[first + i, k] + (h * A[s, first + i] * lam[k] if ends else 0.0)
+        status = solve(frame, t, h, t_new, V, first)
+        if status != SUCCESS:
+            return status
+        for i in range(x.shape[0]):
+            stage = first + i
+            if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), row(x, i), stage_bar) != 0:
+                return CALLBACK_RAISED
+            for k in range(lam.size):
+                w = stage_bar[k] + (lam[k] if stage == s else 0.0)
+                y_bar[k] += w
+                for j in range(first):
+                    K_bar[j, k] += h * A[stage, j] * w
+        return SUCCESS
+
+    return transposed_block

@@ -1,0 +1,97 @@
+"""Stiffly accurate, L-stable ESDIRK methods: Kvaerno5 and TRBDF2."""
+
+import numpy as np
+
+from adjode.tableaus.order_conditions import conditions
+from adjode.tableaus.tableau import Tableau, hermite_weights
+
+
+def _square(rows: list[list[float]]) -> np.ndarray:
+    A = np.zeros((len(rows), len(rows)))
+    for i, coefficients in enumerate(rows):
+        A[i, : len(coefficients)] = coefficients
+    return A
+
+
+def _nodes(A: np.ndarray) -> np.ndarray:
+    """Row sums, the ones at the end exactly."""
+    c = A.sum(axis=1)
+    c[np.isclose(c, 1.0, rtol=0, atol=1e-13)] = 1.0
+    return c
+
+
+def kvaerno5() -> Tableau:
+    """Kvaerno's 5(4) pair, both of whose solutions are stages: the sixth is the embedded one."""
+    g = 0.26
+    A = _square(
+        [
+            [],
+            [g, g],
+            [0.13, 0.84033320996790809, g],
+            [0.22371961478320505, 0.47675532319799699, -0.06470895363112615, g],
+            [0.16648564323248321, 0.10450018841591720, 0.03631482272098715, -0.13090704451073998, g],
+            [0.13855640231268224, 0.0, -0.04245337201752043, 0.02446657898003141, 0.61943039072480676, g],
+            [
+                0.13659751177640291,
+                0.0,
+                -0.05496908796538376,
+                -0.04118626728321046,
+                0.62993304899016403,
+                0.06962479448202728,
+                g,
+            ],
+        ]
+    )
+    return Tableau(
+        name="Kvaerno5",
+        order=5,
+        dense_order=4,
+        stages=6,
+        A=A,
+        c=_nodes(A),
+        P=_least_interpolant(A, 4),
+        E=np.array([A[6] - A[5]]),
+        embedded_orders=(4,),
+        error_order=4,
+        source="A. Kvaerno (2004), BIT Numerical Mathematics 44, 489-502; dense output: see `_least_interpolant`",
+        family="esdirk",
+    )
+
+
+def trbdf2() -> Tableau:
+    """The trapezoidal rule and BDF2 as one method; cubic Hermite output."""
+    w, d = np.sqrt(2.0) / 4, 1.0 - np.sqrt(2.0) / 2
+    A = _square([[], [d, d], [w, w, d]])
+    return Tableau(
+        name="TRBDF2",
+        order=2,
+        dense_order=2,
+        stages=2,
+        A=A,
+        c=_nodes(A),
+        P=hermite_weights(A, 2),
+        E=np.array([A[2] - [(1 - w) / 3, (3 * w + 1) / 3, d / 3]]),
+        embedded_orders=(3,),
+        error_order=2,
+        source="M. Hosea, L. Shampine (1996), Applied Numerical Mathematics 20, 21-37",
+        family="esdirk",
+        filtered=True,
+    )
+
+
+def _least_interpolant(A: np.ndarray, order: int) -> np.ndarray:
+    """Of all dense outputs of this order and degree that meet the step's end, that with the least sum of squares of weights.
+
+    The conditions are linear in the weights P[i, p]: for each rooted tree, sum_i P[i, p] Phi_i(tree) is 1 / density for the power
+    of the tree's size, else 0; and sum_p P[i, p] = b_i.
+    """
+    rows = len(A)
+    left, right = [], []
+    for phi, size, density in conditions(A, order):
+        for p in range(order):
+            left.append(np.outer(phi, np.eye(order)[p]).ravel())
+            right.append(1.0 / density if p == size - 1 else 0.0)
+    for i in range(rows):
+        left.append(np.outer(np.eye(rows)[i], np.ones(order)).ravel())
+        right.append(A[-1, i])
+    return np.linalg.lstsq(np.array(left), np.array(right), rcond=1e-10)[0].reshape(rows, order)
