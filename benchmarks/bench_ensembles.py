@@ -39,13 +39,13 @@ class ScalingEnsemble:
         return measure(_N, 10, fused=True)
 
     def track_speedup_per_thread(self, rows):
-        return rows.get("speedup per thread, 2 threads", 1.0)
+        return rows.get("speedup per thread, threads: 2", 1.0)
 
     def track_time_over_passes_alone(self, rows):
-        return rows["1 threads"] / rows["passes alone"]
+        return rows["seconds, threads: 1"] / rows["seconds, passes alone"]
 
     def track_error(self, rows):
-        return rows["error"]
+        return rows["largest error of the gradient"]
 
 
 class MemoryEnsemble:

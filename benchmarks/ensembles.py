@@ -4,7 +4,8 @@
 
 prints for each tier the time of an ensemble on one thread, two, ... and all CPUs, beside a loop of single calls from Python and
 beside one compiled call repeated; and the largest error of the gradients against sensitivities that SciPy integrates with tight
-tolerances. Times are the least of many, taken in turns, so that a busy machine matters little.
+tolerances. Times are the least of many, taken in turns, so that a busy machine matters little. With `--output docs/measured` it
+writes the table of the page "Ensembles" anew.
 """
 
 from __future__ import annotations
@@ -67,32 +68,42 @@ def measure(N: int, repeats: int, fused: bool) -> dict[str, float]:
     compiled, bars = single.jitted(3, 3), (np.zeros(3), np.zeros(3))
     cpus = count_workers(None)
     ensembles = {w: adjode.ensemble_value_and_gradient(*problem, workers=w, **options) for w in range(1, cpus + 1)}
-    tasks: dict[str, Callable[[], object]] = {f"{w} threads": lambda e=e: e(u0, theta) for w, e in ensembles.items()}
-    tasks["solve_ensemble"] = lambda: adjode.solve_ensemble(dynamics, u0, theta, LORENZ_SPAN, **options)
-    tasks["loop from Python"] = lambda: [single(*pair) for pair in zip(u0, theta, strict=True)]
+    tasks: dict[str, Callable[[], object]] = {f"seconds, threads: {w}": lambda e=e: e(u0, theta) for w, e in ensembles.items()}
+    tasks["seconds, solve_ensemble"] = lambda: adjode.solve_ensemble(dynamics, u0, theta, LORENZ_SPAN, **options)
+    tasks["seconds, loop of single calls"] = lambda: [single(*pair) for pair in zip(u0, theta, strict=True)]
     some = range(0, N, max(1, N // 100))
-    tasks["passes alone, a hundredth"] = lambda: [compiled(u0[i], theta[i], *bars) for i in some]
+    tasks["a hundredth"] = lambda: [compiled(u0[i], theta[i], *bars) for i in some]
     for task in tasks.values():
         task()
     least = least_times(tasks, repeats)
     value, bar = ensembles[cpus](u0, theta)
-    first = least["1 threads"]
+    first = least["seconds, threads: 1"]
     result = {name: wall for name, (wall, _) in least.items()}
-    result["passes alone"] = result.pop("passes alone, a hundredth") * N / len(some)
+    result["seconds, passes alone"] = result.pop("a hundredth") * N / len(some)
     for w in range(2, cpus + 1):
-        result[f"speedup per thread, {w} threads"] = first[0] / least[f"{w} threads"][0] / w
-        result[f"CPU time, {w} threads over one"] = least[f"{w} threads"][1] / first[1]
-    result["error"] = largest_error(bar, u0, theta)
-    result["steps"] = float(bar.stats.n_steps.mean())
-    result["same bits as the loop"] = float(all(value[i] == single(u0[i], theta[i])[0] for i in some))
+        result[f"speedup per thread, threads: {w}"] = first[0] / least[f"seconds, threads: {w}"][0] / w
+        result[f"CPU time over that of one thread, threads: {w}"] = least[f"seconds, threads: {w}"][1] / first[1]
+    result["largest error of the gradient"] = largest_error(bar, u0, theta)
+    result["mean number of steps"] = float(bar.stats.n_steps.mean())
+    assert all(value[i] == single(u0[i], theta[i])[0] for i in some)
     return result
+
+
+def table(rows: dict[str, dict[str, float]], about: dict[str, str], N: int) -> str:
+    """The page's table, in Markdown."""
+    tiers = list(rows)
+    lines = [f"| {N} Lorenz systems | " + " | ".join(tiers) + " |", "|---" * (1 + len(tiers)) + "|"]
+    for name in rows[tiers[0]]:
+        lines.append(f"| {name} | " + " | ".join(f"{rows[tier][name]:.3g}" for tier in tiers) + " |")
+    made = f"{METHOD}, rtol = atol = {TOLERANCE:g}. {about['processor']}, {count_workers(None)} CPUs; Python {about['python']}, "
+    return "\n".join([*lines, "", f"{made}NumPy {about['numpy']}, Numba {about['numba']}.", ""])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-N", type=int, default=10_000, help="number of trajectories")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--output", type=Path, help="a JSON file to write")
+    parser.add_argument("--output", type=Path, help="folder for ensembles.md and ensembles.json")
     arguments = parser.parse_args()
     about = machine()
     print(f"{arguments.N} gradients, {METHOD}, rtol = atol = {TOLERANCE:g}; {about['processor']}, {count_workers(None)} CPUs")
@@ -100,9 +111,11 @@ def main() -> None:
     for tier in ("portable", "fused"):
         rows[tier] = measure(arguments.N, arguments.repeats, tier == "fused")
         for name, number in rows[tier].items():
-            print(f"  {tier:8s} {name:34s} {number:10.4g}")
+            print(f"  {tier:8s} {name:46s} {number:10.4g}")
     if arguments.output:
-        arguments.output.write_text(json.dumps({"machine": about, "N": arguments.N, "rows": rows}, indent=1) + "\n")
+        data = {"machine": about, "N": arguments.N, "rows": rows}
+        (arguments.output / "ensembles.json").write_text(json.dumps(data, indent=1) + "\n")
+        (arguments.output / "ensembles.md").write_text(table(rows, about, arguments.N))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 
@@ -132,6 +133,31 @@ def test_without_cloudpickle(monkeypatch):
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     with pytest.raises(ImportError, match=r"executor= needs cloudpickle.*pip install 'adjode\[distributed\]'"):
         spread(Here())(U0, LV_THETA)
+
+
+def test_traffic():
+    """What docs/ensembles.md says of the bytes that travel for each trajectory."""
+
+    class Counting(Here):
+        def __init__(self):
+            super().__init__()
+            self.sent, self.returned = 0, 0
+
+        def submit(self, function, *arguments):
+            future = super().submit(function, *arguments)
+            self.sent += len(pickle.dumps(arguments))
+            self.returned += len(pickle.dumps(future.result()))
+            return future
+
+    u0, theta = np.resize(U0, (3000, 2)), np.tile(LV_THETA, (3000, 1))
+    problem = lv_dynamics(), FinalState([1.0, 0.0]), SPAN
+    expected = {"own": (48, 88), "shared": (16, 56)}
+    for name, given in (("own", theta), ("shared", LV_THETA)):
+        executor = Counting()
+        ensemble_value_and_gradient(*problem, executor=executor, chunks=2)(u0, given)
+        assert executor.sent / 3000 == pytest.approx(expected[name][0], abs=4)  # beside the callbacks, once for each part
+        partial_sums = 1000 * 4 * 8 if name == "shared" else 0
+        assert (executor.returned - partial_sums) / 3000 == pytest.approx(expected[name][1], abs=1)
 
 
 @pytest.mark.parametrize("N", [1, 2, 10, 1000])
