@@ -39,8 +39,8 @@ _REASONS = {
     Status.CALLBACK_RAISED: "{callback} raised {raised}",
     Status.BACKSOLVE_DRIFT: "the state integrated backwards ends {drift:.3g} tolerances away from the true initial state, so the "
     "gradient cannot be trusted",
-    Status.NEWTON_FAILED: "Newton's iteration for the stages did not converge, however small the step: check with check_vjp that vjp "
-    "is right, since the Jacobian comes from it, and that f is smooth here",
+    Status.NEWTON_FAILED: "Newton's iteration for the stages does not converge with this step, nor, where steps are free, with any "
+    "smaller one: check with check_vjp that vjp is right, since the Jacobian comes from it, and that f is smooth here",
     Status.STAGES_UNSOLVED: "the transposed equations of a step's stages could not be solved to rounding: the Jacobian may be close "
     "to singular here; adjoint='interpolating' does not need them",
 }

@@ -67,7 +67,7 @@ def predictive_factor(frame, norm, h):
     factor = SAFETY * (iterations + 1.0) / (iterations + count[slots.LAST_ITERATIONS]) * math.exp(exponent)
     if norm <= 1.0:
         if not (slow_newton(frame) or factor > _KEPT_STEP):
-            return (1.0 if factor > 1.0 else factor), logarithm
+            return 1.0, logarithm
     if factor < MIN_FACTOR:
         return MIN_FACTOR, logarithm
     return (MAX_FACTOR if factor > MAX_FACTOR else factor), logarithm

@@ -13,6 +13,7 @@ from adjode.steppers.explicit import combine_loops, make_dense_output, scaled_sq
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 
 MAX_ITERATIONS = 7  # of Newton, for one step or stage
+_WITHOUT_HELP = 50  # the same with fixed steps, where no shorter step can help
 _KEPT_RATE = 1e-3  # a Jacobian whose iteration contracts like this is kept (Hairer, Wanner, Solving ODEs II, IV.8)
 _EPS = 2.220446049250313e-16
 CONTINUE = -1  # not a status: Newton goes on
@@ -40,6 +41,7 @@ def judge(frame, iteration, norm, norm_before):
     """
     clock, tolerance = vector_at(frame, slots.CLOCK), vector_at(frame, slots.CONTROL)[slots.NEWTON_TOL]
     integers_at(frame, slots.COUNT)[slots.LAST_ITERATIONS] = iteration + 1
+    limit = MAX_ITERATIONS if integers_at(frame, slots.SETTING)[slots.ADAPTIVE] == 1 else _WITHOUT_HELP
     if not norm < math.inf:
         return NON_FINITE
     if iteration == 0:
@@ -49,7 +51,7 @@ def judge(frame, iteration, norm, norm_before):
         if rate >= 1.0:
             return NEWTON_FAILED
         clock[slots.REMAINS] = rate / (1.0 - rate)
-        if rate ** (MAX_ITERATIONS - 1 - iteration) * clock[slots.REMAINS] * norm > tolerance:
+        if rate ** (limit - 1 - iteration) * clock[slots.REMAINS] * norm > tolerance:
             return NEWTON_FAILED
     return SUCCESS if norm == 0.0 or clock[slots.REMAINS] * norm <= tolerance else CONTINUE
 
