@@ -51,6 +51,7 @@ _WORDS = 4
     JACOBIAN,             # df/du in the storage of the linear solver
     LU, PIVOTS, LU_COMPLEX, PIVOTS_COMPLEX,
     ROUTINES, DIAGONAL,   # addresses of compiled code; where in the storage the diagonal is
+    SYMBOLIC,             # order and fill-in of a sparse matrix, see linalg/sparse.py
     UNIT, PULLED, PULLED_THETA, WHOLE,  # scratch of its assembly: lam, and what a vjp writes; what a jac writes
     ROW_STARTS, ROW_ORDER, ENTRY_STARTS, ENTRY_SOURCES, ENTRY_PLACES,  # groups of rows; their entries: from where to where
     Z, W, RIGHT, PAIR, PREVIOUS,  # Newton: increments of the stages, transformed, right-hand sides; the last step's dense output
@@ -66,7 +67,7 @@ _WORDS = 4
     # --- callbacks
     F, VJP, VJP_U, G, G_VJP, JAC,
     SLOTS,
-) = range(85)
+) = range(86)
 # Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
 # output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q;
 # FILTERED is that of Tableau.
@@ -98,6 +99,7 @@ class Frame:
         self._words = array("q", bytes(8 * _WORDS * SLOTS))  # its items are set in half the time that NumPy's take
         self._kept: list = [None] * SLOTS
         self._block = np.zeros(0)
+        self.owners: list = []  # of what addresses in the frame point to
         # what entries take
         self.argument: Any = self._kept if DISABLED else self._words.buffer_info()[0]
 

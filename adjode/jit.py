@@ -20,6 +20,7 @@ from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import caching, cgutils, config
@@ -250,9 +251,9 @@ class _PrecompiledCache(_EntryCache):
 
 
 def array_view(context, builder, array_type, data, shape):
-    """A C-ordered view of 8-byte numbers at `data`, which owns nothing."""
+    """A C-ordered view of the numbers at `data`, which owns nothing."""
     view = context.make_array(array_type)(context, builder)
-    itemsize = context.get_constant(types.intp, 8)
+    itemsize = context.get_constant(types.intp, 16 if array_type.dtype == types.complex128 else 8)
     strides = [itemsize]
     for length in reversed(shape[1:]):
         strides.insert(0, builder.mul(strides[0], length))
@@ -281,8 +282,14 @@ if DISABLED:
     def segment(array, start, length):
         return array[start : start + length]
 
+    def part(array, i, start, length):
+        return array[i, start : start + length]
+
     def flat(array):
         return array.reshape(-1)
+
+    def as_complex(array):
+        return array.view(np.complex128)
 
     def invoke(callback, t, arrays):
         return callback(t, *arrays)
@@ -313,17 +320,43 @@ else:
             source = context.make_array(sig.args[0])(context, builder, args[0])
             return array_view(context, builder, sig.return_type, builder.gep(source.data, [args[1]]), [args[2]])
 
-        return vector(array, types.intp, types.intp), codegen
+        return array(array, types.intp, types.intp), codegen
+
+    @intrinsic
+    def part(typingctx, array, i, start, length):
+        """`array[i, start : start + length]` of a 2-D C array, as a view that owns nothing."""
+
+        def codegen(context, builder, sig, args):
+            source = context.make_array(sig.args[0])(context, builder, args[0])
+            first = builder.add(builder.mul(args[1], cgutils.unpack_tuple(builder, source.shape)[1]), args[2])
+            return array_view(context, builder, sig.return_type, builder.gep(source.data, [first]), [args[3]])
+
+        return types.Array(array.dtype, 1, "C")(array, types.intp, types.intp, types.intp), codegen
 
     @intrinsic
     def flat(typingctx, array):
         """The entries of a 2-D C array as a vector that owns nothing."""
 
+        result = types.Array(array.dtype, 1, "C")
+
         def codegen(context, builder, sig, args):
             source = context.make_array(sig.args[0])(context, builder, args[0])
-            return array_view(context, builder, vector, source.data, [builder.mul(*cgutils.unpack_tuple(builder, source.shape))])
+            return array_view(context, builder, result, source.data, [builder.mul(*cgutils.unpack_tuple(builder, source.shape))])
 
-        return vector(array), codegen
+        return result(array), codegen
+
+    @intrinsic
+    def as_complex(typingctx, array):
+        """Pairs of floats along the last axis of a C array as complex numbers, as a view that owns nothing."""
+        result = types.Array(types.complex128, array.ndim, "C")
+
+        def codegen(context, builder, sig, args):
+            source = context.make_array(sig.args[0])(context, builder, args[0])
+            *others, last = cgutils.unpack_tuple(builder, source.shape)
+            data = builder.bitcast(source.data, context.get_data_type(types.complex128).as_pointer())
+            return array_view(context, builder, result, data, [*others, builder.udiv(last, last.type(2))])
+
+        return result(array), codegen
 
     @intrinsic
     def view(typingctx, pointer, size):
@@ -345,44 +378,6 @@ else:
 
         return i8(i8, i8), codegen
 
-    def _call_by_name(context, builder, symbol, argument_types, arguments):
-        """Call a compiled function that returns a status."""
-        convention = context.call_conv
-        function_type = convention.get_function_type(types.int64, argument_types)
-        function = cgutils.get_or_insert_function(builder.module, function_type, symbol)
-        status, result = convention.call_function(builder, function, types.int64, argument_types, arguments)
-        with cgutils.if_unlikely(builder, status.is_error):
-            convention.return_status_propagate(builder, status)
-        return result
-
-    def imported(symbol: str) -> Callable:
-        """An intrinsic `call(arguments) -> status` for a compiled function that the entry links in under this name."""
-
-        @intrinsic
-        def call(typingctx, arguments):
-            def codegen(context, builder, sig, args):
-                return _call_by_name(context, builder, symbol, tuple(arguments), cgutils.unpack_tuple(builder, args[0]))
-
-            return types.int64(arguments), codegen
-
-        return call
-
-    def call_pass(bitcode: Callable[[], bytes], imports: Callable[[], dict[str, Any]]) -> Callable:
-        """An intrinsic `run(frame) -> status` for a pass in bitcode, linked with the compiled functions that it imports by name."""
-
-        @intrinsic
-        def run(typingctx, frame):
-            def codegen(context, builder, sig, args):
-                compiled = imports()
-                names = {symbol: one.fndesc.llvm_func_name for symbol, one in compiled.items()}
-                context.add_linking_libs([one.library for one in compiled.values()])
-                context.active_code_library.link_pass(bitcode(), names)
-                return _call_by_name(context, builder, PASS, sig.args, args)
-
-            return types.int64(frame), codegen
-
-        return run
-
     @intrinsic
     def invoke(typingctx, callback, t, arrays):
         """Call the C function at address `callback` with `t`, then each array's pointer, then each array's length."""
@@ -400,6 +395,47 @@ else:
             return builder.call(builder.inttoptr(address, c_type.as_pointer()), [t, *pointers, *lengths])
 
         return types.int32(types.int64, types.float64, arrays), codegen
+
+
+def _call_by_name(context, builder, symbol, argument_types, arguments):
+    """Call a compiled function that returns a status."""
+    convention = context.call_conv
+    function_type = convention.get_function_type(types.int64, argument_types)
+    function = cgutils.get_or_insert_function(builder.module, function_type, symbol)
+    status, result = convention.call_function(builder, function, types.int64, argument_types, arguments)
+    with cgutils.if_unlikely(builder, status.is_error):
+        convention.return_status_propagate(builder, status)
+    return result
+
+
+def imported(symbol: str) -> Callable:
+    """An intrinsic `call(arguments) -> status` for a compiled function that the entry links in under this name."""
+
+    @intrinsic
+    def call(typingctx, arguments):
+        def codegen(context, builder, sig, args):
+            return _call_by_name(context, builder, symbol, tuple(arguments), cgutils.unpack_tuple(builder, args[0]))
+
+        return types.int64(arguments), codegen
+
+    return call
+
+
+def call_pass(bitcode: Callable[[], bytes], imports: Callable[[], dict[str, Any]]) -> Callable:
+    """An intrinsic `run(frame) -> status` for a pass in bitcode, linked with the compiled functions that it imports by name."""
+
+    @intrinsic
+    def run(typingctx, frame):
+        def codegen(context, builder, sig, args):
+            compiled = imports()
+            names = {symbol: one.fndesc.llvm_func_name for symbol, one in compiled.items()}
+            context.add_linking_libs([one.library for one in compiled.values()])
+            context.active_code_library.link_pass(bitcode(), names)
+            return _call_by_name(context, builder, PASS, sig.args, args)
+
+        return types.int64(frame), codegen
+
+    return run
 
 
 def unrolled(function: Callable, indices: range | None, *, down: bool = False) -> Callable:

@@ -13,7 +13,7 @@ from adjode import Dynamics
 from adjode import frame as slots
 from adjode.frame import Frame, vector_at
 from adjode.jacobian import make_jacobian, probe, products_for, put_jacobian, structure_of
-from adjode.linalg.structure import row_groups
+from adjode.linalg.structure import KINDS, row_groups
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 
 
@@ -126,7 +126,7 @@ def test_dense(source, fused):
     assert products_for(dynamics, structure) == (0 if "jac" in source else 4)
 
 
-@pytest.mark.parametrize("linear_solver", ["dense", "banded"])
+@pytest.mark.parametrize("linear_solver", KINDS)
 @pytest.mark.parametrize("source", ["vjp", "vjp_u", "jac"])
 def test_with_a_pattern(source, linear_solver):
     A = np.triu(np.tril(np.random.default_rng(2).normal(size=(30, 30)), 1), -2)
@@ -149,7 +149,7 @@ def test_any_pattern(n, seed, density):
     groups = row_groups(dynamics.sparsity)
     for group in range(groups.max() + 1):
         assert (dynamics.sparsity.toarray()[groups == group].sum(axis=0) <= 1).all()
-    for linear_solver in ("dense", "banded"):
+    for linear_solver in KINDS:
         J, _, status = assembled(dynamics, u, theta, linear_solver)
         assert status == SUCCESS
         np.testing.assert_allclose(J, expected, rtol=1e-14, atol=1e-300)

@@ -16,7 +16,7 @@ The adjoint's Jacobian is -J^T. Its matrix c I + J^T is the transpose of what `s
 
 All storages are matrices, which `flat` makes vectors, so that whatever does not mind where entries lie treats them alike. A dense J
 is (n, n). A banded one is LAPACK's band storage with room for fill-in, transposed: (n, 2 lower + upper + 1), entry (i, j) in row j
-at lower + upper + i - j. A sparse one is (1, nnz), by columns.
+at lower + upper + i - j. A sparse one is (1, nnz), by columns; `A` then has room for fill-in behind the entries.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from dataclasses import dataclass
 
 from adjode import frame as slots
 from adjode.frame import integers_at
-from adjode.jit import flat, kernel
-from adjode.linalg import banded, dense
+from adjode.jit import as_complex, flat, kernel
+from adjode.linalg import banded, dense, sparse
+from adjode.linalg.dense import size_of
 from adjode.linalg.lapack import FACTOR, FACTOR_COMPLEX, PLAIN, SOLVE, SOLVE_COMPLEX, TRANSPOSED, call_fortran
 
 _LOOPS = 32  # the largest dense matrix, and the largest number of subdiagonals, that loops factor sooner than LAPACK does
@@ -56,23 +57,6 @@ def shift_complex(frame, J, A, re, im, s):
         shifted[2 * diagonal[i] + 1] += im
 
 
-@kernel
-def _infinite_pivot(frame, LU):
-    """1 if LAPACK has left an infinite or NaN pivot, which it does not mind, or 0."""
-    diagonal, entries, total = integers_at(frame, slots.DIAGONAL), flat(LU), 0.0
-    for i in range(diagonal.size):
-        total += 0.0 * entries[diagonal[i]]
-    return 0 if total == 0.0 else 1
-
-
-@kernel
-def _infinite_pivot_complex(frame, LU):
-    diagonal, entries, total = integers_at(frame, slots.DIAGONAL), flat(LU), 0.0
-    for i in range(diagonal.size):
-        total += 0.0 * entries[2 * diagonal[i]] + 0.0 * entries[2 * diagonal[i] + 1]
-    return 0 if total == 0.0 else 1
-
-
 @dataclass(frozen=True, eq=False)
 class Linear:
     """The kernels of one kind of storage; see the top of this file."""
@@ -90,26 +74,51 @@ class Linear:
 @functools.cache
 def make_linear(kind: str) -> Linear:
     """The kernels for "dense", "banded" or "sparse"."""
-    return {"dense": _dense, "banded": _banded}[kind]()
+    make = {"dense": _dense, "banded": _banded, "sparse": sparse.make_verbs}[kind]
+    verbs = make(False)
+    return Linear(*verbs, *(_on_pairs(verb, k == 0) for k, verb in enumerate(make(True))))
 
 
-def _dense() -> Linear:
-    def factor_with(loops, routine):
-        diagonal_check = _infinite_pivot if routine == FACTOR else _infinite_pivot_complex
+def _on_pairs(verb: Callable, factors: bool) -> Callable:
+    """A verb for complex numbers as one for pairs of floats."""
+    if factors:
 
         @kernel
         def factor(frame, A, pivots):
-            n, address = A.shape[0], integers_at(frame, slots.ROUTINES)[routine]
-            if n <= _LOOPS or address == 0:
-                return loops(A, pivots)
-            return call_fortran(address, (n, n, A, n, pivots)) or diagonal_check(frame, A)
+            return verb(frame, as_complex(A), pivots)
 
         return factor
 
-    def solve_with(loops, routine, direction):
+    @kernel
+    def solve(frame, LU, pivots, b):
+        return verb(frame, as_complex(LU), pivots, as_complex(b))
+
+    return solve
+
+
+@kernel
+def _infinite_pivot(frame, LU):
+    """1 if LAPACK has left an infinite or NaN pivot, which it does not mind, or 0."""
+    n, diagonal, total = LU.shape[1], integers_at(frame, slots.DIAGONAL), 0.0
+    for i in range(diagonal.size):
+        total += 0.0 * size_of(LU[diagonal[i] // n, diagonal[i] % n])
+    return 0 if total == 0.0 else 1
+
+
+def _dense(is_complex: bool) -> tuple[Callable, Callable, Callable]:
+    factors, solves = (FACTOR_COMPLEX, SOLVE_COMPLEX) if is_complex else (FACTOR, SOLVE)
+
+    @kernel
+    def factor(frame, A, pivots):
+        n, address = A.shape[0], integers_at(frame, slots.ROUTINES)[factors]
+        if n <= _LOOPS or address == 0:
+            return dense.factor(A, pivots)
+        return call_fortran(address, (n, n, A, n, pivots)) or _infinite_pivot(frame, A)
+
+    def solve_by(loops, direction):
         @kernel
         def solve(frame, LU, pivots, b):
-            n, address = LU.shape[0], integers_at(frame, slots.ROUTINES)[routine]
+            n, address = LU.shape[0], integers_at(frame, slots.ROUTINES)[solves]
             if n <= _LOOPS or address == 0:
                 return loops(LU, pivots, b)
             return call_fortran(address, (direction, n, 1, LU, n, pivots, b, n))
@@ -117,46 +126,29 @@ def _dense() -> Linear:
         return solve
 
     # LAPACK takes a matrix in C order for its transpose
-    return Linear(
-        factor_with(dense.factor, FACTOR),
-        solve_with(dense.solve, SOLVE, TRANSPOSED),
-        solve_with(dense.solve_transposed, SOLVE, PLAIN),
-        factor_with(dense.factor_complex, FACTOR_COMPLEX),
-        solve_with(dense.solve_complex, SOLVE_COMPLEX, TRANSPOSED),
-        solve_with(dense.solve_transposed_complex, SOLVE_COMPLEX, PLAIN),
-    )
+    return factor, solve_by(dense.solve, TRANSPOSED), solve_by(dense.solve_transposed, PLAIN)
 
 
-def _banded() -> Linear:
-    def factor_with(loops, routine):
-        diagonal_check = _infinite_pivot if routine == FACTOR else _infinite_pivot_complex
+def _banded(is_complex: bool) -> tuple[Callable, Callable, Callable]:
+    factors, solves = (FACTOR_COMPLEX, SOLVE_COMPLEX) if is_complex else (FACTOR, SOLVE)
 
-        @kernel
-        def factor(frame, A, pivots):
-            widths, n, address = integers_at(frame, slots.WIDTHS), A.shape[0], integers_at(frame, slots.ROUTINES)[routine]
-            lower, upper = widths[0], widths[1]
-            if lower <= _LOOPS or address == 0:
-                return loops(A, pivots, lower, upper)
-            return call_fortran(address, (n, n, lower, upper, A, 2 * lower + upper + 1, pivots)) or diagonal_check(frame, A)
+    @kernel
+    def factor(frame, A, pivots):
+        widths, n, address = integers_at(frame, slots.WIDTHS), A.shape[0], integers_at(frame, slots.ROUTINES)[factors]
+        lower, upper = widths[0], widths[1]
+        if lower <= _LOOPS or address == 0:
+            return banded.factor(A, pivots, lower, upper)
+        return call_fortran(address, (n, n, lower, upper, A, A.shape[1], pivots)) or _infinite_pivot(frame, A)
 
-        return factor
-
-    def solve_with(loops, routine, direction):
+    def solve_by(loops, direction):
         @kernel
         def solve(frame, LU, pivots, b):
-            widths, n, address = integers_at(frame, slots.WIDTHS), LU.shape[0], integers_at(frame, slots.ROUTINES)[routine]
+            widths, n, address = integers_at(frame, slots.WIDTHS), LU.shape[0], integers_at(frame, slots.ROUTINES)[solves]
             lower, upper = widths[0], widths[1]
             if lower <= _LOOPS or address == 0:
                 return loops(LU, pivots, b, lower, upper)
-            return call_fortran(address, (direction, n, lower, upper, 1, LU, 2 * lower + upper + 1, pivots, b, n))
+            return call_fortran(address, (direction, n, lower, upper, 1, LU, LU.shape[1], pivots, b, n))
 
         return solve
 
-    return Linear(
-        factor_with(banded.factor, FACTOR),
-        solve_with(banded.solve, SOLVE, PLAIN),
-        solve_with(banded.solve_transposed, SOLVE, TRANSPOSED),
-        factor_with(banded.factor_complex, FACTOR_COMPLEX),
-        solve_with(banded.solve_complex, SOLVE_COMPLEX, PLAIN),
-        solve_with(banded.solve_transposed_complex, SOLVE_COMPLEX, TRANSPOSED),
-    )
+    return factor, solve_by(banded.solve, PLAIN), solve_by(banded.solve_transposed, TRANSPOSED)

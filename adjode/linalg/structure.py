@@ -11,8 +11,11 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import Frame
 from adjode.linalg import lapack
+from adjode.linalg.sparse import WORK, N, analyse
+from adjode.linalg.superlu import SuperLU
 
 KINDS = ("dense", "banded", "sparse")
+_LAPACK = {"dense": ("getrf", "getrs"), "banded": ("gbtrf", "gbtrs")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,11 @@ class Structure:
             return self.n, 2 * self.widths[0] + self.widths[1] + 1
         return 1, self.entries[0].size
 
+    @functools.cached_property
+    def symbolic(self) -> np.ndarray:
+        """The order of elimination and the fill-in, of a sparse matrix."""
+        return analyse(self.pattern) if self.kind == "sparse" else np.zeros(0, dtype=np.int64)
+
     def places(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Where entries lie in the flat storage."""
         if self.kind == "dense":
@@ -65,12 +73,17 @@ class Structure:
     def put(self, frame: Frame) -> None:
         """Fill the slots that the kernels of `make_linear` read; make room for a Jacobian, a real and a complex factorisation."""
         every, (height, width) = np.arange(self.n), self.shape
-        names = {"dense": ("getrf", "getrs"), "banded": ("gbtrf", "gbtrs")}
         frame[slots.WIDTHS] = np.array(self.widths if self.kind == "banded" else (0, 0), dtype=np.int64)
-        frame[slots.ROUTINES] = lapack.routines(*names[self.kind])
         frame[slots.DIAGONAL] = np.ascontiguousarray(self.places(every, every))
-        frame[slots.JACOBIAN], frame[slots.LU] = np.zeros((height, width)), np.zeros((height, width))
-        frame[slots.LU_COMPLEX] = np.zeros((height, 2 * width))
+        frame[slots.JACOBIAN], frame[slots.SYMBOLIC] = np.zeros((height, width)), self.symbolic
+        if self.kind == "sparse":
+            reserve = SuperLU(self.pattern)
+            frame.owners.append(reserve)
+            frame[slots.ROUTINES] = reserve.routines
+            width = int(self.symbolic[WORK] + 2 * self.symbolic[N])
+        else:
+            frame[slots.ROUTINES] = lapack.routines(*_LAPACK[self.kind])
+        frame[slots.LU], frame[slots.LU_COMPLEX] = np.zeros((height, width)), np.zeros((height, 2 * width))
         frame[slots.PIVOTS], frame[slots.PIVOTS_COMPLEX] = np.zeros((2, self.n), dtype=np.int64)
 
 

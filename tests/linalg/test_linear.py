@@ -13,7 +13,8 @@ from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
 from adjode.jit import entry, f8, i8
 from adjode.linalg import linear
 from adjode.linalg.linear import make_linear
-from adjode.linalg.structure import Structure, as_pattern
+from adjode.linalg.sparse import WORK
+from adjode.linalg.structure import KINDS, Structure, as_pattern
 
 FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
 
@@ -123,6 +124,35 @@ def test_banded(n, lower, upper, c):
     System("banded", pattern_of(J), J).check(0.01 * c)
 
 
+def random_sparse(n, density, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random((n, n)) < density, rng.normal(size=(n, n)), 0.0)
+
+
+@SHIFTS
+@pytest.mark.parametrize(("n", "density"), [(0, 0.0), (1, 1.0), (5, 0.3), (30, 0.1), (30, 1.0), (200, 0.02)])
+def test_sparse(n, density, c):
+    """With a large diagonal the pivots lie on it; with a small one SuperLU exchanges rows."""
+    J = random_sparse(n, density)
+    J[np.diag_indices(n)] = 0.0
+    for size, by_superlu in ((20.0, 0), (1e-6, 1)):
+        if n < 30 and by_superlu:
+            continue  # too small to need it, or singular
+        system = System("sparse", pattern_of(J), J)
+        system.check(size * c, s=-1.0)
+        pivots = system.frame[slots.PIVOTS_COMPLEX if isinstance(c, complex) else slots.PIVOTS]
+        assert n == 0 or pivots[0] == by_superlu
+
+
+def test_fill_in_of_a_grid_is_small():
+    """A minimum degree ordering, not the natural one, whose fill-in is the band."""
+    points = 20
+    line = sparse.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(points, points))
+    grid = sparse.csc_array(sparse.kron(line, sparse.eye_array(points)) + sparse.kron(sparse.eye_array(points), line))
+    structure = Structure("sparse", points**2, as_pattern(grid))
+    assert structure.symbolic[WORK] < 1.5 * points**3
+
+
 @pytest.mark.parametrize("n", [12, 40])
 def test_loops_and_lapack_agree(n, monkeypatch):
     """The same factors, by the routine that the size would not choose."""
@@ -144,14 +174,14 @@ def test_loops_and_lapack_agree(n, monkeypatch):
     solver.cache_clear()
 
 
-@pytest.mark.parametrize("kind", ["dense", "banded"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [3, 40])
 def test_singular_and_not_finite(kind, n):
     J = band(n, 35 if n > 35 else 2, 1)
     J[:, 1] = J[1, :] = 0.0
     J[1, 1] = -2.0
     for c in (2.0, 2.0 + 0.0j):
-        assert System(kind, pattern_of(J), J).run(FACTOR, c=c) == 2  # the step at which there is no pivot
+        assert System(kind, pattern_of(J), J).run(FACTOR, c=c) == (1 if kind == "sparse" else 2)  # the step without a pivot
     J[2, 1] = 1.0
     for bad in (np.nan, np.inf):
         J[1, 1] = bad
@@ -166,7 +196,7 @@ def test_any_pattern_in_any_storage(n, seed, density):
     """The storages hold the same matrix, so their solutions agree."""
     rng = np.random.default_rng(seed)
     J = np.where(rng.random((n, n)) < density, rng.normal(size=(n, n)), 0.0)
-    for kind in ("dense", "banded"):
+    for kind in KINDS:
         for c in (1.0, 1.0 - 2.0j):
             if np.linalg.cond(c * np.eye(n) + J) < 1e8:
                 System(kind, pattern_of(J), J).check(c)
