@@ -87,20 +87,20 @@ class Lanes:
         """How many trajectories to take at a time."""
         return self._width(plan, min(wanted, _LARGEST_CHUNK), self._capacity)
 
-    def run(self, plan: Plan, kernel: Callable, count: int, arguments: tuple, status: Any) -> np.ndarray:
-        """Run trajectories 0..count-1 of the arguments (inputs, data, outputs); their statuses."""
+    def run(self, plan: Plan, kernel: Callable, count: int, arguments: tuple) -> np.ndarray:
+        """Run trajectories 0..count-1 of the arguments (inputs, data, outputs), whose second output are statuses; these."""
         inputs, data, outputs = arguments
-        members, statuses = np.arange(count, dtype=np.int32), np.zeros(0, dtype=np.int64)
+        members, statuses = np.arange(count, dtype=np.int32), np.zeros(0, dtype=np.int32)
         longest = int(plan.given[slots.MAX_ATTEMPTS])  # a step cap ends the solve, so that no lane need be longer
         while members.size:
             capacity = min(self._capacity, longest)
             width = self._width(plan, members.size, capacity)
             for first in range(0, members.size, width):
                 group = members[first : first + width]
-                store = self._store(plan, group.size, capacity)
-                chosen = device.to_device("members", group, group.dtype)
-                device.launch(kernel, group.size, chosen, capacity, (*inputs, store), data, outputs)
-            statuses = to_host(status)[:count]
+                store, given = self._store(plan, group.size, capacity), group if group.size < count else group[:1]
+                chosen = device.to_device("members", given, given.dtype)
+                device.launch(kernel, group.size, chosen, group.size, capacity, (*inputs, store), data, outputs)
+            statuses = to_host(outputs[1])[:count]
             members = members[statuses[members] == STORE_FULL]
             if members.size:
                 self._capacity = 2 * capacity

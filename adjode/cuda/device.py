@@ -97,12 +97,12 @@ def free_memory() -> int:
 
 
 def device_entry(one: Callable, real: np.dtype) -> Callable:
-    """The kernel that runs `one` for each of `members`, a thread for each."""
+    """The kernel that runs `one` for `count` trajectories, a thread for each: those of `members`, or the first, if it has others."""
 
-    def entry(members, capacity, inputs, data, outputs):
+    def entry(members, count, capacity, inputs, data, outputs):
         lane = cuda.grid(1)
-        if lane < members.size:
-            one(members[lane], lane, capacity, inputs, data, outputs)
+        if lane < count:
+            one(members[lane] if members.size == count else lane, lane, capacity, inputs, data, outputs)
 
     return _compiled(entry, real)
 

@@ -65,8 +65,8 @@ class Results:
     def __init__(self, plan: Plan, N: int, size: int, chunk: int, summed: frozenset[str]):
         real = plan.real
         self.chunk, self._wants, self._N = chunk, plan.wants, N
-        self._value, self.status = device.device_array((N,), real), device.device_array((N,), np.int64)
-        self._work = device.device_array((N, 3), np.int64)
+        self._value, self._status = device.device_array((N,), real), device.device_array((N,), np.int32)
+        self._work, self._statuses = device.device_array((N, 3), np.int32), np.zeros(N, dtype=np.int32)
         widths = {"u0": plan.n, "theta": plan.m}
         self._sums = {name: Sums(N, size, widths[name], chunk, real) for name in summed if widths[name]}
         self._bars = {
@@ -83,12 +83,13 @@ class Results:
             elif name in self._wants:
                 rows = rows[first:stop]
             bars.append(rows)
-        return self._value[first:stop], self.status[first:stop], self._work[first:stop], *bars
+        return self._value[first:stop], self._status[first:stop], self._work[first:stop], *bars
 
-    def add(self, first: int, stop: int) -> None:
+    def add(self, first: int, stop: int, statuses: np.ndarray) -> None:
         """Sum what a chunk has left."""
+        self._statuses[first:stop] = statuses
         for sums in self._sums.values():
-            sums.add(first, stop - first, self.status[first:stop])
+            sums.add(first, stop - first, self._status[first:stop])
 
     def fetch(self, stays: bool) -> tuple[Any, Any, Any, np.ndarray, np.ndarray]:
         """(value, u0_bar, theta_bar, status, work); the first three on the GPU if they stay there, but for sums."""
@@ -101,7 +102,7 @@ class Results:
             else:
                 fetched.append(_fetch(rows, self._shapes[name], stays))
         value = _fetch(self._value, (self._N,), stays)
-        return value, fetched[0], fetched[1], to_host(self.status), to_host(self._work)
+        return value, fetched[0], fetched[1], self._statuses, to_host(self._work)
 
 
 class StateResults:
@@ -109,17 +110,17 @@ class StateResults:
 
     def __init__(self, plan: Plan, N: int, chunk: int):
         self.chunk, self._shape = chunk, (N, plan.k, plan.n)
-        self._states, self.status = device.device_array(self._shape, plan.real), device.device_array((N,), np.int64)
-        self._work = device.device_array((N, 3), np.int64)
+        self._states, self._status = device.device_array(self._shape, plan.real), device.device_array((N,), np.int32)
+        self._work, self._statuses = device.device_array((N, 3), np.int32), np.zeros(N, dtype=np.int32)
 
     def of_chunk(self, first: int, stop: int) -> tuple[Any, ...]:
-        return self._states[first:stop], self.status[first:stop], self._work[first:stop]
+        return self._states[first:stop], self._status[first:stop], self._work[first:stop]
 
-    def add(self, first: int, stop: int) -> None:
-        pass
+    def add(self, first: int, stop: int, statuses: np.ndarray) -> None:
+        self._statuses[first:stop] = statuses
 
     def fetch(self, stays: bool) -> tuple[Any, np.ndarray, np.ndarray]:
-        return _fetch(self._states, self._shape, stays), to_host(self.status), to_host(self._work)
+        return _fetch(self._states, self._shape, stays), self._statuses, to_host(self._work)
 
 
 def _fetch(rows: Any, shape: tuple[int, ...], stays: bool) -> Any:

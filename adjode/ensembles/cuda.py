@@ -54,8 +54,8 @@ class _Backend:
         for first in range(0, N, results.chunk):
             stop = min(first + results.chunk, N)
             here = (tuple(array[first:stop] if own else array for array, own in arrays) for arrays in (inputs, data))
-            self._lanes.run(plan, kernel, stop - first, (*here, results.of_chunk(first, stop)), results.status[first:stop])
-            results.add(first, stop)
+            outputs = results.of_chunk(first, stop)
+            results.add(first, stop, self._lanes.run(plan, kernel, stop - first, (*here, outputs)))
             if done is not None:
                 done(stop - first)
 

@@ -44,9 +44,9 @@ def entry_for_cpu(one, real):
     _name_slots_once()
     copy = Target(_compiled, real)(one)
 
-    def run(members, capacity, inputs, data, outputs):
-        for lane in range(members.size):
-            copy(members[lane], lane, capacity, inputs, data, outputs)
+    def run(members, count, capacity, inputs, data, outputs):
+        for lane in range(count):
+            copy(members[lane] if members.size == count else lane, lane, capacity, inputs, data, outputs)
         return 0
 
     return run

@@ -22,6 +22,7 @@ from numba import cuda
 
 from adjode.cuda import chunks, device
 from adjode.ensembles.cuda import CudaEnsemble
+from benchmarks import cuda_ensemble
 
 SPAN, N = (0.0, 1.5), 5
 lotka_volterra = Dynamics(lv_f, lv_vjp)
@@ -159,8 +160,8 @@ def launches(monkeypatch):
     seen = []
 
     def launch(kernel, threads, *arguments):
-        if len(arguments) == 5 and isinstance(arguments[2], tuple):
-            seen.append((threads, arguments[2][-1].shape[0]))
+        if isinstance(arguments[3], tuple):
+            seen.append((threads, arguments[3][-1].shape[0]))
         return plain(kernel, threads, *arguments)
 
     plain = device.launch
@@ -350,3 +351,23 @@ def test_progress():
     ensemble = CudaEnsemble(lotka_volterra, LOSSES["final"], ("u0",), frozenset(), {"adjoint": "discrete"}, memory=9000)
     ensemble(u0, theta, np.array([SPAN]), done=seen.append)
     assert sum(seen) == N and len(seen) > 1
+
+
+def test_implicit_methods_are_refused():
+    with pytest.raises(ValueError, match=r"method='Radau' is implicit, but backend='cuda' has explicit methods alone"):
+        on_device(*inputs(), method="Radau")
+    with pytest.raises(ValueError, match=r"adjoint_method='Kvaerno5' is implicit"):
+        on_device(*inputs(), adjoint="interpolating", adjoint_method="Kvaerno5")
+    with pytest.raises(ValueError, match=r"method='Radau' is implicit"):
+        solve_ensemble(lotka_volterra, *inputs(), SPAN, backend="cuda", method="Radau")
+
+
+def test_the_benchmark_measures(monkeypatch):
+    """Every part of it that needs a GPU runs, if not at the speed of one."""
+    monkeypatch.setattr(cuda_ensemble, "_COUNTED", 3)
+    monkeypatch.setattr(cuda_ensemble, "_REPEATS", 1)
+    assert cuda_ensemble.why_not() == ""
+    assert cuda_ensemble.check_against_cpu("float64") == 0.0 and cuda_ensemble.check_against_cpu("float32") < 1e-3
+    rows = [cuda_ensemble.Row(what, dtype, 2, 1.0) for what in ("forward", "gradient") for dtype in ("float64", "float32")]
+    cuda_ensemble.measure(rows)
+    assert all(row.seconds is not None and row.diffrax is None for row in rows)
