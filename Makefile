@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint docs bench compare clean venv
+.PHONY: demo test test-slow test-cuda lint docs bench compare clean venv
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -17,6 +17,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# No GPU needed: the kernels in numba-cuda's simulator, compiled for the CPU, and compiled to PTX. In an environment of its own.
+test-cuda: .venv-cuda/.installed
+	NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1 .venv-cuda/bin/python -m pytest tests/cuda/test_simulator.py
+	.venv-cuda/bin/python -m pytest -n 2 tests/cuda --ignore tests/cuda/test_simulator.py
 
 lint: $(READY)-lint
 	$(BIN)/ruff check .
@@ -45,6 +50,12 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[plot,test]"
 	$(BIN)/python -m adjode.precompile
+	touch $@
+
+# nvcc brings the assembler that reads what is compiled
+.venv-cuda/.installed: pyproject.toml
+	test -x .venv-cuda/bin/python || $(PYTHON) -m venv .venv-cuda
+	.venv-cuda/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cuda,test]" "cuda-toolkit[nvcc]==13.*"
 	touch $@
 
 $(READY)-%: $(READY)

@@ -20,7 +20,7 @@ from adjode.callbacks import KINDS, Callback, guard
 from adjode.frame import Frame, Known, make_local, number_at, opened, vector_at
 from adjode.jit import DISABLED, call_pass, entry, f8, i8, imported, invoke, kernel, linked, outline, vector
 
-_UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
+UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Calls:
             return entry(_portable_entry(make(self, None)), (i8,), name, self.key)
         known = frame.known()
         setting, key = frame[slots.SETTING], self.key and f"{self.key}-{known.key}"
-        stages = None if frame[slots.Y].size > _UNROLLED else (int(setting[slots.LAST_STAGE]), int(setting[slots.TOP]))
+        stages = None if frame[slots.Y].size > UNROLLED else (int(setting[slots.LAST_STAGE]), int(setting[slots.TOP]))
         return entry(_fused_entry(lambda: self.outline(name, make, stages), self.imports, known), (i8,), name, key)
 
     def outline(self, name: str, make: Callable, stages: tuple[int, int] | None) -> bytes:

@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 
 from adjode.jit import DISABLED, array_view, cube, i8, integers, matrix, pointer, vector
 
-_WORDS = 4
+WORDS = 4
 
 # fmt: off
 (
@@ -72,10 +72,11 @@ _WORDS = 4
 # output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q;
 # FILTERED is that of Tableau.
 LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED = range(8)
-RECORD_DENSE, RECORD_STAGES = 1, 2
-# Entries of CONTROL. ATOL_SCALE, if positive, sets the absolute tolerances of a pass over lam by the largest cotangent.
-RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, NEWTON_TOL = (
-    range(12)
+RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
+# Entries of CONTROL. ATOL_SCALE, if positive, sets the absolute tolerances of a pass over lam by the largest cotangent; EPS is the
+# spacing of numbers at 1.
+RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, NEWTON_TOL, EPS = (
+    range(13)
 )
 # Entries of CLOCK. LOG_ERROR is the logarithm of the last accepted step's error norm; T_TRIED and H_TRIED describe the last
 # evaluation or step tried, for error messages; H_LAST is the step that LOG_ERROR belongs to. Implicit methods: the step that the
@@ -96,7 +97,7 @@ class Frame:
     """The arrays and numbers of one pass, by slot."""
 
     def __init__(self) -> None:
-        self._words = array("q", bytes(8 * _WORDS * SLOTS))  # its items are set in half the time that NumPy's take
+        self._words = array("q", bytes(8 * WORDS * SLOTS))  # its items are set in half the time that NumPy's take
         self._kept: list = [None] * SLOTS
         self._block = np.zeros(0)
         self.owners: list = []  # of what addresses in the frame point to
@@ -110,11 +111,11 @@ class Frame:
                 raise ValueError("arrays in a frame must be contiguous")
             self._place(slot, value.__array_interface__["data"][0], value.shape)
         elif not DISABLED:
-            self._words[_WORDS * slot] = value
+            self._words[WORDS * slot] = value
 
     def __getitem__(self, slot: int) -> np.ndarray:
         if self._kept[slot] is None:
-            start = _WORDS * slot
+            start = WORDS * slot
             first = (self._words[start] - self._block.__array_interface__["data"][0]) // 8
             shape = tuple(self._words[start + 1 : start + 1 + self._words[start + 3]])
             self._kept[slot] = self._block[first : first + math.prod(shape)].reshape(shape)
@@ -122,7 +123,7 @@ class Frame:
 
     def adopt(self, other: Frame, begin: int, end: int) -> None:
         """Take slots begin..end-1 over from another frame."""
-        self._words[_WORDS * begin : _WORDS * end] = other._words[_WORDS * begin : _WORDS * end]
+        self._words[WORDS * begin : WORDS * end] = other._words[WORDS * begin : WORDS * end]
         self._kept[begin:end] = other._kept[begin:end]
 
     def allocate(self, shapes: dict[int, tuple[int, ...]]) -> None:
@@ -131,13 +132,13 @@ class Frame:
         address = self._block.__array_interface__["data"][0]
         for slot, shape in shapes.items():
             self._place(slot, address, shape)
-            self._words[_WORDS * slot + 3] = len(shape)
+            self._words[WORDS * slot + 3] = len(shape)
             address += 8 * math.prod(shape)
             if DISABLED:
                 self[slot]
 
     def _place(self, slot: int, address: int, shape: tuple[int, ...]) -> None:
-        words, start = self._words, _WORDS * slot
+        words, start = self._words, WORDS * slot
         words[start] = address
         for length in shape:
             start += 1
@@ -148,14 +149,14 @@ class Frame:
         """What tells frames apart that need different entries of the fused tier."""
         words = self._words
         ends = {1: _FIRST_STORE, 2: _FIRST_NUMBER, 3: _FIRST_NUMBER}  # the first length of a store may be any
-        shapes = (words[k : _WORDS * end : _WORDS].tobytes() for k, end in ends.items())
+        shapes = (words[k : WORDS * end : WORDS].tobytes() for k, end in ends.items())
         return b"".join((*shapes, *(self._kept[slot].tobytes() for slot in range(_FIRST_SIZED) if self._kept[slot] is not None)))
 
     def known(self) -> Known:
         """What a fused entry for frames like this one may know."""
         constants, shapes = {}, {}
         for slot in range(_FIRST_NUMBER):
-            if not self._words[_WORDS * slot]:
+            if not self._words[WORDS * slot]:
                 continue
             kept = self[slot]
             if slot < _FIRST_SIZED:
@@ -200,7 +201,7 @@ else:
     _i64 = ir.IntType(64)
 
     def _word(builder, frame, slot, k):
-        position = builder.add(builder.mul(slot, ir.Constant(slot.type, _WORDS)), ir.Constant(slot.type, k))
+        position = builder.add(builder.mul(slot, ir.Constant(slot.type, WORDS)), ir.Constant(slot.type, k))
         return builder.gep(frame, [position])
 
     def _load_pointer(builder, word, element):
@@ -208,15 +209,19 @@ else:
         return builder.load(builder.bitcast(word, element.as_pointer().as_pointer()))
 
     def _accessor(array_type):
-        @intrinsic
+        @intrinsic(prefer_literal=True)
         def at(typingctx, frame, slot):
-            def codegen(context, builder, sig, args):
-                element = context.get_data_type(array_type.dtype)
-                data = _load_pointer(builder, _word(builder, args[0], args[1], 0), element)
-                shape = [builder.load(_word(builder, args[0], args[1], 1 + k)) for k in range(array_type.ndim)]
-                return array_view(context, builder, array_type, data, shape)
+            # the frames of another target say themselves what lies in their slots
+            found = array_type if frame == pointer else frame.array_in(slot.literal_value, array_type)
 
-            return array_type(frame, types.intp), codegen
+            def codegen(context, builder, sig, args):
+                element = context.get_data_type(found.dtype)
+                data = _load_pointer(builder, _word(builder, args[0], args[1], 0), element)
+                shape = [builder.load(_word(builder, args[0], args[1], 1 + k)) for k in range(found.ndim)]
+                width = None if found.layout == "C" else builder.load(_word(builder, args[0], args[1].type(SLOTS), 0))
+                return array_view(context, builder, found, data, shape, width)
+
+            return found(frame, slot), codegen
 
         return at
 
@@ -245,17 +250,17 @@ def make_local(known: Known) -> tuple[Callable, Callable]:
     @intrinsic
     def local(typingctx, frame):
         def codegen(context, builder, sig, args):
-            words = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(_i64, _WORDS * SLOTS)), _i64.as_pointer())
-            cgutils.raw_memcpy(builder, words, args[0], _i64(_WORDS * SLOTS), 8, align=8)
+            words = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(_i64, WORDS * SLOTS)), _i64.as_pointer())
+            cgutils.raw_memcpy(builder, words, args[0], _i64(WORDS * SLOTS), 8, align=8)
             for slot, kept in known.constants.items():
-                _store_shape(builder, words, slot, kept.shape)
-                _store_pointer(builder, words, slot, _constant(builder, slot, kept))
+                store_shape(builder, words, slot, kept.shape)
+                store_pointer(builder, words, slot, _constant(builder, slot, kept))
             for slot, shape in known.shapes.items():
-                _store_shape(builder, words, slot, shape)
+                store_shape(builder, words, slot, shape)
             for slot, size in known.stacked.items():
                 on_stack = cgutils.alloca_once(builder, ir.ArrayType(_i64, size))
                 _copy(builder, on_stack, _load_pointer(builder, _word(builder, args[0], _i64(slot), 0), _i64), size)
-                _store_pointer(builder, words, slot, on_stack)
+                store_pointer(builder, words, slot, on_stack)
             return words
 
         return frame(frame), codegen
@@ -273,13 +278,13 @@ def make_local(known: Known) -> tuple[Callable, Callable]:
     return local, give_back
 
 
-def _store_shape(builder, words, slot, shape):
+def store_shape(builder, words, slot, shape):
     for k, length in enumerate(shape):
         if length is not None:
             builder.store(_i64(length), _word(builder, words, _i64(slot), 1 + k))
 
 
-def _store_pointer(builder, words, slot, value):
+def store_pointer(builder, words, slot, value):
     word = _word(builder, words, _i64(slot), 0)
     builder.store(value, builder.bitcast(word, value.type.as_pointer()))
 

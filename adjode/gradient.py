@@ -11,10 +11,12 @@ import numpy as np
 from adjode.adjoints.sweep import SweepOptions
 from adjode.dynamics import Dynamics
 from adjode.layout import Layout
+from adjode.linalg.structure import Structure
 from adjode.losses import Loss, PreparedLoss
 from adjode.options import choose, positive, time_span, times_in_span
 from adjode.pullback import Cotangents, check_method, check_wrt, pullback, read_tolerances, refuse_continuous_options
 from adjode.solve import check_options, solve, structure_for
+from adjode.tableaus import Tableau
 from adjode.workspace import Workspace, jitted_evaluation
 
 
@@ -229,6 +231,25 @@ class ValueAndGradient:
         )
 
     def _make(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
+        tableau, structure, loss, controls, sweep, atol_scale = self.read_options(u0, theta)
+        return Workspace(
+            self.dynamics,
+            tableau,
+            structure,
+            loss,
+            self.t_span,
+            u0.size,
+            theta.size,
+            controls,
+            sweep,
+            atol_scale,
+            self._wants[1],
+        )
+
+    def read_options(
+        self, u0: np.ndarray, theta: np.ndarray
+    ) -> tuple[Tableau, Structure | None, PreparedLoss, dict[str, Any], SweepOptions | None, float]:
+        """Method, structure, prepared loss, controls of the forward pass, options of the sweep, `atol_scale`, for `Workspace`."""
         n, (linear_solver, forward) = u0.size, self._linear_solver_and_rest()
         tableau, controls = check_options(n, **forward)
         structure = structure_for(tableau, self.dynamics, linear_solver, self.t_span[0], u0, theta)
@@ -252,19 +273,7 @@ class ValueAndGradient:
             atol_scale = sweep.atol if tolerances["atol"] is None else 0.0
         loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])  # type: ignore[attr-defined]
         times_in_span("t_obs", loss.times, *self.t_span)
-        return Workspace(
-            self.dynamics,
-            tableau,
-            structure,
-            loss,
-            self.t_span,
-            n,
-            theta.size,
-            controls,
-            sweep,
-            atol_scale,
-            self._wants[1],
-        )
+        return tableau, structure, loss, controls, sweep, atol_scale
 
     def _linear_solver_and_rest(self) -> tuple[str, dict[str, Any]]:
         """The options of the forward solve, that of the linear solver apart."""

@@ -250,25 +250,38 @@ class _PrecompiledCache(_EntryCache):
 # Views that own nothing: an ordinary slice counts references, which costs more than the arithmetic on a small system.
 
 
-def array_view(context, builder, array_type, data, shape):
-    """A C-ordered view of the numbers at `data`, which owns nothing."""
+def array_view(context, builder, array_type, data, shape, width=None):
+    """A view of numbers at `data`, which owns nothing: in C order, and every `width`-th number of what lies there if given."""
     view = context.make_array(array_type)(context, builder)
-    itemsize = context.get_constant(types.intp, 16 if array_type.dtype == types.complex128 else 8)
-    strides = [itemsize]
+    itemsize = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
+    strides = [itemsize if width is None else builder.mul(itemsize, width)]
     for length in reversed(shape[1:]):
         strides.insert(0, builder.mul(strides[0], length))
     populate_array(view, data=data, shape=shape, strides=strides, itemsize=itemsize, meminfo=None)
     return view._getvalue()
 
 
+def _part(array, ndim):
+    """The type of a part of an array."""
+    return types.Array(array.dtype, ndim, array.layout)
+
+
+def _width(context, builder, array_type, source):
+    """What `array_view` needs to know of an array that is not contiguous."""
+    if array_type.layout == "C":
+        return None
+    last = cgutils.unpack_tuple(builder, source.strides)[-1]
+    return builder.sdiv(last, context.get_constant(types.intp, array_type.dtype.bitwidth // 8))
+
+
 def _subarray(context, builder, sig, args):
-    """`array[i]` of a C array with more than one axis."""
+    """`array[i]` of an array with more than one axis."""
     source = context.make_array(sig.args[0])(context, builder, args[0])
     shape = cgutils.unpack_tuple(builder, source.shape)[1:]
-    offset = args[1]
-    for length in shape:
+    width, offset = _width(context, builder, sig.args[0], source), args[1]
+    for length in shape if width is None else [*shape, width]:
         offset = builder.mul(offset, length)
-    return array_view(context, builder, sig.return_type, builder.gep(source.data, [offset]), shape)
+    return array_view(context, builder, sig.return_type, builder.gep(source.data, [offset]), shape, width)
 
 
 if DISABLED:
@@ -304,13 +317,13 @@ else:
 
     @intrinsic
     def row(typingctx, array, i):
-        """`array[i]` of a 2-D C array, as a view that owns nothing."""
-        return vector(array, types.intp), _subarray
+        """`array[i]` of a 2-D array, as a view that owns nothing."""
+        return _part(array, 1)(array, types.intp), _subarray
 
     @intrinsic
     def plane(typingctx, array, i):
-        """`array[i]` of a 3-D C array, as a view that owns nothing."""
-        return matrix(array, types.intp), _subarray
+        """`array[i]` of a 3-D array, as a view that owns nothing."""
+        return _part(array, 2)(array, types.intp), _subarray
 
     @intrinsic
     def segment(typingctx, array, start, length):
@@ -320,7 +333,7 @@ else:
             source = context.make_array(sig.args[0])(context, builder, args[0])
             return array_view(context, builder, sig.return_type, builder.gep(source.data, [args[1]]), [args[2]])
 
-        return array(array, types.intp, types.intp), codegen
+        return _part(array, 1)(array, types.intp, types.intp), codegen
 
     @intrinsic
     def part(typingctx, array, i, start, length):
@@ -384,14 +397,13 @@ else:
 
         def codegen(context, builder, sig, args):
             address, t, packed = args
-            number = len(sig.args[2])
-            double, integer = ir.DoubleType(), ir.IntType(64)
-            c_type = ir.FunctionType(ir.IntType(32), [double] + [double.as_pointer()] * number + [integer] * number)
             pointers, lengths = [], []
             for k, array_type in enumerate(sig.args[2].types):
                 array = context.make_array(array_type)(context, builder, builder.extract_value(packed, k))
                 pointers.append(array.data)
                 lengths.append(builder.extract_value(array.shape, 0))
+            given = [argument.type for argument in (t, *pointers, *lengths)]
+            c_type = ir.FunctionType(ir.IntType(32), given)
             return builder.call(builder.inttoptr(address, c_type.as_pointer()), [t, *pointers, *lengths])
 
         return types.int32(types.int64, types.float64, arrays), codegen

@@ -351,11 +351,18 @@ def _clear_jumps(frame):
             jumps[k, i] = 0.0
 
 
+def _entry(run: Callable, name: str, key: str | None = "") -> Callable[[Any], int]:
+    def run_at(address):
+        return run(opened(address))
+
+    return entry(run_at, (i8,), name, key)
+
+
 @functools.cache
-def _linear_entry() -> Callable[[Any], int]:
-    def linear(address):
-        frame, total = opened(address), 0.0
-        weights, observed = matrix_at(frame, slots.DATA_WEIGHTS), matrix_at(frame, slots.OBSERVED)
+def make_linear() -> Callable:
+    @kernel
+    def linear(frame):
+        weights, observed, total = matrix_at(frame, slots.DATA_WEIGHTS), matrix_at(frame, slots.OBSERVED), 0.0
         rows, jumps = integers_at(frame, slots.ROWS), matrix_at(frame, slots.JUMPS)
         for k in range(rows.size):
             for i in range(weights.shape[1]):
@@ -363,11 +370,11 @@ def _linear_entry() -> Callable[[Any], int]:
                 jumps[rows[k], i] = weights[k, i]
         return _finish(frame, total)
 
-    return entry(linear, (i8,), "linear")
+    return linear
 
 
 @functools.cache
-def _least_squares_entry() -> Callable[[Any], int]:
+def make_least_squares() -> Callable:
     @kernel
     def one(frame, k, c):
         """What entry c of observation k adds."""
@@ -385,18 +392,46 @@ def _least_squares_entry() -> Callable[[Any], int]:
         jumps[at, i] += residual * scale
         return residual * residual
 
-    def least_squares(address):
-        frame, total = opened(address), 0.0
+    @kernel
+    def least_squares(frame):
+        total = 0.0
         _clear_jumps(frame)
         for k in range(integers_at(frame, slots.ROWS).size):
             for c in range(integers_at(frame, slots.COMPONENTS).size):
                 total += one(frame, k, c)
         return _finish(frame, 0.5 * total)
 
-    return entry(least_squares, (i8,), "least_squares")
+    return least_squares
+
+
+@functools.cache
+def _linear_entry() -> Callable[[Any], int]:
+    return _entry(make_linear(), "linear")
+
+
+@functools.cache
+def _least_squares_entry() -> Callable[[Any], int]:
+    return _entry(make_least_squares(), "least_squares")
 
 
 ENTRIES = (_linear_entry, _least_squares_entry)  # those that depend on no callback
+
+
+def make_series(value_and_cotangent: Callable) -> Callable:
+    @kernel
+    def series(frame):
+        times, observed, rows = vector_at(frame, slots.TIMES), matrix_at(frame, slots.OBSERVED), integers_at(frame, slots.ROWS)
+        jumps, u_bar, total = matrix_at(frame, slots.JUMPS), vector_at(frame, slots.U_BAR), 0.0
+        _clear_jumps(frame)
+        for k in range(rows.size):
+            for i in range(u_bar.size):
+                u_bar[i] = math.nan  # an entry the callback forgets must not pass as zero
+            total += value_and_cotangent(k, times[k], row(observed, rows[k]), u_bar)
+            for i in range(u_bar.size):
+                jumps[rows[k], i] += u_bar[i]
+        return _finish(frame, total)
+
+    return series
 
 
 @functools.lru_cache(maxsize=64)
@@ -408,17 +443,4 @@ def _series_entry(value_and_cotangent: Callable, key: str | None) -> Callable[[A
         except Exception:
             return math.nan
 
-    def series(address):
-        frame, total = opened(address), 0.0
-        times, observed, rows = vector_at(frame, slots.TIMES), matrix_at(frame, slots.OBSERVED), integers_at(frame, slots.ROWS)
-        jumps, u_bar = matrix_at(frame, slots.JUMPS), vector_at(frame, slots.U_BAR)
-        _clear_jumps(frame)
-        for k in range(rows.size):
-            for i in range(u_bar.size):
-                u_bar[i] = math.nan  # an entry the callback forgets must not pass as zero
-            total += guarded(k, times[k], row(observed, rows[k]), u_bar)
-            for i in range(u_bar.size):
-                jumps[rows[k], i] += u_bar[i]
-        return _finish(frame, total)
-
-    return entry(series, (i8,), "series", key)
+    return _entry(make_series(guarded), "series", key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,15 @@ from adjode.ensembles.threads import ThreadEnsemble, ThreadSolver, count_workers
 from adjode.options import choose
 
 BACKENDS = ("threads", "cuda")
+_DEVICE_OPTIONS = ("dtype", "memory", "device_output")
+
+
+def split_options(backend: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the solver, and those that only the backend of a GPU has."""
+    of_device = {name: options[name] for name in _DEVICE_OPTIONS if name in options}
+    if of_device and backend != "cuda":
+        raise TypeError(f"{', '.join(of_device)}: an option of backend='cuda' alone.")
+    return {name: value for name, value in options.items() if name not in of_device}, of_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +34,7 @@ class Engine:
     executor: Any
     chunks: int
     progress: bool
+    device: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         choose("backend", self.backend, BACKENDS)
@@ -52,20 +62,20 @@ class Engine:
         return make(*arguments, **self._keywords) if self.executor is None else self._distributed(make, arguments)
 
     @property
+    def takes_device_arrays(self) -> bool:
+        return self.backend == "cuda" and self.executor is None
+
+    @property
     def _keywords(self) -> dict[str, Any]:
-        return {"workers": self.workers} if self.backend == "threads" else {}
+        return {"workers": self.workers} if self.backend == "threads" else self.device
 
     def _distributed(self, make: Callable, arguments: tuple, data: Any = None, summed: frozenset[str] = frozenset()) -> Distributed:
         # an executor has a worker for each CPU, so a part runs on one thread unless more are asked for
-        keywords = {name: value or 1 for name, value in self._keywords.items()}
+        keywords = {"workers": self.workers or 1} if self.backend == "threads" else self.device
         return Distributed(self.executor, self.chunks, make, arguments, keywords, data, summed)
 
 
 def _from_cuda(name: str) -> Callable[..., Any]:
-    try:
-        from adjode.ensembles import cuda  # type: ignore[attr-defined]
-    except ImportError as error:
-        raise ImportError(
-            f"backend='cuda' needs an NVIDIA GPU and numba-cuda, which the extra cuda brings (pip install 'adjode[cuda]'): {error}."
-        ) from error
+    from adjode.ensembles import cuda  # whose import says what is missing
+
     return getattr(cuda, name)

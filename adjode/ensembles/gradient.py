@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from adjode.adjoints.result import EnsembleStats
+from adjode.cuda.arrays import to_host
 from adjode.dynamics import Dynamics
-from adjode.ensembles.backends import Engine
+from adjode.ensembles.backends import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
 from adjode.ensembles.outcome import Outcome, States, pairwise_sum
@@ -71,7 +72,9 @@ def ensemble_value_and_gradient(
     progress : bool
         Show a bar.
     **options
-        Options of `value_and_gradient`: `method`, `rtol`, `atol`, ...
+        Options of `value_and_gradient`: `method`, `rtol`, `atol`, ... With backend="cuda" also `dtype` (float64 or float32, of all
+        arithmetic), `memory` (bytes of the GPU's memory for what is kept of the steps; half of what is free by default) and
+        `device_output` (whether values and cotangents stay on the GPU; by default if u0 or theta is an array there).
 
     Returns
     -------
@@ -89,7 +92,8 @@ def ensemble_value_and_gradient(
     trajectories and of threads. Sums go by blocks, whose size depends on the number of trajectories and of entries alone:
     compensated within a block (Neumaier 1974), pairwise over the blocks.
     """
-    engine = Engine(backend, workers, executor, chunks, progress)
+    options, of_device = split_options(backend, options)
+    engine = Engine(backend, workers, executor, chunks, progress, of_device)
     return EnsembleValueAndGradient(dynamics, loss, t_span, wrt, reduce, on_failure, {"adjoint": adjoint, **options}, engine)
 
 
@@ -141,7 +145,8 @@ class EnsembleValueAndGradient:
         SolveError
             With on_failure="raise", if trajectories failed: how many, which is the first, and why.
         """
-        blocks = read_rows("u0", u0, "n"), read_rows("theta", theta, "m")
+        on_device = self._engine.takes_device_arrays
+        blocks = read_rows("u0", u0, "n", on_device=on_device), read_rows("theta", theta, "m", on_device=on_device)
         own_spans = None if self._spans_shared else len(self.t_span)
         members = getattr(self.loss, "members", None)
         return self.of_rows(blocks, count_members(u0=blocks[0].count, theta=blocks[1].count, t_span=own_spans, loss=members))
@@ -173,7 +178,7 @@ class EnsembleValueAndGradient:
         u0_bar, theta_bar = bars
         value: Any = outcome.value
         if self._sums:
-            value = math.nan if incomplete else math.fsum(value[~failed])
+            value = math.nan if incomplete else math.fsum(to_host(value)[~failed])
         return value, Cotangents(u0_bar, theta_bar, stats=ensemble_stats(outcome))
 
     def _repeat(self, blocks: tuple[Rows, Rows], i: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import recfunctions
 
+from adjode.cuda.arrays import is_device_array, to_host
 from adjode.layout import Layout
 from adjode.options import require_finite, time_span
 
@@ -25,33 +26,39 @@ class Rows:
         Of one row.
     """
 
-    flat: np.ndarray
+    flat: Any
     shared: bool
     layout: Layout
 
     @property
     def count(self) -> int | None:
         """N; None for what is shared."""
-        return None if self.shared else len(self.flat)
+        return None if self.shared else self.flat.shape[0]
 
     def of(self, i: int) -> Any:
         """The row of trajectory i, in the form that it was given in."""
-        return self.layout.unflatten(self.flat[0 if self.shared else i])
+        at = 0 if self.shared else i
+        return self.layout.unflatten(to_host(self.flat[at : at + 1])[0].astype(float))
 
-    def unflatten(self, flat: np.ndarray | None) -> Any:
-        return None if flat is None else self.layout.unflatten(flat)
+    def unflatten(self, flat: Any) -> Any:
+        return flat if flat is None or is_device_array(flat) else self.layout.unflatten(flat)
 
 
-def read_rows(name: str, value: Any, letter: str) -> Rows:
+def read_rows(name: str, value: Any, letter: str, *, on_device: bool = False) -> Rows:
     """A block of shape (letter,), which all trajectories share, or (N, letter); or a structured array of shape () or (N,).
 
-    What is shared must be finite; a trajectory whose own row is not finite fails by itself.
+    What is shared must be finite; a trajectory whose own row is not finite fails by itself. `on_device` says whether it may lie
+    on a GPU, where it then stays.
     """
     if isinstance(value, Mapping):
         raise TypeError(
             f"{name} must be an array of shape ({letter},) or (N, {letter}), but a {type(value).__name__} was given, whose entries "
             f"cannot be told from trajectories: for named entries give a NumPy structured array of shape () or (N,)."
         )
+    if is_device_array(value):
+        if not on_device:
+            raise TypeError(f"{name} lies on a GPU: use backend='cuda' without an executor, or copy it to the host first.")
+        return _rows_on_device(name, value, letter)
     array = np.asarray(value)
     layout = Layout(name, array[()] if array.ndim == 0 else np.zeros(1, array.dtype)[0]) if array.dtype.names else None
     if layout is not None:
@@ -69,6 +76,20 @@ def read_rows(name: str, value: Any, letter: str) -> Rows:
         require_finite(name, flat)
     flat = np.ascontiguousarray(np.atleast_2d(flat), dtype=np.float64)
     return Rows(flat, shared, layout or Layout(name, np.zeros(flat.shape[1])))
+
+
+def _rows_on_device(name: str, value: Any, letter: str) -> Rows:
+    from adjode.cuda.device import adopted
+
+    array = adopted(value)
+    if len(array.shape) not in (1, 2) or array.dtype not in (np.float64, np.float32):
+        raise ValueError(
+            f"{name} on a GPU must have the shape ({letter},) or (N, {letter}) and the dtype float64 or float32, but its shape is "
+            f"{tuple(array.shape)} and its dtype {array.dtype}."
+        )
+    shared = len(array.shape) == 1
+    flat = array.reshape(1, array.shape[0]) if shared else array
+    return Rows(flat, shared, Layout(name, np.zeros(flat.shape[1])))
 
 
 def read_spans(t_span: Any) -> np.ndarray:

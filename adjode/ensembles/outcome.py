@@ -66,7 +66,7 @@ class States:
 def count_rows(given: Sequence[np.ndarray], loss: Any = None) -> int:
     """N, of inputs with N rows or one, and of a loss that may have data for N."""
     members = getattr(loss, "members", None)
-    return min((len(rows) for rows in given if len(rows) != 1), default=1) if members is None else members
+    return min((rows.shape[0] for rows in given if rows.shape[0] != 1), default=1) if members is None else members
 
 
 def block_size(N: int, width: int) -> int:

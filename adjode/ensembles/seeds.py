@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from adjode.cuda.arrays import to_host
 from adjode.ensembles.inputs import require_times_inside
 from adjode.losses import PreparedLinear, PreparedLoss
 from adjode.members import MemberData
@@ -66,7 +67,7 @@ def read_seeds(u_T_bar: Any, observations: Any, spans: np.ndarray, n: int, N: in
 
 def _read(name: str, value: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> np.ndarray:
     """An array of one of two shapes; what has a row for each trajectory may hold NaN where a trajectory has failed."""
-    array = np.asarray(value)
+    array = np.asarray(to_host(value))
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, but its dtype is {array.dtype}.")
     if array.shape not in shapes:

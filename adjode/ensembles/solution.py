@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from adjode.adjoints.result import EnsembleStats
+from adjode.cuda.arrays import to_host
 from adjode.dynamics import Dynamics
-from adjode.ensembles.backends import Engine
+from adjode.ensembles.backends import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
@@ -166,17 +167,19 @@ def solve_ensemble(
     """
     if not isinstance(dynamics, Dynamics):
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
+    options, of_device = split_options(backend, options)
     for name in options:
         if name not in SOLVE_OPTIONS:
             raise TypeError(f"option {name!r} is unknown; the options are {', '.join(sorted(SOLVE_OPTIONS))}.")
-    states, parameters, spans = read_rows("u0", u0, "n"), read_rows("theta", theta, "m"), read_spans(t_span)
+    engine = Engine(backend, workers, executor, chunks, progress, of_device)
+    on_device, spans = engine.takes_device_arrays, read_spans(t_span)
+    states, parameters = read_rows("u0", u0, "n", on_device=on_device), read_rows("theta", theta, "m", on_device=on_device)
     N = count_members(u0=states.count, theta=parameters.count, t_span=len(spans) if np.ndim(t_span) == 2 else None)
     times, order = np.zeros(0), np.zeros(0, dtype=np.int64)
     if t_eval is not None:
         times = float_vector("t_eval", t_eval)
         require_times_inside("t_eval", times, spans)
         order = np.argsort(-times if len(spans) and spans[0, 1] < spans[0, 0] else times, kind="stable")
-    engine = Engine(backend, workers, executor, chunks, progress)
     solver = engine.solver(dynamics, times[order], options)
     with progress_bar(progress, N) as done:
         result = solver(states.flat, parameters.flat, spans, **({} if done is None else {"done": done}))
@@ -185,7 +188,7 @@ def solve_ensemble(
         dynamics=dynamics,
         u_T=states.unflatten(seen[:, -1]),
         t_eval=None if t_eval is None else times,
-        u_eval=None if t_eval is None else seen[:, np.argsort(order)],
+        u_eval=None if t_eval is None else _in_order_given(seen, order),
         stats=ensemble_stats(result),
         t_span=spans,
         u0=states,
@@ -193,3 +196,10 @@ def solve_ensemble(
         options=options,
         engine=engine,
     )
+
+
+def _in_order_given(seen: Any, order: np.ndarray) -> Any:
+    """The states at the times before T, in the order in which these were given."""
+    if (order[1:] > order[:-1]).all():
+        return seen[:, :-1]
+    return to_host(seen)[:, np.argsort(order)]

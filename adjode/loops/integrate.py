@@ -26,7 +26,6 @@ from adjode.steppers.implicit import ImplicitStepper
 
 _NEWTON_SHRINKS = 0.5  # what to multiply the step by where Newton's iteration fails
 _SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
-_EPS = 2.220446049250313e-16
 
 
 @kernel
@@ -93,7 +92,7 @@ def _record(frame, slot, t):
     record = integers_at(frame, slots.SETTING)[slots.RECORD]
     if record != 0:
         mesh_t[slot] = t
-    if record & slots.RECORD_DENSE:
+    if record & (slots.RECORD_DENSE | slots.RECORD_MESH):
         for k in range(y.size):
             mesh_u[slot, k] = y[k]
 
@@ -280,7 +279,7 @@ def make_integrate(
             count[slots.REJECTED] += 1
             count[slots.RETRY] = 1
             clock[slots.H] = abs(h) * factor
-            smallest = 10.0 * _EPS * (abs(t) + 1e-100 * control[slots.SPAN])
+            smallest = 10.0 * control[slots.EPS] * (abs(t) + 1e-100 * control[slots.SPAN])
             if setting[slots.ADAPTIVE] and clock[slots.H] > smallest:
                 return SUCCESS
             if implicit:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 
 from adjode import frame as slots
-from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame
+from adjode.frame import RECORD_DENSE, RECORD_MESH, RECORD_STAGES, Frame
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.status import STORE_FULL
 from adjode.steppers.frozen import put_frozen
 from adjode.tableaus import Tableau
 
+_EPS = float(np.finfo(float).eps)
 _FIRST_CAPACITY = 512  # steps a store holds at first
 _FIRST_BYTES = 1 << 26  # ... but not more memory than this, of which the system hands out only what is written to
 
@@ -53,18 +54,20 @@ class Store:
     """
 
     def __init__(self, n: int, degree: int, rows: int, record: int, expected: int | None):
-        width = n * ((degree + 1) * (record & RECORD_DENSE > 0) + rows * (record & RECORD_STAGES > 0)) + 1
+        states = record & (RECORD_DENSE | RECORD_MESH) > 0
+        width = n * (states + degree * (record & RECORD_DENSE > 0) + rows * (record & RECORD_STAGES > 0)) + 1
         capacity = max(8, min(expected or _FIRST_CAPACITY, _FIRST_BYTES // (8 * width))) if record else 1
         self.record = record
         dense = capacity if record & RECORD_DENSE else 1
         self.t = np.empty(capacity + 1)
-        self.u = np.empty((dense + 1, n))
+        self.u = np.empty(((capacity if states else 1) + 1, n))
         self.c = np.empty((dense, degree, n))
         self.stages = np.empty((capacity, rows, n)) if record & RECORD_STAGES else np.zeros((1, rows, n))
 
     def grow(self) -> None:
         """Twice as many steps."""
-        names = ["t"] + ["u", "c"] * (self.record & RECORD_DENSE > 0) + ["stages"] * (self.record & RECORD_STAGES > 0)
+        kept = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES}
+        names = [name for name, record in kept.items() if self.record & record]
         added = self.t.size - 1
         for name in names:
             old = getattr(self, name)
@@ -135,7 +138,7 @@ class Loop:
         frame[slots.CONTROL] = np.array(
             [
                 *(rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order, t_start, first, max_steps, atol_scale),
-                newton_tolerance(rtol),
+                *(newton_tolerance(rtol), _EPS),
             ],
             dtype=float,
         )

@@ -1,0 +1,213 @@
+"""The frames of one thread: what `frame.py` has for a process, made inside the kernel.
+
+A thread owns a frame for each pass. The arrays of the method are constants in it, those of the size of the state lie in the
+thread's local memory, which the compiler keeps in registers where it can, and what has a row for each step lies in *lanes*: columns
+of one array in device memory, in which neighbouring threads have neighbouring numbers. The kernels of `loops`, `steppers` and
+`adjoints` ask for their arrays as always; the type of the frame says what they get.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models, register_default
+from numba.extending import intrinsic
+
+from adjode import frame as slots
+from adjode.frame import SLOTS, WORDS, store_pointer, store_shape
+from adjode.jit import DISABLED
+
+_CONSTANT_MEMORY = 4  # its address space in NVVM IR (NVVM IR specification, "Address Spaces")
+
+
+class ThreadFrame(types.CPointer):
+    """The type of a frame whose numbers are `real` and whose arrays in the slots `lanes` are columns."""
+
+    def __init__(self, real: types.Float, lanes: frozenset[int]):
+        super().__init__(types.int64)
+        self.real, self.lanes = real, lanes
+        self.name = f"ThreadFrame({real}, {sorted(lanes)})"
+
+    @property
+    def key(self):
+        return self.name
+
+    def array_in(self, slot: int, kind: types.Array) -> types.Array:
+        dtype = kind.dtype if isinstance(kind.dtype, types.Integer) else self.real
+        return types.Array(dtype, kind.ndim, "A" if slot in self.lanes else "C")
+
+
+register_default(ThreadFrame)(models.PointerModel)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What is known of a thread's frame when its kernel is compiled.
+
+    Attributes
+    ----------
+    real : dtype
+        float64 or float32.
+    constants : dict of slot -> array
+    local : dict of slot -> shape
+        Arrays that start as zeros in local memory.
+    lanes : dict of slot -> shape
+        Columns; the first length, None here, is given when the frame is filled.
+    """
+
+    real: np.dtype
+    constants: dict[int, np.ndarray]
+    local: dict[int, tuple[int, ...]]
+    lanes: dict[int, tuple[int | None, ...]]
+
+    @property
+    def key(self) -> tuple:
+        contents = tuple((slot, kept.dtype.str, kept.shape, kept.tobytes()) for slot, kept in self.constants.items())
+        return str(self.real), contents, tuple(self.local.items()), tuple(self.lanes.items())
+
+    @property
+    def local_bytes(self) -> int:
+        """Bytes of the arrays in local memory."""
+        return sum(self.dtype(slot).itemsize * math.prod(shape) for slot, shape in self.local.items())
+
+    def dtype(self, slot: int) -> np.dtype:
+        return np.dtype(np.int64) if slot in (slots.COUNT, slots.PLACE) else self.real
+
+
+def make_frame(layout: Layout) -> tuple[Callable, Callable]:
+    """`new()`, the frame, and `put_lane(frame, slot, store, first, lane, length)`, rows of a column from its entry `first` on."""
+    return _python_frame(layout) if DISABLED else _compiled_frame(layout)
+
+
+def _python_frame(layout: Layout) -> tuple[Callable, Callable]:
+    constants = {slot: _of_kind(kept, layout.real) for slot, kept in layout.constants.items()}
+
+    def new():
+        frame = [None] * SLOTS
+        for slot, kept in constants.items():
+            frame[slot] = kept
+        for slot, shape in layout.local.items():
+            frame[slot] = np.zeros(shape, dtype=layout.dtype(slot))
+        return frame
+
+    def put_lane(frame, slot, store, first, lane, length):
+        shape = (length, *layout.lanes[slot][1:])
+        frame[slot] = store[first : first + math.prod(shape), lane].reshape(shape, copy=False)
+
+    return new, put_lane
+
+
+def _compiled_frame(layout: Layout) -> tuple[Callable, Callable]:
+    of_type = ThreadFrame(types.float32 if layout.real == np.float32 else types.float64, frozenset(layout.lanes))
+    word = ir.IntType(64)
+
+    @intrinsic
+    def new(typingctx):
+        def codegen(context, builder, sig, args):
+            words = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(word, WORDS * SLOTS + 1)), word.as_pointer())
+            for slot, kept in layout.constants.items():
+                store_shape(builder, words, slot, kept.shape)
+                store_pointer(builder, words, slot, _constant(context, builder, slot, _of_kind(kept, layout.real)))
+            for slot, shape in layout.local.items():
+                store_shape(builder, words, slot, shape)
+                store_pointer(builder, words, slot, _zeros(builder, layout.dtype(slot), math.prod(shape)))
+            return words
+
+        return of_type(), codegen
+
+    @intrinsic(prefer_literal=True)
+    def put_lane(typingctx, frame, slot, store, first, lane, length):
+        at = slot.literal_value
+
+        def codegen(context, builder, sig, args):
+            frame, _, store, first, lane, length = args
+            array = context.make_array(sig.args[2])(context, builder, store)
+            width = cgutils.unpack_tuple(builder, array.shape)[1]
+            entry = builder.add(builder.mul(first, width), lane)
+            store_pointer(builder, frame, at, builder.gep(array.data, [entry]))
+            store_shape(builder, frame, at, layout.lanes[at])
+            builder.store(length, builder.gep(frame, [word(WORDS * at + 1)]))
+            builder.store(width, builder.gep(frame, [word(WORDS * SLOTS)]))
+            return context.get_dummy_value()
+
+        return types.none(frame, slot, store, types.intp, types.intp, types.intp), codegen
+
+    return new, put_lane
+
+
+def _of_kind(kept: np.ndarray, real: np.dtype) -> np.ndarray:
+    return kept if kept.dtype == np.int64 else kept.astype(real)
+
+
+_ELEMENTS = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "int64": ir.IntType(64)}
+
+
+def _zeros(builder, dtype: np.dtype, size: int):
+    element = _ELEMENTS[dtype.name]
+    block = cgutils.alloca_once(builder, ir.ArrayType(element, max(size, 1)))
+    start = builder.bitcast(block, element.as_pointer())
+    if size <= 64:
+        for k in range(size):
+            builder.store(element(0), builder.gep(start, [ir.IntType(64)(k)]))
+    else:
+        cgutils.memset(builder, start, ir.IntType(64)(size * dtype.itemsize), 0)
+    return start
+
+
+def _constant(context, builder, slot, kept: np.ndarray):
+    element = _ELEMENTS[kept.dtype.name]
+    block = ir.ArrayType(element, max(kept.size, 1))
+    contents = ir.Constant(block, [element(value) for value in kept.ravel().tolist() or [0]])
+    space = _CONSTANT_MEMORY if context.__class__.__module__.startswith("numba.cuda") else 0
+    name = builder.module.get_unique_name(f"adjode_known_{slot}")
+    constant = cgutils.add_global_variable(builder.module, block, name, addrspace=space)
+    constant.linkage, constant.global_constant, constant.initializer = "internal", True, contents
+    pointer = element.as_pointer()
+    return builder.addrspacecast(constant, pointer, "generic") if space else builder.bitcast(constant, pointer)
+
+
+if DISABLED:
+
+    def put(frame, slot, array, length):
+        frame[slot] = array[:length]
+
+else:
+
+    @intrinsic(prefer_literal=True)
+    def put(typingctx, frame, slot, array, length):
+        """Let a slot hold the first `length` rows of an array that lies elsewhere."""
+        at = slot.literal_value
+
+        def codegen(context, builder, sig, args):
+            word, layout = ir.IntType(64), sig.args[2].layout
+            held = context.make_array(sig.args[2])(context, builder, args[2])
+            store_pointer(builder, args[0], at, held.data)
+            for k, extent in enumerate([args[3], *cgutils.unpack_tuple(builder, held.shape)[1:]]):
+                builder.store(extent, builder.gep(args[0], [word(WORDS * at + 1 + k)]))
+            if layout != "C":  # all columns of a frame are of one array, as wide as any of them says
+                last = cgutils.unpack_tuple(builder, held.strides)[-1]
+                width = builder.sdiv(last, word(sig.args[2].dtype.bitwidth // 8))
+                builder.store(width, builder.gep(args[0], [word(WORDS * SLOTS)]))
+            return context.get_dummy_value()
+
+        return types.none(frame, slot, array, types.intp), codegen
+
+
+def name_slots(templates: Any) -> None:
+    """Let the compiler whose typing `templates` these are see `slots.Y` as a number that it knows, to look up what lies there."""
+
+    class Slots(templates.AttributeTemplate):
+        key = types.Module(slots)
+
+        def generic_resolve(self, module, name):
+            value = getattr(slots, name)
+            return types.literal(value) if type(value) is int else None
+
+    templates.infer_getattr(Slots)

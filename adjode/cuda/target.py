@@ -1,0 +1,100 @@
+"""How the kernels become device code: the same sources, compiled again by numba-cuda.
+
+numba-cuda takes functions compiled for the CPU as device functions, but reads any set of fast-math flags as all of them, which
+would delete the tests for NaN, and leaves the calls between them to chance. So each function is copied here, with the functions
+that it calls copied likewise, and the copies are marked for inlining and compiled without such flags; the device contracts products
+and sums by itself. In single precision the copies have their constants in single precision too.
+"""
+
+from __future__ import annotations
+
+import types as python
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from numba.core.extending import _Intrinsic
+from numba.extending import intrinsic
+
+
+class Target:
+    """Copies functions for another target.
+
+    Parameters
+    ----------
+    decorate : callable
+        Makes a compiled function of a plain one.
+    real : dtype
+        float64 or float32.
+    """
+
+    def __init__(self, decorate: Callable[[Callable], Any], real: np.dtype):
+        self._decorate, self._narrow = decorate, real == np.float32
+        self._copies: dict[int, tuple[Any, Any]] = {}  # by identity, with the original, so that it stays alive
+
+    def __call__(self, value: Any) -> Any:
+        """The copy of a compiled function or of an intrinsic, or a constant as it is on the target."""
+        if id(value) in self._copies:
+            return self._copies[id(value)][1]
+        if isinstance(value, Dispatcher):
+            return self._function(value)
+        if isinstance(value, _Intrinsic):
+            return self._intrinsic(value)
+        if isinstance(value, float) and self._narrow:
+            return np.float32(value)
+        if isinstance(value, tuple):
+            return tuple(self(item) for item in value)
+        return value
+
+    def plain(self, function: Any) -> Callable:
+        """The copy of a function that is not compiled yet."""
+        shell, fill = self._shell(function)
+        fill()
+        return shell
+
+    def _function(self, given: Dispatcher) -> Any:
+        shell, fill = self._shell(given.py_func)
+        copy = self._decorate(shell)
+        self._copies[id(given)] = given, copy  # before what it calls is copied: it may call itself
+        fill()
+        return copy
+
+    def _intrinsic(self, given: _Intrinsic) -> Any:
+        if not any(isinstance(cell.cell_contents, Dispatcher) for cell in given._defn.__closure__ or ()):
+            copy = given
+        else:
+            shell, fill = self._shell(given._defn, constants=False)
+            fill()
+            copy = intrinsic(shell)
+        self._copies[id(given)] = given, copy
+        return copy
+
+    def _shell(self, function: python.FunctionType, constants: bool = True) -> tuple[python.FunctionType, Callable[[], None]]:
+        """A copy of a function that knows no names yet, and what gives it those."""
+        space: dict[str, Any] = {
+            name: function.__globals__[name] for name in ("__name__", "__builtins__", "__file__") if name in function.__globals__
+        }
+        cells = tuple(python.CellType() for _ in function.__closure__ or ())
+        code = self._code(function.__code__) if constants and self._narrow else function.__code__
+        copy = python.FunctionType(code, space, function.__name__, function.__defaults__, cells)
+        copy.__kwdefaults__, copy.__qualname__ = function.__kwdefaults__, function.__qualname__
+
+        def fill() -> None:
+            for name in _names(function.__code__):
+                if name in function.__globals__:
+                    space[name] = self(function.__globals__[name]) if constants else function.__globals__[name]
+            for cell, old in zip(cells, function.__closure__ or (), strict=True):
+                cell.cell_contents = self(old.cell_contents)
+
+        return copy, fill
+
+    def _code(self, code: python.CodeType) -> python.CodeType:
+        return code.replace(
+            co_consts=tuple(self._code(item) if isinstance(item, python.CodeType) else self(item) for item in code.co_consts)
+        )
+
+
+def _names(code: python.CodeType) -> set[str]:
+    nested = (_names(item) for item in code.co_consts if isinstance(item, python.CodeType))
+    return set(code.co_names).union(*nested)

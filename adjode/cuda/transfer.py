@@ -1,0 +1,129 @@
+"""What goes to the GPU for an ensemble and what comes back: the arguments of the kernels in `member.py`.
+
+Inputs are pairs (array on the GPU, whether it has a row for each trajectory).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adjode import frame as slots
+from adjode.cuda import device
+from adjode.cuda.arrays import to_host
+from adjode.cuda.chunks import Sums
+from adjode.cuda.plan import Plan
+from adjode.losses import PreparedLoss
+
+Input = tuple[Any, bool]
+
+
+def inputs_of(plan: Plan, u0: Any, theta: Any, t_span: np.ndarray, times: np.ndarray, ends_at_T: bool) -> list[Input]:
+    """(given, u0, theta, spans, times, stops); `times` are in the order of integration, and if it `ends_at_T` the last is T."""
+    own, real = plan.own, plan.real
+    rows = np.repeat(times[None], len(t_span) if "times" in own else 1, axis=0)
+    if ends_at_T:
+        rows[:, -1] = t_span[:, 1]
+    # where the interpolating adjoint stops on its way back: at all times but the last, where it begins, and at t0
+    stops = np.repeat(times[None, ::-1][:, 1:], len(t_span), axis=0)
+    arrays = {
+        "given": plan.given,
+        "u0": u0,
+        "theta": theta,
+        "span": t_span,
+        "times": rows,
+        "stops": np.concatenate([stops, t_span[:, :1]], axis=1),
+    }
+    owns = own | ({"stops"} if "span" in own else set())
+    return [(device.to_device(name, array, real), name in owns) for name, array in arrays.items()]
+
+
+def data_of(plan: Plan, loss: Any, prepared: PreparedLoss) -> list[Input]:
+    """(rows, t_obs, components, data, weights)."""
+    real, frame = plan.real, prepared.frame
+    t_obs, components = getattr(loss, "t_obs", np.zeros(1)), getattr(loss, "components", np.zeros(1))
+    shared = (prepared.rows, np.int64), (t_obs, real), (components, np.int64)
+    data: list[Input] = [(device.to_device("data", array, np.dtype(dtype)), False) for array, dtype in shared]
+    for slot, name in ((slots.DATA, "data"), (slots.DATA_WEIGHTS, "weights")):
+        array = np.zeros((1, 1, 1))
+        if slot in prepared.data:
+            array = np.reshape(getattr(loss, prepared.data[slot]), (-1, *frame[slot].shape))
+        data.append((device.to_device(name, array, real), name in plan.own))
+    return data
+
+
+def owned_data(loss: Any, prepared: PreparedLoss) -> set[str]:
+    """Which of "data" and "weights" every trajectory has its own of."""
+    names = {"data": prepared.data.get(slots.DATA), "weights": prepared.data.get(slots.DATA_WEIGHTS)}
+    return {kind for kind, name in names.items() if name in getattr(loss, "by_member", ())}
+
+
+class Results:
+    """Values, statuses, work and cotangents of N trajectories: rows, or sums over blocks of `size` for those in `summed`."""
+
+    def __init__(self, plan: Plan, N: int, size: int, chunk: int, summed: frozenset[str]):
+        real = plan.real
+        self.chunk, self._wants, self._N = chunk, plan.wants, N
+        self._value, self._status = device.device_array((N,), real), device.device_array((N,), np.int32)
+        self._work, self._statuses = device.device_array((N, 3), np.int32), np.zeros(N, dtype=np.int32)
+        widths = {"u0": plan.n, "theta": plan.m}
+        self._sums = {name: Sums(N, size, widths[name], chunk, real) for name in summed if widths[name]}
+        self._bars = {
+            name: device.device_array((N if name in self._wants and name not in summed else 1, width), real)
+            for name, width in widths.items()
+        }
+        self._shapes = {name: (-(-N // size) if name in summed else N, width) for name, width in widths.items()}
+
+    def of_chunk(self, first: int, stop: int) -> tuple[Any, ...]:
+        bars = []
+        for name, rows in self._bars.items():
+            if name in self._sums:
+                rows = self._sums[name].rows
+            elif name in self._wants:
+                rows = rows[first:stop]
+            bars.append(rows)
+        return self._value[first:stop], self._status[first:stop], self._work[first:stop], *bars
+
+    def add(self, first: int, stop: int, statuses: np.ndarray) -> None:
+        """Sum what a chunk has left."""
+        self._statuses[first:stop] = statuses
+        for sums in self._sums.values():
+            sums.add(first, stop - first, self._status[first:stop])
+
+    def fetch(self, stays: bool) -> tuple[Any, Any, Any, np.ndarray, np.ndarray]:
+        """(value, u0_bar, theta_bar, status, work); the first three on the GPU if they stay there, but for sums."""
+        fetched: list[Any] = []
+        for name, rows in self._bars.items():
+            if name not in self._wants:
+                fetched.append(None)
+            elif name in self._sums:
+                fetched.append(self._sums[name].result())
+            else:
+                fetched.append(_fetch(rows, self._shapes[name], stays))
+        value = _fetch(self._value, (self._N,), stays)
+        return value, fetched[0], fetched[1], self._statuses, to_host(self._work)
+
+
+class StateResults:
+    """States at k times, statuses and work of N trajectories."""
+
+    def __init__(self, plan: Plan, N: int, chunk: int):
+        self.chunk, self._shape = chunk, (N, plan.k, plan.n)
+        self._states, self._status = device.device_array(self._shape, plan.real), device.device_array((N,), np.int32)
+        self._work, self._statuses = device.device_array((N, 3), np.int32), np.zeros(N, dtype=np.int32)
+
+    def of_chunk(self, first: int, stop: int) -> tuple[Any, ...]:
+        return self._states[first:stop], self._status[first:stop], self._work[first:stop]
+
+    def add(self, first: int, stop: int, statuses: np.ndarray) -> None:
+        self._statuses[first:stop] = statuses
+
+    def fetch(self, stays: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+        return _fetch(self._states, self._shape, stays), self._statuses, to_host(self._work)
+
+
+def _fetch(rows: Any, shape: tuple[int, ...], stays: bool) -> Any:
+    if 0 in shape:  # the GPU has no arrays of no size
+        return np.zeros(shape)
+    return rows if stays else to_host(rows)

@@ -1,0 +1,181 @@
+"""The backend of a GPU: each trajectory has a thread, which runs forward pass, loss and backward pass with steps of its own."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from adjode.cuda import device, member
+from adjode.cuda.chunks import DeviceOptions, Lanes
+from adjode.cuda.plan import Plan, plan_gradient, plan_solve
+from adjode.cuda.transfer import Results, StateResults, data_of, inputs_of, owned_data
+from adjode.dynamics import Dynamics
+from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
+from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
+from adjode.losses import PreparedLoss
+from adjode.members import MemberData
+from adjode.solve import check_options
+from adjode.tableaus import tableau as tableau_of
+
+# Compiled kernels, by what they were compiled for; they go with their callbacks.
+_kernels: weakref.WeakKeyDictionary[Dynamics, dict[tuple, Callable]] = weakref.WeakKeyDictionary()
+
+
+class _Backend:
+    def __init__(self, dynamics: Dynamics, options: dict[str, Any], device_options: dict[str, Any]):
+        device.require_gpu()
+        self._dynamics, self._options, self._device_options = dynamics, options, DeviceOptions(**device_options)
+        self._lanes, self._plans = Lanes(self._device_options), {}  # type: ignore[var-annotated]
+
+    def _kernel(self, plan: Plan, make: Callable[[Plan], Callable]) -> Callable:
+        of_dynamics = _kernels.setdefault(self._dynamics, {})
+        if plan.key not in of_dynamics:
+            of_dynamics[plan.key] = device.device_entry(make(plan), plan.real)
+        return of_dynamics[plan.key]
+
+    def _require_explicit(self, *names: str) -> None:
+        for name in names:
+            method = self._options.get(name)
+            if method is not None and tableau_of(method).implicit:
+                raise ValueError(
+                    f"{name}={method!r} is implicit, but backend='cuda' has explicit methods alone: use backend='threads'."
+                )
+
+    def _check_callbacks(self, t_span: np.ndarray, n: int, m: int) -> None:
+        for callback in (self._dynamics.f, self._dynamics.vjp, self._dynamics.vjp_u):
+            if callback is not None:
+                callback.require_inside(float(t_span[0, 0]), np.ones(n), np.ones(m))
+
+    def _run_chunks(self, plan: Plan, kernel: Callable, N: int, inputs: list, data: list, results: Any, done: Any) -> None:
+        """Run all trajectories; `inputs` and `data` are pairs (array, whether it has a row for each trajectory)."""
+        for first in range(0, N, results.chunk):
+            stop = min(first + results.chunk, N)
+            here = (tuple(array[first:stop] if own else array for array, own in arrays) for arrays in (inputs, data))
+            outputs = results.of_chunk(first, stop)
+            results.add(first, stop, self._lanes.run(plan, kernel, stop - first, (*here, outputs)))
+            if done is not None:
+                done(stop - first)
+
+
+class CudaEnsemble(_Backend):
+    """Values and gradients of a loss; see `outcome` for how backends are made and called.
+
+    Parameters
+    ----------
+    dynamics, loss, wrt, shared, options
+        As for `ThreadEnsemble`.
+    **device_options
+        `DeviceOptions`.
+
+    Raises
+    ------
+    RuntimeError
+        Without a GPU.
+    ValueError, TypeError
+        For bad input.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        loss: Any,
+        wrt: Sequence[str],
+        shared: frozenset[str],
+        options: dict[str, Any],
+        **device_options: Any,
+    ):
+        super().__init__(dynamics, options, device_options)
+        self._loss, self._wrt, self._summed = loss, tuple(wrt), shared & set(wrt)
+
+    def __call__(
+        self,
+        u0: Any,
+        theta: Any,
+        t_span: np.ndarray,
+        *,
+        loss: Any = None,
+        size: int | None = None,
+        done: Callable[[int], Any] | None = None,
+    ) -> Outcome:
+        """As `ThreadEnsemble`; u0 and theta may also be arrays on the GPU."""
+        loss = loss or self._loss
+        widths, N = {"u0": u0.shape[1], "theta": theta.shape[1]}, count_rows((u0, theta, t_span), loss)
+        size = size or block_size(N, sum(widths[name] for name in self._summed))
+        if N == 0:
+            empty = {name: np.zeros((0, width)) if name in self._wrt else None for name, width in widths.items()}
+            return Outcome(np.zeros(0), empty["u0"], empty["theta"], np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
+        plan, prepared = self._plan(t_span, (widths["u0"], widths["theta"]), _own(N, u0=u0, theta=theta, span=t_span))
+        inputs = inputs_of(plan, u0, theta, t_span, prepared.times, prepared.ends_at_T)
+        results = Results(plan, N, size, self._lanes.chunk(plan, N), self._summed)
+        data = data_of(plan, loss, prepared)
+        self._run_chunks(plan, self._kernel(plan, member.make_gradient), N, inputs, data, results, done)
+        value, u0_bar, theta_bar, status, work = results.fetch(self._device_options.stays(u0, theta))
+        return Outcome(value, u0_bar, theta_bar, status, work)
+
+    def _plan(self, t_span: np.ndarray, sizes: tuple[int, int], own: frozenset[str]) -> tuple[Plan, PreparedLoss]:
+        (n, m), key = sizes, (*sizes, own)
+        if key not in self._plans:
+            self._check_callbacks(t_span, n, m)
+            loss = self._loss.member(0) if isinstance(self._loss, MemberData) else self._loss
+            span = float(t_span[0, 0]), float(t_span[0, 1])
+            single = ValueAndGradient(self._dynamics, loss, span, self._wrt, self._options)
+            single.require_prepared()
+            self._require_explicit("method", "adjoint_method")
+            tableau, _, prepared, controls, sweep, atol_scale = single.read_options(np.ones(n), np.ones(m))
+            for rtol in (controls["rtol"], sweep.rtol if sweep else 0.0):
+                self._device_options.require_attainable(rtol)
+            if span[1] < span[0]:
+                prepared.reverse()
+            own |= owned_data(self._loss, prepared) | ({"times"} if prepared.ends_at_T and "span" in own else set())
+            plan = plan_gradient(
+                self._dynamics,
+                tableau,
+                (n, m, prepared.times.size),
+                controls,
+                self._device_options.real,
+                own,
+                loss=prepared,
+                sweep=sweep,
+                atol_scale=atol_scale,
+                wants=frozenset(self._wrt),
+            )
+            self._plans = {key: (plan, prepared)}
+        return self._plans[key]
+
+
+class CudaSolver(_Backend):
+    """Forward passes alone, as `ThreadSolver`."""
+
+    def __init__(self, dynamics: Dynamics, times: np.ndarray, options: dict[str, Any], **device_options: Any):
+        super().__init__(dynamics, options, device_options)
+        self._times = times
+
+    def __call__(
+        self, u0: Any, theta: Any, t_span: np.ndarray, *, size: int | None = None, done: Callable[[int], Any] | None = None
+    ) -> States:
+        N, n, m, k = count_rows((u0, theta, t_span)), u0.shape[1], theta.shape[1], self._times.size + 1
+        if N == 0:
+            return States(np.zeros((0, k, n)), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
+        own = _own(N, u0=u0, theta=theta, span=t_span)
+        own |= {"times"} if "span" in own else set()
+        if (n, m, own) not in self._plans:
+            self._check_callbacks(t_span, n, m)
+            self._require_explicit("method")
+            options = {**SOLVE_OPTIONS, **self._options}
+            del options["linear_solver"]  # which only implicit methods have
+            tableau, controls = check_options(n, **options)
+            self._device_options.require_attainable(controls["rtol"])
+            self._plans = {(n, m, own): plan_solve(self._dynamics, tableau, (n, m, k), controls, self._device_options.real, own)}
+        plan = self._plans[n, m, own]
+        inputs = inputs_of(plan, u0, theta, t_span, np.append(self._times, t_span[0, 1]), True)
+        results = StateResults(plan, N, self._lanes.chunk(plan, N))
+        self._run_chunks(plan, self._kernel(plan, member.make_solve), N, inputs, [], results, done)
+        return States(*results.fetch(self._device_options.stays(u0, theta)))
+
+
+def _own(N: int, **arrays: Any) -> frozenset[str]:
+    """Which of the arrays have a row for each trajectory."""
+    return frozenset(name for name, array in arrays.items() if array.shape[0] == N > 1)
