@@ -131,6 +131,16 @@ def test_fused_ensembles_equal_fused_calls(adjoint):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
+@pytest.mark.parametrize("method", ["Radau", "Kvaerno5"])
+def test_implicit_methods(method, adjoint):
+    """No Jacobian or factorisation is left over from the trajectory before."""
+    u0, theta = inputs(9)
+    problem = {"loss": "least squares", "adjoint": adjoint, "method": method}
+    assert_equals_loop(ensemble(**problem, workers=2)(u0, theta), single(**problem), u0, theta)
+
+
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_spans_of_their_own(adjoint, backwards):
