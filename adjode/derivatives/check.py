@@ -90,7 +90,8 @@ class VjpReport:
         slips = {problem.slip for problem in problems}
         common = slips.pop() if len(slips) == 1 and len(problems) > 1 else ""
         verb = f"{'is' if len(problems) == 1 else 'are'} {'changed' if block in ('u', 'theta', 'lam') else 'wrong'}"
-        lines = [f"{product}: {len(problems)} of the {size} entries of {block} {verb}{': ' * bool(common)}{common}."]
+        parts = "columns" if product == "jac" else "entries"
+        lines = [f"{product}: {len(problems)} of the {size} {parts} of {block} {verb}{': ' * bool(common)}{common}."]
         lines += [f"  {problem.describe(with_slip=not common)}" for problem in problems[:shown]]
         if len(problems) > shown:
             lines.append(f"  ... and {len(problems) - shown} more")
