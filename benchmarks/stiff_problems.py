@@ -18,7 +18,7 @@ from scipy import sparse
 import adjode
 from adjode.losses import FinalState, Loss, Series
 from benchmarks import chemistry
-from benchmarks.cases import REFERENCES, references
+from benchmarks.cases import stiff_references
 from benchmarks.problems import Problem
 from benchmarks.stiff_cases import StiffCase, brusselator_1d, brusselator_2d, disc, stiff_case, van_der_pol
 
@@ -231,17 +231,6 @@ def brusselator_2d_sparsity(points: int) -> Any:
 
 
 # --- the problems ------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def stiff_references() -> dict[str, dict[str, np.ndarray]]:
-    """The stored gradients by problem: "loss", "u0", "theta", "final"."""
-    found = {"rober": {block: np.array(values) for block, values in references()["rober"]["reference"].items()}}
-    with np.load(REFERENCES / "stiff.npz") as stored:
-        for key in stored.files:
-            name, block = key.split("/")
-            found.setdefault(name, {})[block] = stored[key]
-    return found
 
 
 def loss_of(case: StiffCase) -> Loss:

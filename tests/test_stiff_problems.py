@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from adjode import check_vjp
+from benchmarks.cases import stiff_references
 from benchmarks.stiff_cases import MAKE, brusselator_2d, stiff_case
-from benchmarks.stiff_problems import STIFF_PROBLEMS, brusselator_grid, brusselator_line, linear, linear_final, stiff_references
+from benchmarks.stiff_problems import STIFF_PROBLEMS, brusselator_grid, brusselator_line, linear, linear_final
 from tests.references import collocation, grid
 from tests.references.make_stiff import SYSTEMS, compute, differences
 
