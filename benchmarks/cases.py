@@ -103,7 +103,8 @@ CASES = ("lv_final", "lv_series", "spiral")
 
 
 def gradient_error(name: str, gradient: Any) -> float:
-    """The error of a gradient of the problem `name`; of a stiff one with the derivatives by log(theta) in place of those by theta."""
+    """The error of a gradient of the problem `name`; of a stiff one with the derivatives by log(theta) in place of those by
+    theta."""
     if name in CASES:
         return largest_error(references()[name]["reference"], gradient)
     theta, reference = case(name).theta, stiff_references()[name]
