@@ -3,7 +3,8 @@
     python -m benchmarks.compare [--problems NAME ...] [--contenders TEXT ...] [--quick] [--output FOLDER]
 
 in the folder of the repository. `--contenders` keeps those whose name contains one of the texts ("adjode: fused", "heyoka").
-Libraries that are not installed are listed and left out; `python -m pip install -e ".[compare,plot]" numbalsoda` installs all.
+The stiff problems, rober, hires, pollu and brusselator_2d, are measured if they are named. Libraries that are not installed are
+listed and left out; `python -m pip install -e ".[compare,plot]" numbalsoda` installs all.
 
 For each problem and tolerance all contenders are built, then measured in turns: round after round, each evaluates for a few
 milliseconds, so that a slow minute of the machine falls on all of them. The smallest and the median of these times are kept.
@@ -28,7 +29,9 @@ from benchmarks import peers
 from benchmarks.cases import CASES, Gradient, gradient_error
 from benchmarks.peers.process import Pool, Worker, WorkerError
 from benchmarks.report import write
+from benchmarks.stiff_cases import STIFF_CASES
 
+NAMES = (*CASES, *STIFF_CASES)
 TOLERANCES = (1e-4, 1e-6, 1e-8, 1e-10)
 STARTUP_TOLERANCE = 1e-8
 
@@ -168,7 +171,7 @@ def processor() -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--problems", nargs="+", choices=NAMES, default=list(CASES), metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--contenders", nargs="+", metavar="TEXT", help="those whose name contains one of these texts")
     parser.add_argument("--quick", action="store_true", help="fewer tolerances and rounds")
     parser.add_argument("--no-startup", action="store_true", help="leave out the first gradients of fresh processes")

@@ -12,6 +12,7 @@ FAST, PLAIN = "-O3 -ffast-math", "-O3"
 TARGETS = (1e-4, 1e-6, 1e-8)
 COLOURS = {
     "floor": "black",
+    "cvodes": "dimgray",
     "adjode": "tab:red",
     "heyoka": "tab:blue",
     "numbalsoda": "tab:green",

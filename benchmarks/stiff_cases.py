@@ -80,6 +80,19 @@ POLLU = tuple(
 
 REACTIONS = {"rober": ROBER, "hires": HIRES, "pollu": POLLU}
 
+
+def rate_terms(reactions: tuple[Reaction, ...], species: int, parameter: str, state: str) -> list[str]:
+    """The derivative of each state as text, with names such as "theta[{}]" and "u[{}]"."""
+    terms: list[list[str]] = [[] for _ in range(species)]
+    for one in reactions:
+        rate = " * ".join([parameter.format(one.parameter), *(state.format(i) for i in one.reactants)])
+        for i in range(species):
+            change = one.products.count(i) - one.reactants.count(i)
+            if change:
+                terms[i].append(rate if change == 1 else f"({float(change)}) * {rate}")
+    return [" + ".join(own) for own in terms]
+
+
 # fmt: off
 POLLU_RATES = (
     0.35, 26.6, 1.23e4, 8.6e-4, 8.2e-4, 1.5e4, 1.3e-4, 2.4e4, 1.65e4, 9e3, 2.2e-2, 1.2e4, 1.88, 1.63e4, 4.8e6, 3.5e-4, 1.75e-2, 1e8,
@@ -124,7 +137,7 @@ class StiffCase:
 
 
 # rober's second state is never larger than 4e-5, HIRES's states at the end are all below 1e-2, POLLU's radicals are tiny
-SCALES: dict[str, object] = {"rober": np.array([1e-2, 1e-6, 1e-2]), "hires": 1e-4, "pollu": 1e-6}
+SCALES: dict[str, object] = {"rober": np.array([1e-2, 1e-6, 1e-2]), "hires": 1e-3, "pollu": 1e-4}
 
 
 def rober() -> StiffCase:
@@ -196,7 +209,8 @@ def disc(points: int) -> np.ndarray:
     return (((x[:, None] - 0.3) ** 2 + (x[None, :] - 0.6) ** 2) <= 0.1**2).astype(float).ravel()
 
 
-STIFF_CASES = ("rober", "hires", "pollu", "brusselator_2d")
+CHEMICAL = ("rober", "hires", "pollu")
+STIFF_CASES = (*CHEMICAL, "brusselator_2d")
 MAKE = {
     "rober": rober,
     "hires": hires,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from adjode import Dynamics
+from adjode import Dynamics, check_vjp
 from adjode import frame as slots
 from adjode.frame import Frame, vector_at
 from adjode.jacobian import make_jacobian, probe, products_for, put_jacobian, structure_of
@@ -263,3 +263,37 @@ def test_pickled_with_its_pattern():
     dynamics = pickle.loads(pickle.dumps(with_pattern("jac", np.eye(3))))
     assert dynamics.jac is not None and dynamics.sparsity.shape == (3, 3)
     assert "with jac" in repr(dynamics)
+
+
+@functools.cache
+def right_and_wrong():
+    def transposed(t, u, theta, J):
+        n = u.size
+        for i in range(n):
+            for j in range(n):
+                J[j, i] = theta[1] * theta[2 + i * n + j]
+            J[i, i] += 2.0 * theta[0] * u[i]
+
+    def unwritten(t, u, theta, J):
+        n = u.size
+        for i in range(n):
+            J[i, i] = 2.0 * theta[0] * u[i]
+            for j in range(n):
+                J[i, j] += theta[1] * theta[2 + i * n + j]
+
+    return transposed, unwritten
+
+
+def test_check_vjp_checks_jac_and_pattern():
+    A = np.triu(np.tril(np.random.default_rng(2).normal(size=(5, 5)), 1), -1)
+    u, theta, expected = problem(A)
+    transposed, unwritten = right_and_wrong()
+    assert check_vjp(with_pattern("jac", A), u, theta).ok
+    report = check_vjp(Dynamics(quadratic_f, quadratic_vjp, jac=transposed), u, theta)
+    assert {one.product for one in report.problems} == {"jac"} and "transposed" in str(report)
+    report = check_vjp(Dynamics(quadratic_f, quadratic_vjp, jac=unwritten), u, theta)
+    assert {one.product for one in report.problems} == {"jac"} and "5 of the 5 columns of J are wrong: not written" in str(report)
+    narrow = A.copy()
+    narrow[1, 2] = 0.0
+    (found,) = check_vjp(with_pattern("vjp", narrow), u, theta).problems
+    assert found.product == "jac_sparsity" and found.name == "df[1]/du[2]" and np.isclose(found.expected, expected[1, 2])

@@ -9,7 +9,7 @@ import numpy as np
 
 from adjode.callbacks import Callback
 from adjode.derivatives.numerical import Reference, reference, takes_complex
-from adjode.derivatives.slips import Block, Lams, Suffixes, VjpProblem, call_with_lams, call_without_lam, find_problems
+from adjode.derivatives.slips import Block, Lams, Suffixes, VjpProblem, call_jac, call_with_lams, call_without_lam, find_problems
 from adjode.dynamics import Dynamics
 from adjode.layout import Layout
 from adjode.options import float_vector, require_finite
@@ -90,7 +90,8 @@ class VjpReport:
         slips = {problem.slip for problem in problems}
         common = slips.pop() if len(slips) == 1 and len(problems) > 1 else ""
         verb = f"{'is' if len(problems) == 1 else 'are'} {'changed' if block in ('u', 'theta', 'lam') else 'wrong'}"
-        lines = [f"{product}: {len(problems)} of the {size} entries of {block} {verb}{': ' * bool(common)}{common}."]
+        parts = "columns" if product == "jac" else "entries"
+        lines = [f"{product}: {len(problems)} of the {size} {parts} of {block} {verb}{': ' * bool(common)}{common}."]
         lines += [f"  {problem.describe(with_slip=not common)}" for problem in problems[:shown]]
         if len(problems) > shown:
             lines.append(f"  ... and {len(problems) - shown} more")
@@ -120,7 +121,7 @@ class _Point:
 
 
 def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajectory: Any = None) -> VjpReport:
-    """Compare the hand-written `vjp` (and `vjp_u`) of a dynamics with numerical derivatives of its f.
+    """Compare the hand-written `vjp` (and `vjp_u`, `jac`, `jac_sparsity`) of a dynamics with numerical derivatives of its f.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
 def _check(dynamics: Dynamics, points: list[_Point], suffixes: Suffixes) -> VjpReport:
     n, m = points[0].u.size, points[0].theta.size
     lams = _choose_lams(n)
-    rules = [rule for rule in (dynamics.vjp, dynamics.vjp_u) if rule is not None]
+    rules = [rule for rule in (dynamics.vjp, dynamics.vjp_u, dynamics.jac) if rule is not None]
     problems = _problems_of_f(dynamics.f, points, suffixes)
     references = []
     complex_step = compiles = not problems and takes_complex(dynamics.f, points[0].t, points[0].u, points[0].theta)
@@ -183,6 +184,7 @@ def _check(dynamics: Dynamics, points: list[_Point], suffixes: Suffixes) -> VjpR
         complex_step = right.by_complex_step > 0
         for rule in rules:
             problems += _compare(rule, point, lams, right, suffixes)
+        problems += _outside_pattern(dynamics, point, lams, right, suffixes)
 
     return VjpReport(
         problems=_first_of_each(problems),
@@ -198,6 +200,9 @@ def _check(dynamics: Dynamics, points: list[_Point], suffixes: Suffixes) -> VjpR
 
 
 def _compare(rule: Callback, point: _Point, lams: Lams, right: Reference, suffixes: Suffixes) -> list[VjpProblem]:
+    if rule.name == "jac":
+        calls = call_jac(rule, point.t, point.u, point.theta, lams.rows)
+        return calls.problems(suffixes) + find_problems(Block("J", slice(0, point.u.size), calls, right, lams, suffixes))
     n, size = point.u.size, right.values.shape[1] if rule.name == "vjp" else point.u.size
     scales = np.maximum(1.0, np.abs(right.values[:, :size]))  # garbage as large as the results, or it would drown in them
     calls = call_with_lams(rule, point.t, point.u, point.theta, lams.rows, scales)
@@ -205,6 +210,22 @@ def _compare(rule: Callback, point: _Point, lams: Lams, right: Reference, suffix
     if rule.name == "vjp":
         blocks.append(Block("theta_bar", slice(n, None), calls, right, lams, suffixes))
     return calls.problems(suffixes) + [problem for block in blocks for problem in find_problems(block)]
+
+
+def _outside_pattern(dynamics: Dynamics, point: _Point, lams: Lams, right: Reference, suffixes: Suffixes) -> list[VjpProblem]:
+    """Derivatives that are not zero where `jac_sparsity` says so, for the unit vectors among lam."""
+    pattern, n = dynamics.sparsity, point.u.size
+    if pattern is None or isinstance(pattern, str) or pattern.shape[0] != n:
+        return []
+    rows = lams.rows[: lams.units].argmax(axis=1)
+    derivatives, margins = right.values[: lams.units, :n], right.margins[: lams.units, :n]
+    outside = (np.abs(derivatives) > margins) & ~pattern[rows].toarray()
+    problems, (states, _) = [], suffixes
+    for k, j in np.argwhere(outside):
+        name = f"df{states[rows[k]]}/du{states[j]}"
+        expected = float(derivatives[k, j])
+        problems.append(VjpProblem("jac_sparsity", "J", int(j), name, point.t, 0.0, expected, "the pattern leaves it out"))
+    return problems
 
 
 def _problems_of_f(f: Callback, points: list[_Point], suffixes: Suffixes) -> list[VjpProblem]:

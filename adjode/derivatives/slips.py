@@ -23,11 +23,11 @@ class VjpProblem:
 
     Attributes
     ----------
-    product : {"vjp", "vjp_u", "f"}
-        The callback that is wrong.
+    product : {"vjp", "vjp_u", "jac", "jac_sparsity", "f"}
+        The callback that is wrong, or the pattern.
     block : str
-        The array: "u_bar" or "theta_bar"; "u", "theta" or "lam" if the callback changes this input; "outside theta_bar" if it
-        writes just outside of it.
+        The array: "u_bar" or "theta_bar", "J" for a column of the Jacobian; "u", "theta" or "lam" if the callback changes this
+        input; "outside theta_bar" if it writes just outside of it.
     entry : int
         Index in the flat array.
     name : str
@@ -128,6 +128,14 @@ def call_with_lams(rule: Callback, t: float, u: np.ndarray, theta: np.ndarray, l
     return _call(rule, t, [{"u": u, "theta": theta, "lam": lam} for lam in lams], scales)
 
 
+def call_jac(jac: Callback, t: float, u: np.ndarray, theta: np.ndarray, lams: np.ndarray) -> Calls:
+    """Call `jac`, and multiply each row of `lams` by its matrix, so that it can be compared as a product is."""
+    n = u.size
+    calls = _call(jac, t, [{"u": u, "theta": theta}], np.ones((1, n * n)))
+    results, garbage = (lams @ matrices.reshape(2, n, n) for matrices in (calls.results, calls.garbage))
+    return Calls(jac.name, t, results, garbage, calls.changed)
+
+
 def call_without_lam(f: Callback, t: float, u: np.ndarray, theta: np.ndarray) -> Calls:
     """Call `f` as `call_with_lams` calls a product."""
     return _call(f, t, [{"u": u, "theta": theta}], np.ones((1, u.size)))
@@ -135,7 +143,7 @@ def call_without_lam(f: Callback, t: float, u: np.ndarray, theta: np.ndarray) ->
 
 def _call(callback: Callback, t: float, inputs: list[dict[str, np.ndarray]], scales: np.ndarray) -> Calls:
     kind = KINDS[callback.name]
-    n = inputs[0]["u"].size
+    first = scales.shape[1] if len(kind.outputs) == 1 else inputs[0]["u"].size  # entries of the first output
     rng = np.random.default_rng(7)
     garbage = scales * rng.uniform(1.0, 2.0, (2, *scales.shape)) * np.array([1.0, -1.0])[:, None, None]
     results = np.empty_like(garbage)
@@ -144,7 +152,7 @@ def _call(callback: Callback, t: float, inputs: list[dict[str, np.ndarray]], sca
         for row, given in enumerate(inputs):
             arrays = {name: padded(given[name]) for name in kind.inputs}
             before = garbage[attempt, row]
-            arrays |= {name: padded(part) for name, part in zip(kind.outputs, (before[:n], before[n:]), strict=False)}
+            arrays |= {name: padded(part) for name, part in zip(kind.outputs, (before[:first], before[first:]), strict=False)}
             _call_noting(callback, t, list(arrays.values()))
             results[attempt, row] = np.concatenate([arrays[name] for name in kind.outputs])
             for name, array in arrays.items():
@@ -186,7 +194,7 @@ class Block:
         self.name, self.calls, self.lams = name, calls, lams
         self.start = part.start
         self.given, self.expected, self.margins = calls.results[0][:, part], right.values[:, part], right.margins[:, part]
-        self.transposed = right.transposed if name == "u_bar" else None
+        self.transposed = right.transposed if name in ("u_bar", "J") else None
         self._lam_names, self._names = suffixes[0], suffixes[name == "theta_bar"]
         self.wrong = ~(np.abs(self.given - self.expected) <= self.margins)  # so is NaN
         self.stale = calls.stale[part]
@@ -219,6 +227,8 @@ class Block:
         return factors
 
     def entry_name(self, j: int) -> str:
+        if self.calls.product == "jac":
+            return f"J[:, {self._names[j][1:]}"
         return self.name + self._names[j]
 
     def lam_name(self, row: int) -> str:
@@ -228,7 +238,7 @@ class Block:
         """The derivative of f that a product with a unit vector is."""
         if row >= self.lams.units:
             return ""
-        return f"df{self._lam_names[self.lams.axis(row)]}/d{self.name.removesuffix('_bar')}{self._names[j]}"
+        return f"df{self._lam_names[self.lams.axis(row)]}/d{'theta' if self.name == 'theta_bar' else 'u'}{self._names[j]}"
 
     def terms(self, j: int) -> str:
         """Which terms of entry j are wrong, if not all are."""

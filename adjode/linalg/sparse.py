@@ -92,6 +92,17 @@ def analyse(pattern: Any) -> np.ndarray:
     return np.concatenate([[n, len(first), values[-1]], starts, *parts]).astype(np.int64)
 
 
+def multiplications(symbolic: np.ndarray) -> float:
+    """Of one factorisation."""
+    count = symbolic[SUPERNODES] + 1
+    widths, rows = (np.diff(symbolic[start : start + count]) for start in (symbolic[FIRST], symbolic[ROW_STARTS]))
+    total = 0.0
+    for width, length in zip(widths.tolist(), rows.tolist(), strict=True):
+        below = length - width
+        total += width * below * below + width * width * below + width**3 / 3
+    return total
+
+
 def _order(pattern: Any) -> np.ndarray:
     """The new place of each unknown: SuperLU's minimum degree ordering of the symmetrised pattern."""
     from scipy import sparse

@@ -11,7 +11,7 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import Frame
 from adjode.linalg import lapack
-from adjode.linalg.sparse import WORK, N, analyse
+from adjode.linalg.sparse import WORK, N, analyse, multiplications
 from adjode.linalg.superlu import SuperLU
 
 KINDS = ("dense", "banded", "sparse")
@@ -117,10 +117,17 @@ def choose_structure(n: int, pattern: Any, linear_solver: str) -> Structure:
         return Structure(linear_solver, n, pattern)
     if pattern is None:
         return Structure("dense", n)
-    lower, upper = Structure("banded", n, pattern).widths
-    if 6 * lower * (lower + upper) < n * n:  # a fraction of the dense factorisation's n^3 / 3
-        return Structure("banded", n, pattern)
-    return Structure("dense", n, pattern)
+    return min((Structure(kind, n, pattern) for kind in KINDS), key=_nanoseconds)
+
+
+def _nanoseconds(structure: Structure) -> float:
+    """Roughly what a factorisation takes, by its multiplications and its columns; measured for n from 20 to 10^4."""
+    n, (lower, upper) = structure.n, structure.widths
+    if structure.kind == "dense":
+        return 0.05 * n**3
+    if structure.kind == "banded":
+        return n * (20.0 + 0.5 * lower * (lower + upper))
+    return 60.0 * n + multiplications(structure.symbolic)
 
 
 def row_groups(pattern: Any) -> np.ndarray:

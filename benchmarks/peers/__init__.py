@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.cases import CASES, Case, Gradient
 
 # Files of this package: the library's name. The order is that of the tables.
-PEERS = ("floor", "adjode", "heyoka", "numbalsoda", "diffrax", "casadi", "pydiffsol", "torchdiffeq", "scipy")
+PEERS = ("floor", "cvodes", "adjode", "heyoka", "numbalsoda", "diffrax", "casadi", "pydiffsol", "torchdiffeq", "scipy")
 
 # (u0, theta) -> value and gradient. It may have a method `seconds(u0, theta, repeats)` that times itself, without Python.
 Evaluate = Callable[[np.ndarray, np.ndarray], Gradient]

@@ -1,4 +1,5 @@
-"""adjode: both tiers, its adjoints, two methods. With `"gauss"` the spiral has its `vjp_u`, as the documentation advises."""
+"""adjode: both tiers, its adjoints, two methods, and those for stiff problems. With `"gauss"` the spiral has its `vjp_u`, as the
+documentation advises."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ from functools import partial
 
 from benchmarks.cases import Gradient
 from benchmarks.peers import Contender
+from benchmarks.stiff_cases import CHEMICAL, STIFF_CASES
 
 REQUIRES = ("adjode",)
 TIERS = ("fused", "portable")
 METHODS = ("Tsit5", "DOP853")
+STIFF = (("discrete", "Radau"), ("discrete", "Kvaerno5"), ("discrete", "TRBDF2"), ("gauss", "Radau"), ("gauss", "Rodas5P"))
 ADJOINTS = {  # options, and the algorithm of the C floor
     "gauss": ({"adjoint": "interpolating", "quadrature": "gauss"}, "quadrature"),
     "augmented": ({"adjoint": "interpolating", "quadrature": "augmented"}, "augmented"),
@@ -19,7 +22,7 @@ ADJOINTS = {  # options, and the algorithm of the C floor
 
 
 def contenders() -> list[Contender]:
-    return [
+    ordinary = [
         Contender(
             "adjode",
             f"{tier}, {adjoint}, {method}",
@@ -29,6 +32,26 @@ def contenders() -> list[Contender]:
         )
         for tier, adjoint, method in itertools.product(TIERS, ADJOINTS, METHODS)
     ]
+    stiff = [
+        Contender(
+            "adjode",
+            f"{tier}, {adjoint}, {method}",
+            partial(_make_stiff, tier, adjoint, method),
+            cases=STIFF_CASES if tier == "portable" else CHEMICAL,
+            startup=(adjoint, method) == ("discrete", "Radau"),
+        )
+        for tier, (adjoint, method) in itertools.product(TIERS, STIFF)
+    ]
+    return ordinary + stiff
+
+
+def _make_stiff(tier, adjoint, method, case, tol):
+    import adjode
+    from benchmarks.stiff_problems import STIFF_PROBLEMS
+
+    problem = STIFF_PROBLEMS[case.name](*([True] if tier == "fused" else []))
+    options = {"method": method, "rtol": tol, "atol": tol * case.scales(), **ADJOINTS[adjoint][0]}
+    return _as_gradient(adjode.value_and_gradient(problem.dynamics, problem.loss, problem.t_span, **options))
 
 
 def _make(tier, adjoint, method, case, tol):
@@ -42,8 +65,10 @@ def _make(tier, adjoint, method, case, tol):
     else:
         dynamics = adjode.Dynamics(problems.lv_f, problems.lv_vjp, fused=tier == "fused")
     options = {"method": method, "rtol": tol, "atol": tol, **ADJOINTS[adjoint][0]}
-    evaluate = adjode.value_and_gradient(dynamics, problem.loss, problem.t_span, **options)
+    return _as_gradient(adjode.value_and_gradient(dynamics, problem.loss, problem.t_span, **options))
 
+
+def _as_gradient(evaluate):
     def value_and_gradient(u0, theta):
         value, bar = evaluate(u0, theta)
         return Gradient(value, bar.u0, bar.theta)

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.cases import HIDDEN, Gradient
 from benchmarks.peers import Contender
+from benchmarks.stiff_cases import CHEMICAL, REACTIONS, rate_terms
 
 REQUIRES = ("casadi",)
 
@@ -20,6 +21,7 @@ def contenders() -> list[Contender]:
     return [
         Contender("casadi", "CVODES, Adams", _make_cvodes, startup=True),
         Contender("casadi", "RK4, fixed steps, compiled by gcc", _make_rk4, startup=True),
+        Contender("casadi", "CVODES, BDF", _make_bdf, cases=CHEMICAL, startup=True),
     ]
 
 
@@ -33,7 +35,10 @@ def _right_hand_side(case):
     import casadi as ca
 
     u, theta = ca.SX.sym("u", case.u0.size), ca.SX.sym("theta", case.theta.size)
-    if case.system == "lotka_volterra":
+    if case.name in REACTIONS:
+        terms = rate_terms(REACTIONS[case.name], case.u0.size, "theta[{}]", "u[{}]")
+        du = ca.vertcat(*(eval(term, {"u": u, "theta": theta}) for term in terms))
+    elif case.system == "lotka_volterra":
         both = u[0] * u[1]
         du = ca.vertcat(theta[0] * u[0] - theta[1] * both, theta[3] * both - theta[2] * u[1])
     else:
@@ -49,7 +54,10 @@ def _gradient_of(case, states, **options):
 
     u0, theta = ca.MX.sym("u0", case.u0.size), ca.MX.sym("theta", case.theta.size)
     u = states(u0, theta)
-    loss = ca.sum1(ca.vec(u)) if case.data is None else ca.sumsqr(u - case.data.T)
+    if case.name in REACTIONS:
+        loss = ca.sum1(u.T @ ca.DM(case.weights))
+    else:
+        loss = ca.sum1(ca.vec(u)) if case.data is None else ca.sumsqr(u - case.data.T)
     evaluate = ca.Function("evaluate", [u0, theta], [loss, ca.gradient(loss, u0), ca.gradient(loss, theta)], options)
 
     arguments = np.zeros(case.u0.size), np.zeros(case.theta.size)
@@ -82,6 +90,15 @@ def _make_cvodes(case, tol):
         "nonlinear_solver_iteration": "functional",
         "max_num_steps": 100_000,
     }
+    solver = ca.integrator("solver", "cvodes", {"x": u, "p": theta, "ode": du}, case.t_span[0], list(case.times), options)
+    return _gradient_of(case, lambda u0, theta: solver(x0=u0, p=theta)["xf"])
+
+
+def _make_bdf(case, tol):
+    import casadi as ca
+
+    u, theta, du = _right_hand_side(case)
+    options = {"reltol": tol, "abstol": tol * float(np.min(case.scales())), "max_num_steps": 1_000_000}
     solver = ca.integrator("solver", "cvodes", {"x": u, "p": theta, "ode": du}, case.t_span[0], list(case.times), options)
     return _gradient_of(case, lambda u0, theta: solver(x0=u0, p=theta)["xf"])
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.cases import HIDDEN, Gradient
 from benchmarks.peers import Contender
+from benchmarks.stiff_cases import CHEMICAL, REACTIONS, rate_terms
 
 REQUIRES = ("diffrax", "jax", "equinox")
 VARIANTS = (
@@ -23,10 +24,12 @@ VARIANTS = (
 
 
 def contenders() -> list[Contender]:
-    return [
+    ordinary = [
         Contender("diffrax", f"{adjoint}, {method}", partial(_make, adjoint, method), startup=(adjoint, method) == VARIANTS[0])
         for adjoint, method in VARIANTS
     ]
+    stiff = partial(_make, "RecursiveCheckpointAdjoint", "Kvaerno5")
+    return [*ordinary, Contender("diffrax", "RecursiveCheckpointAdjoint, Kvaerno5", stiff, cases=CHEMICAL, startup=True)]
 
 
 def _lotka_volterra(t, u, theta):
@@ -43,6 +46,13 @@ def _spiral(t, u, theta):
     w1, b1 = theta[: 2 * n].reshape(n, 2), theta[2 * n : 3 * n]
     w2, b2 = theta[3 * n : 5 * n].reshape(2, n), theta[5 * n :]
     return w2 @ jnp.tanh(w1 @ u**3 + b1) + b2
+
+
+def _chemistry(case):
+    import jax.numpy as jnp
+
+    terms = rate_terms(REACTIONS[case.name], case.u0.size, "theta[{}]", "u[{}]")
+    return eval(f"lambda t, u, theta: stack([{', '.join(terms)}])", {"stack": jnp.stack})
 
 
 SYSTEMS = {"lotka_volterra": _lotka_volterra, "spiral": _spiral}
@@ -73,18 +83,23 @@ def _compiled(adjoint, method, case):
 
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_platforms", "cpu")
-    term, times = diffrax.ODETerm(SYSTEMS[case.system]), jnp.asarray(case.times)
+    is_stiff = case.name in REACTIONS
+    term, times = diffrax.ODETerm(_chemistry(case) if is_stiff else SYSTEMS[case.system]), jnp.asarray(case.times)
+    scales = jnp.asarray(case.scales()) if is_stiff else 1.0
 
     def loss(u0_and_theta, tol):
         u0, theta = u0_and_theta
-        controller = diffrax.PIDController(rtol=tol, atol=tol)
+        controller = diffrax.PIDController(rtol=tol, atol=tol * scales)
         solver, how = getattr(diffrax, method)(), getattr(diffrax, adjoint)
         if adjoint == "BacksolveAdjoint":
             how = partial(how, solver=solver, stepsize_controller=controller)
         options = {"saveat": diffrax.SaveAt(ts=times), "stepsize_controller": controller, "max_steps": 16**4, "throw": False}
         solution = diffrax.diffeqsolve(term, solver, *case.t_span, None, u0, theta, adjoint=how(), **options)
         u = solution.ys
-        value = jnp.sum(u) if case.data is None else jnp.sum((u - jnp.asarray(case.data)) ** 2)
+        if is_stiff:
+            value = jnp.sum(u @ jnp.asarray(case.weights))
+        else:
+            value = jnp.sum(u) if case.data is None else jnp.sum((u - jnp.asarray(case.data)) ** 2)
         return value, (value, solution.result == diffrax.RESULTS.successful)
 
     derivative = jax.jacfwd if adjoint == "ForwardMode" else jax.jacrev

@@ -1,11 +1,17 @@
-"""pydiffsol: the discrete adjoint of its Tsitouras method; models in DiffSL, compiled by LLVM."""
+"""pydiffsol: the discrete adjoints of its Tsitouras method and, on stiff problems, of its ESDIRK and BDF methods.
+
+Models are in DiffSL, compiled by LLVM.
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 
 from benchmarks.cases import HIDDEN, Gradient
 from benchmarks.peers import Contender
+from benchmarks.stiff_cases import CHEMICAL, REACTIONS, rate_terms
 
 REQUIRES = ("pydiffsol",)
 
@@ -38,15 +44,31 @@ F_i {{ v_i + c_i }}
 
 
 def contenders() -> list[Contender]:
-    return [Contender("pydiffsol", "discrete adjoint, tsit45", _make, startup=True)]
+    stiff = [
+        Contender("pydiffsol", f"discrete adjoint, {method}", partial(_make, method), cases=CHEMICAL, startup=method == "bdf")
+        for method in ("bdf", "esdirk34", "tr_bdf2")
+    ]
+    return [Contender("pydiffsol", "discrete adjoint, tsit45", partial(_make, "tsit45"), startup=True), *stiff]
 
 
-def _make(case, tol):
+def _chemistry(case) -> str:
+    """The state starts at inputs x0, x1, ...; the parameters are p0, p1, ..."""
+    inputs = ", ".join([*(f"p{k} = 1" for k in range(case.theta.size)), *(f"x{k} = 1" for k in range(case.u0.size))])
+    states = ", ".join(f"y{k} = x{k}" for k in range(case.u0.size))
+    terms = rate_terms(REACTIONS[case.name], case.u0.size, "p{}", "y{}")
+    return f"in_i {{ {inputs} }}\nu_i {{ {states} }}\nF_i {{ {', '.join(terms)} }}\n"
+
+
+def _make(method, case, tol):
     import pydiffsol
 
-    code = LOTKA_VOLTERRA if case.system == "lotka_volterra" else _spiral()
-    ode = pydiffsol.Ode(code, matrix_type=pydiffsol.nalgebra_dense, ode_solver=pydiffsol.tsit45)
-    ode.rtol = ode.atol = tol
+    if case.name in REACTIONS:
+        code = _chemistry(case)
+    else:
+        code = LOTKA_VOLTERRA if case.system == "lotka_volterra" else _spiral()
+    ode = pydiffsol.Ode(code, matrix_type=pydiffsol.nalgebra_dense, ode_solver=getattr(pydiffsol, method))
+    ode.rtol = tol
+    ode.atol = tol * (float(np.min(case.scales())) if case.name in REACTIONS else 1.0)
     times, m = np.ascontiguousarray(case.times), case.theta.size
 
     def value_and_gradient(u0, theta):

@@ -6,10 +6,14 @@ each. "forward sensitivities": u and its derivatives in one pass.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from benchmarks.cases import Gradient
 from benchmarks.peers import Contender
+from benchmarks.peers.scipy_stiff import make_stiff
+from benchmarks.stiff_cases import STIFF_CASES
 
 REQUIRES = ("scipy", "numba")
 
@@ -18,6 +22,8 @@ def contenders() -> list[Contender]:
     return [
         Contender("scipy", "adjoint, DOP853", _make_back, startup=True),
         Contender("scipy", "forward sensitivities, DOP853", _make_tangent),
+        Contender("scipy", "adjoint, Radau", partial(make_stiff, "Radau"), cases=STIFF_CASES, startup=True),
+        Contender("scipy", "adjoint, BDF", partial(make_stiff, "BDF"), cases=STIFF_CASES),
     ]
 
 

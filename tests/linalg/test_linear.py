@@ -14,7 +14,7 @@ from adjode.jit import entry, f8, i8
 from adjode.linalg import linear
 from adjode.linalg.linear import make_linear
 from adjode.linalg.sparse import WORK
-from adjode.linalg.structure import KINDS, Structure, as_pattern
+from adjode.linalg.structure import KINDS, Structure, as_pattern, choose_structure
 
 FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
 
@@ -151,6 +151,19 @@ def test_fill_in_of_a_grid_is_small():
     grid = sparse.csc_array(sparse.kron(line, sparse.eye_array(points)) + sparse.kron(sparse.eye_array(points), line))
     structure = Structure("sparse", points**2, as_pattern(grid))
     assert structure.symbolic[WORK] < 1.5 * points**3
+
+
+def test_choice():
+    """The storage whose factorisation is cheapest, unless one is asked for."""
+    line = pattern_of(band(200, 2, 2))
+    points = 24
+    ring = sparse.csc_array(sparse.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(points, points)))
+    grid = sparse.kron(ring, sparse.eye_array(points)) + sparse.kron(sparse.eye_array(points), ring)
+    assert choose_structure(200, None, "auto").kind == "dense"
+    assert choose_structure(200, line, "auto").kind == "banded"
+    assert choose_structure(200, line, "sparse").kind == "sparse"
+    assert choose_structure(points**2, as_pattern(sparse.csc_array(grid)), "auto").kind == "sparse"
+    assert choose_structure(40, pattern_of(random_sparse(40, 0.6)), "auto").kind == "dense"
 
 
 @pytest.mark.parametrize("n", [12, 40])

@@ -27,9 +27,8 @@ class Method(NamedTuple):
 def radau(s: int, dtype: type = np.float64) -> Method:
     """The method of s stages, order 2s - 1, computed to 50 digits and rounded."""
     with mpmath.workdps(50):
-        legendre = [mpmath.taylor(lambda x, k=k: mpmath.legendre(k, 2 * x - 1), 0, k) for k in (s, s - 1)]
-        difference = [a - b for a, b in zip(legendre[0], [*legendre[1], 0], strict=True)]
-        c = sorted(mpmath.re(root) for root in mpmath.polyroots(difference[::-1], maxsteps=500, extraprec=200))
+        near = np.polynomial.legendre.legroots([0.0] * (s - 1) + [-1.0, 1.0])
+        c = [_node(s, (1.0 + x) / 2.0) for x in sorted(near)[:-1]] + [mpmath.mpf(1)]
         powers = mpmath.matrix(s, s)
         integrals = mpmath.matrix(s, s)
         for i in range(s):
@@ -41,6 +40,11 @@ def radau(s: int, dtype: type = np.float64) -> Method:
         highest = [1 / mpmath.fprod(x - y for y in nodes if y != x) for x in nodes]
         table = [[A[i, j] for j in range(s)] for i in range(s)]
         return Method(*(_rounded(numbers, dtype) for numbers in (c, table, highest, nodes)))
+
+
+def _node(s, near):
+    """The zero of the difference of two Legendre polynomials that Radau's nodes are."""
+    return mpmath.findroot(lambda x: mpmath.legendre(s, 2 * x - 1) - mpmath.legendre(s - 1, 2 * x - 1), near)
 
 
 def _rounded(numbers, dtype):
@@ -110,7 +114,7 @@ def solve(f, u0, theta, t_span, times, *, stages=7, tol=1e-9, sensitivities=True
     n, m = u0.size, theta.size
     u, S, t, h, steps = u0.copy(), np.eye(n, n + m, dtype=u0.dtype), t_span[0], 1e-4 * min(1.0, times[0] - t_span[0]), 0
     states, tangents = [], []
-    guess = None
+    guess, length = None, 0.0
 
     def jacobians(y):
         return derivatives(f, y.real.copy(), theta.real)[0] if np.iscomplexobj(u) else derivatives(f, y, theta)[0]
@@ -119,7 +123,8 @@ def solve(f, u0, theta, t_span, times, *, stages=7, tol=1e-9, sensitivities=True
         while t < stop:
             lands = h * 1.001 >= stop - t
             step = stop - t if lands else h
-            found = stage_states(f, method, u, theta, step, np.tile(u, (stages, 1)) if guess is None else guess(step), jacobians)
+            start = np.tile(u, (stages, 1)) if guess is None or step > 4.0 * length else guess(step)
+            found = stage_states(f, method, u, theta, step, start, jacobians)
             if found is None:
                 h, guess = 0.25 * step, None
                 continue
