@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from adjode import frame as slots
 from adjode.calls import Calls
 from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE, RECORD_STAGES
-from adjode.jacobian import make_jacobian, put_jacobian, structure_of
+from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.jit import kernel
 from adjode.layout import Layout
 from adjode.linalg.structure import KINDS, Structure
@@ -191,10 +192,15 @@ def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:
 
 
 def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout, max_steps: int) -> SolveError:
-    component, cause = None, None
+    component, cause, raised = None, None, dynamics.f
     if status == CALLBACK_RAISED:
-        states = (dynamics.f.arguments({"u": u, "theta": theta}) for u in loop.tried)
-        cause = next(filter(None, (dynamics.f.reproduce_error(loop.t_tried, *arguments) for arguments in states)), None)
+        # f; or, for an implicit method, what the Jacobian comes from
+        for u, callback in itertools.product(loop.tried, (dynamics.f, source_of(dynamics))):
+            inputs = {"u": u, "theta": theta, "lam": np.ones_like(u)}
+            cause = callback.reproduce_error(loop.t_tried, *callback.arguments(inputs))
+            if cause is not None:
+                raised = callback
+                break
     elif status != MAX_STEPS and (blamed := loop.blame()) is not None:
         component = blamed[1]
     return solve_error(
@@ -206,5 +212,5 @@ def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarra
         name=None if component is None else layout.entry_names()[component].replace("u0", "u", 1),
         cause=cause,
         max_steps=max_steps,
-        callback="f",
+        callback=raised.name,
     )

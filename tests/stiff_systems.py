@@ -58,6 +58,7 @@ def van_der_pol() -> Dynamics:
 
 # --- linear, with eigenvalues theta: u = S v, v_i' = -theta_i v_i, S a reflection --------------------------------------------
 
+
 def reflected_f(t, u, theta, du):
     total, back = 0.0, 0.0
     for i in range(u.size):

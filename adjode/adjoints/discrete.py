@@ -454,9 +454,11 @@ def discrete_error(status: int, one: DiscretePass, solution: Solution, cost: tup
         inside = np.linspace(solution.t[step], solution.t[step + 1], 9)
         cause = find_cause(solution, cost, [(float(t), lam) for t in inside])
     else:
-        where, values = ("lam", lam) if not np.isfinite(lam).all() else ("theta_bar", one.total)
-        component = int(np.flatnonzero(~np.isfinite(values))[0])
-        name = f"{where}[{component}]"
+        for where, values in (("lam", lam), ("theta_bar", one.total)):
+            bad = np.flatnonzero(~np.isfinite(values))
+            if bad.size:
+                component, name = int(bad[0]), f"{where}[{bad[0]}]"
+                break
     return solve_error(
         status,
         phase="adjoint",

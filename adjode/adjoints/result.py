@@ -63,7 +63,7 @@ def find_cause(
     solution: Solution, cost: tuple[Callback, Callback] | None, places: list[tuple[float, np.ndarray]]
 ) -> Exception | None:
     """The exception that one of the callbacks raises at one of the `places` (t, lam)."""
-    callbacks = [solution.dynamics.vjp, solution.dynamics.vjp_u, solution.dynamics.f, *(cost or ())]
+    callbacks = [solution.dynamics.vjp, solution.dynamics.vjp_u, solution.dynamics.jac, solution.dynamics.f, *(cost or ())]
     for t, lam in places:
         inputs = {"u": solution(t), "theta": solution.theta, "lam": lam}
         for callback in filter(None, callbacks):

@@ -14,13 +14,18 @@ from adjode.steppers.frozen import Frozen
 from adjode.steppers.implicit import CONTINUE, ImplicitStepper, judge, scaled_change
 from adjode.steppers.transposed import make_transposed_block
 
+
 def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     solve = frozen.solve
 
     @kernel
     def solve_stage(frame, t_i, h, i, Y):
         """State and slope of stage i: z = h gamma f(t_i, base + z), K[i] = z / (h gamma); (status, iterations)."""
-        base, z, change = row(matrix_at(frame, slots.W), 0), row(matrix_at(frame, slots.Z), 0), row(matrix_at(frame, slots.RIGHT), 0)
+        base, z, change = (
+            row(matrix_at(frame, slots.W), 0),
+            row(matrix_at(frame, slots.Z), 0),
+            row(matrix_at(frame, slots.RIGHT), 0),
+        )
         K, q, mu = matrix_at(frame, slots.K), matrix_at(frame, slots.Q), vector_at(frame, slots.EIGENVALUES)[0]
         combine_loops(base, vector_at(frame, slots.Y), h, matrix_at(frame, slots.A), i, K, i)
         combine_loops(z, None, h / mu, matrix_at(frame, slots.TRANSFORM), i, K, i)

@@ -10,7 +10,7 @@ from adjode.frame import integers_at, matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel, row
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops, make_dense_output, scaled_squares
-from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
+from adjode.steppers.frozen import OLDER, STALE, Frozen
 
 MAX_ITERATIONS = 7  # of Newton, for one step or stage
 _WITHOUT_HELP = 50  # the same with fixed steps, where no shorter step can help
@@ -107,7 +107,7 @@ class ImplicitStepper:
                     status = solve_stages(frame, t, h, t_new, V)
                 if status == SUCCESS or status == CALLBACK_RAISED:
                     return status
-                if count[slots.FRESHNESS] == CURRENT:
+                if count[slots.FRESHNESS] != OLDER:  # it was of this place, or could not be had
                     clock[slots.H_FACTORED], clock[slots.REMAINS] = 0.0, 1.0
                     return status
                 count[slots.FRESHNESS] = STALE

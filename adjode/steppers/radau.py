@@ -42,7 +42,12 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     @kernel
     def start(frame, h):
         """Z by the predictor, and W = T^-1 Z."""
-        c, TI, Z, W = vector_at(frame, slots.C), matrix_at(frame, slots.TRANSFORM), matrix_at(frame, slots.Z), matrix_at(frame, slots.W)
+        c, TI, Z, W = (
+            vector_at(frame, slots.C),
+            matrix_at(frame, slots.TRANSFORM),
+            matrix_at(frame, slots.Z),
+            matrix_at(frame, slots.W),
+        )
         for i in range(3):
             predict(frame, h, c[i + 1], row(Z, i))
         for k in range(W.shape[1]):
@@ -67,7 +72,12 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     @kernel
     def finish(frame, h, V):
         """V = y + Z and K = A^-1 Z / h."""
-        y, Z, K, inverse = vector_at(frame, slots.Y), matrix_at(frame, slots.Z), matrix_at(frame, slots.K), matrix_at(frame, slots.INVERSE)
+        y, Z, K, inverse = (
+            vector_at(frame, slots.Y),
+            matrix_at(frame, slots.Z),
+            matrix_at(frame, slots.K),
+            matrix_at(frame, slots.INVERSE),
+        )
         for k in range(y.size):
             for i in range(3):
                 V[i + 1, k] = y[k] + Z[i, k]
@@ -75,7 +85,12 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
 
     @kernel
     def solve_stages(frame, t, h, t_new, V):
-        T, Z, W, F = matrix_at(frame, slots.TRANSFORM), matrix_at(frame, slots.Z), matrix_at(frame, slots.W), matrix_at(frame, slots.RIGHT)
+        T, Z, W, F = (
+            matrix_at(frame, slots.TRANSFORM),
+            matrix_at(frame, slots.Z),
+            matrix_at(frame, slots.W),
+            matrix_at(frame, slots.RIGHT),
+        )
         start(frame, h)
         norm, status, iteration = 0.0, CONTINUE, 0
         while status == CONTINUE:

@@ -18,7 +18,7 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel, plane, row
-from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, STAGES_UNSOLVED, SUCCESS
+from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.tableaus import Tableau
 
@@ -109,6 +109,8 @@ def make_gmres(apply: Callable) -> Callable:
                 for l in range(j):
                     total += right[l] * basis[l, i, k]
                 x[i, k] = total
+        if math.isnan(residual):
+            return NON_FINITE, j
         return (SUCCESS if residual <= _TOLERANCE * size else STAGES_UNSOLVED), j
 
     return gmres
@@ -152,7 +154,7 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
         middle = first + x.shape[0] // 2
         while True:
             status = refresh(frame, stage_time(frame, t, h, t_new, middle), row(V, middle), h)
-            if status == CALLBACK_RAISED:
+            if status == CALLBACK_RAISED or status == NON_FINITE:
                 return status
             iterations = 0
             if status == SUCCESS:

@@ -135,7 +135,6 @@ class Tableau:
         if failed:
             raise ValueError(f"tableau {self.name} fails its own checks: {', '.join(failed)}")
 
-
     def _has_its_form(self) -> bool:
         if self.family == "explicit":
             return not np.any(np.triu(self.A))
