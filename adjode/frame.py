@@ -80,11 +80,10 @@ RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STE
 )
 # Entries of CLOCK. LOG_ERROR is the logarithm of the last accepted step's error norm; T_TRIED and H_TRIED describe the last
 # evaluation or step tried, for error messages; H_LAST is the step that LOG_ERROR belongs to. Implicit methods: the step that the
-# factorisation was made for, that of PREVIOUS, and what remains after a
-# correction of Newton's, as a part of it.
+# factorisation was made for, that of PREVIOUS, and what remains after a correction of Newton's, as a part of it.
 T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, CLOCKS = range(10)
-# Entries of COUNT. The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of the
-# last solve, then the work.
+# Entries of COUNT. The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of
+# the last solve, then the work.
 STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = range(9)
 FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS, COUNTERS = range(9, 15)
 # fmt: on

@@ -285,8 +285,8 @@ def refuse_backsolve(*methods: Tableau) -> None:
     for method in methods:
         if method.implicit:
             raise ValueError(
-                f"adjoint='backsolve' with {method.name} would integrate the state of a stiff problem back in time, where everything "
-                f"that the flow has contracted grows again: choose adjoint='discrete' or 'interpolating'."
+                f"adjoint='backsolve' with {method.name} would integrate the state of a stiff problem back in time, where all that "
+                f"the flow has contracted grows again: choose adjoint='discrete' or 'interpolating'."
             )
 
 

@@ -41,8 +41,8 @@ _REASONS = {
     "gradient cannot be trusted",
     Status.NEWTON_FAILED: "Newton's iteration for the stages does not converge with this step, nor, where steps are free, with any "
     "smaller one: check with check_vjp that vjp is right, since the Jacobian comes from it, and that f is smooth here",
-    Status.STAGES_UNSOLVED: "the transposed equations of a step's stages could not be solved to rounding: the Jacobian may be close "
-    "to singular here; adjoint='interpolating' does not need them",
+    Status.STAGES_UNSOLVED: "the transposed equations of a step's stages could not be solved to rounding: the Jacobian may be "
+    "close to singular here; adjoint='interpolating' does not need them",
 }
 
 

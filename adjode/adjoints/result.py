@@ -12,9 +12,10 @@ from adjode.solution import DenseOutput, Solution
 
 @dataclass
 class PullbackStats:
-    """Work of a pullback: evaluations of each callback, steps of the backward pass, drift of a backsolve in tolerances; for implicit
-    methods also Jacobians, whose rows are among the evaluations, factorisations (real and complex ones alike), and iterations: of
-    Newton, or for the discrete adjoint of GMRES.
+    """Work of a pullback: evaluations of each callback, steps of the backward pass, drift of a backsolve in tolerances.
+
+    For implicit methods also Jacobians, whose rows are among the evaluations, factorisations (real and complex ones alike), and
+    iterations: of Newton, or for the discrete adjoint of GMRES.
     """
 
     n_f: int = 0

@@ -193,12 +193,12 @@ def make_integrate(
 
         A norm of at most 1 is an accepted step; NaN is not.
         """
-        clock, count, setting = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
+        count, setting = integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
         control, size = vector_at(frame, slots.CONTROL), vector_at(frame, slots.TOTAL).size
         last, rule, adaptive = setting[slots.LAST_STAGE], setting[slots.RULE], setting[slots.ADAPTIVE] == 1
         status = step_stages(frame, t, h, t_new, V, 1, last)
         if implicit:
-            if status == NON_FINITE or status == NEWTON_FAILED:
+            if status in (NON_FINITE, NEWTON_FAILED):
                 failed = math.nan if status == NON_FINITE else math.inf
                 return SUCCESS, failed, _NEWTON_SHRINKS, 0.0
         else:

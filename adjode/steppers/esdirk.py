@@ -1,4 +1,4 @@
-"""ESDIRK steps: an explicit first stage, then one implicit stage after the other with the same diagonal coefficient; their transpose."""
+"""ESDIRK steps: an explicit first stage, then implicit ones, one after the other, with one diagonal coefficient; their transpose."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
             solve(frame, change)
             for k in range(z.size):
                 z[k] += change[k]
-            before, norm = norm, math.sqrt(scaled_change(frame, matrix_at(frame, slots.RIGHT)) / z.size) if z.size > 0 else 0.0
+            before, norm = norm, math.sqrt(scaled_change(frame, right) / z.size) if z.size > 0 else 0.0
             status = judge(frame, iteration, norm, before)
             iteration += 1
         for k in range(z.size):

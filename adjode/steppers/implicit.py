@@ -105,7 +105,7 @@ class ImplicitStepper:
                 status = refresh(frame, t, y, h)
                 if status == SUCCESS:
                     status = solve_stages(frame, t, h, t_new, V)
-                if status == SUCCESS or status == CALLBACK_RAISED:
+                if status in (SUCCESS, CALLBACK_RAISED):
                     return status
                 if count[slots.FRESHNESS] != OLDER:  # it was of this place, or could not be had
                     clock[slots.H_FACTORED], clock[slots.REMAINS] = 0.0, 1.0

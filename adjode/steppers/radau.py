@@ -1,7 +1,7 @@
 """Radau IIA steps: simplified Newton on the stages, separated into one real and one complex system, and their transpose.
 
-With A^-1 T = T Lambda the collocation system (A^-1/h x I - I x J) Z = F(Z) falls apart into (mu/h - J) and (conj(alpha + i beta)/h - J)
-(Hairer, Wanner, Solving ODEs II, section IV.8).
+With A^-1 T = T Lambda the collocation system (A^-1/h x I - I x J) Z = F(Z) falls apart into a real one with mu/h - J and a complex
+one with conj(alpha + i beta)/h - J (Hairer, Wanner, Solving ODEs II, section IV.8).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from adjode.frame import integers_at, matrix_at, vector_at
 from adjode.jit import kernel, row
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.frozen import Frozen
-from adjode.steppers.implicit import CONTINUE, MAX_ITERATIONS, ImplicitStepper, judge, predict, scaled_change
+from adjode.steppers.implicit import CONTINUE, ImplicitStepper, judge, predict, scaled_change
 from adjode.steppers.transposed import make_transposed_block
 
 

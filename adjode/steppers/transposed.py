@@ -67,6 +67,44 @@ def _rotate(H, j, size):
     return abs(right[j + 1])
 
 
+@kernel
+def _scale(out, x, factor):
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            out[i, k] = factor * x[i, k]
+
+
+@kernel
+def _orthogonalise(basis, j, H):
+    """Make vector j + 1 orthogonal to those before it, with its parts along them in column j of H; what length was left."""
+    new = plane(basis, j + 1)
+    for m in range(j + 1):
+        old = plane(basis, m)
+        part = _dot(old, new)
+        H[m, j] = part
+        for i in range(new.shape[0]):
+            for k in range(new.shape[1]):
+                new[i, k] -= part * old[i, k]
+    length = math.sqrt(_dot(new, new))
+    _scale(new, new, 1.0 / length if length > 0.0 else 0.0)
+    return length
+
+
+@kernel
+def _minimiser(basis, H, right, j, x):
+    """x = the combination of the first j vectors that solves the triangular system H y = right."""
+    for m in range(j - 1, -1, -1):
+        for i in range(m + 1, j):
+            right[m] -= H[m, i] * right[i]
+        right[m] /= H[m, m]
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            total = 0.0
+            for m in range(j):
+                total += right[m] * basis[m, i, k]
+            x[i, k] = total
+
+
 def make_gmres(apply: Callable) -> Callable:
     """`apply(frame, t, h, t_new, V, first, x, out) -> status` multiplies by the preconditioned matrix."""
 
@@ -74,43 +112,20 @@ def make_gmres(apply: Callable) -> Callable:
     def gmres(frame, t, h, t_new, V, first, x):
         """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
         basis, H = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG)
-        m = H.shape[1] - 1
-        right, size = row(H, m + 3), math.sqrt(_dot(x, x))
+        most = H.shape[1] - 1
+        right, size = row(H, most + 3), math.sqrt(_dot(x, x))
         if size == 0.0:
             return SUCCESS, 0
-        start = plane(basis, 0)
-        for i in range(x.shape[0]):
-            for k in range(x.shape[1]):
-                start[i, k] = x[i, k] / size
+        _scale(plane(basis, 0), x, 1.0 / size)
         right[0], residual, j = size, size, 0
-        while j < m and residual > _TOLERANCE * size:
-            new = plane(basis, j + 1)
-            if apply(frame, t, h, t_new, V, first, plane(basis, j), new) != SUCCESS:
+        while j < most and residual > _TOLERANCE * size:
+            if apply(frame, t, h, t_new, V, first, plane(basis, j), plane(basis, j + 1)) != SUCCESS:
                 return CALLBACK_RAISED, j
-            for l in range(j + 1):
-                old = plane(basis, l)
-                H[l, j] = _dot(old, new)
-                for i in range(x.shape[0]):
-                    for k in range(x.shape[1]):
-                        new[i, k] -= H[l, j] * old[i, k]
-            length = math.sqrt(_dot(new, new))
-            for i in range(x.shape[0]):
-                for k in range(x.shape[1]):
-                    new[i, k] = new[i, k] / length if length > 0.0 else 0.0
-            residual = _rotate(H, j, length)
+            residual = _rotate(H, j, _orthogonalise(basis, j, H))
             j += 1
-        for l in range(j - 1, -1, -1):
-            for i in range(l + 1, j):
-                right[l] -= H[l, i] * right[i]
-            right[l] /= H[l, l]
-        for i in range(x.shape[0]):
-            for k in range(x.shape[1]):
-                total = 0.0
-                for l in range(j):
-                    total += right[l] * basis[l, i, k]
-                x[i, k] = total
         if math.isnan(residual):
             return NON_FINITE, j
+        _minimiser(basis, H, right, j, x)
         return (SUCCESS if residual <= _TOLERANCE * size else STAGES_UNSOLVED), j
 
     return gmres
@@ -154,7 +169,7 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
         middle = first + x.shape[0] // 2
         while True:
             status = refresh(frame, stage_time(frame, t, h, t_new, middle), row(V, middle), h)
-            if status == CALLBACK_RAISED or status == NON_FINITE:
+            if status in (CALLBACK_RAISED, NON_FINITE):
                 return status
             iterations = 0
             if status == SUCCESS:
@@ -166,7 +181,7 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
             count[slots.ITERATIONS] += iterations
             fresh = count[slots.FRESHNESS] == CURRENT
             count[slots.FRESHNESS] = OLDER if status == SUCCESS and (fresh or iterations <= _QUICK) else STALE
-            if status == SUCCESS or status == CALLBACK_RAISED or fresh:
+            if status in (SUCCESS, CALLBACK_RAISED) or fresh:
                 return STAGES_UNSOLVED if status == NEWTON_FAILED else status
 
     @kernel
