@@ -1,4 +1,4 @@
-"""ESDIRK steps: an explicit first stage, then implicit ones, one after the other, with one diagonal coefficient; their transpose."""
+"""ESDIRK steps: an explicit first stage, then implicit ones, one after the other, with one diagonal coefficient; transposes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     @kernel
     def solve_stage(frame, t_i, h, i, Y):
         """State and slope of stage i: z = h gamma f(t_i, base + z), K[i] = z / (h gamma); (status, iterations)."""
-        base, z, change = (
-            row(matrix_at(frame, slots.W), 0),
-            row(matrix_at(frame, slots.Z), 0),
-            row(matrix_at(frame, slots.RIGHT), 0),
-        )
+        base, z, right = row(matrix_at(frame, slots.W), 0), row(matrix_at(frame, slots.Z), 0), matrix_at(frame, slots.RIGHT)
+        change = row(right, 0)
         K, q, mu = matrix_at(frame, slots.K), matrix_at(frame, slots.Q), vector_at(frame, slots.EIGENVALUES)[0]
         combine_loops(base, vector_at(frame, slots.Y), h, matrix_at(frame, slots.A), i, K, i)
         combine_loops(z, None, h / mu, matrix_at(frame, slots.TRANSFORM), i, K, i)
