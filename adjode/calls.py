@@ -72,7 +72,8 @@ class Calls:
             return entry(_portable_entry(make(self, None)), (i8,), name, self.key)
         known = frame.known()
         setting, key = frame[slots.SETTING], self.key and f"{self.key}-{known.key}"
-        stages = None if frame[slots.Y].size > UNROLLED else (int(setting[slots.LAST_STAGE]), int(setting[slots.TOP]))
+        straight = frame[slots.Y].size <= UNROLLED and not frame.has(slots.EIGENVALUES)  # those of an implicit method
+        stages = (int(setting[slots.LAST_STAGE]), int(setting[slots.TOP])) if straight else None
         return entry(_fused_entry(lambda: self.outline(name, make, stages), self.imports, known), (i8,), name, key)
 
     def outline(self, name: str, make: Callable, stages: tuple[int, int] | None) -> bytes:

@@ -120,6 +120,10 @@ class Frame:
             self._kept[slot] = self._block[first : first + math.prod(shape)].reshape(shape)
         return self._kept[slot]
 
+    def has(self, slot: int) -> bool:
+        """Whether anything is in the slot."""
+        return bool(self._words[WORDS * slot])
+
     def adopt(self, other: Frame, begin: int, end: int) -> None:
         """Take slots begin..end-1 over from another frame."""
         self._words[WORDS * begin : WORDS * end] = other._words[WORDS * begin : WORDS * end]
@@ -155,7 +159,7 @@ class Frame:
         """What a fused entry for frames like this one may know."""
         constants, shapes = {}, {}
         for slot in range(_FIRST_NUMBER):
-            if not self._words[WORDS * slot]:
+            if not self.has(slot):
                 continue
             kept = self[slot]
             if slot < _FIRST_SIZED:

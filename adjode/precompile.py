@@ -1,6 +1,6 @@
 """Compile kernels before they are needed: `python -m adjode.precompile`.
 
-The portable tier is compiled whole; the fused tier for the methods in `FUSED_METHODS`, as far as it depends on no callbacks. So
+The portable tier is compiled whole; the fused tier for the methods in `METHODS` and `FAMILIES`, as far as it depends on no callbacks. So
 once on a machine is enough, when a container image or an environment is built. The kernels are kept in the folder that
 ADJODE_PRECOMPILED names, beside the package by default, and found from there by every process of every user, whatever
 NUMBA_CACHE_DIR says. Kernels that other sources, another Numba or another CPU made are never used.
@@ -9,6 +9,7 @@ NUMBA_CACHE_DIR says. Kernels that other sources, another Numba or another CPU m
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +26,12 @@ from adjode.frame import Frame
 from adjode.jit import DISABLED, precompiled_folder
 from adjode.loops import trajectory
 from adjode.solve import make_forward
+from adjode.steppers.families import Solver
 from adjode.tableaus import tableau
 
-FUSED_METHODS = ("Tsit5", "DOP853")
-FUSED_PASSES = ("solve", "discrete-recorded", "interpolating")
+METHODS = ("Tsit5", "DOP853")
+FAMILIES = ("radau", "esdirk")
+PASSES = ("solve", "discrete-recorded", "interpolating")
 
 
 def precompile(*, progress: bool = False) -> Path:
@@ -49,9 +52,13 @@ def precompile(*, progress: bool = False) -> Path:
         "backsolve": backsolve.make_backward,
     }
     work: list[Callable[[], Any]] = [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
+    stages = {None, *((one.stages, len(one.A) - 1) for one in map(tableau, METHODS))}
+    work += [functools.partial(FUSED.outline, name, passes[name], some) for name in PASSES for some in stages]
+    for family, name in itertools.product(FAMILIES, PASSES):
+        solver = Solver(family, "dense")
+        named = solver.entry_name(name), functools.partial(passes[name], solver=solver)
+        work += [functools.partial(PORTABLE.entry, named[0], Frame(), named[1]), functools.partial(FUSED.outline, *named, None)]
     work += [*trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
-    stages = {None, *((one.stages, len(one.A) - 1) for one in map(tableau, FUSED_METHODS))}
-    work += [functools.partial(FUSED.outline, name, passes[name], some) for name in FUSED_PASSES for some in stages]
     kept, config.CACHE_DIR = config.CACHE_DIR, str(folder)
     try:
         for compile_one in tqdm(work, desc="compiling kernels", disable=not progress):

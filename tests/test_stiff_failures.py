@@ -211,6 +211,7 @@ def diffusion_vjp(t, u, theta, lam, u_bar, theta_bar):
         theta_bar[1] -= u[i] ** 3 * lam[i]
 
 
+@pytest.mark.slow  # compiles passes of their own
 @pytest.mark.parametrize(("method", "adjoint"), [(m, a) for m, a in COMBINATIONS if m != "TRBDF2"])
 def test_banded_and_dense_agree(method, adjoint):
     n = 60

@@ -22,7 +22,7 @@ from adjode.linalg.structure import Structure
 from adjode.loops.loop import Loop
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.solution import DenseOutput, Solution
-from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, Status, solve_error
+from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, SUCCESS, SolveError, Status, solve_error
 from adjode.steppers.families import Solver
 from adjode.tableaus import tableau
 
@@ -211,6 +211,8 @@ def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solu
             component -= backward.lam_from
             name = f"lam[{component}]"
     hint = "Backsolve is unstable where the flow contracts: try adjoint='interpolating'" if options.adjoint == "backsolve" else ""
+    if options.structure is not None and status == STEP_TOO_SMALL:
+        hint = "Behind an observation lam has a transient as fast as the stiffest part: adjoint='discrete' need not resolve it"
     return solve_error(
         status,
         phase="adjoint",
