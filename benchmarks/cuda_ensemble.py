@@ -2,8 +2,8 @@
 
     python -m benchmarks.cuda_ensemble --output docs/measured
 
-checks gradients on fresh random inputs against the CPU, then times forward passes and gradients by CUDA events after a warm-up, with
-inputs and outputs on the GPU, and prints a table. Without a GPU it says so, and prints the floors alone.
+checks gradients on fresh random inputs against the CPU, then times forward passes and gradients by CUDA events after a warm-up,
+with inputs and outputs on the GPU, and prints a table. Without a GPU it says so, and prints the floors alone.
 
 The floor is the larger of two times: that of the bytes kept of the steps, written once and read once, at the bandwidth of the GPU's
 memory, and that of the floating-point operations at its peak rate. Both are counted from the steps that the trajectories take.
@@ -29,8 +29,8 @@ from benchmarks.report import table
 METHOD, TOLERANCE = "Tsit5", 1e-6
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)
 F_FLOPS, VJP_FLOPS = 8, 21  # of the Lorenz system's f and vjp, negations left out
-# Bytes a second of device memory, as measured by copies on such machines, and peak operations a second in double and single precision,
-# from NVIDIA's data sheets (no tensor cores).
+# Bytes a second of device memory, as measured by copies on such machines, and peak operations a second in double and single
+# precision, from NVIDIA's data sheets (no tensor cores).
 PEAKS = {"H200": (4.3e12, 34e12, 67e12), "H100": (3.0e12, 34e12, 67e12)}
 _COUNTED = 1000  # trajectories from which the work is counted
 _REPEATS = 10

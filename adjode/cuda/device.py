@@ -25,7 +25,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 from numba import cuda  # noqa: E402
 
 SIMULATED = bool(cuda.config.ENABLE_CUDASIM) if hasattr(cuda, "config") else False
-_THREADS = 128  # in a block
+_THREADS = 32  # a block is a warp: one whose trajectories are done makes room for the next at once
 _SIMULATED_MEMORY = 1 << 28
 
 
@@ -97,7 +97,7 @@ def free_memory() -> int:
 
 
 def device_entry(one: Callable, real: np.dtype) -> Callable:
-    """The kernel that runs `one` for `count` trajectories, a thread for each: those of `members`, or the first, if it has others."""
+    """The kernel that runs `one` for `count` trajectories, a thread for each: for `members`, or the first if these are fewer."""
 
     def entry(members, count, capacity, inputs, data, outputs):
         lane = cuda.grid(1)
