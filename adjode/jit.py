@@ -327,11 +327,13 @@ else:
 
     @intrinsic
     def segment(typingctx, array, start, length):
-        """`array[start : start + length]` of a 1-D C array, as a view that owns nothing."""
+        """`array[start : start + length]` of a 1-D array, as a view that owns nothing."""
 
         def codegen(context, builder, sig, args):
             source = context.make_array(sig.args[0])(context, builder, args[0])
-            return array_view(context, builder, sig.return_type, builder.gep(source.data, [args[1]]), [args[2]])
+            width, offset = _width(context, builder, sig.args[0], source), args[1]
+            start = builder.gep(source.data, [offset if width is None else builder.mul(offset, width)])
+            return array_view(context, builder, sig.return_type, start, [args[2]], width)
 
         return _part(array, 1)(array, types.intp, types.intp), codegen
 
