@@ -1,9 +1,9 @@
 """Compile kernels before they are needed: `python -m adjode.precompile`.
 
-The portable tier is compiled whole, but for matrices that are not dense; the fused tier for the methods in `METHODS` and `FAMILIES`,
-as far as it depends on no callbacks. So once on a machine is enough, when a container image or an environment is built. The kernels
-are kept in the folder that ADJODE_PRECOMPILED names, beside the package by default, and found from there by every process of every
-user, whatever NUMBA_CACHE_DIR says. Kernels that other sources, another Numba or another CPU made are never used.
+The portable tier is compiled whole, but for matrices that are not dense; the fused tier for the methods in `METHODS` and
+`FAMILIES`, as far as it depends on no callbacks. So once on a machine is enough, when a container image or an environment is built.
+The kernels are kept in the folder that ADJODE_PRECOMPILED names, beside the package by default, and found from there by every
+process of every user, whatever NUMBA_CACHE_DIR says. Kernels that other sources, another Numba or another CPU made are never used.
 """
 
 from __future__ import annotations
