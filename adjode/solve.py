@@ -23,7 +23,7 @@ from adjode.loops.loop import Loop
 from adjode.options import choose, positive, relative_tolerance, time_span, times_in_span, tolerance_vector
 from adjode.solution import DenseOutput, Solution, SolveStats
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, solve_error
-from adjode.steppers.families import EXPLICIT, Solver
+from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
 from adjode.tableaus import METHODS, Tableau, tableau
 
 
@@ -66,8 +66,8 @@ def solve(
     t_span : (t0, T)
         Time may run backwards, T < t0.
     method : str
-        "Tsit5", "RK45", "DOP853", "BS3" (or "RK23"); for stiff problems "Radau", "Kvaerno5", "TRBDF2"; "RK4", "Midpoint", "Euler"
-        take fixed steps and need `step`.
+        "Tsit5", "RK45", "DOP853", "BS3" (or "RK23"); for stiff problems "Radau", "Kvaerno5", "TRBDF2", "Rodas5P"; "RK4",
+        "Midpoint", "Euler" take fixed steps and need `step`.
     rtol, atol : float; atol may be an (n,) array
         The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`.
     t_eval : (k,) array, optional
@@ -105,7 +105,8 @@ def solve(
     )
     dynamics.f.require_inside(t0, u, parameters)
     structure = structure_for(chosen, dynamics, linear_solver, t0, u, parameters)
-    record = RECORD_DENSE + (RECORD_STAGES if chosen.implicit else 0)  # which would have to be solved for again
+    keeps = chosen.family in TRANSPOSES  # the states of the stages, which would have to be solved for again
+    record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
     loop, integrate = forward_pass(dynamics, chosen, structure, u, parameters, (t0, T), controls, record=record)
     status = loop.run(integrate)
     if status != SUCCESS:
@@ -120,7 +121,7 @@ def solve(
         tableau=chosen,
         options=controls,
         structure=structure,
-        stages=mesh.stages[:steps] if chosen.implicit else None,
+        stages=mesh.stages[:steps] if keeps else None,
         layouts=layouts,
         t_eval=evaluation_times,
         u_eval=None if evaluation_times is None else dense(evaluation_times),

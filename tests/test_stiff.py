@@ -76,7 +76,10 @@ def test_order_reduction_where_the_problem_is_stiff(method):
         solution = solve(prothero(), [np.sin(1.0)], [1e6, 1.0], (0.0, 4.0), method=method, step=4.0 / n, **TIGHT)
         errors.append(abs(solution.u_T[0] - np.sin(5.0)))
     assert errors[0] < 1e-3 * 1e-6  # of which 1e-6 = 1 / stiffness
-    assert rate(errors) == pytest.approx(3.0 if method == "Radau" else 2.0, abs=0.3)
+    if method == "Rodas5P":  # made for this problem
+        assert errors[1] < 1e-10
+    else:
+        assert rate(errors) == pytest.approx(3.0 if method == "Radau" else 2.0, abs=0.3)
 
 
 # --- gradients against closed forms and references -------------------------------------------------------------------------

@@ -164,6 +164,25 @@ def test_no_states_one_state_no_parameters_no_time(method, adjoint):
         assert still.u0[0] == 3.0 and still.theta[0] == 0.0
 
 
+def test_a_rosenbrock_method_has_no_discrete_adjoint_and_says_why():
+    solution = solve(DECAY.dynamics, DECAY.u0, DECAY.theta, (0.0, 1.0), method="Rodas5P")
+    with pytest.raises(ValueError, match=r"Rodas5P would need second derivatives of f.*adjoint='interpolating', or method='Radau'"):
+        solution.pullback(np.ones(7), adjoint="discrete")
+    with pytest.raises(ValueError, match="second derivatives"):
+        value_and_gradient(DECAY.dynamics, FinalState(np.ones(7)), (0.0, 1.0), method="Rodas5P")(DECAY.u0, DECAY.theta)
+    with pytest.raises(ValueError, match="choose quadrature='gauss'"):
+        solution.pullback(np.ones(7), quadrature="augmented")
+
+
+@pytest.mark.parametrize("quadrature", ["gauss", "augmented"])
+@pytest.mark.parametrize("method", [name for name in TRANSPOSED if name != "TRBDF2"])
+def test_both_quadratures(method, quadrature):
+    exact = OSCILLATOR.cotangents(np.array([1.0, 0.5]))[1]
+    options = {"method": method, "rtol": 1e-7, "atol": 1e-7}
+    solution = solve(OSCILLATOR.dynamics, OSCILLATOR.u0, OSCILLATOR.theta, OSCILLATOR.t_span, **options)
+    np.testing.assert_allclose(solution.pullback([1.0, 0.5], quadrature=quadrature).theta, exact, rtol=3e-5)
+
+
 @pytest.mark.parametrize("method", STIFF)
 def test_t_eval_first_step_and_max_step(method):
     times = np.array([0.0, 0.1, 0.55, 1.0])

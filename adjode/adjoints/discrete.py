@@ -29,7 +29,7 @@ from adjode.loops.quadrature import GAUSS
 from adjode.solution import Solution
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, SolveError, solve_error
 from adjode.steppers.explicit import Stepper, interpolate, make_transposed_stages
-from adjode.steppers.families import EXPLICIT, Solver
+from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
 from adjode.steppers.frozen import put_frozen
 from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
@@ -353,6 +353,11 @@ class DiscretePass:
         cost: tuple[Callback, Callback] | None = None,
         recorded: bool = False,
     ):
+        if tableau.implicit and tableau.family not in TRANSPOSES:
+            raise ValueError(
+                f"adjoint='discrete' with {tableau.name} would need second derivatives of f, because the Jacobian is part of the "
+                f"method: choose adjoint='interpolating', or method='Radau'."
+            )
         n, m, rows = start.size, theta.size, len(tableau.A)
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta

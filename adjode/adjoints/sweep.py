@@ -112,6 +112,8 @@ def sweep_loop(
     short = dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
     size = (theta.size if wants_theta else 0) + (cost is not None)
     method = tableau(options.method)
+    if method.family == "rosenbrock" and kind in (AUGMENTED_LAM, AUGMENTED_ALL):
+        raise ValueError(f"the stages of {method.name} are no quadrature nodes: choose quadrature='gauss'.")
     free = wants_lam and not short and not method.implicit  # Newton's last iterate is not the stage itself
     loop = Loop(
         method,

@@ -115,7 +115,7 @@ def make_integrate(
     step_stages, dense_output, error_norm = stepper.step_stages, stepper.dense_output, stepper.error_norm
     implicit, extra_stages = stepper.implicit, stepper.extra_stages
     enter_method, accept_method = stepper.enter, stepper.accept
-    next_factor = predictive_factor if implicit else pi_factor
+    next_factor = predictive_factor if implicit and stepper.keeps_steps else pi_factor
     initial_step, quadrature_step = make_initial_step(derivative), make_quadrature_step(stepper.combine)
     integrates, stops_inside, has_extra = integrand is not None, at_stop is not None, extra_stages is not None
 

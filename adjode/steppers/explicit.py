@@ -75,7 +75,7 @@ class Stepper:
         For the fused tier: the index of the last stage of the step, and of its dense output, as constants.
     """
 
-    implicit = False
+    implicit = keeps_steps = False
     enter = accept = None  # nothing to do at a new place, nothing to keep of a step
 
     def __init__(self, derivative: Callable, stages: tuple[int, int] | None = None):

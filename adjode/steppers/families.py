@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from adjode.linalg.linear import make_linear
-from adjode.steppers import esdirk, radau
+from adjode.steppers import esdirk, radau, rosenbrock
 from adjode.steppers.frozen import Frozen
 from adjode.steppers.implicit import ImplicitStepper
 from adjode.steppers.transposed import SAME_STEP
 
-STEPPERS: dict[str, Callable[[Callable, Frozen], ImplicitStepper]] = {
+STEPPERS: dict[str, Any] = {
     "radau": radau.RadauStepper,
     "esdirk": esdirk.EsdirkStepper,
+    "rosenbrock": rosenbrock.RosenbrockStepper,
 }
 TRANSPOSES: dict[str, Callable[[Callable, Callable, Frozen], Callable]] = {
     "radau": radau.make_transposed_step,
@@ -39,7 +41,8 @@ class Solver:
         """The stepper of an implicit family; None for explicit methods, whose stepper the loop makes."""
         if not self.implicit:
             return None
-        return STEPPERS[self.family](derivative, Frozen(jacobian, make_linear(self.kind), turned))
+        middle = turned and STEPPERS[self.family].keeps_steps
+        return STEPPERS[self.family](derivative, Frozen(jacobian, make_linear(self.kind), turned, 0.5 if middle else 0.0))
 
     def transposed_step(self, pull: Callable, product: Callable, jacobian: Callable) -> Callable:
         """The kernel that pulls cotangents back over a step: `(frame, t, h, t_new, V) -> status`."""

@@ -34,6 +34,8 @@ class Frozen:
         The kernels for its storage.
     turned : bool
         Whether the right-hand side has the Jacobian -J^T in place of J, as lam's has.
+    place : float
+        Where in the step to evaluate it, where it can be had: lam's is nearest to those of all stages in the middle.
     same_step : float
         Relative difference of step sizes that share a factorisation.
 
@@ -47,10 +49,9 @@ class Frozen:
         The same with the transposed matrices; the eigenvalue is not conjugated. A solve that fails leaves NaN.
     """
 
-    def __init__(self, jacobian: Callable, linear: Linear, turned: bool = False, same_step: float = _SAME_STEP):
+    def __init__(self, jacobian: Callable, linear: Linear, turned: bool = False, place: float = 0.0, same_step: float = _SAME_STEP):
         shift, shift_complex = linear.shift, linear.shift_complex
         factor_real, factor_complex = linear.factor, linear.factor_complex
-        place = 0.5 if turned else 0.0  # lam's Jacobian is known everywhere: in the middle it is nearest to those of the stages
 
         # lam's matrix mu/h + J^T is minus the transpose of -mu/h - J
         sign = -1.0 if turned else 1.0

@@ -89,6 +89,7 @@ class ImplicitStepper:
     """
 
     implicit = True
+    keeps_steps = True  # whether step sizes are held, so that a factorisation serves more steps than one
 
     def __init__(self, derivative: Callable, frozen: Frozen, solve_stages: Callable):
         self.combine = combine_loops

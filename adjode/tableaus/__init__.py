@@ -9,6 +9,7 @@ from adjode.tableaus.dop853 import dop853
 from adjode.tableaus.esdirk import kvaerno5, trbdf2
 from adjode.tableaus.radau import radau
 from adjode.tableaus.rk45 import rk45
+from adjode.tableaus.rodas5p import rodas5p
 from adjode.tableaus.tableau import Tableau
 from adjode.tableaus.tsit5 import tsit5
 
@@ -26,6 +27,7 @@ METHODS = {
     "Radau": radau,
     "Kvaerno5": kvaerno5,
     "TRBDF2": trbdf2,
+    "Rodas5P": rodas5p,
 }
 
 

@@ -46,15 +46,19 @@ def density(tree: Tree) -> int:
     return result
 
 
-def conditions(A: np.ndarray, order: int) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Phi_i(tree) of the stages, the number of vertices and the density, for each rooted tree up to `order`."""
+def conditions(A: np.ndarray, order: int, beta: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Phi_i(tree) of the stages, the number of vertices and the density, for each rooted tree up to `order`.
+
+    For a Rosenbrock method A is alpha, and vertices with one branch take `beta` = alpha + Gamma (Hairer, Wanner, Solving ODEs II,
+    section IV.7).
+    """
     cache: dict[Tree, np.ndarray] = {}
 
     def elementary(tree: Tree) -> np.ndarray:
         if tree not in cache:
             value = np.ones(len(A))
             for subtree in tree:
-                value = value * (A @ elementary(subtree))
+                value = value * ((A if beta is None or len(tree) > 1 else beta) @ elementary(subtree))
             cache[tree] = value
         return cache[tree]
 
@@ -63,8 +67,8 @@ def conditions(A: np.ndarray, order: int) -> Iterator[tuple[np.ndarray, int, int
             yield elementary(tree), size, density(tree)
 
 
-def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0) -> float:
-    """The largest violation of the conditions up to `order`.
+def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0, beta: np.ndarray | None = None) -> float:
+    """The largest violation of the conditions up to `order`; for `beta` see `conditions`.
 
     Parameters
     ----------
@@ -74,7 +78,7 @@ def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0
         which must satisfy `sum_i b_i(x) Phi_i(tree) = x**vertices / density` as a polynomial in x.
     """
     worst = 0.0
-    for phi, size, gamma in conditions(A, order):
+    for phi, size, gamma in conditions(A, order, beta):
         target = np.zeros(powers) if powers else np.zeros(())
         target[size - 1 if powers else ()] = 1.0 / gamma
         worst = max(worst, float(np.max(np.abs(weights.T @ phi - target))))

@@ -43,11 +43,13 @@ class Tableau:
         The error norm shrinks as h**(error_order + 1).
     source : str
         Where the numbers come from.
-    family : {"explicit", "radau", "esdirk"}
+    family : {"explicit", "radau", "esdirk", "rosenbrock"}
         Which stepper takes the steps.
     filtered : bool
         Whether an implicit method's error estimate is multiplied by (I - h gamma J)^-1, as it must be where it would grow without
         bound with the stiffness (Hosea, Shampine 1996, Appl. Numer. Math. 20, 21-37, section 4).
+    C, slopes, gamma : (r, r), (r,) arrays, float
+        For "rosenbrock": see steppers/rosenbrock.py. Rows 1..s-1 are then k_i / h, and row s the slope after the step.
     """
 
     name: str
@@ -63,6 +65,9 @@ class Tableau:
     source: str
     family: str = "explicit"
     filtered: bool = False
+    C: np.ndarray | None = None
+    slopes: np.ndarray | None = None
+    gamma: float = 0.0
 
     def __post_init__(self):
         for field in ("A", "c", "P", "E"):
@@ -89,8 +94,11 @@ class Tableau:
 
         For "radau" the eigenvalues are mu, and the real and the imaginary part of a pair alpha + i beta; the transformation is T^-1
         above T, with T^-1 A^-1 T = [[mu, 0, 0], [0, alpha, beta], [0, -beta, alpha]] (Hairer, Wanner, Solving ODEs II, IV.8). For
-        "esdirk" there is mu alone, and in place of a transformation the weights of the slopes before in a first guess of each.
+        "esdirk" there is mu alone, and in place of a transformation the weights of the slopes before in a first guess of each; for
+        "rosenbrock" mu alone, C, and the weights of df/dt.
         """
+        if self.C is not None and self.slopes is not None:
+            return np.array([1.0 / self.gamma]), self.C, self.slopes[None].copy()
         if self.family == "esdirk":
             mu = 1.0 / self.A[1, 1]
             return np.array([mu]), self._guesses(), np.array([[mu]])
@@ -118,6 +126,9 @@ class Tableau:
         return tuple(np.ascontiguousarray(a) for a in (self.A, self.c, self.E, self.P.T))
 
     def _check(self) -> None:
+        if self.family == "rosenbrock":
+            self._check_rosenbrock()
+            return
         rows, s = len(self.A), self.stages
         b = self.A[s]
         checks = {
@@ -131,9 +142,35 @@ class Tableau:
             "order conditions of the embedded solutions": len(self.E) == len(self.embedded_orders)
             and all(order_defect(self.A, b - e, p) < 1e-13 for e, p in zip(self.E, self.embedded_orders, strict=True)),
         }
+        self._require(checks)
+
+    def _require(self, checks: dict[str, bool]) -> None:
         failed = [what for what, holds in checks.items() if not holds]
         if failed:
             raise ValueError(f"tableau {self.name} fails its own checks: {', '.join(failed)}")
+
+    def rosenbrock_form(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """alpha, alpha + Gamma, and Gamma, of the stages: with l = Gamma^-1 k / h in place of k / h there are no sums over C."""
+        inner = slice(1, self.stages)
+        assert self.C is not None
+        Gamma = np.linalg.inv(np.eye(self.stages - 1) / self.gamma - self.C[inner, inner])
+        alpha = self.A[inner, inner] @ Gamma
+        return alpha, alpha + Gamma, Gamma
+
+    def _check_rosenbrock(self) -> None:
+        inner, (alpha, beta, Gamma) = slice(1, self.stages), self.rosenbrock_form()
+        b, E, P = self.A[self.stages, inner] @ Gamma, self.E[0, inner] @ Gamma, Gamma.T @ self.P[inner]
+        assert self.slopes is not None
+        self._require(
+            {
+                "row sums": np.allclose(alpha.sum(axis=1), self.c[inner], rtol=0, atol=1e-12),
+                "row sums of Gamma": np.allclose(Gamma.sum(axis=1), self.slopes[inner], rtol=0, atol=1e-12),
+                "order conditions of the step": order_defect(alpha, b, self.order, beta=beta) < 1e-12,
+                "order conditions of the embedded solution": order_defect(alpha, b - E, self.embedded_orders[0], beta=beta) < 1e-12,
+                "order conditions of the dense output": order_defect(alpha, P, self.dense_order, P.shape[1], beta=beta) < 1e-12,
+                "dense output meets the step's end": np.allclose(self.P.sum(axis=1), self.A[self.stages], rtol=0, atol=1e-11),
+            }
+        )
 
     def _has_its_form(self) -> bool:
         if self.family == "explicit":
