@@ -258,10 +258,10 @@ def _compile_message(name: str, error: Exception, function: Callable, in_place: 
     advice = "" if in_place else f" It must return {', '.join(KINDS[name].outputs)} as {shape}."
     source = linecache.getline(file, line).strip()
     shown = f": `{source}`" if source else ""
-    return f"Numba cannot compile {name}: {_reason(str(error))} ({file}, line {line}{shown}).{advice}"
+    return f"Numba cannot compile {name}: {reason_of(str(error))} ({file}, line {line}{shown}).{advice}"
 
 
-def _reason(report: str) -> str:
+def reason_of(report: str) -> str:
     """The sentence of Numba's report that says most."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", report)
     specific = re.search(r"^\s*TypingError: (.+)$", text, re.MULTILINE)

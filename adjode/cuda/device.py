@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba.core.errors import NumbaError
 
+from adjode.callbacks import reason_of
 from adjode.cuda.arrays import is_device_array
 from adjode.cuda.frames import name_slots
 from adjode.cuda.target import Target
@@ -71,6 +73,7 @@ def adopted(array: Any) -> Any:
         return cuda.as_cuda_array(array)
     from cuda.core.utils import StridedMemoryView
 
+    cuda.synchronize()  # whatever its library has still to write
     view = StridedMemoryView.from_dlpack(array, stream_ptr=-1)
     strides = None if view.strides is None else tuple(step * view.dtype.itemsize for step in view.strides)
     interface = {
@@ -148,8 +151,14 @@ def sum_entry() -> Callable:
 def launch(kernel: Any, threads: int, *arguments: Any) -> None:
     if SIMULATED:
         kernel.forall(threads)(*_bare(arguments))
-    else:
+        return
+    try:
         kernel[-(-threads // _THREADS), _THREADS](*arguments)
+    except NumbaError as error:  # at the first launch, which compiles
+        raise TypeError(
+            f"numba-cuda cannot compile the callbacks for a GPU: {reason_of(str(error))}. They must be in their in-place forms, and "
+            f"allocate nothing."
+        ) from error
 
 
 def _bare(value: Any) -> Any:

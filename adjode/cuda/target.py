@@ -8,6 +8,7 @@ and sums by itself. In single precision the copies have their constants in singl
 
 from __future__ import annotations
 
+import math
 import types as python
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,11 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 from numba.extending import intrinsic
+
+from adjode import kernels
+
+# Functions of `adjode.kernels` are built on the order of operations, which the fast-math flags above would change: a GPU has its own.
+_FORMS = {kernels.tanh: math.tanh, kernels.exp: math.exp}
 
 
 class Target:
@@ -41,6 +47,10 @@ class Target:
             return self._function(value)
         if isinstance(value, _Intrinsic):
             return self._intrinsic(value)
+        if isinstance(value, python.FunctionType) and value.__module__ == kernels.__name__ and value.__name__ in kernels.__all__:
+            return _form(value)
+        if isinstance(value, python.ModuleType) and value.__name__ in ("adjode", kernels.__name__):
+            return self._module(value)
         if isinstance(value, float) and self._narrow:
             return np.float32(value)
         if isinstance(value, tuple):
@@ -52,6 +62,14 @@ class Target:
         shell, fill = self._shell(function)
         fill()
         return shell
+
+    def _module(self, given: python.ModuleType) -> python.ModuleType:
+        """The package or `adjode.kernels` with what callbacks may call."""
+        copy = python.ModuleType(given.__name__)
+        self._copies[id(given)] = given, copy
+        for name in ("kernels",) if given is not kernels else [function.__name__ for function in _FORMS]:
+            setattr(copy, name, self(getattr(given, name)))
+        return copy
 
     def _function(self, given: Dispatcher) -> Any:
         shell, fill = self._shell(given.py_func)
@@ -93,6 +111,14 @@ class Target:
         return code.replace(
             co_consts=tuple(self._code(item) if isinstance(item, python.CodeType) else self(item) for item in code.co_consts)
         )
+
+
+def _form(function: Callable) -> Callable:
+    if function not in _FORMS:
+        raise TypeError(
+            f"adjode.kernels.{function.__name__} has no form for a GPU: write a loop, with adjode.kernels.tanh or exp in it."
+        )
+    return _FORMS[function]
 
 
 def _names(code: python.CodeType) -> set[str]:

@@ -18,7 +18,8 @@ numba_cuda = pytest.importorskip("numba_cuda")
 import numba.cuda.dispatcher
 from numba import cuda
 
-from adjode import ensemble_value_and_gradient, solve_ensemble
+import adjode
+from adjode import Dynamics, ensemble_value_and_gradient, kernels, solve_ensemble
 from adjode.cuda import device
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics
@@ -27,6 +28,7 @@ from tests.systems import LV_THETA, LV_U0
 
 SPAN, N = (0.0, 3.0), 3
 MANY = LeastSquares(np.linspace(0.0, 3.0, 40), np.ones((40, 2)))
+plain_launch = device.launch
 ALL = ((8, 0), (9, 0), (10, 0))  # sm_80, sm_90, sm_100
 
 
@@ -73,11 +75,54 @@ def test_gradients_in_single_precision(compiled):
     assert_lean(seen[1][1], (9, 0), stack=0)
 
 
+def allocates(t, u, theta):
+    return np.array([theta[0] * u[1], -u[0]])
+
+
+def test_callbacks_that_no_gpu_can_run(compiled, monkeypatch):
+    """One sentence, and the compiler's report behind it."""
+    dynamics = Dynamics(allocates, lambda t, u, theta, lam: (lam, theta))
+    monkeypatch.setattr(device, "launch", plain_launch)
+
+    class Compiles:
+        def __init__(self, kernel):
+            self._kernel = kernel
+
+        def __getitem__(self, shape):
+            return lambda *given: cuda.compile(self._kernel.py_func, stand_in.types_of(given), device=False, abi="numba", cc=(9, 0))
+
+    make = device.device_entry
+    monkeypatch.setattr(device, "device_entry", lambda one, real: Compiles(make(one, real)))
+    with pytest.raises(TypeError, match="numba-cuda cannot compile the callbacks for a GPU: .*in their in-place forms") as caught:
+        solve_ensemble(dynamics, *rows(), SPAN, backend="cuda")
+    assert "\n" not in str(caught.value)
+
+
+def layers(t, u, theta, du):
+    du[0], du[1] = adjode.kernels.tanh(theta[0] * u[1]), kernels.exp(-u[0])
+
+
+def layers_vjp(t, u, theta, lam, u_bar, theta_bar):
+    theta_bar[:] = 0.0
+    adjode.kernels.tanh_into(lam, u_bar)
+
+
+def test_functions_of_adjode_kernels(compiled):
+    """tanh and exp are CUDA's own; the others have no form there, and say so."""
+    seen, capabilities = compiled
+    capabilities += [(9, 0)]
+    dynamics = Dynamics(layers, layers_vjp)
+    solve_ensemble(dynamics, *rows(), SPAN, backend="cuda", dtype="float32")
+    assert_lean(seen[0][1], (9, 0), stack=(4 + 2) * 2 * 4)
+    with pytest.raises(TypeError, match=r"adjode\.kernels\.tanh_into has no form for a GPU"):
+        ensemble_value_and_gradient(dynamics, FinalState([1.0, 0.0]), SPAN, backend="cuda")(*rows())
+
+
 def test_solutions(compiled):
     seen, capabilities = compiled
     capabilities += [(9, 0)]
     solve_ensemble(lv_dynamics(), *rows(), SPAN, t_eval=[1.0, 2.0], backend="cuda")
-    assert_lean(seen[0][1], (9, 0), stack=(4 + 1) * 2 * 8)  # the dense output of a step, and a state
+    assert_lean(seen[0][1], (9, 0), stack=(4 + 2) * 2 * 8)  # the dense output of a step, and the states at its ends
 
 
 def assert_lean(ptx, capability, stack):
