@@ -12,6 +12,8 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,35 @@ FAMILIES = ("radau", "esdirk")
 PASSES = ("solve", "discrete-recorded", "interpolating")
 
 
-def precompile(*, progress: bool = False) -> Path:
-    """Compile what is not there yet; the folder.
+def _tasks() -> list[Callable[[], Any]]:
+    passes: dict[str, Callable] = {
+        "solve": make_forward,
+        "discrete-recorded": functools.partial(discrete.make_discrete, recorded=True),
+        "discrete": functools.partial(discrete.make_discrete, recorded=False),
+        "interpolating": interpolating.make_backward,
+        "backsolve": backsolve.make_backward,
+    }
+    tasks: list[Callable[[], Any]] = []
+    for family, name in itertools.product(FAMILIES, PASSES):  # these take longest, so they come first
+        solver = Solver(family, "dense")
+        named = solver.entry_name(name), functools.partial(passes[name], solver=solver)
+        tasks += [functools.partial(PORTABLE.entry, named[0], Frame(), named[1]), functools.partial(FUSED.outline, *named, None)]
+    tasks += [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
+    for method, name in itertools.product(map(tableau, METHODS), PASSES):
+        tasks.append(functools.partial(FUSED.outline, name, passes[name], (method.stages, len(method.A) - 1)))
+    return [*tasks, *trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
+
+
+def _compile(folder: str, task: int) -> None:
+    kept, config.CACHE_DIR = config.CACHE_DIR, folder
+    try:
+        _tasks()[task]()
+    finally:
+        config.CACHE_DIR = kept
+
+
+def precompile(*, progress: bool = False, workers: int | None = None) -> Path:
+    """Compile what is not there yet, in processes side by side: one for each CPU, or as many as `workers`; the folder.
 
     Raises
     ------
@@ -44,27 +73,11 @@ def precompile(*, progress: bool = False) -> Path:
     """
     folder = precompiled_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    passes: dict[str, Callable] = {
-        "solve": make_forward,
-        "discrete-recorded": functools.partial(discrete.make_discrete, recorded=True),
-        "discrete": functools.partial(discrete.make_discrete, recorded=False),
-        "interpolating": interpolating.make_backward,
-        "backsolve": backsolve.make_backward,
-    }
-    work: list[Callable[[], Any]] = [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
-    stages = {None, *((one.stages, len(one.A) - 1) for one in map(tableau, METHODS))}
-    work += [functools.partial(FUSED.outline, name, passes[name], some) for name in PASSES for some in stages]
-    for family, name in itertools.product(FAMILIES, PASSES):
-        solver = Solver(family, "dense")
-        named = solver.entry_name(name), functools.partial(passes[name], solver=solver)
-        work += [functools.partial(PORTABLE.entry, named[0], Frame(), named[1]), functools.partial(FUSED.outline, *named, None)]
-    work += [*trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
-    kept, config.CACHE_DIR = config.CACHE_DIR, str(folder)
-    try:
-        for compile_one in tqdm(work, desc="compiling kernels", disable=not progress):
-            compile_one()
-    finally:
-        config.CACHE_DIR = kept
+    tasks = range(len(_tasks()))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        done = pool.map(_compile, itertools.repeat(str(folder)), tasks)
+        for _ in tqdm(done, total=len(tasks), desc="compiling kernels", disable=not progress):
+            pass
     return folder
 
 

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from adjode import kernels
 
-# Functions of `adjode.kernels` are built on the order of operations, which the fast-math flags above would change: a GPU has its own.
+# Functions of `adjode.kernels` rely on the order of operations, which the fast-math flags above would change; a GPU has its own.
 _FORMS = {kernels.tanh: math.tanh, kernels.exp: math.exp}
 
 
