@@ -156,8 +156,8 @@ def launch(kernel: Any, threads: int, *arguments: Any) -> None:
         kernel[-(-threads // _THREADS), _THREADS](*arguments)
     except NumbaError as error:  # at the first launch, which compiles
         raise TypeError(
-            f"numba-cuda cannot compile the callbacks for a GPU: {reason_of(str(error))}. They must be in their in-place forms, "
-            f"and allocate nothing."
+            f"numba-cuda cannot compile the callbacks for a GPU: {reason_of(str(error))}. They must be in their in-place forms and "
+            f"allocate nothing."
         ) from error
 
 

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from adjode import kernels
 
-# Functions of `adjode.kernels` rely on the order of operations, which the fast-math flags above would change; a GPU has its own.
+# Functions of `adjode.kernels` rest on the order of operations, which those fast-math flags would change: a GPU has its own.
 _FORMS = {kernels.tanh: math.tanh, kernels.exp: math.exp}
 
 
@@ -65,10 +65,10 @@ class Target:
 
     def _module(self, given: python.ModuleType) -> python.ModuleType:
         """The package or `adjode.kernels` with what callbacks may call."""
-        copy = python.ModuleType(given.__name__)
+        copy = _Forms(given.__name__)
+        if given is not kernels:
+            copy.__dict__["kernels"] = self(kernels)
         self._copies[id(given)] = given, copy
-        for name in ("kernels",) if given is not kernels else [function.__name__ for function in _FORMS]:
-            setattr(copy, name, self(getattr(given, name)))
         return copy
 
     def _function(self, given: Dispatcher) -> Any:
@@ -115,10 +115,17 @@ class Target:
 
 def _form(function: Callable) -> Callable:
     if function not in _FORMS:
-        raise TypeError(
-            f"adjode.kernels.{function.__name__} has no form for a GPU: write a loop, with adjode.kernels.tanh or exp in it."
-        )
+        raise TypeError(f"adjode.kernels.{function.__name__} has no form for a GPU: write a loop, over tanh or exp if need be.")
     return _FORMS[function]
+
+
+class _Forms(python.ModuleType):
+    """`adjode.kernels` as it is on a GPU."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in kernels.__all__:
+            raise AttributeError(name)
+        return _form(getattr(kernels, name))
 
 
 def _names(code: python.CodeType) -> set[str]:
