@@ -91,7 +91,7 @@ class Lanes:
         """Run trajectories 0..count-1 of the arguments (inputs, data, outputs), whose second output are statuses; these."""
         inputs, data, outputs = arguments
         members, statuses = np.arange(count, dtype=np.int32), np.zeros(0, dtype=np.int32)
-        longest = int(plan.given[slots.MAX_ATTEMPTS])  # a step cap ends the solve, so that no lane need be longer
+        longest = int(plan.given[slots.MAX_ATTEMPTS]) + 1  # at the cap on steps a solve ends, if there is room for one more
         while members.size:
             capacity = min(self._capacity, longest)
             width = self._width(plan, members.size, capacity)

@@ -256,7 +256,9 @@ def _pass_plan(
         del sized[slots.START]
     if sized[slots.THETA][0] > _NEAR:
         del sized[slots.THETA]
-    given = [frame[slot] for slot in (slots.CONTROL, slots.ATOL) if slot in sized]
+    given = [frame[slot].copy() for slot in (slots.CONTROL, slots.ATOL) if slot in sized]
+    if given:
+        given[0][slots.EPS] = np.finfo(real).eps
     return PassPlan(Layout(real, known.constants, sized | idle, lanes), np.concatenate(given) if given else np.zeros(0))
 
 

@@ -203,6 +203,14 @@ def test_a_step_cap_is_no_lack_of_room(launches):
     assert result.stats.status.tolist() == [0, 0, Status.MAX_STEPS, 0, 0]
 
 
+@pytest.mark.parametrize("max_steps", [8, 15, 16])
+def test_the_cap_is_met_where_no_step_is_rejected(monkeypatch, max_steps):
+    monkeypatch.setattr(chunks, "_FIRST_CAPACITY", 8)
+    result = on_device(*inputs(), method="RK4", step=0.1, max_steps=max_steps, on_failure="nan")  # 15 steps
+    assert (result.stats.status == (Status.MAX_STEPS if max_steps < 15 else 0)).all()
+    assert (result.stats.n_steps == min(max_steps, 15)).all()
+
+
 def test_too_little_memory_is_an_error():
     with pytest.raises(ValueError, match=r"memory=500 bytes hold no trajectory of 128 steps with 3 numbers each: raise memory"):
         on_device(*inputs(), memory=500)
@@ -227,6 +235,26 @@ def test_single_precision(loss, adjoint):
 def test_tolerances_that_single_precision_cannot_meet():
     with pytest.raises(ValueError, match=r"rtol must be at least 4\.8e-07 with dtype=float32, but 1e-09 was given"):
         on_device(*inputs(), dtype="float32", rtol=1e-9)
+
+
+def explodes(t, u, theta, du):
+    du[0] = u[0] * u[0]
+
+
+def explodes_vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = 2.0 * u[0] * lam[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_singularity(dtype):
+    """u = 1 / (1 - t) ends where steps fall below the spacing of numbers, of either precision, and at no cap on steps."""
+    evaluate = ensemble_value_and_gradient(
+        Dynamics(explodes, explodes_vjp), FinalState([1.0]), (0.0, 2.0), backend="cuda", dtype=dtype, on_failure="nan", rtol=1e-5
+    )
+    value, bar = evaluate(np.array([[1.0], [0.1]]), np.zeros(0))
+    assert bar.stats.status[0] in (Status.STEP_TOO_SMALL, Status.NON_FINITE) and bar.stats.status[1] == 0
+    assert np.isnan(value[0]) and value[1] == pytest.approx(0.125, rel=1e-4)
+    assert bar.stats.n_steps[0] < 1000
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------------------
