@@ -192,6 +192,7 @@ def _behind_interpolating(plan: Plan) -> Callable:
         put(frame, slots.FORWARD_T, mesh_t, mesh_t.size)
         put(frame, slots.FORWARD_U, matrix_at(ahead, slots.MESH_U), mesh_t.size)
         put(frame, slots.FORWARD_C, cube_at(ahead, slots.MESH_C), mesh_t.size - 1)
+        integers_at(frame, slots.PLACE)[0] = count[slots.STEPS]  # where to look first: the last step
         put(frame, slots.FORWARD_COUNT, count, count.size)
         times = row(inputs[4], j if own_times else 0)
         stops = row(inputs[5], j if own_stops else 0)

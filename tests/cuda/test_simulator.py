@@ -4,6 +4,7 @@ Needs NUMBA_ENABLE_CUDASIM=1 and NUMBA_DISABLE_JIT=1, and so a process of its ow
 """
 
 import os
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import numpy as np
@@ -371,6 +372,26 @@ def test_solutions_that_stay_on_the_device():
     np.testing.assert_array_equal(there.u_T.copy_to_host(), here.u_T)
     np.testing.assert_array_equal(there.u_eval.copy_to_host(), here.u_eval)
     np.testing.assert_array_equal(there.pullback(there.u_T).u0.copy_to_host(), here.pullback(here.u_T).u0)
+
+
+class AtOnce:
+    """An executor that runs what it is given before it returns."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_parts_of_an_executor(shared):
+    given = inputs(shared)
+    whole = on_device(*given, "least squares")
+    parts = on_device(*given, "least squares", executor=AtOnce(), chunks=3)
+    assert_same_bits(whole, parts)
 
 
 def test_progress():
