@@ -91,7 +91,8 @@ class Plan:
     def key(self) -> tuple:
         """What distinguishes kernels for the same dynamics."""
         layouts = tuple(one.layout.key for one in (self.forward, self.backward, self.loss) if one is not None)
-        return self.own, self.wants, self.k, self.q, self.stages, self.discrete, self.judged_by, self.reads, layouts
+        sizes = self.n, self.m, self.k, self.q
+        return sizes, self.own, self.wants, self.stages, self.discrete, self.judged_by, self.reads, layouts
 
     @property
     def wants_theta(self) -> bool:
