@@ -41,6 +41,8 @@ class Engine:
         count_workers(self.workers)
         if not isinstance(self.chunks, (int, np.integer)) or self.chunks < 1:
             raise ValueError(f"chunks must be a positive integer, but {self.chunks!r} was given.")
+        if self.executor is not None and self.device.get("device_output"):
+            raise ValueError("device_output=True and executor= exclude each other: what workers return comes by way of the host.")
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise TypeError(
                 f"executor must have a method submit, as in concurrent.futures, but a {type(self.executor).__name__} was given."

@@ -391,6 +391,8 @@ def test_parts_of_an_executor(shared):
     given = inputs(shared)
     whole = on_device(*given, "least squares")
     parts = on_device(*given, "least squares", executor=AtOnce(), chunks=3)
+    with pytest.raises(ValueError, match="device_output=True and executor= exclude each other"):
+        on_device(*given, executor=AtOnce(), device_output=True)
     assert_same_bits(whole, parts)
 
 
