@@ -50,13 +50,14 @@ def largest_error(bar: adjode.Cotangents, u0: np.ndarray, theta: np.ndarray) -> 
 
 
 def least_times(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
-    """The least wall-clock seconds of each task, and the CPU seconds that all its threads took then."""
+    """The least wall-clock seconds of each task; the least CPU seconds of its threads, which depend little on other processes."""
     least = dict.fromkeys(tasks, (np.inf, np.inf))
     for _ in range(repeats):
         for name, task in tasks.items():
             wall, cpu = time.perf_counter(), time.process_time()
             task()
-            least[name] = min(least[name], (time.perf_counter() - wall, time.process_time() - cpu))
+            taken = time.perf_counter() - wall, time.process_time() - cpu
+            least[name] = min(least[name][0], taken[0]), min(least[name][1], taken[1])
     return least
 
 
@@ -77,13 +78,13 @@ def measure(N: int, repeats: int, fused: bool) -> dict[str, float]:
         task()
     least = least_times(tasks, repeats)
     value, bar = ensembles[cpus](u0, theta)
-    first = least["seconds, threads: 1"]
     result = {name: wall for name, (wall, _) in least.items()}
     for name in ("seconds, loop of single calls", "seconds, passes alone"):
         result[name] *= N / len(some)
+    for w in ensembles:
+        result[f"CPU seconds, threads: {w}"] = least[f"seconds, threads: {w}"][1]
     for w in range(2, cpus + 1):
-        result[f"speedup per thread, threads: {w}"] = first[0] / least[f"seconds, threads: {w}"][0] / w
-        result[f"CPU time over that of one thread, threads: {w}"] = least[f"seconds, threads: {w}"][1] / first[1]
+        result[f"speedup per thread, threads: {w}"] = least["seconds, threads: 1"][0] / least[f"seconds, threads: {w}"][0] / w
     result["largest error of the gradient"] = largest_error(bar, u0, theta)
     result["mean number of steps"] = float(bar.stats.n_steps.mean())
     assert all(value[i] == single(u0[i], theta[i])[0] for i in some)
