@@ -38,6 +38,7 @@ bench: $(READY)-bench
 compare: $(READY)-compare
 	$(BIN)/python -m adjode.precompile
 	$(BIN)/python -m benchmarks.compare --output docs/measured
+	$(BIN)/python -m benchmarks.compare --problems rober hires pollu brusselator_2d --output docs/measured/stiff
 
 venv: $(READY)
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks import peers, report
-from benchmarks.cases import CASES, Gradient, case, gradient_error, references
+from benchmarks.cases import CASES, Gradient, case, gradient_error, references, stiff_references
 from benchmarks.compare import Effort, measure_speed
 from benchmarks.peers.process import Pool, WorkerError
 from benchmarks.problems import PROBLEMS
+from benchmarks.stiff_cases import STIFF_CASES
 
 SLOW_PEERS = ("torchdiffeq", "diffrax")  # to compile or to run
+HARD, ROBUST = ("pollu", "brusselator_2d"), ("cvodes", "adjode")  # where others fail, or take minutes
 
 
 def variants():
@@ -39,12 +41,13 @@ def test_cases_and_problems_are_the_same(name):
 @pytest.mark.parametrize("contender", list(variants()))
 def test_contenders_compute_the_gradients(contender):
     for name in contender.cases:
-        if contender.peer in SLOW_PEERS and name == "lv_series":
+        if (contender.peer in SLOW_PEERS and name == "lv_series") or (contender.peer not in ROBUST and name in HARD):
             continue
         problem = case(name)
         gradient = contender.make(problem, 1e-7)(problem.u0.copy(), problem.theta.copy())
         assert gradient_error(name, gradient) < 1e-3
-        assert math.isclose(gradient.value, references()[name]["reference"]["loss"][0], rel_tol=1e-4)
+        loss = (stiff_references()[name] if name in STIFF_CASES else references()[name]["reference"])["loss"][0]
+        assert math.isclose(gradient.value, loss, rel_tol=1e-4)
         assert gradient.u0.shape == problem.u0.shape and gradient.theta.shape == problem.theta.shape
 
 

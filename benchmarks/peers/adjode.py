@@ -22,6 +22,8 @@ ADJOINTS = {  # options, and the algorithm of the C floor
 
 
 def contenders() -> list[Contender]:
+    from adjode.tableaus import METHODS as KNOWN
+
     ordinary = [
         Contender(
             "adjode",
@@ -41,6 +43,7 @@ def contenders() -> list[Contender]:
             startup=(adjoint, method) == ("discrete", "Radau"),
         )
         for tier, (adjoint, method) in itertools.product(TIERS, STIFF)
+        if method in KNOWN
     ]
     return ordinary + stiff
 

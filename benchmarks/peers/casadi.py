@@ -98,7 +98,7 @@ def _make_bdf(case, tol):
     import casadi as ca
 
     u, theta, du = _right_hand_side(case)
-    options = {"reltol": tol, "abstol": tol * float(np.min(case.scales())), "max_num_steps": 1_000_000}
+    options = {"reltol": tol, "abstol": tol * float(np.max(case.scales())), "max_num_steps": 1_000_000}
     solver = ca.integrator("solver", "cvodes", {"x": u, "p": theta, "ode": du}, case.t_span[0], list(case.times), options)
     return _gradient_of(case, lambda u0, theta: solver(x0=u0, p=theta)["xf"])
 

@@ -68,7 +68,7 @@ def _make(method, case, tol):
         code = LOTKA_VOLTERRA if case.system == "lotka_volterra" else _spiral()
     ode = pydiffsol.Ode(code, matrix_type=pydiffsol.nalgebra_dense, ode_solver=getattr(pydiffsol, method))
     ode.rtol = tol
-    ode.atol = tol * (float(np.min(case.scales())) if case.name in REACTIONS else 1.0)
+    ode.atol = tol * (float(np.max(case.scales())) if case.name in REACTIONS else 1.0)
     times, m = np.ascontiguousarray(case.times), case.theta.size
 
     def value_and_gradient(u0, theta):

@@ -8,7 +8,8 @@ spiral: SciPy's DOP853 at rtol 1e-13 on the variational equations, with a Jacobi
 the observation times. Pleiades: Taylor series of the system and its variational equations, 24 terms in NumPy's long doubles
 (64 bits of mantissa on x86), where only the recurrences of products, quotients and powers are written out, and no Jacobian. The
 batch network: SciPy's DOP853 at rtol 1e-13 on the adjoint equation beside the state and theta_bar, and the slope of the loss along
-one direction by the complex step. The stored values of `rober` are not recomputed here.
+one direction by the complex step. `rober` and the other
+stiff problems are recomputed by make_stiff.py.
 """
 
 from __future__ import annotations
