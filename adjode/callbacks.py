@@ -21,8 +21,9 @@ from numba import njit, types
 from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
+from adjode.disk import mark_of
 from adjode.fingerprint import fingerprint
-from adjode.jit import DISABLED, code_address, entry, f8, i8, linked, mark_of, matrix, vector, view
+from adjode.jit import DISABLED, code_address, entry, f8, i8, linked, matrix, vector, view
 from adjode.status import describe_error
 
 _SMALL = 500  # states and parameters

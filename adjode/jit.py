@@ -8,32 +8,25 @@ compiled entry serves every problem, or are part of a fused entry (see `calls.py
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
 import os
-import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import caching, cgutils, config
+from numba.core import cgutils, config
 from numba.extending import intrinsic
-from numba.misc.appdirs import AppDirs
 from numba.np.arrayobj import populate_array
 
 from adjode.compiler import PASS, EntryCompiler, KernelCompiler, LinkedCompiler, PassCompiler, undisturbed
+from adjode.disk import EntryCache, files_of, keep_newest
 
 # fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 DISABLED = bool(config.DISABLE_JIT)
-_KEPT_FILES = 400  # of entries that belong to the callbacks of one user or another
 
 
 # Kernels own no memory, so they need no reference counts (a third of the compile time, half the run time); only other kernels
@@ -75,14 +68,14 @@ def entry(function: Callable, signature, name: str, key: str | None = "", *, wra
     dispatcher = njit(**_FLAGS, fastmath=FAST, pipeline_class=EntryCompiler, no_cpython_wrapper=not wrapped)(function)
     if key is not None:
         try:
-            dispatcher._cache = _EntryCache(function)
+            dispatcher._cache = EntryCache(function)
         except RuntimeError:  # no writable folder: compile in every process rather than fail
             pass
     with undisturbed():
         dispatcher.compile(signature)
     dispatcher.disable_compile()
-    if key and dispatcher.stats.cache_misses and isinstance(dispatcher._cache, _EntryCache):
-        _keep_newest(Path(dispatcher._cache.cache_path))
+    if key and dispatcher.stats.cache_misses and isinstance(dispatcher._cache, EntryCache):
+        keep_newest(Path(dispatcher._cache.cache_path))
     return dispatcher
 
 
@@ -96,24 +89,6 @@ def code_address(compiled: Any) -> Any:
     return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
 
 
-def precompiled_folder() -> Path:
-    """Where `python -m adjode.precompile` keeps kernels."""
-    return Path(os.environ.get("ADJODE_PRECOMPILED", Path(__file__).parent / "_precompiled"))
-
-
-def _keep_newest(folder: Path) -> None:
-    """Entries with a key come and go with the user's callbacks: delete the oldest."""
-    keyed = sorted(folder.glob("*-*-entry.*"), key=os.path.getmtime)
-    for stale in keyed[:-_KEPT_FILES]:
-        stale.unlink(missing_ok=True)
-
-
-def mark_of(key: str | None) -> Path | None:
-    """A file in the disk cache that stands for "the callbacks with this key compile"; None where nothing can be kept."""
-    locator = _EntryLocator.from_function(None, None) if key and not DISABLED else None
-    return None if locator is None else Path(locator.get_cache_path()) / f"callbacks-{key}.ok"
-
-
 _outlines: dict[str, bytes] = {}
 
 
@@ -123,8 +98,7 @@ def outline(name: str, make: Callable[[], Callable]) -> bytes:
     Compiled once for each `name` and kept on disk: what it depends on are the sources of this package.
     """
     if name not in _outlines:
-        locators = [found for kind in (_EntryLocator, _PrecompiledLocator) if (found := kind.from_function(None, None))]
-        files = [Path(locator.get_cache_path()) / f"pass-{name}.bc" for locator in locators]
+        files = files_of(f"pass-{name}.bc")
         kept = next((file for file in files if file.exists()), None)
         _outlines[name] = kept.read_bytes() if kept else _compile_pass(make(), *files[:1])
     return _outlines[name]
@@ -140,110 +114,6 @@ def _compile_pass(run: Any, file: Path | None = None) -> bytes:
             written.write(bitcode)
         os.replace(written.name, file)  # whole or not at all, whoever else writes it
     return bitcode
-
-
-# --- the disk cache -------------------------------------------------------------------------------------------------
-# Numba's cache=True looks only at the file of the function itself, and so would serve a stale entry after a change in a
-# kernel that the entry calls. Here the folder's name is a hash of everything that shapes the machine code.
-
-
-@functools.cache
-def source_hash() -> str:
-    """Hash of the sources of this package, of the compilers' versions and of the settings that change machine code."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
-    settings = (numba.__version__, llvmlite.__version__, sys.version_info[:3], config.OPT, config.BOUNDSCHECK)
-    digest.update(repr(settings).encode())
-    return digest.hexdigest()[:16]
-
-
-class _EntryLocator(caching._CacheLocator):
-    """A folder named by `source_hash` in NUMBA_CACHE_DIR, else beside the package, else in the user's cache."""
-
-    _KEPT_FOLDERS = 4  # versions of the sources whose kernels are kept; older ones are deleted
-
-    def __init__(self, parent: str):
-        self._path = os.path.join(parent, f"adjode-{source_hash()}")
-
-    @classmethod
-    def from_function(cls, py_func, py_file):
-        here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__pycache__")
-        user = AppDirs(appname="adjode", appauthor=False).user_cache_dir
-        for parent in [config.CACHE_DIR] if config.CACHE_DIR else [here, user]:
-            locator = cls(parent)
-            try:
-                locator.ensure_cache_path()
-            except OSError:
-                continue
-            return locator
-        return None
-
-    def ensure_cache_path(self):
-        fresh = not os.path.isdir(self._path)
-        super().ensure_cache_path()
-        if fresh:
-            siblings = sorted(Path(self._path).parent.glob("adjode-" + "?" * 16), key=os.path.getmtime)
-            for stale in siblings[: -self._KEPT_FOLDERS]:
-                shutil.rmtree(stale, ignore_errors=True)
-
-    def get_cache_path(self):
-        return self._path
-
-    def get_source_stamp(self):
-        return source_hash()
-
-    def get_disambiguator(self):
-        return "entry"
-
-
-class _EntryCacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = [_EntryLocator]
-
-    def reduce(self, data):
-        # Environments name the modules of the functions inside, to be imported on loading; those made by exec have none.
-        *payload, environments = super().reduce(data)
-        return *payload, tuple(env for env in environments if env.globals.get("__name__") in sys.modules)
-
-
-class _EntryCache(caching.FunctionCache):
-    _impl_class = _EntryCacheImpl
-
-    def _index_key(self, sig, codegen):
-        # Numba's own key pickles closures, and a closed-over kernel pickles differently in every process. The folder
-        # already stands for the sources, and the file's name for the entry.
-        return sig, codegen.magic_tuple()
-
-    def load_overload(self, sig, target_context):
-        try:
-            return super().load_overload(sig, target_context) or self._load_precompiled(sig, target_context)
-        except ImportError:  # a module of the user's that this process does not have
-            return None
-
-    def _load_precompiled(self, sig, target_context):
-        try:
-            return _PrecompiledCache(self._py_func).load_overload(sig, target_context)
-        except RuntimeError:  # there are none
-            return None
-
-
-class _PrecompiledLocator(_EntryLocator):
-    @classmethod
-    def from_function(cls, py_func, py_file):
-        locator = cls(str(precompiled_folder()))
-        return locator if os.path.isdir(locator.get_cache_path()) else None
-
-
-class _PrecompiledCacheImpl(_EntryCacheImpl):
-    _locator_classes = [_PrecompiledLocator]
-
-
-class _PrecompiledCache(_EntryCache):
-    _impl_class = _PrecompiledCacheImpl
-
-    def _load_precompiled(self, sig, target_context):
-        return None
 
 
 # --- intrinsics -----------------------------------------------------------------------------------------------------

@@ -23,9 +23,10 @@ from tqdm import tqdm
 from adjode import losses
 from adjode.adjoints import backsolve, discrete, interpolating
 from adjode.calls import FUSED, PORTABLE
+from adjode.disk import precompiled_folder
 from adjode.ensembles import driver
 from adjode.frame import Frame
-from adjode.jit import DISABLED, precompiled_folder
+from adjode.jit import DISABLED
 from adjode.loops import trajectory
 from adjode.solve import make_forward
 from adjode.steppers.families import Solver

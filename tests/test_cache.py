@@ -112,24 +112,24 @@ def test_precompiled_kernels_are_found_whatever_the_cache(tmp_path):
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
 def test_settings_that_change_machine_code_have_their_own_folder(monkeypatch):
-    from adjode import jit
+    from adjode import disk
 
-    jit.source_hash.cache_clear()
-    plain = jit.source_hash()
-    monkeypatch.setattr(jit.config, "BOUNDSCHECK", 1 - (jit.config.BOUNDSCHECK or 0))
-    jit.source_hash.cache_clear()
-    assert jit.source_hash() != plain
+    disk.source_hash.cache_clear()
+    plain = disk.source_hash()
+    monkeypatch.setattr(disk.config, "BOUNDSCHECK", 1 - (disk.config.BOUNDSCHECK or 0))
+    disk.source_hash.cache_clear()
+    assert disk.source_hash() != plain
     monkeypatch.undo()
-    jit.source_hash.cache_clear()
-    assert jit.source_hash() == plain
+    disk.source_hash.cache_clear()
+    assert disk.source_hash() == plain
 
 
 def test_only_the_last_few_versions_are_kept(tmp_path, monkeypatch):
-    from adjode import jit
+    from adjode import disk
 
     for k in range(7):
-        monkeypatch.setattr(jit, "source_hash", lambda k=k: f"{k:016d}")
-        jit._EntryLocator(str(tmp_path)).ensure_cache_path()
+        monkeypatch.setattr(disk, "source_hash", lambda k=k: f"{k:016d}")
+        disk._EntryLocator(str(tmp_path)).ensure_cache_path()
         folder = tmp_path / f"adjode-{k:016d}"
         os.utime(folder, (k, k))
     assert sorted(p.name[-1] for p in tmp_path.iterdir()) == ["3", "4", "5", "6"]
