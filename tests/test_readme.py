@@ -117,3 +117,15 @@ def test_example_runs(script, tmp_path):
     before, after = re.search(r"loss before: (\S+), after: (\S+)", done.stdout).groups()
     assert float(after) < 1e-4 * float(before.rstrip(","))
     assert Path(re.search(r"figure: (.+)", done.stdout)[1]).exists()
+
+
+@pytest.mark.slow
+def test_the_fit_of_robertsons_rates_ends_at_the_same_rates_from_every_start():
+    script = ROOT / "examples" / "robertson.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"true rates: (.+), (.+), (.+) times", done.stdout)
+    assert len(found) == 4
+    for ratios in found:
+        assert all(abs(float(ratio) - 1.0) < 0.03 for ratio in ratios)
+        assert all(abs(float(ratio) - float(first)) < 0.002 for ratio, first in zip(ratios, found[0], strict=True))
