@@ -175,7 +175,8 @@ def probe(dynamics: Dynamics, t: float, u: np.ndarray, theta: np.ndarray) -> Any
 
     A product with NaN times a unit vector is NaN wherever that component of lam enters at all, even where the factor is zero; so an
     entry that happens to be zero is found all the same. What can be missed is an entry that comes into being at other states only:
-    by a branch that depends on u, theta or t. A missing entry makes Newton's iteration slower, or fail; it makes no gradient wrong.
+    by a branch that depends on u, theta or t. A missing entry makes Newton's iteration slower, or fail, but no
+    gradient wrong, except with Rodas5P, of whose steps the Jacobian is a part.
     """
     from scipy import sparse
 

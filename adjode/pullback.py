@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode.adjoints.discrete import run_discrete
+from adjode.adjoints.discrete_pass import run_discrete
 from adjode.adjoints.jumps import plan_sweep
 from adjode.adjoints.result import EnsembleStats, PullbackStats, SweepResult
 from adjode.adjoints.sweep import ADJOINTS, SweepOptions, run_sweep

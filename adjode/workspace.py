@@ -18,7 +18,7 @@ from numba import njit
 from adjode import frame as slots
 from adjode.adjoints import interpolating
 from adjode.adjoints.backward_pass import BackwardPass
-from adjode.adjoints.discrete import DiscretePass, count_discrete
+from adjode.adjoints.discrete_pass import DiscretePass, count_discrete
 from adjode.adjoints.result import PullbackStats
 from adjode.adjoints.sweep import SweepOptions, count_jacobians, count_sweep, sweep_entry, sweep_loop
 from adjode.dynamics import Dynamics

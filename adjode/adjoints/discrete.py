@@ -8,36 +8,23 @@ state at the step's start, by the arithmetic of the forward solve.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-
-import numpy as np
 
 from adjode import frame as slots
 from adjode.adjoints import products
-from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
-from adjode.callbacks import Callback
 from adjode.calls import Calls
-from adjode.dynamics import Dynamics
-from adjode.frame import Frame, cube_at, integers_at, matrix_at, vector_at
-from adjode.jacobian import make_jacobian, products_for, put_jacobian
+from adjode.frame import cube_at, integers_at, matrix_at, vector_at
+from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
-from adjode.linalg.structure import Structure
 from adjode.loops.integrate import all_finite
-from adjode.loops.loop import put_method
-from adjode.loops.quadrature import GAUSS
-from adjode.solution import Solution
-from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import Stepper, interpolate, make_transposed_stages
-from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
-from adjode.steppers.frozen import put_frozen
-from adjode.steppers.transposed import put_transposed
-from adjode.tableaus import Tableau
+from adjode.steppers.families import EXPLICIT, Solver
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
 # output at one place; PLACE the step being pulled back, and the number of steps that have a part in the gradient.
-_N_F, _N_VJP, _N_G, _N_PRODUCT = range(4)  # indices into COUNT, beside those of implicit methods
+N_F, N_VJP, N_G, N_PRODUCT = range(4)  # indices into COUNT, beside those of implicit methods
 STEP, STEPS = range(2)  # indices into PLACE
 
 
@@ -99,7 +86,7 @@ def _seed_cost(frame, step, t, h, t_new, V):
     status |= _cost_at(frame, t_new, row(V, integers_at(frame, slots.SETTING)[slots.LAST_STAGE]), h * weights[0, end])
     for k in range(y.size):
         lam[k] += h * weights[0, end] * g_u[k]
-    integers_at(frame, slots.COUNT)[_N_G] += weights.shape[1]
+    integers_at(frame, slots.COUNT)[N_G] += weights.shape[1]
     return status
 
 
@@ -174,7 +161,7 @@ def _make_pull(calls: Calls) -> Callable:
         if wants[products.LAM] == 0:
             return 0
         theta_bar = vector_at(frame, slots.THETA_BAR)
-        integers_at(frame, slots.COUNT)[_N_VJP] += 1
+        integers_at(frame, slots.COUNT)[N_VJP] += 1
         status = pull_state(frame, t, u, w, u_bar, theta_bar)
         if wants[products.THETA] == 1:
             total = vector_at(frame, slots.TOTAL)
@@ -191,7 +178,7 @@ def _make_product(calls: Calls) -> Callable:
     @kernel
     def product(frame, t, u, w, u_bar):
         """u_bar = (df/du)^T w, by vjp_u if there is one."""
-        integers_at(frame, slots.COUNT)[_N_PRODUCT] += 1
+        integers_at(frame, slots.COUNT)[N_PRODUCT] += 1
         if integers_at(frame, slots.WANTS)[products.HAS_SHORT] == 1:
             return call_vjp_u(frame, t, u, w, u_bar)
         return call_vjp(frame, t, u, w, u_bar, vector_at(frame, slots.THETA_BAR))
@@ -245,7 +232,7 @@ def _make_stages_again(calls: Calls, stages: tuple[int, int] | None) -> Callable
         for k in range(y.size):
             y[k] = V[0, k] = mesh_u[step, k]
             V[last, k] = mesh_u[step + 1, k]
-        count[_N_F] += top + 1 if dense else last
+        count[N_F] += top + 1 if dense else last
         if stage_slope(frame, t, y, row(K, 0), row(matrix_at(frame, slots.Q), 0)) != 0:
             return CALLBACK_RAISED
         if inner_stages(frame, t, h, t_new, V, 1, last - 1) != 0:
@@ -323,154 +310,3 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         return SUCCESS if all_finite(vector_at(frame, slots.TOTAL)) else NON_FINITE
 
     return discrete
-
-
-class DiscretePass:
-    """The buffers of one backward pass.
-
-    Parameters
-    ----------
-    start : (n,) array
-        The cotangent of u(T).
-    times, jumps : (k,), (k, n) arrays
-        Observations along the mesh and their cotangents; what was observed at t0 itself is left out.
-    recorded : bool
-        Whether the forward solve records its stages.
-    """
-
-    def __init__(
-        self,
-        dynamics: Dynamics,
-        tableau: Tableau,
-        structure: Structure | None,
-        theta: np.ndarray,
-        start: np.ndarray,
-        times: np.ndarray,
-        jumps: np.ndarray,
-        *,
-        wants_theta: bool,
-        wants_lam: bool = True,
-        cost: tuple[Callback, Callback] | None = None,
-        recorded: bool = False,
-    ):
-        if tableau.implicit and tableau.family not in TRANSPOSES:
-            raise ValueError(
-                f"adjoint='discrete' with {tableau.name} would need second derivatives of f, because the Jacobian is part of the "
-                f"method: choose adjoint='interpolating', or method='Radau'."
-            )
-        n, m, rows = start.size, theta.size, len(tableau.A)
-        wants_theta = wants_theta and m > 0
-        self.short = dynamics.vjp_u is not None and not wants_theta
-        self.calls, self.recorded = dynamics.calls, recorded or structure is not None
-        self.solver = EXPLICIT if structure is None else Solver(tableau.family, structure.kind)
-        frame = self.frame = Frame()
-        put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
-        wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
-        products.put_products(frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
-        frame[slots.SETTING] = np.array([tableau.stages, rows - 1, 0, 0, 0, GAUSS, 0, 0], dtype=np.int64)
-        frame[slots.START], frame[slots.TIMES], frame[slots.JUMPS] = start, times, jumps
-        frame[slots.COUNT] = self.count = np.zeros(slots.COUNTERS, dtype=np.int64)
-        frame[slots.CLOCK] = np.zeros(slots.CLOCKS)
-        frame[slots.PLACE] = self.place = np.zeros(2, dtype=np.int64)
-        frame[slots.STAGES] = np.zeros((1, rows, n))
-        frame.allocate(
-            {
-                **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR), (n,)),
-                **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
-                slots.BASIS: (1, rows),
-                slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
-                slots.TOTAL: ((m if wants_theta else 0) + 1,),
-            }
-        )
-        if structure is not None:
-            put_frozen(frame, tableau, n)
-            put_transposed(frame, tableau, n)
-            put_jacobian(frame, dynamics, structure, m)
-        self.products = 0 if structure is None else products_for(dynamics, structure)
-        self.lam, self.total = frame[slots.LAM], frame[slots.TOTAL]
-
-    @functools.cached_property
-    def entry(self) -> Callable:
-        name = "discrete-recorded" if self.recorded else "discrete"
-        make = functools.partial(make_discrete, recorded=self.recorded, solver=self.solver)
-        return self.calls.entry(self.solver.entry_name(name), self.frame, make)
-
-
-def run_discrete(
-    solution: Solution,
-    u_T_bar: np.ndarray,
-    times: np.ndarray,
-    u_bars: np.ndarray,
-    cost: tuple[Callback, Callback] | None,
-    stats: PullbackStats,
-    *,
-    wants_theta: bool,
-    wants_lam: bool,
-) -> SweepResult:
-    """Pull back through the steps of `solution`; what was observed at t0 itself is left out."""
-    mesh, steps = solution.t, solution.dense.steps
-    order = np.argsort(times if mesh[-1] >= mesh[0] else -times, kind="stable")
-    order = order[times[order] != mesh[0]]
-    start = u_T_bar if steps else np.zeros_like(u_T_bar)
-    one = DiscretePass(
-        solution.dynamics,
-        solution.tableau,
-        solution.structure,
-        solution.theta,
-        start,
-        times[order],
-        np.ascontiguousarray(u_bars[order]),
-        wants_theta=wants_theta,
-        wants_lam=wants_lam,
-        cost=cost,
-    )
-    one.frame[slots.FORWARD_T], one.frame[slots.FORWARD_U] = solution.t, solution.u
-    one.frame[slots.FORWARD_C] = solution.dense.c
-    if solution.stages is not None:
-        one.frame[slots.FORWARD_STAGES] = solution.stages
-    one.frame[slots.FORWARD_COUNT] = np.array([steps], dtype=np.int64)
-    status = one.entry(one.frame.argument)
-    stats.n_steps = int(one.place[STEPS])
-    count_discrete(stats, one, cost is not None and wants_lam)
-    if status != SUCCESS:
-        raise discrete_error(status, one, solution, cost)
-    return SweepResult(one.lam, one.total[:-1], float(one.total[-1]), None)
-
-
-def count_discrete(stats: PullbackStats, one: DiscretePass, pulls_cost: bool) -> None:
-    n_f, n_vjp, n_g, n_product = one.count[: _N_PRODUCT + 1].tolist()
-    stats.n_f += n_f
-    stats.n_g += n_g
-    stats.n_g_vjp += n_g if pulls_cost else 0
-    stats.n_vjp_u += n_vjp if one.short else 0
-    stats.n_vjp += 0 if one.short else n_vjp
-    stats.n_jac, stats.n_lu, stats.n_newton = one.count[slots.JACOBIANS : slots.COUNTERS].tolist()
-    n_product += stats.n_jac * one.products
-    if one.frame[slots.WANTS][products.HAS_SHORT]:
-        stats.n_vjp_u += n_product
-    else:
-        stats.n_vjp += n_product
-
-
-def discrete_error(status: int, one: DiscretePass, solution: Solution, cost: tuple[Callback, Callback] | None) -> SolveError:
-    component, name, cause = None, None, None
-    step, lam = int(one.place[STEP]), one.lam
-    if status == CALLBACK_RAISED:
-        inside = np.linspace(solution.t[step], solution.t[step + 1], 9)
-        cause = find_cause(solution, cost, [(float(t), lam) for t in inside])
-    else:
-        for where, values in (("lam", lam), ("theta_bar", one.total)):
-            bad = np.flatnonzero(~np.isfinite(values))
-            if bad.size:
-                component, name = int(bad[0]), f"{where}[{bad[0]}]"
-                break
-    return solve_error(
-        status,
-        phase="adjoint",
-        t=float(solution.t[step]),
-        step_size=float(solution.t[step] - solution.t[step + 1]),
-        component=component,
-        name=name,
-        callback="vjp (or another callback of the backward pass)",
-        cause=cause,
-    )

@@ -17,7 +17,7 @@ from numba.core.dispatcher import Dispatcher
 from adjode import frame as slots
 from adjode.adjoints import interpolating
 from adjode.adjoints.backward_pass import BackwardPass
-from adjode.adjoints.discrete import DiscretePass
+from adjode.adjoints.discrete_pass import DiscretePass
 from adjode.adjoints.sweep import SweepOptions, sweep_loop
 from adjode.calls import UNROLLED, Calls
 from adjode.cuda.frames import Layout
