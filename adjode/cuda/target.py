@@ -88,7 +88,7 @@ class Target:
         self._copies[id(given)] = given, copy
         return copy
 
-    def _shell(self, function: python.FunctionType, constants: bool = True) -> tuple[python.FunctionType, Callable[[], None]]:
+    def _shell(self, function: Any, constants: bool = True) -> tuple[python.FunctionType, Callable[[], None]]:
         """A copy of a function that knows no names yet, and what gives it those."""
         space: dict[str, Any] = {
             name: function.__globals__[name] for name in ("__name__", "__builtins__", "__file__") if name in function.__globals__
