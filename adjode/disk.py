@@ -6,11 +6,13 @@ the entry calls. Here the folder's name is a hash of everything that shapes the 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import llvmlite
@@ -132,10 +134,26 @@ def keep_newest(folder: Path) -> None:
         stale.unlink(missing_ok=True)
 
 
-def files_of(name: str) -> list[Path]:
-    """Where a file of this name may be: in the cache of this process, which comes first, and among what was compiled beforehand."""
-    locators = (kind.from_function(None, None) for kind in (_EntryLocator, _PrecompiledLocator))
-    return [Path(locator.get_cache_path()) / name for locator in locators if locator is not None]
+def kept_bytes(name: str) -> bytes | None:
+    """The file of this name that this process's cache has, or `python -m adjode.precompile` has made; None if there is none."""
+    for kind in (_EntryLocator, _PrecompiledLocator):
+        locator = kind.from_function(None, None)
+        file = None if locator is None else Path(locator.get_cache_path()) / name
+        if file is not None and file.exists():
+            return file.read_bytes()
+    return None
+
+
+def keep_bytes(name: str, content: bytes) -> None:
+    """Write a file into the cache, whole or not at all, whoever else writes it; nothing where there is no writable folder."""
+    locator = _EntryLocator.from_function(None, None)
+    if locator is None:
+        return
+    with contextlib.suppress(OSError):
+        file = Path(locator.get_cache_path()) / name
+        written = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        written.write_bytes(content)
+        os.replace(written, file)
 
 
 def mark_of(key: str | None) -> Path | None:

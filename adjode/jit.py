@@ -8,8 +8,6 @@ compiled entry serves every problem, or are part of a fused entry (see `calls.py
 from __future__ import annotations
 
 import ctypes
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from adjode.compiler import PASS, EntryCompiler, KernelCompiler, LinkedCompiler, PassCompiler, undisturbed
-from adjode.disk import EntryCache, files_of, keep_newest
+from adjode.disk import EntryCache, keep_bytes, keep_newest, kept_bytes
 
 # fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -98,21 +96,17 @@ def outline(name: str, make: Callable[[], Callable]) -> bytes:
     Compiled once for each `name` and kept on disk: what it depends on are the sources of this package.
     """
     if name not in _outlines:
-        files = files_of(f"pass-{name}.bc")
-        kept = next((file for file in files if file.exists()), None)
-        _outlines[name] = kept.read_bytes() if kept else _compile_pass(make(), *files[:1])
+        kept = kept_bytes(f"pass-{name}.bc")
+        _outlines[name] = _compile_pass(name, make()) if kept is None else kept
     return _outlines[name]
 
 
-def _compile_pass(run: Any, file: Path | None = None) -> bytes:
+def _compile_pass(name: str, run: Any) -> bytes:
     dispatcher = njit(**_FLAGS, **(_INNER | {"pipeline_class": PassCompiler}), fastmath=FAST)(run.py_func)
     with undisturbed():
         compiled = dispatcher._compiler._compile_core((pointer,), None)
         bitcode = compiled.library.bitcode(compiled.fndesc.llvm_func_name, PASS)
-    if file is not None:
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as written:
-            written.write(bitcode)
-        os.replace(written.name, file)  # whole or not at all, whoever else writes it
+    keep_bytes(f"pass-{name}.bc", bitcode)
     return bitcode
 
 
