@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from adjode import disk
+
 ROOT = Path(__file__).parent.parent
 
 # Counts what Numba compiled, by the module of the function: "adjode" for kernels, "__main__" for the user's callbacks.
@@ -112,8 +114,6 @@ def test_precompiled_kernels_are_found_whatever_the_cache(tmp_path):
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
 def test_settings_that_change_machine_code_have_their_own_folder(monkeypatch):
-    from adjode import disk
-
     disk.source_hash.cache_clear()
     plain = disk.source_hash()
     monkeypatch.setattr(disk.config, "BOUNDSCHECK", 1 - (disk.config.BOUNDSCHECK or 0))
@@ -125,11 +125,26 @@ def test_settings_that_change_machine_code_have_their_own_folder(monkeypatch):
 
 
 def test_only_the_last_few_versions_are_kept(tmp_path, monkeypatch):
-    from adjode import disk
-
     for k in range(7):
         monkeypatch.setattr(disk, "source_hash", lambda k=k: f"{k:016d}")
         disk._EntryLocator(str(tmp_path)).ensure_cache_path()
         folder = tmp_path / f"adjode-{k:016d}"
         os.utime(folder, (k, k))
     assert sorted(p.name[-1] for p in tmp_path.iterdir()) == ["3", "4", "5", "6"]
+
+
+def test_bytes_are_kept_where_that_is_possible(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk.config, "CACHE_DIR", str(tmp_path))
+    assert disk.kept_bytes("some.bc") is None
+    disk.keep_bytes("some.bc", b"bitcode")
+    assert disk.kept_bytes("some.bc") == b"bitcode"
+    (file,) = tmp_path.glob("*/*")  # nothing half written beside it
+    plain = file.with_name("plain")
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode  # readable by whom the cache is for
+
+    not_a_folder = tmp_path / "file"
+    not_a_folder.touch()
+    monkeypatch.setattr(disk.config, "CACHE_DIR", str(not_a_folder))
+    disk.keep_bytes("other.bc", b"bitcode")
+    assert disk.kept_bytes("other.bc") is None
