@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from adjode import SolveError, Status
 from benchmarks import peers, report
 from benchmarks.cases import CASES, Gradient, case, gradient_error, references, stiff_references
 from benchmarks.compare import Effort, measure_speed
@@ -44,7 +45,11 @@ def test_contenders_compute_the_gradients(contender):
         if (contender.peer in SLOW_PEERS and name == "lv_series") or (contender.peer not in ROBUST and name in HARD):
             continue
         problem = case(name)
-        gradient = contender.make(problem, 1e-7)(problem.u0.copy(), problem.theta.copy())
+        try:
+            gradient = contender.make(problem, 1e-7)(problem.u0.copy(), problem.theta.copy())
+        except SolveError as error:  # a transient of lam shorter than floating-point numbers of time can tell, see docs/stiff.md
+            assert (name, error.status) == ("pollu", Status.STEP_TOO_SMALL) and "gauss" in contender.name
+            continue
         assert gradient_error(name, gradient) < 1e-3
         loss = (stiff_references()[name] if name in STIFF_CASES else references()[name]["reference"])["loss"][0]
         assert math.isclose(gradient.value, loss, rel_tol=1e-4)
