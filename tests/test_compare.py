@@ -48,8 +48,9 @@ def test_contenders_compute_the_gradients(contender):
         try:
             gradient = contender.make(problem, 1e-7)(problem.u0.copy(), problem.theta.copy())
         except SolveError as error:  # a transient of lam shorter than floating-point numbers of time can tell, see docs/stiff.md
-            assert (name, error.status) == ("pollu", Status.STEP_TOO_SMALL) and "gauss" in contender.name
-            continue
+            if (name, error.status) == ("pollu", Status.STEP_TOO_SMALL) and "gauss" in contender.name:
+                continue
+            raise
         assert gradient_error(name, gradient) < 1e-3
         loss = (stiff_references()[name] if name in STIFF_CASES else references()[name]["reference"])["loss"][0]
         assert math.isclose(gradient.value, loss, rel_tol=1e-4)
