@@ -44,7 +44,7 @@ def test_contenders_compute_the_gradients(contender):
     for name in contender.cases:
         if (contender.peer in SLOW_PEERS and name == "lv_series") or (contender.peer not in ROBUST and name in HARD):
             continue
-        if "fused" in contender.name and name in ("hires", "pollu", "brusselator_2d"):
+        if "fused" in contender.name and name in HARD:
             continue  # entries of their own for each size take long to compile; the portable tier computes these
         problem = case(name)
         try:
