@@ -60,8 +60,7 @@ class _EntryLocator(caching._CacheLocator):
         fresh = not os.path.isdir(self._path)
         super().ensure_cache_path()
         if fresh:
-            siblings = sorted(Path(self._path).parent.glob("adjode-" + "?" * 16), key=os.path.getmtime)
-            for stale in siblings[: -self._KEPT_FOLDERS]:
+            for stale in _by_age(Path(self._path).parent, "adjode-" + "?" * 16)[: -self._KEPT_FOLDERS]:
                 shutil.rmtree(stale, ignore_errors=True)
 
     def get_cache_path(self):
@@ -127,10 +126,20 @@ def precompiled_folder() -> Path:
     return Path(os.environ.get("ADJODE_PRECOMPILED", Path(__file__).parent / "_precompiled"))
 
 
+def _by_age(folder: Path, pattern: str) -> list[Path]:
+    """The files of this pattern, the oldest first; those that another process deletes meanwhile count as the oldest."""
+
+    def changed(file: Path) -> float:
+        with contextlib.suppress(FileNotFoundError):
+            return file.stat().st_mtime
+        return 0.0
+
+    return sorted(folder.glob(pattern), key=changed)
+
+
 def keep_newest(folder: Path) -> None:
     """Entries with a key come and go with the user's callbacks: delete the oldest."""
-    keyed = sorted(folder.glob("*-*-entry.*"), key=os.path.getmtime)
-    for stale in keyed[:-_KEPT_FILES]:
+    for stale in _by_age(folder, "*-*-entry.*")[:-_KEPT_FILES]:
         stale.unlink(missing_ok=True)
 
 

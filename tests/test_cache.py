@@ -148,3 +148,14 @@ def test_bytes_are_kept_where_that_is_possible(tmp_path, monkeypatch):
     monkeypatch.setattr(disk.config, "CACHE_DIR", str(not_a_folder))
     disk.keep_bytes("other.bc", b"bitcode")
     assert disk.kept_bytes("other.bc") is None
+
+
+def test_old_entries_go_whoever_else_deletes_them(tmp_path):
+    for k in range(disk._KEPT_FILES + 1):
+        file = tmp_path / f"f-{k}-entry.nbi"
+        file.touch()
+        os.utime(file, (k + 1, k + 1))
+    (tmp_path / "f-deleted-entry.nbi").symlink_to(tmp_path / "nowhere")  # listed, and not there when looked at
+    disk.keep_newest(tmp_path)
+    left = {p.name for p in tmp_path.iterdir()}
+    assert len(left) == disk._KEPT_FILES and not left & {"f-deleted-entry.nbi", "f-0-entry.nbi"}
