@@ -102,11 +102,12 @@ def test_cache_across_processes_and_changes(tmp_path):
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
 @pytest.mark.slow
 def test_precompiled_kernels_are_found_whatever_the_cache(tmp_path):
-    folder = {"ADJODE_PRECOMPILED": str(tmp_path / "precompiled")}
+    folder = str(ROOT / "adjode" / "_precompiled")  # that of the checkout, where `make venv` has compiled them
     command = [sys.executable, "-m", "adjode.precompile"]
-    done = subprocess.run(command, env={**os.environ, **folder}, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0 and f"kernels are in {folder['ADJODE_PRECOMPILED']}" in done.stdout, done.stderr
-    kernels, callbacks, value = run(tmp_path, **folder)
+    environment = {**os.environ, "ADJODE_PRECOMPILED": folder}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and f"kernels are in {folder}" in done.stdout, done.stderr
+    kernels, callbacks, value = run(tmp_path, ADJODE_PRECOMPILED=folder)
     assert kernels == 0 and callbacks > 0
     kernels, _, compiled_here = run(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "other"))
     assert kernels > 5 and compiled_here == value
