@@ -1,4 +1,4 @@
-"""LAPACK inside kernels, by the addresses of the routines that SciPy brings.
+"""LAPACK and BLAS inside kernels, by the addresses of the routines that SciPy brings.
 
 Addresses differ from process to process, so kernels take them from the frame, and nothing on disk contains one. The routines want
 columns first, so they factor the transpose of a matrix in C order: what they call a solve is a transposed one, and the other way
@@ -30,6 +30,14 @@ def routines(factor: str, solve: str) -> np.ndarray:
     return np.array([get_cython_function_address("scipy.linalg.cython_lapack", name) for name in names], dtype=np.int64)
 
 
+@functools.cache
+def products() -> np.ndarray:
+    """Addresses of the matrix products, real and complex (2,); zeros if kernels are plain Python."""
+    if DISABLED:
+        return np.zeros(2, dtype=np.int64)
+    return np.array([get_cython_function_address("scipy.linalg.cython_blas", kind + "gemm") for kind in "dz"], dtype=np.int64)
+
+
 if DISABLED:
 
     def call_fortran(address, arguments):
@@ -39,7 +47,10 @@ else:
 
     @intrinsic
     def call_fortran(typingctx, address, arguments):
-        """Call a routine whose last argument is `info`, and return that; integers go as pointers to 32 bits, arrays as pointers."""
+        """Call a routine whose last argument is `info`, and return that; integers go as pointers to 32 bits, arrays as pointers.
+
+        A routine of the BLAS has no such argument and leaves it alone: then the result is 0.
+        """
 
         def codegen(context, builder, sig, args):
             byte, short = ir.IntType(8).as_pointer(), ir.IntType(32)

@@ -11,8 +11,8 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import Frame
 from adjode.linalg import lapack
-from adjode.linalg.sparse import WORK, N, analyse, multiplications
 from adjode.linalg.superlu import SuperLU
+from adjode.linalg.symbolic import SIZE, analyse, multiplications
 
 KINDS = ("dense", "banded", "sparse")
 _LAPACK = {"dense": ("getrf", "getrs"), "banded": ("gbtrf", "gbtrs")}
@@ -79,12 +79,13 @@ class Structure:
         if self.kind == "sparse":
             reserve = SuperLU(self.pattern)
             frame.owners.append(reserve)
-            frame[slots.ROUTINES] = reserve.routines
-            width = int(self.symbolic[WORK] + 2 * self.symbolic[N])
+            frame[slots.ROUTINES] = np.concatenate([reserve.routines, lapack.products()])
+            width = int(self.symbolic[SIZE])
         else:
             frame[slots.ROUTINES] = lapack.routines(*_LAPACK[self.kind])
         frame[slots.LU], frame[slots.LU_COMPLEX] = np.zeros((height, width)), np.zeros((height, 2 * width))
-        frame[slots.PIVOTS], frame[slots.PIVOTS_COMPLEX] = np.zeros((2, self.n), dtype=np.int64)
+        size = 2 * self.n if self.kind == "sparse" else self.n
+        frame[slots.PIVOTS], frame[slots.PIVOTS_COMPLEX] = np.zeros((2, size), dtype=np.int64)
 
 
 def read_sparsity(given: Any) -> Any:

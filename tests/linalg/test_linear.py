@@ -13,8 +13,8 @@ from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
 from adjode.jit import entry, f8, i8
 from adjode.linalg import linear
 from adjode.linalg.linear import make_linear
-from adjode.linalg.sparse import WORK
 from adjode.linalg.structure import KINDS, Structure, as_pattern, choose_structure
+from adjode.linalg.symbolic import FIRST, ROW_STARTS, WIDEST, WORK
 
 FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
 
@@ -144,13 +144,33 @@ def test_sparse(n, density, c):
         assert n == 0 or pivots[0] == by_superlu
 
 
+def grid_pattern(points):
+    line = sparse.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(points, points))
+    grid = sparse.csc_array(sparse.kron(line, sparse.eye_array(points)) + sparse.kron(sparse.eye_array(points), line))
+    return as_pattern(grid)
+
+
 def test_fill_in_of_a_grid_is_small():
     """A minimum degree ordering, not the natural one, whose fill-in is the band."""
     points = 20
-    line = sparse.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(points, points))
-    grid = sparse.csc_array(sparse.kron(line, sparse.eye_array(points)) + sparse.kron(sparse.eye_array(points), line))
-    structure = Structure("sparse", points**2, as_pattern(grid))
-    assert structure.symbolic[WORK] < 1.5 * points**3
+    assert Structure("sparse", points**2, grid_pattern(points)).symbolic[WORK] < 2.5 * points**3
+
+
+@SHIFTS
+def test_blas_and_loops_agree_on_a_grid(c):
+    """Whose last supernodes are wide enough to be divided, and for BLAS."""
+    points = 28
+    pattern = grid_pattern(points)
+    J = pattern.toarray() * np.random.default_rng(2).normal(size=pattern.shape)
+    system, answers = System("sparse", pattern, J), []
+    symbolic = system.frame[slots.SYMBOLIC]
+    first = symbolic[symbolic[FIRST] : symbolic[ROW_STARTS]]
+    assert np.diff(first).max() == WIDEST
+    for address in (system.frame[slots.ROUTINES][1:].copy(), 0):
+        system.frame[slots.ROUTINES][1:] = address
+        system.check(8.0 * c)
+        answers.append(system.run(SOLVE, c=c, b=np.ones(points**2, dtype=type(c))))
+    np.testing.assert_allclose(*answers, rtol=1e-10)
 
 
 def test_choice():
