@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 
 from adjode import Dynamics, solve, value_and_gradient
 from adjode.losses import FinalState, Series
+from adjode.steppers import transposed
 from adjode.tableaus import METHODS, tableau
 from tests.stiff_systems import (
     REFERENCES,
@@ -196,6 +197,17 @@ def test_transpose_of_the_steps(method, case):
     assert transpose_error(case, method, T, rtol=1e-6, atol=1e-9) < 1e-5
     short = {"Robertson": 0.005, "van der Pol": 1.0, "backwards": 0.0}[case]
     assert transpose_error(case, method, short, step=abs(short - t0) / 40, **TIGHT) < 1e-10
+
+
+def test_a_full_krylov_space_is_started_anew(monkeypatch):
+    build, _, _, u0, theta, t_span = CASES["van der Pol"]
+    solution, bars = solve(build(), u0, theta, t_span, method="Radau", rtol=1e-6, atol=1e-9), []
+    for size in (24, 3):
+        monkeypatch.setattr(transposed, "_BASIS", size)
+        bars.append(solution.pullback([1.0, 0.0], adjoint="discrete"))
+    assert bars[1].stats.n_newton > bars[0].stats.n_newton
+    np.testing.assert_allclose(bars[1].u0, bars[0].u0, rtol=1e-10)
+    np.testing.assert_allclose(bars[1].theta, bars[0].theta, rtol=1e-10)
 
 
 @pytest.mark.parametrize("method", TRANSPOSED)

@@ -4,7 +4,8 @@ With the cotangents kappa_i of K_i = f(t_i, Y_i), Y_i = y + h sum_j A_ij K_j, th
 w_i = J_i^T kappa_i + e_i (e_s = lam, since Y_s is the state after the step, else 0), and kappa_i = seed_i + h sum_j A_ji w_j. This
 linear system has the exact Jacobians J_i of the stages in it, of which only products are formed, by the user's vjp. It is solved to
 rounding by GMRES (Saad, Schultz 1986, SIAM J. Sci. Stat. Comput. 7, 856-869), with the frozen matrix, transposed, as
-preconditioner: where the J_i differ from the frozen Jacobian in few ways, few iterations are enough.
+preconditioner: where the J_i differ from the frozen Jacobian in few ways, few iterations are enough. Where the solution turns
+within the step it is restarted, as long as that gets on.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.tableaus import Tableau
 
 _BASIS = 24  # vectors of a Krylov space at most
+_PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
 _TOLERANCE = 1e-15
 _QUICK = 6  # iterations up to which a frozen Jacobian goes on to serve the step before
 SAME_STEP = 0.2  # relative difference of step sizes that share a preconditioner
@@ -32,7 +34,7 @@ def put_transposed(frame: Any, tableau: Tableau, n: int) -> None:
     """Fill the slots of the Krylov space."""
     block = tableau.stages if tableau.family == "radau" else 1
     size = min(_BASIS, block * n)
-    frame[slots.KRYLOV] = np.zeros((size + 1, block, n))
+    frame[slots.KRYLOV] = np.zeros((size + 3, block, n))  # the right-hand side and the sum of the restarts behind the basis
     frame[slots.HESSENBERG] = np.zeros((size + 4, size + 1))  # R by columns, then the rotations and the right-hand side
 
 
@@ -105,28 +107,57 @@ def _minimiser(basis, H, right, j, x):
             x[i, k] = total
 
 
+@kernel
+def _add(out, x):
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            out[i, k] += x[i, k]
+
+
 def make_gmres(apply: Callable) -> Callable:
     """`apply(frame, t, h, t_new, V, first, x, out) -> status` multiplies by the preconditioned matrix."""
 
     @kernel
-    def gmres(frame, t, h, t_new, V, first, x):
-        """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
+    def reduce(frame, t, h, t_new, V, first, x, size, target):
+        """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations)."""
         basis, H = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG)
         most = H.shape[1] - 1
-        right, size = row(H, most + 3), math.sqrt(_dot(x, x))
-        if size == 0.0:
-            return SUCCESS, 0
+        right, residual, j = row(H, most + 3), size, 0
+        right[0] = size
         _scale(plane(basis, 0), x, 1.0 / size)
-        right[0], residual, j = size, size, 0
-        while j < most and residual > _TOLERANCE * size:
+        while j < most and residual > target:
             if apply(frame, t, h, t_new, V, first, plane(basis, j), plane(basis, j + 1)) != SUCCESS:
-                return CALLBACK_RAISED, j
+                return CALLBACK_RAISED, residual, j
             residual = _rotate(H, j, _orthogonalise(basis, j, H))
             j += 1
         if math.isnan(residual):
-            return NON_FINITE, j
+            return NON_FINITE, residual, j
         _minimiser(basis, H, right, j, x)
-        return (SUCCESS if residual <= _TOLERANCE * size else STAGES_UNSOLVED), j
+        return SUCCESS, residual, j
+
+    @kernel
+    def gmres(frame, t, h, t_new, V, first, x):
+        """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
+        basis, most = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG).shape[1] - 1
+        given, total, size = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
+        if size == 0.0:
+            return SUCCESS, 0
+        target = _TOLERANCE * size
+        _scale(given, x, 1.0)
+        _scale(total, x, 0.0)
+        status, left, iterations = reduce(frame, t, h, t_new, V, first, x, size, target)
+        while status == SUCCESS and target < left <= _PROGRESS * size:
+            _add(total, x)
+            if apply(frame, t, h, t_new, V, first, total, x) != SUCCESS:
+                return CALLBACK_RAISED, iterations
+            for i in range(x.shape[0]):
+                for k in range(x.shape[1]):
+                    x[i, k] = given[i, k] - x[i, k]
+            size = math.sqrt(_dot(x, x))
+            status, left, more = reduce(frame, t, h, t_new, V, first, x, size, target)
+            iterations += more
+        _add(x, total)
+        return (STAGES_UNSOLVED if status == SUCCESS and left > target else status), iterations
 
     return gmres
 
