@@ -1,6 +1,7 @@
 """Exact, fast gradients through ODE solves."""
 
 from adjode import losses
+from adjode.consistent import consistent_initial
 from adjode.derivatives.check import VjpReport, check_vjp
 from adjode.dynamics import Dynamics
 from adjode.ensembles.gradient import ensemble_value_and_gradient
@@ -22,6 +23,7 @@ __all__ = [
     "Status",
     "VjpReport",
     "check_vjp",
+    "consistent_initial",
     "ensemble_value_and_gradient",
     "losses",
     "solve",

@@ -8,11 +8,12 @@ from typing import Any
 from adjode.callbacks import Callback, callback
 from adjode.calls import PORTABLE, fused_calls
 from adjode.fingerprint import fingerprint
+from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
 
 
 class Dynamics:
-    """An ordinary differential equation `du/dt = f(t, u, theta)` with its hand-written pullback.
+    """A differential equation `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)`, with the hand-written pullback of f.
 
     Parameters
     ----------
@@ -31,6 +32,10 @@ class Dynamics:
         Which entries of the Jacobian may differ from zero: those that do in this matrix. Then the Jacobian takes a few products in
         place of n, and its systems are solved as banded or sparse ones where that pays. "probe" finds out at the first solve, by n
         products at each of a few places around u0 and theta; see `adjode.jacobian.probe` for what it can miss.
+    mass : (n, n) array or sparse matrix, or (n,) array, optional
+        A constant matrix M, or its diagonal, for `M du/dt = f(t, u, theta)`, which method="Radau" solves. It may be singular: the
+        equations then hold algebraic ones, which must determine as many components of u (index 1) and hold at u0. The callbacks
+        know nothing of M.
     name : str, optional
         Shown in reprs; the name of `f` by default.
     fused : bool
@@ -47,7 +52,7 @@ class Dynamics:
     TypeError
         If a callback takes the wrong number of arguments or Numba cannot compile it.
     ValueError
-        If jac_sparsity is no square matrix.
+        If jac_sparsity or mass is no square matrix, or mass is not finite.
 
     Notes
     -----
@@ -64,18 +69,20 @@ class Dynamics:
         vjp_u: Callable | None = None,
         jac: Callable | None = None,
         jac_sparsity: Any = None,
+        mass: Any = None,
         name: str | None = None,
         fused: bool = False,
         debug: bool = False,
     ):
         if fused and debug:
             raise ValueError("fused=True and debug=True exclude each other: check first, then fuse.")
-        self._given = (f, vjp, vjp_u, jac, jac_sparsity, name, fused, debug)
+        self._given = (f, vjp, vjp_u, jac, jac_sparsity, mass, name, fused, debug)
         self.f: Callback = callback("f", f, debug)
         self.vjp: Callback = callback("vjp", vjp, debug)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug)
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug)
         self.sparsity: Any = read_sparsity(jac_sparsity)
+        self.mass: Mass | None = read_mass(mass)
         self.structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
         self.name = name or str(getattr(f, "__name__", "f"))
         self.fused = fused
@@ -98,6 +105,8 @@ class Dynamics:
             parts.append("with vjp_u")
         if self.jac is not None:
             parts.append("with jac")
+        if self.mass is not None:
+            parts.append("with a singular mass matrix" if self.mass.singular else "with a mass matrix")
         if self.fused:
             parts.append("fused")
         if self.debug:
@@ -105,5 +114,5 @@ class Dynamics:
         return f"Dynamics({', '.join(parts)})"
 
 
-def _rebuild(f: Any, vjp: Any, vjp_u: Any, jac: Any, jac_sparsity: Any, name: Any, fused: bool, debug: bool) -> Dynamics:
-    return Dynamics(f, vjp, vjp_u=vjp_u, jac=jac, jac_sparsity=jac_sparsity, name=name, fused=fused, debug=debug)
+def _rebuild(f: Any, vjp: Any, vjp_u: Any, jac: Any, jac_sparsity: Any, mass: Any, name: Any, fused: bool, debug: bool) -> Dynamics:
+    return Dynamics(f, vjp, vjp_u=vjp_u, jac=jac, jac_sparsity=jac_sparsity, mass=mass, name=name, fused=fused, debug=debug)

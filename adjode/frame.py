@@ -54,6 +54,8 @@ WORDS = 4
     SYMBOLIC,             # order and fill-in of a sparse matrix, see linalg/sparse.py
     UNIT, PULLED, PULLED_THETA, WHOLE,  # scratch of its assembly: lam, and what a vjp writes; what a jac writes
     ROW_STARTS, ROW_ORDER, ENTRY_STARTS, ENTRY_SOURCES, ENTRY_PLACES,  # groups of rows; their entries: from where to where
+    MASS, MASS_STARTS, MASS_COLUMNS, MASS_PLACES, MASSED,  # the mass matrix by rows, its places in that storage; products with it
+    NULL, NULL_STARTS, NULL_COLUMNS,  # a basis, by rows, of the vectors that its transpose sends to zero
     Z, W, RIGHT, PAIR, PREVIOUS,  # Newton: increments of the stages, transformed, right-hand sides; the last step's dense output
     KRYLOV, HESSENBERG,   # the transposed stages: basis of the Krylov space, and its small least-squares problem
     # --- arrays with a row for each step or time
@@ -67,7 +69,7 @@ WORDS = 4
     # --- callbacks
     F, VJP, VJP_U, G, G_VJP, JAC,
     SLOTS,
-) = range(86)
+) = range(94)
 # Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
 # output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q;
 # FILTERED is that of Tableau.

@@ -14,7 +14,15 @@ from adjode.layout import Layout
 from adjode.linalg.structure import Structure
 from adjode.losses import Loss, PreparedLoss
 from adjode.options import choose, positive, time_span, times_in_span
-from adjode.pullback import Cotangents, check_method, check_wrt, pullback, read_tolerances, refuse_continuous_options
+from adjode.pullback import (
+    Cotangents,
+    check_method,
+    check_wrt,
+    pullback,
+    read_tolerances,
+    refuse_continuous_options,
+    refuse_with_mass,
+)
 from adjode.solve import check_options, solve, structure_for
 from adjode.tableaus import Tableau
 from adjode.workspace import Workspace, jitted_evaluation
@@ -113,6 +121,7 @@ class ValueAndGradient:
         if self._pullback_options["adjoint"] == "discrete":
             refuse_continuous_options({name: value for name, value in self._pullback_options.items() if name in _CONTINUOUS})
         self._wrt = check_wrt(wrt)
+        refuse_with_mass(dynamics, self._pullback_options["adjoint"], self._wrt)
         self._pullback_options["wrt"] = tuple(self._wrt)
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._layouts: tuple[Layout, ...] = ()

@@ -120,14 +120,18 @@ def structure_of(dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray
             raise ValueError(
                 f"jac_sparsity must have shape ({u.size}, {u.size}), as u0 has {u.size} entries, but its shape is {pattern.shape}."
             )
+        if pattern is not None and dynamics.mass is not None:
+            pattern = as_pattern(pattern + (dynamics.mass.matrix != 0))
         dynamics.structures[found] = choose_structure(u.size, pattern, linear_solver)
     return dynamics.structures[found]
 
 
 def put_jacobian(frame: Frame, dynamics: Dynamics, structure: Structure, m: int) -> None:
-    """Fill the slots that `jacobian` and the linear solver read; those of the vjp itself too."""
+    """Fill the slots that `jacobian` and the linear solver read; those of the vjp itself and of the mass matrix too."""
     n, jac, vjp_u = structure.n, dynamics.jac, dynamics.vjp_u
     structure.put(frame)
+    if dynamics.mass is not None:
+        dynamics.mass.put(frame, structure)
     source = _FROM_JAC if jac is not None else _FROM_VJP_U if vjp_u is not None else _FROM_VJP
     frame[slots.SOURCE] = np.array([source], dtype=np.int64)
     if not dynamics.calls.fused:

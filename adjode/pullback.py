@@ -13,6 +13,7 @@ from adjode.adjoints.jumps import plan_sweep
 from adjode.adjoints.result import EnsembleStats, PullbackStats, SweepResult
 from adjode.adjoints.sweep import ADJOINTS, SweepOptions, run_sweep
 from adjode.callbacks import Callback, callback
+from adjode.dynamics import Dynamics
 from adjode.linalg.structure import Structure
 from adjode.loops.trajectory import slopes
 from adjode.options import choose, positive, relative_tolerance, require_finite, times_in_span
@@ -139,6 +140,7 @@ def pullback(
     choose("quadrature", quadrature, ("gauss", "augmented"))
     choose("error_norm", error_norm, ("all", "lam"))
     choose("on_drift", on_drift, ("raise", "warn"))
+    refuse_with_mass(solution.dynamics, adjoint, wanted)
     if reanchor and adjoint != "backsolve":
         raise ValueError("reanchor=True belongs to adjoint='backsolve'.")
     tolerances = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
@@ -290,6 +292,20 @@ def refuse_backsolve(*methods: Tableau) -> None:
             )
 
 
+def refuse_with_mass(dynamics: Dynamics, adjoint: str, wanted: frozenset[str]) -> None:
+    """Refuse what problems with a mass matrix do not have."""
+    if dynamics.mass is None:
+        return
+    times = sorted(wanted - {"u0", "theta"}) if dynamics.mass.singular else []
+    if times:
+        raise ValueError(
+            f"with a singular mass matrix f does not say how fast the algebraic components change, which the cotangents of "
+            f"{', '.join(times)} need: choose wrt=('u0', 'theta') or less, with adjoint='discrete'."
+        )
+    if adjoint != "discrete":
+        raise ValueError(f"adjoint={adjoint!r} is not available with a mass matrix: choose adjoint='discrete'.")
+
+
 def read_tolerances(
     forward: dict[str, Any], cotangent_size: Callable[[], float], *, rtol, atol, quadrature_rtol, quadrature_atol
 ) -> dict[str, float]:
@@ -337,11 +353,12 @@ def _rate(solution: Solution, t: float, u: np.ndarray, lam: np.ndarray, cost, st
 
 
 def _along_f(solution: Solution, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
-    """u_bar . f(t, u, theta) at each time."""
+    """u_bar . du/dt at each time, which is u_bar . f(t, u, theta) or, with a mass matrix, M^-T u_bar . f."""
     out = np.empty_like(states)
     failed = slopes(solution.dynamics.f.handle, solution.theta, times, np.ascontiguousarray(states), out)
     stats.n_f += times.size
-    rates = np.einsum("kn,kn->k", u_bars, out)
+    mass = solution.dynamics.mass
+    rates = np.einsum("kn,kn->k", u_bars if mass is None else mass.solve_transposed(u_bars), out)
     if failed >= 0:
         cause = solution.dynamics.f.reproduce_error(
             times[failed], *solution.dynamics.f.arguments({"u": states[failed], "theta": solution.theta})

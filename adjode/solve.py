@@ -17,12 +17,13 @@ from adjode.frame import RECORD_DENSE, RECORD_STAGES
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.jit import kernel
 from adjode.layout import Layout
+from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.integrate import make_integrate
 from adjode.loops.loop import Loop
 from adjode.options import choose, positive, relative_tolerance, time_span, times_in_span, tolerance_vector
 from adjode.solution import DenseOutput, Solution, SolveStats
-from adjode.status import CALLBACK_RAISED, MAX_STEPS, SUCCESS, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, SUCCESS, SolveError, solve_error
 from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
 from adjode.tableaus import METHODS, Tableau, tableau
 
@@ -54,7 +55,7 @@ def solve(
     step: float | None = None,
     linear_solver: str = "auto",
 ) -> Solution:
-    """Solve `du/dt = f(t, u, theta)`, `u(t0) = u0` from t0 to T.
+    """Solve `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)` where the dynamics have a mass matrix, from `u(t0) = u0` to T.
 
     Parameters
     ----------
@@ -154,18 +155,33 @@ def forward_pass(
     if structure is None:
         return loop, dynamics.calls.entry("solve", loop.frame, make_forward)
     put_jacobian(loop.frame, dynamics, structure, theta.size)
-    solver = Solver(method.family, structure.kind)
+    solver = Solver(method.family, structure.kind, dynamics.mass is not None)
     return loop, dynamics.calls.entry(solver.entry_name("solve"), loop.frame, functools.partial(make_forward, solver=solver))
 
 
 def structure_for(
     method: Tableau, dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray, theta: np.ndarray
 ) -> Structure | None:
-    """The structure of the Jacobian for an implicit method; None for an explicit one, which needs none."""
+    """The structure of the Jacobian for an implicit method; None for an explicit one, which needs none.
+
+    Raises
+    ------
+    ValueError
+        If the method does not take the problem: its linear solver, its pattern or its mass matrix.
+    """
+    if dynamics.mass is not None:
+        _check_mass(dynamics.mass, method, u.size)
     if not method.implicit:
         choose("linear_solver", linear_solver, ("auto", *KINDS))
         return None
     return structure_of(dynamics, linear_solver, t, u, theta)
+
+
+def _check_mass(mass: Mass, method: Tableau, n: int) -> None:
+    if method.family != "radau":
+        inverse = "" if mass.singular else ", or multiply f and vjp by the inverse of M and leave mass out"
+        raise ValueError(f"method={method.name!r} takes no mass matrix: choose method='Radau'{inverse}.")
+    mass.require_size(n)
 
 
 def check_options(n: int, *, method, rtol, atol, first_step, max_step, max_steps, step) -> tuple[Tableau, dict[str, Any]]:
@@ -194,6 +210,7 @@ def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:
 
 def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout, max_steps: int) -> SolveError:
     component, cause, raised = None, None, dynamics.f
+    details: dict[str, Any] = {}
     if status == CALLBACK_RAISED:
         # f; or, for an implicit method, what the Jacobian comes from
         for u, callback in itertools.product(loop.tried, (dynamics.f, source_of(dynamics))):
@@ -202,7 +219,9 @@ def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarra
             if cause is not None:
                 raised = callback
                 break
-    elif status != MAX_STEPS and (blamed := loop.blame()) is not None:
+    elif status == INCONSISTENT and dynamics.mass is not None:
+        component, details = _inconsistency(loop, dynamics.mass)
+    elif status not in (MAX_STEPS, HIGH_INDEX) and (blamed := loop.blame()) is not None:
         component = blamed[1]
     return solve_error(
         status,
@@ -214,4 +233,16 @@ def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarra
         cause=cause,
         max_steps=max_steps,
         callback=raised.name,
+        **details,
     )
+
+
+def _inconsistency(loop: Loop, mass: Mass) -> tuple[int, dict[str, float]]:
+    """The component furthest off, in tolerances, and what the message about it says."""
+    frame = loop.frame
+    scale, change = frame[slots.ATOL] + frame[slots.CONTROL][slots.RTOL] * abs(loop.y), frame[slots.ERROR]
+    residual = mass.algebraic_part(frame[slots.K][0])
+    with np.errstate(all="ignore"):
+        component = int(np.nanargmax(np.abs(change) / scale))
+    equation = int(np.argmax(np.abs(residual)))
+    return component, {"residual": float(residual[equation]), "equation": equation, "change": float(change[component])}

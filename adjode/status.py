@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from enum import IntEnum
 
@@ -18,6 +19,8 @@ class Status(IntEnum):
     BACKSOLVE_DRIFT = 6
     NEWTON_FAILED = 7
     STAGES_UNSOLVED = 8
+    INCONSISTENT = 9
+    HIGH_INDEX = 10
 
 
 # Kernels see plain integers: Numba types an IntEnum member as its own type, which would not mix with int returns.
@@ -29,6 +32,8 @@ NON_FINITE = int(Status.NON_FINITE)
 CALLBACK_RAISED = int(Status.CALLBACK_RAISED)
 NEWTON_FAILED = int(Status.NEWTON_FAILED)
 STAGES_UNSOLVED = int(Status.STAGES_UNSOLVED)
+INCONSISTENT = int(Status.INCONSISTENT)
+HIGH_INDEX = int(Status.HIGH_INDEX)
 
 _REASONS = {
     Status.MAX_STEPS: "the cap of {max_steps} steps was reached; raise max_steps, loosen the tolerances, or, if the problem "
@@ -43,7 +48,15 @@ _REASONS = {
     "smaller one: check with check_vjp that vjp is right, since the Jacobian comes from it, and that f is smooth here",
     Status.STAGES_UNSOLVED: "the transposed equations of a step's stages could not be solved to rounding: the Jacobian may be "
     "close to singular here; adjoint='interpolating' does not need them",
+    Status.INCONSISTENT: "the initial state does not satisfy the algebraic equations: entry {equation} of f has {residual:.3g} "
+    "where the mass matrix leaves zero, and this component would have to change by {change:.3g}, more than its tolerance; "
+    "adjode.consistent_initial finds a state that does",
+    Status.HIGH_INDEX: "the algebraic equations do not determine the algebraic components here (the index is not 1): differentiate "
+    "the constraints in which these do not appear, and check with check_vjp that vjp is right, since the Jacobian comes from it",
 }
+
+
+_UNKNOWN = {"residual": math.nan, "equation": "?", "change": math.nan}
 
 
 class SolveError(RuntimeError):
@@ -103,7 +116,7 @@ def solve_error(
     """The exception that describes status `code`; `details` fill the reason's placeholders, `cause` is what a callback raised."""
     status = Status(code)
     details["raised"] = "an exception" if cause is None else describe_error(cause)
-    reason = _REASONS[status].format(**{"max_steps": "?", "callback": "a callback", "drift": float("nan"), **details})
+    reason = _REASONS[status].format(**{"max_steps": "?", "callback": "a callback", "drift": math.nan, **_UNKNOWN, **details})
     where = f" (component {name or component})" if component is not None else ""
     message = f"the {phase} solve stopped at t = {t:.12g} with step size {step_size:.3g}{where}: {reason}"
     error = SolveError(

@@ -63,7 +63,7 @@ class DiscretePass:
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta
         self.calls, self.recorded = dynamics.calls, recorded or structure is not None
-        self.solver = EXPLICIT if structure is None else Solver(tableau.family, structure.kind)
+        self.solver = EXPLICIT if structure is None else Solver(tableau.family, structure.kind, dynamics.mass is not None)
         frame = self.frame = Frame()
         put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
         wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}

@@ -26,6 +26,8 @@ _kernels: weakref.WeakKeyDictionary[Dynamics, dict[tuple, Callable]] = weakref.W
 
 class _Backend:
     def __init__(self, dynamics: Dynamics, options: dict[str, Any], device_options: dict[str, Any]):
+        if dynamics.mass is not None:
+            raise ValueError("backend='cuda' has explicit methods alone, which take no mass matrix: use backend='threads'.")
         device.require_gpu()
         self._dynamics, self._options, self._device_options = dynamics, options, DeviceOptions(**device_options)
         self._lanes, self._plans = Lanes(self._device_options), {}  # type: ignore[var-annotated]

@@ -3,7 +3,7 @@
 A stepper knows no storage. It takes a `Structure` (dense, banded or sparse, made once for a problem), whose `put` fills the frame,
 and the kernels of `make_linear(kind)`:
 
-    shift(frame, J, A, c, s)                A = c I + s J
+    shift(frame, J, A, c, s)                A = c I + s J; or, with a mass matrix M, c M + s J
     factor(frame, A, pivots)                in place; 0, or another number if A is singular or not finite
     solve(frame, A, pivots, b)              b = A^-1 b; 0, or 1 if that failed
     solve_transposed(frame, A, pivots, b)   b = A^-T b; likewise
@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adjode import frame as slots
 from adjode.frame import integers_at
 from adjode.jit import as_complex, flat, kernel
-from adjode.linalg import banded, dense, sparse
+from adjode.linalg import banded, dense, mass, sparse
 from adjode.linalg.dense import size_of
 from adjode.linalg.lapack import FACTOR, FACTOR_COMPLEX, PLAIN, SOLVE, SOLVE_COMPLEX, TRANSPOSED, call_fortran
 
@@ -69,14 +69,18 @@ class Linear:
     solve_transposed_complex: Callable
     shift: Callable = shift
     shift_complex: Callable = shift_complex
+    massed: bool = False
 
 
 @functools.cache
-def make_linear(kind: str) -> Linear:
-    """The kernels for "dense", "banded" or "sparse"."""
+def make_linear(kind: str, massed: bool = False) -> Linear:
+    """The kernels for "dense", "banded" or "sparse", without a mass matrix or with one."""
+    if massed:
+        return replace(make_linear(kind), shift=mass.shift, shift_complex=mass.shift_complex, massed=True)
     make = {"dense": _dense, "banded": _banded, "sparse": sparse.make_verbs}[kind]
     verbs = make(False)
-    return Linear(*verbs, *(_on_pairs(verb, k == 0) for k, verb in enumerate(make(True))))
+    factor, solve, solve_transposed = (_on_pairs(verb, k == 0) for k, verb in enumerate(make(True)))
+    return Linear(*verbs, factor, solve, solve_transposed)
 
 
 def _on_pairs(verb: Callable, factors: bool) -> Callable:

@@ -85,31 +85,67 @@ def _scaled_norm(x, y, atol, rtol):
     return math.sqrt(total / x.size) if x.size > 0 else 0.0
 
 
-def make_initial_step(derivative):
+_START = 2  # the row of K for the first slope where K[0] has f
+
+
+def _make_slopes(derivative, to_slope):
+    """`at_start(frame)`, the row of K with du/dt at the start, of which K[0] is f, and `at_trial(frame, t, u, slope, q) -> status`."""
+    if to_slope is None:
+
+        @kernel
+        def at_start(frame):
+            return 0
+
+        return at_start, derivative
+
+    @kernel
+    def at_start_with_mass(frame):
+        K = matrix_at(frame, slots.K)
+        start = row(K, _START)
+        for k in range(start.size):
+            start[k] = K[0, k]
+        to_slope(frame, start)
+        return _START
+
+    @kernel
+    def at_trial(frame, t, u, slope, q):
+        status = derivative(frame, t, u, slope, q)
+        if status == 0:
+            to_slope(frame, slope)
+        return status
+
+    return at_start_with_mass, at_trial
+
+
+def make_initial_step(derivative, to_slope=None):
+    """`to_slope(frame, f)` makes slopes of f where there is a mass matrix."""
+    at_start, at_trial = _make_slopes(derivative, to_slope)
+
     @kernel
     def initial_step(frame, t, stage):
         """The starting step of Hairer, Norsett, Wanner I, II.4 as SciPy has it, into CLOCK[H]; one evaluation; the status.
 
-        Overwrites `stage` and K[1].
+        Overwrites `stage` and K[1], with a mass matrix K[2] too.
         """
         clock, control = vector_at(frame, slots.CLOCK), vector_at(frame, slots.CONTROL)
         direction, span, rtol = control[slots.DIRECTION], control[slots.SPAN], control[slots.RTOL]
         y, atol = vector_at(frame, slots.Y), vector_at(frame, slots.ATOL)
         K, q = matrix_at(frame, slots.K), matrix_at(frame, slots.Q)
+        start = row(K, at_start(frame))
         d0 = _scaled_norm(y, y, atol, rtol)
-        d1 = _scaled_norm(row(K, 0), y, atol, rtol)
+        d1 = _scaled_norm(start, y, atol, rtol)
         h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
         if h0 > span:
             h0 = span
         for k in range(y.size):
-            stage[k] = y[k] + direction * h0 * K[0, k]
+            stage[k] = y[k] + direction * h0 * start[k]
         slope = row(K, 1)
         integers_at(frame, slots.COUNT)[slots.DERIVATIVES] += 1
-        status = derivative(frame, t + direction * h0, stage, slope, row(q, q.shape[0] - 1))
+        status = at_trial(frame, t + direction * h0, stage, slope, row(q, q.shape[0] - 1))
         if status != 0:
             return status
         for k in range(y.size):
-            slope[k] -= K[0, k]
+            slope[k] -= start[k]
         d2 = _scaled_norm(slope, y, atol, rtol) / h0
         largest = d1 if d1 > d2 else d2
         if largest <= 1e-15:

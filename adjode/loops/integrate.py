@@ -114,10 +114,11 @@ def make_integrate(
     stepper = stepper or Stepper(derivative, stages)
     step_stages, dense_output, error_norm = stepper.step_stages, stepper.dense_output, stepper.error_norm
     implicit, extra_stages = stepper.implicit, stepper.extra_stages
-    enter_method, accept_method = stepper.enter, stepper.accept
+    enter_method, accept_method, begin_method = stepper.enter, stepper.accept, stepper.begin
     next_factor = predictive_factor if implicit and stepper.keeps_steps else pi_factor
-    initial_step, quadrature_step = make_initial_step(derivative), make_quadrature_step(stepper.combine)
+    initial_step, quadrature_step = make_initial_step(derivative, stepper.to_slope), make_quadrature_step(stepper.combine)
     integrates, stops_inside, has_extra = integrand is not None, at_stop is not None, extra_stages is not None
+    begins = begin_method is not None
 
     @kernel
     def enter(frame, t):
@@ -142,6 +143,10 @@ def make_integrate(
         count[slots.FRESH] = 1
         if implicit:
             enter_method(frame)
+        if begins:
+            status = begin_method(frame, t)
+            if status != SUCCESS:
+                return status
         if clock[slots.H] == 0.0:
             return CALLBACK_RAISED if initial_step(frame, t, stage) != 0 else SUCCESS
         return SUCCESS

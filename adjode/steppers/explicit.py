@@ -77,6 +77,7 @@ class Stepper:
 
     implicit = keeps_steps = False
     enter = accept = None  # nothing to do at a new place, nothing to keep of a step
+    begin = to_slope = None  # no mass matrix
 
     def __init__(self, derivative: Callable, stages: tuple[int, int] | None = None):
         combine = combine_loops if stages is None else combine_unrolled

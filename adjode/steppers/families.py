@@ -29,24 +29,28 @@ class Solver:
 
     family: str = "explicit"
     kind: str = ""
+    massed: bool = False  # whether there is a mass matrix
 
     @property
     def implicit(self) -> bool:
         return self.family != "explicit"
 
     def entry_name(self, name: str) -> str:
-        return f"{name}-{self.family}-{self.kind}" if self.implicit else name
+        mass = "-mass" if self.massed else ""
+        return f"{name}-{self.family}-{self.kind}{mass}" if self.implicit else name
 
     def stepper(self, derivative: Callable, jacobian: Callable, *, turned: bool = False) -> ImplicitStepper | None:
         """The stepper of an implicit family; None for explicit methods, whose stepper the loop makes."""
         if not self.implicit:
             return None
         middle = turned and STEPPERS[self.family].keeps_steps
-        return STEPPERS[self.family](derivative, Frozen(jacobian, make_linear(self.kind), turned, 0.5 if middle else 0.0))
+        return STEPPERS[self.family](
+            derivative, Frozen(jacobian, make_linear(self.kind, self.massed), turned, 0.5 if middle else 0.0)
+        )
 
     def transposed_step(self, pull: Callable, product: Callable, jacobian: Callable) -> Callable:
         """The kernel that pulls cotangents back over a step: `(frame, t, h, t_new, V) -> status`."""
-        return TRANSPOSES[self.family](pull, product, Frozen(jacobian, make_linear(self.kind), same_step=SAME_STEP))
+        return TRANSPOSES[self.family](pull, product, Frozen(jacobian, make_linear(self.kind, self.massed), same_step=SAME_STEP))
 
 
 EXPLICIT = Solver()

@@ -1,4 +1,4 @@
-"""The frozen matrix of implicit methods: the Jacobian, how long it is kept, and the factors of mu/h - J.
+"""The frozen matrix of implicit methods: the Jacobian, how long it is kept, and the factors of mu/h - J, or mu/h M - J.
 
 One Jacobian and its factors serve several steps, their retries and error estimates; transposed, they serve the adjoint.
 """
@@ -44,9 +44,12 @@ class Frozen:
     refresh : (frame, t, y, h) -> status
         Make Jacobian and factors for a step of h from (t, y), as far as those at hand will not do.
     solve, solve_pair : (frame, b)
-        b = (mu/h - J)^-1 b, and the same with the complex eigenvalue for interleaved complex b (2n,).
+        b = (mu/h - J)^-1 b, and the same with the complex eigenvalue for interleaved complex b (2n,). With a mass matrix,
+        (mu/h M - J)^-1 b.
     solve_transposed, solve_pair_transposed : (frame, b)
         The same with the transposed matrices; the eigenvalue is not conjugated. A solve that fails leaves NaN.
+    massed : bool
+        Whether there is a mass matrix.
     """
 
     def __init__(self, jacobian: Callable, linear: Linear, turned: bool = False, place: float = 0.0, same_step: float = _SAME_STEP):
@@ -92,7 +95,7 @@ class Frozen:
         self.solve, self.solve_transposed = (_solver(way, *real, sign) for way in ways)
         ways = linear.solve_complex, linear.solve_transposed_complex
         self.solve_pair, self.solve_pair_transposed = (_solver(way, *pair, sign) for way in (ways[::-1] if turned else ways))
-        self.refresh = refresh
+        self.refresh, self.jacobian, self.linear, self.massed = refresh, jacobian, linear, linear.massed
 
 
 def _solver(way: Callable, matrix: int, pivots: int, sign: float) -> Callable:

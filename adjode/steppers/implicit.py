@@ -8,9 +8,11 @@ from collections.abc import Callable
 from adjode import frame as slots
 from adjode.frame import integers_at, matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel, row
+from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops, make_dense_output, scaled_squares
 from adjode.steppers.frozen import OLDER, STALE, Frozen
+from adjode.steppers.start import make_start
 
 MAX_ITERATIONS = 7  # of Newton, for one step or stage
 _WITHOUT_HELP = 50  # the same with fixed steps, where no shorter step can help
@@ -86,6 +88,11 @@ class ImplicitStepper:
     solve_stages : kernel
         `solve_stages(frame, t, h, t_new, V) -> status` finds K[1..] and V[1..] by the frozen matrix as it is: SUCCESS,
         CALLBACK_RAISED, NEWTON_FAILED or NON_FINITE.
+
+    Attributes
+    ----------
+    begin, to_slope : kernels or None
+        With a mass matrix, what `make_start` makes. K[0] is then f at the start of a step, M times the slope.
     """
 
     implicit = True
@@ -96,7 +103,10 @@ class ImplicitStepper:
         self.dense_output = dense_output = make_dense_output(combine_loops)
         self.error_norm = _make_error_norm(derivative, frozen)
         self.extra_stages = None
-        refresh = frozen.refresh
+        self.begin: Callable | None
+        self.to_slope: Callable | None
+        self.begin, self.to_slope = make_start(frozen)
+        refresh, massed = frozen.refresh, frozen.massed
 
         @kernel
         def step_stages(frame, t, h, t_new, V, first, last):
@@ -125,13 +135,44 @@ class ImplicitStepper:
             count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
             dense_output(frame, h, matrix_at(frame, slots.PREVIOUS))
             clock[slots.H_PREVIOUS] = h
+            if massed:
+                _put_mass_before_slope(frame)
             count[slots.FRESHNESS] = STALE if slow_newton(frame) else OLDER
 
         self.step_stages, self.enter, self.accept = step_stages, enter, accept
 
 
+@kernel
+def _put_mass_before_slope(frame):
+    """M times the slope at the end of the step, which K[0] of the next one is to be."""
+    product, last = row(matrix_at(frame, slots.MASSED), 0), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+    slope = row(matrix_at(frame, slots.K), last)
+    multiply(frame, slope, product)
+    for k in range(slope.size):
+        slope[k] = product[k]
+
+
+@kernel
+def _put_mass_before_estimate(frame, h):
+    """M times the slopes in the error estimate, but for K[0], which has it already."""
+    E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
+    product = row(matrix_at(frame, slots.MASSED), 0)
+    for k in range(error.size):
+        error[k] -= h * E[0, 0] * K[0, k]
+    multiply(frame, error, product)
+    for k in range(error.size):
+        error[k] = product[k] + h * E[0, 0] * K[0, k]
+
+
 def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
-    solve = frozen.solve
+    solve, massed = frozen.solve, frozen.massed
+
+    @kernel
+    def estimate(frame, h):
+        E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
+        combine_loops(error, None, h, E, 0, K, E.shape[1])
+        if massed:
+            _put_mass_before_estimate(frame, h)
 
     @kernel
     def filtered(frame, error, h):
@@ -148,7 +189,7 @@ def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
         again from the slope at y + estimate, of which the transient has been filtered out (Hairer, Wanner II, IV.8, equation 8.20).
         """
         E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
-        combine_loops(error, None, h, E, 0, K, E.shape[1])
+        estimate(frame, h)
         if integers_at(frame, slots.SETTING)[slots.FILTERED] == 0:
             total = scaled_squares(frame, error, y_new, rtol)
         else:
@@ -164,7 +205,7 @@ def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
                 counts[slots.DERIVATIVES] += 1
                 t = vector_at(frame, slots.CLOCK)[slots.T]
                 if derivative(frame, t, state, slope, row(q, q.shape[0] - 1)) == 0:
-                    combine_loops(error, None, h, E, 0, K, E.shape[1])
+                    estimate(frame, h)
                     for k in range(y.size):
                         error[k] += h * E[0, 0] * (slope[k] - K[0, k])
                     filtered(frame, error, h)

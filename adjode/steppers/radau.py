@@ -1,7 +1,8 @@
 """Radau IIA steps: simplified Newton on the stages, separated into one real and one complex system, and their transpose.
 
 With A^-1 T = T Lambda the collocation system (A^-1/h x I - I x J) Z = F(Z) falls apart into a real one with mu/h - J and a complex
-one with conj(alpha + i beta)/h - J (Hairer, Wanner, Solving ODEs II, section IV.8).
+one with conj(alpha + i beta)/h - J (Hairer, Wanner, Solving ODEs II, section IV.8). With a mass matrix these are mu/h M - J and
+so on, and K, the slopes of the collocation polynomial, is A^-1 Z / h all the same, whether or not M K = F determines it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from adjode import frame as slots
 from adjode.frame import integers_at, matrix_at, vector_at
 from adjode.jit import kernel, row
+from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.frozen import Frozen
 from adjode.steppers.implicit import CONTINUE, ImplicitStepper, judge, predict, scaled_change
@@ -19,7 +21,7 @@ from adjode.steppers.transposed import make_transposed_block
 
 
 def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
-    solve, solve_pair = frozen.solve, frozen.solve_pair
+    solve, solve_pair, massed = frozen.solve, frozen.solve_pair, frozen.massed
 
     @kernel
     def correct(frame, h):
@@ -27,11 +29,16 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
         values, TI = vector_at(frame, slots.EIGENVALUES), matrix_at(frame, slots.TRANSFORM)
         W, F, pair = matrix_at(frame, slots.W), matrix_at(frame, slots.RIGHT), vector_at(frame, slots.PAIR)
         mu, alpha, beta, real = values[0] / h, values[1] / h, values[2] / h, row(F, 0)
+        X = W
+        if massed:
+            X = matrix_at(frame, slots.MASSED)
+            for i in range(3):
+                multiply(frame, row(W, i), row(X, i))
         for k in range(real.size):
             f0, f1, f2 = F[0, k], F[1, k], F[2, k]
-            real[k] = TI[0, 0] * f0 + TI[0, 1] * f1 + TI[0, 2] * f2 - mu * W[0, k]
-            pair[2 * k] = TI[1, 0] * f0 + TI[1, 1] * f1 + TI[1, 2] * f2 - alpha * W[1, k] - beta * W[2, k]
-            pair[2 * k + 1] = TI[2, 0] * f0 + TI[2, 1] * f1 + TI[2, 2] * f2 + beta * W[1, k] - alpha * W[2, k]
+            real[k] = TI[0, 0] * f0 + TI[0, 1] * f1 + TI[0, 2] * f2 - mu * X[0, k]
+            pair[2 * k] = TI[1, 0] * f0 + TI[1, 1] * f1 + TI[1, 2] * f2 - alpha * X[1, k] - beta * X[2, k]
+            pair[2 * k + 1] = TI[2, 0] * f0 + TI[2, 1] * f1 + TI[2, 2] * f2 + beta * X[1, k] - alpha * X[2, k]
         solve(frame, real)
         solve_pair(frame, pair)
         for k in range(real.size):

@@ -1,11 +1,11 @@
 """The transpose of implicit stages.
 
 With the cotangents kappa_i of K_i = f(t_i, Y_i), Y_i = y + h sum_j A_ij K_j, those of the stages' states are
-w_i = J_i^T kappa_i + e_i (e_s = lam, since Y_s is the state after the step, else 0), and kappa_i = seed_i + h sum_j A_ji w_j. This
-linear system has the exact Jacobians J_i of the stages in it, of which only products are formed, by the user's vjp. It is solved to
-rounding by GMRES (Saad, Schultz 1986, SIAM J. Sci. Stat. Comput. 7, 856-869), with the frozen matrix, transposed, as
-preconditioner: where the J_i differ from the frozen Jacobian in few ways, few iterations are enough. Where the solution turns
-within the step it is restarted, as long as that gets on.
+w_i = J_i^T kappa_i + e_i (e_s = lam, since Y_s is the state after the step, else 0), and kappa_i = seed_i + h sum_j A_ji w_j; with
+a mass matrix, M K_i = f(t_i, Y_i), it is M^T kappa_i. This linear system has the exact Jacobians J_i of the stages in it, of which
+only products are formed, by the user's vjp. It is solved to rounding by GMRES (Saad, Schultz 1986, SIAM J. Sci. Stat. Comput. 7,
+856-869), with the frozen matrix, transposed, as preconditioner: where the J_i differ from the frozen Jacobian in few ways, few
+iterations are enough. Where the solution turns within the step it is restarted, as long as that gets on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import exact_kernel, kernel, plane, row
+from adjode.linalg.mass import multiply_transposed
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.tableaus import Tableau
@@ -168,7 +169,7 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
     `pull(frame, t, u, w, u_bar) -> status` gives u_bar = (df/du)^T w and keeps (df/dtheta)^T w; `product` gives u_bar alone;
     `precondition(frame, x)` multiplies a block of cotangents by the inverse of the frozen system.
     """
-    refresh = frozen.refresh
+    refresh, massed = frozen.refresh, frozen.massed
 
     @kernel
     def stage_time(frame, t, h, t_new, i):
@@ -179,8 +180,11 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
     def apply(frame, t, h, t_new, V, first, x, out):
         A, stage_bar = matrix_at(frame, slots.A), vector_at(frame, slots.STAGE_BAR)
         for i in range(x.shape[0]):
-            for k in range(x.shape[1]):
-                out[i, k] = x[i, k]
+            if massed:
+                multiply_transposed(frame, row(x, i), row(out, i))
+            else:
+                for k in range(x.shape[1]):
+                    out[i, k] = x[i, k]
         for j in range(x.shape[0]):
             if product(frame, stage_time(frame, t, h, t_new, first + j), row(V, first + j), row(x, j), stage_bar) != 0:
                 return CALLBACK_RAISED

@@ -1,0 +1,214 @@
+"""The mass matrix M of M du/dt = f: read and analysed once, and its kernels.
+
+A singular M makes some of the equations algebraic: those combinations in which M du/dt does not appear. With an orthonormal basis N
+of the vectors that M^T sends to zero they are N^T f(t, u, theta) = 0. Rows of zeros are the usual case, but a singular M need not
+have any (a capacitance matrix of floating nodes, say).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjode import frame as slots
+from adjode.frame import Frame, integers_at, vector_at
+from adjode.jit import flat, kernel
+from adjode.linalg.structure import Structure
+
+_ROUNDING = 1e-14  # singular values below this, relative to the largest and for each row, are zeros
+_LARGEST_BLOCK = 2000  # rows of a block whose singular values are computed
+
+
+@kernel
+def multiply(frame, x, out):
+    """out = M x"""
+    starts, columns, values = (
+        integers_at(frame, slots.MASS_STARTS),
+        integers_at(frame, slots.MASS_COLUMNS),
+        vector_at(frame, slots.MASS),
+    )
+    for i in range(out.size):
+        total = 0.0
+        for p in range(starts[i], starts[i + 1]):
+            total += values[p] * x[columns[p]]
+        out[i] = total
+
+
+@kernel
+def multiply_transposed(frame, x, out):
+    """out = M^T x"""
+    starts, columns, values = (
+        integers_at(frame, slots.MASS_STARTS),
+        integers_at(frame, slots.MASS_COLUMNS),
+        vector_at(frame, slots.MASS),
+    )
+    for i in range(out.size):
+        out[i] = 0.0
+    for i in range(out.size):
+        for p in range(starts[i], starts[i + 1]):
+            out[columns[p]] += values[p] * x[i]
+
+
+@kernel
+def split(frame, x, algebraic):
+    """x = x - N N^T x, the part in the range of M, and algebraic = N N^T x, the rest."""
+    starts, columns, values = (
+        integers_at(frame, slots.NULL_STARTS),
+        integers_at(frame, slots.NULL_COLUMNS),
+        vector_at(frame, slots.NULL),
+    )
+    for i in range(x.size):
+        algebraic[i] = 0.0
+    for k in range(starts.size - 1):
+        total = 0.0
+        for p in range(starts[k], starts[k + 1]):
+            total += values[p] * x[columns[p]]
+        for p in range(starts[k], starts[k + 1]):
+            algebraic[columns[p]] += values[p] * total
+    for i in range(x.size):
+        x[i] -= algebraic[i]
+
+
+@kernel
+def shift(frame, J, A, c, s):
+    """A = c M + s J"""
+    places, values, entries, shifted = integers_at(frame, slots.MASS_PLACES), vector_at(frame, slots.MASS), flat(J), flat(A)
+    for k in range(entries.size):
+        shifted[k] = s * entries[k]
+    for p in range(places.size):
+        shifted[places[p]] += c * values[p]
+
+
+@kernel
+def shift_complex(frame, J, A, re, im, s):
+    """A = (re + i im) M + s J"""
+    places, values, entries, shifted = integers_at(frame, slots.MASS_PLACES), vector_at(frame, slots.MASS), flat(J), flat(A)
+    for k in range(entries.size):
+        shifted[2 * k] = s * entries[k]
+        shifted[2 * k + 1] = 0.0
+    for p in range(places.size):
+        shifted[2 * places[p]] += re * values[p]
+        shifted[2 * places[p] + 1] += im * values[p]
+
+
+@dataclass(frozen=True, eq=False)
+class Mass:
+    """A mass matrix.
+
+    Attributes
+    ----------
+    matrix : sparse (n, n) matrix by rows
+    null : sparse (k, n) matrix by rows
+        An orthonormal basis of the vectors that M^T sends to zero; k = 0 if M is not singular.
+    """
+
+    matrix: Any
+    null: Any
+
+    @property
+    def n(self) -> int:
+        return self.matrix.shape[0]
+
+    @property
+    def singular(self) -> bool:
+        return self.null.shape[0] > 0
+
+    def require_size(self, n: int) -> None:
+        if self.n != n:
+            raise ValueError(f"mass must have shape ({n}, {n}), as u0 has {n} entries, but its shape is ({self.n}, {self.n}).")
+
+    @functools.cached_property
+    def _factors(self) -> Any:
+        from scipy.sparse.linalg import splu
+
+        return splu(self.matrix.tocsc())
+
+    def solve_transposed(self, b: np.ndarray) -> np.ndarray:
+        """M^-T b for the rows b (k, n), of an M that is not singular."""
+        return self._factors.solve(np.ascontiguousarray(b.T), "T").T if b.size else b
+
+    def algebraic_part(self, f: np.ndarray) -> np.ndarray:
+        """The part of f (n,) outside of the range of M."""
+        return self.null.T @ (self.null @ f)
+
+    def put(self, frame: Frame, structure: Structure) -> None:
+        """Fill the slots of the kernels above, for a Jacobian whose pattern contains that of M."""
+        matrix, null = self.matrix, self.null
+        rows = np.repeat(np.arange(self.n), np.diff(matrix.indptr))
+        columns = matrix.indices.astype(np.int64)
+        frame[slots.MASS], frame[slots.NULL] = matrix.data, null.data
+        frame[slots.MASS_STARTS], frame[slots.MASS_COLUMNS] = matrix.indptr.astype(np.int64), columns
+        frame[slots.MASS_PLACES] = np.ascontiguousarray(structure.places(rows, columns))
+        frame[slots.NULL_STARTS], frame[slots.NULL_COLUMNS] = null.indptr.astype(np.int64), null.indices.astype(np.int64)
+        frame[slots.MASSED] = np.zeros((3, self.n))  # a row for each stage
+
+
+def read_mass(given: Any) -> Mass | None:
+    """The `mass` of a Dynamics: (n, n) array or sparse matrix, or its diagonal (n,); None if there is none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not made of finite real numbers, or not square, or too large for its null vectors to be found.
+    """
+    if given is None:
+        return None
+    from scipy import sparse
+
+    array = given if sparse.issparse(given) else np.asarray(given)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"mass must hold real numbers, a matrix (n, n) or its diagonal (n,), but its dtype is {array.dtype}.")
+    if array.ndim == 1:
+        array = sparse.diags_array(np.asarray(array, dtype=float))
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise ValueError(f"mass must be a square matrix (n, n) or its diagonal (n,), but its shape is {array.shape}.")
+    matrix = sparse.csr_array(array, dtype=float)
+    matrix.sum_duplicates()
+    if not np.isfinite(matrix.data).all():
+        bad = int(np.argmin(np.isfinite(matrix.data)))
+        row = int(np.searchsorted(matrix.indptr, bad, side="right")) - 1
+        raise ValueError(f"mass must be finite, but entry {(row, int(matrix.indices[bad]))} is {matrix.data[bad]}.")
+    matrix.eliminate_zeros()
+    return Mass(matrix, _null_rows(matrix))
+
+
+def _null_rows(matrix: Any) -> Any:
+    """An orthonormal basis of the vectors that the transpose sends to zero, block by block of rows that share columns."""
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
+    n, pattern = matrix.shape[0], abs(matrix)
+    _, labels = csgraph.connected_components(sparse.block_array([[None, pattern], [pattern.T, None]]), directed=False)
+    blocks = [np.flatnonzero(labels == label) for label in np.flatnonzero(np.bincount(labels, minlength=1) > 2)] if n else []
+    empty = np.flatnonzero(np.diff(matrix.indptr) == 0)
+    found = [sparse.csr_array((np.ones(empty.size), (np.arange(empty.size), empty)), shape=(empty.size, n))]
+    for block in blocks:
+        rows, columns = block[block < n], block[block >= n] - n
+        vectors = _null_vectors(matrix[rows][:, columns])
+        places = np.repeat(np.arange(len(vectors)), rows.size), np.tile(rows, len(vectors))
+        found.append(sparse.csr_array((vectors.ravel(), places), shape=(len(vectors), n)))
+    return sparse.csr_array(sparse.vstack(found))
+
+
+def _null_vectors(block: Any) -> np.ndarray:
+    """Those of one block, by rows."""
+    from scipy.sparse.linalg import splu
+
+    rows, columns = block.shape
+    if rows > _LARGEST_BLOCK:
+        try:
+            pivots = np.abs(splu(block.tocsc()).U.diagonal())
+            if pivots.min() > rows * _ROUNDING * pivots.max():
+                return np.zeros((0, rows))
+        except (RuntimeError, ValueError):  # singular; not square
+            pass
+        raise ValueError(
+            f"mass has a singular block that couples {rows} equations, and more than {_LARGEST_BLOCK} are not analysed: combine "
+            f"the equations so that the algebraic ones are rows of zeros in mass."
+        )
+    U, values, _ = np.linalg.svd(block.toarray(), full_matrices=columns < rows)
+    rank = int(np.count_nonzero(values > max(rows, columns) * _ROUNDING * values[0]))
+    return np.ascontiguousarray(U[:, rank:].T)

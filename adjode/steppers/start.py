@@ -1,0 +1,134 @@
+"""The start of a solve with a mass matrix: whether M du/dt = f and its algebraic equations can be solved from there, and du/dt.
+
+With c large, M - J/c stands for M in all differential equations and for -J/c in the algebraic ones. So its inverse gives du/dt from
+the part of f in the range of M, and from the rest, divided by c, the correction of u that the algebraic equations ask for while M u
+stays as it is. Its largest entries tend to a limit as c grows if the algebraic equations determine what they should (index 1);
+otherwise they grow with c.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from adjode import frame as slots
+from adjode.frame import integers_at, matrix_at, vector_at
+from adjode.jit import exact_kernel, flat, kernel, row
+from adjode.linalg.mass import split
+from adjode.status import HIGH_INDEX, INCONSISTENT, SUCCESS
+from adjode.steppers.frozen import CURRENT, Frozen
+
+_LARGE = 1e6  # c, in units of the entries of J
+_FURTHER = 1e3  # how much larger it is made to see whether a limit is reached
+_GROWTH = 30.0  # ... and by how much an entry may grow with it: by 1 for index 1, by _FURTHER for index 2
+
+
+@exact_kernel
+def _largest(x):
+    largest = 0.0
+    for k in range(x.size):
+        if not abs(x[k]) <= largest:  # NaN, too
+            largest = abs(x[k])
+    return largest
+
+
+@kernel
+def _scale_of_mass(frame):
+    """The smallest of the largest entries of the rows of M that are not zero."""
+    starts, values, least = integers_at(frame, slots.MASS_STARTS), vector_at(frame, slots.MASS), math.inf
+    for i in range(starts.size - 1):
+        largest = 0.0
+        for p in range(starts[i], starts[i + 1]):
+            largest = max(largest, abs(values[p]))
+        if 0.0 < largest:
+            least = min(least, largest)
+    return least if least < math.inf else 1.0
+
+
+@exact_kernel
+def _largest_in_tolerances(frame, x):
+    """The largest |x| / (atol + rtol |y|); NaN if there is one."""
+    y, atol, rtol, largest = (
+        vector_at(frame, slots.Y),
+        vector_at(frame, slots.ATOL),
+        vector_at(frame, slots.CONTROL)[slots.RTOL],
+        0.0,
+    )
+    for k in range(x.size):
+        scale = atol[k] + rtol * abs(y[k])
+        if x[k] != 0.0:
+            scaled = abs(x[k]) / scale if scale > 0.0 else math.inf
+            if not scaled <= largest:
+                largest = scaled
+    return largest
+
+
+def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
+    """Nothing without a mass matrix, and with one `begin(frame, t) -> status`, which finds f at the start in K[0], and for use after it
+    `to_slope(frame, f)`, which puts du/dt in the place of f.
+
+    `begin` overwrites ERROR, K[1], K[2], and the factors of a step. With INCONSISTENT, ERROR is the correction of the state that the
+    algebraic equations ask for.
+    """
+    if not frozen.massed:
+        return None, None
+    jacobian, linear = frozen.jacobian, frozen.linear
+    shift, factor, solve = linear.shift, linear.factor, linear.solve
+
+    @kernel
+    def factor_with(frame, weight):
+        """Factor M - weight J: 0, or another number."""
+        A = matrix_at(frame, slots.LU)
+        integers_at(frame, slots.COUNT)[slots.FACTORISATIONS] += 1
+        shift(frame, matrix_at(frame, slots.JACOBIAN), A, 1.0, -weight)
+        return factor(frame, A, integers_at(frame, slots.PIVOTS))
+
+    @kernel
+    def solve_with(frame, b):
+        return solve(frame, matrix_at(frame, slots.LU), integers_at(frame, slots.PIVOTS), b)
+
+    @kernel
+    def to_slope(frame, f):
+        split(frame, f, row(matrix_at(frame, slots.MASSED), 0))
+        return solve_with(frame, f)
+
+    @kernel
+    def correction_of(frame, weight, f, out):
+        """out = what the algebraic equations ask for where f is what they leave; its largest entry in tolerances."""
+        split(frame, f, out)
+        if factor_with(frame, weight) != 0 or solve_with(frame, out) != 0:
+            return math.nan
+        for k in range(out.size):
+            out[k] *= weight
+        return _largest_in_tolerances(frame, out)
+
+    @kernel
+    def begin(frame, t):
+        K, error = matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
+        f, probe = row(K, 1), row(K, 2)
+        if integers_at(frame, slots.NULL_STARTS).size == 1:
+            return SUCCESS if factor_with(frame, 0.0) == 0 else HIGH_INDEX
+        status = jacobian(frame, t, vector_at(frame, slots.Y))
+        if status != SUCCESS:
+            return status
+        integers_at(frame, slots.COUNT)[slots.FRESHNESS] = CURRENT
+        largest = _largest(flat(matrix_at(frame, slots.JACOBIAN)))
+        if largest == 0.0:
+            return HIGH_INDEX
+        weight = _scale_of_mass(frame) / (_LARGE * largest)
+        for k in range(f.size):
+            f[k] = math.cos(k + 1.0)  # any numbers
+            probe[k] = f[k]
+        further = correction_of(frame, weight / _FURTHER, f, error)
+        near = correction_of(frame, weight, probe, error)
+        if not further <= _GROWTH * near:
+            return HIGH_INDEX
+        for k in range(f.size):
+            f[k] = K[0, k]
+        split(frame, f, error)
+        solve_with(frame, error)
+        for k in range(error.size):
+            error[k] *= weight
+        return SUCCESS if _largest_in_tolerances(frame, error) <= 1.0 else INCONSISTENT
+
+    return begin, to_slope
