@@ -99,11 +99,14 @@ def test_linear_system_with_rates_to_1e8(method, adjoint):
     assert errors[-1] < 0.1 * errors[0]
 
 
+def reference_of_rober():
+    return {key: np.array(value) for key, value in json.loads(REFERENCES.read_text())["rober"]["reference"].items()}
+
+
 def rober(**options):
     """Value and gradient of Robertson's problem with a loss over ten decades of time, and their stored reference."""
     evaluate = value_and_gradient(robertson(), Series(10.0 ** np.arange(-5, 6), weighted), (0.0, 1e5), **options)
-    reference = {key: np.array(value) for key, value in json.loads(REFERENCES.read_text())["rober"]["reference"].items()}
-    return evaluate(ROBERTSON_U0, ROBERTSON_THETA), reference
+    return evaluate(ROBERTSON_U0, ROBERTSON_THETA), reference_of_rober()
 
 
 def weighted(k, t, u, u_bar):

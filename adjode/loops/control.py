@@ -89,7 +89,7 @@ _START = 2  # the row of K for the first slope where K[0] has f
 
 
 def _make_slopes(derivative, to_slope):
-    """`at_start(frame)`, the row of K with du/dt at the start, of which K[0] is f, and `at_trial(frame, t, u, slope, q) -> status`."""
+    """`at_start(frame)`, the row of K with du/dt at the start, where f is in K[0]; `at_trial(frame, t, u, slope, q) -> status`."""
     if to_slope is None:
 
         @kernel

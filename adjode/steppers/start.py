@@ -64,11 +64,11 @@ def _largest_in_tolerances(frame, x):
 
 
 def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
-    """Nothing without a mass matrix, and with one `begin(frame, t) -> status`, which finds f at the start in K[0], and for use after it
-    `to_slope(frame, f)`, which puts du/dt in the place of f.
+    """Nothing without a mass matrix. With one, `begin(frame, t) -> status`, which finds f at the start in K[0], and for use
+    after it `to_slope(frame, f)`, which puts du/dt in the place of f.
 
-    `begin` overwrites ERROR, K[1], K[2], and the factors of a step. With INCONSISTENT, ERROR is the correction of the state that the
-    algebraic equations ask for.
+    `begin` overwrites ERROR, K[1], K[2], and the factors of a step. With INCONSISTENT, ERROR is the correction of the state that
+    the algebraic equations ask for.
     """
     if not frozen.massed:
         return None, None

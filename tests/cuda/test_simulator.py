@@ -411,6 +411,9 @@ def test_implicit_methods_are_refused():
         on_device(*inputs(), adjoint="interpolating", adjoint_method="Kvaerno5")
     with pytest.raises(ValueError, match=r"method='Radau' is implicit"):
         solve_ensemble(lotka_volterra, *inputs(), SPAN, backend="cuda", method="Radau")
+    massed = Dynamics(lotka_volterra.f.source, lotka_volterra.vjp.source, mass=[1.0, 2.0])
+    with pytest.raises(ValueError, match="backend='cuda' has explicit methods alone, which take no mass matrix"):
+        solve_ensemble(massed, *inputs(), SPAN, backend="cuda")
 
 
 def test_the_benchmark_measures(monkeypatch):
