@@ -61,7 +61,7 @@ def solve(
     ----------
     dynamics : Dynamics
     u0 : (n,) array, dict of named scalars or arrays, or structured scalar
-        Initial state.
+        Initial state. With a singular mass matrix it must satisfy the algebraic equations; see `consistent_initial`.
     theta : (m,) array, dict or structured scalar
         Parameters; an empty sequence for none.
     t_span : (t0, T)
