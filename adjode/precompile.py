@@ -50,6 +50,10 @@ def _tasks() -> list[Callable[[], Any]]:
         solver = Solver(family, "dense")
         named = solver.entry_name(name), functools.partial(passes[name], solver=solver)
         tasks += [functools.partial(PORTABLE.entry, named[0], Frame(), named[1]), functools.partial(FUSED.outline, *named, None)]
+    massed = Solver("radau", "dense", massed=True)
+    for name in ("solve", "discrete-recorded"):
+        make = functools.partial(passes[name], solver=massed)
+        tasks.append(functools.partial(PORTABLE.entry, massed.entry_name(name), Frame(), make))
     tasks += [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
     for method, name in itertools.product(map(tableau, METHODS), PASSES):
         tasks.append(functools.partial(FUSED.outline, name, passes[name], (method.stages, len(method.A) - 1)))

@@ -130,9 +130,9 @@ def pullback(
     `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt`, `T_bar = u_T_bar . f(T) + g(T)` and
     `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 enters u0_bar alone; observation times are held fixed as T and t0
     move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to
-    rounding; its T_bar, t0_bar and observation times follow the same formulas. With a mass matrix it is the only adjoint, u0_bar lies
-    in the range of M^T but for what is observed at t0 or inside the first step, and a singular one leaves `wrt` no more than u0 and
-    theta.
+    rounding; its T_bar, t0_bar and observation times follow the same formulas. With a mass matrix it is the only adjoint; u0_bar
+    lies in the range of M^T but for what is observed at t0 or inside the first step, and a singular M leaves `wrt` no more than u0
+    and theta.
     """
     wanted = check_wrt(wrt)
     seeds = _read_seeds(solution, u_T_bar, observations)

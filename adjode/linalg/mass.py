@@ -18,8 +18,8 @@ from adjode.frame import Frame, integers_at, vector_at
 from adjode.jit import flat, kernel
 from adjode.linalg.structure import Structure
 
-_ROUNDING = 1e-14  # singular values below this, relative to the largest and for each row, are zeros
-_LARGEST_BLOCK = 2000  # rows of a block whose singular values are computed
+_ROUNDING = 1e-14  # pivots below this, relative to the largest and for each row, are zeros
+_SMALL_BLOCK, _LARGEST_BLOCK = 100, 2000  # rows of a block that is taken for dense at once; that may be at all
 
 
 @kernel
@@ -182,10 +182,12 @@ def _null_rows(matrix: Any) -> Any:
 
     n, pattern = matrix.shape[0], abs(matrix)
     _, labels = csgraph.connected_components(sparse.block_array([[None, pattern], [pattern.T, None]]), directed=False)
-    blocks = [np.flatnonzero(labels == label) for label in np.flatnonzero(np.bincount(labels, minlength=1) > 2)] if n else []
+    blocks = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
     empty = np.flatnonzero(np.diff(matrix.indptr) == 0)
     found = [sparse.csr_array((np.ones(empty.size), (np.arange(empty.size), empty)), shape=(empty.size, n))]
     for block in blocks:
+        if block.size <= 2:  # a row of zeros, a column of zeros, or one entry
+            continue
         rows, columns = block[block < n], block[block >= n] - n
         vectors = _null_vectors(matrix[rows][:, columns])
         places = np.repeat(np.arange(len(vectors)), rows.size), np.tile(rows, len(vectors))
@@ -195,20 +197,28 @@ def _null_rows(matrix: Any) -> Any:
 
 def _null_vectors(block: Any) -> np.ndarray:
     """Those of one block, by rows."""
-    from scipy.sparse.linalg import splu
-
     rows, columns = block.shape
+    if rows == columns > _SMALL_BLOCK and _is_regular(block):
+        return np.zeros((0, rows))
     if rows > _LARGEST_BLOCK:
-        try:
-            pivots = np.abs(splu(block.tocsc()).U.diagonal())
-            if pivots.min() > rows * _ROUNDING * pivots.max():
-                return np.zeros((0, rows))
-        except (RuntimeError, ValueError):  # singular; not square
-            pass
         raise ValueError(
             f"mass has a singular block that couples {rows} equations, and more than {_LARGEST_BLOCK} are not analysed: combine "
             f"the equations so that the algebraic ones are rows of zeros in mass."
         )
-    U, values, _ = np.linalg.svd(block.toarray(), full_matrices=columns < rows)
-    rank = int(np.count_nonzero(values > max(rows, columns) * _ROUNDING * values[0]))
-    return np.ascontiguousarray(U[:, rank:].T)
+    from scipy.linalg import qr
+
+    Q, R, _ = qr(block.toarray(), pivoting=True)
+    pivots = np.abs(np.diagonal(R))
+    rank = int(np.count_nonzero(pivots > max(rows, columns) * _ROUNDING * pivots[0]))
+    return np.ascontiguousarray(Q[:, rank:].T)
+
+
+def _is_regular(block: Any) -> bool:
+    """Whether the pivots of a sparse LU say so, which costs far less."""
+    from scipy.sparse.linalg import splu
+
+    try:
+        pivots = np.abs(splu(block.tocsc()).U.diagonal())
+    except RuntimeError:  # exactly singular
+        return False
+    return bool(pivots.min() > len(pivots) * _ROUNDING * pivots.max())

@@ -18,7 +18,7 @@ from adjode.linalg.mass import split
 from adjode.status import HIGH_INDEX, INCONSISTENT, SUCCESS
 from adjode.steppers.frozen import CURRENT, Frozen
 
-_LARGE = 1e6  # c, in units of the entries of J
+_LARGE = 1e8  # c, in units of the entries of J
 _FURTHER = 1e3  # how much larger it is made to see whether a limit is reached
 _GROWTH = 30.0  # ... and by how much an entry may grow with it: by 1 for index 1, by _FURTHER for index 2
 
@@ -112,6 +112,7 @@ def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
         if status != SUCCESS:
             return status
         integers_at(frame, slots.COUNT)[slots.FRESHNESS] = CURRENT
+        vector_at(frame, slots.CLOCK)[slots.H_FACTORED] = 0.0
         largest = _largest(flat(matrix_at(frame, slots.JACOBIAN)))
         if largest == 0.0:
             return HIGH_INDEX
