@@ -23,9 +23,11 @@ from adjode.loops.integrate import make_integrate
 from adjode.loops.loop import Loop
 from adjode.options import choose, positive, relative_tolerance, time_span, times_in_span, tolerance_vector
 from adjode.solution import DenseOutput, Solution, SolveStats
-from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, SUCCESS, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, SUCCESS, SolveError, solve_error
 from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
 from adjode.tableaus import METHODS, Tableau, tableau
+
+_ROUNDING_HINT = "Tolerances of algebraic components, atol above all, may also be tighter than rounding allows"
 
 
 def make_forward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
@@ -233,6 +235,7 @@ def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarra
         cause=cause,
         max_steps=max_steps,
         callback=raised.name,
+        hint=_ROUNDING_HINT if status == NEWTON_FAILED and dynamics.mass is not None and dynamics.mass.singular else "",
         **details,
     )
 

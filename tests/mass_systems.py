@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import numba
 import numpy as np
 
 from adjode import Dynamics
@@ -242,3 +243,41 @@ def amplifier() -> Dynamics:
         M[i, j] = M[j, i] = -c
     M[2, 2], M[5, 5] = 2e-6, 4e-6
     return Dynamics(amplifier_f, amplifier_vjp, mass=M, name="transistor amplifier")
+
+
+# --- any matrices: M u' = A u + b cos t - b tanh(u) / 10, theta = (A, b)
+def dense_f(t, u, theta, du):
+    n = u.size
+    for i in range(n):
+        b = theta[n * n + i]
+        du[i] = b * np.cos(t) - 0.1 * b * np.tanh(u[i])
+        for j in range(n):
+            du[i] += theta[n * i + j] * u[j]
+
+
+def dense_vjp(t, u, theta, lam, u_bar, theta_bar):
+    n = u.size
+    for j in range(n):
+        u_bar[j] = -0.1 * theta[n * n + j] * (1.0 - np.tanh(u[j]) ** 2) * lam[j]
+    for i in range(n):
+        theta_bar[n * n + i] = (np.cos(t) - 0.1 * np.tanh(u[i])) * lam[i]
+        for j in range(n):
+            u_bar[j] += theta[n * i + j] * lam[i]
+            theta_bar[n * i + j] = u[j] * lam[i]
+
+
+@functools.cache
+def dense_callbacks():
+    return numba.njit(dense_f), numba.njit(dense_vjp)
+
+
+def random_mass(rng, n: int, kind: str):
+    """Of a random rank from 1 to n - 1: a diagonal over six decades, a full matrix, or a block whose rows are shuffled."""
+    r = rng.integers(1, n)
+    if kind == "diagonal":
+        return np.diag(np.append(np.ones(r), np.zeros(n - r)) * 10.0 ** rng.uniform(-3, 3, n))
+    if kind == "full":
+        return rng.normal(size=(n, r)) @ rng.normal(size=(r, n))
+    M = np.zeros((n, n))
+    M[:r, :r] = rng.normal(size=(r, r))
+    return M[rng.permutation(n)]

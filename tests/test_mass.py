@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.linalg
 from scipy import sparse
 
 from adjode import Dynamics, SolveError, Status, consistent_initial, ensemble_value_and_gradient, solve, value_and_gradient
@@ -30,11 +31,13 @@ from tests.mass_systems import (
     cubic,
     cubic_f,
     cubic_vjp,
+    dense_callbacks,
     linear,
     linear_f,
     linear_solution,
     linear_vjp,
     mixed,
+    random_mass,
     robertson_with,
     rod,
 )
@@ -282,6 +285,30 @@ def test_dot_product_identity():
         gaps.append(abs(moved - bar.u0 @ u0[2:] - bar.theta @ tangent[2:]))
         assert gaps[-1] < 100 * tol
     assert gaps[1] < 1e-2 * gaps[0]
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "full", "shuffled"])
+def test_random_problems_by_central_differences(kind):
+    """Along consistent initial values, which move with theta; u0_bar is in the range of M^T."""
+    n, rng, options = 5, np.random.default_rng(7), {**RADAU, "rtol": 1e-9, "atol": 1e-9}
+    for _ in range(8):
+        M, A = random_mass(rng, n, kind), rng.normal(size=(n, n)) * 10.0 ** rng.uniform(-1, 1)
+        theta = np.append(A.ravel(), 0.1 * np.linalg.svd(A)[1][-1] * rng.normal(size=n))
+        dynamics, w, direction = (
+            Dynamics(*dense_callbacks(), mass=M),
+            rng.normal(size=n),
+            np.abs(A).mean() * rng.normal(size=theta.size),
+        )
+        T = 2.0 / max(1.0, *(x.real for x in scipy.linalg.eigvals(A, M) if abs(x) < 1e6))
+        u0 = consistent_initial(dynamics, rng.normal(size=n), theta)
+        bar, moved = solve(dynamics, u0, theta, (0.0, T), **options).pullback(w, **BOTH), []
+        for eps in (1e-5, -1e-5):
+            start = consistent_initial(dynamics, u0, theta + eps * direction)
+            moved.append(np.append(start, w @ solve(dynamics, start, theta + eps * direction, (0.0, T), **options).u_T))
+        difference = (moved[0] - moved[1]) / 2e-5
+        scale = np.abs(bar.theta) @ np.abs(direction)
+        assert abs(bar.theta @ direction + bar.u0 @ difference[:n] - difference[n]) < 1e-5 * scale
+        assert np.max(np.abs(scipy.linalg.null_space(M).T @ bar.u0)) < 1e-9 * np.linalg.norm(bar.u0)
 
 
 # --- storages, tiers, ensembles -----------------------------------------------------------------------------------------------
