@@ -294,11 +294,8 @@ def test_random_problems_by_central_differences(kind):
     for _ in range(8):
         M, A = random_mass(rng, n, kind), rng.normal(size=(n, n)) * 10.0 ** rng.uniform(-1, 1)
         theta = np.append(A.ravel(), 0.1 * np.linalg.svd(A)[1][-1] * rng.normal(size=n))
-        dynamics, w, direction = (
-            Dynamics(*dense_callbacks(), mass=M),
-            rng.normal(size=n),
-            np.abs(A).mean() * rng.normal(size=theta.size),
-        )
+        dynamics, w = Dynamics(*dense_callbacks(), mass=M), rng.normal(size=n)
+        direction = np.abs(A).mean() * rng.normal(size=theta.size)
         T = 2.0 / max(1.0, *(x.real for x in scipy.linalg.eigvals(A, M) if abs(x) < 1e6))
         u0 = consistent_initial(dynamics, rng.normal(size=n), theta)
         bar, moved = solve(dynamics, u0, theta, (0.0, T), **options).pullback(w, **BOTH), []
