@@ -308,6 +308,24 @@ def test_random_problems_by_central_differences(kind):
         assert np.max(np.abs(scipy.linalg.null_space(M).T @ bar.u0)) < 1e-9 * np.linalg.norm(bar.u0)
 
 
+def test_rounding_of_algebraic_equations():
+    """Equations that all mix large slopes lose digits. Newton's iteration may end above its goal, far below the tolerance."""
+
+    def solved(seed, rtol, atol, n=6):
+        rng = np.random.default_rng(seed)
+        M, A = random_mass(rng, n, "full"), 10.0 * rng.normal(size=(n, n))
+        theta = np.append(A.ravel(), 0.1 * np.linalg.svd(A)[1][-1] * rng.normal(size=n))
+        T = 2.0 / max(1.0, *(x.real for x in scipy.linalg.eigvals(A, M) if abs(x) < 1e6))
+        dynamics = Dynamics(*dense_callbacks(), mass=M)
+        u0 = consistent_initial(dynamics, 10.0 * rng.normal(size=n), theta)
+        return solve(dynamics, u0, theta, (0.0, T), **RADAU, rtol=rtol, atol=atol).u_T
+
+    for seed in (137, 141):
+        assert np.allclose(solved(seed, 1e-10, 2e-10), solved(seed, 1e-7, 1e-7), rtol=1e-5, atol=1e-5)
+    with pytest.raises(SolveError, match="atol above all, may also be tighter than rounding allows"):
+        solved(64, 1e-10, 1e-12)
+
+
 # --- storages, tiers, ensembles -----------------------------------------------------------------------------------------------
 def rod_gradient(n, kind, as_sparse):
     solution = solve(rod(n, as_sparse), np.zeros(n), [0.1, 3.0], (0.0, 1.0), **RADAU, rtol=1e-9, atol=1e-10, linear_solver=kind)
