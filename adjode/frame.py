@@ -7,6 +7,9 @@ a callback. A kernel asks for what it needs (`vector_at(frame, Y)`) and gets a v
 
 An entry of the fused tier works on a copy of the frame that it knows more about (`Known`): the arrays of the method are constants,
 shapes are constants, and small arrays lie on its stack. What is left for LLVM after inlining is straight code in registers.
+
+A pass that switches between two methods has a frame for each. They share all arrays but those of the method, so that a kernel runs
+on either, and takes its method's step.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import hashlib
 import math
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,11 +59,13 @@ WORDS = 4
     ROW_STARTS, ROW_ORDER, ENTRY_STARTS, ENTRY_SOURCES, ENTRY_PLACES,  # groups of rows; their entries: from where to where
     MASS, MASS_STARTS, MASS_COLUMNS, MASS_PLACES, MASSED,  # the mass matrix by rows, its places in that storage; products with it
     NULL, NULL_STARTS, NULL_COLUMNS,  # a basis, by rows, of the vectors that its transpose sends to zero
+    POWER, ENTRIES,       # a vector of the power method; rows, columns and places in the storage of the Jacobian's entries
     Z, W, RIGHT, PAIR, PREVIOUS,  # Newton: increments of the stages, transformed, right-hand sides; the last step's dense output
     KRYLOV, HESSENBERG,   # the transposed stages: basis of the Krylov space, and its small least-squares problem
     # --- arrays with a row for each step or time
     STAGES,               # (k, r, n) states of all stages, y itself the first
     MESH_T, MESH_U, MESH_C,     # the dense output recorded
+    MESH_STIFF, FORWARD_STIFF,  # which of two methods took each step
     OBSERVED,             # states observed along the way
     FORWARD_T, FORWARD_U, FORWARD_C, FORWARD_STAGES, FORWARD_COUNT,  # what the forward solve has recorded, and its COUNT
     JUMPS, ANCHORS,       # what to add to lam, and where to put the state, at each time
@@ -68,8 +73,9 @@ WORDS = 4
     ROWS, DATA, DATA_WEIGHTS, COMPONENTS,  # losses: row of OBSERVED for each datum, the data, 1/sigma, what was observed
     # --- callbacks
     F, VJP, VJP_U, G, G_VJP, JAC,
+    PARTNER,              # the frame of the other method
     SLOTS,
-) = range(94)
+) = range(99)
 # Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
 # output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q;
 # FILTERED is that of Tableau.
@@ -82,12 +88,15 @@ RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STE
 )
 # Entries of CLOCK. LOG_ERROR is the logarithm of the last accepted step's error norm; T_TRIED and H_TRIED describe the last
 # evaluation or step tried, for error messages; H_LAST is the step that LOG_ERROR belongs to. Implicit methods: the step that the
-# factorisation was made for, that of PREVIOUS, and what remains after a correction of Newton's, as a part of it.
-T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, CLOCKS = range(10)
-# Entries of COUNT. The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of
-# the last solve, then the work.
+# factorisation was made for, that of PREVIOUS, and what remains after a correction of Newton's, as a part of it. RADIUS is the
+# spectral radius of the Jacobian.
+T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, CLOCKS = range(11)
+# Entries of COUNT. STIFF says which of two methods is in use; EVIDENCE and CALM count what speaks for the other one, and against.
+# The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of the last solve, then
+# the work.
 STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = range(9)
-FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS, COUNTERS = range(9, 15)
+STIFF, EVIDENCE, CALM, SWITCHES = range(9, 13)
+FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS, COUNTERS = range(13, 19)
 # fmt: on
 
 _FIRST_SIZED, _FIRST_STORE, _FIRST_NUMBER = CONTROL, STAGES, F
@@ -101,6 +110,7 @@ class Frame:
         self._words = array("q", bytes(8 * WORDS * SLOTS))  # its items are set in half the time that NumPy's take
         self._kept: list = [None] * SLOTS
         self._block = np.zeros(0)
+        self.partner: Frame | None = None
         self.owners: list = []  # of what addresses in the frame point to
         # what entries take
         self.argument: Any = self._kept if DISABLED else self._words.buffer_info()[0]
@@ -113,6 +123,8 @@ class Frame:
             self._place(slot, value.__array_interface__["data"][0], value.shape)
         elif not DISABLED:
             self._words[WORDS * slot] = value
+        if self.partner is not None:
+            self.partner[slot] = value
 
     def __getitem__(self, slot: int) -> np.ndarray:
         if self._kept[slot] is None:
@@ -130,6 +142,14 @@ class Frame:
         """Take slots begin..end-1 over from another frame."""
         self._words[WORDS * begin : WORDS * end] = other._words[WORDS * begin : WORDS * end]
         self._kept[begin:end] = other._kept[begin:end]
+
+    def pair(self) -> Frame:
+        """A frame with the same arrays, for another method: what is put here from now on goes there too, but not the reverse."""
+        partner = Frame()
+        partner.adopt(self, 0, SLOTS)
+        partner._block = self._block
+        self[PARTNER], self.partner = partner.argument, partner
+        return partner
 
     def allocate(self, shapes: dict[int, tuple[int, ...]]) -> None:
         """Zeros of these shapes (of one or two axes), in one block of memory."""
@@ -155,7 +175,8 @@ class Frame:
         words = self._words
         ends = {1: _FIRST_STORE, 2: _FIRST_NUMBER, 3: _FIRST_NUMBER}  # the first length of a store may be any
         shapes = (words[k : WORDS * end : WORDS].tobytes() for k, end in ends.items())
-        return b"".join((*shapes, *(self._kept[slot].tobytes() for slot in range(_FIRST_SIZED) if self._kept[slot] is not None)))
+        kept = (self._kept[slot].tobytes() for slot in range(_FIRST_SIZED) if self._kept[slot] is not None)
+        return b"".join((*shapes, *kept, b"" if self.partner is None else self.partner.form))
 
     def known(self) -> Known:
         """What a fused entry for frames like this one may know."""
@@ -170,25 +191,36 @@ class Frame:
                 shapes[slot] = kept.shape
             else:
                 shapes[slot] = (None, *kept.shape[1:])
-        return Known(constants, shapes)
+        if self.partner is None:
+            return Known(constants, shapes)
+        ours, theirs = self._words, self.partner._words
+        same = frozenset(slot for slot in range(_FIRST_SIZED, _FIRST_STORE) if ours[WORDS * slot] == theirs[WORDS * slot])
+        return Known(constants, shapes, replace(self.partner.known(), shared=same))
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Contents and shapes that an entry of the fused tier is compiled for; an unknown length is None."""
+    """Contents and shapes that an entry of the fused tier is compiled for; an unknown length is None.
+
+    `partner` is the same for the frame of another method, of which the `shared` slots have the arrays of the first.
+    """
 
     constants: dict[int, np.ndarray]
     shapes: dict[int, tuple[Any, ...]]
+    partner: Known | None = None
+    shared: frozenset[int] = frozenset()
 
     @property
     def key(self) -> str:
         contents = [(slot, kept.dtype.str, kept.shape, kept.tobytes()) for slot, kept in self.constants.items()]
-        return hashlib.sha256(repr((contents, self.shapes)).encode()).hexdigest()[:16]
+        partner = self.partner and (self.partner.key, sorted(self.partner.shared))
+        return hashlib.sha256(repr((contents, self.shapes, partner)).encode()).hexdigest()[:16]
 
     @property
     def stacked(self) -> dict[int, int]:
         """Sizes of the arrays to keep on the stack."""
-        sized = {slot: math.prod(map(int, shape)) for slot, shape in self.shapes.items() if _FIRST_SIZED <= slot < _FIRST_STORE}
+        own = {slot: shape for slot, shape in self.shapes.items() if _FIRST_SIZED <= slot < _FIRST_STORE and slot not in self.shared}
+        sized = {slot: math.prod(map(int, shape)) for slot, shape in own.items()}
         return {slot: size for slot, size in sized.items() if size <= _ON_STACK}
 
 
@@ -201,6 +233,9 @@ if DISABLED:
         return frame[slot]
 
     vector_at = matrix_at = cube_at = integers_at = number_at = _kept
+
+    def partner_at(frame):
+        return frame[PARTNER]
 
 else:
     _i64 = ir.IntType(64)
@@ -239,6 +274,18 @@ else:
 
         return types.int64(frame, types.intp), codegen
 
+    def _partner(builder, frame):
+        return _load_pointer(builder, _word(builder, frame, _i64(PARTNER), 0), _i64)
+
+    @intrinsic
+    def partner_at(typingctx, frame):
+        """The frame of the other method."""
+
+        def codegen(context, builder, sig, args):
+            return _partner(builder, args[0])
+
+        return pointer(frame), codegen
+
     @intrinsic
     def opened(typingctx, address):
         """The frame at an address."""
@@ -255,17 +302,12 @@ def make_local(known: Known) -> tuple[Callable, Callable]:
     @intrinsic
     def local(typingctx, frame):
         def codegen(context, builder, sig, args):
-            words = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(_i64, WORDS * SLOTS)), _i64.as_pointer())
-            cgutils.raw_memcpy(builder, words, args[0], _i64(WORDS * SLOTS), 8, align=8)
-            for slot, kept in known.constants.items():
-                store_shape(builder, words, slot, kept.shape)
-                store_pointer(builder, words, slot, _constant(builder, slot, kept))
-            for slot, shape in known.shapes.items():
-                store_shape(builder, words, slot, shape)
-            for slot, size in known.stacked.items():
-                on_stack = cgutils.alloca_once(builder, ir.ArrayType(_i64, size))
-                _copy(builder, on_stack, _load_pointer(builder, _word(builder, args[0], _i64(slot), 0), _i64), size)
-                store_pointer(builder, words, slot, on_stack)
+            words = _copied_in(builder, args[0], known)
+            if known.partner is not None:
+                theirs = _copied_in(builder, _partner(builder, args[0]), known.partner)
+                for slot in sorted(known.partner.shared & known.stacked.keys()):
+                    store_pointer(builder, theirs, slot, _load_pointer(builder, _word(builder, words, _i64(slot), 0), _i64))
+                store_pointer(builder, words, PARTNER, theirs)
             return words
 
         return frame(frame), codegen
@@ -273,14 +315,35 @@ def make_local(known: Known) -> tuple[Callable, Callable]:
     @intrinsic
     def give_back(typingctx, frame, local):
         def codegen(context, builder, sig, args):
-            for slot, size in known.stacked.items():
-                to, source = (_load_pointer(builder, _word(builder, each, _i64(slot), 0), _i64) for each in args)
-                _copy(builder, to, source, size)
+            _copy_out(builder, *args, known)
+            if known.partner is not None:
+                _copy_out(builder, *(_partner(builder, each) for each in args), known.partner)
             return context.get_dummy_value()
 
         return types.none(frame, local), codegen
 
     return local, give_back
+
+
+def _copied_in(builder, frame, known):
+    words = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(_i64, WORDS * SLOTS)), _i64.as_pointer())
+    cgutils.raw_memcpy(builder, words, frame, _i64(WORDS * SLOTS), 8, align=8)
+    for slot, kept in known.constants.items():
+        store_shape(builder, words, slot, kept.shape)
+        store_pointer(builder, words, slot, _constant(builder, slot, kept))
+    for slot, shape in known.shapes.items():
+        store_shape(builder, words, slot, shape)
+    for slot, size in known.stacked.items():
+        on_stack = cgutils.alloca_once(builder, ir.ArrayType(_i64, size))
+        _copy(builder, on_stack, _load_pointer(builder, _word(builder, frame, _i64(slot), 0), _i64), size)
+        store_pointer(builder, words, slot, on_stack)
+    return words
+
+
+def _copy_out(builder, frame, local, known):
+    for slot, size in known.stacked.items():
+        to, source = (_load_pointer(builder, _word(builder, each, _i64(slot), 0), _i64) for each in (frame, local))
+        _copy(builder, to, source, size)
 
 
 def store_shape(builder, words, slot, shape):

@@ -139,6 +139,9 @@ def put_jacobian(frame: Frame, dynamics: Dynamics, structure: Structure, m: int)
         for slot, callback in ((slots.VJP_U, vjp_u), (slots.JAC, jac)):
             if callback is not None:
                 frame[slot] = callback.handle
+    if frame.partner is not None:  # which measures the Jacobian
+        rows, columns = structure.entries
+        frame[slots.ENTRIES] = np.concatenate([rows, columns, structure.places(rows, columns)])
     patterned = structure.pattern is not None
     frame[slots.UNIT], frame[slots.PULLED], frame[slots.PULLED_THETA] = np.zeros(n), np.zeros(n), np.zeros(m)
     frame[slots.WHOLE] = np.zeros(n * n if patterned and source == _FROM_JAC else 0)

@@ -275,7 +275,10 @@ def check_method(method: str | None, forward_method: str, forward: dict[str, Any
     name = method or forward_method
     if forward["step"] is None and not tableau(name).adaptive:
         raise ValueError(f"{name} has no error estimate, so it cannot pull back a solution with error control.")
-    return tableau(name)
+    chosen = tableau(name)
+    if forward["step"] is not None and chosen.partner is not None:
+        raise ValueError(f"method={name!r} cannot pull back a solution with fixed steps: it switches where error control tells it to.")
+    return chosen
 
 
 def _structure(solution: Solution, method: Tableau) -> Structure | None:

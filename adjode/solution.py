@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SolveStats:
     """Work of a forward solve: evaluations of f, steps accepted and rejected; for implicit methods also Jacobians, factorisations
-    (real and complex ones alike), and Newton iterations.
+    (real and complex ones alike), and Newton iterations; for `method="auto"` how often it has switched.
     """
 
     n_f: int
@@ -30,6 +30,7 @@ class SolveStats:
     n_jac: int = 0
     n_lu: int = 0
     n_newton: int = 0
+    n_switch: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,10 @@ class Solution:
     structure : Structure or None
         For implicit methods, that of the Jacobian.
     stages : (n_steps, s + 1, n) array or None
-        For implicit methods, the state at the start of each step and those of its stages.
+        For implicit methods, the state at the start of each step and those of its stages; after a step of Tsit5's s = 6, and after
+        one of Radau's in the same array 3, the rest being of no meaning.
+    stiff : (n_steps,) array of bool, or None
+        For `method="auto"`, which steps are Radau's; the others are Tsit5's.
     """
 
     dynamics: Dynamics
@@ -84,6 +88,7 @@ class Solution:
     options: dict[str, Any] = field(default_factory=dict)
     structure: Structure | None = None
     stages: np.ndarray | None = None
+    stiff: np.ndarray | None = None
     layouts: tuple[Layout, Layout] = field(kw_only=True)
     t_eval: np.ndarray | None = None
     u_eval: np.ndarray | None = None

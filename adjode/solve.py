@@ -38,7 +38,8 @@ def make_forward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = 
     def forward_rhs(frame, t, u, du, q):
         return call_f(frame, t, u, du)
 
-    return make_integrate(forward_rhs, stages=stages, stepper=solver.stepper(forward_rhs, make_jacobian(calls)))
+    stepper = solver.stepper(forward_rhs, make_jacobian(calls))
+    return make_integrate(forward_rhs, stages=stages, stepper=stepper, switches=solver.switches)
 
 
 def solve(
@@ -69,8 +70,9 @@ def solve(
     t_span : (t0, T)
         Time may run backwards, T < t0.
     method : str
-        "Tsit5", "RK45", "DOP853", "BS3" (or "RK23"); for stiff problems "Radau", "Kvaerno5", "TRBDF2", "Rodas5P"; "RK4",
-        "Midpoint", "Euler" take fixed steps and need `step`.
+        "Tsit5", "RK45", "DOP853", "BS3" (or "RK23"); for stiff problems "Radau", "Kvaerno5", "TRBDF2", "Rodas5P"; "auto" takes
+        the steps of Tsit5, and those of Radau where the problem is stiff; "RK4", "Midpoint", "Euler" take fixed steps and need
+        `step`.
     rtol, atol : float; atol may be an (n,) array
         The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`.
     t_eval : (k,) array, optional
@@ -120,11 +122,12 @@ def solve(
         dynamics=dynamics,
         theta=parameters,
         dense=dense,
-        stats=SolveStats(loop.derivatives, steps, loop.rejected, *loop.implicit_work),
+        stats=SolveStats(loop.derivatives, steps, loop.rejected, *loop.implicit_work, loop.switches),
         tableau=chosen,
         options=controls,
         structure=structure,
         stages=mesh.stages[:steps] if keeps else None,
+        stiff=None if mesh.stiff is None else mesh.stiff[:steps] == 1,
         layouts=layouts,
         t_eval=evaluation_times,
         u_eval=None if evaluation_times is None else dense(evaluation_times),
@@ -136,6 +139,8 @@ def _tableau_for(method: str, step: float | None) -> Tableau:
     if step is None and not chosen.adaptive:
         adaptive = ", ".join(name for name in METHODS if tableau(name).adaptive)
         raise ValueError(f"{method} has no error estimate: give step=, or choose one of {adaptive}.")
+    if step is not None and chosen.partner is not None:
+        raise ValueError(f"method={method!r} switches where error control tells it to: leave step= out, or name one method.")
     return chosen
 
 

@@ -91,6 +91,8 @@ class Workspace:
         store, frame = self.forward.store, self.backward.frame
         frame[slots.FORWARD_T], frame[slots.FORWARD_U] = store.t, store.u
         frame[slots.FORWARD_C], frame[slots.FORWARD_STAGES] = store.c, store.stages
+        if store.stiff is not None:
+            frame[slots.FORWARD_STIFF] = store.stiff
 
     def grow(self) -> None:
         self.forward.grow()

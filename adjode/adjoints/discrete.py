@@ -13,7 +13,7 @@ from collections.abc import Callable
 from adjode import frame as slots
 from adjode.adjoints import products
 from adjode.calls import Calls
-from adjode.frame import cube_at, integers_at, matrix_at, vector_at
+from adjode.frame import cube_at, integers_at, matrix_at, partner_at, vector_at
 from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import all_finite
@@ -245,11 +245,10 @@ def _make_stages_again(calls: Calls, stages: tuple[int, int] | None) -> Callable
     return stages_again
 
 
-def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
-    """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
-    pull, pull_stages = _make_pull(calls), _make_pull_stages(calls, stages, solver)
+def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:
+    """The kernel that pulls back over one step of one method."""
+    pull_stages = _make_pull_stages(calls, stages, solver)
     stages_again = None if recorded else _make_stages_again(calls, stages)
-    may_cost = not recorded or solver.implicit
 
     @kernel
     def pull_one_step(frame, step, left):
@@ -279,6 +278,23 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
             lam[k] = y_bar[k]
         return (SUCCESS if all_finite(lam) else NON_FINITE), left
 
+    return pull_one_step
+
+
+def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
+    """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
+    pull, may_cost, switches = _make_pull(calls), not recorded or solver.implicit, solver.switches
+    pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
+    pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if switches else None
+
+    @kernel
+    def pull_step(frame, step, left):
+        if switches:
+            if integers_at(frame, slots.FORWARD_STIFF)[step] == 0:
+                return pull_explicit_step(frame, step, left)
+            return pull_one_step(partner_at(frame), step, left)
+        return pull_one_step(frame, step, left)
+
     @kernel
     def first_stage(frame):
         """The transpose of K[0] = f(t0, u0), which no step before has taken over."""
@@ -301,7 +317,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         place, left = integers_at(frame, slots.PLACE), _begin(frame)
         for step in range(place[STEPS] - 1, -1, -1):
             place[STEP] = step
-            status, left = pull_one_step(frame, step, left)
+            status, left = pull_step(frame, step, left)
             if status != SUCCESS:
                 return status
         if place[STEPS] > 0:

@@ -16,7 +16,7 @@ from adjode.dynamics import Dynamics
 from adjode.frame import Frame
 from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
-from adjode.loops.loop import put_method
+from adjode.loops.loop import put_method, put_partner
 from adjode.loops.quadrature import GAUSS
 from adjode.solution import Solution
 from adjode.status import CALLBACK_RAISED, SUCCESS, SolveError, solve_error
@@ -84,8 +84,11 @@ class DiscretePass:
             }
         )
         if structure is not None:
-            put_frozen(frame, tableau, n)
-            put_transposed(frame, tableau, n)
+            if tableau.partner is not None:
+                put_partner(frame, tableau, GAUSS, n)
+            else:
+                put_frozen(frame, tableau, n)
+            put_transposed(frame.partner or frame, tableau.partner or tableau, n)
             put_jacobian(frame, dynamics, structure, m)
         self.products = 0 if structure is None else products_for(dynamics, structure)
         self.lam, self.total = frame[slots.LAM], frame[slots.TOTAL]
@@ -129,6 +132,8 @@ def run_discrete(
     one.frame[slots.FORWARD_C] = solution.dense.c
     if solution.stages is not None:
         one.frame[slots.FORWARD_STAGES] = solution.stages
+    if solution.stiff is not None:
+        one.frame[slots.FORWARD_STIFF] = solution.stiff.astype(np.int64)
     one.frame[slots.FORWARD_COUNT] = np.array([steps], dtype=np.int64)
     status = one.entry(one.frame.argument)
     stats.n_steps = int(one.place[STEPS])

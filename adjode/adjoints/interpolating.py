@@ -67,7 +67,7 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
         return jacobian(frame, t, vector_at(frame, slots.U))
 
     stepper = solver.stepper(slope_along, jacobian_along, turned=True)
-    return make_integrate(slope_along, integrand_along, _jump, stages, stepper)
+    return make_integrate(slope_along, integrand_along, _jump, stages, stepper, solver.switches)
 
 
 def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:

@@ -114,7 +114,8 @@ def sweep_loop(
     method = tableau(options.method)
     if method.family == "rosenbrock" and kind in (AUGMENTED_LAM, AUGMENTED_ALL):
         raise ValueError(f"the stages of {method.name} are no quadrature nodes: choose quadrature='gauss'.")
-    free = wants_lam and not short and not method.implicit  # Newton's last iterate is not the stage itself
+    explicit = not method.implicit or method.partner is not None
+    free = wants_lam and not short and explicit  # Newton's last iterate is not the stage itself
     loop = Loop(
         method,
         backward.y,

@@ -20,6 +20,7 @@ from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import kernel, plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, step_factor
 from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_estimate, make_quadrature_step
+from adjode.loops.switch import make_switching
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import Stepper, interpolate
 from adjode.steppers.implicit import ImplicitStepper
@@ -104,21 +105,14 @@ def _small_estimate(factor):
     return 0.9**9 / (cubed * cubed * cubed) if factor > 1.0 else 0.9**9
 
 
-def make_integrate(
-    derivative: Callable,
-    integrand: Callable | None = None,
-    at_stop: Callable | None = None,
-    stages: tuple[int, int] | None = None,
-    stepper: Stepper | ImplicitStepper | None = None,
-) -> Callable:
-    stepper = stepper or Stepper(derivative, stages)
+def make_steps(derivative: Callable, integrand: Callable | None, stepper: Stepper | ImplicitStepper) -> tuple[Callable, Callable]:
+    """`enter(frame, t) -> status` at a new place, and `step_on(frame, t, stop) -> status`, one attempt at a step, for one method."""
     step_stages, dense_output, error_norm = stepper.step_stages, stepper.dense_output, stepper.error_norm
     implicit, extra_stages = stepper.implicit, stepper.extra_stages
     enter_method, accept_method, begin_method = stepper.enter, stepper.accept, stepper.begin
     next_factor = predictive_factor if implicit and stepper.keeps_steps else pi_factor
     initial_step, quadrature_step = make_initial_step(derivative, stepper.to_slope), make_quadrature_step(stepper.combine)
-    integrates, stops_inside, has_extra = integrand is not None, at_stop is not None, extra_stages is not None
-    begins = begin_method is not None
+    integrates, begins, has_extra = integrand is not None, begin_method is not None, extra_stages is not None
 
     @kernel
     def enter(frame, t):
@@ -306,6 +300,23 @@ def make_integrate(
             elif factor >= 1.0 and h_free > clock[slots.H]:  # the stop cut this step short: go on with the step that was wanted
                 clock[slots.H] = h_free
         return SUCCESS
+
+    return enter, step_on
+
+
+def make_integrate(
+    derivative: Callable,
+    integrand: Callable | None = None,
+    at_stop: Callable | None = None,
+    stages: tuple[int, int] | None = None,
+    stepper: Stepper | ImplicitStepper | None = None,
+    switches: bool = False,
+) -> Callable:
+    """The loop, with `stepper`, or explicit steps if there is none; or with both, if it switches."""
+    stops_inside = at_stop is not None
+    enter, step_on = make_steps(derivative, integrand, stepper or Stepper(derivative, stages))
+    if switches:
+        enter, step_on = make_switching(make_steps(derivative, integrand, Stepper(derivative, stages)), (enter, step_on))
 
     @kernel
     def run(frame):

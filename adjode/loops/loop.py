@@ -34,6 +34,27 @@ def put_method(frame: Frame, tableau: Tableau, kind: int) -> None:
     frame.adopt(_method_frame(tableau, kind), slots.A, slots.SETTING)
 
 
+def put_partner(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
+    """Give a frame that is filled for the explicit method of `tableau` a partner for the implicit one."""
+    stiff = tableau.partner
+    assert stiff is not None
+    partner, rows = frame.pair(), stiff.stages + 1
+    put_method(partner, stiff, kind)
+    setting = frame[slots.SETTING].copy()
+    setting[[slots.LAST_STAGE, slots.TOP, slots.INTEGRAND_FREE, slots.FILTERED]] = stiff.stages, stiff.stages, 0, stiff.filtered
+    partner[slots.SETTING] = setting
+    partner[slots.K] = frame[slots.K][:rows]
+    partner[slots.Q] = frame[slots.Q][: rule(kind, stiff).weights.shape[1] + 1]
+    if frame.has(slots.CONTROL):
+        partner[slots.CONTROL] = frame[slots.CONTROL].copy()
+        partner[slots.CONTROL][slots.ERROR_ORDER] = stiff.error_order
+        partner[slots.POWER] = np.zeros((2, n))
+    if frame.has(slots.K_BAR):
+        partner[slots.K_BAR] = frame[slots.K_BAR][:rows]
+        partner[slots.BASIS] = np.zeros((1, rows))
+    put_frozen(partner, stiff, n)
+
+
 def newton_tolerance(rtol: float) -> float:
     """How far, in tolerances, Newton's iteration may stop from the stages: less the tighter they are (Hairer, Wanner II, IV.8)."""
     return max(10.0 * np.finfo(float).eps / rtol, min(0.03, math.sqrt(rtol))) if rtol > 0.0 else 0.03
@@ -50,10 +71,13 @@ class Store:
     stages : (capacity, rows, n) array
         The states of the stages, that at the step's start among them.
 
+    stiff : (capacity,) array or None
+        For a method that switches, whether the implicit one took the step.
+
     What is not kept has room for one step. `expected` is the number of steps, if it is known.
     """
 
-    def __init__(self, n: int, degree: int, rows: int, record: int, expected: int | None):
+    def __init__(self, n: int, degree: int, rows: int, record: int, expected: int | None, switches: bool):
         states = record & (RECORD_DENSE | RECORD_MESH) > 0
         width = n * (states + degree * (record & RECORD_DENSE > 0) + rows * (record & RECORD_STAGES > 0)) + 1
         capacity = max(8, min(expected or _FIRST_CAPACITY, _FIRST_BYTES // (8 * width))) if record else 1
@@ -63,20 +87,23 @@ class Store:
         self.u = np.empty(((capacity if states else 1) + 1, n))
         self.c = np.empty((dense, degree, n))
         self.stages = np.empty((capacity, rows, n)) if record & RECORD_STAGES else np.zeros((1, rows, n))
+        self.stiff = np.zeros(capacity, dtype=np.int64) if switches else None
 
     def grow(self) -> None:
         """Twice as many steps."""
-        kept = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES}
-        names = [name for name, record in kept.items() if self.record & record]
+        kept = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES, "stiff": ~0}
+        names = [name for name, record in kept.items() if self.record & record and getattr(self, name) is not None]
         added = self.t.size - 1
         for name in names:
             old = getattr(self, name)
-            new = np.empty((len(old) + added, *old.shape[1:]))
+            new = np.empty((len(old) + added, *old.shape[1:]), dtype=old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
 
     def put(self, frame: Frame) -> None:
         frame[slots.MESH_T], frame[slots.MESH_U], frame[slots.MESH_C], frame[slots.STAGES] = self.t, self.u, self.c, self.stages
+        if self.stiff is not None:
+            frame[slots.MESH_STIFF] = self.stiff
 
 
 class Loop:
@@ -128,7 +155,7 @@ class Loop:
         direction = 1.0 if stops[-1] >= t_start else -1.0
         span, first = abs(stops[-1] - t_start), step or first_step or 0.0
         expected = None if step is None else min(max_steps, math.ceil(span / step) + stops.size)
-        self.store = Store(n, degree, stages, record, expected)
+        self.store = Store(n, degree, stages, record, expected, tableau.partner is not None)
         frame = self.frame = Frame()
         put_method(frame, tableau, kind)
         dense = record & RECORD_DENSE > 0 or kind == GAUSS
@@ -156,7 +183,9 @@ class Loop:
                 slots.Q: (rows, size),
             }
         )
-        if tableau.implicit:
+        if tableau.partner is not None:
+            put_partner(frame, tableau, kind, n)
+        elif tableau.implicit:
             put_frozen(frame, tableau, n)
         self.store.put(frame)
 
@@ -195,6 +224,10 @@ class Loop:
         return int(self.count[slots.REJECTED])
 
     @property
+    def switches(self) -> int:
+        return int(self.count[slots.SWITCHES])
+
+    @property
     def derivatives(self) -> int:
         return int(self.count[slots.DERIVATIVES])
 
@@ -218,7 +251,9 @@ class Loop:
 
     def blame(self) -> tuple[str, int] | None:
         """Whom to name after a failure: ("state", i) or ("quadrature", i) with a non-finite value, else the largest error."""
-        frame, y_new = self.frame, self.tried[self.frame[slots.SETTING][slots.LAST_STAGE]]
+        partner, stiff = self.frame.partner, self.count[slots.STIFF] == 1
+        frame = partner if partner is not None and stiff else self.frame
+        y_new = self.tried[frame[slots.SETTING][slots.LAST_STAGE]]
         state = np.vstack([self.y, frame[slots.K], y_new])
         for where, values in (("state", state), ("quadrature", frame[slots.Q])):
             bad = np.flatnonzero(~np.isfinite(values).all(axis=0))

@@ -16,10 +16,12 @@ STEPPERS: dict[str, Any] = {
     "radau": radau.RadauStepper,
     "esdirk": esdirk.EsdirkStepper,
     "rosenbrock": rosenbrock.RosenbrockStepper,
+    "auto": radau.RadauStepper,
 }
 TRANSPOSES: dict[str, Callable[[Callable, Callable, Frozen], Callable]] = {
     "radau": radau.make_transposed_step,
     "esdirk": esdirk.make_transposed_step,
+    "auto": radau.make_transposed_step,
 }
 
 
@@ -34,6 +36,11 @@ class Solver:
     @property
     def implicit(self) -> bool:
         return self.family != "explicit"
+
+    @property
+    def switches(self) -> bool:
+        """Whether explicit steps are taken too."""
+        return self.family == "auto"
 
     def entry_name(self, name: str) -> str:
         mass = "-mass" if self.massed else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from adjode.tableaus.auto import auto
 from adjode.tableaus.classical import bs3, euler, midpoint, rk4
 from adjode.tableaus.dop853 import dop853
 from adjode.tableaus.esdirk import kvaerno5, trbdf2
@@ -28,6 +29,7 @@ METHODS = {
     "Kvaerno5": kvaerno5,
     "TRBDF2": trbdf2,
     "Rodas5P": rodas5p,
+    "auto": auto,
 }
 
 

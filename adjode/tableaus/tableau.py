@@ -43,13 +43,15 @@ class Tableau:
         The error norm shrinks as h**(error_order + 1).
     source : str
         Where the numbers come from.
-    family : {"explicit", "radau", "esdirk", "rosenbrock"}
-        Which stepper takes the steps.
+    family : {"explicit", "radau", "esdirk", "rosenbrock", "auto"}
+        Which stepper takes the steps; with "auto", that of "explicit" or of `partner`.
     filtered : bool
         Whether an implicit method's error estimate is multiplied by (I - h gamma J)^-1, as it must be where it would grow without
         bound with the stiffness (Hosea, Shampine 1996, Appl. Numer. Math. 20, 21-37, section 4).
     C, slopes, gamma : (r, r), (r,) arrays, float
         For "rosenbrock": see steppers/rosenbrock.py. Rows 1..s-1 are then k_i / h, and row s the slope after the step.
+    partner : Tableau, optional
+        For "auto", the implicit method, with no more rows than this one has, and a dense output of the same degree.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Tableau:
     C: np.ndarray | None = None
     slopes: np.ndarray | None = None
     gamma: float = 0.0
+    partner: Tableau | None = None
 
     def __post_init__(self):
         for field in ("A", "c", "P", "E"):
@@ -173,7 +176,7 @@ class Tableau:
         )
 
     def _has_its_form(self) -> bool:
-        if self.family == "explicit":
+        if self.family in ("explicit", "auto"):
             return not np.any(np.triu(self.A))
         inside = self.A[1:, 1:]
         if self.stages != len(inside) or np.any(self.A[0]):

@@ -1,0 +1,174 @@
+"""Switching between an explicit and an implicit method on one trajectory.
+
+Each method has a frame of its own, with the same arrays but for those of the method (`put_partner` in loop.py), and its own step on it. A pass
+starts with the explicit one. Two measures of h times the largest eigenvalue of the Jacobian decide, neither of which takes an
+evaluation:
+
+- Explicit steps: h |f(Y) - f(Y')| / |Y - Y'| from the last two stages, which are at the same time, so that their difference lies
+  along the stiffest direction (Hairer, Wanner, Solving ODEs II, IV.2).
+- Implicit steps: the Jacobian at hand, by a few iterations of the power method whenever there is a new one. The stages cannot tell:
+  they differ along the slow directions. Nor can a norm, which may be any number of times the largest eigenvalue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from adjode import frame as slots
+from adjode.frame import cube_at, integers_at, matrix_at, partner_at, vector_at
+from adjode.jit import exact_kernel, flat, kernel, plane, row
+from adjode.status import SUCCESS
+from adjode.steppers.frozen import STALE
+
+# Tsit5 is stable on the negative real axis as far as -3.5. Steps that stability holds back stay close to that.
+_STIFF_FROM = 3.25
+_STIFF_STEPS = 15  # that many of them, without ...
+_CALM_STEPS = 6  # ... so many others in a row, are a stiff problem
+_CALM_BELOW = 1.5  # what an implicit step, and the one wanted next, would have to be ...
+_RELEASE_STEPS = 4  # ... so many times in a row
+_POWERS = 4
+
+
+@exact_kernel
+def _distance(x, y):
+    total = 0.0
+    for k in range(x.size):
+        total += (x[k] - y[k]) * (x[k] - y[k])
+    return math.sqrt(total)
+
+
+@kernel
+def _stretch(frame, slot):
+    """h |f(Y) - f(Y')| / |Y - Y'| of the last two stages of the explicit step tried last; 0 if they are the same."""
+    K, last = matrix_at(frame, slots.K), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+    V = plane(cube_at(frame, slots.STAGES), slot if integers_at(frame, slots.SETTING)[slots.RECORD] & slots.RECORD_STAGES else 0)
+    apart = _distance(row(V, last), row(V, last - 1))
+    if not apart > 0.0:
+        return 0.0
+    return abs(vector_at(frame, slots.CLOCK)[slots.H_TRIED]) * _distance(row(K, last), row(K, last - 1)) / apart
+
+
+@kernel
+def _multiply(frame, x, out):
+    """out = J x"""
+    entries, J = integers_at(frame, slots.ENTRIES), flat(matrix_at(frame, slots.JACOBIAN))
+    size = entries.size // 3
+    for i in range(out.size):
+        out[i] = 0.0
+    for k in range(size):
+        out[entries[k]] += J[entries[2 * size + k]] * x[entries[size + k]]
+
+
+@exact_kernel
+def _length(x):
+    total = 0.0
+    for k in range(x.size):
+        total += x[k] * x[k]
+    return math.sqrt(total)
+
+
+@kernel
+def spectral_radius(frame):
+    """That of the Jacobian, about: the geometric mean of the last two growths, so that a pair of eigenvalues is seen as one.
+
+    The vector is kept for the next time, with a little of every direction mixed in, should another become the largest.
+    """
+    power, growths = matrix_at(frame, slots.POWER), 1.0
+    x, image = row(power, 0), row(power, 1)
+    size = _length(x)
+    keeps = 0.0 < size < math.inf
+    for k in range(x.size):
+        x[k] = (x[k] / size if keeps else 0.0) + 0.01 * ((5 * k) % 7 - 2.5)
+    for i in range(_POWERS):
+        _multiply(frame, x, image)
+        growth = _length(image)
+        growth /= _length(x)
+        growths *= growth if i >= _POWERS - 2 else 1.0
+        for k in range(x.size):
+            x[k] = image[k] / growth if growth > 0.0 else 0.0
+        if not growth > 0.0:
+            return growth
+    return math.sqrt(growths)
+
+
+@kernel
+def _turn(frame, stiff):
+    """The other method from here on."""
+    count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+    count[slots.STIFF] = stiff
+    count[slots.SWITCHES] += 1
+    count[slots.EVIDENCE] = count[slots.CALM] = 0
+    if stiff == 1:
+        clock[slots.H_FACTORED] = clock[slots.H_PREVIOUS] = clock[slots.H_LAST] = 0.0
+        clock[slots.REMAINS], count[slots.FRESHNESS] = 1.0, STALE
+        power = matrix_at(partner_at(frame), slots.POWER)
+        for k in range(power.shape[1]):
+            power[0, k] = 0.0
+    else:
+        count[slots.FRESH] = 0  # the last slope is as exact as Newton's iteration: an explicit step takes a whole one
+
+
+@kernel
+def _watch_explicit(frame, slot):
+    count = integers_at(frame, slots.COUNT)
+    if _stretch(frame, slot) > _STIFF_FROM:
+        count[slots.EVIDENCE] += 1
+        count[slots.CALM] = 0
+        if count[slots.EVIDENCE] >= _STIFF_STEPS:
+            _turn(frame, 1)
+    else:
+        count[slots.CALM] += 1
+        if count[slots.CALM] >= _CALM_STEPS:
+            count[slots.EVIDENCE] = 0
+
+
+@kernel
+def _watch_implicit(frame, accepted, renewed):
+    count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+    if renewed:
+        clock[slots.RADIUS] = spectral_radius(partner_at(frame))
+    h = max(clock[slots.H], abs(clock[slots.H_TRIED]))
+    if not h * clock[slots.RADIUS] <= _CALM_BELOW:
+        count[slots.CALM] = 0
+    elif accepted:
+        count[slots.CALM] += 1
+        if count[slots.CALM] >= _RELEASE_STEPS:
+            _turn(frame, 0)
+
+
+def make_switching(explicit: tuple[Callable, Callable], implicit: tuple[Callable, Callable]) -> tuple[Callable, Callable]:
+    """Entering a place and stepping on, see `make_steps`, for two methods, from those of each; MESH_STIFF says which took a step."""
+    enter_explicit, step_explicit = explicit
+    step_implicit = implicit[1]
+
+    @kernel
+    def enter(frame, t):
+        clock, control, theirs = (
+            vector_at(frame, slots.CLOCK),
+            vector_at(frame, slots.CONTROL),
+            vector_at(partner_at(frame), slots.CONTROL),
+        )
+        for k in range(control.size):  # which others write to, but to the first frame's alone
+            if k != slots.ERROR_ORDER:
+                theirs[k] = control[k]
+        clock[slots.H_PREVIOUS] = clock[slots.H_LAST] = 0.0
+        return enter_explicit(frame, t)
+
+    @kernel
+    def step_on(frame, t, stop):
+        count, marks = integers_at(frame, slots.COUNT), integers_at(frame, slots.MESH_STIFF)
+        stiff, slot, jacobians = count[slots.STIFF], count[slots.STEPS], count[slots.JACOBIANS]
+        status = step_explicit(frame, t, stop) if stiff == 0 else step_implicit(partner_at(frame), t, stop)
+        if status != SUCCESS:
+            return status
+        accepted = count[slots.STEPS] > slot
+        if accepted and integers_at(frame, slots.SETTING)[slots.RECORD] != 0:
+            marks[slot] = stiff
+        if stiff == 0:
+            _watch_explicit(frame, slot)
+        else:
+            _watch_implicit(frame, accepted, count[slots.JACOBIANS] > jacobians)
+        return SUCCESS
+
+    return enter, step_on
