@@ -21,32 +21,34 @@ from adjode.jit import exact_kernel, flat, kernel, plane, row
 from adjode.status import SUCCESS
 from adjode.steppers.frozen import STALE
 
-# Tsit5 is stable on the negative real axis as far as -3.5. Steps that stability holds back stay close to that.
-_STIFF_FROM = 3.25
-_STIFF_STEPS = 15  # that many of them, without ...
-_CALM_STEPS = 6  # ... so many others in a row, are a stiff problem
+# Tsit5 is stable on the negative real axis as far as -3.5. Steps that stability holds back stay close to that. The tangent map of a
+# step beyond grows, where step control damps the steps themselves: too many, and the discrete adjoint would grow with them.
+_STIFF_FROM, _UNSTABLE_FROM = 3.0, 4.0
+_UNSTABLE_WEIGHT = 3  # of one of these among ...
+_STIFF_STEPS = 10  # ... so many of those, without ...
+_CALM_STEPS = 6  # ... so many others in a row: a stiff problem
 _CALM_BELOW = 1.5  # what an implicit step, and the one wanted next, would have to be ...
 _RELEASE_STEPS = 4  # ... so many times in a row
 _POWERS = 4
 
 
 @exact_kernel
-def _distance(x, y):
-    total = 0.0
-    for k in range(x.size):
-        total += (x[k] - y[k]) * (x[k] - y[k])
-    return math.sqrt(total)
-
-
-@kernel
 def _stretch(frame, slot):
-    """h |f(Y) - f(Y')| / |Y - Y'| of the last two stages of the explicit step tried last; 0 if they are the same."""
-    K, last = matrix_at(frame, slots.K), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
-    V = plane(cube_at(frame, slots.STAGES), slot if integers_at(frame, slots.SETTING)[slots.RECORD] & slots.RECORD_STAGES else 0)
-    apart = _distance(row(V, last), row(V, last - 1))
-    if not apart > 0.0:
-        return 0.0
-    return abs(vector_at(frame, slots.CLOCK)[slots.H_TRIED]) * _distance(row(K, last), row(K, last - 1)) / apart
+    """h |f(Y) - f(Y')| / |Y - Y'| of the last two stages of the explicit step tried last; 0 if they are the same.
+
+    Distances are in tolerances: in other units they may lie along a slow direction, far above what the fast one has left.
+    """
+    setting, rtol = integers_at(frame, slots.SETTING), vector_at(frame, slots.CONTROL)[slots.RTOL]
+    K, atol, last = matrix_at(frame, slots.K), vector_at(frame, slots.ATOL), setting[slots.LAST_STAGE]
+    V = plane(cube_at(frame, slots.STAGES), slot if setting[slots.RECORD] & slots.RECORD_STAGES else 0)
+    slopes, states = 0.0, 0.0
+    for k in range(atol.size):
+        scale = atol[k] + rtol * abs(V[last, k])
+        if scale > 0.0:
+            slope, state = (K[last, k] - K[last - 1, k]) / scale, (V[last, k] - V[last - 1, k]) / scale
+            slopes += slope * slope
+            states += state * state
+    return abs(vector_at(frame, slots.CLOCK)[slots.H_TRIED]) * math.sqrt(slopes / states) if states > 0.0 else 0.0
 
 
 @kernel
@@ -112,8 +114,9 @@ def _turn(frame, stiff):
 @kernel
 def _watch_explicit(frame, slot):
     count = integers_at(frame, slots.COUNT)
-    if _stretch(frame, slot) > _STIFF_FROM:
-        count[slots.EVIDENCE] += 1
+    stretch = _stretch(frame, slot)
+    if stretch > _STIFF_FROM:
+        count[slots.EVIDENCE] += _UNSTABLE_WEIGHT if stretch > _UNSTABLE_FROM else 1
         count[slots.CALM] = 0
         if count[slots.EVIDENCE] >= _STIFF_STEPS:
             _turn(frame, 1)

@@ -1,0 +1,266 @@
+"""method="auto": what it takes of each method, where it switches, and gradients across the switches."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, solve, value_and_gradient
+from adjode.loops import loop
+from adjode.losses import FinalState, LeastSquares
+from adjode.tableaus import tableau
+from benchmarks.problems import PROBLEMS, lorenz_dynamics
+from benchmarks.stiff_problems import STIFF_PROBLEMS
+from tests.stiff_systems import (
+    REFLECTED_RATES,
+    REFLECTED_U0,
+    ROBERTSON_THETA,
+    ROBERTSON_U0,
+    prothero,
+    reflected,
+    reflected_solution,
+    robertson,
+    van_der_pol,
+    van_der_pol_f,
+    van_der_pol_vjp,
+)
+from tests.systems import DECAY, LOGISTIC, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, ROTATION, cost_g, cost_g_vjp, lotka_volterra
+from tests.test_discrete import complex_step
+from tests.test_stiff import jacobian, slope
+
+ADJOINTS = ("discrete", "interpolating")
+CYCLE = (0.0, 150.0)  # of van der Pol's oscillator with mu = 50: explicit, stiff, and to and fro twice more
+CYCLE_U0, CYCLE_THETA = np.array([2.0, -0.6]), np.array([50.0])
+
+
+@functools.cache
+def cycle(rtol=1e-6, atol=1e-9):
+    return solve(van_der_pol(), CYCLE_U0, CYCLE_THETA, CYCLE, method="auto", rtol=rtol, atol=atol)
+
+
+# --- where it is not stiff -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("tol", [1e-3, 1e-6, 1e-10])
+@pytest.mark.parametrize("problem", ["lotka_volterra", "lorenz", "oscillator", "backwards"])
+def test_a_problem_that_is_not_stiff_takes_the_steps_of_tsit5(problem, tol):
+    dynamics, u0, theta, span = {
+        "lotka_volterra": (lotka_volterra(), LV_U0, LV_THETA, LV_SPAN),
+        "lorenz": (lorenz_dynamics(), np.array([1.0, 1.0, 1.0]), np.array([10.0, 28.0, 8.0 / 3.0]), (0.0, 5.0)),
+        "oscillator": (OSCILLATOR.dynamics, OSCILLATOR.u0, OSCILLATOR.theta, OSCILLATOR.t_span),
+        "backwards": (lotka_volterra(), LV_U0, LV_THETA, (5.0, 0.0)),
+    }[problem]
+    options = {"rtol": tol, "atol": tol, "t_eval": np.linspace(*span, 7)}
+    one, other = (solve(dynamics, u0, theta, span, method=method, **options) for method in ("auto", "Tsit5"))
+    np.testing.assert_array_equal(one.u, other.u)
+    np.testing.assert_array_equal(one.u_eval, other.u_eval)
+    assert one.stats == other.stats and one.stats.n_switch == 0 and not one.stiff.any()
+    bars = [solution.pullback(np.ones(u0.size), adjoint="interpolating") for solution in (one, other)]
+    np.testing.assert_array_equal(bars[0].theta, bars[1].theta)
+    assert bars[0].stats == bars[1].stats
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+def test_value_and_gradient_of_tsit5_to_the_last_bit(adjoint):
+    problem = PROBLEMS["lv_series"]()
+    (value, bar), (wanted, expected) = (problem.value_and_gradient(adjoint=adjoint, method=m)() for m in ("auto", "Tsit5"))
+    assert value == wanted and bar.stats == expected.stats
+    np.testing.assert_array_equal(bar.u0, expected.u0)
+    np.testing.assert_array_equal(bar.theta, expected.theta)
+
+
+# --- where it is --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "most_steps", "most_explicit"), [("rober", 1.25, 50), ("hires", 2.6, 800), ("orego", 1.3, 1600)], ids=lambda x: str(x)
+)
+def test_stiff_problems(name, most_steps, most_explicit):
+    """Beside Radau: the error in units of the tolerance, and the steps. Before it is stiff, hires is solved by short steps."""
+    problem = STIFF_PROBLEMS[name]()
+
+    def run(method, tol):
+        return solve(problem.dynamics, problem.u0, problem.theta, problem.t_span, method=method, rtol=tol, atol=1e-4 * tol)
+
+    exact = run("Radau", 1e-10)
+    for tol, factor in ((1e-4, max(most_steps, 1.5)), (1e-7, most_steps)):
+        auto, radau = run("auto", tol), run("Radau", tol)
+        assert np.max(np.abs(auto.u_T / exact.u_T - 1.0)) < 2 * tol
+        assert auto.stats.n_switch % 2 == 1 and auto.stiff[-1] and not auto.stiff[0]
+        assert auto.stats.n_steps < factor * radau.stats.n_steps and np.count_nonzero(~auto.stiff) < most_explicit
+        assert auto.stats.n_f < 2.2 * radau.stats.n_f
+        assert auto.stats.n_lu < radau.stats.n_lu and auto.stats.n_jac < radau.stats.n_jac
+
+
+def test_a_stiff_start_wastes_few_steps():
+    for tol, most in ((1e-4, 25), (1e-7, 45)):
+        stiff = solve(robertson(), ROBERTSON_U0, ROBERTSON_THETA, (0.0, 1e5), method="auto", rtol=tol, atol=1e-4 * tol).stiff
+        assert np.argmax(stiff) < most and stiff[np.argmax(stiff) :].all()
+
+
+@pytest.mark.parametrize("mu", [1.0, 10.0, 1e2, 1e3, 1e4])
+def test_van_der_pol_switches_to_and_fro(mu):
+    span = (0.0, 3.0 * max(mu, 7.0))
+    for tol in (1e-4, 1e-7):
+        auto, tsit5, radau = (
+            solve(van_der_pol(), [2.0, 0.0], [mu], span, method=method, rtol=tol, atol=1e-4 * tol, max_steps=400 * 1000)
+            if method != "Tsit5" or mu < 1e3
+            else None
+            for method in ("auto", "Tsit5", "Radau")
+        )
+        fewest = min(solution.stats.n_steps for solution in (tsit5, radau) if solution is not None)
+        assert auto.stats.n_steps < 1.1 * fewest
+        switches = np.flatnonzero(np.diff(np.concatenate([[0], auto.stiff])))
+        assert auto.stats.n_switch == switches.size
+        if mu >= 100.0:
+            assert 6 <= switches.size <= 9  # the slow parts are stiff, the jumps between them are not
+        if mu == 1.0:
+            assert switches.size == 0
+
+
+def test_switches_are_seen_where_the_store_grows():
+    solution = solve(van_der_pol(), [2.0, 0.0], [1e4], (0.0, 3e4), method="auto", rtol=1e-7, atol=1e-11)
+    assert solution.stats.n_steps > 1024 and solution.stiff.size == solution.stats.n_steps
+    assert 6 <= np.count_nonzero(np.diff(solution.stiff.astype(int))) == solution.stats.n_switch
+
+
+def test_dense_output_across_the_switches():
+    """Of order 4 and 3: between steps the error is that of the steps, or falls with the tolerance to the power 3/4."""
+    times, errors = np.linspace(*CYCLE, 4001), []
+    exact = cycle(1e-11, 1e-13)(times)
+    for tol in (1e-5, 1e-8):
+        errors.append(np.max(np.abs(cycle(tol, 1e-2 * tol)(times) - exact)[:, 0]))
+    assert errors[1] < 2e-4 and errors[1] < 10.0 ** (-3 * 0.7) * errors[0]
+
+
+# --- gradients ----------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("name", ["rober", "hires", "orego", "van_der_pol_1e+00", "van_der_pol_1e+06", "linear"])
+def test_gradients_of_references(name, adjoint):
+    problem, errors = STIFF_PROBLEMS[name](), []
+    for tol in (1e-5, 1e-7):
+        value, bar = problem.value_and_gradient(rtol=tol, atol=1e-5 * tol, method="auto", adjoint=adjoint)()
+        assert value == pytest.approx(problem.reference["loss"][0], rel=max(1e3 * tol, 1e-9))
+        errors.append(problem.gradient_error(bar))
+    assert errors[1] < 5e-6 and errors[1] < 0.2 * errors[0]
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+def test_linear_system_with_rates_to_1e8(adjoint):
+    w, T = np.array([1.0, -0.5, 0.3, 2.0]), 2.0
+    exact = complex_step(lambda u0, theta: (reflected_solution(u0, theta, T) * w).sum(), [REFLECTED_U0, REFLECTED_RATES])
+    for tol in (1e-4, 1e-6, 1e-8):
+        solution = solve(reflected(), REFLECTED_U0, REFLECTED_RATES, (0.0, T), method="auto", rtol=tol, atol=1e-3 * tol)
+        bar = solution.pullback(w, adjoint=adjoint)
+        for got, wanted in zip((bar.u0, bar.theta), exact, strict=True):
+            assert np.max(np.abs(got - wanted)) < 100 * tol * np.max(np.abs(wanted))
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("span", [DECAY.t_span, DECAY.t_span[::-1]], ids=["forwards", "backwards"])
+def test_all_four_cotangents_in_closed_form(adjoint, span):
+    solution = solve(DECAY.dynamics, DECAY.u0, DECAY.theta, span, method="auto", rtol=1e-8, atol=1e-8)
+    bar = solution.pullback(np.ones(7), adjoint=adjoint)
+    for got, wanted in zip((bar.u0, bar.theta, bar.t0, bar.T), DECAY.cotangents(np.ones(7), span), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=3e-6)
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+def test_four_cotangents_of_a_stiff_problem_backwards_in_time(adjoint):
+    """Prothero and Robinson's problem with a negative rate decays towards sin(theta_1 t + 1) as time runs back."""
+    theta, (t0, T), tol = np.array([-1e4, 1.0]), (4.0, 0.0), 1e-7
+    solution = solve(prothero(), [np.sin(5.0) + 1.0], theta, (t0, T), method="auto", rtol=tol, atol=1e-3 * tol)
+    assert solution.stiff[-1] and solution.u_T[0] == pytest.approx(np.sin(1.0), rel=10 * tol)
+    bar = solution.pullback([1.0], adjoint=adjoint)
+    assert abs(bar.u0[0]) < tol and abs(bar.t0) < 1e-4 and bar.theta[1] == pytest.approx(0.0, abs=100 * tol)
+    assert bar.T == pytest.approx(np.cos(1.0), rel=1e-2)  # by f, where what is left of the error is multiplied by the rate
+    early = solution.pullback(observations=([2.0], [[1.0]]), adjoint=adjoint)
+    assert early.theta[1] == pytest.approx(2.0 * np.cos(3.0), rel=1e4 * tol)
+
+
+@functools.cache
+def pushforward(T):
+    """du(T) for unit perturbations of u0 and theta of the cycle, (2, 3): the variational equation, along by Radau."""
+    from scipy.integrate import solve_ivp
+
+    def rhs(t, y):
+        u, D = y[:2], y[2:].reshape(2, 3)
+        forced = jacobian(van_der_pol_vjp, t, u, CYCLE_THETA).real @ D
+        forced[1, 2] += (1.0 - u[0] ** 2) * u[1]
+        return np.concatenate([slope(van_der_pol_f, t, u, CYCLE_THETA).real, forced.ravel()])
+
+    start = np.concatenate([CYCLE_U0, np.eye(2, 3).ravel()])
+    return solve_ivp(rhs, (0.0, T), start, method="Radau", rtol=1e-9, atol=1e-12).y[2:, -1].reshape(2, 3)
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+def test_dot_product_identity_across_the_switches(adjoint):
+    T = CYCLE[1]
+    solution = solve(van_der_pol(), CYCLE_U0, CYCLE_THETA, CYCLE, method="auto", rtol=1e-9, atol=1e-12)
+    assert solution.stats.n_switch >= 3
+    u_T_bar = np.array([1.0, 5.0])
+    bar, pushed = solution.pullback(u_T_bar, adjoint=adjoint), u_T_bar @ pushforward(T)
+    np.testing.assert_allclose([*bar.u0, *bar.theta], pushed, rtol=1e-4, atol=1e-5 * np.abs(pushed).max())
+
+
+# --- the discrete adjoint is the transpose of the steps, of whichever method ----------------------------------------------------
+def replay(f, vjp, solution, u, theta, times, g=None):
+    """The same steps again in NumPy, for complex numbers: u(T), u at `times`, and the running cost."""
+    from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
+
+    mesh, sign, cost = solution.t, np.sign(solution.t[-1] - solution.t[0]), 0.0
+    u = np.asarray(u, dtype=complex)
+    seen, n = np.tile(u, (len(times), 1)), u.size
+    for step, (t, end) in enumerate(zip(mesh[:-1], mesh[1:], strict=True)):
+        h, method = end - t, tableau("auto")
+        if solution.stiff[step]:
+            method = method.partner
+            Y = solution.stages[step, 1:4].astype(complex)
+            for _ in range(4):
+                F = np.array([slope(f, t + c * h, y, theta) for c, y in zip(method.c[1:], Y, strict=True)])
+                J = [jacobian(vjp, t + c * h, y, theta) for c, y in zip(method.c[1:], Y, strict=True)]
+                blocks = [[(i == j) * np.eye(n) - h * method.A[i + 1, j + 1] * J[j] for j in range(3)] for i in range(3)]
+                Y = Y - np.linalg.solve(np.block(blocks), (Y - u - h * method.A[1:, 1:] @ F).ravel()).reshape(3, n)
+            K, new = np.vstack([0.0 * u, F]), Y[-1]
+        else:
+            K = np.zeros((7, n), dtype=complex)
+            for i, c in enumerate(method.c):
+                new = u + h * method.A[i, :i] @ K[:i]
+                K[i] = slope(f, t + c * h, new, theta)
+
+        def at(x, h=h, K=K, u=u, P=method.P):
+            return u + h * (x ** np.arange(1, P.shape[1] + 1) @ P.T @ K)
+
+        for k, time in enumerate(times):
+            if sign * t < sign * time <= sign * end:
+                seen[k] = new if time == end else at((time - t) / h)
+        if g is not None:
+            states = [u, *(at(x) for x in LOBATTO_NODES), new]
+            costs = [g(t + x * h, s, theta) for x, s in zip((0.0, *LOBATTO_NODES, 1.0), states, strict=True)]
+            cost = cost + h * sum(w * value for w, value in zip(LOBATTO, costs, strict=True))
+        u = new
+    return u, seen, cost
+
+
+@pytest.mark.parametrize("cost", [False, True], ids=["", "cost"])
+@pytest.mark.parametrize("span", [(0.0, 90.0), (0.0, -1.6)], ids=["forwards", "backwards"])
+def test_transpose_of_the_steps_to_rounding(span, cost, monkeypatch):
+    """With Newton's iteration carried to rounding; observations in both kinds of steps, many in one."""
+    monkeypatch.setattr(loop, "newton_tolerance", lambda rtol: 1e-9)
+    theta = CYCLE_THETA if span[1] > 0 else -CYCLE_THETA
+    rng = np.random.default_rng(0)
+    solution = solve(van_der_pol(), CYCLE_U0, theta, span, method="auto", rtol=1e-4, atol=1e-6)
+    assert solution.stats.n_switch >= (3 if span[1] > 0 else 1)
+    starts, widths = solution.t[:-1], np.diff(solution.t)
+    explicit, stiff = (np.flatnonzero(solution.stiff == kind) for kind in (False, True))
+    chosen = np.concatenate([rng.choice(explicit, 4), rng.choice(stiff, 4), np.full(3, stiff[0])])
+    inside = starts[chosen] + widths[chosen] * rng.uniform(0.1, 0.9, chosen.size)
+    times = np.concatenate([inside, [span[0], span[1], span[1], solution.t[stiff[0]], solution.t[explicit[-1]]]])
+    u_bars, u_T_bar = rng.normal(size=(times.size, 2)), rng.normal(size=2)
+    g = cost_g if cost else None
+
+    def loss(u, theta):
+        u_T, seen, total = replay(van_der_pol_f, van_der_pol_vjp, solution, u, theta, times, g)
+        return (u_T * u_T_bar).sum() + (np.where(times[:, None] == span[0], u, seen) * u_bars).sum() + total
+
+    exact = complex_step(loss, [CYCLE_U0, theta])
+    running = {"running_cost": (cost_g, cost_g_vjp)} if cost else {}
+    bar = solution.pullback(u_T_bar, observations=(times, u_bars), adjoint="discrete", **running)
+    for got, wanted in zip((bar.u0, bar.theta), exact, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-8 * np.abs(wanted).max())
