@@ -92,7 +92,7 @@ RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STE
 # spectral radius of the Jacobian.
 T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, CLOCKS = range(11)
 # Entries of COUNT. STIFF says which of two methods is in use; EVIDENCE and CALM count what speaks for the other one, and against.
-# The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of the last solve, then
+# The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of the last solve, and
 # the work.
 STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = range(9)
 STIFF, EVIDENCE, CALM, SWITCHES = range(9, 13)
@@ -219,9 +219,8 @@ class Known:
     @property
     def stacked(self) -> dict[int, int]:
         """Sizes of the arrays to keep on the stack."""
-        own = {slot: shape for slot, shape in self.shapes.items() if _FIRST_SIZED <= slot < _FIRST_STORE and slot not in self.shared}
-        sized = {slot: math.prod(map(int, shape)) for slot, shape in own.items()}
-        return {slot: size for slot, size in sized.items() if size <= _ON_STACK}
+        sized = {slot: math.prod(map(int, shape)) for slot, shape in self.shapes.items() if _FIRST_SIZED <= slot < _FIRST_STORE}
+        return {slot: size for slot, size in sized.items() if size <= _ON_STACK and slot not in self.shared}
 
 
 if DISABLED:

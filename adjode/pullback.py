@@ -277,7 +277,7 @@ def check_method(method: str | None, forward_method: str, forward: dict[str, Any
         raise ValueError(f"{name} has no error estimate, so it cannot pull back a solution with error control.")
     chosen = tableau(name)
     if forward["step"] is not None and chosen.partner is not None:
-        raise ValueError(f"method={name!r} cannot pull back a solution with fixed steps: it switches where error control tells it to.")
+        raise ValueError(f"method={name!r} switches where error control tells it to: it cannot pull back fixed steps.")
     return chosen
 
 

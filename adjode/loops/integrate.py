@@ -106,7 +106,7 @@ def _small_estimate(factor):
 
 
 def make_steps(derivative: Callable, integrand: Callable | None, stepper: Stepper | ImplicitStepper) -> tuple[Callable, Callable]:
-    """`enter(frame, t) -> status` at a new place, and `step_on(frame, t, stop) -> status`, one attempt at a step, for one method."""
+    """For one method: `enter(frame, t) -> status` at a new place, `step_on(frame, t, stop) -> status` for an attempt at a step."""
     step_stages, dense_output, error_norm = stepper.step_stages, stepper.dense_output, stepper.error_norm
     implicit, extra_stages = stepper.implicit, stepper.extra_stages
     enter_method, accept_method, begin_method = stepper.enter, stepper.accept, stepper.begin

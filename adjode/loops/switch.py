@@ -1,8 +1,8 @@
 """Switching between an explicit and an implicit method on one trajectory.
 
-Each method has a frame of its own, with the same arrays but for those of the method (`put_partner` in loop.py), and its own step on it. A pass
-starts with the explicit one. Two measures of h times the largest eigenvalue of the Jacobian decide, neither of which takes an
-evaluation:
+Each method has a frame of its own, with the same arrays but for those of the method (`put_partner` in loop.py), and takes its steps
+on it. A pass starts with the explicit one. Two measures of h times the largest eigenvalue of the Jacobian decide, neither of which
+takes an evaluation:
 
 - Explicit steps: h |f(Y) - f(Y')| / |Y - Y'| from the last two stages, which are at the same time, so that their difference lies
   along the stiffest direction (Hairer, Wanner, Solving ODEs II, IV.2).
@@ -141,7 +141,7 @@ def _watch_implicit(frame, accepted, renewed):
 
 
 def make_switching(explicit: tuple[Callable, Callable], implicit: tuple[Callable, Callable]) -> tuple[Callable, Callable]:
-    """Entering a place and stepping on, see `make_steps`, for two methods, from those of each; MESH_STIFF says which took a step."""
+    """`enter` and `step_on`, see `make_steps`, for two methods, from those of each; MESH_STIFF says which has taken a step."""
     enter_explicit, step_explicit = explicit
     step_implicit = implicit[1]
 
