@@ -33,7 +33,7 @@ from adjode.steppers.families import Solver
 from adjode.tableaus import tableau
 
 METHODS = ("Tsit5", "DOP853")
-FAMILIES = ("radau", "esdirk")
+FAMILIES = {"radau": None, "esdirk": None, "auto": (6, 6)}  # with the stages, as below, of the explicit method among theirs
 PASSES = ("solve", "discrete-recorded", "interpolating")
 
 
@@ -49,7 +49,8 @@ def _tasks() -> list[Callable[[], Any]]:
     for family, name in itertools.product(FAMILIES, PASSES):  # these take longest, so they come first
         solver = Solver(family, "dense")
         named = solver.entry_name(name), functools.partial(passes[name], solver=solver)
-        tasks += [functools.partial(PORTABLE.entry, named[0], Frame(), named[1]), functools.partial(FUSED.outline, *named, None)]
+        tasks.append(functools.partial(PORTABLE.entry, named[0], Frame(), named[1]))
+        tasks.append(functools.partial(FUSED.outline, *named, FAMILIES[family]))
     massed = Solver("radau", "dense", massed=True)
     for name in ("solve", "discrete-recorded"):
         make = functools.partial(passes[name], solver=massed)
