@@ -407,6 +407,8 @@ def test_progress():
 def test_implicit_methods_are_refused():
     with pytest.raises(ValueError, match=r"method='Radau' is implicit, but backend='cuda' has explicit methods alone"):
         on_device(*inputs(), method="Radau")
+    with pytest.raises(ValueError, match=r"method='auto' is implicit, but backend='cuda' has explicit methods alone"):
+        on_device(*inputs(), method="auto")
     with pytest.raises(ValueError, match=r"adjoint_method='Kvaerno5' is implicit"):
         on_device(*inputs(), adjoint="interpolating", adjoint_method="Kvaerno5")
     with pytest.raises(ValueError, match=r"method='Radau' is implicit"):
