@@ -151,6 +151,15 @@ def test_gradients_of_references(name, adjoint):
     assert errors[1] < 5e-6 and errors[1] < 0.2 * errors[0]
 
 
+@pytest.mark.parametrize("name", ["rober", "hires", "van_der_pol_1e+06", "linear"])
+def test_discrete_gradients_at_loose_tolerances(name):
+    """The transposes of the steps at the limit of stability, before the first switch, magnify little."""
+    problem = STIFF_PROBLEMS[name]()
+    for tol in (1e-3, 1e-4, 1e-5, 1e-6):
+        bar = problem.value_and_gradient(rtol=tol, atol=1e-5 * tol, method="auto")()[1]
+        assert problem.gradient_error(bar) < 15 * tol
+
+
 @pytest.mark.parametrize("adjoint", ADJOINTS)
 def test_linear_system_with_rates_to_1e8(adjoint):
     w, T = np.array([1.0, -0.5, 0.3, 2.0]), 2.0
