@@ -89,8 +89,8 @@ RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STE
 # Entries of CLOCK. LOG_ERROR is the logarithm of the last accepted step's error norm; T_TRIED and H_TRIED describe the last
 # evaluation or step tried, for error messages; H_LAST is the step that LOG_ERROR belongs to. Implicit methods: the step that the
 # factorisation was made for, that of PREVIOUS, and what remains after a correction of Newton's, as a part of it. RADIUS is the
-# spectral radius of the Jacobian.
-T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, CLOCKS = range(11)
+# spectral radius of the Jacobian. T_REST is what the time reached has beyond T, by rounding.
+T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, CLOCKS = range(12)
 # Entries of COUNT. STIFF says which of two methods is in use; EVIDENCE and CALM count what speaks for the other one, and against.
 # The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of the last solve, and
 # the work.

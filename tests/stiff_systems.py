@@ -98,6 +98,32 @@ def reflected() -> Dynamics:
     return Dynamics(reflected_f, reflected_vjp, name="reflected")
 
 
+# --- a fast state fed by a slow one: u_0' = -theta_0 u_0, u_1' = theta_2 u_0 - theta_1 u_1 ------------------------------------
+
+
+def fed_f(t, u, theta, du):
+    du[0] = -theta[0] * u[0]
+    du[1] = theta[2] * u[0] - theta[1] * u[1]
+
+
+def fed_vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = -theta[0] * lam[0] + theta[2] * lam[1]
+    u_bar[1] = -theta[1] * lam[1]
+    theta_bar[0] = -lam[0] * u[0]
+    theta_bar[1] = -lam[1] * u[1]
+    theta_bar[2] = lam[1] * u[0]
+
+
+def fed_solution(u0, theta, t):
+    slow, fast = np.exp(-theta[0] * t), np.exp(-theta[1] * t)
+    return np.array([u0[0] * slow, u0[1] * fast + u0[0] * theta[2] * (slow - fast) / (theta[1] - theta[0])])
+
+
+@functools.cache
+def fed() -> Dynamics:
+    return Dynamics(fed_f, fed_vjp, name="fed")
+
+
 # --- Prothero, Robinson (1974): u' = -theta_0 (u - phi(t)) + phi'(t), phi = sin(theta_1 t + 1) ---------------------------------
 def prothero_f(t, u, theta, du):
     du[0] = -theta[0] * (u[0] - np.sin(theta[1] * t + 1.0)) + theta[1] * np.cos(theta[1] * t + 1.0)

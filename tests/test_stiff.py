@@ -17,6 +17,8 @@ from tests.stiff_systems import (
     REFLECTED_U0,
     ROBERTSON_THETA,
     ROBERTSON_U0,
+    fed,
+    fed_solution,
     prothero,
     reflected,
     reflected_solution,
@@ -97,6 +99,22 @@ def test_linear_system_with_rates_to_1e8(method, adjoint):
         errors.append(max(np.max(np.abs(got - wanted)) / np.max(np.abs(wanted)) for got, wanted in pairs))
         assert errors[-1] < 100 * tol
     assert errors[-1] < 0.1 * errors[0]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("method", ["Radau", "Rodas5P"])
+def test_transients_shorter_than_the_spacing_of_times(method, sign):
+    """Behind each observation lam falls by a rate of 1e8, which makes theta_bar; numbers around t are 1e-8 apart."""
+    t0, w, theta = 1e8, np.array([1.0, 2.0]), sign * np.array([0.3, 1e8, 2e8])
+    u0, times = np.array([1.0, theta[2] / (theta[1] - theta[0])]), t0 + sign * np.array([0.5, 1.0, 2.0])
+    exact = complex_step(lambda u0, theta: sum((fed_solution(u0, theta, t - t0) * w).sum() for t in times), [u0, theta])
+    solution = solve(fed(), u0, theta, (t0, times[-1]), method=method, rtol=1e-8, atol=1e-11)
+    bar = solution.pullback(observations=(times, np.tile(w, (3, 1))), dense_adjoint=True)
+    np.testing.assert_allclose(bar.u0, exact[0], rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(bar.theta, exact[1], rtol=1e-7)
+    steps = np.diff(bar.adjoint.t)
+    assert (steps == 0.0).sum() > 20 and (sign * steps <= 0.0).all()
+    assert np.isfinite(bar.adjoint(np.linspace(*sorted([t0, times[-1]]), 50))).all()
 
 
 def reference_of_rober():

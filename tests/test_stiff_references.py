@@ -26,7 +26,7 @@ def test_discrete_gradient_falls_with_the_tolerance(name):
     assert found[1] < 0.2 * found[0] and (found[2] < 0.2 * found[1] or found[2] < 1e-10)
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "pollu"])  # whose transients are too fast for its times
+@pytest.mark.parametrize("name", SMALL)
 def test_interpolating_gradient_falls_with_the_tolerance(name):
     found = errors(name, (1e-5, 1e-7), method="Radau", adjoint="interpolating")
     assert found[1] < 1e-6 and found[1] < 0.2 * found[0]

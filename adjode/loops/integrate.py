@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from adjode import frame as slots
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
-from adjode.jit import kernel, plane, row
+from adjode.jit import exact_kernel, kernel, plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, step_factor
 from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_estimate, make_quadrature_step
 from adjode.loops.switch import make_switching
@@ -98,6 +98,26 @@ def _record(frame, slot, t):
             mesh_u[slot, k] = y[k]
 
 
+@exact_kernel
+def _fine_step(frame, t, h_free, stop, lands):
+    """The step, where it ends, and what that lacks by rounding: a compensated sum, so that a step may be below the spacing of t."""
+    rest, direction = vector_at(frame, slots.CLOCK)[slots.T_REST], vector_at(frame, slots.CONTROL)[slots.DIRECTION]
+    if lands:
+        return (stop - t) - rest, stop, 0.0
+    h = direction * h_free
+    t_new = t + (h + rest)
+    return h, t_new, (h + rest) - (t_new - t)
+
+
+@exact_kernel
+def _resolution(frame, t):
+    """What the smallest step is measured by: t, or the time since the last stop if less, but not the square of the spacing at t."""
+    control, stop = vector_at(frame, slots.CONTROL), integers_at(frame, slots.COUNT)[slots.STOP]
+    last = vector_at(frame, slots.STOPS)[stop - 1] if stop > 0 else control[slots.T_START]
+    since = abs((t - last) + vector_at(frame, slots.CLOCK)[slots.T_REST]) + control[slots.EPS] * abs(t)
+    return since if since < abs(t) else abs(t)
+
+
 @kernel
 def _small_estimate(factor):
     """The error of the quadrature below which it cannot hold back a step that is to grow by `factor`: no logarithm needed."""
@@ -105,14 +125,21 @@ def _small_estimate(factor):
     return 0.9**9 / (cubed * cubed * cubed) if factor > 1.0 else 0.9**9
 
 
-def make_steps(derivative: Callable, integrand: Callable | None, stepper: Stepper | ImplicitStepper) -> tuple[Callable, Callable]:
-    """For one method: `enter(frame, t) -> status` at a new place, `step_on(frame, t, stop) -> status` for an attempt at a step."""
+def make_steps(
+    derivative: Callable, integrand: Callable | None, stepper: Stepper | ImplicitStepper, jumps: bool
+) -> tuple[Callable, Callable]:
+    """For one method: `enter(frame, t) -> status` at a new place, `step_on(frame, t, stop) -> status` for an attempt at a step.
+
+    `jumps` says that the state may jump at stops.
+    """
     step_stages, dense_output, error_norm = stepper.step_stages, stepper.dense_output, stepper.error_norm
     implicit, extra_stages = stepper.implicit, stepper.extra_stages
     enter_method, accept_method, begin_method = stepper.enter, stepper.accept, stepper.begin
     next_factor = predictive_factor if implicit and stepper.keeps_steps else pi_factor
     initial_step, quadrature_step = make_initial_step(derivative, stepper.to_slope), make_quadrature_step(stepper.combine)
     integrates, begins, has_extra = integrand is not None, begin_method is not None, extra_stages is not None
+    # behind a jump a stiff transient may be over before t, as a floating-point number, has changed
+    resolves = implicit and jumps
 
     @kernel
     def enter(frame, t):
@@ -263,8 +290,10 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
         coefficients = plane(cube_at(frame, slots.MESH_C), slot if record & slots.RECORD_DENSE else 0)
         h_free = clock[slots.H] if clock[slots.H] < control[slots.MAX_STEP] else control[slots.MAX_STEP]
         lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
-        t_new = stop if lands else t + direction * h_free
+        t_new, rest = stop if lands else t + direction * h_free, 0.0
         h = t_new - t  # what the mesh will say, to the last bit: the discrete adjoint takes the step again
+        if resolves:
+            h, t_new, rest = _fine_step(frame, t, h_free, stop, lands)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, h
         if record & slots.RECORD_STAGES:
             for k in range(y.size):
@@ -278,7 +307,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
             count[slots.REJECTED] += 1
             count[slots.RETRY] = 1
             clock[slots.H] = abs(h) * factor
-            smallest = 10.0 * control[slots.EPS] * (abs(t) + 1e-100 * control[slots.SPAN])
+            passed = _resolution(frame, t) if resolves else abs(t)
+            smallest = 10.0 * control[slots.EPS] * (passed + 1e-100 * control[slots.SPAN])
             if setting[slots.ADAPTIVE] and clock[slots.H] > smallest:
                 return SUCCESS
             if implicit:
@@ -289,7 +319,7 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
         _observe(frame, t, h, t_new, y_new, coefficients)
         accept(frame, slot, t, h, y_new)
         count[slots.STEPS] += 1
-        clock[slots.T] = t_new
+        clock[slots.T], clock[slots.T_REST] = t_new, rest
         if setting[slots.ADAPTIVE]:
             if count[slots.RETRY] == 1:
                 factor = factor if factor < 1.0 else 1.0
@@ -314,9 +344,10 @@ def make_integrate(
 ) -> Callable:
     """The loop, with `stepper`, or explicit steps if there is none; or with both, if it switches."""
     stops_inside = at_stop is not None
-    enter, step_on = make_steps(derivative, integrand, stepper or Stepper(derivative, stages))
+    enter, step_on = make_steps(derivative, integrand, stepper or Stepper(derivative, stages), stops_inside)
     if switches:
-        enter, step_on = make_switching(make_steps(derivative, integrand, Stepper(derivative, stages)), (enter, step_on))
+        explicit = make_steps(derivative, integrand, Stepper(derivative, stages), stops_inside)
+        enter, step_on = make_switching(explicit, (enter, step_on))
 
     @kernel
     def run(frame):
@@ -326,6 +357,7 @@ def make_integrate(
         while True:
             t, k_stop = clock[slots.T], count[slots.STOP]
             if t == stops[k_stop]:
+                clock[slots.T_REST] = 0.0  # two stops are never closer than that
                 if k_stop == stops.size - 1:
                     _record(frame, count[slots.STEPS], t)
                     return SUCCESS
