@@ -21,7 +21,9 @@ TOLERANCES = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 ACCURATE = ("rober", "hires", "orego", "pollu", "van_der_pol_1e+00", "van_der_pol_1e+06", "linear")
 PROBLEMS = (*ACCURATE, "van_der_pol_1e+03")
 IMPLICIT = [name for name in METHODS if tableau(name).implicit]
-COMBINATIONS = [(m, a) for m in IMPLICIT for a in ("discrete", "interpolating") if a != "discrete" or tableau(m).family in TRANSPOSES]
+COMBINATIONS = [
+    (m, a) for m in IMPLICIT for a in ("discrete", "interpolating") if a != "discrete" or tableau(m).family in TRANSPOSES
+]
 
 
 def error_in_tolerances(name: str, method: str, adjoint: str, rtol: float) -> float:

@@ -231,6 +231,26 @@ def test_a_full_krylov_space_is_started_anew(monkeypatch):
 
 
 @pytest.mark.parametrize("method", TRANSPOSED)
+def test_a_state_that_decays_long_before_the_first_step_ends(method):
+    """Its cotangent is the difference of products by the rate; rounding must not be multiplied by that twice."""
+
+    def f(t, u, theta, du):
+        du[0] = theta[1] * u[1] - theta[0] * u[0]
+        du[1] = -theta[1] * u[1]
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0] = -theta[0] * lam[0]
+        u_bar[1] = theta[1] * (lam[0] - lam[1])
+        theta_bar[0] = -u[0] * lam[0]
+        theta_bar[1] = u[1] * (lam[0] - lam[1])
+
+    solution = solve(Dynamics(f, vjp), [1.0, 0.0], [1.0, 1e9], (0.0, 1.0), method=method, step=0.1, **TIGHT)
+    bar = solution.pullback([1.0, 0.0], adjoint="discrete")
+    assert bar.u0[0] == pytest.approx(np.exp(-1.0), rel=1e-2)
+    assert bar.u0[1] == pytest.approx(bar.u0[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", TRANSPOSED)
 def test_running_cost_of_the_discrete_adjoint(method):
     """Against differences of the cost of the same steps, and the interpolating adjoint."""
     problem, step = OSCILLATOR, 0.1

@@ -23,8 +23,8 @@ def _nodes(A: np.ndarray) -> np.ndarray:
 def kvaerno5() -> Tableau:
     """Kvaerno's 5(4) pair, both of whose solutions are stages: the sixth is the embedded one.
 
-    The two are so near each other that steps by their difference make errors of tens of tolerances (`benchmarks/stiff_accuracy.py`).
-    The error estimate is ten times the difference, so that a tolerance means with this method what it means with the others.
+    The two are so near each other that steps by their difference make errors of tens of tolerances. The error estimate is ten times
+    the difference, so that a tolerance means with this method what it means with the others (`benchmarks/stiff_accuracy.py`).
     """
     g = 0.26
     A = _square(
