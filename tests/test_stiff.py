@@ -333,20 +333,24 @@ def test_no_more_work_than_scipy(name, tol):
     )
     assert ours.n_steps <= 1.3 * (theirs.t.size - 1)
     assert ours.n_f <= 1.1 * theirs.nfev
-    assert ours.n_lu <= 1.3 * theirs.nlu and ours.n_jac <= 1.4 * theirs.njev
-    assert ours.n_newton < 3 * (ours.n_steps + ours.n_rejected)
+    assert ours.n_lu <= 1.3 * theirs.nlu and ours.n_jac <= 1.3 * theirs.njev
+    # each of theirs takes three evaluations; one is for the end of the step
+    assert ours.n_newton <= 1.3 * (theirs.nfev - theirs.t.size) / 3 and ours.n_newton < 3 * (ours.n_steps + ours.n_rejected)
 
 
+@pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("method", TRANSPOSED)
-def test_the_discrete_adjoint_factors_less_than_the_forward_pass(method):
+def test_the_discrete_adjoint_factors_less_than_the_forward_pass(method, name):
+    build, _, _, u0, theta, span = PROBLEMS[name]
     for tol in (1e-4, 1e-7):
-        solution = solve(robertson(), ROBERTSON_U0, ROBERTSON_THETA, (0.0, 1e4), method=method, rtol=tol, atol=1e-4 * tol)
-        stats = solution.pullback([1.0, 1.0, 1.0], adjoint="discrete").stats
+        solution = solve(build(), u0, theta, span, method=method, rtol=tol, atol=1e-4 * tol)
+        stats = solution.pullback(np.ones(u0.size), adjoint="discrete").stats
         assert stats.n_lu <= solution.stats.n_lu and stats.n_jac <= solution.stats.n_jac
-        # one product for each stage of a block in each iteration, one more when it is solved, and the Jacobians
+        # each stage is solved for once: one product for each stage of a block in each iteration, one more when it is solved; and
+        # the rows of the Jacobians
         block = tableau(method).stages if method == "Radau" else 1
         steps, s = stats.n_steps, tableau(method).stages
-        assert stats.n_vjp == block * stats.n_newton + s * steps + 3 * stats.n_jac + 1
+        assert stats.n_vjp == block * stats.n_newton + s * steps + u0.size * stats.n_jac + 1
         assert stats.n_newton <= 8 * steps * s / block
 
 

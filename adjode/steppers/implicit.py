@@ -11,7 +11,7 @@ from adjode.jit import exact_kernel, kernel, row
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops, make_dense_output, scaled_squares
-from adjode.steppers.frozen import OLDER, STALE, Frozen
+from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.steppers.start import make_start
 
 MAX_ITERATIONS = 7  # of Newton, for one step or stage
@@ -60,8 +60,14 @@ def judge(frame, iteration, norm, norm_before):
 
 @kernel
 def slow_newton(frame):
-    """Whether the last solve asks for another Jacobian."""
-    return integers_at(frame, slots.COUNT)[slots.LAST_ITERATIONS] > 2 and vector_at(frame, slots.CLOCK)[slots.REMAINS] > _KEPT_RATE
+    """Whether the last solve asks for another Jacobian.
+
+    Of a new one a third iteration does not, where the stages are solved for together: after growing steps a next one would take as
+    many. A sequence of stages keeps its errors of iteration smaller with the newer one.
+    """
+    count, together = integers_at(frame, slots.COUNT), vector_at(frame, slots.EIGENVALUES).size > 1
+    usual = 3 if together and count[slots.FRESHNESS] == CURRENT else 2
+    return count[slots.LAST_ITERATIONS] > usual and vector_at(frame, slots.CLOCK)[slots.REMAINS] > _KEPT_RATE
 
 
 @kernel

@@ -117,21 +117,20 @@ def _add(out, x):
 
 
 @kernel
-def _mend(product, x, right, inverse, i, h, rounding):
-    """Put right the entries of J_i^T x_i that rounding has spoilt, by x = right + h A^T (J^T x), solved for them.
+def _mend(product, x, right, scale):
+    """Put right the entries of J^T x that rounding has spoilt, by the equation x = right + (J^T x) / scale of a stage alone.
 
-    Where J has entries of size z / h the product is off by z times the rounding of x / h. An explicit first stage multiplies by J
-    once more: together z^2, which took all digits from the cotangent of a state that decays within 1e-8 of the first step. The
-    equations are off by the rounding of x / h for all entries alike, so smaller differences are left alone.
+    Where J has entries of z times the scale, 1 / (h gamma), the product is off by z times the rounding of scale * x. An explicit
+    first stage multiplies by J once more: together z^2, which took all digits from the cotangent of a state that decays within 1e-8
+    of the first step. The equation is off by the rounding of scale * x for all entries alike; smaller differences stay.
     """
-    weights = 0.0
-    for j in range(x.shape[0]):
-        weights += abs(inverse[j, i])
+    size = 0.0
+    for k in range(x.size):
+        size += x[k] * x[k]
+    rounding = _ROUNDING * math.sqrt(size) * abs(scale)
     for k in range(product.size):
-        other = 0.0
-        for j in range(x.shape[0]):
-            other += inverse[j, i] * (x[j, k] - right[j, k]) / h
-        if abs(other - product[k]) > rounding * weights / abs(h):
+        other = (x[k] - right[k]) * scale
+        if abs(other - product[k]) > rounding:
             product[k] = other
 
 
@@ -253,12 +252,12 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
         status = solve(frame, t, h, t_new, V, first)
         if status != SUCCESS:
             return status
-        rounding = _ROUNDING * math.sqrt(_dot(x, x))
         for i in range(x.shape[0]):
             stage = first + i
             if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), row(x, i), stage_bar) != 0:
                 return CALLBACK_RAISED
-            _mend(stage_bar, x, right, inverse, i, h, rounding)
+            if A[stage, 0] != 0.0:
+                _mend(stage_bar, row(x, i), row(right, i), inverse[i, i] / h)
             for k in range(lam.size):
                 w = stage_bar[k] + (lam[k] if stage == s else 0.0)
                 y_bar[k] += w
