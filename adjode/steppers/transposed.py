@@ -27,6 +27,7 @@ from adjode.tableaus import Tableau
 _BASIS = 24  # vectors of a Krylov space at most
 _PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
 _TOLERANCE = 1e-15
+_ENOUGH = 1e-11  # where rounding in the products of a large stiff system keeps the residual from falling further
 _ROUNDING = 5e-15  # of a stage's cotangents, by their norm: some times _TOLERANCE
 _QUICK = 6  # iterations up to which a frozen Jacobian goes on to serve the step before
 SAME_STEP = 0.2  # relative difference of step sizes that share a preconditioner
@@ -138,17 +139,20 @@ def make_gmres(apply: Callable) -> Callable:
     """`apply(frame, t, h, t_new, V, first, x, out) -> status` multiplies by the preconditioned matrix."""
 
     @kernel
-    def reduce(frame, t, h, t_new, V, first, x, size, target):
-        """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations)."""
+    def reduce(frame, t, h, t_new, V, first, x, size, whole):
+        """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations).
+
+        Small is what is small beside `whole`, or what rounding leaves of that.
+        """
         basis, H = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG)
         most = H.shape[1] - 1
-        right, residual, j = row(H, most + 3), size, 0
+        right, residual, before, j = row(H, most + 3), size, math.inf, 0
         right[0] = size
         _scale(plane(basis, 0), x, 1.0 / size)
-        while j < most and residual > target:
+        while j < most and residual > _TOLERANCE * whole and not (residual <= _ENOUGH * whole and residual > 0.5 * before):
             if apply(frame, t, h, t_new, V, first, plane(basis, j), plane(basis, j + 1)) != SUCCESS:
                 return CALLBACK_RAISED, residual, j
-            residual = _rotate(H, j, _orthogonalise(basis, j, H))
+            before, residual = residual, _rotate(H, j, _orthogonalise(basis, j, H))
             j += 1
         if math.isnan(residual):
             return NON_FINITE, residual, j
@@ -159,14 +163,14 @@ def make_gmres(apply: Callable) -> Callable:
     def gmres(frame, t, h, t_new, V, first, x):
         """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
         basis, most = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG).shape[1] - 1
-        given, total, size = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
-        if size == 0.0:
+        given, total, whole = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
+        if whole == 0.0:
             return SUCCESS, 0
-        target = _TOLERANCE * size
         _scale(given, x, 1.0)
         _scale(total, x, 0.0)
-        status, left, iterations = reduce(frame, t, h, t_new, V, first, x, size, target)
-        while status == SUCCESS and target < left <= _PROGRESS * size:
+        size = whole
+        status, left, iterations = reduce(frame, t, h, t_new, V, first, x, size, whole)
+        while status == SUCCESS and _ENOUGH * whole < left <= _PROGRESS * size:
             _add(total, x)
             if apply(frame, t, h, t_new, V, first, total, x) != SUCCESS:
                 return CALLBACK_RAISED, iterations
@@ -174,10 +178,10 @@ def make_gmres(apply: Callable) -> Callable:
                 for k in range(x.shape[1]):
                     x[i, k] = given[i, k] - x[i, k]
             size = math.sqrt(_dot(x, x))
-            status, left, more = reduce(frame, t, h, t_new, V, first, x, size, target)
+            status, left, more = reduce(frame, t, h, t_new, V, first, x, size, whole)
             iterations += more
         _add(x, total)
-        return (STAGES_UNSOLVED if status == SUCCESS and left > target else status), iterations
+        return (STAGES_UNSOLVED if status == SUCCESS and left > _ENOUGH * whole else status), iterations
 
     return gmres
 
