@@ -23,10 +23,11 @@ from adjode.steppers.frozen import STALE
 
 # Tsit5 is stable on the negative real axis as far as -3.5. Steps that stability holds back stay close to that. The tangent map of a
 # step beyond grows, where step control damps the steps themselves: too many, and the discrete adjoint would grow with them.
-_STIFF_FROM, _UNSTABLE_FROM = 3.0, 4.0
+_STIFF_FROM, _UNSTABLE_FROM = 3.0, 3.5
 _UNSTABLE_WEIGHT = 3  # of one of these among ...
 _STIFF_STEPS = 10  # ... so many of those, without ...
 _CALM_STEPS = 6  # ... so many others in a row: a stiff problem
+_HELD_AT = 3.2  # for so long steps are held back to this, where a step halves what is stiff
 _CALM_BELOW = 1.5  # what an implicit step, and the one wanted next, would have to be ...
 _RELEASE_STEPS = 4  # ... so many times in a row
 _POWERS = 4
@@ -113,9 +114,11 @@ def _turn(frame, stiff):
 
 @kernel
 def _watch_explicit(frame, slot):
-    count = integers_at(frame, slots.COUNT)
+    count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
     stretch = _stretch(frame, slot)
     if stretch > _STIFF_FROM:
+        if count[slots.EVIDENCE] >= _UNSTABLE_WEIGHT:
+            clock[slots.H] = min(clock[slots.H], abs(clock[slots.H_TRIED]) * _HELD_AT / stretch)
         count[slots.EVIDENCE] += _UNSTABLE_WEIGHT if stretch > _UNSTABLE_FROM else 1
         count[slots.CALM] = 0
         if count[slots.EVIDENCE] >= _STIFF_STEPS:
