@@ -193,6 +193,8 @@ def test_what_there_is_not():
         solve(*problem, step=0.1).pullback(np.ones(7), method="auto")
     with pytest.raises(ValueError, match=r"backsolve' with auto .* choose adjoint='discrete' or 'interpolating'"):
         solve(*problem, method="auto").pullback(np.ones(7), adjoint="backsolve")
+    with pytest.raises(ValueError, match="method='auto' takes no mass matrix: choose method='Radau'"):
+        solve(Dynamics(van_der_pol_f, van_der_pol_vjp, mass=np.diag([1.0, 0.0])), CYCLE_U0, CYCLE_THETA, CYCLE, method="auto")
     with pytest.raises(ValueError, match="give Dynamics a jac_sparsity"):
         solve(*problem, method="auto", linear_solver="banded")
 
