@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from adjode import solve
+from adjode import solve, value_and_gradient
 from adjode.loops import loop
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.tableaus import tableau
@@ -174,3 +174,24 @@ def test_lam_along_the_trajectory():
     bar = solution.pullback([1.0, 5.0], dense_adjoint=True)
     for t in (30.0, 75.0, 120.0):
         np.testing.assert_allclose(bar.adjoint(t) @ pushforward(t)[:, 1], bar.u0[1], rtol=1e-3, atol=1e-4 * np.abs(bar.u0).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rober", "hires", "orego"])
+def test_draws_over_two_decades(name):
+    """Every draw gives gradients by both adjoints that agree with a tight one by Radau."""
+    problem, rng = STIFF_PROBLEMS[name](), np.random.default_rng(0)
+
+    def prepared(tol, **options):
+        options |= {"rtol": tol, "atol": 1e-5 * tol, "max_steps": 20000}
+        return value_and_gradient(problem.dynamics, problem.loss, problem.t_span, **options)
+
+    tight, loose = prepared(1e-8, method="Radau"), [prepared(1e-6, method="auto", adjoint=adjoint) for adjoint in ADJOINTS]
+    for _ in range(100):
+        theta = problem.theta * 10.0 ** rng.uniform(-1.0, 1.0, problem.theta.size)
+        exact_value, exact = tight(problem.u0, theta)
+        scale = np.abs(exact.theta * theta).max() + 1e-12 * abs(exact_value)
+        for evaluate in loose:
+            value, bar = evaluate(problem.u0, theta)
+            assert value == pytest.approx(exact_value, rel=1e-4)
+            np.testing.assert_allclose(bar.theta * theta, exact.theta * theta, rtol=0, atol=2e-4 * scale)

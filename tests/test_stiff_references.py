@@ -28,7 +28,7 @@ WORSE = {("van_der_pol_1e+06", "Kvaerno5", "interpolating"): 30.0}
 def test_gradients_are_as_exact_as_asked_for(name, method, adjoint):
     tolerances = np.array([1e-4, 1e-6, 1e-8, 1e-10])
     found = errors(name, tolerances, method=method, adjoint=adjoint)
-    assert (found < WORSE.get((name, method, adjoint), 12.0) * tolerances).all()
+    assert (found < WORSE.get((name, method, adjoint), 15.0) * tolerances).all()
 
 
 @pytest.mark.slow  # compile banded and sparse passes

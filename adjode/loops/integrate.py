@@ -125,21 +125,16 @@ def _small_estimate(factor):
     return 0.9**9 / (cubed * cubed * cubed) if factor > 1.0 else 0.9**9
 
 
-def make_steps(
-    derivative: Callable, integrand: Callable | None, stepper: Stepper | ImplicitStepper, jumps: bool
-) -> tuple[Callable, Callable]:
-    """For one method: `enter(frame, t) -> status` at a new place, `step_on(frame, t, stop) -> status` for an attempt at a step.
-
-    `jumps` says that the state may jump at stops.
-    """
+def make_steps(derivative: Callable, integrand: Callable | None, stepper: Stepper | ImplicitStepper) -> tuple[Callable, Callable]:
+    """For one method: `enter(frame, t) -> status` at a new place, `step_on(frame, t, stop) -> status` for an attempt at a step."""
     step_stages, dense_output, error_norm = stepper.step_stages, stepper.dense_output, stepper.error_norm
     implicit, extra_stages = stepper.implicit, stepper.extra_stages
     enter_method, accept_method, begin_method = stepper.enter, stepper.accept, stepper.begin
     next_factor = predictive_factor if implicit and stepper.keeps_steps else pi_factor
     initial_step, quadrature_step = make_initial_step(derivative, stepper.to_slope), make_quadrature_step(stepper.combine)
     integrates, begins, has_extra = integrand is not None, begin_method is not None, extra_stages is not None
-    # behind a jump a stiff transient may be over before t, as a floating-point number, has changed
-    resolves = implicit and jumps
+    # behind a jump of lam a stiff transient may be over before t, as a floating-point number, has changed
+    resolves = implicit and integrates
 
     @kernel
     def enter(frame, t):
@@ -344,10 +339,9 @@ def make_integrate(
 ) -> Callable:
     """The loop, with `stepper`, or explicit steps if there is none; or with both, if it switches."""
     stops_inside = at_stop is not None
-    enter, step_on = make_steps(derivative, integrand, stepper or Stepper(derivative, stages), stops_inside)
+    enter, step_on = make_steps(derivative, integrand, stepper or Stepper(derivative, stages))
     if switches:
-        explicit = make_steps(derivative, integrand, Stepper(derivative, stages), stops_inside)
-        enter, step_on = make_switching(explicit, (enter, step_on))
+        enter, step_on = make_switching(make_steps(derivative, integrand, Stepper(derivative, stages)), (enter, step_on))
 
     @kernel
     def run(frame):

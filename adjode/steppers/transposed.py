@@ -27,7 +27,7 @@ from adjode.tableaus import Tableau
 _BASIS = 24  # vectors of a Krylov space at most
 _PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
 _TOLERANCE = 1e-15
-_ENOUGH = 1e-11  # where rounding in the products of a large stiff system keeps the residual from falling further
+_SLACK = 1e4  # how far above that rounding in the products of a large stiff system may keep the residual
 _ROUNDING = 5e-15  # of a stage's cotangents, by their norm: some times _TOLERANCE
 _QUICK = 6  # iterations up to which a frozen Jacobian goes on to serve the step before
 SAME_STEP = 0.2  # relative difference of step sizes that share a preconditioner
@@ -111,13 +111,6 @@ def _minimiser(basis, H, right, j, x):
 
 
 @kernel
-def _add(out, x):
-    for i in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            out[i, k] += x[i, k]
-
-
-@kernel
 def _mend(product, x, right, scale):
     """Put right the entries of J^T x that rounding has spoilt, by the equation x = right + (J^T x) / scale of a stage alone.
 
@@ -135,21 +128,26 @@ def _mend(product, x, right, scale):
             product[k] = other
 
 
+@kernel
+def _add(out, x):
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            out[i, k] += x[i, k]
+
+
 def make_gmres(apply: Callable) -> Callable:
     """`apply(frame, t, h, t_new, V, first, x, out) -> status` multiplies by the preconditioned matrix."""
 
     @kernel
-    def reduce(frame, t, h, t_new, V, first, x, size, whole):
-        """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations).
-
-        Small is what is small beside `whole`, or what rounding leaves of that.
-        """
+    def reduce(frame, t, h, t_new, V, first, x, size, target):
+        """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations)."""
         basis, H = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG)
         most = H.shape[1] - 1
-        right, residual, before, j = row(H, most + 3), size, math.inf, 0
+        right, residual, j = row(H, most + 3), size, 0
         right[0] = size
         _scale(plane(basis, 0), x, 1.0 / size)
-        while j < most and residual > _TOLERANCE * whole and not (residual <= _ENOUGH * whole and residual > 0.5 * before):
+        before = math.inf
+        while j < most and residual > target and not (j > 3 and residual <= _SLACK * target and residual > 0.5 * before):
             if apply(frame, t, h, t_new, V, first, plane(basis, j), plane(basis, j + 1)) != SUCCESS:
                 return CALLBACK_RAISED, residual, j
             before, residual = residual, _rotate(H, j, _orthogonalise(basis, j, H))
@@ -163,14 +161,15 @@ def make_gmres(apply: Callable) -> Callable:
     def gmres(frame, t, h, t_new, V, first, x):
         """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
         basis, most = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG).shape[1] - 1
-        given, total, whole = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
-        if whole == 0.0:
+        given, total, size = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
+        if size == 0.0:
             return SUCCESS, 0
+        target = _TOLERANCE * size
         _scale(given, x, 1.0)
         _scale(total, x, 0.0)
-        size = whole
-        status, left, iterations = reduce(frame, t, h, t_new, V, first, x, size, whole)
-        while status == SUCCESS and _ENOUGH * whole < left <= _PROGRESS * size:
+        status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
+        iterations = taken
+        while status == SUCCESS and target < left <= _PROGRESS * size:
             _add(total, x)
             if apply(frame, t, h, t_new, V, first, total, x) != SUCCESS:
                 return CALLBACK_RAISED, iterations
@@ -178,10 +177,11 @@ def make_gmres(apply: Callable) -> Callable:
                 for k in range(x.shape[1]):
                     x[i, k] = given[i, k] - x[i, k]
             size = math.sqrt(_dot(x, x))
-            status, left, more = reduce(frame, t, h, t_new, V, first, x, size, whole)
-            iterations += more
+            status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
+            iterations += taken
         _add(x, total)
-        return (STAGES_UNSOLVED if status == SUCCESS and left > _ENOUGH * whole else status), iterations
+        enough = _SLACK * target if taken < most else target  # held by rounding, or by the size of the space
+        return (STAGES_UNSOLVED if status == SUCCESS and left > enough else status), iterations
 
     return gmres
 
