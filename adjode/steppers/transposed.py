@@ -178,7 +178,7 @@ def make_gmres(apply: Callable) -> Callable:
                     x[i, k] = given[i, k] - x[i, k]
             size = math.sqrt(_dot(x, x))
             status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
-            iterations += taken
+            iterations += taken + 1  # the product for the residual is one more
         _add(x, total)
         enough = _SLACK * target if taken < most else target  # held by rounding, or by the size of the space
         return (STAGES_UNSOLVED if status == SUCCESS and left > enough else status), iterations
