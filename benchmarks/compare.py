@@ -1,6 +1,6 @@
 """Time and gradient error of adjode, of the C floor, and of other libraries, on the reference problems, in one run.
 
-    python -m benchmarks.compare [--problems NAME ...] [--contenders TEXT ...] [--quick] [--output FOLDER]
+    python -m benchmarks.compare [--problems NAME ...] [--contenders TEXT ...] [--tolerances TOL ...] [--quick] [--output FOLDER]
 
 in the folder of the repository. `--contenders` keeps those whose name contains one of the texts ("adjode: fused", "heyoka").
 The stiff problems, rober, hires, pollu and brusselator_2d, are measured if they are named. Libraries that are not installed are
@@ -173,6 +173,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=NAMES, default=list(CASES), metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--contenders", nargs="+", metavar="TEXT", help="those whose name contains one of these texts")
+    parser.add_argument("--tolerances", nargs="+", type=float, metavar="TOL", help="others than those of the tables")
     parser.add_argument("--quick", action="store_true", help="fewer tolerances and rounds")
     parser.add_argument("--no-startup", action="store_true", help="leave out the first gradients of fresh processes")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write compare.json, tables and figure there")
@@ -182,6 +183,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     effort = QUICK if given.quick else FULL
+    if given.tolerances:
+        effort = effort._replace(tolerances=tuple(given.tolerances))
     chosen, absent, versions = choose(given.contenders)
     if not chosen:
         raise SystemExit("No contender is left: none has such a name, or its library is not installed.")
