@@ -96,7 +96,7 @@ def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
     def correction_of(frame, weight, f, out):
         """out = what the algebraic equations ask for where f is what they leave; its largest entry in tolerances."""
         split(frame, f, out)
-        if factor_with(frame, weight) != 0 or solve_with(frame, out) != 0:
+        if solve_with(frame, out) != 0:
             return math.nan
         for k in range(out.size):
             out[k] *= weight
@@ -120,16 +120,14 @@ def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
         for k in range(f.size):
             f[k] = math.cos(k + 1.0)  # any numbers
             probe[k] = f[k]
-        further = correction_of(frame, weight / _FURTHER, f, error)
-        near = correction_of(frame, weight, probe, error)
+        further = math.nan
+        if factor_with(frame, weight / _FURTHER) == 0:
+            further = correction_of(frame, weight / _FURTHER, f, error)
+        near = correction_of(frame, weight, probe, error) if factor_with(frame, weight) == 0 else math.nan
         if not further <= _GROWTH * near:
             return HIGH_INDEX
         for k in range(f.size):
             f[k] = K[0, k]
-        split(frame, f, error)
-        solve_with(frame, error)
-        for k in range(error.size):
-            error[k] *= weight
-        return SUCCESS if _largest_in_tolerances(frame, error) <= 1.0 else INCONSISTENT
+        return SUCCESS if correction_of(frame, weight, f, error) <= 1.0 else INCONSISTENT
 
     return begin, to_slope
