@@ -70,12 +70,13 @@ WORDS = 4
     FORWARD_T, FORWARD_U, FORWARD_C, FORWARD_STAGES, FORWARD_COUNT,  # what the forward solve has recorded, and its COUNT
     JUMPS, ANCHORS,       # what to add to lam, and where to put the state, at each time
     STOPS, TIMES,         # where to stop; where to observe
+    WATCH,                # when to look up from the work, see watch.py
     ROWS, DATA, DATA_WEIGHTS, COMPONENTS,  # losses: row of OBSERVED for each datum, the data, 1/sigma, what was observed
     # --- callbacks
     F, VJP, VJP_U, G, G_VJP, JAC,
     PARTNER,              # the frame of the other method
     SLOTS,
-) = range(99)
+) = range(100)
 # Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
 # output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q;
 # FILTERED is that of Tableau.
@@ -168,6 +169,9 @@ class Frame:
         for length in shape:
             start += 1
             words[start] = length
+
+    def __reduce__(self):
+        raise TypeError("a frame holds addresses of this process, so it cannot be copied or pickled.")
 
     @property
     def form(self) -> bytes:

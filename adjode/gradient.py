@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ SOLVE_OPTIONS = {
 _PULLBACK_OPTIONS = {
     name: parameter.default
     for name, parameter in inspect.signature(pullback).parameters.items()
-    if name not in ("solution", "u_T_bar", "observations", "wrt", "rtol", "atol", "method", "max_steps")
+    if name not in ("solution", "u_T_bar", "observations", "wrt", "rtol", "atol", "method", "max_steps", "max_seconds")
 }
 _CONTINUOUS = frozenset({*_PULLBACK_OPTIONS, "rtol", "atol", "method", "max_steps"} - {"adjoint", "running_cost"})
 _RENAMED = {"adjoint_rtol": "rtol", "adjoint_atol": "atol", "adjoint_method": "method", "adjoint_max_steps": "max_steps"}
@@ -110,13 +111,15 @@ _RENAMED = {"adjoint_rtol": "rtol", "adjoint_atol": "atol", "adjoint_method": "m
 class ValueAndGradient:
     """The value and the gradient of a loss, as a function of (u0, theta); made by `value_and_gradient`.
 
-    Calls may be made from several threads: each works on buffers of its own.
+    Calls may be made from several threads: each works on buffers of its own. Copies and pickles carry the description alone, and
+    prepare buffers of their own.
     """
 
     def __init__(self, dynamics: Dynamics, loss: Loss, t_span: tuple[float, float], wrt: Sequence[str], options: dict[str, Any]):
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
         self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
+        self._given = dynamics, loss, self.t_span, wrt, options
         self._solve_options, self._pullback_options = _split(options)
         if self._pullback_options["adjoint"] == "discrete":
             refuse_continuous_options({name: value for name, value in self._pullback_options.items() if name in _CONTINUOUS})
@@ -124,11 +127,12 @@ class ValueAndGradient:
         refuse_with_mass(dynamics, self._pullback_options["adjoint"], self._wrt)
         self._pullback_options["wrt"] = tuple(self._wrt)
         self._wants = "u0" in self._wrt, "theta" in self._wrt
-        self._layouts: tuple[Layout, ...] = ()
-        self._shapes: tuple[tuple[int], tuple[int]] = (-1,), (-1,)
-        self._flat = False
-        self._idle: list[Workspace] = []  # one for each thread that calls at the same time
+        self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
+        self._form = _Form(Layout("u0", ()), Layout("theta", ()))  # of the latest call
         self._prepares = self._can_prepare()
+
+    def __reduce__(self):
+        return ValueAndGradient, self._given
 
     def __call__(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
         """The value and the cotangents asked for, at (u0, theta).
@@ -140,19 +144,20 @@ class ValueAndGradient:
         SolveError
             If a pass cannot be completed, or the loss is not finite.
         """
-        workspace = self._workspace(u0, theta)
-        if workspace is None:
+        if not self._prepares:
             return self.step_by_step(u0, theta)
-        try:
-            value, succeeded = workspace.run()
-            if succeeded:
-                bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
-                if not self._flat:
-                    bars = self._unflatten(*bars)
-                return float(value), Cotangents(*bars, stats=workspace.stats())
-        finally:
-            self._idle.append(workspace)
-        return self.step_by_step(u0, theta)  # which says what is wrong
+        form = self._form
+        flat = form.flat and type(u0) is type(theta) is np.ndarray and (u0.shape, theta.shape) == form.shapes
+        if not flat:
+            form = self._form = _Form(Layout("u0", u0), Layout("theta", theta))
+        workspace, result = self._take_workspace(*((u0, theta) if flat else form.flatten(u0, theta))), None
+        value, succeeded = workspace.run()
+        if succeeded:
+            bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
+            result = float(value), Cotangents(*(bars if form.flat else form.unflatten(*bars)), stats=workspace.stats())
+        # not reached after an exception, which may have come between any two steps of the above: those buffers are given up
+        self._idle[form.sizes].append(workspace)
+        return result or self.step_by_step(u0, theta)  # which says what is wrong
 
     def jitted(self, n: int, m: int) -> Callable[..., tuple[int, float]]:
         """The same computation for use in the user's own compiled code.
@@ -168,7 +173,8 @@ class ValueAndGradient:
             An `@numba.njit` function `(u0, theta, u0_bar, theta_bar) -> (status, value)` of contiguous float64 vectors, which
             overwrites those of the last two that `wrt` names. A status other than 0, see `adjode.Status`, is a failed solve: value
             and gradient are then NaN; a call of this object with the same input says why. It owns its buffers: use one for each
-            thread.
+            thread, and do not copy it. Numba warns that it cannot cache a function that calls this one, since it holds addresses
+            of this process.
 
         Raises
         ------
@@ -193,32 +199,17 @@ class ValueAndGradient:
                 "a running cost, or options that only a backsolve or a dense adjoint has."
             )
 
-    def _workspace(self, u0: Any, theta: Any) -> Workspace | None:
-        """A workspace with u0 and theta in it; None if these or the options need the long way round."""
-        if not (self._flat and type(u0) is type(theta) is np.ndarray and (u0.shape, theta.shape) == self._shapes):
-            if not self._prepares:
-                return None
-            self._read_layouts(u0, theta)
-            u0, theta = (layout.flatten(layout.name, given) for layout, given in zip(self._layouts, (u0, theta), strict=True))
+    def _take_workspace(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
+        """A workspace that nobody else uses, with u0 and theta in it."""
         try:
-            workspace = self._idle.pop()
-        except IndexError:
+            workspace = self._idle[u0.size, theta.size].pop()
+        except (KeyError, IndexError):
+            self._idle.setdefault((u0.size, theta.size), [])
             workspace = self._make(u0, theta)
             self._check_callbacks(u0, theta)
         workspace.u0[:] = u0
         workspace.theta[:] = theta
         return workspace
-
-    def _read_layouts(self, u0: Any, theta: Any) -> None:
-        """Adopt the form of u0 and theta."""
-        layouts = Layout("u0", u0), Layout("theta", theta)
-        if layouts != self._layouts:
-            self._layouts, self._idle = layouts, []
-            self._flat = all(layout.is_flat for layout in layouts)
-            self._shapes = (layouts[0].size,), (layouts[1].size,)
-
-    def _unflatten(self, *bars: np.ndarray | None) -> tuple[Any, ...]:
-        return tuple(None if bar is None else layout.unflatten(bar) for layout, bar in zip(self._layouts, bars, strict=True))
 
     def _check_callbacks(self, u0: np.ndarray, theta: np.ndarray) -> None:
         for callback in (self.dynamics.f, self.dynamics.vjp, self.dynamics.vjp_u):
@@ -291,10 +282,28 @@ class ValueAndGradient:
 
     def step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
         """The same by the long way round: solve, loss, pullback."""
+        limit, start = self._solve_options.get("max_seconds"), time.monotonic()
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
         value, seeds = self.loss.value_and_cotangents(solution)
-        bar = pullback(solution, **seeds, **self._pullback_options)
+        left = None if limit is None else max(limit - (time.monotonic() - start), 1e-9)
+        bar = pullback(solution, **seeds, **self._pullback_options, max_seconds=left)
         return value + (bar.running_cost or 0.0), bar
+
+
+class _Form:
+    """How u0 and theta were given: read-only, so that threads may call in different forms at a time."""
+
+    def __init__(self, *layouts: Layout):
+        self.sizes = layouts[0].size, layouts[1].size
+        self.shapes = (self.sizes[0],), (self.sizes[1],)
+        self.flat = all(layout.is_flat for layout in layouts)
+        self._layouts = layouts
+
+    def flatten(self, *given: Any) -> Iterator[np.ndarray]:
+        return (layout.flatten(layout.name, block) for layout, block in zip(self._layouts, given, strict=True))
+
+    def unflatten(self, *bars: np.ndarray | None) -> Iterator[Any]:
+        return (None if bar is None else layout.unflatten(bar) for layout, bar in zip(self._layouts, bars, strict=True))
 
 
 def _has_own_preparation(loss: Loss) -> bool:

@@ -87,6 +87,21 @@ def code_address(compiled: Any) -> Any:
     return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
 
 
+def own_address(address: Any) -> Callable[[], Any]:
+    """A function for compiled code that returns an address of this process; what calls it Numba never keeps on disk."""
+    if DISABLED:
+        return lambda: address
+
+    @intrinsic
+    def own(typingctx):
+        def codegen(context, builder, sig, args):
+            return builder.ptrtoint(context.add_dynamic_addr(builder, address, "an address of adjode's"), ir.IntType(64))
+
+        return i8(), codegen
+
+    return own
+
+
 _outlines: dict[str, bytes] = {}
 
 

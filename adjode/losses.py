@@ -278,6 +278,10 @@ class PreparedLoss:
         """The compiled loss: `entry(frame.argument) -> status`, with the value in `value[0]`."""
         raise TypeError("a loss in plain Python cannot be called from compiled code: decorate its callback with @numba.njit.")
 
+    def compile(self) -> None:
+        """Before the time of a call begins."""
+        _ = self.entry
+
     def run(self) -> float:
         """The value; NaN if it or a cotangent is not finite."""
         return self.value[0] if self.entry(self.frame.argument) == SUCCESS else math.nan
@@ -316,6 +320,9 @@ class _PreparedLeastSquares(PreparedLoss):
 
 
 class _PreparedSeries(PreparedLoss):
+    def compile(self) -> None:
+        """Nothing: the callback is plain Python."""
+
     def run(self) -> float:
         u_bar, total = self.frame[slots.U_BAR], 0.0
         self.u_bars[:] = 0.0

@@ -70,6 +70,7 @@ def pullback(
     error_norm: str = "all",
     method: str | None = None,
     max_steps: int | None = None,
+    max_seconds: float | None = None,
     reanchor: bool = False,
     on_drift: str = "raise",
     dense_adjoint: bool = False,
@@ -106,6 +107,8 @@ def pullback(
         Method of the backward pass: by default that of the forward solve.
     max_steps : int, optional
         Cap on steps of the backward pass: by default that of the forward solve.
+    max_seconds : float, optional
+        Limit on the wall-clock time of the backward pass: by default that of the forward solve.
     reanchor : bool
         With adjoint="backsolve": put the state back onto the stored trajectory at every stored step and observation.
     on_drift : {"raise", "warn"}
@@ -146,6 +149,7 @@ def pullback(
     if reanchor and adjoint != "backsolve":
         raise ValueError("reanchor=True belongs to adjoint='backsolve'.")
     tolerances = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
+    max_seconds = solution.options["max_seconds"] if max_seconds is None else positive("max_seconds", max_seconds)
     wants = {"wants_theta": "theta" in wanted, "wants_lam": bool(wanted & {"u0", "theta", "t0"})}
     if adjoint == "discrete":
         refuse_continuous_options({**tolerances, "method": method, "max_steps": max_steps, "dense_adjoint": dense_adjoint or None})
@@ -163,6 +167,7 @@ def pullback(
             reanchor=reanchor,
             on_drift=on_drift,
             dense_adjoint=dense_adjoint,
+            max_seconds=max_seconds,
             **read_tolerances(solution.options, lambda: _cotangent_size(solution, seeds, cost, stats), **tolerances),
         )
 
@@ -173,7 +178,7 @@ def pullback(
 
     swept = None
     if (wants["wants_lam"] or cost is not None) and adjoint == "discrete":
-        swept = run_discrete(solution, seeds.u_T_bar, seeds.times, seeds.u_bars, cost, stats, **wants)
+        swept = run_discrete(solution, seeds.u_T_bar, seeds.times, seeds.u_bars, cost, stats, **wants, max_seconds=max_seconds)
     elif wants["wants_lam"] or cost is not None:
         plan = plan_sweep(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=cost is not None)
         swept = run_sweep(solution, plan, cost, options, stats, **wants)

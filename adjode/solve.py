@@ -23,7 +23,7 @@ from adjode.loops.integrate import make_integrate
 from adjode.loops.loop import Loop
 from adjode.options import choose, positive, relative_tolerance, time_span, times_in_span, tolerance_vector
 from adjode.solution import DenseOutput, Solution, SolveStats
-from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, SUCCESS, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, SUCCESS, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
 from adjode.tableaus import METHODS, Tableau, tableau
 
@@ -56,6 +56,7 @@ def solve(
     max_step: float = math.inf,
     max_steps: int = 100_000,
     step: float | None = None,
+    max_seconds: float | None = None,
     linear_solver: str = "auto",
 ) -> Solution:
     """Solve `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)` where the dynamics have a mass matrix, from `u(t0) = u0` to T.
@@ -84,6 +85,8 @@ def solve(
     step : float, optional
         Take steps of this size, without error control; the last one is shortened to meet T. The tolerances then only say how far
         the Newton iteration of a stiff method goes.
+    max_seconds : float, optional
+        Limit on the wall-clock time of the call, checked between steps.
     linear_solver : {"auto", "dense", "banded", "sparse"}
         How stiff methods solve their linear systems; "auto" chooses by the size and the pattern of the Jacobian.
 
@@ -105,9 +108,8 @@ def solve(
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
-    chosen, controls = check_options(
-        u.size, method=method, rtol=rtol, atol=atol, first_step=first_step, max_step=max_step, max_steps=max_steps, step=step
-    )
+    limits = {"first_step": first_step, "max_step": max_step, "max_steps": max_steps, "step": step, "max_seconds": max_seconds}
+    chosen, controls = check_options(u.size, method=method, rtol=rtol, atol=atol, **limits)
     dynamics.f.require_inside(t0, u, parameters)
     structure = structure_for(chosen, dynamics, linear_solver, t0, u, parameters)
     keeps = chosen.family in TRANSPOSES  # the states of the stages, which would have to be solved for again
@@ -115,7 +117,7 @@ def solve(
     loop, integrate = forward_pass(dynamics, chosen, structure, u, parameters, (t0, T), controls, record=record)
     status = loop.run(integrate)
     if status != SUCCESS:
-        raise _forward_error(status, loop, dynamics, parameters, layouts[0], max_steps)
+        raise forward_error(status, loop, dynamics, parameters, layouts[0])
     mesh, steps = loop.store, loop.steps
     dense = DenseOutput(mesh.t[: steps + 1], mesh.u[: steps + 1], mesh.c[:steps])
     return Solution(
@@ -191,18 +193,18 @@ def _check_mass(mass: Mass, method: Tableau, n: int) -> None:
     mass.require_size(n)
 
 
-def check_options(n: int, *, method, rtol, atol, first_step, max_step, max_steps, step) -> tuple[Tableau, dict[str, Any]]:
+def check_options(n: int, *, method, rtol, atol, step, **limits: Any) -> tuple[Tableau, dict[str, Any]]:
     """The method, and the options that control its steps, as `Loop` takes them."""
     chosen = _tableau_for(method, step)
     controls: dict[str, Any] = {"rtol": relative_tolerance("rtol", rtol), "atol": tolerance_vector("atol", atol, n)}
-    controls |= step_limits(first_step=first_step, max_step=max_step, max_steps=max_steps, step=step)
+    controls |= step_limits(step=step, **limits)
     if step is None and controls["rtol"] == 0.0 and (controls["atol"] == 0.0).any():
         raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
     return chosen, controls
 
 
-def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:
-    """Check the options that bound steps."""
+def step_limits(*, first_step, max_step, max_steps, step, max_seconds) -> dict[str, Any]:
+    """Check the options that bound steps, and the time of a call."""
     if not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
         raise ValueError(f"max_steps must be a positive integer, but {max_steps!r} was given.")
     if step is not None and first_step is not None:
@@ -212,10 +214,11 @@ def step_limits(*, first_step, max_step, max_steps, step) -> dict[str, Any]:
         "max_step": positive("max_step", max_step),
         "max_steps": int(max_steps),
         "step": None if step is None else positive("step", step),
+        "max_seconds": None if max_seconds is None else positive("max_seconds", max_seconds),
     }
 
 
-def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout, max_steps: int) -> SolveError:
+def forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarray, layout: Layout) -> SolveError:
     component, cause, raised = None, None, dynamics.f
     details: dict[str, Any] = {}
     if status == CALLBACK_RAISED:
@@ -228,7 +231,7 @@ def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarra
                 break
     elif status == INCONSISTENT and dynamics.mass is not None:
         component, details = _inconsistency(loop, dynamics.mass)
-    elif status not in (MAX_STEPS, HIGH_INDEX) and (blamed := loop.blame()) is not None:
+    elif status not in (MAX_STEPS, HIGH_INDEX, TIMED_OUT) and (blamed := loop.blame()) is not None:
         component = blamed[1]
     return solve_error(
         status,
@@ -238,7 +241,8 @@ def _forward_error(status: int, loop: Loop, dynamics: Dynamics, theta: np.ndarra
         component=component,
         name=None if component is None else layout.entry_names()[component].replace("u0", "u", 1),
         cause=cause,
-        max_steps=max_steps,
+        max_steps=int(loop.frame[slots.CONTROL][slots.MAX_ATTEMPTS]),
+        max_seconds=loop.max_seconds,
         callback=raised.name,
         hint=_ROUNDING_HINT if status == NEWTON_FAILED and dynamics.mass is not None and dynamics.mass.singular else "",
         **details,

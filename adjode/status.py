@@ -21,6 +21,8 @@ class Status(IntEnum):
     STAGES_UNSOLVED = 8
     INCONSISTENT = 9
     HIGH_INDEX = 10
+    TIMED_OUT = 11
+    INTERRUPTED = 12  # internal: the caller raises what was raised in between
 
 
 # Kernels see plain integers: Numba types an IntEnum member as its own type, which would not mix with int returns.
@@ -34,10 +36,14 @@ NEWTON_FAILED = int(Status.NEWTON_FAILED)
 STAGES_UNSOLVED = int(Status.STAGES_UNSOLVED)
 INCONSISTENT = int(Status.INCONSISTENT)
 HIGH_INDEX = int(Status.HIGH_INDEX)
+TIMED_OUT = int(Status.TIMED_OUT)
+INTERRUPTED = int(Status.INTERRUPTED)
 
 _REASONS = {
     Status.MAX_STEPS: "the cap of {max_steps} steps was reached; raise max_steps, loosen the tolerances, or, if the problem "
     "is stiff, choose method='Radau'",
+    Status.TIMED_OUT: "the call has taken longer than max_seconds = {max_seconds:g}; raise max_seconds, loosen the tolerances, or, "
+    "if the problem is stiff, choose method='Radau'",
     Status.STEP_TOO_SMALL: "the step size fell below the spacing of floating-point numbers: the solution may have a "
     "singularity or a jump here, or the tolerances may be tighter than rounding allows",
     Status.NON_FINITE: "{callback} returned NaN or infinity, or the solution overflowed, however small the step",
@@ -56,7 +62,7 @@ _REASONS = {
 }
 
 
-_UNKNOWN = {"residual": math.nan, "equation": "?", "change": math.nan}
+_UNKNOWN = {"residual": math.nan, "equation": "?", "change": math.nan, "max_seconds": math.nan}
 
 
 class SolveError(RuntimeError):

@@ -22,13 +22,14 @@ from adjode.adjoints.discrete_pass import DiscretePass, count_discrete
 from adjode.adjoints.result import PullbackStats
 from adjode.adjoints.sweep import SweepOptions, count_jacobians, count_sweep, sweep_entry, sweep_loop
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame, matrix_at, opened, vector_at
-from adjode.jit import DISABLED, call_code, code_address, row
+from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame, integers_at, matrix_at, opened, vector_at
+from adjode.jit import DISABLED, call_code, code_address, own_address, row
 from adjode.linalg.structure import Structure
 from adjode.losses import PreparedLoss
 from adjode.solve import forward_pass
-from adjode.status import STORE_FULL, SUCCESS
+from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS, TIMED_OUT, solve_error
 from adjode.tableaus import Tableau
+from adjode.watch import DEADLINE, keep_raised, nanoseconds, raise_interruption, raise_pending, run_handlers, set_deadline
 
 
 class Workspace:
@@ -74,11 +75,14 @@ class Workspace:
             dynamics, tableau, structure, self.u0, self.theta, t_span, controls, record=record, times=loss.times
         )
         loss.observe(self.forward.observed)
+        loss.compile()
         if sweep is None:
             self.backward: _Discrete | _Interpolating = _Discrete(dynamics, tableau, structure, self.theta, loss, wants_theta)
         else:
             self.backward = _Interpolating(dynamics, self.theta, loss, t_span, sweep, atol_scale, wants_theta, controls)
         self.backward.frame[slots.FORWARD_COUNT] = self.forward.count
+        self.watch = self.backward.frame[slots.WATCH] = self.forward.watch
+        self.max_seconds = self.forward.max_seconds
         self._connect()
         self.backward_entry = self.backward.entry
         self.leaves_t0 = sweep is None  # the discrete adjoint leaves out what was observed at t0: it enters u0's cotangent alone
@@ -87,7 +91,7 @@ class Workspace:
         self._addresses = self.forward.frame.argument, self.backward.frame.argument
 
     def _connect(self) -> None:
-        """Let the backward pass read what the forward pass has stored."""
+        """Let the backward pass read what the forward pass stores."""
         store, frame = self.forward.store, self.backward.frame
         frame[slots.FORWARD_T], frame[slots.FORWARD_U] = store.t, store.u
         frame[slots.FORWARD_C], frame[slots.FORWARD_STAGES] = store.c, store.stages
@@ -95,20 +99,43 @@ class Workspace:
             frame[slots.FORWARD_STIFF] = store.stiff
 
     def grow(self) -> None:
-        self.forward.grow()
+        """More room for steps. Wherever this is interrupted, the forward pass has no room until it has been done again."""
+        self.forward.store.grow()
+        self.forward.frame[slots.MESH_T] = np.empty(1)
         self._connect()
+        self.forward.store.put(self.forward.frame)
 
     def run(self) -> tuple[float, bool]:
-        """Value and gradient at `u0` and `theta`, the gradient into `lam` and `total`: (value, whether all is well)."""
+        """Value and gradient at `u0` and `theta`, the gradient into `lam` and `total`: (value, whether all is well).
+
+        Raises
+        ------
+        SolveError
+            If it takes longer than `max_seconds`; other failures are for the step-by-step way to explain.
+        """
         forward, backward = self._addresses
+        if self.max_seconds is not None:
+            set_deadline(self.watch, self.max_seconds)
+        self.forward.count[slots.ENTERED] = 0  # a call before this one may have ended anywhere
         while (status := self.forward_entry(forward)) == STORE_FULL:
             self.grow()
         if status != SUCCESS:
-            return 0.0, False
+            return self._failed(status, "forward")
         value = self.loss.run()
-        if not abs(value) < math.inf or self.backward_entry(backward) != SUCCESS:
+        if not abs(value) < math.inf:
             return 0.0, False
-        return value, True
+        status = self.backward_entry(backward)
+        return (value, True) if status == SUCCESS else self._failed(status, "adjoint")
+
+    def _failed(self, status: int, phase: str) -> tuple[float, bool]:
+        if status == INTERRUPTED:
+            raise_pending(self.watch)
+        if status == TIMED_OUT:
+            t, step_size = self.forward.t_tried, self.forward.h_tried
+            if phase == "adjoint":
+                t, step_size = self.backward.place()
+            raise solve_error(status, phase=phase, t=t, step_size=step_size, max_seconds=self.max_seconds)
+        return 0.0, False
 
     def u0_bar(self) -> np.ndarray:
         return self.backward.lam.copy() if self.at_t0 is None else self.backward.lam + self.at_t0
@@ -127,14 +154,20 @@ class Workspace:
 
 
 def c_function(action: Callable[[], None]) -> Any:
-    """What compiled code can call by its address, with any number, to have `action` done in Python: 0, or 1 if memory is short."""
+    """What compiled code can call by its address, with any number, to have `action` done in Python.
+
+    It returns SUCCESS, STORE_FULL if memory is short, or INTERRUPTED if a handler of signals raised.
+    """
 
     def act(_):
         try:
             action()
         except MemoryError:
-            return 1
-        return 0
+            return STORE_FULL
+        except BaseException as error:
+            keep_raised(error)
+            return INTERRUPTED
+        return SUCCESS
 
     return act if DISABLED else ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(act)
 
@@ -160,6 +193,11 @@ class _Discrete:
     @property
     def entry(self) -> Callable:
         return self._pass.entry
+
+    def place(self) -> tuple[float, float]:
+        """The time reached, and the step that was being pulled back."""
+        step, mesh = self._pass.place.item(0), self.frame[slots.FORWARD_T]
+        return float(mesh[step]), float(mesh[step] - mesh[step + 1])
 
     def count(self, stats: PullbackStats) -> None:
         stats.n_steps = self._pass.place.item(1)
@@ -205,6 +243,10 @@ class _Interpolating:
         self.frame: Frame = self._loop.frame
         self.lam, self.total = self._loop.y, self._loop.total
 
+    def place(self) -> tuple[float, float]:
+        """The time reached, and the step that was being tried."""
+        return self._loop.t_tried, self._loop.h_tried
+
     @property
     def entry(self) -> Callable:
         return sweep_entry(self._dynamics, self._backward, self._loop, self._options)
@@ -215,21 +257,40 @@ class _Interpolating:
         count_jacobians(stats, self._loop, self._dynamics, self._options)
 
 
-def _jitted_run(workspace: Workspace, forward_frame: int, backward_frame: int, loss_frame: int) -> Callable[[], int]:
+@njit(nogil=True)
+def grown(watch, grow):
+    """More room for steps, made in Python; the status."""
+    if run_handlers(watch) != 0:  # here rather than in what Python is about to do
+        return INTERRUPTED
+    return call_code(grow, 0)
+
+
+def _jitted_run(workspace: Workspace, frames: tuple[Callable[[], int], ...]) -> Callable[[], int]:
     """The three entries one after the other."""
-    entries = workspace.forward_entry, workspace.loss.entry, workspace.backward_entry
-    forward_code, loss_code, backward_code = (code_address(each) for each in entries)
-    grow_code = code_address(workspace.grower)
+    entries = workspace.forward_entry, workspace.loss.entry, workspace.backward_entry, workspace.grower
+    forward_code, loss_code, backward_code, grow_code = (own_address(code_address(each)) for each in entries)
+    forward_frame, loss_frame, backward_frame = frames
+    limit = 0 if workspace.max_seconds is None else int(min(workspace.max_seconds, 1e9) * 1e9)
 
     @njit(nogil=True)
     def run():
-        status = call_code(forward_code, forward_frame)
-        while status == STORE_FULL and call_code(grow_code, 0) == 0:
-            status = call_code(forward_code, forward_frame)
+        forward = opened(forward_frame())
+        watch = integers_at(forward, slots.WATCH)
+        if limit > 0:
+            watch[DEADLINE] = nanoseconds() + limit
+        integers_at(forward, slots.COUNT)[slots.ENTERED] = 0  # a call before this one may have ended anywhere
+        status = call_code(forward_code(), forward_frame())
+        while status == STORE_FULL:
+            status = grown(watch, grow_code())
+            if status == SUCCESS:
+                status = call_code(forward_code(), forward_frame())
+            else:
+                break
         if status == SUCCESS:
-            status = call_code(loss_code, loss_frame)
+            status = call_code(loss_code(), loss_frame())
         if status == SUCCESS:
-            status = call_code(backward_code, backward_frame)
+            status = call_code(backward_code(), backward_frame())
+        raise_interruption(watch, status)
         return status
 
     return run
@@ -237,9 +298,9 @@ def _jitted_run(workspace: Workspace, forward_frame: int, backward_frame: int, l
 
 def jitted_evaluation(workspace: Workspace, wants: tuple[bool, bool]) -> Callable[..., tuple[int, float]]:
     """`Workspace.run` for compiled code; see `ValueAndGradient.jitted`."""
-    frames = workspace.forward.frame, workspace.backward.frame, workspace.loss.frame
-    forward_frame, backward_frame, loss_frame = (frame.argument for frame in frames)
-    run = _jitted_run(workspace, forward_frame, backward_frame, loss_frame)
+    frames = workspace.forward.frame, workspace.loss.frame, workspace.backward.frame
+    forward_frame, loss_frame, backward_frame = (own_address(frame.argument) for frame in frames)
+    run = _jitted_run(workspace, (forward_frame, loss_frame, backward_frame))
     lam_slot = slots.Y if isinstance(workspace.backward, _Interpolating) else slots.LAM
     wants_u0, wants_theta = wants
     at_t0, n, m = workspace.at_t0 is not None, workspace.u0.size, workspace.theta.size
@@ -248,7 +309,7 @@ def jitted_evaluation(workspace: Workspace, wants: tuple[bool, bool]) -> Callabl
     def evaluate(u0, theta, u0_bar, theta_bar):
         if u0.size != n or theta.size != m or u0_bar.size != n or theta_bar.size != m:
             raise ValueError("u0, theta, u0_bar and theta_bar must have the sizes that this function was made for")
-        forward, backward, of_loss = opened(forward_frame), opened(backward_frame), opened(loss_frame)
+        forward, backward, of_loss = opened(forward_frame()), opened(backward_frame()), opened(loss_frame())
         vector_at(forward, slots.START)[:] = u0
         vector_at(forward, slots.THETA)[:] = theta
         status = run()

@@ -20,6 +20,7 @@ from adjode.loops.integrate import all_finite
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import Stepper, interpolate, make_transposed_stages
 from adjode.steppers.families import EXPLICIT, Solver
+from adjode.watch import begin_watch, keep_watch
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
@@ -315,8 +316,12 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     def discrete(frame):
         """Pull START = u_T_bar back to t0, over all steps."""
         place, left = integers_at(frame, slots.PLACE), _begin(frame)
+        begin_watch(frame)
         for step in range(place[STEPS] - 1, -1, -1):
             place[STEP] = step
+            status = keep_watch(frame, place[STEPS] - 1 - step)
+            if status != SUCCESS:
+                return status
             status, left = pull_step(frame, step, left)
             if status != SUCCESS:
                 return status

@@ -19,11 +19,12 @@ from adjode.linalg.structure import Structure
 from adjode.loops.loop import put_method, put_partner
 from adjode.loops.quadrature import GAUSS
 from adjode.solution import Solution
-from adjode.status import CALLBACK_RAISED, SUCCESS, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, INTERRUPTED, SUCCESS, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
 from adjode.steppers.frozen import put_frozen
 from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
+from adjode.watch import new_watch, raise_pending, set_deadline
 
 
 class DiscretePass:
@@ -74,6 +75,7 @@ class DiscretePass:
         frame[slots.CLOCK] = np.zeros(slots.CLOCKS)
         frame[slots.PLACE] = self.place = np.zeros(2, dtype=np.int64)
         frame[slots.STAGES] = np.zeros((1, rows, n))
+        frame[slots.WATCH] = self.watch = new_watch()
         frame.allocate(
             {
                 **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR), (n,)),
@@ -110,6 +112,7 @@ def run_discrete(
     *,
     wants_theta: bool,
     wants_lam: bool,
+    max_seconds: float | None,
 ) -> SweepResult:
     """Pull back through the steps of `solution`; what was observed at t0 itself is left out."""
     mesh, steps = solution.t, solution.dense.steps
@@ -135,11 +138,14 @@ def run_discrete(
     if solution.stiff is not None:
         one.frame[slots.FORWARD_STIFF] = solution.stiff.astype(np.int64)
     one.frame[slots.FORWARD_COUNT] = np.array([steps], dtype=np.int64)
+    set_deadline(one.watch, max_seconds)
     status = one.entry(one.frame.argument)
+    if status == INTERRUPTED:
+        raise_pending(one.watch)
     stats.n_steps = int(one.place[STEPS])
     count_discrete(stats, one, cost is not None and wants_lam)
     if status != SUCCESS:
-        raise discrete_error(status, one, solution, cost)
+        raise discrete_error(status, one, solution, cost, max_seconds)
     return SweepResult(one.lam, one.total[:-1], float(one.total[-1]), None)
 
 
@@ -158,13 +164,15 @@ def count_discrete(stats: PullbackStats, one: DiscretePass, pulls_cost: bool) ->
         stats.n_vjp += n_product
 
 
-def discrete_error(status: int, one: DiscretePass, solution: Solution, cost: tuple[Callback, Callback] | None) -> SolveError:
+def discrete_error(
+    status: int, one: DiscretePass, solution: Solution, cost: tuple[Callback, Callback] | None, max_seconds: float | None
+) -> SolveError:
     component, name, cause = None, None, None
     step, lam = int(one.place[STEP]), one.lam
     if status == CALLBACK_RAISED:
         inside = np.linspace(solution.t[step], solution.t[step + 1], 9)
         cause = find_cause(solution, cost, [(float(t), lam) for t in inside])
-    else:
+    elif status != TIMED_OUT:
         for where, values in (("lam", lam), ("theta_bar", one.total)):
             bad = np.flatnonzero(~np.isfinite(values))
             if bad.size:
@@ -179,4 +187,5 @@ def discrete_error(status: int, one: DiscretePass, solution: Solution, cost: tup
         name=name,
         callback="vjp (or another callback of the backward pass)",
         cause=cause,
+        max_seconds=max_seconds,
     )

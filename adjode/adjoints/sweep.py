@@ -22,7 +22,7 @@ from adjode.linalg.structure import Structure
 from adjode.loops.loop import Loop
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.solution import DenseOutput, Solution
-from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, SUCCESS, SolveError, Status, solve_error
+from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, SUCCESS, TIMED_OUT, SolveError, Status, solve_error
 from adjode.steppers.families import Solver
 from adjode.tableaus import tableau
 
@@ -50,6 +50,7 @@ class SweepOptions:
     quadrature_rtol: float
     quadrature_atol: float
     structure: Structure | None = None
+    max_seconds: float | None = None
 
 
 def run_sweep(
@@ -129,6 +130,7 @@ def sweep_loop(
         quadrature=(kind, size, free),
         max_step=max_step,
         max_steps=options.max_steps,
+        max_seconds=options.max_seconds,
         step=step,
         record=RECORD_DENSE if options.dense_adjoint else 0,
     )
@@ -203,7 +205,7 @@ def _check_drift(solution, backward, loop, options, stats) -> None:
 
 def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solution, cost, options: SweepOptions) -> SolveError:
     component, name = None, None
-    blamed = loop.blame() if status not in (CALLBACK_RAISED, MAX_STEPS) else None
+    blamed = loop.blame() if status not in (CALLBACK_RAISED, MAX_STEPS, TIMED_OUT) else None
     if blamed is not None:
         where, component = blamed
         if where == "quadrature":
@@ -224,6 +226,7 @@ def _sweep_error(status: int, loop: Loop, backward: BackwardPass, solution: Solu
         component=component,
         name=name,
         max_steps=options.max_steps,
+        max_seconds=options.max_seconds,
         callback="vjp (or another callback of the backward pass)",
         hint=hint,
         cause=_cause(loop, backward, solution, cost) if status == CALLBACK_RAISED else None,

@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 from adjode import frame as slots
 from adjode.frame import SLOTS, WORDS, store_pointer, store_shape
 from adjode.jit import DISABLED
+from adjode.watch import new_watch
 
 _CONSTANT_MEMORY = 4  # its address space in NVVM IR (NVVM IR specification, "Address Spaces")
 
@@ -91,6 +92,7 @@ def _python_frame(layout: Layout) -> tuple[Callable, Callable]:
 
     def new():
         frame = [None] * SLOTS
+        frame[slots.WATCH] = new_watch()
         for slot, kept in constants.items():
             frame[slot] = kept
         for slot, shape in layout.local.items():

@@ -18,10 +18,12 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 from numba.extending import intrinsic
 
-from adjode import kernels
+from adjode import kernels, watch
 
 # Functions of `adjode.kernels` rest on the order of operations, which those fast-math flags would change: a GPU has its own.
 _FORMS = {kernels.tanh: math.tanh, kernels.exp: math.exp}
+# A GPU has no signals, and its clock is none of the host's.
+_REPLACED = {watch.begin_watch: watch.unwatched, watch.keep_watch: watch.unwatched}
 
 
 class Target:
@@ -44,7 +46,7 @@ class Target:
         if id(value) in self._copies:
             return self._copies[id(value)][1]
         if isinstance(value, Dispatcher):
-            return self._function(value)
+            return self._function(_REPLACED.get(value, value))
         if isinstance(value, _Intrinsic):
             return self._intrinsic(value)
         if isinstance(value, python.FunctionType) and value.__module__ == kernels.__name__ and value.__name__ in kernels.__all__:

@@ -17,8 +17,9 @@ from adjode import frame as slots
 from adjode.frame import Frame
 from adjode.jit import DISABLED, call_code, code_address, entry, exact_kernel, integers, kernel, matrix, row, vector
 from adjode.loops.loop import Loop
-from adjode.status import STORE_FULL, SUCCESS
-from adjode.workspace import Workspace, c_function
+from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
+from adjode.watch import CANCELLED, NEXT_LOOK, RAISED, look_up, new_watch, raise_pending, set_deadline, start_watch
+from adjode.workspace import Workspace, c_function, grown
 
 # Indices into the arguments of the entry.
 FORWARD, LOSS, BACKWARD, GROW = range(4)  # `code`, addresses, and `frames`
@@ -56,11 +57,15 @@ def _set_span(t0, T, flags, buffers):
 
 
 @kernel
-def _run_passes(code, frames, forward_only):
+def _run_passes(code, frames, watch, forward_only):
     """The entries one after the other; the status."""
     status = call_code(code[FORWARD], frames[FORWARD])
-    while status == STORE_FULL and call_code(code[GROW], 0) == 0:
-        status = call_code(code[FORWARD], frames[FORWARD])
+    while status == STORE_FULL:
+        status = grown(watch, code[GROW])
+        if status == SUCCESS:
+            status = call_code(code[FORWARD], frames[FORWARD])
+        else:
+            break
     if status != SUCCESS or forward_only == 1:
         return status
     status = call_code(code[LOSS], frames[LOSS])
@@ -99,12 +104,17 @@ def _keep_bar(totals, i, block, shared, lost, bar):
         _copy_out(totals, i, bar)
 
 
-def _run_members(members, code, frames, given, flags, buffers, count, value, status, work, out, lost):
-    """Solve the trajectories of the blocks `members` = (first, stop) of a given size, out of N."""
+def _run_members(members, code, frames, watches, given, flags, buffers, count, value, status, work, out, lost):
+    """Solve the trajectories of the blocks `members` = (first, stop) of a given size, out of N; INTERRUPTED if that was stopped."""
     first, stop, size, N = members[0], members[1], members[2], members[3]
     forward_only, spans, lam, times = flags[FORWARD_ONLY], given[SPAN], buffers[LAM], buffers[TIMES]
+    watch, between = watches  # of the passes, and of this loop, since one pass may be too short to look up
+    start_watch(between)
     for block in range(first, stop):
         for i in range(block * size, min((block + 1) * size, N)):
+            if i >= between[NEXT_LOOK]:
+                if look_up(between, i) != SUCCESS:
+                    return INTERRUPTED
             _copy_in(buffers[U0], given[U0], i)
             _copy_in(buffers[THETA], given[THETA], i)
             _copy_in(buffers[DATA], given[DATA], i)
@@ -112,7 +122,9 @@ def _run_members(members, code, frames, given, flags, buffers, count, value, sta
             t0 = spans[i if spans.shape[0] > 1 else 0, 0]
             _set_span(t0, spans[i if spans.shape[0] > 1 else 0, 1], flags, buffers)
             count[slots.ENTERED] = 0  # a trajectory that memory was too short for may have left it set
-            status[i] = _run_passes(code, frames, forward_only)
+            status[i] = _run_passes(code, frames, watch, forward_only)
+            if status[i] == INTERRUPTED:
+                return INTERRUPTED
             work[i, 0], work[i, 1], work[i, 2] = count[slots.DERIVATIVES], count[slots.STEPS], count[slots.REJECTED]
             if status[i] != SUCCESS:  # rows that were not written to hold NaN
                 continue
@@ -130,13 +142,14 @@ def _run_members(members, code, frames, given, flags, buffers, count, value, sta
             _give_back(out[U0], block, row(lost, U0))
         if flags[SHARED_THETA] == 1:
             _give_back(out[THETA], block, row(lost, THETA))
+    return SUCCESS
 
 
 @functools.cache
 def _driver() -> Callable:
     table, inputs = types.Array(types.int64, 2, "C"), types.UniTuple(matrix, SPAN + 1)
     buffers, out = types.UniTuple(vector, BACKWARD_STOPS + 1), types.UniTuple(matrix, STATES + 1)
-    numbers = (integers, integers, integers, inputs, integers, buffers, integers)
+    numbers = (integers, integers, integers, types.UniTuple(integers, 2), inputs, integers, buffers, integers)
     return entry(_run_members, (*numbers, vector, integers, table, out, matrix), "ensemble")
 
 
@@ -157,6 +170,7 @@ class Seat:
         self._data: Mapping[int, str] = {}
         self._lost = np.zeros((2, max(n, m)))
         self._flags = np.zeros(4, dtype=np.int64)
+        self._between = new_watch()
 
     @classmethod
     def of_solve(cls, loop: Loop, solve: Callable) -> Seat:
@@ -190,7 +204,7 @@ class Seat:
 
     def _connect_forward(self, loop: Loop) -> None:
         frame = loop.frame
-        self._count = loop.count
+        self._count, self._watch, self._max_seconds = loop.count, loop.watch, loop.max_seconds
         self._buffers[U0], self._buffers[THETA] = frame[slots.START], frame[slots.THETA]
         self._buffers[TIMES], self._buffers[OBSERVED] = frame[slots.TIMES], loop.observed.reshape(-1)
         self._buffers[FORWARD_CONTROL], self._buffers[FORWARD_STOPS] = frame[slots.CONTROL], frame[slots.STOPS]
@@ -212,9 +226,19 @@ class Seat:
         )
         return first, second
 
+    def start(self) -> None:
+        """The time of a call begins."""
+        set_deadline(self._watch, self._max_seconds)
+
+    def cancel(self) -> None:
+        """Have `run`, in whatever thread, stop soon."""
+        self._watch[CANCELLED] = self._between[CANCELLED] = 1
+
     def run(self, first: int, stop: int, size: int, given: tuple, outputs: tuple) -> None:
         """Solve blocks first..stop-1; `outputs` are value, status, work and the tuple `out`."""
         value, status, work, out = outputs
         members = np.array([first, stop, size, len(value)], dtype=np.int64)
-        own = self._code, self._frames, given, self._flags, tuple(self._buffers), self._count
-        _driver()(members, *own, value, status, work, out, self._lost)
+        watches = self._watch, self._between
+        own = self._code, self._frames, watches, given, self._flags, tuple(self._buffers), self._count
+        if _driver()(members, *own, value, status, work, out, self._lost) == INTERRUPTED:
+            raise_pending(self._between if self._between[RAISED:].any() else self._watch)

@@ -112,6 +112,7 @@ class EnsembleValueAndGradient:
         engine: Engine,
     ):
         self.dynamics, self.loss, self.t_span = dynamics, loss, read_spans(t_span)
+        self._given = dynamics, loss, t_span, wrt, reduce, on_failure, options, engine
         self._spans_shared = np.ndim(t_span) != 2
         self._wrt, self._options = ((wrt,) if isinstance(wrt, str) else tuple(wrt)), options
         if reduce not in (None, "sum"):
@@ -121,6 +122,9 @@ class EnsembleValueAndGradient:
             self._evaluate_alone(loss, self.t_span[0]).require_prepared()
         require_times_inside("t_obs", getattr(loss, "t_obs", np.zeros(0)), self.t_span)
         self._made: dict[Any, Callable[..., Outcome]] = {}
+
+    def __reduce__(self):  # what has been made holds addresses
+        return EnsembleValueAndGradient, self._given
 
     def __call__(self, u0: Any, theta: Any) -> tuple[Any, Cotangents]:
         """Values and cotangents at (u0, theta).
@@ -160,9 +164,11 @@ class EnsembleValueAndGradient:
     def _run(self, blocks: tuple[Rows, Rows], done: Callable[[int], Any] | None) -> Outcome:
         shared = frozenset(name for name, rows in zip(("u0", "theta"), blocks, strict=True) if rows.shared)
         key = shared, *(rows.flat.shape[1] for rows in blocks)
-        if key not in self._made:
-            self._made = {key: self._engine.gradient(self.dynamics, self.loss, self._wrt, shared, self._options)}
-        return self._made[key](*(rows.flat for rows in blocks), self.t_span, **({} if done is None else {"done": done}))
+        made = self._made.get(key)
+        if made is None:
+            made = self._engine.gradient(self.dynamics, self.loss, self._wrt, shared, self._options)
+            self._made = {key: made}
+        return made(*(rows.flat for rows in blocks), self.t_span, **({} if done is None else {"done": done}))
 
     def _assemble(self, outcome: Outcome, blocks: tuple[Rows, Rows]) -> tuple[Any, Cotangents]:
         """The value and the cotangents in the form that the user wants, or an error for what failed."""

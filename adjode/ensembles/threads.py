@@ -42,6 +42,10 @@ def run_blocks(run: Callable[[Any, int, int], None], seats: list[Any], blocks: i
     position, lock = 0, threading.Lock()
     errors: list[BaseException] = []
 
+    def stop() -> None:
+        for seat in seats:
+            seat.cancel()
+
     def take() -> tuple[int, int]:
         nonlocal position
         with lock:
@@ -58,13 +62,21 @@ def run_blocks(run: Callable[[Any, int, int], None], seats: list[Any], blocks: i
                         done(*part)
         except BaseException as error:
             errors.append(error)
+            stop()
 
     threads = [threading.Thread(target=work, args=(seat,)) for seat in seats[1:]]
+    try:
+        for thread in threads:
+            thread.start()
+        work(seats[0])
+        for thread in threads:
+            thread.join()
+    except BaseException as error:  # what a handler of signals raises here
+        errors.append(error)
+        stop()
     for thread in threads:
-        thread.start()
-    work(seats[0])
-    for thread in threads:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
     if errors:
         raise errors[0]
 
@@ -87,6 +99,8 @@ class _Threads:
 
     def _run(self, seats: list[Seat], given: Sequence[np.ndarray], outputs: tuple, size: int, done: Any) -> None:
         N = len(outputs[0])
+        for seat in seats:
+            seat.start()
 
         def run(seat: Seat, first: int, stop: int) -> None:
             seat.run(first, stop, size, tuple(given), outputs)

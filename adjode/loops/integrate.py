@@ -24,6 +24,7 @@ from adjode.loops.switch import make_switching
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import Stepper, interpolate
 from adjode.steppers.implicit import ImplicitStepper
+from adjode.watch import begin_watch, keep_watch
 
 _NEWTON_SHRINKS = 0.5  # what to multiply the step by where Newton's iteration fails
 _SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
@@ -52,6 +53,7 @@ def _begin(frame):
     for k in range(total.size):
         total[k] = 0.0
     count[slots.ENTERED] = 1
+    begin_watch(frame)
     return SUCCESS if all_finite(start) and all_finite(vector_at(frame, slots.THETA)) else NON_FINITE
 
 
@@ -362,8 +364,12 @@ def make_integrate(
                 continue
             if record != 0 and count[slots.STEPS] == store:
                 return STORE_FULL
-            if count[slots.STEPS] + count[slots.REJECTED] >= control[slots.MAX_ATTEMPTS]:
+            attempts = count[slots.STEPS] + count[slots.REJECTED]
+            if attempts >= control[slots.MAX_ATTEMPTS]:
                 return MAX_STEPS
+            status = keep_watch(frame, attempts)
+            if status != SUCCESS:
+                return status
             if count[slots.FRESH] == 0:
                 status = enter(frame, t)
                 if status != SUCCESS:

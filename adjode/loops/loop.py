@@ -11,9 +11,10 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import RECORD_DENSE, RECORD_MESH, RECORD_STAGES, Frame
 from adjode.loops.quadrature import GAUSS, NONE, rule
-from adjode.status import STORE_FULL
+from adjode.status import INTERRUPTED, STORE_FULL
 from adjode.steppers.frozen import put_frozen
 from adjode.tableaus import Tableau
+from adjode.watch import new_watch, raise_pending, set_deadline
 
 _EPS = float(np.finfo(float).eps)
 _FIRST_CAPACITY = 512  # steps a store holds at first
@@ -94,16 +95,21 @@ class Store:
         kept = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES, "stiff": ~0}
         names = [name for name, record in kept.items() if self.record & record and getattr(self, name) is not None]
         added = self.t.size - 1
-        for name in names:
-            old = getattr(self, name)
-            new = np.empty((len(old) + added, *old.shape[1:]), dtype=old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+        vars(self).update({name: _lengthened(getattr(self, name), added) for name in names})  # all or, if memory is short, none
 
     def put(self, frame: Frame) -> None:
-        frame[slots.MESH_T], frame[slots.MESH_U], frame[slots.MESH_C], frame[slots.STAGES] = self.t, self.u, self.c, self.stages
+        """Hand the store to a frame; if that is interrupted, the frame has no room, and the next pass asks for more at once."""
+        frame[slots.MESH_T] = np.empty(1)
+        frame[slots.MESH_U], frame[slots.MESH_C], frame[slots.STAGES] = self.u, self.c, self.stages
         if self.stiff is not None:
             frame[slots.MESH_STIFF] = self.stiff
+        frame[slots.MESH_T] = self.t
+
+
+def _lengthened(old: np.ndarray, added: int) -> np.ndarray:
+    new = np.empty((len(old) + added, *old.shape[1:]), dtype=old.dtype)
+    new[: len(old)] = old
+    return new
 
 
 class Loop:
@@ -127,6 +133,8 @@ class Loop:
         What to keep of each step: a sum of RECORD_DENSE and RECORD_STAGES.
     times : (k,) array, optional
         Where to write down the state, in the order of integration.
+    max_seconds : float, optional
+        How long the pass may take.
     """
 
     def __init__(
@@ -148,6 +156,7 @@ class Loop:
         step: float | None = None,
         record: int = RECORD_DENSE,
         times: np.ndarray | None = None,
+        max_seconds: float | None = None,
     ):
         n, (kind, size, integrand_free) = start.size, quadrature
         stages, degree = tableau.P.shape
@@ -174,6 +183,8 @@ class Loop:
         frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), atol
         frame[slots.START] = start
         frame[slots.TIMES] = np.zeros(0) if times is None else times
+        frame[slots.WATCH] = self.watch = new_watch()
+        self.max_seconds = max_seconds
         frame[slots.OBSERVED] = self.observed = np.empty((frame[slots.TIMES].size, n))
         frame.allocate(
             {
@@ -191,8 +202,11 @@ class Loop:
 
     def run(self, integrate: Callable) -> int:
         """Integrate to the last stop; the status code."""
+        set_deadline(self.watch, self.max_seconds)
         while (status := integrate(self.frame.argument)) == STORE_FULL:
             self.grow()
+        if status == INTERRUPTED:
+            raise_pending(self.watch)
         return status
 
     def grow(self) -> None:
