@@ -71,12 +71,13 @@ WORDS = 4
     JUMPS, ANCHORS,       # what to add to lam, and where to put the state, at each time
     STOPS, TIMES,         # where to stop; where to observe
     WATCH,                # when to look up from the work, see watch.py
+    U0_BAR,               # where a backward pass leaves lam at t0
     ROWS, DATA, DATA_WEIGHTS, COMPONENTS,  # losses: row of OBSERVED for each datum, the data, 1/sigma, what was observed
     # --- callbacks
     F, VJP, VJP_U, G, G_VJP, JAC,
     PARTNER,              # the frame of the other method
     SLOTS,
-) = range(100)
+) = range(101)
 # Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
 # output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q;
 # FILTERED is that of Tableau.

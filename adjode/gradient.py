@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from adjode.adjoints.sweep import SweepOptions
 from adjode.dynamics import Dynamics
 from adjode.layout import Layout
 from adjode.linalg.structure import Structure
 from adjode.losses import Loss, PreparedLoss
-from adjode.options import choose, positive, time_span, times_in_span
-from adjode.pullback import (
-    Cotangents,
-    check_method,
-    check_wrt,
-    pullback,
-    read_tolerances,
-    refuse_continuous_options,
-    refuse_with_mass,
-)
-from adjode.solve import check_options, solve, structure_for
-from adjode.tableaus import Tableau
-from adjode.workspace import Workspace, jitted_evaluation
+from adjode.options import time_span, times_in_span
+from adjode.passes.forward import structure_for
+from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
+from adjode.passes.workspace import Workspace, jitted_evaluation
+from adjode.pullback import Cotangents, check_wrt, pullback, refuse_with_mass
+from adjode.solve import solve
 
 
 def vjp(
@@ -94,20 +86,6 @@ def value_and_gradient(
     return ValueAndGradient(dynamics, loss, t_span, wrt, {"adjoint": adjoint, **options})
 
 
-SOLVE_OPTIONS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(solve).parameters.items()
-    if name not in ("dynamics", "u0", "theta", "t_span", "t_eval")
-}
-_PULLBACK_OPTIONS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(pullback).parameters.items()
-    if name not in ("solution", "u_T_bar", "observations", "wrt", "rtol", "atol", "method", "max_steps", "max_seconds")
-}
-_CONTINUOUS = frozenset({*_PULLBACK_OPTIONS, "rtol", "atol", "method", "max_steps"} - {"adjoint", "running_cost"})
-_RENAMED = {"adjoint_rtol": "rtol", "adjoint_atol": "atol", "adjoint_method": "method", "adjoint_max_steps": "max_steps"}
-
-
 class ValueAndGradient:
     """The value and the gradient of a loss, as a function of (u0, theta); made by `value_and_gradient`.
 
@@ -120,12 +98,12 @@ class ValueAndGradient:
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
         self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
         self._given = dynamics, loss, self.t_span, wrt, options
-        self._solve_options, self._pullback_options = _split(options)
-        if self._pullback_options["adjoint"] == "discrete":
-            refuse_continuous_options({name: value for name, value in self._pullback_options.items() if name in _CONTINUOUS})
+        self._solve_options, self._pullback_options, self._running_cost = _split(options)
+        self.forward_options = SolveOptions(**self._solve_options)
+        self.backward_options = PullbackOptions(**self._pullback_options)
+        self.backward_options.refuse_if_discrete(tuple(name for name in self._pullback_options if name != "adjoint"))
         self._wrt = check_wrt(wrt)
-        refuse_with_mass(dynamics, self._pullback_options["adjoint"], self._wrt)
-        self._pullback_options["wrt"] = tuple(self._wrt)
+        refuse_with_mass(dynamics, self.backward_options.adjoint, self._wrt)
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
         self._form = _Form(Layout("u0", ()), Layout("theta", ()))  # of the latest call
@@ -151,10 +129,9 @@ class ValueAndGradient:
         if not flat:
             form = self._form = _Form(Layout("u0", u0), Layout("theta", theta))
         workspace, result = self._take_workspace(*((u0, theta) if flat else form.flatten(u0, theta))), None
-        value, succeeded = workspace.run()
-        if succeeded:
+        if workspace.run():
             bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
-            result = float(value), Cotangents(*(bars if form.flat else form.unflatten(*bars)), stats=workspace.stats())
+            result = workspace.value, Cotangents(*(bars if form.flat else form.unflatten(*bars)), stats=workspace.stats())
         # not reached after an exception, which may have come between any two steps of the above: those buffers are given up
         self._idle[form.sizes].append(workspace)
         return result or self.step_by_step(u0, theta)  # which says what is wrong
@@ -218,75 +195,47 @@ class ValueAndGradient:
 
     def _can_prepare(self) -> bool:
         """Whether the passes can be made once and for all: not for a loss that wants a Solution, nor for rarer options."""
-        rest = {**_PULLBACK_OPTIONS, **self._pullback_options}
-        ordinary = all(rest[name] == _PULLBACK_OPTIONS[name] for name in ("running_cost", "reanchor", "on_drift", "dense_adjoint"))
+        options = self.backward_options
         return (
-            ordinary
+            self._running_cost is None
+            and options.adjoint in ("discrete", "interpolating")
+            and not options.dense_adjoint
             and _has_own_preparation(self.loss)
             and self._wrt <= {"u0", "theta"}
             and self._wrt != set()
-            and rest["adjoint"] in ("discrete", "interpolating")
-            and (rest["quadrature_atol"] is None or rest.get("atol") is not None)
+            and (options.quadrature_atol is None or options.atol is not None)
             and self.t_span[0] != self.t_span[1]
         )
 
     def _make(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
-        tableau, structure, loss, controls, sweep, atol_scale = self.read_options(u0, theta)
-        return Workspace(
-            self.dynamics,
-            tableau,
-            structure,
-            loss,
-            self.t_span,
-            u0.size,
-            theta.size,
-            controls,
-            sweep,
-            atol_scale,
-            self._wants[1],
-        )
+        structure, loss, sweep = self.prepare(u0, theta)
+        sizes = u0.size, theta.size
+        return Workspace(self.dynamics, self.forward_options, structure, loss, self.t_span, *sizes, sweep, self._wants[1])
 
-    def read_options(
-        self, u0: np.ndarray, theta: np.ndarray
-    ) -> tuple[Tableau, Structure | None, PreparedLoss, dict[str, Any], SweepOptions | None, float]:
-        """Method, structure, prepared loss, controls of the forward pass, options of the sweep, `atol_scale`, for `Workspace`."""
-        n, (linear_solver, forward) = u0.size, self._linear_solver_and_rest()
-        tableau, controls = check_options(n, **forward)
-        structure = structure_for(tableau, self.dynamics, linear_solver, self.t_span[0], u0, theta)
-        rest = {**_PULLBACK_OPTIONS, "rtol": None, "atol": None, "method": None, "max_steps": None, **self._pullback_options}
-        tolerances = {name: rest[name] for name in ("rtol", "atol", "quadrature_rtol", "quadrature_atol")}
-        sweep, atol_scale = None, 0.0
-        if rest["adjoint"] != "discrete":
-            backward = check_method(rest["method"], tableau.name, controls)
-            sweep = SweepOptions(
-                adjoint="interpolating",
-                quadrature=choose("quadrature", rest["quadrature"], ("gauss", "augmented")),
-                error_norm=choose("error_norm", rest["error_norm"], ("all", "lam")),
-                method=backward.name,
-                structure=structure_for(backward, self.dynamics, linear_solver, self.t_span[0], u0, theta),
-                max_steps=controls["max_steps"] if rest["max_steps"] is None else int(positive("max_steps", rest["max_steps"])),
-                reanchor=False,
-                on_drift="raise",
-                dense_adjoint=False,
-                **read_tolerances(controls, lambda: 1.0, **tolerances),
-            )
-            atol_scale = sweep.atol if tolerances["atol"] is None else 0.0
+    def prepare(self, u0: np.ndarray, theta: np.ndarray) -> tuple[Structure | None, PreparedLoss, SweepOptions | None]:
+        """The structure for the forward method, the loss prepared, and what a continuous adjoint is told."""
+        n, forward, backward = u0.size, self.forward_options, self.backward_options
+        atol, sweep = forward.absolute_tolerances(n), None
+        place = self.t_span[0], u0, theta
+        structure = structure_for(forward.tableau, self.dynamics, forward.linear_solver, *place)
+        if not backward.discrete:
+            behind = structure_for(backward.backward_method(forward), self.dynamics, forward.linear_solver, *place)
+            sweep = backward.for_sweep(forward, atol, behind, lambda: 1.0)
+            # how large cotangents are is known when the loss is
+            sweep = replace(sweep, atol_scale=sweep.atol if backward.atol is None else 0.0)
         loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])  # type: ignore[attr-defined]
         times_in_span("t_obs", loss.times, *self.t_span)
-        return tableau, structure, loss, controls, sweep, atol_scale
-
-    def _linear_solver_and_rest(self) -> tuple[str, dict[str, Any]]:
-        """The options of the forward solve, that of the linear solver apart."""
-        options = {**SOLVE_OPTIONS, **self._solve_options}
-        return options.pop("linear_solver"), options
+        return structure, loss, sweep
 
     def step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
         """The same by the long way round: solve, loss, pullback."""
-        limit, start = self._solve_options.get("max_seconds"), time.monotonic()
+        limit, start = self.forward_options.max_seconds, time.monotonic()
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
         value, seeds = self.loss.value_and_cotangents(solution)
-        left = None if limit is None else max(limit - (time.monotonic() - start), 1e-9)
-        bar = pullback(solution, **seeds, **self._pullback_options, max_seconds=left)
+        options = {**self._pullback_options, "wrt": tuple(self._wrt), "running_cost": self._running_cost}
+        if limit is not None:
+            options["max_seconds"] = max(limit - (time.monotonic() - start), 1e-9)
+        bar = pullback(solution, **seeds, **options)
         return value + (bar.running_cost or 0.0), bar
 
 
@@ -314,16 +263,19 @@ def _has_own_preparation(loss: Loss) -> bool:
     return False
 
 
-def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Options of the solve, those of the pullback, and the running cost."""
+    renamed = {f"adjoint_{name}": name for name in SHARED_NAMES}
+    backward_names = frozenset(PULLBACK_NAMES) - {*SHARED_NAMES, "max_seconds"}
     forward, backward = {}, {}
     for name, value in options.items():
-        if name in SOLVE_OPTIONS:
+        if name in SOLVE_NAMES:
             forward[name] = value
-        elif name in _RENAMED:
-            backward[_RENAMED[name]] = value
-        elif name in _PULLBACK_OPTIONS:
+        elif name in renamed:
+            backward[renamed[name]] = value
+        elif name in backward_names:
             backward[name] = value
-        else:
-            known = sorted({*SOLVE_OPTIONS, *_PULLBACK_OPTIONS, *_RENAMED})
+        elif name != "running_cost":
+            known = sorted({*SOLVE_NAMES, *backward_names, *renamed, "running_cost"})
             raise TypeError(f"option {name!r} is unknown; the options are {', '.join(known)}.")
-    return forward, backward
+    return forward, backward, options.get("running_cost")

@@ -242,10 +242,13 @@ class PreparedLoss:
         What it reads in the frame that may differ between members of an ensemble: attributes of the loss.
     ends_at_T : bool
         Whether the last of the times is T, whatever T is.
+    compiled : bool
+        Whether there is an `entry`; else `run` is plain Python.
     """
 
     data: ClassVar[dict[int, str]] = {}
     ends_at_T: ClassVar[bool] = False
+    compiled: ClassVar[bool] = True
 
     def __init__(self, loss: Any, n: int, times: np.ndarray):
         self.loss = loss
@@ -278,13 +281,9 @@ class PreparedLoss:
         """The compiled loss: `entry(frame.argument) -> status`, with the value in `value[0]`."""
         raise TypeError("a loss in plain Python cannot be called from compiled code: decorate its callback with @numba.njit.")
 
-    def compile(self) -> None:
-        """Before the time of a call begins."""
-        _ = self.entry
-
     def run(self) -> float:
-        """The value; NaN if it or a cotangent is not finite."""
-        return self.value[0] if self.entry(self.frame.argument) == SUCCESS else math.nan
+        """The value, in plain Python; NaN if it or a cotangent is not finite."""
+        raise NotImplementedError
 
 
 class PreparedLinear(PreparedLoss):
@@ -320,8 +319,7 @@ class _PreparedLeastSquares(PreparedLoss):
 
 
 class _PreparedSeries(PreparedLoss):
-    def compile(self) -> None:
-        """Nothing: the callback is plain Python."""
+    compiled = False
 
     def run(self) -> float:
         u_bar, total = self.frame[slots.U_BAR], 0.0
@@ -330,7 +328,8 @@ class _PreparedSeries(PreparedLoss):
             u_bar[:] = np.nan
             total += float(self.loss.value_and_cotangent(k, t, self.observed[row_k].copy(), u_bar))
             self.u_bars[row_k] += u_bar
-        return total if np.isfinite(self.u_bars).all() else math.nan
+        self.value[0] = total if np.isfinite(self.u_bars).all() else math.nan
+        return self.value.item()
 
 
 class _PreparedJittedSeries(PreparedLoss):

@@ -27,8 +27,8 @@ from adjode.disk import precompiled_folder
 from adjode.ensembles import driver
 from adjode.frame import Frame
 from adjode.jit import DISABLED
-from adjode.loops import trajectory
-from adjode.solve import make_forward
+from adjode.passes import program, trajectory
+from adjode.passes.forward import make_forward
 from adjode.steppers.families import Solver
 from adjode.tableaus import tableau
 
@@ -58,7 +58,7 @@ def _tasks() -> list[Callable[[], Any]]:
     tasks += [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
     for method, name in itertools.product(map(tableau, METHODS), PASSES):
         tasks.append(functools.partial(FUSED.outline, name, passes[name], (method.stages, len(method.A) - 1)))
-    return [*tasks, *trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
+    return [*tasks, *program.ENTRIES, *trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
 
 
 def _compile(folder: str, task: int) -> None:

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adjode.adjoints.discrete_pass import run_discrete
-from adjode.adjoints.jumps import plan_sweep
-from adjode.adjoints.result import EnsembleStats, PullbackStats, SweepResult
-from adjode.adjoints.sweep import ADJOINTS, SweepOptions, run_sweep
+from adjode import frame as slots
+from adjode.adjoints import backsolve, interpolating
+from adjode.adjoints.jumps import plan_jumps
 from adjode.callbacks import Callback, callback
 from adjode.dynamics import Dynamics
 from adjode.linalg.structure import Structure
-from adjode.loops.trajectory import slopes
-from adjode.options import choose, positive, relative_tolerance, require_finite, times_in_span
-from adjode.solution import DenseOutput, Solution
-from adjode.solve import structure_for
-from adjode.status import CALLBACK_RAISED, NON_FINITE, solve_error
-from adjode.tableaus import Tableau, tableau
+from adjode.options import require_finite, times_in_span
+from adjode.passes.discrete import Discrete, observed_after_t0
+from adjode.passes.forward import structure_for
+from adjode.passes.options import PullbackOptions
+from adjode.passes.program import Program, at_t0
+from adjode.passes.result import EnsembleStats, PullbackStats
+from adjode.passes.sweep import Sweep
+from adjode.passes.trajectory import DenseOutput, slopes
+from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, Status, solve_error
+from adjode.tableaus import Tableau
+
+if TYPE_CHECKING:
+    from adjode.solution import Solution
 
 WRT = ("u0", "theta", "t0", "T", "observation_times")
+
+
+# How far, in tolerances, a backsolve may end from the true initial state before its gradient is refused. Local errors of one
+# tolerance a step add up along a trajectory, so some drift is no fault.
+DRIFT_LIMIT = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +73,19 @@ def pullback(
     observations: tuple[Any, Any] | None = None,
     running_cost: tuple[Callable, Callable] | None = None,
     wrt: Sequence[str] = ("u0", "theta", "t0", "T"),
-    adjoint: str = "interpolating",
-    quadrature: str = "gauss",
-    rtol: float | None = None,
-    atol: float | None = None,
-    quadrature_rtol: float | None = None,
-    quadrature_atol: float | None = None,
-    error_norm: str = "all",
-    method: str | None = None,
-    max_steps: int | None = None,
-    max_seconds: float | None = None,
-    reanchor: bool = False,
-    on_drift: str = "raise",
-    dense_adjoint: bool = False,
+    adjoint: str = PullbackOptions.adjoint,
+    quadrature: str = PullbackOptions.quadrature,
+    rtol: float | None = PullbackOptions.rtol,
+    atol: float | None = PullbackOptions.atol,
+    quadrature_rtol: float | None = PullbackOptions.quadrature_rtol,
+    quadrature_atol: float | None = PullbackOptions.quadrature_atol,
+    error_norm: str = PullbackOptions.error_norm,
+    method: str | None = PullbackOptions.method,
+    max_steps: int | None = PullbackOptions.max_steps,
+    max_seconds: float | None = PullbackOptions.max_seconds,
+    reanchor: bool = PullbackOptions.reanchor,
+    on_drift: str = PullbackOptions.on_drift,
+    dense_adjoint: bool = PullbackOptions.dense_adjoint,
 ) -> Cotangents:
     """Pull cotangents of a solution back to its inputs, by the adjoint equation.
 
@@ -137,90 +149,193 @@ def pullback(
     lies in the range of M^T but for what is observed at t0 or inside the first step, and a singular M leaves `wrt` no more than u0
     and theta.
     """
+    options = PullbackOptions(
+        adjoint=adjoint,
+        quadrature=quadrature,
+        rtol=rtol,
+        atol=atol,
+        quadrature_rtol=quadrature_rtol,
+        quadrature_atol=quadrature_atol,
+        error_norm=error_norm,
+        method=method,
+        max_steps=max_steps,
+        max_seconds=max_seconds,
+        reanchor=reanchor,
+        on_drift=on_drift,
+        dense_adjoint=dense_adjoint,
+    )
     wanted = check_wrt(wrt)
     seeds = _read_seeds(solution, u_T_bar, observations)
     cost = None if running_cost is None else _read_cost(running_cost)
-    stats = PullbackStats()
-    choose("adjoint", adjoint, ("discrete", *ADJOINTS))
-    choose("quadrature", quadrature, ("gauss", "augmented"))
-    choose("error_norm", error_norm, ("all", "lam"))
-    choose("on_drift", on_drift, ("raise", "warn"))
     refuse_with_mass(solution.dynamics, adjoint, wanted)
-    if reanchor and adjoint != "backsolve":
-        raise ValueError("reanchor=True belongs to adjoint='backsolve'.")
-    tolerances = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
-    max_seconds = solution.options["max_seconds"] if max_seconds is None else positive("max_seconds", max_seconds)
-    wants = {"wants_theta": "theta" in wanted, "wants_lam": bool(wanted & {"u0", "theta", "t0"})}
-    if adjoint == "discrete":
-        refuse_continuous_options({**tolerances, "method": method, "max_steps": max_steps, "dense_adjoint": dense_adjoint or None})
-    else:
-        chosen = check_method(method, solution.method, solution.options)
-        if adjoint == "backsolve":
-            refuse_backsolve(solution.tableau, chosen)
-        options = SweepOptions(
-            adjoint=adjoint,
-            quadrature=quadrature,
-            error_norm=error_norm,
-            method=chosen.name,
-            structure=_structure(solution, chosen),
-            max_steps=solution.options["max_steps"] if max_steps is None else int(positive("max_steps", max_steps)),
-            reanchor=reanchor,
-            on_drift=on_drift,
-            dense_adjoint=dense_adjoint,
-            max_seconds=max_seconds,
-            **read_tolerances(solution.options, lambda: _cotangent_size(solution, seeds, cost, stats), **tolerances),
+    return _Pullback(solution, seeds, cost, options, wanted).run()
+
+
+class _Pullback:
+    """One pullback: a backward pass, and what is made of its lam and its integrals."""
+
+    def __init__(
+        self,
+        solution: Solution,
+        seeds: _Seeds,
+        cost: tuple[Callback, Callback] | None,
+        options: PullbackOptions,
+        wanted: frozenset[str],
+    ):
+        self.solution, self.seeds, self.cost, self.options, self.wanted = solution, seeds, cost, options, wanted
+        self.stats = PullbackStats()
+        self.wants_lam = bool(wanted & {"u0", "theta", "t0"})
+
+    def run(self) -> Cotangents:
+        needs_pass = self.wants_lam or self.cost is not None
+        made: Discrete | Sweep | None = None
+        if not self.options.discrete:
+            made = self._sweep()
+        elif needs_pass:
+            made = self._discrete()
+        if self.wants_lam:
+            for product in (self.solution.dynamics.vjp, self.solution.dynamics.vjp_u):
+                if product is not None:
+                    product.require_inside(float(self.solution.t[0]), self.solution.u[0], self.solution.theta)
+        if made is None or not needs_pass:
+            return self._cotangents(None)
+        status = Program(backward=made).run()
+        made.add_work(self.stats)
+        if status != SUCCESS:
+            raise made.error(status, self.solution.dense)
+        if self.options.adjoint == "backsolve":
+            self._check_drift(made)
+        return self._cotangents(made)
+
+    def _discrete(self) -> Discrete:
+        solution, seeds, steps = self.solution, self.seeds, self.solution.dense.steps
+        times, u_bars = observed_after_t0(solution.t, seeds.times, seeds.u_bars)
+        made = Discrete(
+            solution.dynamics,
+            solution.options.tableau,
+            solution.structure,
+            solution.theta,
+            seeds.u_T_bar if steps else np.zeros_like(seeds.u_T_bar),
+            times,
+            u_bars,
+            wants_theta="theta" in self.wanted,
+            wants_lam=self.wants_lam,
+            cost=self.cost,
+            max_seconds=self.options.seconds(solution.options),
         )
+        made.follow(solution.trajectory, np.array([steps], dtype=np.int64))
+        return made
 
-    if wants["wants_lam"]:
-        for product in (solution.dynamics.vjp, solution.dynamics.vjp_u):
-            if product is not None:
-                product.require_inside(float(solution.t[0]), solution.u[0], solution.theta)
+    def _sweep(self) -> Sweep:
+        solution, seeds, asked = self.solution, self.seeds, self.options
+        forward = solution.options
+        method = asked.backward_method(forward)
+        atol_u = forward.absolute_tolerances(solution.u.shape[1])
+        options = asked.for_sweep(forward, atol_u, self._structure(method), self._cotangent_size)
+        from_T = self.cost is not None
+        jumps = plan_jumps(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T)
+        if asked.adjoint == "backsolve":
+            backward = backsolve.prepare(solution, solution.t, jumps, atol_u, options.atol, asked.reanchor)
+        else:
+            backward = interpolating.prepare(jumps, options.atol)
+        wants = {"wants_theta": "theta" in self.wanted, "wants_lam": self.wants_lam}
+        made = Sweep(solution.dynamics, solution.theta, backward, options, **wants, cost=self.cost)
+        made.follow(solution.trajectory, np.array([solution.dense.steps]))
+        return made
 
-    swept = None
-    if (wants["wants_lam"] or cost is not None) and adjoint == "discrete":
-        swept = run_discrete(solution, seeds.u_T_bar, seeds.times, seeds.u_bars, cost, stats, **wants, max_seconds=max_seconds)
-    elif wants["wants_lam"] or cost is not None:
-        plan = plan_sweep(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=cost is not None)
-        swept = run_sweep(solution, plan, cost, options, stats, **wants)
-    return _assemble(solution, wanted, seeds, cost, swept, stats)
+    def _structure(self, method: Tableau) -> Structure | None:
+        """That of the Jacobian for the backward pass."""
+        solution = self.solution
+        if method.implicit and solution.structure is not None:
+            return solution.structure
+        return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), solution.u[0], solution.theta)
 
-
-def _assemble(
-    solution: Solution,
-    wanted: frozenset[str],
-    seeds: _Seeds,
-    cost: tuple[Callback, Callback] | None,
-    swept: SweepResult | None,
-    stats: PullbackStats,
-) -> Cotangents:
-    """The cotangents from lam at t0 and the integrals, in the form of u0 and theta."""
-    t0, T = float(solution.t[0]), float(solution.t[-1])
-    result: dict[str, Any] = {"stats": stats}
-    if swept is not None:
-        result["adjoint"] = swept.adjoint
+    def _cotangent_size(self) -> float:
+        """The largest entry among the cotangents that enter lam; for a running cost, of dg/du times the span at three times."""
+        solution, cost = self.solution, self.cost
+        size = max(np.max(np.abs(self.seeds.u_T_bar), initial=0.0), np.max(np.abs(self.seeds.u_bars), initial=0.0))
         if cost is not None:
-            result["running_cost"] = swept.running_cost
-        if "u0" in wanted:
-            at_t0 = seeds.u_bars[seeds.times == t0].sum(axis=0) + (seeds.u_T_bar if T == t0 else 0.0)
-            result["u0"] = solution.layouts[0].unflatten(swept.lam + at_t0)
-        if "theta" in wanted:
-            result["theta"] = solution.layouts[1].unflatten(swept.theta_bar)
-        if "t0" in wanted:
-            result["t0"] = -_rate(solution, t0, solution.u[0], swept.lam, cost, stats)
-    if "T" in wanted:
-        result["T"] = _rate(solution, T, solution.u[-1], seeds.u_T_bar, cost, stats)
-    if "observation_times" in wanted:
-        result["observation_times"] = _along_f(solution, seeds.times, solution(seeds.times), seeds.u_bars, stats)
-    return Cotangents(**result)
+            steps = len(solution.t)
+            for k in {0, steps // 2, steps - 1}:
+                arguments = cost[1].arguments({"u": solution.u[k], "theta": solution.theta})
+                cost[1](float(solution.t[k]), *arguments)
+                self.stats.n_g_vjp += 1
+                slope = np.max(np.abs(arguments[-2]), initial=0.0) * abs(solution.t[-1] - solution.t[0])
+                size = max(size, slope if np.isfinite(slope) else 0.0)
+        return float(size)
 
+    def _check_drift(self, made: Discrete | Sweep) -> None:
+        solution, forward = self.solution, self.solution.options
+        atol_u = forward.absolute_tolerances(solution.u.shape[1]) if forward.adaptive else None
+        drift = backsolve.drift(solution.u, made.frame[slots.Y], forward.rtol, atol_u)
+        self.stats.drift = drift
+        if drift <= DRIFT_LIMIT:
+            return
+        error = solve_error(
+            Status.BACKSOLVE_DRIFT,
+            phase="adjoint",
+            t=float(solution.t[0]),
+            step_size=made.place[1],
+            drift=drift,
+            hint="Use adjoint='interpolating', or reanchor=True",
+        )
+        if self.options.on_drift == "raise":
+            raise error
+        warnings.warn(str(error), RuntimeWarning, stacklevel=5)
 
-def refuse_continuous_options(given: dict[str, Any]) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(
-                f"{name} belongs to the continuous adjoints, and the discrete one transposes the steps that were taken: "
-                f"leave it out, or choose adjoint='interpolating'."
-            )
+    def _cotangents(self, swept: Discrete | Sweep | None) -> Cotangents:
+        """The cotangents from lam at t0 and the integrals, in the form of u0 and theta."""
+        solution, seeds, wanted = self.solution, self.seeds, self.wanted
+        t0, T = float(solution.t[0]), float(solution.t[-1])
+        result: dict[str, Any] = {"stats": self.stats}
+        if swept is not None:
+            if self.options.dense_adjoint and isinstance(swept, Sweep):
+                result["adjoint"] = swept.dense_adjoint
+            if self.cost is not None:
+                result["running_cost"] = swept.running_cost
+            if "u0" in wanted:
+                result["u0"] = solution.layouts[0].unflatten(swept.lam + self._seen_at_t0())
+            if "theta" in wanted:
+                result["theta"] = solution.layouts[1].unflatten(swept.theta_bar)
+            if "t0" in wanted:
+                result["t0"] = -self._rate(t0, solution.u[0], swept.lam)
+        if "T" in wanted:
+            result["T"] = self._rate(T, solution.u[-1], seeds.u_T_bar)
+        if "observation_times" in wanted:
+            result["observation_times"] = self._along_f(seeds.times, solution(seeds.times), seeds.u_bars)
+        return Cotangents(**result)
+
+    def _seen_at_t0(self) -> np.ndarray:
+        """The cotangents of what is observed at t0, u(T) among it on a span of no length."""
+        t0, seeds = float(self.solution.t[0]), self.seeds
+        times, jumps = np.append(seeds.times, self.solution.t[-1]), np.vstack([seeds.u_bars, seeds.u_T_bar])
+        first, total = times == t0, np.zeros(jumps.shape[1])
+        at_t0(times[first], jumps[first], t0, total)
+        return total
+
+    def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
+        """lam . f(t, u, theta) + g(t, u, theta)."""
+        rate = float(self._along_f(np.array([t]), u[None], lam[None])[0])
+        if self.cost is None:
+            return rate
+        value = np.zeros(1)
+        self.cost[0](t, u.copy(), self.solution.theta, value)
+        self.stats.n_g += 1
+        return rate + float(value[0])
+
+    def _along_f(self, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray) -> np.ndarray:
+        """u_bar . du/dt at each time, which is u_bar . f(t, u, theta) or, with a mass matrix, M^-T u_bar . f."""
+        dynamics, theta, out = self.solution.dynamics, self.solution.theta, np.empty_like(states)
+        failed = slopes(dynamics.f.handle, theta, times, np.ascontiguousarray(states), out)
+        self.stats.n_f += times.size
+        mass = dynamics.mass
+        rates = np.einsum("kn,kn->k", u_bars if mass is None else mass.solve_transposed(u_bars), out)
+        if failed >= 0:
+            cause = dynamics.f.reproduce_error(times[failed], *dynamics.f.arguments({"u": states[failed], "theta": theta}))
+            raise solve_error(CALLBACK_RAISED, phase="adjoint", t=times[failed], callback="f", cause=cause)
+        if not np.isfinite(rates).all():
+            raise solve_error(NON_FINITE, phase="adjoint", t=times[~np.isfinite(rates)][0], callback="f")
+        return rates
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,8 +348,6 @@ class _Seeds:
 
 
 def _read_seeds(solution: Solution, u_T_bar: Any, observations: tuple[Any, Any] | None) -> _Seeds:
-    if not isinstance(solution, Solution):
-        raise TypeError(f"solution must be an adjode.Solution, but a {type(solution).__name__} was given.")
     n = solution.u.shape[1]
     at_T = np.zeros(n) if u_T_bar is None else solution.layouts[0].flatten("u_T_bar", u_T_bar)
     if observations is None:
@@ -275,33 +388,6 @@ def check_wrt(wrt: Sequence[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def check_method(method: str | None, forward_method: str, forward: dict[str, Any]) -> Tableau:
-    """The method of the backward pass; `forward` holds the options of the forward solve."""
-    name = method or forward_method
-    if forward["step"] is None and not tableau(name).adaptive:
-        raise ValueError(f"{name} has no error estimate, so it cannot pull back a solution with error control.")
-    chosen = tableau(name)
-    if forward["step"] is not None and chosen.partner is not None:
-        raise ValueError(f"method={name!r} switches where error control tells it to: it cannot pull back fixed steps.")
-    return chosen
-
-
-def _structure(solution: Solution, method: Tableau) -> Structure | None:
-    """That of the Jacobian for the backward pass."""
-    if method.implicit and solution.structure is not None:
-        return solution.structure
-    return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), solution.u[0], solution.theta)
-
-
-def refuse_backsolve(*methods: Tableau) -> None:
-    for method in methods:
-        if method.implicit:
-            raise ValueError(
-                f"adjoint='backsolve' with {method.name} would integrate the state of a stiff problem back in time, where all that "
-                f"the flow has contracted grows again: choose adjoint='discrete' or 'interpolating'."
-            )
-
-
 def refuse_with_mass(dynamics: Dynamics, adjoint: str, wanted: frozenset[str]) -> None:
     """Refuse what problems with a mass matrix do not have."""
     if dynamics.mass is None:
@@ -314,66 +400,3 @@ def refuse_with_mass(dynamics: Dynamics, adjoint: str, wanted: frozenset[str]) -
         )
     if adjoint != "discrete":
         raise ValueError(f"adjoint={adjoint!r} is not available with a mass matrix: choose adjoint='discrete'.")
-
-
-def read_tolerances(
-    forward: dict[str, Any], cotangent_size: Callable[[], float], *, rtol, atol, quadrature_rtol, quadrature_atol
-) -> dict[str, float]:
-    """Tolerances of lam, by default rtol of the solve and its atol times the size of the cotangents, and of the quadrature."""
-    given = {"rtol": rtol, "atol": atol, "quadrature_rtol": quadrature_rtol, "quadrature_atol": quadrature_atol}
-    if forward["step"] is not None and any(value is not None for value in given.values()):
-        raise ValueError("the solution has fixed steps, and so has its pullback: leave the tolerances out.")
-    for name, value in given.items():
-        if value is not None:
-            given[name] = relative_tolerance(name, value) if "rtol" in name else positive(name, value, allow_zero=True)
-    if rtol is None:
-        given["rtol"] = forward["rtol"]
-    if atol is None:
-        given["atol"] = float(np.min(forward["atol"], initial=np.inf)) * cotangent_size()
-    if quadrature_rtol is None:
-        given["quadrature_rtol"] = given["rtol"]
-    if quadrature_atol is None:
-        given["quadrature_atol"] = given["atol"]
-    return given
-
-
-def _cotangent_size(solution: Solution, seeds: _Seeds, cost: tuple[Callback, Callback] | None, stats: PullbackStats) -> float:
-    """The largest entry among the cotangents that enter lam; for a running cost, of dg/du times the span at three times."""
-    size = max(np.max(np.abs(seeds.u_T_bar), initial=0.0), np.max(np.abs(seeds.u_bars), initial=0.0))
-    if cost is not None:
-        steps = len(solution.t)
-        for k in {0, steps // 2, steps - 1}:
-            arguments = cost[1].arguments({"u": solution.u[k], "theta": solution.theta})
-            cost[1](float(solution.t[k]), *arguments)
-            stats.n_g_vjp += 1
-            slope = np.max(np.abs(arguments[-2]), initial=0.0) * abs(solution.t[-1] - solution.t[0])
-            size = max(size, slope if np.isfinite(slope) else 0.0)
-    return float(size)
-
-
-def _rate(solution: Solution, t: float, u: np.ndarray, lam: np.ndarray, cost, stats: PullbackStats) -> float:
-    """lam . f(t, u, theta) + g(t, u, theta)."""
-    rate = float(_along_f(solution, np.array([t]), u[None], lam[None], stats)[0])
-    if cost is None:
-        return rate
-    value = np.zeros(1)
-    cost[0](t, u.copy(), solution.theta, value)
-    stats.n_g += 1
-    return rate + float(value[0])
-
-
-def _along_f(solution: Solution, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
-    """u_bar . du/dt at each time, which is u_bar . f(t, u, theta) or, with a mass matrix, M^-T u_bar . f."""
-    out = np.empty_like(states)
-    failed = slopes(solution.dynamics.f.handle, solution.theta, times, np.ascontiguousarray(states), out)
-    stats.n_f += times.size
-    mass = solution.dynamics.mass
-    rates = np.einsum("kn,kn->k", u_bars if mass is None else mass.solve_transposed(u_bars), out)
-    if failed >= 0:
-        cause = solution.dynamics.f.reproduce_error(
-            times[failed], *solution.dynamics.f.arguments({"u": states[failed], "theta": solution.theta})
-        )
-        raise solve_error(CALLBACK_RAISED, phase="adjoint", t=times[failed], callback="f", cause=cause)
-    if not np.isfinite(rates).all():
-        raise solve_error(NON_FINITE, phase="adjoint", t=times[~np.isfinite(rates)][0], callback="f")
-    return rates

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from adjode.dynamics import Dynamics
+from adjode.frame import RECORD_STAGES
 from adjode.layout import Layout
 from adjode.linalg.structure import Structure
-from adjode.loops.trajectory import evaluate
-from adjode.options import times_in_span
-from adjode.tableaus import Tableau
-
-if TYPE_CHECKING:
-    from adjode.pullback import Cotangents
+from adjode.passes.options import SolveOptions
+from adjode.passes.trajectory import DenseOutput, Trajectory
+from adjode.pullback import Cotangents, pullback
 
 
 @dataclass(frozen=True)
@@ -31,26 +29,6 @@ class SolveStats:
     n_lu: int = 0
     n_newton: int = 0
     n_switch: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class DenseOutput:
-    """A piecewise polynomial in time: step k runs from t[k] to t[k+1] with u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1)."""
-
-    t: np.ndarray
-    u: np.ndarray
-    c: np.ndarray
-
-    @property
-    def steps(self) -> int:
-        return len(self.c)
-
-    def __call__(self, t: Any) -> np.ndarray:
-        """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
-        times = times_in_span("t", t, self.t[0], self.t[-1])
-        out = np.empty((times.size, self.u.shape[1]))
-        evaluate(self.t, self.u, self.c, self.steps, times, out)
-        return out[0] if np.ndim(t) == 0 else out
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,28 +60,37 @@ class Solution:
 
     dynamics: Dynamics
     theta: np.ndarray
-    dense: DenseOutput
+    trajectory: Trajectory
     stats: SolveStats
-    tableau: Tableau
-    options: dict[str, Any] = field(default_factory=dict)
+    options: SolveOptions = field(default_factory=SolveOptions)
     structure: Structure | None = None
-    stages: np.ndarray | None = None
-    stiff: np.ndarray | None = None
     layouts: tuple[Layout, Layout] = field(kw_only=True)
     t_eval: np.ndarray | None = None
     u_eval: np.ndarray | None = None
 
     @property
     def t(self) -> np.ndarray:
-        return self.dense.t
+        return self.trajectory.t
 
     @property
     def u(self) -> np.ndarray:
-        return self.dense.u
+        return self.trajectory.u
+
+    @property
+    def dense(self) -> DenseOutput:
+        return self.trajectory.dense
+
+    @property
+    def stages(self) -> np.ndarray | None:
+        return self.trajectory.stages if self.trajectory.record & RECORD_STAGES else None
+
+    @property
+    def stiff(self) -> np.ndarray | None:
+        return None if self.trajectory.stiff is None else self.trajectory.stiff == 1
 
     @property
     def method(self) -> str:
-        return self.tableau.name
+        return self.options.tableau.name
 
     @property
     def u_T(self) -> Any:
@@ -117,8 +104,6 @@ class Solution:
 
     def pullback(self, u_T_bar: Any = None, **options: Any) -> Cotangents:
         """Pull cotangents of the solution back to u0, theta, t0 and T; see `adjode.pullback.pullback` for the options."""
-        from adjode.pullback import pullback  # the one import upstream: a method for the user's convenience
-
         return pullback(self, u_T_bar, **options)
 
     def __repr__(self) -> str:

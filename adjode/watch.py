@@ -1,7 +1,7 @@
 """The watch: a compiled pass looks up now and then, and stops where its caller no longer wants it to go on.
 
-Python runs a handler of signals, Ctrl-C's for one, only in its interpreter, which waits while a pass runs without the GIL. So a pass
-looks at the clock after a number of steps that takes some milliseconds. It stops with TIMED_OUT after its deadline, and with
+Python runs a handler of signals, Ctrl-C's for one, in its interpreter alone, which waits while a pass runs without the GIL. So a
+pass looks at the clock after a number of steps that takes some milliseconds. It stops with TIMED_OUT after its deadline, and with
 INTERRUPTED where another thread has cancelled it, or where a handler raises: several times a second it takes the GIL and has Python
 run the handlers that are due. What they raise waits in the watch for `raise_pending`, after the pass has returned.
 

@@ -78,9 +78,8 @@ class Overhead:
         self.call()
         evaluate = adjode.value_and_gradient(problem.dynamics, problem.loss, problem.t_span, rtol=1e-3, atol=1e-3)
         evaluate(problem.u0, problem.theta)
-        workspace = evaluate._idle[0]
-        forward, backward = workspace.forward.frame.argument, workspace.backward.frame.argument
-        self.entries = lambda: (workspace.forward_entry(forward), workspace.backward_entry(backward))
+        ((workspace,),) = evaluate._idle.values()
+        self.entries = workspace.program.run
 
     def track_python_around_a_call(self):
         times = [min(timeit.repeat(f, number=1000, repeat=30)) / 1000 for f in (self.call, self.entries)]

@@ -13,7 +13,7 @@ import pytest
 from adjode import Dynamics, SolveError, Status, jit, solve
 from adjode.fingerprint import fingerprint
 from adjode.frame import Frame
-from adjode.solve import make_forward
+from adjode.passes.forward import make_forward
 from benchmarks.problems import lv_f, lv_vjp
 from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from adjode import SolveError, solve
-from adjode.loops.loop import Store
+from adjode.passes.trajectory import Trajectory
 from tests.systems import LV_SPAN, LV_THETA, LV_U0, ROTATION, lotka_volterra
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
@@ -22,8 +22,8 @@ def resident() -> float:
 
 def test_stores_double(monkeypatch):
     grown = []
-    grow = Store.grow
-    monkeypatch.setattr(Store, "grow", lambda self: (grown.append(len(self.c)), grow(self)))
+    grow = Trajectory.grow
+    monkeypatch.setattr(Trajectory, "grow", lambda self: (grown.append(len(self.c)), grow(self)))
     solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, max_step=0.0025)
     assert solution.stats.n_steps == 4000
     assert grown == [512, 1024, 2048]

@@ -127,9 +127,9 @@ def test_named_and_other_inputs():
         (LV_U0.astype(np.float32), LV_THETA),
     ):
         named, expected = short(u0, theta), long(u0, theta)
-        (workspace,) = short._idle
+        (workspace,) = short._idle[2, 4]
         short(u0, theta)
-        assert short._idle == [workspace]
+        assert short._idle == {(2, 4): [workspace]}
         assert named[0] == pytest.approx(expected[0], rel=1e-12) and type(named[1].u0) is type(expected[1].u0)
     assert short(LV_U0, LV_THETA)[0] == flat[0]
     strided = np.repeat(LV_U0, 2)[::2]

@@ -8,18 +8,18 @@ initial state, and can put it back onto the stored trajectory at every stored st
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from adjode import frame as slots
 from adjode.adjoints import products
-from adjode.adjoints.backward_pass import BackwardPass
-from adjode.adjoints.jumps import Sweep
+from adjode.adjoints.backward import Backward
+from adjode.adjoints.jumps import Jumps
 from adjode.calls import Calls
 from adjode.frame import matrix_at
 from adjode.jit import kernel, segment
 from adjode.loops.integrate import make_integrate
-from adjode.solution import Solution
 
 
 @kernel
@@ -52,19 +52,22 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
     return make_integrate(joint_slope, joint_integrand, _jump, stages)
 
 
-def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:
+def prepare(
+    state: Callable[[Any], np.ndarray], mesh: np.ndarray, plan: Jumps, atol_u: np.ndarray, atol: float, reanchor: bool
+) -> Backward:
+    """`state(t)` is the forward solution, `atol_u` its tolerance; `mesh` are its times, at which it is taken anew to `reanchor`."""
     n = plan.lam.size
     stops, jumps, anchors = plan.stops, plan.jumps, np.zeros((0, n))
     if reanchor:
-        stops, jumps = _with_mesh(plan, solution.t)
-        anchors = solution(stops[:-1])
-    y = np.concatenate([solution(plan.start), plan.lam])
-    tolerances = np.concatenate([solution.options["atol"], np.full(n, atol)])
+        stops, jumps = _with_mesh(plan, mesh)
+        anchors = state(stops[:-1])
+    y = np.concatenate([state(plan.start), plan.lam])
+    tolerances = np.concatenate([atol_u, np.full(n, atol)])
     arrays = {slots.JUMPS: np.ascontiguousarray(jumps[::-1]), slots.ANCHORS: np.ascontiguousarray(anchors[::-1])}
-    return BackwardPass("backsolve", make_backward, arrays, y, stops, tolerances, lam_from=n)
+    return Backward("backsolve", make_backward, arrays, plan.start, y, stops, tolerances, lam_from=n)
 
 
-def _with_mesh(plan: Sweep, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_mesh(plan: Jumps, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Stops and jumps with the stored times between start and t0 among them, as stops without a jump."""
     low, high = sorted((plan.start, float(plan.stops[-1])))
     inside = mesh[(mesh > low) & (mesh < high)]
@@ -76,16 +79,13 @@ def _with_mesh(plan: Sweep, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.append(times, plan.stops[-1]), jumps
 
 
-def drift(solution: Solution, y: np.ndarray) -> float:
+def drift(states: np.ndarray, y: np.ndarray, rtol: float, atol_u: np.ndarray | None) -> float:
     """How far the state has ended from the true initial state, in units of the forward solve's tolerance.
 
     The tolerance of a component counts its largest size along the trajectory: what has decayed to nothing cannot be recovered to
-    better than that. Fixed steps have no tolerance; there the unit is a thousandth of that size.
+    better than that. Fixed steps have no tolerance (`atol_u` is None); there the unit is a thousandth of that size.
     """
-    size = np.abs(solution.u).max(axis=0)
-    if solution.options["step"] is None:
-        scale = solution.options["atol"] + solution.options["rtol"] * size
-    else:
-        scale = 1e-3 * np.where(size > 0, size, 1.0)
+    size = np.abs(states).max(axis=0)
+    scale = 1e-3 * np.where(size > 0, size, 1.0) if atol_u is None else atol_u + rtol * size
     with np.errstate(all="ignore"):
-        return float(np.max(np.abs(y[: scale.size] - solution.u[0]) / scale, initial=0.0))
+        return float(np.max(np.abs(y[: scale.size] - states[0]) / scale, initial=0.0))

@@ -12,14 +12,13 @@ import numpy as np
 
 from adjode import frame as slots
 from adjode.adjoints import products
-from adjode.adjoints.backward_pass import BackwardPass
-from adjode.adjoints.jumps import Sweep
+from adjode.adjoints.backward import Backward
+from adjode.adjoints.jumps import Jumps
 from adjode.calls import Calls
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import make_integrate
-from adjode.solution import Solution
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.families import EXPLICIT, Solver
 
@@ -41,9 +40,10 @@ def _look_up(frame, t):
 
 @kernel
 def _jump(frame, k, lam):
-    jumps = matrix_at(frame, slots.JUMPS)
-    for i in range(lam.size):
-        lam[i] += jumps[jumps.shape[0] - 1 - k, i]
+    jumps, stops = matrix_at(frame, slots.JUMPS), vector_at(frame, slots.STOPS)
+    if stops[k] != stops[stops.size - 1]:  # what is observed at t0 enters the cotangent of u0 alone
+        for i in range(lam.size):
+            lam[i] += jumps[jumps.shape[0] - 1 - k, i]
 
 
 def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
@@ -70,16 +70,17 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
     return make_integrate(slope_along, integrand_along, _jump, stages, stepper, solver.switches)
 
 
-def prepare(solution: Solution, plan: Sweep, atol: float, reanchor: bool) -> BackwardPass:
-    arrays = {
-        **arrays_along(solution.dense.t, solution.dense.u, solution.dense.c, np.array([solution.dense.steps])),
-        slots.JUMPS: np.ascontiguousarray(plan.jumps[::-1]),
-        slots.U: np.zeros(plan.lam.size),
-    }
-    return BackwardPass("interpolating", make_backward, arrays, plan.lam, plan.stops, np.full(plan.lam.size, atol), lam_from=0)
+def prepare(jumps: Jumps, atol: float) -> Backward:
+    """From the last cotangent that is not zero, which is the start, through all others back to t0."""
+    return _backward(jumps.start, jumps.lam, jumps.stops, np.ascontiguousarray(jumps.jumps[::-1]), atol)
 
 
-def arrays_along(t: np.ndarray, u: np.ndarray, c: np.ndarray, count: np.ndarray) -> dict[int, np.ndarray]:
-    """What the frame needs of the forward solve: its dense output, and an array that starts with its number of steps."""
-    place = np.zeros(1, dtype=np.int64)
-    return {slots.FORWARD_T: t, slots.FORWARD_U: u, slots.FORWARD_C: c, slots.FORWARD_COUNT: count, slots.PLACE: place}
+def prepare_observed(times: np.ndarray, u_bars: np.ndarray, t0: float, atol: float) -> Backward:
+    """From the last of `times`, in the order of integration, whose cotangents `u_bars` are not known yet: each is a stop."""
+    start = float(times[-1]) if times.size else t0
+    return _backward(start, np.zeros(u_bars.shape[1]), np.append(times[::-1], t0), u_bars, atol)
+
+
+def _backward(start: float, lam: np.ndarray, stops: np.ndarray, jumps: np.ndarray, atol: float) -> Backward:
+    arrays = {slots.JUMPS: jumps, slots.U: np.zeros(lam.size), slots.PLACE: np.zeros(1, dtype=np.int64)}
+    return Backward("interpolating", make_backward, arrays, start, lam, stops, np.full(lam.size, atol))

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class Jumps:
     """The plan of one backward pass.
 
     Attributes
@@ -28,7 +28,7 @@ class Sweep:
     jumps: np.ndarray
 
 
-def plan_sweep(t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_bars: np.ndarray, *, from_T: bool) -> Sweep:
+def plan_jumps(t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_bars: np.ndarray, *, from_T: bool) -> Jumps:
     """Plan the sweep from T back to t0, without what is observed at t0; `from_T` starts it at T even where lam is zero there."""
     n = u_T_bar.size
     unique, index = np.unique(np.append(times, T), return_inverse=True)
@@ -43,5 +43,5 @@ def plan_sweep(t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_ba
         kept[0] = True
     unique, merged = unique[kept], merged[kept]
     if unique.size == 0:
-        return Sweep(t0, np.zeros(n), np.array([t0]), np.zeros((0, n)))
-    return Sweep(float(unique[0]), merged[0].copy(), np.append(unique[1:], t0), np.ascontiguousarray(merged[1:]))
+        return Jumps(t0, np.zeros(n), np.array([t0]), np.zeros((0, n)))
+    return Jumps(float(unique[0]), merged[0].copy(), np.append(unique[1:], t0), np.ascontiguousarray(merged[1:]))

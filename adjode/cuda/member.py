@@ -23,7 +23,8 @@ from adjode.cuda.frames import make_frame, put
 from adjode.cuda.plan import Plan
 from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import kernel, plane, row, segment
-from adjode.solve import make_forward
+from adjode.passes.forward import make_forward
+from adjode.passes.program import add_at_t0, make_run
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 
 
@@ -170,12 +171,7 @@ def _behind_discrete(plan: Plan, pull: Callable) -> Callable:
         put(frame, slots.TIMES, times, k)
         take_theta(frame, row(inputs[2], j if own_theta else 0))
         status = pull(frame)
-        # what was observed at t0 itself enters u0's cotangent alone
-        lam, t0 = vector_at(frame, slots.LAM), mesh_t[0]
-        for i in range(k):
-            if times[i] == t0:
-                for c in range(lam.size):
-                    lam[c] += jumps[i, c]
+        add_at_t0(times, jumps, mesh_t[0], vector_at(frame, slots.LAM))
         return status
 
     return behind
@@ -199,14 +195,15 @@ def _behind_interpolating(plan: Plan) -> Callable:
         t_start = mesh_t[0]
         if k > 0:
             t_start = times[k - 1]
-            put(frame, slots.START, row(jumps, k - 1), jumps.shape[1])
         _set_limits(frame, inputs[0], first, t_start, mesh_t[0])
-        put(frame, slots.JUMPS, jumps, k - 1 if k > 0 else 0)
-        put(frame, slots.STOPS, stops, stops.size)  # an observation at t0 is a stop there, before the last
+        put(frame, slots.JUMPS, jumps, k)
+        put(frame, slots.STOPS, stops, stops.size)
         put(frame, slots.TIMES, times, 0)
         put(frame, slots.OBSERVED, jumps, 0)
         take_theta(frame, row(inputs[2], j if own_theta else 0))
-        return pull(frame)
+        status = pull(frame)
+        add_at_t0(times, jumps, mesh_t[0], vector_at(frame, slots.Y))
+        return status
 
     return behind
 
@@ -240,15 +237,29 @@ def make_gradient(plan: Plan) -> Callable:
     behind, write = _make_behind(plan), _make_write(plan)
 
     @kernel
+    def run_ahead(passes):
+        frames, j, lane, capacity, inputs, data, outputs = passes
+        status = ahead(frames[0], j, lane, capacity, inputs)
+        _write_work(frames[0], row(outputs[2], j))
+        return status
+
+    @kernel
+    def run_judge(passes):
+        frames, j, lane, capacity, inputs, data, outputs = passes
+        return judge(frames[1], frames[0], j, lane, inputs, data)
+
+    @kernel
+    def run_behind(passes):
+        frames, j, lane, capacity, inputs, data, outputs = passes
+        return behind(frames[2], frames[0], matrix_at(frames[1], slots.JUMPS), j, inputs)
+
+    run = make_run(run_ahead, run_judge, run_behind)
+
+    @kernel
     def gradient_one(j, lane, capacity, inputs, data, outputs):
-        forward, loss, backward = new_ahead(), new_judge(), new_behind()
-        write(backward, j, CALLBACK_RAISED, 0.0, outputs)  # which stays if an exception ends the thread
-        reached = ahead(forward, j, lane, capacity, inputs)
-        _write_work(forward, row(outputs[2], j))
-        if reached == SUCCESS:
-            reached = judge(loss, forward, j, lane, inputs, data)
-        if reached == SUCCESS:
-            reached = behind(backward, forward, matrix_at(loss, slots.JUMPS), j, inputs)
-        write(backward, j, reached, vector_at(loss, slots.VALUE)[0], outputs)
+        frames = new_ahead(), new_judge(), new_behind()
+        write(frames[2], j, CALLBACK_RAISED, 0.0, outputs)  # which stays if an exception ends the thread
+        reached = run((frames, j, lane, capacity, inputs, data, outputs))
+        write(frames[2], j, reached, vector_at(frames[1], slots.VALUE)[0], outputs)
 
     return gradient_one

@@ -1,7 +1,7 @@
 """What the kernel of an ensemble is compiled for: the frames of its passes, planned on the host.
 
-The frames are those of the CPU's passes (`Loop`, `DiscretePass`, `PreparedLoss`), read here for their constants and shapes. What
-may change from call to call without another compilation, tolerances and limits, is packed into one vector, `given`.
+The frames are those of the passes on the CPU, read here for their constants and shapes. What may change from call to call without
+another compilation, tolerances and limits, is packed into one vector, `given`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from numba.core.dispatcher import Dispatcher
 
 from adjode import frame as slots
 from adjode.adjoints import interpolating
-from adjode.adjoints.backward_pass import BackwardPass
-from adjode.adjoints.discrete_pass import DiscretePass
-from adjode.adjoints.sweep import SweepOptions, sweep_loop
 from adjode.calls import UNROLLED, Calls
 from adjode.cuda.frames import Layout
 from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE, RECORD_MESH, Frame, vector_at
 from adjode.jit import DISABLED, kernel
-from adjode.loops.loop import Loop
 from adjode.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
+from adjode.passes.discrete import Discrete
+from adjode.passes.forward import Forward
+from adjode.passes.options import SolveOptions, SweepOptions
+from adjode.passes.sweep import Sweep
+from adjode.passes.trajectory import Trajectory
 from adjode.status import CALLBACK_RAISED
 from adjode.tableaus import Tableau
 
@@ -136,42 +137,38 @@ def _near(k: int, n: int) -> bool:
 
 def plan_solve(
     dynamics: Dynamics,
-    tableau: Tableau,
+    options: SolveOptions,
     sizes: tuple[int, int, int],
-    controls: dict[str, Any],
     real: np.dtype,
     own: frozenset[str],
 ) -> Plan:
     """The forward pass alone, which writes the states at k times down; `sizes` are n, m and k."""
     n, m, k = sizes
-    calls, method = device_calls(dynamics), _method(tableau, n)
-    frame = _forward_frame(tableau, n, m, k, controls, 0)
-    return Plan(n, m, k, real, own, calls, *method, forward=_pass_plan(frame, real, _idle_stores(frame), {}))
+    device, method = _on_device(dynamics), _method(options.tableau, n)
+    frame = _forward_frame(device, options, n, m, k, 0)
+    return Plan(n, m, k, real, own, device.calls, *method, forward=_pass_plan(frame, real, _idle_stores(frame), {}))
 
 
 def plan_gradient(
     dynamics: Dynamics,
-    tableau: Tableau,
+    options: SolveOptions,
     sizes: tuple[int, int, int],
-    controls: dict[str, Any],
     real: np.dtype,
     own: frozenset[str],
     *,
     loss: PreparedLoss,
     sweep: SweepOptions | None,
-    atol_scale: float,
     wants: frozenset[str],
 ) -> Plan:
     """All passes: forward, loss, backward; `sizes` are n, m and k."""
     n, m, k = sizes
     wants_theta = "theta" in wants and m > 0
-    device = copy.copy(dynamics)
-    device.calls = calls = device_calls(dynamics)
+    device, tableau = _on_device(dynamics), options.tableau
     discrete, far = sweep is None, not _near(k, n)
     states, degree = (None, n), tableau.P.shape[1]
     observed: Entries = {slots.OBSERVED: states} if far else {}
     dense: Entries = {} if discrete else {slots.MESH_C: (None, degree, n)}
-    forward = _forward_frame(tableau, n, m, k, controls, RECORD_MESH if discrete else RECORD_DENSE)
+    forward = _forward_frame(device, options, n, m, k, RECORD_MESH if discrete else RECORD_DENSE)
     idle = {slots.STAGES: forward[slots.STAGES].shape} | ({slots.MESH_C: (1, degree, n)} if discrete else {})
     if not far:
         idle[slots.OBSERVED] = (k, n)
@@ -181,11 +178,10 @@ def plan_gradient(
     back_lanes |= {slots.JUMPS: states} if far else {}
     if sweep is None:
         seeds = np.zeros(n), np.zeros(k), np.zeros((k, n))
-        backward = DiscretePass(device, tableau, None, np.zeros(m), *seeds, wants_theta=wants_theta).frame
+        backward = Discrete(device, tableau, None, np.zeros(m), *seeds, wants_theta=wants_theta).frame
         idle = {slots.STAGES: backward[slots.STAGES].shape}
     else:
-        back_lanes |= {slots.START: (n,)} if far else {}
-        backward = _interpolating_frame(device, n, m, k, sweep, atol_scale, wants_theta, controls)
+        backward = _interpolating_frame(device, n, m, k, sweep, wants_theta)
         idle = _idle_stores(backward)
     return Plan(
         n,
@@ -193,10 +189,10 @@ def plan_gradient(
         k,
         real,
         own,
-        calls,
+        device.calls,
         *_method(tableau, n),
         forward=ahead,
-        backward=_pass_plan(backward, real, idle, back_lanes, not discrete and k > 0),
+        backward=_pass_plan(backward, real, idle, back_lanes, starts_elsewhere=False),
         loss=_loss_plan(loss, real, k, n, far),
         discrete=discrete,
         wants=wants,
@@ -213,33 +209,21 @@ def _method(tableau: Tableau, n: int) -> tuple[tuple[int, int] | None, int]:
     return (None if n > UNROLLED else (tableau.stages, stages - 1)), degree
 
 
-def _forward_frame(tableau: Tableau, n: int, m: int, k: int, controls: dict[str, Any], record: int) -> Frame:
-    frame = Loop(tableau, np.zeros(n), 0.0, np.ones(1), **controls, record=record, times=np.zeros(k)).frame
-    frame[slots.THETA] = np.zeros(m)
-    return frame
+def _on_device(dynamics: Dynamics) -> Dynamics:
+    device = copy.copy(dynamics)
+    device.calls = device_calls(dynamics)
+    return device
 
 
-def _interpolating_frame(
-    device: Dynamics, n: int, m: int, k: int, sweep: SweepOptions, atol_scale: float, wants_theta: bool, controls: dict[str, Any]
-) -> Frame:
-    empty = np.zeros(0), np.zeros((0, n)), np.zeros((0, 1, n)), np.zeros(1, dtype=np.int64)
-    arrays = {**interpolating.arrays_along(*empty), slots.JUMPS: np.zeros((k, n)), slots.U: np.zeros(n)}
-    backward = BackwardPass(
-        "interpolating", interpolating.make_backward, arrays, np.zeros(n), np.zeros(1), np.full(n, sweep.atol), lam_from=0
-    )
-    loop, _ = sweep_loop(
-        backward,
-        1.0,
-        device,
-        np.zeros(m),
-        sweep,
-        wants_theta=wants_theta,
-        wants_lam=True,
-        atol_scale=atol_scale,
-        max_step=controls["max_step"],
-        step=controls["step"],
-    )
-    return loop.frame
+def _forward_frame(device: Dynamics, options: SolveOptions, n: int, m: int, k: int, record: int) -> Frame:
+    return Forward(device, options, None, np.zeros(n), np.zeros(m), (0.0, 1.0), record=record, times=np.zeros(k)).frame
+
+
+def _interpolating_frame(device: Dynamics, n: int, m: int, k: int, sweep: SweepOptions, wants_theta: bool) -> Frame:
+    backward = interpolating.prepare_observed(np.zeros(k), np.zeros((k, n)), 0.0, sweep.atol)
+    made = Sweep(device, np.zeros(m), backward, sweep, wants_theta=wants_theta)
+    made.follow(Trajectory.empty(n, 1, 1, 0), np.zeros(1, dtype=np.int64))
+    return made.frame
 
 
 def _idle_stores(frame: Frame) -> dict[int, tuple[int, ...]]:

@@ -25,8 +25,8 @@ def inputs_of(plan: Plan, u0: Any, theta: Any, t_span: np.ndarray, times: np.nda
     rows = np.repeat(times[None], len(t_span) if "times" in own else 1, axis=0)
     if ends_at_T:
         rows[:, -1] = t_span[:, 1]
-    # where the interpolating adjoint stops on its way back: at all times but the last, where it begins, and at t0
-    stops = np.repeat(times[None, ::-1][:, 1:], len(t_span), axis=0)
+    # where the interpolating adjoint stops on its way back: at all times, the last being where it begins, and at t0
+    stops = np.broadcast_to(rows[:, ::-1], (len(t_span), times.size))
     arrays = {
         "given": plan.given,
         "u0": u0,

@@ -14,10 +14,10 @@ from adjode.cuda.plan import Plan, plan_gradient, plan_solve
 from adjode.cuda.transfer import Results, StateResults, data_of, inputs_of, owned_data
 from adjode.dynamics import Dynamics
 from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
-from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
+from adjode.gradient import ValueAndGradient
 from adjode.losses import PreparedLoss
 from adjode.members import MemberData
-from adjode.solve import check_options
+from adjode.passes.options import SolveOptions
 from adjode.tableaus import tableau as tableau_of
 
 # Compiled kernels, by what they were compiled for; they go with their callbacks.
@@ -28,6 +28,8 @@ class _Backend:
     def __init__(self, dynamics: Dynamics, options: dict[str, Any], device_options: dict[str, Any]):
         if dynamics.mass is not None:
             raise ValueError("backend='cuda' has explicit methods alone, which take no mass matrix: use backend='threads'.")
+        if options.get("max_seconds") is not None:
+            raise ValueError("backend='cuda' knows no max_seconds: leave it out, or use backend='threads'.")
         device.require_gpu()
         self._dynamics, self._options, self._device_options = dynamics, options, DeviceOptions(**device_options)
         self._lanes, self._plans = Lanes(self._device_options), {}  # type: ignore[var-annotated]
@@ -126,22 +128,21 @@ class CudaEnsemble(_Backend):
             single = ValueAndGradient(self._dynamics, loss, span, self._wrt, self._options)
             single.require_prepared()
             self._require_explicit("method", "adjoint_method")
-            tableau, _, prepared, controls, sweep, atol_scale = single.read_options(np.ones(n), np.ones(m))
-            for rtol in (controls["rtol"], sweep.rtol if sweep else 0.0):
+            _, prepared, sweep = single.prepare(np.ones(n), np.ones(m))
+            forward = single.forward_options
+            for rtol in (forward.rtol, sweep.rtol if sweep else 0.0):
                 self._device_options.require_attainable(rtol)
             if span[1] < span[0]:
                 prepared.reverse()
             own |= owned_data(self._loss, prepared) | ({"times"} if prepared.ends_at_T and "span" in own else set())
             plan = plan_gradient(
                 self._dynamics,
-                tableau,
+                forward,
                 (n, m, prepared.times.size),
-                controls,
                 self._device_options.real,
                 own,
                 loss=prepared,
                 sweep=sweep,
-                atol_scale=atol_scale,
                 wants=frozenset(self._wrt),
             )
             self._plans = {key: (plan, prepared)}
@@ -166,11 +167,9 @@ class CudaSolver(_Backend):
         if (n, m, own) not in self._plans:
             self._check_callbacks(t_span, n, m)
             self._require_explicit("method")
-            options = {**SOLVE_OPTIONS, **self._options}
-            del options["linear_solver"]  # which only implicit methods have
-            tableau, controls = check_options(n, **options)
-            self._device_options.require_attainable(controls["rtol"])
-            self._plans = {(n, m, own): plan_solve(self._dynamics, tableau, (n, m, k), controls, self._device_options.real, own)}
+            options = SolveOptions(**self._options)
+            self._device_options.require_attainable(options.rtol)
+            self._plans = {(n, m, own): plan_solve(self._dynamics, options, (n, m, k), self._device_options.real, own)}
         plan = self._plans[n, m, own]
         inputs = inputs_of(plan, u0, theta, t_span, np.append(self._times, t_span[0, 1]), True)
         results = StateResults(plan, N, self._lanes.chunk(plan, N))

@@ -14,18 +14,19 @@ import numpy as np
 from numba import types
 
 from adjode import frame as slots
-from adjode.frame import Frame
-from adjode.jit import DISABLED, call_code, code_address, entry, exact_kernel, integers, kernel, matrix, row, vector
-from adjode.loops.loop import Loop
-from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
+from adjode.frame import opened
+from adjode.jit import entry, exact_kernel, i8, integers, kernel, matrix, row, vector
+from adjode.losses import PreparedLoss
+from adjode.passes.forward import Forward
+from adjode.passes.program import Program, run_program
+from adjode.passes.workspace import Workspace
+from adjode.status import INTERRUPTED, SUCCESS
 from adjode.watch import CANCELLED, NEXT_LOOK, RAISED, look_up, new_watch, raise_pending, set_deadline, start_watch
-from adjode.workspace import Workspace, c_function, grown
 
 # Indices into the arguments of the entry.
-FORWARD, LOSS, BACKWARD, GROW = range(4)  # `code`, addresses, and `frames`
 U0, THETA, DATA, DATA_WEIGHTS, SPAN = range(5)  # `given`: a row for each trajectory, or one for all
 # `buffers`: those of `given` but for SPAN, then what is made of them, and where the passes begin and end
-LAM, TOTAL, AT_T0, VALUE, TIMES, OBSERVED, FORWARD_CONTROL, FORWARD_STOPS, BACKWARD_CONTROL, BACKWARD_STOPS = range(4, 14)
+U0_BAR, TOTAL, VALUE, TIMES, OBSERVED, FORWARD_CONTROL, FORWARD_STOPS, BACKWARD_CONTROL, BACKWARD_STOPS = range(4, 13)
 STATES = 2  # `out`: cotangents of U0 and THETA, and the states observed; no rows where not wanted
 ENDS_AT_T, FORWARD_ONLY, SHARED_U0, SHARED_THETA = range(4)  # `flags`
 
@@ -52,26 +53,9 @@ def _set_span(t0, T, flags, buffers):
         times[times.size - 1] = T
     start = times[times.size - 1] if times.size > 0 else t0
     control, stops = buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS]
-    control[slots.T_START], control[slots.SPAN], stops[stops.size - 1] = start, abs(t0 - start), t0
+    stops[0], stops[stops.size - 1] = start, t0
+    control[slots.T_START], control[slots.SPAN] = start, abs(t0 - start)
     control[slots.DIRECTION] = 1.0 if t0 >= start else -1.0
-
-
-@kernel
-def _run_passes(code, frames, watch, forward_only):
-    """The entries one after the other; the status."""
-    status = call_code(code[FORWARD], frames[FORWARD])
-    while status == STORE_FULL:
-        status = grown(watch, code[GROW])
-        if status == SUCCESS:
-            status = call_code(code[FORWARD], frames[FORWARD])
-        else:
-            break
-    if status != SUCCESS or forward_only == 1:
-        return status
-    status = call_code(code[LOSS], frames[LOSS])
-    if status != SUCCESS:
-        return status
-    return call_code(code[BACKWARD], frames[BACKWARD])
 
 
 @exact_kernel
@@ -104,11 +88,13 @@ def _keep_bar(totals, i, block, shared, lost, bar):
         _copy_out(totals, i, bar)
 
 
-def _run_members(members, code, frames, watches, given, flags, buffers, count, value, status, work, out, lost):
-    """Solve the trajectories of the blocks `members` = (first, stop) of a given size, out of N; INTERRUPTED if that was stopped."""
+def _run_members(members, program, between, given, flags, buffers, count, value, status, work, out, lost):
+    """Solve the trajectories of the blocks `members` = (first, stop) of a given size, out of N; INTERRUPTED if that was stopped.
+
+    `between` is the watch of this loop, since one trajectory may be too short to look up.
+    """
     first, stop, size, N = members[0], members[1], members[2], members[3]
-    forward_only, spans, lam, times = flags[FORWARD_ONLY], given[SPAN], buffers[LAM], buffers[TIMES]
-    watch, between = watches  # of the passes, and of this loop, since one pass may be too short to look up
+    forward_only, spans, table = flags[FORWARD_ONLY], given[SPAN], opened(program)
     start_watch(between)
     for block in range(first, stop):
         for i in range(block * size, min((block + 1) * size, N)):
@@ -121,8 +107,7 @@ def _run_members(members, code, frames, watches, given, flags, buffers, count, v
             _copy_in(buffers[DATA_WEIGHTS], given[DATA_WEIGHTS], i)
             t0 = spans[i if spans.shape[0] > 1 else 0, 0]
             _set_span(t0, spans[i if spans.shape[0] > 1 else 0, 1], flags, buffers)
-            count[slots.ENTERED] = 0  # a trajectory that memory was too short for may have left it set
-            status[i] = _run_passes(code, frames, watch, forward_only)
+            status[i] = run_program(table)
             if status[i] == INTERRUPTED:
                 return INTERRUPTED
             work[i, 0], work[i, 1], work[i, 2] = count[slots.DERIVATIVES], count[slots.STEPS], count[slots.REJECTED]
@@ -132,11 +117,7 @@ def _run_members(members, code, frames, watches, given, flags, buffers, count, v
                 _copy_out(out[STATES], i, buffers[OBSERVED])
                 continue
             value[i] = buffers[VALUE][0]
-            if buffers[AT_T0].size > 0:
-                if times[0] == t0:
-                    for k in range(lam.size):
-                        lam[k] += buffers[AT_T0][k]
-            _keep_bar(out[U0], i, block, flags[SHARED_U0], row(lost, U0), lam)
+            _keep_bar(out[U0], i, block, flags[SHARED_U0], row(lost, U0), buffers[U0_BAR])
             _keep_bar(out[THETA], i, block, flags[SHARED_THETA], row(lost, THETA), buffers[TOTAL])
         if flags[SHARED_U0] == 1:
             _give_back(out[U0], block, row(lost, U0))
@@ -149,7 +130,7 @@ def _run_members(members, code, frames, watches, given, flags, buffers, count, v
 def _driver() -> Callable:
     table, inputs = types.Array(types.int64, 2, "C"), types.UniTuple(matrix, SPAN + 1)
     buffers, out = types.UniTuple(vector, BACKWARD_STOPS + 1), types.UniTuple(matrix, STATES + 1)
-    numbers = (integers, integers, integers, types.UniTuple(integers, 2), inputs, integers, buffers, integers)
+    numbers = (integers, i8, integers, inputs, integers, buffers, integers)
     return entry(_run_members, (*numbers, vector, integers, table, out, matrix), "ensemble")
 
 
@@ -157,64 +138,47 @@ ENTRIES = (_driver,)  # depends on no callback
 
 
 class Seat:
-    """The buffers of one thread, and the entries that run on them; it keeps alive what these point to.
+    """The buffers of one thread, and the program that runs on them.
 
-    Made for a gradient from a `Workspace`, for a solve from a `Loop` with its entry.
+    Made for a gradient from a `Workspace`, for a solve from a forward pass.
     """
 
-    def __init__(self, owner: Workspace | Loop, n: int, m: int, grow: Callable[[], None]):
-        self._owner = owner
-        self._grow = c_function(grow)
-        self._buffers: list[np.ndarray] = [np.zeros(0)] * (BACKWARD_STOPS + 1)
-        self._buffers[BACKWARD_CONTROL], self._buffers[BACKWARD_STOPS] = np.zeros(slots.ATOL_SCALE + 1), np.zeros(1)
+    def __init__(self, forward: Forward, program: Program, forward_only: bool):
+        frame, n, m = forward.frame, forward.frame[slots.START].size, forward.frame[slots.THETA].size
+        self._program, self._count = program, forward.count
+        self._lost, self._between = np.zeros((2, max(n, m))), new_watch()
         self._data: Mapping[int, str] = {}
-        self._lost = np.zeros((2, max(n, m)))
         self._flags = np.zeros(4, dtype=np.int64)
-        self._between = new_watch()
+        self._flags[[ENDS_AT_T, FORWARD_ONLY]] = forward_only
+        self._buffers = buffers = [np.zeros(0)] * (BACKWARD_STOPS + 1)
+        buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(slots.ATOL_SCALE + 1), np.zeros(1)
+        buffers[U0], buffers[THETA] = frame[slots.START], frame[slots.THETA]
+        buffers[TIMES], buffers[OBSERVED] = frame[slots.TIMES], forward.observed.reshape(-1)
+        buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS] = frame[slots.CONTROL], frame[slots.STOPS]
 
     @classmethod
-    def of_solve(cls, loop: Loop, solve: Callable) -> Seat:
-        frame = loop.frame
-        seat = cls(loop, frame[slots.START].size, frame[slots.THETA].size, loop.grow)
-        seat._flags[[ENDS_AT_T, FORWARD_ONLY]] = True
-        seat._connect_forward(loop)
-        seat._connect_entries([solve], [frame])
-        return seat
+    def of_solve(cls, forward: Forward) -> Seat:
+        return cls(forward, Program(forward), True)
 
     @classmethod
     def of_gradient(cls, workspace: Workspace, shared: frozenset[str]) -> Seat:
         loss, backward = workspace.loss, workspace.backward
-        seat = cls(workspace, workspace.u0.size, workspace.theta.size, workspace.grow)
+        seat = cls(workspace.forward, workspace.program, False)
         seat._flags[:] = loss.ends_at_T, False, "u0" in shared, "theta" in shared
-        seat._connect_forward(workspace.forward)
-        seat._data = loss.data
+        seat._own_data(loss)
         buffers = seat._buffers
-        for index, slot in ((DATA, slots.DATA), (DATA_WEIGHTS, slots.DATA_WEIGHTS)):
-            if slot in loss.data:
-                loss.frame[slot] = loss.frame[slot].copy()  # each seat writes its own
-                buffers[index] = loss.frame[slot].reshape(-1)
-        buffers[LAM], buffers[TOTAL], buffers[VALUE] = backward.lam, workspace.total, loss.value
-        if workspace.leaves_t0 and loss.times.size:
-            buffers[AT_T0] = loss.u_bars[0]
-        if not workspace.leaves_t0:
+        buffers[U0_BAR], buffers[TOTAL], buffers[VALUE] = backward.lam, backward.theta_bar, loss.value
+        if backward.frame.has(slots.CONTROL):
             buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = backward.frame[slots.CONTROL], backward.frame[slots.STOPS]
-        entries = workspace.forward_entry, loss.entry, workspace.backward_entry
-        seat._connect_entries(list(entries), [workspace.forward.frame, loss.frame, backward.frame])
         return seat
 
-    def _connect_forward(self, loop: Loop) -> None:
-        frame = loop.frame
-        self._count, self._watch, self._max_seconds = loop.count, loop.watch, loop.max_seconds
-        self._buffers[U0], self._buffers[THETA] = frame[slots.START], frame[slots.THETA]
-        self._buffers[TIMES], self._buffers[OBSERVED] = frame[slots.TIMES], loop.observed.reshape(-1)
-        self._buffers[FORWARD_CONTROL], self._buffers[FORWARD_STOPS] = frame[slots.CONTROL], frame[slots.STOPS]
-
-    def _connect_entries(self, entries: list[Callable], frames: list[Frame]) -> None:
-        none = [0] * (BACKWARD + 1 - len(entries))
-        code: Any = [*map(code_address, entries), *none, code_address(self._grow)]
-        arguments: Any = [*(frame.argument for frame in frames), *none]
-        self._code = code if DISABLED else np.array(code, dtype=np.int64)
-        self._frames = arguments if DISABLED else np.array(arguments, dtype=np.int64)
+    def _own_data(self, loss: PreparedLoss) -> None:
+        """Data for this thread to write to."""
+        self._data = loss.data
+        for index, slot in ((DATA, slots.DATA), (DATA_WEIGHTS, slots.DATA_WEIGHTS)):
+            if slot in loss.data:
+                loss.frame[slot] = loss.frame[slot].copy()
+                self._buffers[index] = loss.frame[slot].reshape(-1)
 
     def data_of(self, loss: Any) -> tuple[np.ndarray, np.ndarray]:
         """The data of `loss`, of the kind that this seat was made for: a row for each member, or one for all."""
@@ -228,17 +192,16 @@ class Seat:
 
     def start(self) -> None:
         """The time of a call begins."""
-        set_deadline(self._watch, self._max_seconds)
+        set_deadline(self._program.watch, self._program.max_seconds)
 
     def cancel(self) -> None:
         """Have `run`, in whatever thread, stop soon."""
-        self._watch[CANCELLED] = self._between[CANCELLED] = 1
+        self._program.watch[CANCELLED] = self._between[CANCELLED] = 1
 
     def run(self, first: int, stop: int, size: int, given: tuple, outputs: tuple) -> None:
         """Solve blocks first..stop-1; `outputs` are value, status, work and the tuple `out`."""
         value, status, work, out = outputs
         members = np.array([first, stop, size, len(value)], dtype=np.int64)
-        watches = self._watch, self._between
-        own = self._code, self._frames, watches, given, self._flags, tuple(self._buffers), self._count
+        own = self._program.table, self._between, given, self._flags, tuple(self._buffers), self._count
         if _driver()(members, *own, value, status, work, out, self._lost) == INTERRUPTED:
-            raise_pending(self._between if self._between[RAISED:].any() else self._watch)
+            raise_pending(self._between if self._between[RAISED:].any() else self._program.watch)

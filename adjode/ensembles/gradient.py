@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from adjode.adjoints.result import EnsembleStats
 from adjode.cuda.arrays import to_host
 from adjode.dynamics import Dynamics
 from adjode.ensembles.backends import Engine, split_options
@@ -20,6 +19,7 @@ from adjode.gradient import ValueAndGradient
 from adjode.losses import Loss
 from adjode.members import MemberData
 from adjode.options import choose
+from adjode.passes.result import EnsembleStats
 from adjode.pullback import Cotangents
 
 ON_FAILURE = ("raise", "nan", "drop")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from adjode.adjoints.result import EnsembleStats
 from adjode.cuda.arrays import to_host
 from adjode.dynamics import Dynamics
 from adjode.ensembles.backends import Engine, split_options
@@ -17,8 +16,9 @@ from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
-from adjode.gradient import SOLVE_OPTIONS
 from adjode.options import float_vector
+from adjode.passes.options import SOLVE_NAMES
+from adjode.passes.result import EnsembleStats
 from adjode.pullback import Cotangents
 from adjode.solution import Solution
 from adjode.solve import solve
@@ -169,8 +169,8 @@ def solve_ensemble(
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
     options, of_device = split_options(backend, options)
     for name in options:
-        if name not in SOLVE_OPTIONS:
-            raise TypeError(f"option {name!r} is unknown; the options are {', '.join(sorted(SOLVE_OPTIONS))}.")
+        if name not in SOLVE_NAMES:
+            raise TypeError(f"option {name!r} is unknown; the options are {', '.join(sorted(SOLVE_NAMES))}.")
     engine = Engine(backend, workers, executor, chunks, progress, of_device)
     on_device, spans = engine.takes_device_arrays, read_spans(t_span)
     states, parameters = read_rows("u0", u0, "n", on_device=on_device), read_rows("theta", theta, "m", on_device=on_device)

@@ -6,6 +6,7 @@ Plain threads serve: the compiled loop holds no GIL, and the order of trajectori
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -17,9 +18,10 @@ from adjode.dynamics import Dynamics
 from adjode.ensembles.driver import Seat
 from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
 from adjode.frame import RECORD_STAGES
-from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
+from adjode.gradient import ValueAndGradient
 from adjode.members import MemberData
-from adjode.solve import check_options, forward_pass, structure_for
+from adjode.passes.forward import Forward, structure_for
+from adjode.passes.options import SolveOptions
 
 _LARGEST_RUN = 16  # blocks that a thread takes at a time: little enough for a balance at the end, and for progress in between
 
@@ -64,11 +66,18 @@ def run_blocks(run: Callable[[Any, int, int], None], seats: list[Any], blocks: i
             errors.append(error)
             stop()
 
-    threads = [threading.Thread(target=work, args=(seat,)) for seat in seats[1:]]
+    _run_together([functools.partial(work, seat) for seat in seats], errors, stop)
+    if errors:
+        raise errors[0]
+
+
+def _run_together(tasks: list[Callable[[], None]], errors: list[BaseException], stop: Callable[[], None]) -> None:
+    """The first task here and each of the others in a thread of its own, until all have ended."""
+    threads = [threading.Thread(target=task) for task in tasks[1:]]
     try:
         for thread in threads:
             thread.start()
-        work(seats[0])
+        tasks[0]()
         for thread in threads:
             thread.join()
     except BaseException as error:  # what a handler of signals raises here
@@ -77,8 +86,6 @@ def run_blocks(run: Callable[[Any, int, int], None], seats: list[Any], blocks: i
     for thread in threads:
         if thread.ident is not None:
             thread.join()
-    if errors:
-        raise errors[0]
 
 
 class _Threads:
@@ -207,11 +214,9 @@ class ThreadSolver(_Threads):
     def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:
         t0, T = float(t_span[0]), float(t_span[1])
         self._dynamics.f.require_inside(t0, u0, theta)
-        options = {**SOLVE_OPTIONS, **self._options}
-        linear_solver = options.pop("linear_solver")
-        tableau, controls = check_options(u0.size, **options)
-        structure = structure_for(tableau, self._dynamics, linear_solver, t0, u0, theta)
+        options = SolveOptions(**self._options)
+        structure = structure_for(options.tableau, self._dynamics, options.linear_solver, t0, u0, theta)
         # what value_and_gradient records: its pullback then passes through the same entry, and the same states
         keep: dict[str, Any] = {"record": RECORD_STAGES, "times": np.append(self._times, T)}
         start = np.zeros_like(u0), np.zeros_like(theta)
-        return Seat.of_solve(*forward_pass(self._dynamics, tableau, structure, *start, (t0, T), controls, **keep))
+        return Seat.of_solve(Forward(self._dynamics, options, structure, *start, (t0, T), **keep))

@@ -1,4 +1,4 @@
-"""`BackwardPass`: what an adjoint hands to the sweep: a kernel, its arrays, a state to integrate back and where to stop."""
+"""`Backward`: what a continuous adjoint hands to its pass: a kernel, its arrays, a state to integrate back and where to stop."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class BackwardPass:
+class Backward:
     """
     Attributes
     ----------
     name, make : str, callable
         The entry to run, as `Calls.entry` has it.
     arrays : dict of slot -> array
-        What it needs in the frame.
+        What it needs in the frame, beside the trajectory.
+    t_start : float
     y : array
-        The state at the start.
+        The state there.
     stops : (k,) array
     atol : array like y
     lam_from : int
@@ -28,7 +29,8 @@ class BackwardPass:
     name: str
     make: Callable
     arrays: dict[int, np.ndarray]
+    t_start: float
     y: np.ndarray
     stops: np.ndarray
     atol: np.ndarray
-    lam_from: int
+    lam_from: int = 0

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from adjode.callbacks import Callback
-from adjode.solution import DenseOutput, Solution
+from adjode.dynamics import Dynamics
+from adjode.passes.trajectory import DenseOutput
 
 
 @dataclass
@@ -61,12 +62,16 @@ class SweepResult:
 
 
 def find_cause(
-    solution: Solution, cost: tuple[Callback, Callback] | None, places: list[tuple[float, np.ndarray]]
+    dynamics: Dynamics,
+    theta: np.ndarray,
+    state: DenseOutput,
+    cost: tuple[Callback, Callback] | None,
+    places: list[tuple[float, np.ndarray]],
 ) -> Exception | None:
     """The exception that one of the callbacks raises at one of the `places` (t, lam)."""
-    callbacks = [solution.dynamics.vjp, solution.dynamics.vjp_u, solution.dynamics.jac, solution.dynamics.f, *(cost or ())]
+    callbacks = [dynamics.vjp, dynamics.vjp_u, dynamics.jac, dynamics.f, *(cost or ())]
     for t, lam in places:
-        inputs = {"u": solution(t), "theta": solution.theta, "lam": lam}
+        inputs = {"u": state(t), "theta": theta, "lam": lam}
         for callback in filter(None, callbacks):
             cause = callback.reproduce_error(t, *callback.arguments(inputs))
             if cause is not None:

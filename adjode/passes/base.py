@@ -1,24 +1,24 @@
-"""`Loop`: the buffers of one pass, and the run that grows them."""
+"""`Pass`: one run of one entry on one frame, from Python; `Integration`: a pass of the loop over steps."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from adjode import frame as slots
-from adjode.frame import RECORD_DENSE, RECORD_MESH, RECORD_STAGES, Frame
+from adjode.dynamics import Dynamics
+from adjode.frame import RECORD_DENSE, Frame
 from adjode.loops.quadrature import GAUSS, NONE, rule
-from adjode.status import INTERRUPTED, STORE_FULL
+from adjode.passes.trajectory import Trajectory
 from adjode.steppers.frozen import put_frozen
 from adjode.tableaus import Tableau
-from adjode.watch import new_watch, raise_pending, set_deadline
+from adjode.watch import new_watch
 
 _EPS = float(np.finfo(float).eps)
-_FIRST_CAPACITY = 512  # steps a store holds at first
-_FIRST_BYTES = 1 << 26  # ... but not more memory than this, of which the system hands out only what is written to
 
 
 @functools.cache
@@ -61,62 +61,42 @@ def newton_tolerance(rtol: float) -> float:
     return max(10.0 * np.finfo(float).eps / rtol, min(0.03, math.sqrt(rtol))) if rtol > 0.0 else 0.03
 
 
-class Store:
-    """What is kept of each step. Step k runs from t[k] to t[k+1].
+class Pass:
+    """One entry on one frame; a `Program` runs it.
 
     Attributes
     ----------
-    t : (capacity + 1,) array
-    u, c : (capacity + 1, n), (capacity, degree, n) arrays
-        The dense output, u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1).
-    stages : (capacity, rows, n) array
-        The states of the stages, that at the step's start among them.
-
-    stiff : (capacity,) array or None
-        For a method that switches, whether the implicit one took the step.
-
-    What is not kept has room for one step. `expected` is the number of steps, if it is known.
+    frame : Frame
+    entry_name, make : str, callable
+        The entry, as `Calls.entry` has it.
+    watch : array
+        See watch.py.
+    max_seconds : float or None
+        How long a run may take.
     """
 
-    def __init__(self, n: int, degree: int, rows: int, record: int, expected: int | None, switches: bool):
-        states = record & (RECORD_DENSE | RECORD_MESH) > 0
-        width = n * (states + degree * (record & RECORD_DENSE > 0) + rows * (record & RECORD_STAGES > 0)) + 1
-        capacity = max(8, min(expected or _FIRST_CAPACITY, _FIRST_BYTES // (8 * width))) if record else 1
-        self.record = record
-        dense = capacity if record & RECORD_DENSE else 1
-        self.t = np.empty(capacity + 1)
-        self.u = np.empty(((capacity if states else 1) + 1, n))
-        self.c = np.empty((dense, degree, n))
-        self.stages = np.empty((capacity, rows, n)) if record & RECORD_STAGES else np.zeros((1, rows, n))
-        self.stiff = np.zeros(capacity, dtype=np.int64) if switches else None
+    entry_name: str
+    make: Callable
 
-    def grow(self) -> None:
-        """Twice as many steps."""
-        kept = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES, "stiff": ~0}
-        names = [name for name, record in kept.items() if self.record & record and getattr(self, name) is not None]
-        added = self.t.size - 1
-        vars(self).update({name: _lengthened(getattr(self, name), added) for name in names})  # all or, if memory is short, none
+    def __init__(self, dynamics: Dynamics, max_seconds: float | None = None):
+        self.dynamics, self.frame, self.max_seconds = dynamics, Frame(), max_seconds
+        self.share_watch(new_watch())
 
-    def put(self, frame: Frame) -> None:
-        """Hand the store to a frame; if that is interrupted, the frame has no room, and the next pass asks for more at once."""
-        frame[slots.MESH_T] = np.empty(1)
-        frame[slots.MESH_U], frame[slots.MESH_C], frame[slots.STAGES] = self.u, self.c, self.stages
-        if self.stiff is not None:
-            frame[slots.MESH_STIFF] = self.stiff
-        frame[slots.MESH_T] = self.t
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        """`entry(frame.argument) -> status`, compiled for the frame as it is when this is first asked for."""
+        return self.dynamics.calls.entry(self.entry_name, self.frame, self.make)
+
+    def share_watch(self, watch: np.ndarray) -> None:
+        self.watch = self.frame[slots.WATCH] = watch
 
 
-def _lengthened(old: np.ndarray, added: int) -> np.ndarray:
-    new = np.empty((len(old) + added, *old.shape[1:]), dtype=old.dtype)
-    new[: len(old)] = old
-    return new
-
-
-class Loop:
-    """One pass over `stops` in the order of integration; see `integrate` for what the arrays hold.
+class Integration(Pass):
+    """A pass over `stops` in the order of integration; see `integrate` for what the arrays hold.
 
     Parameters
     ----------
+    dynamics : Dynamics
     tableau : Tableau
     start : (n,) array
         Initial state.
@@ -139,6 +119,7 @@ class Loop:
 
     def __init__(
         self,
+        dynamics: Dynamics,
         tableau: Tableau,
         start: np.ndarray,
         t_start: float,
@@ -164,8 +145,9 @@ class Loop:
         direction = 1.0 if stops[-1] >= t_start else -1.0
         span, first = abs(stops[-1] - t_start), step or first_step or 0.0
         expected = None if step is None else min(max_steps, math.ceil(span / step) + stops.size)
-        self.store = Store(n, degree, stages, record, expected, tableau.partner is not None)
-        frame = self.frame = Frame()
+        super().__init__(dynamics, max_seconds)
+        self.trajectory = Trajectory.empty(n, degree, stages, record, expected, tableau.partner is not None)
+        frame = self.frame
         put_method(frame, tableau, kind)
         dense = record & RECORD_DENSE > 0 or kind == GAUSS
         frame[slots.SETTING] = np.array(
@@ -183,8 +165,6 @@ class Loop:
         frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), atol
         frame[slots.START] = start
         frame[slots.TIMES] = np.zeros(0) if times is None else times
-        frame[slots.WATCH] = self.watch = new_watch()
-        self.max_seconds = max_seconds
         frame[slots.OBSERVED] = self.observed = np.empty((frame[slots.TIMES].size, n))
         frame.allocate(
             {
@@ -198,20 +178,7 @@ class Loop:
             put_partner(frame, tableau, kind, n)
         elif tableau.implicit:
             put_frozen(frame, tableau, n)
-        self.store.put(frame)
-
-    def run(self, integrate: Callable) -> int:
-        """Integrate to the last stop; the status code."""
-        set_deadline(self.watch, self.max_seconds)
-        while (status := integrate(self.frame.argument)) == STORE_FULL:
-            self.grow()
-        if status == INTERRUPTED:
-            raise_pending(self.watch)
-        return status
-
-    def grow(self) -> None:
-        self.store.grow()
-        self.store.put(self.frame)
+        self.trajectory.put_recorded(frame)
 
     @property
     def y(self) -> np.ndarray:
@@ -221,7 +188,7 @@ class Loop:
     @property
     def tried(self) -> np.ndarray:
         """The states of the stages of the step tried last: where a callback may have raised."""
-        stages = self.store.stages
+        stages = self.trajectory.stages
         return stages[min(self.steps, len(stages) - 1)]
 
     @property
@@ -254,6 +221,19 @@ class Loop:
         """Jacobians, factorisations and Newton iterations."""
         jacobians, factorisations, iterations = self.count[slots.JACOBIANS : slots.COUNTERS].tolist()
         return jacobians, factorisations, iterations
+
+    @property
+    def t_start(self) -> float:
+        return float(self.frame[slots.CONTROL][slots.T_START])
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """The time reached, and the step that was tried last."""
+        return self.t_tried, self.h_tried
+
+    @property
+    def max_steps(self) -> int:
+        return int(self.frame[slots.CONTROL][slots.MAX_ATTEMPTS])
 
     @property
     def t_tried(self) -> float:

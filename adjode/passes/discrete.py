@@ -1,0 +1,170 @@
+"""The backward pass of the discrete adjoint: the transposes of the steps of a trajectory, the last one first."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from adjode import frame as slots
+from adjode.adjoints import products
+from adjode.adjoints.discrete import N_PRODUCT, STEP, STEPS, make_discrete
+from adjode.callbacks import Callback
+from adjode.dynamics import Dynamics
+from adjode.jacobian import products_for, put_jacobian
+from adjode.linalg.structure import Structure
+from adjode.loops.quadrature import GAUSS
+from adjode.passes.base import Pass, put_method, put_partner
+from adjode.passes.result import PullbackStats, find_cause
+from adjode.passes.trajectory import DenseOutput, Trajectory
+from adjode.status import CALLBACK_RAISED, TIMED_OUT, SolveError, solve_error
+from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
+from adjode.steppers.frozen import put_frozen
+from adjode.steppers.transposed import put_transposed
+from adjode.tableaus import Tableau
+
+
+class Discrete(Pass):
+    """The transposes of the steps of a trajectory, which `follow` names.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    tableau, structure
+        Of the forward pass.
+    theta : (m,) array
+        Which the pass reads whenever it runs.
+    start : (n,) array
+        The cotangent of u(T).
+    times, jumps : (k,), (k, n) arrays
+        Observations in the order of integration and their cotangents; what was observed at t0 itself is left out.
+    recorded : bool
+        Whether the trajectory has the states of the stages.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        tableau: Tableau,
+        structure: Structure | None,
+        theta: np.ndarray,
+        start: np.ndarray,
+        times: np.ndarray,
+        jumps: np.ndarray,
+        *,
+        wants_theta: bool,
+        wants_lam: bool = True,
+        cost: tuple[Callback, Callback] | None = None,
+        recorded: bool = False,
+        max_seconds: float | None = None,
+    ):
+        if tableau.implicit and tableau.family not in TRANSPOSES:
+            raise ValueError(
+                f"adjoint='discrete' with {tableau.name} would need second derivatives of f, because the Jacobian is part of the "
+                f"method: choose adjoint='interpolating', or method='Radau'."
+            )
+        super().__init__(dynamics, max_seconds)
+        self.theta, self.cost, self.wants_lam = theta, cost, wants_lam
+        n, m, rows = start.size, theta.size, len(tableau.A)
+        wants_theta = wants_theta and m > 0
+        self.short = dynamics.vjp_u is not None and not wants_theta
+        solver = EXPLICIT if structure is None else Solver(tableau.family, structure.kind, dynamics.mass is not None)
+        frame = self.frame
+        put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
+        wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
+        products.put_products(frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
+        frame[slots.SETTING] = np.array([tableau.stages, rows - 1, 0, 0, 0, GAUSS, 0, 0], dtype=np.int64)
+        frame[slots.START], frame[slots.TIMES], frame[slots.JUMPS] = start, times, jumps
+        frame[slots.COUNT] = self.count = np.zeros(slots.COUNTERS, dtype=np.int64)
+        frame[slots.CLOCK] = np.zeros(slots.CLOCKS)
+        frame[slots.PLACE] = np.zeros(2, dtype=np.int64)
+        frame[slots.STAGES] = np.zeros((1, rows, n))
+        frame.allocate(
+            {
+                **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR), (n,)),
+                **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
+                slots.BASIS: (1, rows),
+                slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
+                slots.TOTAL: ((m if wants_theta else 0) + 1,),
+            }
+        )
+        if structure is not None:
+            if tableau.partner is not None:
+                put_partner(frame, tableau, GAUSS, n)
+            else:
+                put_frozen(frame, tableau, n)
+            put_transposed(frame.partner or frame, tableau.partner or tableau, n)
+            put_jacobian(frame, dynamics, structure, m)
+        self.products = 0 if structure is None else products_for(dynamics, structure)
+        self.lam = frame[slots.U0_BAR] = frame[slots.LAM]
+        self.total = frame[slots.TOTAL]
+        recorded = recorded or structure is not None
+        self.entry_name = solver.entry_name("discrete-recorded" if recorded else "discrete")
+        self.make = functools.partial(make_discrete, recorded=recorded, solver=solver)
+
+    def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
+        """Run along this trajectory, of `count[STEPS]` steps."""
+        trajectory.put_forward(self.frame)
+        self.frame[slots.FORWARD_COUNT] = count
+
+    @property
+    def theta_bar(self) -> np.ndarray:
+        return self.total[:-1]
+
+    @property
+    def running_cost(self) -> float:
+        return float(self.total[-1])
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """The time reached, and the step that was being pulled back."""
+        step, mesh = self.frame[slots.PLACE].item(STEP), self.frame[slots.FORWARD_T]
+        return float(mesh[step]), float(mesh[step] - mesh[step + 1])
+
+    def add_work(self, stats: PullbackStats) -> None:
+        """Count the work of the last run."""
+        stats.n_steps = self.frame[slots.PLACE].item(STEPS)
+        n_f, n_vjp, n_g, n_product = self.count[: N_PRODUCT + 1].tolist()
+        stats.n_f += n_f
+        stats.n_g += n_g
+        stats.n_g_vjp += n_g if self.cost is not None and self.wants_lam else 0
+        stats.n_vjp_u += n_vjp if self.short else 0
+        stats.n_vjp += 0 if self.short else n_vjp
+        stats.n_jac, stats.n_lu, stats.n_newton = self.count[slots.JACOBIANS : slots.COUNTERS].tolist()
+        n_product += stats.n_jac * self.products
+        if self.frame[slots.WANTS][products.HAS_SHORT]:
+            stats.n_vjp_u += n_product
+        else:
+            stats.n_vjp += n_product
+
+    def error(self, status: int, state: DenseOutput) -> SolveError:
+        """What a run that ended with this status is called; `state` is the forward solution."""
+        component, name, cause = None, None, None
+        (t, step_size), lam = self.place, self.lam
+        if status == CALLBACK_RAISED:
+            places = [(float(time), lam) for time in np.linspace(t, t - step_size, 9)]
+            cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
+        elif status != TIMED_OUT:
+            for where, values in (("lam", lam), ("theta_bar", self.total)):
+                bad = np.flatnonzero(~np.isfinite(values))
+                if bad.size:
+                    component, name = int(bad[0]), f"{where}[{bad[0]}]"
+                    break
+        return solve_error(
+            status,
+            phase="adjoint",
+            t=t,
+            step_size=step_size,
+            component=component,
+            name=name,
+            max_seconds=self.max_seconds,
+            callback="vjp (or another callback of the backward pass)",
+            cause=cause,
+        )
+
+
+def observed_after_t0(t: np.ndarray, times: np.ndarray, u_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Observations in the order of integration along the mesh t, without those at t0 itself."""
+    order = np.argsort(times if t[-1] >= t[0] else -times, kind="stable")
+    order = order[times[order] != t[0]]
+    return times[order], np.ascontiguousarray(u_bars[order])

@@ -1,0 +1,168 @@
+"""The forward pass: the loop over the steps of u, and what its failures are called."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjode import frame as slots
+from adjode.calls import Calls
+from adjode.dynamics import Dynamics
+from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
+from adjode.jit import kernel
+from adjode.layout import Layout
+from adjode.linalg.mass import Mass
+from adjode.linalg.structure import KINDS, Structure
+from adjode.loops.integrate import make_integrate
+from adjode.options import choose
+from adjode.passes.base import Integration
+from adjode.passes.options import SolveOptions
+from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, TIMED_OUT, SolveError, solve_error
+from adjode.steppers.families import EXPLICIT, Solver
+from adjode.tableaus import Tableau
+
+_ROUNDING_HINT = "Tolerances of algebraic components, atol above all, may also be tighter than rounding allows"
+
+
+def make_forward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
+    """The kernel of the forward pass."""
+    call_f = calls.f
+
+    @kernel
+    def forward_rhs(frame, t, u, du, q):
+        return call_f(frame, t, u, du)
+
+    stepper = solver.stepper(forward_rhs, make_jacobian(calls))
+    return make_integrate(forward_rhs, stages=stages, stepper=stepper, switches=solver.switches)
+
+
+class Forward(Integration):
+    """The forward pass from u0 over `t_span`.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    options : SolveOptions
+    structure : Structure or None
+        Of the Jacobian, for an implicit method.
+    u0, theta : (n,), (m,) arrays
+        Which the pass reads whenever it runs.
+    t_span : (t0, T)
+    record : int
+        What to keep of each step.
+    times : (k,) array, optional
+        Where to write down the state, in the order of integration.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        options: SolveOptions,
+        structure: Structure | None,
+        u0: np.ndarray,
+        theta: np.ndarray,
+        t_span: tuple[float, float],
+        *,
+        record: int,
+        times: np.ndarray | None = None,
+    ):
+        method = options.tableau
+        super().__init__(
+            dynamics,
+            method,
+            u0,
+            t_span[0],
+            np.array([t_span[1]]),
+            rtol=options.rtol,
+            atol=options.absolute_tolerances(u0.size),
+            first_step=options.first_step,
+            max_step=options.max_step,
+            max_steps=options.max_steps,
+            step=options.step,
+            max_seconds=options.max_seconds,
+            record=record,
+            times=times,
+        )
+        self.frame[slots.THETA] = theta
+        if not dynamics.calls.fused:
+            self.frame[slots.F] = dynamics.f.handle
+        solver = EXPLICIT if structure is None else Solver(method.family, structure.kind, dynamics.mass is not None)
+        if structure is not None:
+            put_jacobian(self.frame, dynamics, structure, theta.size)
+        self.entry_name = solver.entry_name("solve")
+        self.make = functools.partial(make_forward, solver=solver)
+
+    def error(self, status: int, layout: Layout) -> SolveError:
+        """What a run that ended with this status is called; `layout` is that of u0."""
+        dynamics = self.dynamics
+        component, cause, callback, details = None, None, dynamics.f, {}
+        if status == CALLBACK_RAISED:
+            callback, cause = self._find_cause()
+        elif status == INCONSISTENT and dynamics.mass is not None:
+            component, details = self._inconsistency(dynamics.mass)
+        elif status not in (MAX_STEPS, HIGH_INDEX, TIMED_OUT) and (blamed := self.blame()) is not None:
+            component = blamed[1]
+        singular = dynamics.mass is not None and dynamics.mass.singular
+        return solve_error(
+            status,
+            phase="forward",
+            t=self.t_tried,
+            step_size=self.h_tried,
+            component=component,
+            name=None if component is None else layout.entry_names()[component].replace("u0", "u", 1),
+            cause=cause,
+            max_steps=self.max_steps,
+            max_seconds=self.max_seconds,
+            callback=callback.name,
+            hint=_ROUNDING_HINT if status == NEWTON_FAILED and singular else "",
+            **details,
+        )
+
+    def _find_cause(self) -> tuple[Any, Exception | None]:
+        """The callback that raises at one of the states tried: f; or, for an implicit method, what the Jacobian comes from."""
+        dynamics, theta = self.dynamics, self.frame[slots.THETA]
+        for u, callback in itertools.product(self.tried, (dynamics.f, source_of(dynamics))):
+            inputs = {"u": u, "theta": theta, "lam": np.ones_like(u)}
+            cause = callback.reproduce_error(self.t_tried, *callback.arguments(inputs))
+            if cause is not None:
+                return callback, cause
+        return dynamics.f, None
+
+    def _inconsistency(self, mass: Mass) -> tuple[int, dict[str, Any]]:
+        """The component furthest off, in tolerances, and what the message about it says."""
+        frame = self.frame
+        scale, change = frame[slots.ATOL] + frame[slots.CONTROL][slots.RTOL] * abs(self.y), frame[slots.ERROR]
+        residual = mass.algebraic_part(frame[slots.K][0])
+        with np.errstate(all="ignore"):
+            component = int(np.nanargmax(np.abs(change) / scale))
+        equation = int(np.argmax(np.abs(residual)))
+        return component, {"residual": float(residual[equation]), "equation": equation, "change": float(change[component])}
+
+
+def structure_for(
+    method: Tableau, dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray, theta: np.ndarray
+) -> Structure | None:
+    """The structure of the Jacobian for an implicit method; None for an explicit one, which needs none.
+
+    Raises
+    ------
+    ValueError
+        If the method does not take the problem: its linear solver, its pattern or its mass matrix.
+    """
+    if dynamics.mass is not None:
+        _check_mass(dynamics.mass, method, u.size)
+    if not method.implicit:
+        choose("linear_solver", linear_solver, ("auto", *KINDS))
+        return None
+    return structure_of(dynamics, linear_solver, t, u, theta)
+
+
+def _check_mass(mass: Mass, method: Tableau, n: int) -> None:
+    if method.family != "radau":
+        inverse = "" if mass.singular else ", or multiply f and vjp by the inverse of M and leave mass out"
+        raise ValueError(f"method={method.name!r} takes no mass matrix: choose method='Radau'{inverse}.")
+    mass.require_size(n)

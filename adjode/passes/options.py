@@ -1,0 +1,198 @@
+"""The options of a solve and of a pullback: their defaults and checks, and what a pass is told."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from adjode.linalg.structure import Structure
+from adjode.options import choose, positive, relative_tolerance, tolerance_vector
+from adjode.tableaus import METHODS, Tableau, tableau
+
+ADJOINTS = ("discrete", "interpolating", "backsolve")
+# Where both passes have an option of this name, `value_and_gradient` calls that of the pullback "adjoint_...".
+SHARED_NAMES = ("rtol", "atol", "method", "max_steps")
+
+
+@dataclass(frozen=True, eq=False)
+class SolveOptions:
+    """The options of `solve`, which describes them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad values.
+    """
+
+    method: str = "Tsit5"
+    rtol: float = 1e-6
+    atol: Any = 1e-9
+    first_step: float | None = None
+    max_step: float = math.inf
+    max_steps: int = 100_000
+    step: float | None = None
+    max_seconds: float | None = None
+    linear_solver: str = "auto"
+
+    def __post_init__(self) -> None:
+        chosen = self.tableau
+        if self.step is None and not chosen.adaptive:
+            adaptive = ", ".join(name for name in METHODS if tableau(name).adaptive)
+            raise ValueError(f"{self.method} has no error estimate: give step=, or choose one of {adaptive}.")
+        if self.step is not None and chosen.partner is not None:
+            raise ValueError(
+                f"method={self.method!r} switches where error control tells it to: leave step= out, or name one method."
+            )
+        if not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
+            raise ValueError(f"max_steps must be a positive integer, but {self.max_steps!r} was given.")
+        if self.step is not None and self.first_step is not None:
+            raise ValueError("first_step has no meaning with fixed steps: give step or first_step, not both.")
+        _set(self, "rtol", relative_tolerance("rtol", self.rtol))
+        for name in ("first_step", "max_step", "step", "max_seconds"):
+            if getattr(self, name) is not None:
+                _set(self, name, positive(name, getattr(self, name)))
+        _set(self, "max_steps", int(self.max_steps))
+
+    @functools.cached_property
+    def tableau(self) -> Tableau:
+        return tableau(self.method)
+
+    @property
+    def adaptive(self) -> bool:
+        return self.step is None
+
+    def absolute_tolerances(self, n: int) -> np.ndarray:
+        """`atol` for each of n components."""
+        atol = tolerance_vector("atol", self.atol, n)
+        if self.adaptive and self.rtol == 0.0 and (atol == 0.0).any():
+            raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
+        return atol
+
+
+@dataclass(frozen=True, eq=False)
+class PullbackOptions:
+    """The options of `Solution.pullback` that say how it is computed; `adjode.pullback.pullback` describes them."""
+
+    adjoint: str = "interpolating"
+    quadrature: str = "gauss"
+    rtol: float | None = None
+    atol: float | None = None
+    quadrature_rtol: float | None = None
+    quadrature_atol: float | None = None
+    error_norm: str = "all"
+    method: str | None = None
+    max_steps: int | None = None
+    max_seconds: float | None = None
+    reanchor: bool = False
+    on_drift: str = "raise"
+    dense_adjoint: bool = False
+
+    def __post_init__(self) -> None:
+        choose("adjoint", self.adjoint, ADJOINTS)
+        choose("quadrature", self.quadrature, ("gauss", "augmented"))
+        choose("error_norm", self.error_norm, ("all", "lam"))
+        choose("on_drift", self.on_drift, ("raise", "warn"))
+        if self.reanchor and self.adjoint != "backsolve":
+            raise ValueError("reanchor=True belongs to adjoint='backsolve'.")
+        for name in _TOLERANCES:
+            value = getattr(self, name)
+            if value is not None:
+                check = relative_tolerance if "rtol" in name else _absolute_tolerance
+                _set(self, name, check(name, value))
+        if self.discrete:
+            self.refuse_if_discrete((*_TOLERANCES, "method", "max_steps", *(("dense_adjoint",) if self.dense_adjoint else ())))
+
+    @property
+    def discrete(self) -> bool:
+        return self.adjoint == "discrete"
+
+    def refuse_if_discrete(self, names: tuple[str, ...]) -> None:
+        """Raise a ValueError if one of these options is given for the discrete adjoint, which has none of them."""
+        for name in names:
+            if self.discrete and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} belongs to the continuous adjoints, and the discrete one transposes the steps that were taken: "
+                    f"leave it out, or choose adjoint='interpolating'."
+                )
+
+    def seconds(self, forward: SolveOptions) -> float | None:
+        return forward.max_seconds if self.max_seconds is None else positive("max_seconds", self.max_seconds)
+
+    def backward_method(self, forward: SolveOptions) -> Tableau:
+        """The method of a continuous adjoint."""
+        name = self.method or forward.method
+        chosen = tableau(name)
+        if forward.adaptive and not chosen.adaptive:
+            raise ValueError(f"{name} has no error estimate, so it cannot pull back a solution with error control.")
+        if not forward.adaptive and chosen.partner is not None:
+            raise ValueError(f"method={name!r} switches where error control tells it to: it cannot pull back fixed steps.")
+        if self.adjoint == "backsolve":
+            for one in (forward.tableau, chosen):
+                _refuse_backsolve(one)
+        return chosen
+
+    def for_sweep(
+        self, forward: SolveOptions, atol: np.ndarray, structure: Structure | None, cotangent_size: Callable[[], float]
+    ) -> SweepOptions:
+        """What the pass of a continuous adjoint is told: by default rtol of the solve, and its `atol` times the cotangents."""
+        if not forward.adaptive and any(getattr(self, name) is not None for name in _TOLERANCES):
+            raise ValueError("the solution has fixed steps, and so has its pullback: leave the tolerances out.")
+        rtol = forward.rtol if self.rtol is None else self.rtol
+        atol_lam = float(np.min(atol, initial=np.inf)) * cotangent_size() if self.atol is None else self.atol
+        return SweepOptions(
+            asked=self,
+            method=self.backward_method(forward),
+            structure=structure,
+            rtol=rtol,
+            atol=atol_lam,
+            quadrature_rtol=rtol if self.quadrature_rtol is None else self.quadrature_rtol,
+            quadrature_atol=atol_lam if self.quadrature_atol is None else self.quadrature_atol,
+            max_step=forward.max_step,
+            max_steps=forward.max_steps if self.max_steps is None else int(positive("max_steps", self.max_steps)),
+            step=forward.step,
+            max_seconds=self.seconds(forward),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SweepOptions:
+    """What the pass of a continuous adjoint is told; with `atol_scale` its absolute tolerances are this times the cotangents."""
+
+    asked: PullbackOptions
+    method: Tableau
+    structure: Structure | None
+    rtol: float
+    atol: float
+    quadrature_rtol: float
+    quadrature_atol: float
+    max_step: float
+    max_steps: int
+    step: float | None
+    max_seconds: float | None
+    atol_scale: float = 0.0
+
+
+_TOLERANCES = ("rtol", "atol", "quadrature_rtol", "quadrature_atol")
+SOLVE_NAMES = tuple(field.name for field in fields(SolveOptions))
+PULLBACK_NAMES = tuple(field.name for field in fields(PullbackOptions))
+
+
+def _set(options: Any, name: str, value: Any) -> None:
+    object.__setattr__(options, name, value)
+
+
+def _absolute_tolerance(name: str, value: Any) -> float:
+    return positive(name, value, allow_zero=True)
+
+
+def _refuse_backsolve(method: Tableau) -> None:
+    if method.implicit:
+        raise ValueError(
+            f"adjoint='backsolve' with {method.name} would integrate the state of a stiff problem back in time, where all that "
+            f"the flow has contracted grows again: choose adjoint='discrete' or 'interpolating'."
+        )

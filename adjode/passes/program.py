@@ -1,0 +1,211 @@
+"""`Program`: a forward pass, a loss and a backward pass, or some of these, and what one hands to the next.
+
+This is the one place that says in which order passes run, when a full trajectory grows, and what becomes of observations at t0.
+Python calls `run_program` through an entry of its own, users' compiled code by its address, and the loop over an ensemble directly;
+a thread of a GPU runs the same order over passes of its own, and grows on the host.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjode import frame as slots
+from adjode.frame import integers_at, matrix_at, opened, vector_at
+from adjode.jit import DISABLED, call_code, code_address, entry, i8, kernel
+from adjode.passes.base import Pass
+from adjode.passes.discrete import Discrete
+from adjode.passes.forward import Forward
+from adjode.passes.sweep import Sweep
+from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
+from adjode.watch import DEADLINE, NEVER, keep_raised, nanoseconds, raise_pending, run_handlers
+
+# The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what makes room for
+# more steps; the pass that ran last; and how many nanoseconds a run may take, 0 for any, -1 for what the run before it has left.
+FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, GROW, RAN, LIMIT, ENTRIES_OF_TABLE = range(10)
+
+
+@kernel
+def add_at_t0(times, jumps, t0, u0_bar):
+    """What is observed at t0 enters the cotangent of u0, and no pass's lam; `times` are in the order of integration."""
+    k = 0
+    while k < times.size and times[k] == t0:
+        for i in range(u0_bar.size):
+            u0_bar[i] += jumps[k, i]
+        k += 1
+
+
+at_t0 = getattr(add_at_t0, "py_func", add_at_t0)  # for Python to call
+
+
+@kernel
+def _run_forward(table):
+    """The forward pass, again and again while its trajectory is full and can grow."""
+    if table[FORWARD] == 0:
+        return SUCCESS
+    frame = opened(table[FORWARD_FRAME])
+    integers_at(frame, slots.COUNT)[slots.ENTERED] = 0  # a run before this one may have ended anywhere
+    table[RAN] = FORWARD
+    status = call_code(table[FORWARD], table[FORWARD_FRAME])
+    while status == STORE_FULL:
+        if run_handlers(integers_at(frame, slots.WATCH)) != 0:  # here rather than in what Python is about to do
+            return INTERRUPTED
+        status = call_code(table[GROW], 0)
+        if status != SUCCESS:
+            return status
+        status = call_code(table[FORWARD], table[FORWARD_FRAME])
+    return status
+
+
+@kernel
+def _begin_time(table):
+    first = table[FORWARD_FRAME] if table[FORWARD] != 0 else table[BACKWARD_FRAME]
+    watch = integers_at(opened(first), slots.WATCH)
+    if table[LIMIT] >= 0:
+        watch[DEADLINE] = nanoseconds() + table[LIMIT] if table[LIMIT] > 0 else NEVER
+
+
+@kernel
+def _run_loss(table):
+    if table[LOSS] == 0:
+        return SUCCESS
+    table[RAN] = LOSS
+    return call_code(table[LOSS], table[LOSS_FRAME])
+
+
+@kernel
+def _run_backward(table):
+    if table[BACKWARD] == 0:
+        return SUCCESS
+    table[RAN] = BACKWARD
+    status = call_code(table[BACKWARD], table[BACKWARD_FRAME])
+    if status == SUCCESS and table[LOSS] != 0:
+        forward, loss = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME])
+        t0, u0_bar = vector_at(forward, slots.CONTROL)[slots.T_START], vector_at(opened(table[BACKWARD_FRAME]), slots.U0_BAR)
+        add_at_t0(vector_at(forward, slots.TIMES), matrix_at(loss, slots.JUMPS), t0, u0_bar)
+    return status
+
+
+def make_run(forward: Callable, loss: Callable, backward: Callable) -> Callable:
+    """`run(passes) -> status`: one pass after the other, as far as all is well."""
+
+    @kernel
+    def run(passes):
+        status = forward(passes)
+        if status == SUCCESS:
+            status = loss(passes)
+        if status == SUCCESS:
+            status = backward(passes)
+        return status
+
+    return run
+
+
+run_program = make_run(_run_forward, _run_loss, _run_backward)
+
+
+def _run_timed(address):
+    table = opened(address)
+    _begin_time(table)
+    return run_program(table)
+
+
+@functools.cache
+def program_entry() -> Callable[[Any], int]:
+    return entry(_run_timed, (i8,), "program")
+
+
+ENTRIES = (program_entry,)  # depends on no callback
+
+
+class Program:
+    """
+    Parameters
+    ----------
+    forward : Forward, optional
+    loss : PreparedLoss, optional
+        Compiled; it reads what the forward pass observes.
+    backward : Discrete or Sweep, optional
+        Along the trajectory of the forward pass, if there is one. With a loss, what that writes are its jumps.
+    goes_on : bool
+        Whether it has the deadline of another program, whose watch its passes share.
+    """
+
+    def __init__(
+        self,
+        forward: Forward | None = None,
+        loss: Any = None,
+        backward: Discrete | Sweep | None = None,
+        *,
+        goes_on: bool = False,
+    ):
+        self.forward, self.loss, self.backward = forward, loss, backward
+        first: Pass | None = forward or backward
+        assert first is not None
+        self.watch, self.max_seconds = first.watch, first.max_seconds
+        self._table: Any = [0] * ENTRIES_OF_TABLE if DISABLED else np.zeros(ENTRIES_OF_TABLE, dtype=np.int64)
+        self._table[LIMIT] = -1 if goes_on else 0 if self.max_seconds is None else int(min(self.max_seconds, 1e9) * 1e9)
+        if forward is not None and backward is not None:
+            backward.share_watch(forward.watch)
+            backward.follow(forward.trajectory, forward.count)
+        for at, one in ((FORWARD, forward), (LOSS, loss), (BACKWARD, backward)):
+            if one is not None:
+                self._table[at], self._table[at + 1] = code_address(one.entry), one.frame.argument
+        self._grow = c_function(self.grow)  # kept alive
+        self._table[GROW] = code_address(self._grow)
+        self.table: Any = self._table if DISABLED else self._table.__array_interface__["data"][0]
+        self._entry = program_entry()
+
+    def __reduce__(self):
+        raise TypeError("a program holds addresses of this process, so it cannot be copied or pickled.")
+
+    def run(self) -> int:
+        """From the first pass to the last; the status of the one that `ran` last.
+
+        Raises
+        ------
+        BaseException
+            What a handler of signals raised meanwhile.
+        """
+        status = self._entry(self.table)
+        if status == INTERRUPTED:
+            raise_pending(self.watch)
+        return status
+
+    @property
+    def ran(self) -> int:
+        """FORWARD, LOSS or BACKWARD."""
+        return int(self._table[RAN])
+
+    def grow(self) -> None:
+        """More room for steps. Wherever this is interrupted, the forward pass has no room until it has been done again."""
+        forward, backward = self.forward, self.backward
+        assert forward is not None
+        forward.trajectory.grow()
+        forward.frame[slots.MESH_T] = np.empty(1)
+        if backward is not None:
+            forward.trajectory.put_forward(backward.frame)
+        forward.trajectory.put_recorded(forward.frame)
+
+
+def c_function(action: Callable[[], None]) -> Any:
+    """What compiled code can call by its address, with any number, to have `action` done in Python.
+
+    It returns SUCCESS, STORE_FULL if memory is short, or INTERRUPTED if a handler of signals raised.
+    """
+
+    def act(_):
+        try:
+            action()
+        except MemoryError:
+            return STORE_FULL
+        except BaseException as error:
+            keep_raised(error)
+            return INTERRUPTED
+        return SUCCESS
+
+    return act if DISABLED else ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(act)

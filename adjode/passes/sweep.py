@@ -1,0 +1,178 @@
+"""The backward pass of a continuous adjoint: lam integrated back, with the quadratures of theta_bar and of a running cost."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from adjode import frame as slots
+from adjode.adjoints.backward import Backward
+from adjode.adjoints.products import put_products
+from adjode.callbacks import Callback
+from adjode.dynamics import Dynamics
+from adjode.frame import RECORD_DENSE
+from adjode.jacobian import products_for, put_jacobian
+from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
+from adjode.passes.base import Integration
+from adjode.passes.options import SweepOptions
+from adjode.passes.result import PullbackStats, find_cause
+from adjode.passes.trajectory import DenseOutput, Trajectory
+from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
+from adjode.steppers.families import EXPLICIT, Solver
+
+
+class Sweep(Integration):
+    """The pass of `backward` along a trajectory, which `follow` names.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    theta : (m,) array
+        Which the pass reads whenever it runs.
+    backward : Backward
+    options : SweepOptions
+    wants_theta, wants_lam : bool
+    cost : pair of Callbacks, optional
+        A running cost and its derivatives.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        theta: np.ndarray,
+        backward: Backward,
+        options: SweepOptions,
+        *,
+        wants_theta: bool,
+        wants_lam: bool = True,
+        cost: tuple[Callback, Callback] | None = None,
+    ):
+        self.theta, self.cost, self.options = theta, cost, options
+        self.lam_from, self.wants_lam, self.wants_theta = backward.lam_from, wants_lam, wants_theta and theta.size > 0
+        kind = self._quadrature_kind()
+        # vjp_u serves the stages if nothing needs the integrand there
+        self.short = dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
+        method = options.method
+        if method.family == "rosenbrock" and kind in (AUGMENTED_LAM, AUGMENTED_ALL):
+            raise ValueError(f"the stages of {method.name} are no quadrature nodes: choose quadrature='gauss'.")
+        explicit = not method.implicit or method.partner is not None
+        free = wants_lam and not self.short and explicit  # Newton's last iterate is not the stage itself
+        super().__init__(
+            dynamics,
+            method,
+            backward.y,
+            backward.t_start,
+            backward.stops,
+            rtol=options.rtol,
+            atol=backward.atol,
+            q_rtol=options.quadrature_rtol,
+            q_atol=options.quadrature_atol,
+            atol_scale=options.atol_scale,
+            quadrature=(kind, theta.size * self.wants_theta + (cost is not None), free),
+            max_step=options.max_step,
+            max_steps=options.max_steps,
+            max_seconds=options.max_seconds,
+            step=options.step,
+            record=RECORD_DENSE if options.asked.dense_adjoint else 0,
+        )
+        self._fill(backward)
+        self.frame[slots.U0_BAR] = self.lam
+
+    def _fill(self, backward: Backward) -> None:
+        frame, dynamics, structure = self.frame, self.dynamics, self.options.structure
+        for slot, array in backward.arrays.items():
+            frame[slot] = array
+        n = backward.y.size - backward.lam_from
+        wants = {"wants_theta": self.wants_theta, "wants_lam": self.wants_lam}
+        put_products(frame, dynamics, self.theta, n, **wants, running_cost=self.cost, short=self.short)
+        solver = EXPLICIT
+        if structure is not None:
+            put_jacobian(frame, dynamics, structure, self.theta.size)
+            solver = Solver(self.options.method.family, structure.kind)
+        self.entry_name = solver.entry_name(backward.name)
+        self.make = functools.partial(backward.make, solver=solver) if structure is not None else backward.make
+
+    def _quadrature_kind(self) -> int:
+        if not self.wants_theta and self.cost is None:
+            return NONE
+        if self.options.asked.quadrature == "gauss" or not self.wants_lam:  # without lam there are no stages to sum over
+            return GAUSS
+        return AUGMENTED_ALL if self.options.asked.error_norm == "all" else AUGMENTED_LAM
+
+    def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
+        """Run along this trajectory, of `count[STEPS]` steps."""
+        trajectory.put_forward(self.frame)
+        self.frame[slots.FORWARD_COUNT] = count
+
+    @property
+    def lam(self) -> np.ndarray:
+        return self.y[self.lam_from :]
+
+    @property
+    def theta_bar(self) -> np.ndarray:
+        return self.total[: self.theta.size if self.wants_theta else 0]
+
+    @property
+    def running_cost(self) -> float:
+        return float(self.total[-1]) if self.cost else 0.0
+
+    @property
+    def dense_adjoint(self) -> DenseOutput:
+        kept = self.trajectory.trimmed(self.steps)
+        parts = kept.t, kept.u[:, self.lam_from :], kept.c[:, :, self.lam_from :]
+        return DenseOutput(*(np.ascontiguousarray(part) for part in parts))
+
+    def add_work(self, stats: PullbackStats) -> None:
+        """Count the work of the last run."""
+        stats.n_steps, stats.n_rejected = self.steps, self.rejected
+        along, nodes = self.derivatives, self.integrands
+        stats.n_f += along if self.lam_from else 0  # the state runs along
+        stats.n_vjp_u += along if self.wants_lam and self.short else 0
+        stats.n_vjp += (along if self.wants_lam and not self.short else 0) + (nodes if self.wants_theta else 0)
+        if self.cost is not None:
+            stats.n_g += nodes + (0 if self.short or not self.wants_lam else along)
+            stats.n_g_vjp += along + nodes if self.wants_lam else 0
+        if self.options.structure is not None:
+            stats.n_jac, stats.n_lu, stats.n_newton = self.implicit_work
+            rows = stats.n_jac * products_for(self.dynamics, self.options.structure)
+            stats.n_vjp_u += rows if self.dynamics.vjp_u is not None else 0
+            stats.n_vjp += 0 if self.dynamics.vjp_u is not None else rows
+
+    def error(self, status: int, state: DenseOutput) -> SolveError:
+        """What a run that ended with this status is called; `state` is the forward solution."""
+        component, name = self._blamed(status)
+        hint = "Backsolve is unstable where the flow contracts: try adjoint='interpolating'" if self.lam_from else ""
+        if self.options.structure is not None and status == STEP_TOO_SMALL:
+            hint = "Behind an observation lam has a transient as fast as the stiffest part: adjoint='discrete' need not resolve it"
+        cause = None
+        if status == CALLBACK_RAISED:
+            low, high = sorted((float(state.t[0]), float(state.t[-1])))
+            t = min(max(self.t_tried, low), high)
+            cause = find_cause(self.dynamics, self.theta, state, self.cost, [(t, y[self.lam_from :]) for y in self.tried])
+        return solve_error(
+            status,
+            phase="adjoint",
+            t=self.t_tried,
+            step_size=self.h_tried,
+            component=component,
+            name=name,
+            max_steps=self.max_steps,
+            max_seconds=self.max_seconds,
+            callback="vjp (or another callback of the backward pass)",
+            hint=hint,
+            cause=cause,
+        )
+
+    def _blamed(self, status: int) -> tuple[int | None, str | None]:
+        """The component to name, and what it is called."""
+        blamed = self.blame() if status not in (CALLBACK_RAISED, MAX_STEPS, TIMED_OUT) else None
+        if blamed is None:
+            return None, None
+        where, component = blamed
+        if where == "quadrature":
+            return component, f"theta_bar[{component}]" if component < self.theta.size else "running cost"
+        if component < self.lam_from:
+            return component, f"u[{component}]"
+        component -= self.lam_from
+        return component, f"lam[{component}]"

@@ -1,0 +1,190 @@
+"""`Trajectory`: what a forward pass leaves, and a backward pass reads; `DenseOutput`, the states between its steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjode import frame as slots
+from adjode.frame import RECORD_DENSE, RECORD_MESH, RECORD_STAGES, Frame
+from adjode.jit import cube, entry, i8, invoke, kernel, matrix, plane, row, vector
+from adjode.options import times_in_span
+from adjode.steppers.explicit import interpolate
+
+_FIRST_CAPACITY = 512  # steps that there is room for at first
+_FIRST_BYTES = 1 << 26  # ... but not more memory than this, of which the system hands out only what is written to
+_KEPT_WITH = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES, "stiff": ~0}
+
+
+@dataclass(frozen=True, eq=False)
+class DenseOutput:
+    """A piecewise polynomial in time: step k runs from t[k] to t[k+1] with u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1)."""
+
+    t: np.ndarray
+    u: np.ndarray
+    c: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        return len(self.c)
+
+    def __call__(self, t: Any) -> np.ndarray:
+        """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
+        times = times_in_span("t", t, self.t[0], self.t[-1])
+        out = np.empty((times.size, self.u.shape[1]))
+        evaluate(self.t, self.u, self.c, self.steps, times, out)
+        return out[0] if np.ndim(t) == 0 else out
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """The steps of a forward pass, with room for more while it runs. Step k runs from t[k] to t[k+1].
+
+    Attributes
+    ----------
+    t : (capacity + 1,) array
+    u, c : (capacity + 1, n), (capacity, degree, n) arrays
+        The dense output, u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1).
+    stages : (capacity, rows, n) array
+        The states of the stages, that at the step's start first.
+    stiff : (capacity,) array of int, or None
+        For a method that switches, whether the implicit one took the step.
+    record : int
+        What is kept: a sum of RECORD_DENSE, RECORD_STAGES and RECORD_MESH. What is not has room for the step being taken alone.
+    """
+
+    t: np.ndarray
+    u: np.ndarray
+    c: np.ndarray
+    stages: np.ndarray
+    stiff: np.ndarray | None
+    record: int
+
+    @classmethod
+    def empty(cls, n: int, degree: int, rows: int, record: int, expected: int | None = None, switches: bool = False) -> Trajectory:
+        """Room for the steps of a pass, `expected` so many if their number is known."""
+        states, dense = record & (RECORD_DENSE | RECORD_MESH) > 0, record & RECORD_DENSE > 0
+        width = n * (states + degree * dense + rows * (record & RECORD_STAGES > 0)) + 1
+        capacity = max(8, min(expected or _FIRST_CAPACITY, _FIRST_BYTES // (8 * width))) if record else 1
+        return cls(
+            t=np.empty(capacity + 1),
+            u=np.empty(((capacity if states else 1) + 1, n)),
+            c=np.empty((capacity if dense else 1, degree, n)),
+            stages=np.empty((capacity, rows, n)) if record & RECORD_STAGES else np.zeros((1, rows, n)),
+            stiff=np.zeros(capacity, dtype=np.int64) if switches else None,
+            record=record,
+        )
+
+    def grow(self) -> None:
+        """Twice as many steps: all arrays or, if memory is short, none."""
+        added = self.t.size - 1
+        kept = [name for name, record in _KEPT_WITH.items() if self.record & record and getattr(self, name) is not None]
+        vars(self).update({name: _lengthened(getattr(self, name), added) for name in kept})
+
+    def trimmed(self, steps: int) -> Trajectory:
+        """What has been kept of the first so many steps, in the same memory."""
+        parts = {name: getattr(self, name) for name in _KEPT_WITH}
+        for name, record in _KEPT_WITH.items():
+            if self.record & record and parts[name] is not None:
+                parts[name] = parts[name][: steps + (name in ("t", "u"))]
+        return Trajectory(**parts, record=self.record)
+
+    @property
+    def dense(self) -> DenseOutput:
+        return DenseOutput(self.t, self.u, self.c)
+
+    def put_recorded(self, frame: Frame) -> None:
+        """Have a pass write here; if this is interrupted, it has no room, and asks for more at once."""
+        frame[slots.MESH_T] = np.empty(1)
+        frame[slots.MESH_U], frame[slots.MESH_C], frame[slots.STAGES] = self.u, self.c, self.stages
+        if self.stiff is not None:
+            frame[slots.MESH_STIFF] = self.stiff
+        frame[slots.MESH_T] = self.t
+
+    def put_forward(self, frame: Frame) -> None:
+        """Have a backward pass read from here."""
+        frame[slots.FORWARD_T], frame[slots.FORWARD_U], frame[slots.FORWARD_C] = self.t, self.u, self.c
+        frame[slots.FORWARD_STAGES] = self.stages
+        if self.stiff is not None:
+            frame[slots.FORWARD_STIFF] = self.stiff
+
+
+def _lengthened(old: np.ndarray, added: int) -> np.ndarray:
+    new = np.empty((len(old) + added, *old.shape[1:]), dtype=old.dtype)
+    new[: len(old)] = old
+    return new
+
+
+@kernel
+def locate(mesh_t, steps, guess, t):
+    """The step that contains t: `guess`, a neighbour of it, or found by bisection. The mesh may run either way."""
+    sign = 1.0 if mesh_t[steps] >= mesh_t[0] else -1.0
+    low, high = max(0, guess - 1), min(steps, guess + 2)
+    if sign * t < sign * mesh_t[low] or sign * t > sign * mesh_t[high]:
+        low, high = 0, steps
+    elif sign * mesh_t[guess] <= sign * t and sign * t <= sign * mesh_t[guess + 1]:
+        return guess
+    while high - low > 1:
+        middle = (low + high) // 2
+        if sign * t < sign * mesh_t[middle]:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+@kernel
+def state_at(mesh_t, mesh_u, mesh_c, k, t, out):
+    """The state at time t, which lies in step k; exactly the stored state at the step's end."""
+    start, end = mesh_t[k], mesh_t[k + 1]
+    if t == end:
+        for i in range(out.size):
+            out[i] = mesh_u[k + 1, i]
+        return
+    interpolate(out, row(mesh_u, k), plane(mesh_c, k), (t - start) / (end - start))
+
+
+def _evaluate(mesh_t, mesh_u, mesh_c, steps, times, out):
+    k = 0
+    for j in range(times.size):
+        if steps == 0:
+            for i in range(out.shape[1]):
+                out[j, i] = mesh_u[0, i]
+        else:
+            k = locate(mesh_t, steps, k, times[j])
+            state_at(mesh_t, mesh_u, mesh_c, k, times[j], row(out, j))
+
+
+@functools.cache
+def _evaluate_entry() -> Callable:
+    return entry(_evaluate, (vector, matrix, cube, i8, vector, matrix), "evaluate")
+
+
+def evaluate(mesh_t, mesh_u, mesh_c, steps, times, out) -> None:
+    """Fill `out` (k, n) with the states at `times` (k,), which lie inside the mesh, in any order."""
+    _evaluate_entry()(mesh_t, mesh_u, mesh_c, steps, times, out)
+
+
+def _slopes(f, theta, times, states, out):
+    for j in range(times.size):
+        status = invoke(f, times[j], (row(states, j), theta, row(out, j)))
+        if status != 0:
+            return j
+    return -1
+
+
+@functools.cache
+def _slopes_entry() -> Callable:
+    return entry(_slopes, (i8, vector, vector, matrix, matrix), "slopes")
+
+
+ENTRIES = (_evaluate_entry, _slopes_entry)
+
+
+def slopes(f, theta, times, states, out) -> int:
+    """Fill `out` (k, n) with f at `times` (k,) and `states` (k, n); the row at which f raised, or -1."""
+    return _slopes_entry()(f, theta, times, states, out)

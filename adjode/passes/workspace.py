@@ -1,0 +1,156 @@
+"""`Workspace`: the passes of one `value_and_gradient` with all their buffers, made once and run many times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from adjode import frame as slots
+from adjode.adjoints import interpolating
+from adjode.dynamics import Dynamics
+from adjode.frame import RECORD_DENSE, RECORD_STAGES, integers_at, opened, vector_at
+from adjode.jit import call_code, code_address, own_address
+from adjode.linalg.structure import Structure
+from adjode.losses import PreparedLoss
+from adjode.passes.discrete import Discrete
+from adjode.passes.forward import Forward
+from adjode.passes.options import SolveOptions, SweepOptions
+from adjode.passes.program import BACKWARD, FORWARD, Program, at_t0, program_entry
+from adjode.passes.result import PullbackStats
+from adjode.passes.sweep import Sweep
+from adjode.status import NON_FINITE, SUCCESS, TIMED_OUT, solve_error
+from adjode.watch import raise_interruption
+
+
+class Workspace:
+    """
+    Parameters
+    ----------
+    dynamics : Dynamics
+    options : SolveOptions
+    structure : Structure or None
+        Of the Jacobian, for an implicit method.
+    loss : PreparedLoss
+    t_span : (t0, T), t0 != T
+    n, m : int
+    sweep : SweepOptions or None
+        Of the interpolating adjoint; None for the discrete one.
+    wants_theta : bool
+
+    Attributes
+    ----------
+    u0, theta : (n,), (m,) arrays
+        The inputs, for the caller to write to.
+    forward, loss, backward : Forward, PreparedLoss, Discrete or Sweep
+    program : Program
+        Of these three; None for a loss in plain Python, which runs between two programs.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        options: SolveOptions,
+        structure: Structure | None,
+        loss: PreparedLoss,
+        t_span: tuple[float, float],
+        n: int,
+        m: int,
+        sweep: SweepOptions | None,
+        wants_theta: bool,
+    ):
+        if t_span[1] < t_span[0]:
+            loss.reverse()
+        self.loss, self.u0, self.theta = loss, np.zeros(n), np.zeros(m)
+        record = RECORD_STAGES if sweep is None else RECORD_DENSE
+        self.forward = Forward(dynamics, options, structure, self.u0, self.theta, t_span, record=record, times=loss.times)
+        loss.observe(self.forward.observed)
+        self.backward: Discrete | Sweep
+        if sweep is None:
+            seeds = np.zeros(n), loss.times, loss.u_bars
+            method = options.tableau, structure
+            self.backward = Discrete(dynamics, *method, self.theta, *seeds, wants_theta=wants_theta, recorded=True)
+        else:
+            backward = interpolating.prepare_observed(loss.times, loss.u_bars, t_span[0], sweep.atol)
+            self.backward = Sweep(dynamics, self.theta, backward, sweep, wants_theta=wants_theta)
+        self.program = Program(self.forward, loss if loss.compiled else None, self.backward if loss.compiled else None)
+        self._behind = None
+        if not loss.compiled:
+            self.backward.share_watch(self.forward.watch)
+            self.backward.follow(self.forward.trajectory, self.forward.count)
+            self._behind = Program(backward=self.backward, goes_on=True)
+
+    def run(self) -> bool:
+        """Value and gradient at `u0` and `theta`, for `value`, `u0_bar` and `theta_bar` to read; whether all is well.
+
+        Raises
+        ------
+        SolveError
+            If it takes longer than `max_seconds`; other failures are for the step-by-step way to explain.
+        """
+        status, ran = self.program.run(), self.program.ran
+        if self._behind is not None and status == SUCCESS:
+            status, ran = self._run_in_python(self._behind), BACKWARD
+        if status == TIMED_OUT:
+            t, step_size = (self.forward if ran == FORWARD else self.backward).place
+            phase = "forward" if ran == FORWARD else "adjoint"
+            raise solve_error(status, phase=phase, t=t, step_size=step_size, max_seconds=self.program.max_seconds)
+        return status == SUCCESS
+
+    def _run_in_python(self, behind: Program) -> int:
+        """The loss, and what follows."""
+        if not math.isfinite(self.loss.run()):
+            return NON_FINITE
+        self.backward.follow(self.forward.trajectory, self.forward.count)
+        status = behind.run()
+        if status == SUCCESS:
+            at_t0(self.loss.times, self.loss.u_bars, self.forward.t_start, self.backward.lam)
+        return status
+
+    @property
+    def value(self) -> float:
+        return self.loss.value.item()
+
+    def u0_bar(self) -> np.ndarray:
+        return self.backward.lam.copy()
+
+    def theta_bar(self) -> np.ndarray:
+        return self.backward.theta_bar.copy()
+
+    def stats(self) -> PullbackStats:
+        stats = PullbackStats()
+        self.backward.add_work(stats)
+        return stats
+
+
+def jitted_evaluation(workspace: Workspace, wants: tuple[bool, bool]) -> Callable[..., tuple[int, float]]:
+    """`Workspace.run` for compiled code; see `ValueAndGradient.jitted`."""
+    frames = workspace.forward.frame, workspace.backward.frame, workspace.loss.frame
+    forward_at, backward_at, loss_at = (own_address(frame.argument) for frame in frames)
+    code, table = own_address(code_address(program_entry())), own_address(workspace.program.table)
+    wants_u0, wants_theta = wants
+    n, m = workspace.u0.size, workspace.theta.size
+
+    @njit(nogil=True)
+    def evaluate(u0, theta, u0_bar, theta_bar):
+        if u0.size != n or theta.size != m or u0_bar.size != n or theta_bar.size != m:
+            raise ValueError("u0, theta, u0_bar and theta_bar must have the sizes that this function was made for")
+        forward, backward, loss = opened(forward_at()), opened(backward_at()), opened(loss_at())
+        vector_at(forward, slots.START)[:] = u0
+        vector_at(forward, slots.THETA)[:] = theta
+        status = call_code(code(), table())
+        raise_interruption(integers_at(forward, slots.WATCH), status)
+        if status != SUCCESS:
+            u0_bar[:] = np.nan
+            theta_bar[:] = np.nan
+            return status, np.nan
+        if wants_u0:
+            u0_bar[:] = vector_at(backward, slots.U0_BAR)
+        if wants_theta:
+            theta_bar[:] = vector_at(backward, slots.TOTAL)[:m]
+        return status, vector_at(loss, slots.VALUE)[0]
+
+    evaluate.workspace = workspace  # whose memory it works on
+    return evaluate
