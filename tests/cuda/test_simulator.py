@@ -13,7 +13,7 @@ import pytest
 from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, solve_ensemble, value_and_gradient
 from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_f, lv_vjp
-from tests.systems import DECAY, LV_THETA, LV_U0, lv_vjp_u
+from tests.problems.systems import DECAY, LV_THETA, LV_U0, lv_vjp_u
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1" or os.environ.get("NUMBA_DISABLE_JIT") != "1":
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and NUMBA_DISABLE_JIT=1", allow_module_level=True)

@@ -9,7 +9,7 @@ import pytest
 from adjode import ensemble_value_and_gradient, solve_ensemble
 from adjode.cuda.arrays import is_device_array
 from adjode.losses import FinalState
-from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
+from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None
 ROWS = np.tile(LV_U0, (2, 1))

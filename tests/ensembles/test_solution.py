@@ -8,7 +8,7 @@ import pytest
 
 from adjode import EnsembleSolution, Solution, SolveError, Status, solve, solve_ensemble
 from benchmarks.problems import lv_dynamics
-from tests.systems import DECAY, LV_THETA, LV_U0
+from tests.problems.systems import DECAY, LV_THETA, LV_U0
 
 N, SPAN = 7, (0.0, 2.0)
 T_EVAL = np.array([1.5, 0.2, 2.0, 0.2, 0.0])

@@ -9,7 +9,7 @@ from adjode import solve
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.tableaus import METHODS, tableau
 from benchmarks.problems import PROBLEMS, lv_dynamics, spiral_with_vjp_u
-from tests.systems import DECAY, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, cost_g, cost_g_vjp, lotka_volterra
+from tests.problems.systems import DECAY, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, cost_g, cost_g_vjp, lotka_volterra
 
 NAMES = [name for name in METHODS if name != "RK23" and not tableau(name).implicit]
 TIMES = np.array([0.05, 0.13, 0.5, 0.5, 0.77, 1.0, 0.0, 0.9])

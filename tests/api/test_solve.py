@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from adjode import solve
-from tests.systems import CLOSED_FORMS, DECAY, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, ROTATION, lotka_volterra
+from tests.problems.systems import CLOSED_FORMS, DECAY, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, ROTATION, lotka_volterra
 
 ADAPTIVE = ["Tsit5", "RK45", "DOP853", "BS3"]
 FIXED = ["RK4", "Midpoint", "Euler"]

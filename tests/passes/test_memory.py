@@ -9,7 +9,7 @@ import pytest
 
 from adjode import SolveError, solve
 from adjode.loops.loop import Store
-from tests.systems import LV_SPAN, LV_THETA, LV_U0, ROTATION, lotka_volterra
+from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, ROTATION, lotka_volterra
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
 

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from adjode import Dynamics
-from tests.stiff_systems import robertson_f, robertson_vjp
+from tests.problems.stiff_systems import robertson_f, robertson_vjp
 
 
 # --- Robertson's problem with the conservation of mass as an algebraic equation ---------------------------------------------

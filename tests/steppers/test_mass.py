@@ -10,7 +10,8 @@ from scipy import sparse
 from adjode import Dynamics, SolveError, Status, consistent_initial, ensemble_value_and_gradient, solve, value_and_gradient
 from adjode.losses import FinalState, LeastSquares, Series
 from adjode.tableaus import tableau
-from tests.mass_systems import (
+from tests.adjoints.test_discrete import complex_step
+from tests.problems.mass_systems import (
     AMPLIFIER_U0,
     AMPLIFIER_U_T,
     CHAIN_THETA,
@@ -41,9 +42,8 @@ from tests.mass_systems import (
     robertson_with,
     rod,
 )
-from tests.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson
-from tests.test_discrete import complex_step
-from tests.test_stiff import TIGHT, jacobian, rate, reference_of_rober, slope, weighted
+from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson
+from tests.steppers.test_stiff import TIGHT, jacobian, rate, reference_of_rober, slope, weighted
 
 RADAU = {"method": "Radau"}
 BOTH = {"adjoint": "discrete", "wrt": ("u0", "theta")}

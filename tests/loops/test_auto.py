@@ -16,15 +16,8 @@ from adjode.loops.switch import spectral_radius
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import PROBLEMS, lorenz_dynamics
 from benchmarks.stiff_problems import STIFF_PROBLEMS
-from tests.stiff_systems import (
-    ROBERTSON_THETA,
-    ROBERTSON_U0,
-    robertson,
-    van_der_pol,
-    van_der_pol_f,
-    van_der_pol_vjp,
-)
-from tests.systems import DECAY, LOGISTIC, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, ROTATION, lotka_volterra
+from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson, van_der_pol, van_der_pol_f, van_der_pol_vjp
+from tests.problems.systems import DECAY, LOGISTIC, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, ROTATION, lotka_volterra
 
 ADJOINTS = ("discrete", "interpolating")
 CYCLE = (0.0, 150.0)  # of van der Pol's oscillator with mu = 50: explicit, stiff, and to and fro twice more

@@ -16,7 +16,7 @@ from adjode import Dynamics, SolveError, ensemble_value_and_gradient, solve_ense
 from adjode.ensembles.executor import plan_parts
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics, lv_f, lv_vjp
-from tests.systems import LV_THETA, LV_U0
+from tests.problems.systems import LV_THETA, LV_U0
 
 pytestmark = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled code")
 SPAN, N = (0.0, 2.0), 300

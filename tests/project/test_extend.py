@@ -8,10 +8,10 @@ import pytest
 from adjode import solve, value_and_gradient
 from adjode.losses import FinalState
 from adjode.tableaus import METHODS, tableau
-from tests.systems import OSCILLATOR
-from tests.test_readme import blocks_of, run
+from tests.problems.systems import OSCILLATOR
+from tests.project.test_readme import blocks_of, run
 
-PAGE = Path(__file__).parent.parent / "docs" / "extend.md"
+PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 from adjode import Dynamics, solve
 from benchmarks.problems import lv_f, lv_vjp
-from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
+from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 
 @pytest.fixture(scope="module")

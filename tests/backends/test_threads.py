@@ -18,7 +18,7 @@ from adjode.ensembles.outcome import block_size, pairwise_sum
 from adjode.ensembles.threads import run_blocks
 from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_dynamics, lv_f
-from tests.systems import DECAY, LOGISTIC, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
+from tests.problems.systems import DECAY, LOGISTIC, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled code")
 SPAN = (0.0, 2.0)

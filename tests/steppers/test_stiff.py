@@ -11,7 +11,8 @@ from adjode import Dynamics, solve, value_and_gradient
 from adjode.losses import FinalState, Series
 from adjode.steppers import transposed
 from adjode.tableaus import METHODS, tableau
-from tests.stiff_systems import (
+from tests.adjoints.test_discrete import complex_step
+from tests.problems.stiff_systems import (
     REFERENCES,
     REFLECTED_RATES,
     REFLECTED_U0,
@@ -29,8 +30,7 @@ from tests.stiff_systems import (
     van_der_pol_f,
     van_der_pol_vjp,
 )
-from tests.systems import DECAY, LOGISTIC, OSCILLATOR, cost_g, cost_g_vjp
-from tests.test_discrete import complex_step
+from tests.problems.systems import DECAY, LOGISTIC, OSCILLATOR, cost_g, cost_g_vjp
 
 STIFF = [name for name in METHODS if tableau(name).implicit and name != "auto"]  # which test_auto.py has
 TRANSPOSED = [name for name in STIFF if tableau(name).family in ("radau", "esdirk")]

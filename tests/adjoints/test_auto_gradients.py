@@ -12,7 +12,9 @@ from adjode.loops import loop
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.tableaus import tableau
 from benchmarks.stiff_problems import STIFF_PROBLEMS
-from tests.stiff_systems import (
+from tests.adjoints.test_discrete import complex_step
+from tests.loops.test_auto import ADJOINTS, CYCLE, CYCLE_THETA, CYCLE_U0, cycle
+from tests.problems.stiff_systems import (
     REFLECTED_RATES,
     REFLECTED_U0,
     prothero,
@@ -22,10 +24,8 @@ from tests.stiff_systems import (
     van_der_pol_f,
     van_der_pol_vjp,
 )
-from tests.systems import DECAY, cost_g, cost_g_vjp
-from tests.test_auto import ADJOINTS, CYCLE, CYCLE_THETA, CYCLE_U0, cycle
-from tests.test_discrete import complex_step
-from tests.test_stiff import jacobian, slope
+from tests.problems.systems import DECAY, cost_g, cost_g_vjp
+from tests.steppers.test_stiff import jacobian, slope
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS)

@@ -9,7 +9,7 @@ import pytest
 from adjode import check_vjp
 from benchmarks.scaling import ADJOINTS, AXES, Row, evaluations, peak_memory, table, value_and_gradient
 
-MEASURED = Path(__file__).parents[1] / "docs" / "measured"
+MEASURED = Path(__file__).parents[2] / "docs" / "measured"
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
 

@@ -5,7 +5,7 @@ import pytest
 
 from adjode import solve
 from adjode.layout import Layout
-from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
+from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 U0 = {"prey": 1.0, "predator": 1.0}
 THETA = {"growth": 1.5, "contact": np.array([1.0, 3.0, 1.0])}

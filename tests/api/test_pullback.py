@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adjode import Dynamics, solve
-from tests.systems import (
+from tests.problems.systems import (
     CLOSED_FORMS,
     DECAY,
     LOGISTIC,

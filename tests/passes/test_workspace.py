@@ -11,7 +11,7 @@ import pytest
 from adjode import Dynamics, SolveError, value_and_gradient
 from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_f, lv_vjp
-from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
+from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled code")
 T_OBS = np.array([4.0, 0.0, 10.0, 0.3, 0.31, 4.0, 7.5])  # in no order, one twice, both ends

@@ -9,7 +9,7 @@ import numpy as np
 
 from adjode import Dynamics
 
-REFERENCES = Path(__file__).parent / "references" / "problems.json"
+REFERENCES = Path(__file__).parents[1] / "references" / "problems.json"
 
 
 # --- Robertson (1966): theta = (k1, k2, k3) ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adjode import SolveError, losses, solve, value_and_gradient, vjp
-from tests.systems import DECAY, LV_SPAN, LV_THETA, LV_U0, lotka_volterra
+from tests.problems.systems import DECAY, LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 T_OBS = np.array([4.0, 1.0, 2.5, 4.0])

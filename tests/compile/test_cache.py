@@ -10,7 +10,7 @@ import pytest
 
 from adjode import disk
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 # Counts what Numba compiled, by the module of the function: "adjode" for kernels, "__main__" for the user's callbacks.
 SCRIPT = """

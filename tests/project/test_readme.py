@@ -14,7 +14,7 @@ import pytest
 
 from adjode.tableaus import METHODS, tableau
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SLOW = {"vjp.md"}
 
