@@ -5,7 +5,6 @@ import platform
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import llvmlite.binding
 import mpmath
@@ -15,10 +14,7 @@ import pytest
 
 from adjode import Dynamics, check_vjp, kernels, solve
 from adjode.fingerprint import fingerprint
-
-ROOT = Path(__file__).parent.parent
-DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
-compiled = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+from tests import ROOT
 
 
 def tanh_loop(x, out):
@@ -75,14 +71,14 @@ EXP_ARGUMENTS = {
 }
 
 
-@compiled
+@pytest.mark.jitted
 @pytest.mark.parametrize("case", TANH_ARGUMENTS)
 def test_error_of_tanh(case):
     make, bound = TANH_ARGUMENTS[case]
     assert worst_error("tanh", make(np.random.default_rng(3))) < bound
 
 
-@compiled
+@pytest.mark.jitted
 @pytest.mark.parametrize("case", EXP_ARGUMENTS)
 def test_error_of_exp(case):
     make, bound = EXP_ARGUMENTS[case]
@@ -109,7 +105,7 @@ def test_tanh_is_odd():
     assert np.array_equal(values("tanh", -x), -values("tanh", x))
 
 
-@compiled
+@pytest.mark.jitted
 def test_the_callers_flags_change_nothing():
     x = np.random.default_rng(6).normal(size=1001) * 3.0
     for name, loop in (("tanh", tanh_loop), ("exp", exp_loop)):
@@ -136,7 +132,7 @@ def wide_registers():
     return platform.machine() in ("x86_64", "AMD64") and features.get("avx2", False)
 
 
-@compiled
+@pytest.mark.jitted
 @pytest.mark.skipif(not wide_registers(), reason="no AVX2")
 @pytest.mark.parametrize("name", LOOPS)
 def test_loops_are_vectorised(name):
@@ -328,7 +324,7 @@ print(sum(compiled.values()), compiled["network"], repr(float(bar.theta[3])))
 """
 
 
-@compiled
+@pytest.mark.jitted
 @pytest.mark.slow
 @pytest.mark.parametrize("tier", ["portable", "fused"])
 def test_a_second_process_reads_the_disk_cache(tier, tmp_path):

@@ -1,23 +1,26 @@
 """Gradients by method="auto": references, closed forms, identities; the transpose of the steps across the switches."""
 
-import functools
 import itertools
 
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
 
 from adjode import solve, value_and_gradient
 from adjode.loops import loop
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.tableaus import tableau
 from benchmarks.stiff_problems import STIFF_PROBLEMS
-from tests.adjoints.test_discrete import complex_step
-from tests.loops.test_auto import ADJOINTS, CYCLE, CYCLE_THETA, CYCLE_U0, cycle
+from tests.problems.methods import AUTO_ADJOINTS
+from tests.problems.numerics import complex_step, jacobian, slope
 from tests.problems.stiff_systems import (
+    CYCLE,
+    CYCLE_THETA,
+    CYCLE_U0,
     REFLECTED_RATES,
     REFLECTED_U0,
+    cycle,
     prothero,
+    pushed_van_der_pol,
     reflected,
     reflected_solution,
     van_der_pol,
@@ -25,10 +28,9 @@ from tests.problems.stiff_systems import (
     van_der_pol_vjp,
 )
 from tests.problems.systems import DECAY, cost_g, cost_g_vjp
-from tests.steppers.test_stiff import jacobian, slope
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 @pytest.mark.parametrize("name", ["rober", "hires", "orego", "van_der_pol_1e+00", "van_der_pol_1e+06", "linear"])
 def test_gradients_of_references(name, adjoint):
     problem, errors = STIFF_PROBLEMS[name](), []
@@ -48,7 +50,7 @@ def test_discrete_gradients_at_loose_tolerances(name):
         assert problem.gradient_error(bar) < 3 * tol
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 def test_linear_system_with_rates_to_1e8(adjoint):
     w, T = np.array([1.0, -0.5, 0.3, 2.0]), 2.0
     exact = complex_step(lambda u0, theta: (reflected_solution(u0, theta, T) * w).sum(), [REFLECTED_U0, REFLECTED_RATES])
@@ -59,7 +61,7 @@ def test_linear_system_with_rates_to_1e8(adjoint):
             assert np.max(np.abs(got - wanted)) < 100 * tol * np.max(np.abs(wanted))
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 @pytest.mark.parametrize("span", [DECAY.t_span, DECAY.t_span[::-1]], ids=["forwards", "backwards"])
 def test_all_four_cotangents_in_closed_form(adjoint, span):
     solution = solve(DECAY.dynamics, DECAY.u0, DECAY.theta, span, method="auto", rtol=1e-8, atol=1e-8)
@@ -68,7 +70,7 @@ def test_all_four_cotangents_in_closed_form(adjoint, span):
         np.testing.assert_allclose(got, wanted, rtol=3e-6)
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 def test_four_cotangents_of_a_stiff_problem_backwards_in_time(adjoint):
     """Prothero and Robinson's problem with a negative rate decays towards sin(theta_1 t + 1) as time runs back."""
     theta, (t0, T), tol = np.array([-1e4, 1.0]), (4.0, 0.0), 1e-7
@@ -81,25 +83,15 @@ def test_four_cotangents_of_a_stiff_problem_backwards_in_time(adjoint):
     assert early.theta[1] == pytest.approx(2.0 * np.cos(3.0), rel=1e4 * tol)
 
 
-@functools.cache
-def pushforward(T):
-    """du(T) for unit perturbations of u0 and theta of the cycle, (2, 3): the variational equation, along by Radau."""
-
-    def rhs(t, y):
-        u, D = y[:2], y[2:].reshape(2, 3)
-        forced = jacobian(van_der_pol_vjp, t, u, CYCLE_THETA).real @ D
-        forced[1, 2] += (1.0 - u[0] ** 2) * u[1]
-        return np.concatenate([slope(van_der_pol_f, t, u, CYCLE_THETA).real, forced.ravel()])
-
-    start = np.concatenate([CYCLE_U0, np.eye(2, 3).ravel()])
-    return solve_ivp(rhs, (0.0, T), start, method="Radau", rtol=1e-9, atol=1e-12).y[2:, -1].reshape(2, 3)
+def pushed_cycle(T):
+    return pushed_van_der_pol(tuple(CYCLE_U0), CYCLE_THETA[0], T)
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 def test_dot_product_identity_across_the_switches(adjoint):
     solution, u_T_bar = cycle(1e-7, 1e-10), np.array([1.0, 5.0])
     assert solution.stats.n_switch >= 3
-    bar, pushed = solution.pullback(u_T_bar, adjoint=adjoint), u_T_bar @ pushforward(CYCLE[1])
+    bar, pushed = solution.pullback(u_T_bar, adjoint=adjoint), u_T_bar @ pushed_cycle(CYCLE[1])
     np.testing.assert_allclose([*bar.u0, *bar.theta], pushed, rtol=1e-3, atol=1e-4 * np.abs(pushed).max())
 
 
@@ -173,7 +165,7 @@ def test_lam_along_the_trajectory():
     solution = cycle(1e-7, 1e-10)
     bar = solution.pullback([1.0, 5.0], dense_adjoint=True)
     for t in (30.0, 75.0, 120.0):
-        np.testing.assert_allclose(bar.adjoint(t) @ pushforward(t)[:, 1], bar.u0[1], rtol=1e-3, atol=1e-4 * np.abs(bar.u0).max())
+        np.testing.assert_allclose(bar.adjoint(t) @ pushed_cycle(t)[:, 1], bar.u0[1], rtol=1e-3, atol=1e-4 * np.abs(bar.u0).max())
 
 
 @pytest.mark.slow
@@ -186,7 +178,7 @@ def test_draws_over_two_decades(name):
         options |= {"rtol": tol, "atol": 1e-5 * tol, "max_steps": 20000}
         return value_and_gradient(problem.dynamics, problem.loss, problem.t_span, **options)
 
-    tight, loose = prepared(1e-8, method="Radau"), [prepared(1e-6, method="auto", adjoint=adjoint) for adjoint in ADJOINTS]
+    tight, loose = prepared(1e-8, method="Radau"), [prepared(1e-6, method="auto", adjoint=adjoint) for adjoint in AUTO_ADJOINTS]
     for _ in range(100):
         theta = problem.theta * 10.0 ** rng.uniform(-1.0, 1.0, problem.theta.size)
         exact_value, exact = tight(problem.u0, theta)

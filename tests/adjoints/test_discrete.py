@@ -9,6 +9,7 @@ from adjode import solve
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.tableaus import METHODS, tableau
 from benchmarks.problems import PROBLEMS, lv_dynamics, spiral_with_vjp_u
+from tests.problems.numerics import complex_step
 from tests.problems.systems import DECAY, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, cost_g, cost_g_vjp, lotka_volterra
 
 NAMES = [name for name in METHODS if name != "RK23" and not tableau(name).implicit]
@@ -43,19 +44,6 @@ def replay(f, mesh, u, theta, method, times, g=None):
             cost = cost + h * sum(w * g(start + x * h, s, theta) for w, x, s in zip(LOBATTO, nodes, states, strict=True))
         u = new
     return u, seen, cost
-
-
-def complex_step(loss, blocks):
-    """Gradients of a function of blocks of complex numbers."""
-    blocks, gradients = [np.array(b, dtype=complex) for b in blocks], []
-    for block in blocks:
-        gradient = np.zeros(block.size)
-        for i in range(block.size):
-            block[i] += 1e-30j
-            gradient[i] = loss(*blocks).imag / 1e-30
-            block[i] = block[i].real
-        gradients.append(gradient)
-    return gradients
 
 
 @pytest.mark.parametrize("direction", ["forwards", "backwards"])

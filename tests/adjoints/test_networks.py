@@ -1,14 +1,10 @@
 """Networks as right-hand sides: their vjps, a batch against its reference, and a layer with many parameters."""
 
-import os
-
 import numpy as np
 import pytest
 
 from adjode import check_vjp, solve
 from benchmarks.problems import batch_network, network_dynamics, network_input, sum_of_squares, wide_dynamics, wide_layer
-
-compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="slow as plain Python")
 
 
 def test_vjps_of_the_network():
@@ -21,7 +17,7 @@ def test_vjps_of_the_wide_layer():
     check_vjp(problem.dynamics, problem.u0, problem.theta).raise_if_wrong()
 
 
-@compiled
+@pytest.mark.jitted
 @pytest.mark.parametrize(
     "strategy",
     [{"adjoint": "interpolating"}, {"adjoint": "interpolating", "quadrature": "augmented"}, {"adjoint": "discrete"}],
@@ -36,7 +32,7 @@ def test_batch_network_against_its_reference(strategy):
     np.testing.assert_allclose(problem.solve(rtol=1e-10, atol=1e-10).u_T, problem.reference["final"], atol=1e-9)
 
 
-@compiled
+@pytest.mark.jitted
 @pytest.mark.slow
 def test_batch_network_in_the_fused_tier():
     """With fixed steps the two tiers differ by rounding."""
@@ -73,7 +69,7 @@ def test_wide_layer_against_differences():
     assert bar.u0 @ along_u0 + bar.theta @ along_theta == pytest.approx(slope, rel=1e-7)
 
 
-@compiled
+@pytest.mark.jitted
 def test_a_million_parameters_take_no_part_in_the_stages():
     problem = wide_layer(1000)
     solution = problem.solve(rtol=1e-6, atol=1e-6)

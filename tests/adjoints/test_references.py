@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import os
 
 import numpy as np
 import pytest
@@ -141,7 +140,7 @@ def test_a_backsolve_of_pleiades_drifts_and_says_so():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
+@pytest.mark.jitted
 def test_what_pleiades_is_compared_with_is_right():
     value, bar = make_joint(own_pass, pleiades(), 1e-10)()
     assert value == pytest.approx(pleiades().reference["loss"][0], rel=1e-7)

@@ -18,7 +18,7 @@ from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics, lv_f, lv_vjp
 from tests.problems.systems import LV_THETA, LV_U0
 
-pytestmark = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled code")
+pytestmark = pytest.mark.jitted
 SPAN, N = (0.0, 2.0), 300
 RNG = np.random.default_rng(5)
 U0 = LV_U0 + RNG.uniform(-0.3, 0.3, (N, 2))

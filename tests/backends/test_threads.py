@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import threading
 import tracemalloc
 
@@ -20,7 +19,6 @@ from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_dynamics, lv_f
 from tests.problems.systems import DECAY, LOGISTIC, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
 
-jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled code")
 SPAN = (0.0, 2.0)
 T_OBS = [0.0, 0.3, 0.31, 1.7, 2.0, 0.3]  # in no order, one twice, both ends
 
@@ -80,7 +78,7 @@ def assert_sum(total, terms):
 
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="a jitted series needs compiled code")
+@pytest.mark.jitted
 def test_every_loss_equals_the_loop(loss, adjoint):
     u0, theta = inputs(7)
     assert_equals_loop(ensemble(loss, adjoint)(u0, theta), single(loss, adjoint), u0, theta)
@@ -121,7 +119,7 @@ def test_ensemble_equals_loop(N, seed, shared, wrt, most_blocks, order):
 
 
 @pytest.mark.slow
-@jitted
+@pytest.mark.jitted
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
 def test_fused_ensembles_equal_fused_calls(adjoint):
     u0, theta = inputs(31)
@@ -285,7 +283,7 @@ def raises_sometimes(t, u, theta, lam, u_bar, theta_bar):
     theta_bar[:] = 0.0
 
 
-@jitted
+@pytest.mark.jitted
 def test_exceptions_of_callbacks():
     u0, theta = inputs(5)
     u0[3] = 200.0
@@ -306,7 +304,7 @@ def test_stores_grow_inside_the_loop():
     assert_equals_loop((value, bar), single(max_step=0.002), u0, theta)
 
 
-@jitted
+@pytest.mark.jitted
 def test_memory_does_not_grow_with_the_number_of_trajectories():
     """Beyond inputs and outputs: 3000 solves kept would take a hundred megabytes."""
     evaluate = ensemble(workers=2, max_step=0.01)
@@ -320,7 +318,7 @@ def test_memory_does_not_grow_with_the_number_of_trajectories():
     assert peak < outputs + 100_000
 
 
-@jitted
+@pytest.mark.jitted
 def test_large_shared_blocks_are_not_kept_for_each_trajectory():
     """Of 20 000 parameters, 500 trajectories have partial sums for 128 blocks or so: not 80 MB of cotangents."""
     m, N = 20_000, 500
@@ -400,7 +398,7 @@ def test_progress(capsys):
 
 
 @pytest.mark.slow
-@jitted
+@pytest.mark.jitted
 def test_many():
     """A hundred thousand, of which some are compared."""
     N = 100_003  # a prime

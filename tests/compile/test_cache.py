@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from adjode import disk
-
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
 
 # Counts what Numba compiled, by the module of the function: "adjode" for kernels, "__main__" for the user's callbacks.
 SCRIPT = """
@@ -67,7 +66,7 @@ def files(tmp_path):
     }
 
 
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
+@pytest.mark.jitted
 @pytest.mark.slow
 def test_cache_across_processes_and_changes(tmp_path):
     package = tmp_path / "copy"
@@ -99,7 +98,7 @@ def test_cache_across_processes_and_changes(tmp_path):
     assert len(files(tmp_path)) == 2 * len(stored)
 
 
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
+@pytest.mark.jitted
 @pytest.mark.slow
 def test_precompiled_kernels_are_found_whatever_the_cache(tmp_path):
     folder = str(ROOT / "adjode" / "_precompiled")  # that of the checkout, where `make venv` has compiled them
@@ -113,7 +112,7 @@ def test_precompiled_kernels_are_found_whatever_the_cache(tmp_path):
     assert kernels > 5 and compiled_here == value
 
 
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
+@pytest.mark.jitted
 def test_settings_that_change_machine_code_have_their_own_folder(monkeypatch):
     disk.source_hash.cache_clear()
     plain = disk.source_hash()

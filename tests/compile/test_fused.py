@@ -4,7 +4,6 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -15,10 +14,10 @@ from adjode.fingerprint import fingerprint
 from adjode.frame import Frame
 from adjode.solve import make_forward
 from benchmarks.problems import lv_f, lv_vjp
+from tests import ROOT
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
 
-ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
+pytestmark = pytest.mark.jitted
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """`solve_ensemble` and the pullback of what it returns, beside single solves."""
 
 import functools
-import os
 
 import numpy as np
 import pytest
@@ -141,7 +140,7 @@ def test_no_trajectories():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled code")
+@pytest.mark.jitted
 def test_fused():
     """The forward pass of an ensemble and that of its pullback are one entry; beside single solves it agrees to rounding."""
     ens = solve_ensemble(lv_dynamics(fused=True), U0, THETA, SPANS, **TIGHT)

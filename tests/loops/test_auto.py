@@ -16,17 +16,20 @@ from adjode.loops.switch import spectral_radius
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import PROBLEMS, lorenz_dynamics
 from benchmarks.stiff_problems import STIFF_PROBLEMS
-from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson, van_der_pol, van_der_pol_f, van_der_pol_vjp
+from tests.problems.methods import AUTO_ADJOINTS
+from tests.problems.stiff_systems import (
+    CYCLE,
+    CYCLE_THETA,
+    CYCLE_U0,
+    ROBERTSON_THETA,
+    ROBERTSON_U0,
+    cycle,
+    robertson,
+    van_der_pol,
+    van_der_pol_f,
+    van_der_pol_vjp,
+)
 from tests.problems.systems import DECAY, LOGISTIC, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, ROTATION, lotka_volterra
-
-ADJOINTS = ("discrete", "interpolating")
-CYCLE = (0.0, 150.0)  # of van der Pol's oscillator with mu = 50: explicit, stiff, and to and fro twice more
-CYCLE_U0, CYCLE_THETA = np.array([2.0, -0.6]), np.array([50.0])
-
-
-@functools.cache
-def cycle(rtol=1e-6, atol=1e-9):
-    return solve(van_der_pol(), CYCLE_U0, CYCLE_THETA, CYCLE, method="auto", rtol=rtol, atol=atol)
 
 
 # --- where it is not stiff -------------------------------------------------------------------------------------------------
@@ -49,7 +52,7 @@ def test_a_problem_that_is_not_stiff_takes_the_steps_of_tsit5(problem, tol):
     assert bars[0].stats == bars[1].stats
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 def test_value_and_gradient_of_tsit5_to_the_last_bit(adjoint):
     problem = PROBLEMS["lv_series"]()
     (value, bar), (wanted, expected) = (problem.value_and_gradient(adjoint=adjoint, method=m)() for m in ("auto", "Tsit5"))
@@ -125,7 +128,7 @@ def test_less_asked_for_costs_less():
     def work(adjoint, *wrt):
         return cycle().pullback([1.0, 1.0], adjoint=adjoint, wrt=wrt).stats
 
-    for adjoint in ADJOINTS:
+    for adjoint in AUTO_ADJOINTS:
         both, without = work(adjoint, "u0", "theta"), work(adjoint, "u0")
         assert without.n_vjp <= both.n_vjp and without.n_steps <= 1.05 * both.n_steps
         assert work(adjoint, "T").n_vjp == 0
@@ -144,7 +147,7 @@ def test_both_quadratures_across_the_switches(quadrature):
     np.testing.assert_allclose(bar.u0, exact.u0, rtol=1e-3, atol=1e-3 * np.abs(exact.u0).max())
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 def test_vjp_u_where_there_is_one(adjoint):
     def vjp_u(t, u, theta, lam, u_bar):
         u_bar[0] = lam[1] * (-2.0 * theta[0] * u[0] * u[1] - 1.0)
@@ -158,7 +161,7 @@ def test_vjp_u_where_there_is_one(adjoint):
     assert bars[0].stats.n_vjp < 0.7 * bars[1].stats.n_vjp and bars[0].stats.n_vjp_u > 0
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 def test_no_states_one_state_no_parameters_no_time(adjoint):
     empty = solve(DECAY.dynamics, [], [], (0.0, 1.0), method="auto")
     bar = empty.pullback([], adjoint=adjoint)
@@ -221,7 +224,7 @@ def test_nan_in_the_forward_pass(when, stiff):
     assert caught.value.status == Status.NON_FINITE and 0.3 * when < caught.value.t <= when
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 @pytest.mark.parametrize("when", [1e-4, 0.5], ids=["explicit", "stiff"])
 def test_nan_in_the_backward_pass(when, adjoint):
     solution = solve(failing(when, "vjp"), [1.0], [], (0.0, 1.0), method="auto", rtol=1e-5, atol=1e-8)
@@ -245,7 +248,7 @@ def members(N):
     return np.column_stack([rng.uniform(1.5, 2.0, N), np.zeros(N)]), 10.0 ** rng.uniform(-1.0, 3.0, (N, 1))
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)
 def test_ensemble_equals_single_calls_to_the_bit(adjoint):
     u0, theta = members(9)
     loss, options = LeastSquares([2.0, 9.0], np.ones((2, 2))), {"method": "auto", "adjoint": adjoint, "rtol": 1e-5, "atol": 1e-7}
@@ -351,7 +354,7 @@ def test_fused_and_portable_agree():
         solution = solve(robertson(fused), ROBERTSON_U0, ROBERTSON_THETA, (0.0, 1e6), **options)
         observations = (solution.t_eval, np.ones((3, 3)))
         solutions.append(solution)
-        bars.append([solution.pullback([1.0, 2.0, 3.0], observations=observations, adjoint=adjoint) for adjoint in ADJOINTS])
+        bars.append([solution.pullback([1.0, 2.0, 3.0], observations=observations, adjoint=adjoint) for adjoint in AUTO_ADJOINTS])
     np.testing.assert_allclose(solutions[0].u_eval, solutions[1].u_eval, rtol=1e-7)
     assert abs(solutions[0].stats.n_steps - solutions[1].stats.n_steps) < 5 and solutions[1].stats.n_switch == 1
     assert solutions[1].stats.n_steps > 512  # a pass that is left and entered again, for its stores to grow

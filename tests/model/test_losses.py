@@ -1,7 +1,5 @@
 """Losses and `value_and_gradient`: values by hand, gradients against finite differences."""
 
-import os
-
 import numba
 import numpy as np
 import pytest
@@ -100,7 +98,7 @@ def test_series_with_a_forgotten_entry():
     assert caught.value.phase == "loss" and caught.value.component == 1
 
 
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="kernels as plain Python warn of overflow")
+@pytest.mark.jitted
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("theta", "options"), [(740.0, {"log": True}), (-700.0, {"sigma": 1e-10})])
 def test_overflow_in_a_loss(theta, options):

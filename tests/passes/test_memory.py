@@ -1,7 +1,6 @@
 """Memory: stores grow geometrically, a million steps work, ten thousand solves leave nothing behind."""
 
 import gc
-import os
 
 import numpy as np
 import psutil
@@ -10,8 +9,6 @@ import pytest
 from adjode import SolveError, solve
 from adjode.loops.loop import Store
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, ROTATION, lotka_volterra
-
-jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
 
 
 def resident() -> float:
@@ -36,7 +33,7 @@ def test_stores_double(monkeypatch):
     np.testing.assert_allclose(solution.u_T, whole.u_T, rtol=1e-7)
 
 
-@jitted
+@pytest.mark.jitted
 def test_a_million_steps():
     solution = solve(ROTATION.dynamics, ROTATION.u0, [], (0.0, 10.0), method="RK4", step=1e-5, max_steps=2_000_000)
     assert abs(solution.stats.n_steps - 1_000_000) <= 1
@@ -46,7 +43,7 @@ def test_a_million_steps():
     assert abs(bar.stats.n_steps - 1_000_000) <= 1
 
 
-@jitted
+@pytest.mark.jitted
 def test_ten_thousand_solves_leave_nothing_behind():
     def rounds(count):
         for _ in range(count):
@@ -59,7 +56,7 @@ def test_ten_thousand_solves_leave_nothing_behind():
     assert resident() - before < 8.0
 
 
-@jitted
+@pytest.mark.jitted
 def test_failures_leave_nothing_behind():
     def rounds(count):
         for _ in range(count):

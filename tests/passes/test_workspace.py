@@ -1,6 +1,5 @@
 """`value_and_gradient` on prepared buffers: the numbers of the long way round, from Python and from compiled code."""
 
-import os
 import threading
 import tracemalloc
 
@@ -13,7 +12,6 @@ from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
 
-jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled code")
 T_OBS = np.array([4.0, 0.0, 10.0, 0.3, 0.31, 4.0, 7.5])  # in no order, one twice, both ends
 RNG = np.random.default_rng(1)
 Y_OBS = RNG.uniform(0.5, 3.0, (T_OBS.size, 2))
@@ -182,7 +180,7 @@ def careless(k, t, u, u_bar):
     return 0.0
 
 
-@jitted
+@pytest.mark.jitted
 def test_exceptions_of_callbacks_reach_the_user():
     dynamics = Dynamics(lv_f, raises_late)
     with pytest.raises(SolveError, match="the adjoint solve stopped.*raised ValueError: too early"):
@@ -207,7 +205,7 @@ def test_no_states_and_no_parameters():
     assert value == 0.0 and bar.u0.size == 0
 
 
-@jitted
+@pytest.mark.jitted
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
 def test_stores_grow_and_stay(adjoint):
     short, _ = pair(LOSSES["final"], max_step=0.005, adjoint=adjoint)
@@ -223,7 +221,7 @@ def test_stores_grow_and_stay(adjoint):
     assert again[0] == value and (again[1].theta == bar.theta).all()
 
 
-@jitted
+@pytest.mark.jitted
 def test_threads_have_buffers_of_their_own():
     short, _ = pair(LOSSES["jitted series"])
     points = [(LV_U0 + 0.01 * k, LV_THETA) for k in range(64)]
@@ -245,7 +243,7 @@ def test_threads_have_buffers_of_their_own():
         np.testing.assert_array_equal(one[1].theta, other[1].theta)
 
 
-@jitted
+@pytest.mark.jitted
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
 @pytest.mark.parametrize("loss", ["final", "least squares", "jitted series"])
@@ -275,7 +273,7 @@ def test_jitted(loss, adjoint, fused):
     np.testing.assert_allclose(theta_bar, expected[1].theta, rtol=1e-12)
 
 
-@jitted
+@pytest.mark.jitted
 def test_jitted_failures():
     evaluate, _ = pair(LOSSES["final"], max_steps=300)
     gradient, bars = evaluate.jitted(2, 4), (np.zeros(2), np.zeros(4))
@@ -293,7 +291,7 @@ def test_jitted_failures():
         value_and_gradient(lotka_volterra(), LOSSES["python series"], LV_SPAN).jitted(2, 4)
 
 
-@jitted
+@pytest.mark.jitted
 def test_jitted_grows_its_store():
     evaluate, _ = pair(LOSSES["final"], max_step=0.005)
     bars = np.zeros(2), np.zeros(4)

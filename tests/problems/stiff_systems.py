@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+import json
 
 import numpy as np
+from scipy.integrate import solve_ivp
 
-from adjode import Dynamics
-
-REFERENCES = Path(__file__).parents[1] / "references" / "problems.json"
+from adjode import Dynamics, solve
+from tests import ROOT
+from tests.problems.numerics import jacobian, slope
 
 
 # --- Robertson (1966): theta = (k1, k2, k3) ------------------------------------------------------------------------------
@@ -38,6 +39,20 @@ def robertson(fused: bool = False) -> Dynamics:
     return Dynamics(robertson_f, robertson_vjp, name="Robertson", fused=fused)
 
 
+def rober_weighted(k, t, u, u_bar):
+    """A series that weighs the components by their size; the loss of the stored reference."""
+    u_bar[0] = 0.0
+    u_bar[1] = 1e4
+    u_bar[2] = 1.0
+    return 1e4 * u[1] + u[2]
+
+
+@functools.cache
+def rober_reference() -> dict[str, np.ndarray]:
+    text = (ROOT / "tests" / "references" / "problems.json").read_text()
+    return {key: np.array(value) for key, value in json.loads(text)["rober"]["reference"].items()}
+
+
 # --- van der Pol: theta = (mu,) --------------------------------------------------------------------------------------------
 def van_der_pol_f(t, u, theta, du):
     du[0] = u[1]
@@ -53,6 +68,29 @@ def van_der_pol_vjp(t, u, theta, lam, u_bar, theta_bar):
 @functools.cache
 def van_der_pol() -> Dynamics:
     return Dynamics(van_der_pol_f, van_der_pol_vjp, name="van der Pol")
+
+
+@functools.cache
+def pushed_van_der_pol(u0: tuple[float, float], mu: float, T: float) -> np.ndarray:
+    """du(T) for unit perturbations of u0 and mu, (2, 3): the variational equation, along by SciPy's Radau."""
+
+    def rhs(t, y):
+        u, D = y[:2], y[2:].reshape(2, 3)
+        forced = jacobian(van_der_pol_vjp, t, u, np.array([mu])).real @ D
+        forced[1, 2] += (1.0 - u[0] ** 2) * u[1]
+        return np.concatenate([slope(van_der_pol_f, t, u, np.array([mu])).real, forced.ravel()])
+
+    start = np.concatenate([u0, np.eye(2, 3).ravel()])
+    return solve_ivp(rhs, (0.0, T), start, method="Radau", rtol=1e-9, atol=1e-12).y[2:, -1].reshape(2, 3)
+
+
+# its cycle with mu = 50, by method="auto": explicit, stiff, and to and fro twice more
+CYCLE_U0, CYCLE_THETA, CYCLE = np.array([2.0, -0.6]), np.array([50.0]), (0.0, 150.0)
+
+
+@functools.cache
+def cycle(rtol: float = 1e-6, atol: float = 1e-9):
+    return solve(van_der_pol(), CYCLE_U0, CYCLE_THETA, CYCLE, method="auto", rtol=rtol, atol=atol)
 
 
 # --- linear, with eigenvalues theta: u = S v, v_i' = -theta_i v_i, S a reflection --------------------------------------------

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+from tests import ROOT
+
+EXAMPLES = ROOT / "examples"
 pytestmark = pytest.mark.slow
 
 

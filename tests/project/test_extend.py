@@ -1,17 +1,16 @@
 """A method added from outside, as docs/extend.md shows: its tableau, its orders, and what takes it by its name."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from adjode import solve, value_and_gradient
 from adjode.losses import FinalState
 from adjode.tableaus import METHODS, tableau
+from tests import ROOT
 from tests.problems.systems import OSCILLATOR
-from tests.project.test_readme import blocks_of, run
+from tests.project.pages import blocks_of, run
 
-PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
+PAGE = ROOT / "docs" / "extend.md"
 
 
 @pytest.fixture(autouse=True)

@@ -1,59 +1,18 @@
 """The Python blocks of README.md and docs/*.md run, and print what the text block after them shows."""
 
-import contextlib
-import io
-import linecache
-import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from adjode.tableaus import METHODS, tableau
+from tests import ROOT
+from tests.project.pages import Block, assert_same_text, blocks_of, run
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SLOW = {"vjp.md"}
-
-# An opening fence, what it holds, a closing fence; before it perhaps a comment, after it perhaps a block of text.
-_BLOCK = re.compile(
-    r"(?P<skip><!-- not run -->\n+)?^```python\n(?P<code>.*?)^```\n(?:\n*^```text\n(?P<shown>.*?)^```\n)?", re.MULTILINE | re.DOTALL
-)
-_NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?")
-
-
-@dataclass(frozen=True)
-class Block:
-    line: int
-    code: str
-    shown: str | None
-
-
-def blocks_of(text):
-    for match in _BLOCK.finditer(text):
-        if match["skip"] is None:
-            line = 1 + text.count("\n", 0, match.start("code"))
-            yield Block(line, match["code"], match["shown"])
-
-
-def run(block, namespace):
-    """Run a block and return what it printed; errors name its code as the file model.py."""
-    linecache.cache["model.py"] = (len(block.code), None, block.code.splitlines(keepends=True), "model.py")
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(block.code, "model.py", "exec"), namespace)
-    return printed.getvalue()
-
-
-def assert_same_text(printed, shown):
-    """The same words, and numbers that agree to three digits; those below 1e-8 are rounding errors."""
-    printed, shown = " ".join(printed.split()), " ".join(shown.split())
-    assert _NUMBER.sub("#", printed) == _NUMBER.sub("#", shown), f"printed: {printed}"
-    numbers = [[float(x) for x in _NUMBER.findall(text)] for text in (printed, shown)]
-    assert numbers[0] == pytest.approx(numbers[1], rel=1e-3, abs=1e-8), f"printed: {printed}"
 
 
 def pages_with_blocks():
@@ -73,7 +32,7 @@ def own_methods():
 
 
 @pytest.mark.usefixtures("own_methods")
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="the pages show what the compiler says")
+@pytest.mark.jitted
 @pytest.mark.parametrize("page", list(pages_with_blocks()))
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

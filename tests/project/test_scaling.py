@@ -1,17 +1,15 @@
 """Work and memory grow no faster than the problem; times are for `benchmarks/scaling.py`, which no test measures."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from adjode import check_vjp
 from benchmarks.scaling import ADJOINTS, AXES, Row, evaluations, peak_memory, table, value_and_gradient
+from tests import ROOT
 
-MEASURED = Path(__file__).parents[2] / "docs" / "measured"
+MEASURED = ROOT / "docs" / "measured"
 
-jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled speed")
 
 # Two sizes, the second ten times the first, both large enough for what does not grow to be small beside what does.
 SIZES = {"steps": (10_000, 100_000), "states": (1_000, 10_000), "parameters": (10_000, 100_000), "observations": (5_000, 50_000)}
@@ -24,7 +22,7 @@ def test_vjps(axis):
     check_vjp(problem.dynamics, problem.u0, problem.theta).raise_if_wrong()
 
 
-@jitted
+@pytest.mark.jitted
 @pytest.mark.slow
 @pytest.mark.parametrize("adjoint", ADJOINTS)
 @pytest.mark.parametrize("axis", AXES)
@@ -35,7 +33,7 @@ def test_work_is_linear(axis, adjoint):
         assert many[counter] <= most * count, counter
 
 
-@jitted
+@pytest.mark.jitted
 @pytest.mark.slow
 @pytest.mark.parametrize("adjoint", ADJOINTS)
 @pytest.mark.parametrize("axis", AXES)
@@ -49,7 +47,7 @@ def test_memory_is_linear(axis, adjoint):
     assert peaks[1] < 2 * 10 * peaks[0]
 
 
-@jitted
+@pytest.mark.jitted
 @pytest.mark.slow
 def test_memory_of_a_step():
     """t, u and the polynomial of each step; a store that doubles holds at most three times as much while it grows."""

@@ -10,7 +10,6 @@ from scipy import sparse
 from adjode import Dynamics, SolveError, Status, consistent_initial, ensemble_value_and_gradient, solve, value_and_gradient
 from adjode.losses import FinalState, LeastSquares, Series
 from adjode.tableaus import tableau
-from tests.adjoints.test_discrete import complex_step
 from tests.problems.mass_systems import (
     AMPLIFIER_U0,
     AMPLIFIER_U_T,
@@ -42,8 +41,9 @@ from tests.problems.mass_systems import (
     robertson_with,
     rod,
 )
-from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson
-from tests.steppers.test_stiff import TIGHT, jacobian, rate, reference_of_rober, slope, weighted
+from tests.problems.methods import TIGHT
+from tests.problems.numerics import complex_step, jacobian, rate, slope
+from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, rober_reference, rober_weighted, robertson
 
 RADAU = {"method": "Radau"}
 BOTH = {"adjoint": "discrete", "wrt": ("u0", "theta")}
@@ -83,9 +83,9 @@ def test_full_matrix_beside_the_problem_multiplied_by_its_inverse(as_sparse):
 def test_robertson_with_an_algebraic_equation_against_the_reference():
     """Where u0 stays consistent, u_0 + u_1 + u_2 = 1, both forms have the same gradient: that of the third component moves over."""
     evaluate = value_and_gradient(
-        conserved(), Series(10.0 ** np.arange(-5, 6), weighted), (0.0, 1e5), **RADAU, rtol=1e-9, atol=1e-14
+        conserved(), Series(10.0 ** np.arange(-5, 6), rober_weighted), (0.0, 1e5), **RADAU, rtol=1e-9, atol=1e-14
     )
-    (value, bar), true = evaluate(ROBERTSON_U0, ROBERTSON_THETA), reference_of_rober()
+    (value, bar), true = evaluate(ROBERTSON_U0, ROBERTSON_THETA), rober_reference()
     along = true["u0"][:2] - true["u0"][2]
     assert value == pytest.approx(true["loss"][0], rel=1e-9)
     assert np.allclose(bar.theta, true["theta"], rtol=1e-7, atol=0.0)

@@ -1,8 +1,5 @@
 """Implicit methods: orders, stiff accuracy, gradients by every adjoint, work."""
 
-import functools
-import json
-
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -10,10 +7,10 @@ from scipy.integrate import solve_ivp
 from adjode import Dynamics, solve, value_and_gradient
 from adjode.losses import FinalState, Series
 from adjode.steppers import transposed
-from adjode.tableaus import METHODS, tableau
-from tests.adjoints.test_discrete import complex_step
+from adjode.tableaus import tableau
+from tests.problems.methods import COMBINATIONS, STIFF, TIGHT, TRANSPOSED
+from tests.problems.numerics import complex_step, jacobian, rate, slope
 from tests.problems.stiff_systems import (
-    REFERENCES,
     REFLECTED_RATES,
     REFLECTED_U0,
     ROBERTSON_THETA,
@@ -21,8 +18,11 @@ from tests.problems.stiff_systems import (
     fed,
     fed_solution,
     prothero,
+    pushed_van_der_pol,
     reflected,
     reflected_solution,
+    rober_reference,
+    rober_weighted,
     robertson,
     robertson_f,
     robertson_vjp,
@@ -32,17 +32,8 @@ from tests.problems.stiff_systems import (
 )
 from tests.problems.systems import DECAY, LOGISTIC, OSCILLATOR, cost_g, cost_g_vjp
 
-STIFF = [name for name in METHODS if tableau(name).implicit and name != "auto"]  # which test_auto.py has
-TRANSPOSED = [name for name in STIFF if tableau(name).family in ("radau", "esdirk")]
-TIGHT = {"rtol": 1e-13, "atol": 1e-13}  # with fixed steps: how far Newton goes
-COMBINATIONS = [(m, a) for m in STIFF for a in ("discrete", "interpolating") if a != "discrete" or m in TRANSPOSED]
-
 
 # --- orders ----------------------------------------------------------------------------------------------------------------
-def rate(errors):
-    return np.log2(errors[0] / errors[1])
-
-
 @pytest.mark.parametrize("problem", [LOGISTIC, OSCILLATOR], ids=lambda p: p.name)
 @pytest.mark.parametrize("method", STIFF)
 def test_orders_of_step_and_dense_output(method, problem):
@@ -117,21 +108,10 @@ def test_transients_shorter_than_the_spacing_of_times(method, sign):
     assert np.isfinite(bar.adjoint(np.linspace(*sorted([t0, times[-1]]), 50))).all()
 
 
-def reference_of_rober():
-    return {key: np.array(value) for key, value in json.loads(REFERENCES.read_text())["rober"]["reference"].items()}
-
-
 def rober(**options):
     """Value and gradient of Robertson's problem with a loss over ten decades of time, and their stored reference."""
-    evaluate = value_and_gradient(robertson(), Series(10.0 ** np.arange(-5, 6), weighted), (0.0, 1e5), **options)
-    return evaluate(ROBERTSON_U0, ROBERTSON_THETA), reference_of_rober()
-
-
-def weighted(k, t, u, u_bar):
-    u_bar[0] = 0.0
-    u_bar[1] = 1e4
-    u_bar[2] = 1.0
-    return 1e4 * u[1] + u[2]
+    evaluate = value_and_gradient(robertson(), Series(10.0 ** np.arange(-5, 6), rober_weighted), (0.0, 1e5), **options)
+    return evaluate(ROBERTSON_U0, ROBERTSON_THETA), rober_reference()
 
 
 @pytest.mark.parametrize(("method", "adjoint"), COMBINATIONS)
@@ -148,19 +128,6 @@ def test_robertson_against_the_reference(method, adjoint):
 
 
 # --- the discrete adjoint is the transpose of the steps ---------------------------------------------------------------------
-def jacobian(vjp, t, u, theta):
-    J = np.zeros((u.size, u.size), dtype=complex)
-    for i, unit in enumerate(np.eye(u.size)):
-        vjp(t, u, theta, unit, J[i], np.zeros(theta.size, dtype=complex))
-    return J
-
-
-def slope(f, t, u, theta):
-    du = np.zeros(u.size, dtype=complex)
-    f(t, u, theta, du)
-    return du
-
-
 def replay(f, vjp, solution, u, theta, times):
     """The same steps again in NumPy, for complex numbers, with the stage equations solved to rounding: u(T), and u at `times`."""
     method, mesh = tableau(solution.method), solution.t
@@ -283,31 +250,16 @@ def test_all_four_cotangents_in_closed_form(method, adjoint, span):
 @pytest.mark.parametrize("mu", [1.0, 1e2, 1e4, 1e6])
 @pytest.mark.parametrize(("method", "adjoint"), COMBINATIONS)
 def test_dot_product_identity_of_van_der_pol(method, adjoint, mu):
-    """lam . du against the pushforward, by complex numbers through SciPy's Radau; on the slow part of the cycle."""
+    """lam . du against the pushforward; on the slow part of the cycle."""
     tol = 1e-5 if method == "TRBDF2" else 1e-7
     u0, theta, T = np.array([2.0, -2.0 / (3.0 * mu)]), np.array([mu]), 0.5 * mu
     solution = solve(van_der_pol(), u0, theta, (0.0, T), method=method, rtol=tol, atol=1e-3 * tol)
     u_T_bar = np.array([1.0, 0.1 * mu])
     bar = solution.pullback(u_T_bar, adjoint=adjoint)
-    pushed = pushforward(mu)
+    pushed = pushed_van_der_pol(tuple(u0), mu, T)
     np.testing.assert_allclose(u_T_bar @ pushed[:, 0], bar.u0[0], rtol=1e3 * tol)
     np.testing.assert_allclose(u_T_bar @ pushed[:, 1], bar.u0[1], rtol=1e3 * tol, atol=1e3 * tol * abs(bar.u0[0]))
     np.testing.assert_allclose(u_T_bar @ pushed[:, 2], bar.theta[0], rtol=1e3 * tol, atol=1e2 * tol / mu)
-
-
-@functools.cache
-def pushforward(mu):
-    """du(T) for unit perturbations of u0 and theta (2, 3), by the variational equation."""
-
-    def rhs(t, y):
-        u, D = y[:2], y[2:].reshape(2, 3)
-        J = jacobian(van_der_pol_vjp, t, u, np.array([mu])).real
-        forced = J @ D
-        forced[1, 2] += (1.0 - u[0] ** 2) * u[1]
-        return np.concatenate([slope(van_der_pol_f, t, u, np.array([mu])).real, forced.ravel()])
-
-    start = np.concatenate([[2.0, -2.0 / (3.0 * mu)], np.eye(2, 3).ravel()])
-    return solve_ivp(rhs, (0.0, 0.5 * mu), start, method="Radau", rtol=1e-9, atol=1e-12).y[2:, -1].reshape(2, 3)
 
 
 # --- work ------------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import pytest
 
 from adjode import Dynamics, SolveError, Status, solve, value_and_gradient
 from adjode.losses import FinalState
+from tests.problems.methods import COMBINATIONS, STIFF, TRANSPOSED
 from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson, robertson_f, robertson_vjp
 from tests.problems.systems import DECAY, OSCILLATOR, ROTATION
-from tests.steppers.test_stiff import COMBINATIONS, STIFF, TRANSPOSED
 
 LOOSE = {"rtol": 1e-4, "atol": 1e-6}
 
