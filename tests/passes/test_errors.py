@@ -117,13 +117,13 @@ def test_exception_in_vjp(strategy):
 @pytest.mark.parametrize("method", ["Tsit5", "RK45", "DOP853", "BS3"])
 def test_blow_up_in_finite_time(method):
     error = failure(lambda: solve(square(), [1.0], [], (0.0, 2.0), method=method))
-    assert error.phase == "forward" and error.status in (Status.STEP_TOO_SMALL, Status.NON_FINITE)
+    assert (error.phase, error.status) == ("forward", Status.STEP_TOO_SMALL)
     assert error.t == pytest.approx(1.0, abs=1e-4) and error.component == 0
 
 
 def test_overflow_is_not_an_answer():
     error = failure(lambda: solve(square(), [1e200], [], (0.0, 1.0)))
-    assert error.status in (Status.STEP_TOO_SMALL, Status.NON_FINITE)
+    assert (error.phase, error.status, error.t) == ("forward", Status.NON_FINITE, 0.0)
 
 
 def test_step_cap_in_both_passes():
@@ -136,10 +136,10 @@ def test_step_cap_in_both_passes():
     assert 0 < error.t < 0.99
 
 
-def test_underflow_of_the_step_in_the_adjoint():
+def test_overflow_in_the_adjoint():
     """lam' blows up at t = 0.5 although f is smooth: the rule is wrong, and it must not end in a number."""
     error = failure(lambda: solve(_singular(), [1.0], [], (0.0, 1.0)).pullback([1.0]))
-    assert error.phase == "adjoint" and error.t == pytest.approx(0.5, abs=1e-2)
+    assert (error.phase, error.status) == ("adjoint", Status.NON_FINITE) and error.t == pytest.approx(0.5, abs=1e-2)
 
 
 def _constant_f(t, u, theta, du):

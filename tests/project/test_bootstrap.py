@@ -54,7 +54,9 @@ def test_example_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "; 0 not done, 0 solves failed" in done.stdout
     assert float(re.search(r"mean loss (\S+);", done.stdout)[1]) == pytest.approx(18.0, abs=1.0)  # chi squared / 2, 36 degrees
-    for line in re.findall(r"^(?:hare|lynx|a|b|c|d) .*\.\. .*$", done.stdout, re.MULTILINE):
+    lines = re.findall(r"^(?:hare|lynx|a|b|c|d) .*\.\. .*$", done.stdout, re.MULTILINE)
+    assert len(lines) == 6
+    for line in lines:
         spread, linear = map(float, line.split()[-2:])
         assert spread == pytest.approx(linear, rel=0.2)
     assert Path(re.search(r"figure: (.+)", done.stdout)[1]).exists()

@@ -71,7 +71,7 @@ def test_vjp_fails_in_the_backward_pass(method, adjoint, vjp, status):
     solution = solve(failing(vjp=vjp), [1.0], [], (0.0, 1.0), method=method, **LOOSE)
     with pytest.raises(SolveError, match="the adjoint solve stopped at t = 0") as caught:
         solution.pullback([1.0], adjoint=adjoint)
-    assert caught.value.phase == "adjoint" and caught.value.status in (status, Status.STAGES_UNSOLVED)
+    assert (caught.value.phase, caught.value.status) == ("adjoint", status)
     if status == Status.CALLBACK_RAISED:
         assert "ValueError: too early" in str(caught.value)
 
@@ -98,7 +98,7 @@ def test_newton_fails_with_fixed_steps():
 
     with pytest.raises(SolveError, match="Newton's iteration for the stages does not converge") as caught:
         solve(Dynamics(f, vjp), [1.0], [], (0.0, 1.0), method="Radau", step=0.5)
-    assert caught.value.status in (Status.NEWTON_FAILED, Status.NON_FINITE)
+    assert (caught.value.phase, caught.value.status) == ("forward", Status.NEWTON_FAILED)
 
 
 @pytest.mark.parametrize("method", STIFF)
@@ -126,6 +126,7 @@ def test_blow_up():
     for method in STIFF:
         with pytest.raises(SolveError) as caught:
             solve(Dynamics(f, vjp), [1.0], [], (0.0, 2.0), method=method)
+        assert (caught.value.phase, caught.value.status) == ("forward", Status.STEP_TOO_SMALL)
         assert caught.value.t == pytest.approx(1.0, abs=1e-3)
 
 
