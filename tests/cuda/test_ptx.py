@@ -24,7 +24,7 @@ from adjode.cuda import device
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics
 from tests.cuda import stand_in
-from tests.systems import LV_THETA, LV_U0
+from tests.problems.systems import LV_THETA, LV_U0
 
 SPAN, N = (0.0, 3.0), 3
 MANY = LeastSquares(np.linspace(0.0, 3.0, 40), np.ones((40, 2)))

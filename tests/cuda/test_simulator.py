@@ -13,7 +13,7 @@ import pytest
 from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, solve_ensemble, value_and_gradient
 from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_f, lv_vjp
-from tests.systems import DECAY, LV_THETA, LV_U0, lv_vjp_u
+from tests.problems.systems import DECAY, LV_THETA, LV_U0, lv_vjp_u
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1" or os.environ.get("NUMBA_DISABLE_JIT") != "1":
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 and NUMBA_DISABLE_JIT=1", allow_module_level=True)
@@ -253,7 +253,7 @@ def test_a_singularity(dtype):
         Dynamics(explodes, explodes_vjp), FinalState([1.0]), (0.0, 2.0), backend="cuda", dtype=dtype, on_failure="nan", rtol=1e-5
     )
     value, bar = evaluate(np.array([[1.0], [0.1]]), np.zeros(0))
-    assert bar.stats.status[0] in (Status.STEP_TOO_SMALL, Status.NON_FINITE) and bar.stats.status[1] == 0
+    assert bar.stats.status.tolist() == [Status.STEP_TOO_SMALL, 0]
     assert np.isnan(value[0]) and value[1] == pytest.approx(0.125, rel=1e-4)
     assert bar.stats.n_steps[0] < 1000
 

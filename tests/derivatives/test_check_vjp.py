@@ -321,7 +321,7 @@ def test_abs_misleads_the_complex_step():
     for speed in (0.8, -0.8, 0.0, -1e-7):
         report = check_vjp(dynamics, [0.0, speed], [0.3], t=0.5)
         report.raise_if_wrong()
-        assert speed > -0.5 or "not analytic" in report.reference
+        assert ("not analytic" in report.reference) == (abs(speed) > 0.5)  # near 0 the two agree to rounding
 
 
 def test_out_of_place():
@@ -333,7 +333,7 @@ def test_explicit_signature_takes_no_complex_numbers():
     f = njit(types.void(types.float64, vector, vector, vector))(lotka_volterra)
     report = check_vjp(Dynamics(f, lotka_volterra_vjp), U0, THETA)
     report.raise_if_wrong()
-    assert DISABLED or "does not run with complex numbers" in report.reference
+    assert ("does not run with complex numbers" in report.reference) != DISABLED
     assert report.accuracy < 1e-8
 
 

@@ -1,14 +1,13 @@
 """`solve_ensemble` and the pullback of what it returns, beside single solves."""
 
 import functools
-import os
 
 import numpy as np
 import pytest
 
 from adjode import EnsembleSolution, Solution, SolveError, Status, solve, solve_ensemble
 from benchmarks.problems import lv_dynamics
-from tests.systems import DECAY, LV_THETA, LV_U0
+from tests.problems.systems import DECAY, LV_THETA, LV_U0
 
 N, SPAN = 7, (0.0, 2.0)
 T_EVAL = np.array([1.5, 0.2, 2.0, 0.2, 0.0])
@@ -141,7 +140,7 @@ def test_no_trajectories():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="needs compiled code")
+@pytest.mark.jitted
 def test_fused():
     """The forward pass of an ensemble and that of its pullback are one entry; beside single solves it agrees to rounding."""
     ens = solve_ensemble(lv_dynamics(fused=True), U0, THETA, SPANS, **TIGHT)

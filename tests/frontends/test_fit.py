@@ -13,7 +13,7 @@ import adjode
 from adjode import Dynamics, Fit, SolveError
 from adjode.frontends import fit as fit_module
 from adjode.losses import FinalState, LeastSquares
-from tests.systems import LOGISTIC, lotka_volterra
+from tests.problems.systems import LOGISTIC, lotka_volterra
 
 TRUE_THETA, TRUE_U0, SPAN = np.array([0.8, 0.5, 1.1, 0.4]), np.array([2.0, 1.5]), (0.0, 8.0)
 TIMES = np.linspace(0.0, 8.0, 17)

@@ -141,7 +141,7 @@ def test_sparse(n, density, c):
         system = System("sparse", pattern_of(J), J)
         system.check(size * c, s=-1.0)
         pivots = system.frame[slots.PIVOTS_COMPLEX if isinstance(c, complex) else slots.PIVOTS]
-        assert n == 0 or pivots[0] == by_superlu
+        assert pivots[:1].tolist() == [by_superlu][:n]
 
 
 def grid_pattern(points):
@@ -219,8 +219,7 @@ def test_singular_and_not_finite(kind, n):
     for bad in (np.nan, np.inf):
         J[1, 1] = bad
         for c in (2.0, 2.0 + 1.0j):
-            system = System(kind, pattern_of(J), J)
-            assert system.run(FACTOR, c=c) != 0 or not np.isfinite(system.run(SOLVE, c=c, b=np.ones(n, type(c)))).all()
+            assert System(kind, pattern_of(J), J).run(FACTOR, c=c) != 0
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0.05, 1.0))

@@ -75,7 +75,7 @@ def test_arrays_are_frozen():
 
 
 def test_names_follow_scipy():
-    assert tableau("RK23") is not None and tableau("RK23").name == "BS3"
+    assert tableau("RK23").name == "BS3"
 
 
 def test_unknown_method():
