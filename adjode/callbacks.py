@@ -21,7 +21,7 @@ from numba import njit, types
 from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
-from adjode.disk import mark_of
+from adjode.disk import keep_bytes, kept_bytes
 from adjode.fingerprint import fingerprint
 from adjode.jit import DISABLED, code_address, entry, f8, i8, linked, matrix, vector, view
 from adjode.status import describe_error
@@ -106,11 +106,11 @@ class Callback:
 
     def check(self) -> None:
         """Compile the callback by itself, for its errors, unless it has been compiled before and is on disk."""
-        mark = mark_of(self._key and f"{self.name}-{self._key}")
-        if mark is None or not mark.exists():
+        mark = None if DISABLED or not self._key else f"{self.name}.{self._key}.compiles"
+        if mark is None or kept_bytes(mark) is None:
             self.compile()
             if mark is not None:
-                mark.touch()
+                keep_bytes(mark, b"")
 
     def compile(self) -> None:
         """Compile the callback by itself; a TypeError that shows the user's line if Numba cannot."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from adjode.compiler import PASS, EntryCompiler, KernelCompiler, LinkedCompiler, PassCompiler, undisturbed
-from adjode.disk import EntryCache, keep_bytes, keep_newest, kept_bytes
+from adjode.disk import EntryCache, keep_bytes, kept_bytes
 
 # fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -65,15 +64,10 @@ def entry(function: Callable, signature, name: str, key: str | None = "", *, wra
     function.__name__ = function.__qualname__ = f"{name}-{key}" if key else name
     dispatcher = njit(**_FLAGS, fastmath=FAST, pipeline_class=EntryCompiler, no_cpython_wrapper=not wrapped)(function)
     if key is not None:
-        try:
-            dispatcher._cache = EntryCache(function)
-        except RuntimeError:  # no writable folder: compile in every process rather than fail
-            pass
+        dispatcher._cache = EntryCache(name, key)
     with undisturbed():
         dispatcher.compile(signature)
     dispatcher.disable_compile()
-    if key and dispatcher.stats.cache_misses and isinstance(dispatcher._cache, EntryCache):
-        keep_newest(Path(dispatcher._cache.cache_path))
     return dispatcher
 
 

@@ -3,7 +3,8 @@
 The portable tier is compiled whole, but for matrices that are not dense; the fused tier for the methods in `METHODS` and
 `FAMILIES`, as far as it depends on no callbacks. So once on a machine is enough, when a container image or an environment is built.
 The kernels are kept in the folder that ADJODE_PRECOMPILED names, beside the package by default, and found from there by every
-process of every user, whatever NUMBA_CACHE_DIR says. Kernels that other sources, another Numba or another CPU made are never used.
+process of every user, whatever NUMBA_CACHE_DIR says, if the user, root or the owner of the package has made them. Kernels that
+other sources, another Numba or another CPU made are never used.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from adjode import losses
 from adjode.adjoints import backsolve, discrete, interpolating
 from adjode.calls import FUSED, PORTABLE
-from adjode.disk import precompiled_folder
+from adjode.disk import claimed, precompiled_folder
 from adjode.ensembles import driver
 from adjode.frame import Frame
 from adjode.jit import DISABLED
@@ -75,10 +76,10 @@ def precompile(*, progress: bool = False, workers: int | None = None) -> Path:
     Raises
     ------
     OSError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or others may write to it.
     """
     folder = precompiled_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    claimed(folder, mode=0o755)  # for all users to read
     tasks = range(len(_tasks()))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         done = pool.map(_compile, itertools.repeat(str(folder)), tasks)

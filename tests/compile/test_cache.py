@@ -1,14 +1,19 @@
-"""The disk cache: a second process compiles no kernel, the folder stops growing, a changed source is never served stale."""
+"""The disk cache: a second process compiles no kernel, the folder stops growing, a changed source is never served stale.
+
+What lies there is code, so what others can have written is left alone, and what is damaged is compiled anew.
+"""
 
 import os
+import pickle
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from adjode import disk
+from adjode import disk, trusted
 from tests import ROOT
 
 # Counts what Numba compiled, by the module of the function: "adjode" for kernels, "__main__" for the user's callbacks.
@@ -43,9 +48,10 @@ print(kernels, compiled["__main__"], repr(float(bar.u0[0])))
 """
 
 
-def run(tmp_path, package=ROOT, **environment):
+def start(tmp_path, source, package=ROOT, **environment):
+    """A process that runs a script, with a cache folder of its own in `tmp_path`."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(source)
     variables = {
         **os.environ,
         "PYTHONPATH": str(package),
@@ -55,6 +61,11 @@ def run(tmp_path, package=ROOT, **environment):
     }
     done = subprocess.run([sys.executable, str(script)], env=variables, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def run(tmp_path, package=ROOT, **environment):
+    done = start(tmp_path, SCRIPT, package, **environment)
     assert Path(done.stderr.split()[0]).is_relative_to(package)
     kernels, callbacks, value = done.stdout.split()
     return int(kernels), int(callbacks), float(value)
@@ -75,8 +86,8 @@ def test_cache_across_processes_and_changes(tmp_path):
     kernels, callbacks, value = run(tmp_path, package)
     assert kernels > 5 and callbacks > 0 and value == pytest.approx(0.6065, abs=1e-3)
     stored = files(tmp_path)
-    # an index and a binary for each of solve, evaluate, slopes and two adjoints; the same and a mark for f and vjp
-    assert len(stored) == 10 + 6
+    # a file for each of solve, evaluate, slopes, two adjoints and the program; a file and a mark for f and vjp
+    assert len(stored) == 6 + 4
 
     again = run(tmp_path, package)
     assert again == (0, 0, value)
@@ -127,7 +138,7 @@ def test_settings_that_change_machine_code_have_their_own_folder(monkeypatch):
 def test_only_the_last_few_versions_are_kept(tmp_path, monkeypatch):
     for k in range(7):
         monkeypatch.setattr(disk, "source_hash", lambda k=k: f"{k:016d}")
-        disk._EntryLocator(str(tmp_path)).ensure_cache_path()
+        disk.claimed(tmp_path)
         folder = tmp_path / f"adjode-{k:016d}"
         os.utime(folder, (k, k))
     assert sorted(p.name[-1] for p in tmp_path.iterdir()) == ["3", "4", "5", "6"]
@@ -152,10 +163,151 @@ def test_bytes_are_kept_where_that_is_possible(tmp_path, monkeypatch):
 
 def test_old_entries_go_whoever_else_deletes_them(tmp_path):
     for k in range(disk._KEPT_FILES + 1):
-        file = tmp_path / f"f-{k}-entry.nbi"
+        file = tmp_path / f"solve.{k}.cpu.entry"
         file.touch()
         os.utime(file, (k + 1, k + 1))
-    (tmp_path / "f-deleted-entry.nbi").symlink_to(tmp_path / "nowhere")  # listed, and not there when looked at
+    (tmp_path / "discrete-recorded.cpu.entry").touch()  # of no callbacks, so it stays
     disk.keep_newest(tmp_path)
     left = {p.name for p in tmp_path.iterdir()}
-    assert len(left) == disk._KEPT_FILES and not left & {"f-deleted-entry.nbi", "f-0-entry.nbi"}
+    assert len(left) == disk._KEPT_FILES + 1 and "solve.0.cpu.entry" not in left
+
+
+# An entry and the bitcode of a pass, the smallest there are; says what was compiled.
+SMALL = """
+from adjode.jit import entry, i8, kernel, outline
+
+def double(n):
+    return 2 * n
+
+@kernel
+def seven(frame):
+    return 7
+
+made = []
+doubled = entry(double, (i8,), "double")
+bitcode = outline("seven", lambda: made.append("bitcode") or seven)
+if doubled.stats.cache_misses:
+    made.append("entry")
+print(doubled(21), b"adjode.pass" in bitcode, *made)
+"""
+WARM, COLD = ["42", "True"], ["42", "True", "bitcode", "entry"]
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A cache that has what `SMALL` needs."""
+    made = tmp_path_factory.mktemp("warm")
+    assert start(made, SMALL).stdout.split() == COLD
+    return made / "cache"
+
+
+@pytest.fixture
+def kept(warm, tmp_path):
+    """A copy of it for one test, as the list of its files."""
+    shutil.copytree(warm, tmp_path / "cache")
+    files = sorted((tmp_path / "cache").glob("*/*"))
+    assert [file.name.partition(".")[0] for file in files] == ["double", "pass-seven"]
+    return files
+
+
+def modes(folder):
+    return {stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.rglob("*")) if path.is_dir()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such modes")
+def test_folders_are_the_users_alone_whatever_the_umask(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk.config, "CACHE_DIR", str(tmp_path / "new" / "cache"))
+    umask = os.umask(0)
+    try:
+        disk.keep_bytes("some.bc", b"bitcode")
+        disk.claimed(tmp_path / "precompiled", mode=0o755)
+    finally:
+        os.umask(umask)
+    assert modes(tmp_path / "new") == {0o700} and modes(tmp_path / "precompiled") == {0o755}
+    (file,) = (tmp_path / "new").glob("*/*/*")
+    assert not file.stat().st_mode & 0o022
+
+
+@pytest.mark.jitted
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:-1], lambda whole: b"", lambda whole: whole[:40] + bytes([whole[40] ^ 1]) + whole[41:]]
+)
+def test_damaged_files_are_compiled_anew(tmp_path, kept, damage):
+    whole = [file.read_bytes() for file in kept]
+    for file, contents in zip(kept, whole, strict=True):
+        file.write_bytes(damage(contents))
+    assert start(tmp_path, SMALL).stdout.split() == COLD
+    assert start(tmp_path, SMALL).stdout.split() == WARM
+
+
+@pytest.mark.jitted
+def test_a_file_is_not_taken_for_another(tmp_path, kept):
+    shutil.copy(kept[1], kept[0])
+    assert start(tmp_path, SMALL).stdout.split() == [*COLD[:2], "entry"]
+
+
+class Planted:
+    """Makes a file when it is read."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.jitted
+@pytest.mark.skipif(os.name == "nt", reason="no such modes")
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_others_may_have_planted_is_not_executed(tmp_path, kept, closed):
+    mark = tmp_path / "executed"
+    planted = pickle.dumps(Planted(mark))
+    kept[0].write_bytes(trusted._digest(kept[0].name, planted) + planted)
+    kept[0].parent.chmod(0o700 if closed else 0o777)
+    before = [file.read_bytes() for file in kept]
+    done = start(tmp_path, SMALL)
+    assert done.stdout.split()[:2] == WARM
+    if closed:  # the user has written it: this is what it does
+        assert mark.exists() and done.stderr == ""
+        return
+    assert not mark.exists() and done.stdout.split() == COLD
+    assert done.stderr.count("RuntimeWarning") == 1 and f"others may write to {kept[0].parent}" in done.stderr
+    assert [file.read_bytes() for file in kept] == before
+
+
+@pytest.mark.jitted
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_files_of_others_are_left_alone(tmp_path, kept):
+    os.chown(kept[0], 12345, -1)
+    before = kept[0].read_bytes()
+    done = start(tmp_path, SMALL)
+    assert done.stdout.split() == [*COLD[:2], "entry"]
+    assert done.stderr.count("RuntimeWarning") == 1 and f"{kept[0]} belongs to user 12345" in done.stderr
+    assert kept[0].read_bytes() == before
+
+
+@pytest.mark.jitted
+def test_precompiled_kernels_serve_where_no_folder_can_be_used(tmp_path, kept):
+    (tmp_path / "cache").rename(tmp_path / "precompiled")
+    (tmp_path / "file").touch()
+    done = start(tmp_path, SMALL, NUMBA_CACHE_DIR=str(tmp_path / "file"), ADJODE_PRECOMPILED=str(tmp_path / "precompiled"))
+    assert done.stdout.split() == WARM and done.stderr == ""
+
+
+@pytest.mark.jitted
+def test_what_has_large_constants_is_compiled_by_every_process(tmp_path):
+    source = """
+import numpy as np
+from adjode.callbacks import Callback
+
+table = np.full(1_000_001, 3.0)  # so large that Numba compiles its address in
+
+def f(t, u, theta, du):
+    du[0] = table[-1] * u[0]
+
+c_function, address = Callback("f", f)._c_function
+print(sum(c_function.stats.cache_misses.values()))
+"""
+    for _ in range(2):
+        done = start(tmp_path, source)
+        assert done.stdout.split() == ["1"] and done.stderr == ""
