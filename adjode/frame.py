@@ -65,11 +65,13 @@ WORDS = 4
     # --- arrays with a row for each step or time
     STAGES,               # (k, r, n) states of all stages, y itself the first
     MESH_T, MESH_U, MESH_C,     # the dense output recorded
-    MESH_STIFF, FORWARD_STIFF,  # which of two methods took each step
+    MESH_KIND, FORWARD_KIND,    # the kind of each step; empty where all are of one kind
     OBSERVED,             # states observed along the way
     FORWARD_T, FORWARD_U, FORWARD_C, FORWARD_STAGES, FORWARD_COUNT,  # what the forward solve has recorded, and its COUNT
     JUMPS, ANCHORS,       # what to add to lam, and where to put the state, at each time
-    STOPS, TIMES,         # where to stop; where to observe
+    STOPS, HALF_WIDTHS,   # where to stop; how far before, and to go on as far behind: empty for no way at all
+    JUMP_ROWS,            # the row of JUMPS for each stop, -1 for none; empty where they are in reverse order
+    TIMES,                # where to observe
     WATCH,                # when to look up from the work, see watch.py
     U0_BAR,               # where a backward pass leaves lam at t0
     ROWS, DATA, DATA_WEIGHTS, COMPONENTS,  # losses: row of OBSERVED for each datum, the data, 1/sigma, what was observed
@@ -77,11 +79,12 @@ WORDS = 4
     F, VJP, VJP_U, G, G_VJP, JAC,
     PARTNER,              # the frame of the other method
     SLOTS,
-) = range(101)
+) = range(103)
 # Entries of SETTING. LAST_STAGE is s; TOP is the last stage of the dense output; DENSE says whether every step needs its dense
 # output; RECORD is a sum of what is kept of each step; INTEGRAND_FREE says that the derivative writes the whole integrand into q;
 # FILTERED is that of Tableau.
 LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED = range(8)
+EXPLICIT_STEP, IMPLICIT_STEP, CROSSING = range(3)  # entries of MESH_KIND
 RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
 # Entries of CONTROL. ATOL_SCALE, if positive, sets the absolute tolerances of a pass over lam by the largest cotangent; EPS is the
 # spacing of numbers at 1.
@@ -96,9 +99,9 @@ T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADI
 # Entries of COUNT. STIFF says which of two methods is in use; EVIDENCE and CALM count what speaks for the other one, and against.
 # The last ones belong to implicit methods: how fresh the Jacobian is, see steppers/frozen.py, the iterations of the last solve, and
 # the work.
-STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED = range(9)
-STIFF, EVIDENCE, CALM, SWITCHES = range(9, 13)
-FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS, COUNTERS = range(13, 19)
+STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS = range(10)
+STIFF, EVIDENCE, CALM, SWITCHES = range(10, 14)
+FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS, COUNTERS = range(14, 20)
 # fmt: on
 
 _FIRST_SIZED, _FIRST_STORE, _FIRST_NUMBER = CONTROL, STAGES, F

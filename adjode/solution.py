@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_STAGES
+from adjode.frame import IMPLICIT_STEP, RECORD_STAGES
 from adjode.layout import Layout
 from adjode.linalg.structure import Structure
 from adjode.passes.options import SolveOptions
@@ -86,7 +86,7 @@ class Solution:
 
     @property
     def stiff(self) -> np.ndarray | None:
-        return None if self.trajectory.stiff is None else self.trajectory.stiff == 1
+        return self.trajectory.kinds == IMPLICIT_STEP if self.options.tableau.partner is not None else None
 
     @property
     def method(self) -> str:

@@ -32,6 +32,7 @@ def solve(
     step: float | None = SolveOptions.step,
     max_seconds: float | None = SolveOptions.max_seconds,
     linear_solver: str = SolveOptions.linear_solver,
+    stops: Any = SolveOptions.stops,
 ) -> Solution:
     """Solve `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)` where the dynamics have a mass matrix, from `u(t0) = u0` to T.
 
@@ -63,6 +64,9 @@ def solve(
         Limit on the wall-clock time of the call, checked between steps.
     linear_solver : {"auto", "dense", "banded", "sparse"}
         How stiff methods solve their linear systems; "auto" chooses by the size and the pattern of the Jacobian.
+    stops : (k,) array
+        Times at which f may jump. A step ends at each of them, f is evaluated on either side alone, and both adjoints respect
+        that; the state is continuous. Times outside the span are left out.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def solve(
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
-    options = SolveOptions(method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver)
+    options = SolveOptions(method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops)
     options.absolute_tolerances(u.size)
     dynamics.f.require_inside(t0, u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
@@ -97,10 +101,15 @@ def solve(
         dynamics=dynamics,
         theta=parameters,
         trajectory=trajectory,
-        stats=SolveStats(forward.derivatives, forward.steps, forward.rejected, *forward.implicit_work, forward.switches),
+        stats=_stats(forward),
         options=options,
         structure=structure,
         layouts=layouts,
         t_eval=evaluation_times,
         u_eval=None if evaluation_times is None else trajectory.dense(evaluation_times),
     )
+
+
+def _stats(forward: Forward) -> SolveStats:
+    steps = forward.steps - forward.crossings
+    return SolveStats(forward.derivatives, steps, forward.rejected, *forward.implicit_work, forward.switches)

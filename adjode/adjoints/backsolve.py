@@ -20,6 +20,7 @@ from adjode.calls import Calls
 from adjode.frame import matrix_at
 from adjode.jit import kernel, segment
 from adjode.loops.integrate import make_integrate
+from adjode.status import SUCCESS
 
 
 @kernel
@@ -30,6 +31,7 @@ def _jump(frame, k, y):
         y[n + i] += jumps[at, i]
         if anchors.shape[0] > 0:
             y[i] = anchors[at, i]
+    return SUCCESS
 
 
 def make_backward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
@@ -49,7 +51,7 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
         n = y.size // 2
         return lam_integrand(frame, t, segment(y, 0, n), segment(y, n, n), q)
 
-    return make_integrate(joint_slope, joint_integrand, _jump, stages)
+    return make_integrate(joint_slope, _jump, joint_integrand, stages)
 
 
 def prepare(

@@ -289,28 +289,50 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if switches else None
 
     @kernel
-    def pull_step(frame, step, left):
-        if switches:
-            if integers_at(frame, slots.FORWARD_STIFF)[step] == 0:
-                return pull_explicit_step(frame, step, left)
-            return pull_one_step(partner_at(frame), step, left)
-        return pull_one_step(frame, step, left)
-
-    @kernel
-    def first_stage(frame):
-        """The transpose of K[0] = f(t0, u0), which no step before has taken over."""
+    def first_stage(frame, step):
+        """The transpose of K[0] = f(t, u) at the start of a step, which no step before has taken over."""
         lam, u_bar, w = vector_at(frame, slots.LAM), vector_at(frame, slots.Y_BAR), row(matrix_at(frame, slots.K_BAR), 0)
         if recorded:
-            u0 = row(plane(cube_at(frame, slots.FORWARD_STAGES), 0), 0)
+            u = row(plane(cube_at(frame, slots.FORWARD_STAGES), step), 0)
         else:
-            u0 = row(matrix_at(frame, slots.FORWARD_U), 0)
+            u = row(matrix_at(frame, slots.FORWARD_U), step)
         for k in range(u_bar.size):
             u_bar[k] = 0.0
-        if pull(frame, vector_at(frame, slots.FORWARD_T)[0], u0, w, u_bar) != 0:
+        if pull(frame, vector_at(frame, slots.FORWARD_T)[step], u, w, u_bar) != 0:
             return CALLBACK_RAISED
         for k in range(lam.size):
             lam[k] += u_bar[k]
+            w[k] = 0.0
         return SUCCESS
+
+    @kernel
+    def pull_crossing(frame, step, left):
+        """Where f may jump: the slope at the start of the step behind is one of its own."""
+        mesh_t, kinds = vector_at(frame, slots.FORWARD_T), integers_at(frame, slots.FORWARD_KIND)
+        lam, times, u_bars = vector_at(frame, slots.LAM), vector_at(frame, slots.TIMES), matrix_at(frame, slots.JUMPS)
+        t, behind = mesh_t[step], step + 1
+        direction = 1.0 if mesh_t[behind] > t else -1.0
+        if behind < integers_at(frame, slots.PLACE)[STEPS]:
+            if kinds[behind] != slots.CROSSING:
+                if first_stage(frame, behind) != SUCCESS:
+                    return CALLBACK_RAISED, left
+        while left > 0 and direction * (times[left - 1] - t) > 0.0:
+            left -= 1
+            for k in range(lam.size):
+                lam[k] += u_bars[left, k]
+        return SUCCESS, left
+
+    @kernel
+    def pull_step(frame, step, left):
+        kinds = integers_at(frame, slots.FORWARD_KIND)
+        if kinds.size > 0:
+            if kinds[step] == slots.CROSSING:
+                return pull_crossing(frame, step, left)
+        if switches:
+            if kinds[step] == slots.EXPLICIT_STEP:
+                return pull_explicit_step(frame, step, left)
+            return pull_one_step(partner_at(frame), step, left)
+        return pull_one_step(frame, step, left)
 
     @kernel
     def discrete(frame):
@@ -326,7 +348,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
             if status != SUCCESS:
                 return status
         if place[STEPS] > 0:
-            if first_stage(frame) != SUCCESS:
+            if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED
         return SUCCESS if all_finite(vector_at(frame, slots.TOTAL)) else NON_FINITE
 

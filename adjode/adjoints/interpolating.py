@@ -19,6 +19,8 @@ from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import make_integrate
+from adjode.loops.stops import stops_towards
+from adjode.status import SUCCESS
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.families import EXPLICIT, Solver
 
@@ -40,10 +42,12 @@ def _look_up(frame, t):
 
 @kernel
 def _jump(frame, k, lam):
-    jumps, stops = matrix_at(frame, slots.JUMPS), vector_at(frame, slots.STOPS)
-    if stops[k] != stops[stops.size - 1]:  # what is observed at t0 enters the cotangent of u0 alone
+    jumps, rows = matrix_at(frame, slots.JUMPS), integers_at(frame, slots.JUMP_ROWS)
+    at = rows[k] if rows.size > 0 else jumps.shape[0] - 1 - k
+    if at >= 0:
         for i in range(lam.size):
-            lam[i] += jumps[jumps.shape[0] - 1 - k, i]
+            lam[i] += jumps[at, i]
+    return SUCCESS
 
 
 def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
@@ -67,20 +71,48 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
         return jacobian(frame, t, vector_at(frame, slots.U))
 
     stepper = solver.stepper(slope_along, jacobian_along, turned=True)
-    return make_integrate(slope_along, integrand_along, _jump, stages, stepper, solver.switches)
+    return make_integrate(slope_along, _jump, integrand_along, stages, stepper, solver.switches)
 
 
-def prepare(jumps: Jumps, atol: float) -> Backward:
+def prepare(jumps: Jumps, atol: float, crossed: np.ndarray, t_span: tuple[float, float]) -> Backward:
     """From the last cotangent that is not zero, which is the start, through all others back to t0."""
-    return _backward(jumps.start, jumps.lam, jumps.stops, np.ascontiguousarray(jumps.jumps[::-1]), atol)
+    reverse = np.ascontiguousarray(jumps.jumps[::-1])
+    return _backward(jumps.start, jumps.lam, jumps.stops, reverse, atol, _Crossings(jumps.stops[:-1], crossed, t_span))
 
 
-def prepare_observed(times: np.ndarray, u_bars: np.ndarray, t0: float, atol: float) -> Backward:
+def prepare_observed(
+    times: np.ndarray, u_bars: np.ndarray, atol: float, crossed: np.ndarray, t_span: tuple[float, float]
+) -> Backward:
     """From the last of `times`, in the order of integration, whose cotangents `u_bars` are not known yet: each is a stop."""
+    t0 = t_span[0]
     start = float(times[-1]) if times.size else t0
-    return _backward(start, np.zeros(u_bars.shape[1]), np.append(times[::-1], t0), u_bars, atol)
+    stops = np.append(times[::-1], t0)
+    return _backward(start, np.zeros(u_bars.shape[1]), stops, u_bars, atol, _Crossings(stops[:-1], crossed, t_span, times.size > 0))
 
 
-def _backward(start: float, lam: np.ndarray, stops: np.ndarray, jumps: np.ndarray, atol: float) -> Backward:
+class _Crossings:
+    """Jumps of lam, and stops of the forward pass among them: times, half widths and rows of jumps in the order of the sweep.
+
+    `first` says that the first jump is the start of the sweep, whatever time that will be.
+    """
+
+    def __init__(self, jumps: np.ndarray, crossed: np.ndarray, t_span: tuple[float, float], first: bool = False):
+        stops, widths = stops_towards(t_span[0], crossed, t_span)
+        self.any = widths is not None
+        if widths is None:
+            return
+        times = np.append(jumps, stops[:-1])
+        order = np.argsort(times if t_span[0] >= t_span[1] else -times, kind="stable")
+        if first:
+            order = np.append(0, order[order != 0])
+        self.times = np.append(times[order], stops[-1])
+        self.half_widths = np.append(np.append(np.zeros(jumps.size), widths[:-1])[order], 0.0)
+        self.rows = np.append(np.arange(jumps.size)[::-1], np.full(crossed.size, -1))[order]
+
+
+def _backward(start: float, lam: np.ndarray, stops: np.ndarray, jumps: np.ndarray, atol: float, crossings: _Crossings) -> Backward:
     arrays = {slots.JUMPS: jumps, slots.U: np.zeros(lam.size), slots.PLACE: np.zeros(1, dtype=np.int64)}
-    return Backward("interpolating", make_backward, arrays, start, lam, stops, np.full(lam.size, atol))
+    widths = None
+    if crossings.any:
+        stops, widths, arrays[slots.JUMP_ROWS] = crossings.times, crossings.half_widths, crossings.rows
+    return Backward("interpolating", make_backward, arrays, start, lam, stops, np.full(lam.size, atol), half_widths=widths)

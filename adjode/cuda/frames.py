@@ -28,6 +28,9 @@ from adjode.watch import new_watch
 _CONSTANT_MEMORY = 4  # its address space in NVVM IR (NVVM IR specification, "Address Spaces")
 
 
+_INTEGERS = frozenset((slots.COUNT, slots.PLACE, slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS))
+
+
 class ThreadFrame(types.CPointer):
     """The type of a frame whose numbers are `real` and whose arrays in the slots `lanes` are columns."""
 
@@ -79,7 +82,7 @@ class Layout:
         return sum(self.dtype(slot).itemsize * math.prod(shape) for slot, shape in self.local.items())
 
     def dtype(self, slot: int) -> np.dtype:
-        return np.dtype(np.int64) if slot in (slots.COUNT, slots.PLACE) else self.real
+        return np.dtype(np.int64) if slot in _INTEGERS else self.real
 
 
 def make_frame(layout: Layout) -> tuple[Callable, Callable]:

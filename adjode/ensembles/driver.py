@@ -48,7 +48,7 @@ def _copy_out(to, i, source):
 @kernel
 def _set_span(t0, T, flags, buffers):
     times, control, stops = buffers[TIMES], buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS]
-    control[slots.T_START], control[slots.SPAN], stops[0] = t0, abs(T - t0), T
+    control[slots.T_START], control[slots.SPAN], stops[stops.size - 1] = t0, abs(T - t0), T
     if flags[ENDS_AT_T] == 1:
         times[times.size - 1] = T
     start = times[times.size - 1] if times.size > 0 else t0

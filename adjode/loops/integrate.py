@@ -4,7 +4,7 @@ It knows no method (tableaus are data) and no meaning (`make_integrate` closes o
 
 - `derivative(frame, t, y, dy, q) -> status`: the right-hand side; may leave the integrand of the quadrature in `q`.
 - `integrand(frame, t, y, q) -> status`: the integrand of the quadrature alone; None for a pass without one.
-- `at_stop(frame, k, y)`: what happens to the state at stop k (a jump, for instance); None for a pass with no stop but its end.
+- `at_stop(frame, k, y) -> status`: what happens to the state at stop k, a jump for instance.
 
 Everything it works on is in a frame (frame.py), which a `Loop` (loop.py) fills from Python. The kernel starts from START; it can be
 left and entered again when a store is full, which is how its stores grow.
@@ -266,6 +266,9 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
             accept_method(frame, h)
         y, K, last = vector_at(frame, slots.Y), matrix_at(frame, slots.K), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
         _record(frame, slot, t)
+        kinds = integers_at(frame, slots.MESH_KIND)
+        if kinds.size > 0:
+            kinds[slot] = slots.EXPLICIT_STEP  # a method that switches says itself which it is
         for k in range(y.size):
             y[k] = y_new[k]
             K[0, k] = K[last, k]
@@ -331,36 +334,115 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     return enter, step_on
 
 
+@kernel
+def _half_width(frame, k):
+    widths = vector_at(frame, slots.HALF_WIDTHS)
+    return vector_at(frame, slots.CONTROL)[slots.DIRECTION] * widths[k] if widths.size > 0 else 0.0
+
+
+@kernel
+def _landing(frame, k):
+    """Where steps towards stop k end."""
+    return vector_at(frame, slots.STOPS)[k] - _half_width(frame, k)
+
+
+@kernel
+def _resumption(frame, k):
+    """Where steps from stop k begin: behind it, but not behind the end."""
+    direction, stops = vector_at(frame, slots.CONTROL)[slots.DIRECTION], vector_at(frame, slots.STOPS)
+    t, end = stops[k] + _half_width(frame, k), stops[stops.size - 1]
+    return end if direction * (t - end) > 0.0 else t
+
+
+@kernel
+def _find_stop(frame, k, t):
+    """The first stop from k on that is before the end and, if it is to be crossed, not behind t; or the last one, the end."""
+    direction, stops = vector_at(frame, slots.CONTROL)[slots.DIRECTION], vector_at(frame, slots.STOPS)
+    last = stops.size - 1
+    while k < last:
+        crossed = _half_width(frame, k) != 0.0 and direction * (_resumption(frame, k) - t) < 0.0
+        if not crossed and direction * (_landing(frame, k) - stops[last]) < 0.0:
+            return k
+        k += 1
+    return last
+
+
+@kernel
+def _cross(frame, slot, t, t_new, y):
+    """Record a step from t to t_new in which the state stays as it is."""
+    record, count = integers_at(frame, slots.SETTING)[slots.RECORD], integers_at(frame, slots.COUNT)
+    coefficients = plane(cube_at(frame, slots.MESH_C), slot if record & slots.RECORD_DENSE else 0)
+    stage = row(plane(cube_at(frame, slots.STAGES), slot if record & slots.RECORD_STAGES else 0), 0)
+    for k in range(y.size):
+        stage[k] = y[k]
+        for p in range(coefficients.shape[0]):
+            coefficients[p, k] = 0.0
+    _observe(frame, t, t_new - t, t_new, y, coefficients)
+    _record(frame, slot, t)
+    integers_at(frame, slots.MESH_KIND)[slot] = slots.CROSSING
+    count[slots.STEPS] += 1
+    count[slots.CROSSINGS] += 1
+    vector_at(frame, slots.CLOCK)[slots.T] = t_new
+
+
+@kernel
+def cross(frame, k, y):
+    """At a stop of a forward pass: across it, in two steps, so that the stop itself is in the mesh."""
+    stop, behind = vector_at(frame, slots.STOPS)[k], _resumption(frame, k)
+    count, record = integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)[slots.RECORD]
+    if record != 0:
+        if count[slots.STEPS] + 2 > vector_at(frame, slots.MESH_T).size - 1:
+            return STORE_FULL
+    for t_new in (stop, behind):
+        t = vector_at(frame, slots.CLOCK)[slots.T]
+        if t != t_new:
+            _cross(frame, count[slots.STEPS] if record != 0 else 0, t, t_new, y)
+    return SUCCESS
+
+
 def make_integrate(
     derivative: Callable,
+    at_stop: Callable,
     integrand: Callable | None = None,
-    at_stop: Callable | None = None,
     stages: tuple[int, int] | None = None,
     stepper: Stepper | ImplicitStepper | None = None,
     switches: bool = False,
 ) -> Callable:
     """The loop, with `stepper`, or explicit steps if there is none; or with both, if it switches."""
-    stops_inside = at_stop is not None
+    scales = integrand is not None  # a pass over lam
     enter, step_on = make_steps(derivative, integrand, stepper or Stepper(derivative, stages))
     if switches:
         enter, step_on = make_switching(make_steps(derivative, integrand, Stepper(derivative, stages)), (enter, step_on))
 
     @kernel
+    def stop_at(frame, t, k):
+        """Do what is to be done at stop k, and go on behind it."""
+        count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+        clock[slots.T_REST] = 0.0  # two stops are never closer than that
+        status = at_stop(frame, k, vector_at(frame, slots.Y))
+        if status == SUCCESS:
+            behind = _resumption(frame, k)
+            if vector_at(frame, slots.CONTROL)[slots.DIRECTION] * (behind - t) > 0.0:
+                clock[slots.T] = behind
+            count[slots.STOP] = _find_stop(frame, k + 1, clock[slots.T])
+            count[slots.FRESH] = 0
+        return status
+
+    @kernel
     def run(frame):
         count, clock, stops = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK), vector_at(frame, slots.STOPS)
-        control, y = vector_at(frame, slots.CONTROL), vector_at(frame, slots.Y)
+        control, direction = vector_at(frame, slots.CONTROL), vector_at(frame, slots.CONTROL)[slots.DIRECTION]
         store, record = vector_at(frame, slots.MESH_T).size - 1, integers_at(frame, slots.SETTING)[slots.RECORD]
         while True:
             t, k_stop = clock[slots.T], count[slots.STOP]
-            if t == stops[k_stop]:
-                clock[slots.T_REST] = 0.0  # two stops are never closer than that
+            landing = _landing(frame, k_stop)
+            if direction * (t - landing) >= 0.0:
                 if k_stop == stops.size - 1:
                     _record(frame, count[slots.STEPS], t)
                     return SUCCESS
-                if stops_inside:
-                    at_stop(frame, k_stop, y)
-                count[slots.STOP] += 1
-                count[slots.FRESH] = 0
+                status = stop_at(frame, t, k_stop)
+                if status != SUCCESS:
+                    return status
                 continue
             if record != 0 and count[slots.STEPS] == store:
                 return STORE_FULL
@@ -374,7 +456,7 @@ def make_integrate(
                 status = enter(frame, t)
                 if status != SUCCESS:
                     return status
-            status = step_on(frame, t, stops[k_stop])
+            status = step_on(frame, t, landing)
             if status != SUCCESS:
                 return status
 
@@ -386,10 +468,11 @@ def make_integrate(
             if _begin(frame) != SUCCESS:
                 count[slots.ENTERED] = 0
                 return NON_FINITE
-            if stops_inside:
+            if scales:
                 if control[slots.ATOL_SCALE] > 0.0:
                     _scale_tolerances(frame)
             t = control[slots.T_START]
+            count[slots.STOP] = _find_stop(frame, 0, t)
             _observe(frame, t, 1.0, t, y, plane(cube_at(frame, slots.MESH_C), 0))
         status = run(frame)
         if status != STORE_FULL:

@@ -144,7 +144,7 @@ def _watch_implicit(frame, accepted, renewed):
 
 
 def make_switching(explicit: tuple[Callable, Callable], implicit: tuple[Callable, Callable]) -> tuple[Callable, Callable]:
-    """`enter` and `step_on`, see `make_steps`, for two methods, from those of each; MESH_STIFF says which has taken a step."""
+    """`enter` and `step_on`, see `make_steps`, for two methods, from those of each; MESH_KIND says which has taken a step."""
     enter_explicit, step_explicit = explicit
     step_implicit = implicit[1]
 
@@ -163,7 +163,7 @@ def make_switching(explicit: tuple[Callable, Callable], implicit: tuple[Callable
 
     @kernel
     def step_on(frame, t, stop):
-        count, marks = integers_at(frame, slots.COUNT), integers_at(frame, slots.MESH_STIFF)
+        count, marks = integers_at(frame, slots.COUNT), integers_at(frame, slots.MESH_KIND)
         stiff, slot, jacobians = count[slots.STIFF], count[slots.STEPS], count[slots.JACOBIANS]
         status = step_explicit(frame, t, stop) if stiff == 0 else step_implicit(partner_at(frame), t, stop)
         if status == STEP_TOO_SMALL and stiff == 0:  # faster than times can tell: Radau's steps for lam may be shorter still

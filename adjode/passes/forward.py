@@ -17,7 +17,8 @@ from adjode.jit import kernel
 from adjode.layout import Layout
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
-from adjode.loops.integrate import make_integrate
+from adjode.loops.integrate import cross, make_integrate
+from adjode.loops.stops import stops_towards
 from adjode.options import choose
 from adjode.passes.base import Integration
 from adjode.passes.options import SolveOptions
@@ -37,7 +38,7 @@ def make_forward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = 
         return call_f(frame, t, u, du)
 
     stepper = solver.stepper(forward_rhs, make_jacobian(calls))
-    return make_integrate(forward_rhs, stages=stages, stepper=stepper, switches=solver.switches)
+    return make_integrate(forward_rhs, cross, stages=stages, stepper=stepper, switches=solver.switches)
 
 
 class Forward(Integration):
@@ -76,7 +77,7 @@ class Forward(Integration):
             method,
             u0,
             t_span[0],
-            np.array([t_span[1]]),
+            *stops_towards(t_span[1], options.stops, t_span),
             rtol=options.rtol,
             atol=options.absolute_tolerances(u0.size),
             first_step=options.first_step,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adjode.linalg.structure import Structure
-from adjode.options import choose, positive, relative_tolerance, tolerance_vector
+from adjode.options import choose, float_vector, positive, relative_tolerance, tolerance_vector
 from adjode.tableaus import METHODS, Tableau, tableau
 
 ADJOINTS = ("discrete", "interpolating", "backsolve")
@@ -38,6 +38,7 @@ class SolveOptions:
     step: float | None = None
     max_seconds: float | None = None
     linear_solver: str = "auto"
+    stops: Any = ()
 
     def __post_init__(self) -> None:
         chosen = self.tableau
@@ -57,6 +58,7 @@ class SolveOptions:
             if getattr(self, name) is not None:
                 _set(self, name, positive(name, getattr(self, name)))
         _set(self, "max_steps", int(self.max_steps))
+        _set(self, "stops", np.unique(float_vector("stops", self.stops)))
 
     @functools.cached_property
     def tableau(self) -> Tableau:
@@ -132,6 +134,8 @@ class PullbackOptions:
         if not forward.adaptive and chosen.partner is not None:
             raise ValueError(f"method={name!r} switches where error control tells it to: it cannot pull back fixed steps.")
         if self.adjoint == "backsolve":
+            if forward.stops.size:
+                raise ValueError("adjoint='backsolve' knows no stops: choose adjoint='discrete' or 'interpolating'.")
             for one in (forward.tableau, chosen):
                 _refuse_backsolve(one)
         return chosen
@@ -156,6 +160,7 @@ class PullbackOptions:
             max_steps=forward.max_steps if self.max_steps is None else int(positive("max_steps", self.max_steps)),
             step=forward.step,
             max_seconds=self.seconds(forward),
+            stops=forward.stops,
         )
 
 
@@ -174,6 +179,7 @@ class SweepOptions:
     max_steps: int
     step: float | None
     max_seconds: float | None
+    stops: np.ndarray
     atol_scale: float = 0.0
 
 

@@ -17,7 +17,7 @@ from adjode.steppers.explicit import interpolate
 
 _FIRST_CAPACITY = 512  # steps that there is room for at first
 _FIRST_BYTES = 1 << 26  # ... but not more memory than this, of which the system hands out only what is written to
-_KEPT_WITH = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES, "stiff": ~0}
+_KEPT_WITH = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES, "kinds": ~0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,9 @@ class Trajectory:
         The dense output, u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1).
     stages : (capacity, rows, n) array
         The states of the stages, that at the step's start first.
-    stiff : (capacity,) array of int, or None
-        For a method that switches, whether the implicit one took the step.
+    kinds : (capacity,) array of int, or empty
+        EXPLICIT_STEP, IMPLICIT_STEP or, where the state or f may jump and a step of no length to speak of leads across, CROSSING.
+        Empty where all steps are of the method's own kind.
     record : int
         What is kept: a sum of RECORD_DENSE, RECORD_STAGES and RECORD_MESH. What is not has room for the step being taken alone.
     """
@@ -61,11 +62,11 @@ class Trajectory:
     u: np.ndarray
     c: np.ndarray
     stages: np.ndarray
-    stiff: np.ndarray | None
+    kinds: np.ndarray
     record: int
 
     @classmethod
-    def empty(cls, n: int, degree: int, rows: int, record: int, expected: int | None = None, switches: bool = False) -> Trajectory:
+    def empty(cls, n: int, degree: int, rows: int, record: int, expected: int | None = None, kinds: bool = False) -> Trajectory:
         """Room for the steps of a pass, `expected` so many if their number is known."""
         states, dense = record & (RECORD_DENSE | RECORD_MESH) > 0, record & RECORD_DENSE > 0
         width = n * (states + degree * dense + rows * (record & RECORD_STAGES > 0)) + 1
@@ -75,21 +76,21 @@ class Trajectory:
             u=np.empty(((capacity if states else 1) + 1, n)),
             c=np.empty((capacity if dense else 1, degree, n)),
             stages=np.empty((capacity, rows, n)) if record & RECORD_STAGES else np.zeros((1, rows, n)),
-            stiff=np.zeros(capacity, dtype=np.int64) if switches else None,
+            kinds=np.zeros(capacity if kinds and record else 0, dtype=np.int64),
             record=record,
         )
 
     def grow(self) -> None:
         """Twice as many steps: all arrays or, if memory is short, none."""
         added = self.t.size - 1
-        kept = [name for name, record in _KEPT_WITH.items() if self.record & record and getattr(self, name) is not None]
+        kept = [name for name, record in _KEPT_WITH.items() if self.record & record and getattr(self, name).size]
         vars(self).update({name: _lengthened(getattr(self, name), added) for name in kept})
 
     def trimmed(self, steps: int) -> Trajectory:
         """What has been kept of the first so many steps, in the same memory."""
         parts = {name: getattr(self, name) for name in _KEPT_WITH}
         for name, record in _KEPT_WITH.items():
-            if self.record & record and parts[name] is not None:
+            if self.record & record:
                 parts[name] = parts[name][: steps + (name in ("t", "u"))]
         return Trajectory(**parts, record=self.record)
 
@@ -101,16 +102,13 @@ class Trajectory:
         """Have a pass write here; if this is interrupted, it has no room, and asks for more at once."""
         frame[slots.MESH_T] = np.empty(1)
         frame[slots.MESH_U], frame[slots.MESH_C], frame[slots.STAGES] = self.u, self.c, self.stages
-        if self.stiff is not None:
-            frame[slots.MESH_STIFF] = self.stiff
+        frame[slots.MESH_KIND] = self.kinds
         frame[slots.MESH_T] = self.t
 
     def put_forward(self, frame: Frame) -> None:
         """Have a backward pass read from here."""
         frame[slots.FORWARD_T], frame[slots.FORWARD_U], frame[slots.FORWARD_C] = self.t, self.u, self.c
-        frame[slots.FORWARD_STAGES] = self.stages
-        if self.stiff is not None:
-            frame[slots.FORWARD_STIFF] = self.stiff
+        frame[slots.FORWARD_STAGES], frame[slots.FORWARD_KIND] = self.stages, self.kinds
 
 
 def _lengthened(old: np.ndarray, added: int) -> np.ndarray:

@@ -73,7 +73,7 @@ class Workspace:
             method = options.tableau, structure
             self.backward = Discrete(dynamics, *method, self.theta, *seeds, wants_theta=wants_theta, recorded=True)
         else:
-            backward = interpolating.prepare_observed(loss.times, loss.u_bars, t_span[0], sweep.atol)
+            backward = interpolating.prepare_observed(loss.times, loss.u_bars, sweep.atol, sweep.stops, t_span)
             self.backward = Sweep(dynamics, self.theta, backward, sweep, wants_theta=wants_theta)
         self.program = Program(self.forward, loss if loss.compiled else None, self.backward if loss.compiled else None)
         self._behind = None
