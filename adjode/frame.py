@@ -69,7 +69,7 @@ WORDS = 4
     OBSERVED,             # states observed along the way
     FORWARD_T, FORWARD_U, FORWARD_C, FORWARD_STAGES, FORWARD_COUNT,  # what the forward solve has recorded, and its COUNT
     JUMPS, ANCHORS,       # what to add to lam, and where to put the state, at each time
-    STOPS, HALF_WIDTHS,   # where to stop; how far before, and to go on as far behind: empty for no way at all
+    STOPS, CROSSED,       # where to stop; 1 where f may jump there, and else 0: empty for zeros
     JUMP_ROWS,            # the row of JUMPS for each stop, -1 for none; empty where they are in reverse order
     TIMES,                # where to observe
     WATCH,                # when to look up from the work, see watch.py

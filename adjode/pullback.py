@@ -237,8 +237,8 @@ class _Pullback:
         if asked.adjoint == "backsolve":
             backward = backsolve.prepare(solution, solution.t, jumps, atol_u, options.atol, asked.reanchor)
         else:
-            span = float(solution.t[0]), float(solution.t[-1])
-            backward = interpolating.prepare(jumps, options.atol, options.stops, span)
+            backwards = bool(solution.t[-1] >= solution.t[0])
+            backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
         wants = {"wants_theta": "theta" in self.wanted, "wants_lam": self.wants_lam}
         made = Sweep(solution.dynamics, solution.theta, backward, options, **wants, cost=self.cost)
         made.follow(solution.trajectory, np.array([solution.dense.steps]))

@@ -21,8 +21,8 @@ class Backward:
     y : array
         The state there.
     stops : (k,) array
-    half_widths : (k,) array or None
-        Of stops that are crossed, see `Integration`.
+    crossed : (k,) array or None
+        See `Integration`.
     atol : array like y
     lam_from : int
         lam is y[lam_from:].
@@ -36,4 +36,4 @@ class Backward:
     stops: np.ndarray
     atol: np.ndarray
     lam_from: int = 0
-    half_widths: np.ndarray | None = None
+    crossed: np.ndarray | None = None

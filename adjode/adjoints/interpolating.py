@@ -19,7 +19,6 @@ from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import make_integrate
-from adjode.loops.stops import stops_towards
 from adjode.status import SUCCESS
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.families import EXPLICIT, Solver
@@ -74,45 +73,45 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
     return make_integrate(slope_along, _jump, integrand_along, stages, stepper, solver.switches)
 
 
-def prepare(jumps: Jumps, atol: float, crossed: np.ndarray, t_span: tuple[float, float]) -> Backward:
-    """From the last cotangent that is not zero, which is the start, through all others back to t0."""
+def prepare(jumps: Jumps, atol: float, crossed: np.ndarray, backwards: bool) -> Backward:
+    """From the last cotangent that is not zero, which is the start, through all others back to t0.
+
+    `crossed` are times at which f may jump, rising; `backwards` says whether the sweep runs back in time.
+    """
     reverse = np.ascontiguousarray(jumps.jumps[::-1])
-    return _backward(jumps.start, jumps.lam, jumps.stops, reverse, atol, _Crossings(jumps.stops[:-1], crossed, t_span))
+    return _backward(jumps.start, jumps.lam, reverse, atol, _Stops(jumps.stops, crossed, backwards, first=False))
 
 
 def prepare_observed(
-    times: np.ndarray, u_bars: np.ndarray, atol: float, crossed: np.ndarray, t_span: tuple[float, float]
+    times: np.ndarray, u_bars: np.ndarray, t0: float, atol: float, crossed: np.ndarray, backwards: bool
 ) -> Backward:
     """From the last of `times`, in the order of integration, whose cotangents `u_bars` are not known yet: each is a stop."""
-    t0 = t_span[0]
     start = float(times[-1]) if times.size else t0
-    stops = np.append(times[::-1], t0)
-    return _backward(start, np.zeros(u_bars.shape[1]), stops, u_bars, atol, _Crossings(stops[:-1], crossed, t_span, times.size > 0))
+    stops = _Stops(np.append(times[::-1], t0), crossed, backwards, first=times.size > 0)
+    return _backward(start, np.zeros(u_bars.shape[1]), u_bars, atol, stops)
 
 
-class _Crossings:
-    """Jumps of lam, and stops of the forward pass among them: times, half widths and rows of jumps in the order of the sweep.
+class _Stops:
+    """The stops of a sweep: jumps of lam, whose cotangents stand in reverse order, times at which f may jump, and the end.
 
     `first` says that the first jump is the start of the sweep, whatever time that will be.
     """
 
-    def __init__(self, jumps: np.ndarray, crossed: np.ndarray, t_span: tuple[float, float], first: bool = False):
-        stops, widths = stops_towards(t_span[0], crossed, t_span)
-        self.any = widths is not None
-        if widths is None:
+    def __init__(self, stops: np.ndarray, crossed: np.ndarray, backwards: bool, first: bool):
+        self.times, self.arrays, self.crossed = stops, {}, None
+        if not crossed.size:
             return
-        times = np.append(jumps, stops[:-1])
-        order = np.argsort(times if t_span[0] >= t_span[1] else -times, kind="stable")
+        jumps = stops.size - 1
+        times = np.append(stops[:-1], crossed)
+        order = np.argsort(-times if backwards else times, kind="stable")
         if first:
             order = np.append(0, order[order != 0])
         self.times = np.append(times[order], stops[-1])
-        self.half_widths = np.append(np.append(np.zeros(jumps.size), widths[:-1])[order], 0.0)
-        self.rows = np.append(np.arange(jumps.size)[::-1], np.full(crossed.size, -1))[order]
+        self.crossed = np.append(order >= jumps, False).astype(np.int64)
+        self.arrays = {slots.JUMP_ROWS: np.where(order < jumps, jumps - 1 - order, -1)}
 
 
-def _backward(start: float, lam: np.ndarray, stops: np.ndarray, jumps: np.ndarray, atol: float, crossings: _Crossings) -> Backward:
-    arrays = {slots.JUMPS: jumps, slots.U: np.zeros(lam.size), slots.PLACE: np.zeros(1, dtype=np.int64)}
-    widths = None
-    if crossings.any:
-        stops, widths, arrays[slots.JUMP_ROWS] = crossings.times, crossings.half_widths, crossings.rows
-    return Backward("interpolating", make_backward, arrays, start, lam, stops, np.full(lam.size, atol), half_widths=widths)
+def _backward(start: float, lam: np.ndarray, jumps: np.ndarray, atol: float, stops: _Stops) -> Backward:
+    arrays = {slots.JUMPS: jumps, slots.U: np.zeros(lam.size), slots.PLACE: np.zeros(1, dtype=np.int64), **stops.arrays}
+    tolerances = np.full(lam.size, atol)
+    return Backward("interpolating", make_backward, arrays, start, lam, stops.times, tolerances, crossed=stops.crossed)

@@ -28,7 +28,7 @@ from adjode.watch import new_watch
 _CONSTANT_MEMORY = 4  # its address space in NVVM IR (NVVM IR specification, "Address Spaces")
 
 
-_INTEGERS = frozenset((slots.COUNT, slots.PLACE, slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS))
+_INTEGERS = frozenset((slots.COUNT, slots.PLACE, slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.CROSSED))
 
 
 class ThreadFrame(types.CPointer):

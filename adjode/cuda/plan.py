@@ -220,7 +220,7 @@ def _forward_frame(device: Dynamics, options: SolveOptions, n: int, m: int, k: i
 
 
 def _interpolating_frame(device: Dynamics, n: int, m: int, k: int, sweep: SweepOptions, wants_theta: bool) -> Frame:
-    backward = interpolating.prepare_observed(np.zeros(k), np.zeros((k, n)), sweep.atol, sweep.stops, (0.0, 1.0))
+    backward = interpolating.prepare_observed(np.zeros(k), np.zeros((k, n)), 0.0, sweep.atol, sweep.stops, True)
     made = Sweep(device, np.zeros(m), backward, sweep, wants_theta=wants_theta)
     made.follow(Trajectory.empty(n, 1, 1, 0), np.zeros(1, dtype=np.int64))
     return made.frame
@@ -237,7 +237,7 @@ def _pass_plan(
     """`idle` are stores that lie in local memory."""
     known = frame.known()
     sized = {slot: shape for slot, shape in known.shapes.items() if slot < slots.STAGES}
-    empty = dict.fromkeys((slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.HALF_WIDTHS), (0,))
+    empty = dict.fromkeys((slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.CROSSED), (0,))
     if starts_elsewhere:
         del sized[slots.START]
     if sized[slots.THETA][0] > _NEAR:

@@ -27,6 +27,7 @@ from adjode.steppers.implicit import ImplicitStepper
 from adjode.watch import begin_watch, keep_watch
 
 _NEWTON_SHRINKS = 0.5  # what to multiply the step by where Newton's iteration fails
+_SPACINGS = 4.0  # see `_half_width`
 _SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
 
 
@@ -336,8 +337,15 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
 
 @kernel
 def _half_width(frame, k):
-    widths = vector_at(frame, slots.HALF_WIDTHS)
-    return vector_at(frame, slots.CONTROL)[slots.DIRECTION] * widths[k] if widths.size > 0 else 0.0
+    """How far before stop k steps end, and how far behind it they go on, signed.
+
+    Where f may jump, a few times the spacing of numbers in the span, so that rounding takes no stage to the other side.
+    """
+    crossed, stops, control = integers_at(frame, slots.CROSSED), vector_at(frame, slots.STOPS), vector_at(frame, slots.CONTROL)
+    if crossed.size == 0 or crossed[k] == 0:
+        return 0.0
+    largest = max(abs(stops[k]), abs(stops[stops.size - 1]), abs(control[slots.T_START]))
+    return control[slots.DIRECTION] * _SPACINGS * control[slots.EPS] * largest
 
 
 @kernel

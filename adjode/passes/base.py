@@ -103,8 +103,8 @@ class Integration(Pass):
     t_start : float
     stops : (k,) array
         Times the integration must meet, the last one its end.
-    half_widths : (k,) array, optional
-        How far before each stop a step ends, and how far behind it the next one begins; no way at all by default.
+    crossed : (k,) array of int, optional
+        1 for stops at which f may jump, and else 0.
     rtol, atol, q_rtol, q_atol : float; atol : (n,) array
         Tolerances of the state and of the quadrature.
     atol_scale : float
@@ -126,7 +126,7 @@ class Integration(Pass):
         start: np.ndarray,
         t_start: float,
         stops: np.ndarray,
-        half_widths: np.ndarray | None = None,
+        crossed: np.ndarray | None = None,
         *,
         rtol: float,
         atol: np.ndarray,
@@ -149,7 +149,7 @@ class Integration(Pass):
         span, first = abs(stops[-1] - t_start), step or first_step or 0.0
         expected = None if step is None else min(max_steps, math.ceil(span / step) + stops.size)
         super().__init__(dynamics, max_seconds)
-        kinds = tableau.partner is not None or half_widths is not None
+        kinds = tableau.partner is not None or crossed is not None
         self.trajectory = Trajectory.empty(n, degree, stages, record, expected, kinds)
         frame = self.frame
         put_method(frame, tableau, kind)
@@ -167,8 +167,8 @@ class Integration(Pass):
         frame[slots.COUNT] = self.count = np.zeros(slots.COUNTERS, dtype=np.int64)
         frame[slots.CLOCK] = self.clock = np.zeros(slots.CLOCKS)
         frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), atol
-        frame[slots.HALF_WIDTHS] = np.zeros(0) if half_widths is None else half_widths
-        frame[slots.JUMP_ROWS] = np.zeros(0, dtype=np.int64)
+        frame[slots.JUMP_ROWS] = none = np.zeros(0, dtype=np.int64)
+        frame[slots.CROSSED] = none if crossed is None else crossed
         frame[slots.START] = start
         frame[slots.TIMES] = np.zeros(0) if times is None else times
         frame[slots.OBSERVED] = self.observed = np.empty((frame[slots.TIMES].size, n))

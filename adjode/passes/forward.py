@@ -18,7 +18,6 @@ from adjode.layout import Layout
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.integrate import cross, make_integrate
-from adjode.loops.stops import stops_towards
 from adjode.options import choose
 from adjode.passes.base import Integration
 from adjode.passes.options import SolveOptions
@@ -71,13 +70,14 @@ class Forward(Integration):
         record: int,
         times: np.ndarray | None = None,
     ):
-        method = options.tableau
+        method, stops = options.tableau, options.stops if t_span[1] >= t_span[0] else options.stops[::-1]
         super().__init__(
             dynamics,
             method,
             u0,
             t_span[0],
-            *stops_towards(t_span[1], options.stops, t_span),
+            np.append(stops, t_span[1]),
+            np.append(np.ones_like(stops, dtype=np.int64), 0) if stops.size else None,
             rtol=options.rtol,
             atol=options.absolute_tolerances(u0.size),
             first_step=options.first_step,

@@ -64,7 +64,7 @@ class Sweep(Integration):
             backward.y,
             backward.t_start,
             backward.stops,
-            backward.half_widths,
+            backward.crossed,
             rtol=options.rtol,
             atol=backward.atol,
             q_rtol=options.quadrature_rtol,
