@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import interpolating
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.discrete_pass import DiscretePass, count_discrete
 from adjode.adjoints.result import PullbackStats
 from adjode.adjoints.sweep import SweepOptions, count_jacobians, count_sweep, sweep_entry, sweep_loop
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame, matrix_at, opened, vector_at
+from adjode.frame import Frame, opened
 from adjode.jit import DISABLED, call_code, code_address, row
 from adjode.linalg.structure import Structure
 from adjode.losses import PreparedLoss
+from adjode.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.solve import forward_pass
 from adjode.status import STORE_FULL, SUCCESS
 from adjode.tableaus import Tableau
@@ -162,7 +163,7 @@ class _Discrete:
         return self._pass.entry
 
     def count(self, stats: PullbackStats) -> None:
-        stats.n_steps = self._pass.place.item(1)
+        stats.n_steps = int(self._pass.place[slots.RELEVANT])
         count_discrete(stats, self._pass, False)
 
 
@@ -249,20 +250,20 @@ def jitted_evaluation(workspace: Workspace, wants: tuple[bool, bool]) -> Callabl
         if u0.size != n or theta.size != m or u0_bar.size != n or theta_bar.size != m:
             raise ValueError("u0, theta, u0_bar and theta_bar must have the sizes that this function was made for")
         forward, backward, of_loss = opened(forward_frame), opened(backward_frame), opened(loss_frame)
-        vector_at(forward, slots.START)[:] = u0
-        vector_at(forward, slots.THETA)[:] = theta
+        slots.START(forward)[:] = u0
+        slots.THETA(forward)[:] = theta
         status = run()
         if status != SUCCESS:
             u0_bar[:] = np.nan
             theta_bar[:] = np.nan
             return status, np.nan
         if wants_u0:
-            u0_bar[:] = vector_at(backward, lam_slot)
+            u0_bar[:] = lam_slot(backward)
             if at_t0:
-                u0_bar += row(matrix_at(of_loss, slots.JUMPS), 0)
+                u0_bar += row(slots.JUMPS(of_loss), 0)
         if wants_theta:
-            theta_bar[:] = vector_at(backward, slots.TOTAL)[:m]
-        return status, vector_at(of_loss, slots.VALUE)[0]
+            theta_bar[:] = slots.TOTAL(backward)[:m]
+        return status, slots.VALUE(of_loss)[0]
 
     evaluate.workspace = workspace  # whose memory it works on
     return evaluate

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adjode.slot import Slot
+
 
 @dataclass(frozen=True, eq=False)
 class BackwardPass:
@@ -27,7 +29,7 @@ class BackwardPass:
 
     name: str
     make: Callable
-    arrays: dict[int, np.ndarray]
+    arrays: dict[Slot, np.ndarray]
     y: np.ndarray
     stops: np.ndarray
     atol: np.ndarray

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import products
-from adjode.adjoints.discrete import N_PRODUCT, STEP, STEPS, make_discrete
+from adjode.adjoints.discrete import make_discrete
 from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
 from adjode.callbacks import Callback
 from adjode.dynamics import Dynamics
@@ -68,11 +68,13 @@ class DiscretePass:
         put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
         wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
         products.put_products(frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
-        frame[slots.SETTING] = np.array([tableau.stages, rows - 1, 0, 0, 0, GAUSS, 0, 0], dtype=np.int64)
+        frame[slots.SETTING] = slots.SETTING.fill(
+            last_stage=tableau.stages, top=rows - 1, adaptive=0, dense=0, record=0, rule=GAUSS, integrand_free=0, filtered=0
+        )
         frame[slots.START], frame[slots.TIMES], frame[slots.JUMPS] = start, times, jumps
-        frame[slots.COUNT] = self.count = np.zeros(slots.COUNTERS, dtype=np.int64)
-        frame[slots.CLOCK] = np.zeros(slots.CLOCKS)
-        frame[slots.PLACE] = self.place = np.zeros(2, dtype=np.int64)
+        frame[slots.COUNT] = self.count = slots.COUNT.zeros()
+        frame[slots.CLOCK] = slots.CLOCK.zeros()
+        frame[slots.PLACE] = self.place = slots.PLACE.zeros()
         frame[slots.STAGES] = np.zeros((1, rows, n))
         frame.allocate(
             {
@@ -136,7 +138,7 @@ def run_discrete(
         one.frame[slots.FORWARD_STIFF] = solution.stiff.astype(np.int64)
     one.frame[slots.FORWARD_COUNT] = np.array([steps], dtype=np.int64)
     status = one.entry(one.frame.argument)
-    stats.n_steps = int(one.place[STEPS])
+    stats.n_steps = int(one.place[slots.RELEVANT])
     count_discrete(stats, one, cost is not None and wants_lam)
     if status != SUCCESS:
         raise discrete_error(status, one, solution, cost)
@@ -144,15 +146,15 @@ def run_discrete(
 
 
 def count_discrete(stats: PullbackStats, one: DiscretePass, pulls_cost: bool) -> None:
-    n_f, n_vjp, n_g, n_product = one.count[: N_PRODUCT + 1].tolist()
+    n_f, n_vjp, n_g, n_product = one.count[[slots.DERIVATIVES, slots.VJPS, slots.COSTS, slots.PRODUCTS]].tolist()
     stats.n_f += n_f
     stats.n_g += n_g
     stats.n_g_vjp += n_g if pulls_cost else 0
     stats.n_vjp_u += n_vjp if one.short else 0
     stats.n_vjp += 0 if one.short else n_vjp
-    stats.n_jac, stats.n_lu, stats.n_newton = one.count[slots.JACOBIANS : slots.COUNTERS].tolist()
+    stats.n_jac, stats.n_lu, stats.n_newton = one.count[slots.JACOBIANS : slots.ITERATIONS + 1].tolist()
     n_product += stats.n_jac * one.products
-    if one.frame[slots.WANTS][products.HAS_SHORT]:
+    if one.frame[slots.WANTS][slots.HAS_VJP_U]:
         stats.n_vjp_u += n_product
     else:
         stats.n_vjp += n_product
@@ -160,7 +162,7 @@ def count_discrete(stats: PullbackStats, one: DiscretePass, pulls_cost: bool) ->
 
 def discrete_error(status: int, one: DiscretePass, solution: Solution, cost: tuple[Callback, Callback] | None) -> SolveError:
     component, name, cause = None, None, None
-    step, lam = int(one.place[STEP]), one.lam
+    step, lam = int(one.place[slots.STEP]), one.lam
     if status == CALLBACK_RAISED:
         inside = np.linspace(solution.t[step], solution.t[step + 1], 9)
         cause = find_cause(solution, cost, [(float(t), lam) for t in inside])

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.frame import Frame
 from adjode.jit import DISABLED, call_code, code_address, entry, exact_kernel, integers, kernel, matrix, row, vector
 from adjode.loops.loop import Loop
+from adjode.slot import Slot
 from adjode.status import STORE_FULL, SUCCESS
 from adjode.workspace import Workspace, c_function
 
@@ -154,7 +155,7 @@ class Seat:
         self._grow = c_function(grow)
         self._buffers: list[np.ndarray] = [np.zeros(0)] * (BACKWARD_STOPS + 1)
         self._buffers[BACKWARD_CONTROL], self._buffers[BACKWARD_STOPS] = np.zeros(slots.ATOL_SCALE + 1), np.zeros(1)
-        self._data: Mapping[int, str] = {}
+        self._data: Mapping[Slot, str] = {}
         self._lost = np.zeros((2, max(n, m)))
         self._flags = np.zeros(4, dtype=np.int64)
 

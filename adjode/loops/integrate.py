@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import cube_at, integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, kernel, plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, step_factor
 from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_estimate, make_quadrature_step
@@ -40,8 +39,8 @@ def all_finite(x):
 @kernel
 def _begin(frame):
     """Everything to its start; NON_FINITE if what is given is not."""
-    clock, count, control = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), vector_at(frame, slots.CONTROL)
-    y, start, total = vector_at(frame, slots.Y), vector_at(frame, slots.START), vector_at(frame, slots.TOTAL)
+    clock, count, control = slots.CLOCK(frame), slots.COUNT(frame), slots.CONTROL(frame)
+    y, start, total = slots.Y(frame), slots.START(frame), slots.TOTAL(frame)
     for k in range(clock.size):
         clock[k] = 0.0
     clock[slots.T], clock[slots.H], clock[slots.REMAINS] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
@@ -52,14 +51,14 @@ def _begin(frame):
     for k in range(total.size):
         total[k] = 0.0
     count[slots.ENTERED] = 1
-    return SUCCESS if all_finite(start) and all_finite(vector_at(frame, slots.THETA)) else NON_FINITE
+    return SUCCESS if all_finite(start) and all_finite(slots.THETA(frame)) else NON_FINITE
 
 
 @kernel
 def _scale_tolerances(frame):
     """Absolute tolerances in units of the largest cotangent."""
-    control, start, jumps = vector_at(frame, slots.CONTROL), vector_at(frame, slots.START), matrix_at(frame, slots.JUMPS)
-    atol, largest = vector_at(frame, slots.ATOL), 0.0
+    control, start, jumps = slots.CONTROL(frame), slots.START(frame), slots.JUMPS(frame)
+    atol, largest = slots.ATOL(frame), 0.0
     for i in range(start.size):
         if abs(start[i]) > largest:
             largest = abs(start[i])
@@ -74,8 +73,8 @@ def _scale_tolerances(frame):
 @kernel
 def _observe(frame, t, h, t_new, y_new, coefficients):
     """Write down the states at the TIMES up to t_new."""
-    times, observed, count = vector_at(frame, slots.TIMES), matrix_at(frame, slots.OBSERVED), integers_at(frame, slots.COUNT)
-    direction, y = vector_at(frame, slots.CONTROL)[slots.DIRECTION], vector_at(frame, slots.Y)
+    times, observed, count = slots.TIMES(frame), slots.OBSERVED(frame), slots.COUNT(frame)
+    direction, y = slots.CONTROL(frame)[slots.DIRECTION], slots.Y(frame)
     seen = count[slots.SEEN]
     while seen < times.size and direction * (times[seen] - t_new) <= 0.0:
         if times[seen] == t_new:
@@ -89,8 +88,8 @@ def _observe(frame, t, h, t_new, y_new, coefficients):
 
 @kernel
 def _record(frame, slot, t):
-    mesh_t, mesh_u, y = vector_at(frame, slots.MESH_T), matrix_at(frame, slots.MESH_U), vector_at(frame, slots.Y)
-    record = integers_at(frame, slots.SETTING)[slots.RECORD]
+    mesh_t, mesh_u, y = slots.MESH_T(frame), slots.MESH_U(frame), slots.Y(frame)
+    record = slots.SETTING(frame)[slots.RECORD]
     if record != 0:
         mesh_t[slot] = t
     if record & (slots.RECORD_DENSE | slots.RECORD_MESH):
@@ -101,7 +100,7 @@ def _record(frame, slot, t):
 @exact_kernel
 def _fine_step(frame, t, h_free, stop, lands):
     """The step, where it ends, and what that lacks by rounding: a compensated sum, so that a step may be below the spacing of t."""
-    rest, direction = vector_at(frame, slots.CLOCK)[slots.T_REST], vector_at(frame, slots.CONTROL)[slots.DIRECTION]
+    rest, direction = slots.CLOCK(frame)[slots.T_REST], slots.CONTROL(frame)[slots.DIRECTION]
     if lands:
         return (stop - t) - rest, stop, 0.0
     h = direction * h_free
@@ -112,9 +111,9 @@ def _fine_step(frame, t, h_free, stop, lands):
 @exact_kernel
 def _resolution(frame, t):
     """What the smallest step is measured by: t, or the time since the last stop if less, but not the square of the spacing at t."""
-    control, stop = vector_at(frame, slots.CONTROL), integers_at(frame, slots.COUNT)[slots.STOP]
-    last = vector_at(frame, slots.STOPS)[stop - 1] if stop > 0 else control[slots.T_START]
-    since = abs((t - last) + vector_at(frame, slots.CLOCK)[slots.T_REST]) + control[slots.EPS] * abs(t)
+    control, stop = slots.CONTROL(frame), slots.COUNT(frame)[slots.STOP]
+    last = slots.STOPS(frame)[stop - 1] if stop > 0 else control[slots.T_START]
+    since = abs((t - last) + slots.CLOCK(frame)[slots.T_REST]) + control[slots.EPS] * abs(t)
     return since if since < abs(t) else abs(t)
 
 
@@ -139,10 +138,10 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def enter(frame, t):
         """Evaluate K[0] (and the integrand) at a new place; choose the first step."""
-        clock, count, setting = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        K, q, y = matrix_at(frame, slots.K), matrix_at(frame, slots.Q), vector_at(frame, slots.Y)
+        clock, count, setting = slots.CLOCK(frame), slots.COUNT(frame), slots.SETTING(frame)
+        K, q, y = slots.K(frame), slots.Q(frame), slots.Y(frame)
         slot = count[slots.STEPS] if setting[slots.RECORD] & slots.RECORD_STAGES else 0
-        stage = row(plane(cube_at(frame, slots.STAGES), slot), 0)
+        stage = row(plane(slots.STAGES(frame), slot), 0)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, 0.0
         count[slots.DERIVATIVES] += 1
         for k in range(y.size):
@@ -170,8 +169,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def gauss_nodes(frame, t, h, t_new, V, coefficients):
         """Evaluate the integrand at the nodes of the step just computed."""
-        count, setting = integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        nodes, q, y = vector_at(frame, slots.NODES), matrix_at(frame, slots.Q), vector_at(frame, slots.Y)
+        count, setting = slots.COUNT(frame), slots.SETTING(frame)
+        nodes, q, y = slots.NODES(frame), slots.Q(frame), slots.Y(frame)
         stage = row(V, 0)
         for i in range(nodes.size):
             interpolate(stage, y, coefficients, nodes[i])
@@ -187,7 +186,7 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def dense_part(frame, t, h, t_new, V, coefficients):
         """The dense output of a step, for which the method may need further stages."""
-        setting, count = integers_at(frame, slots.SETTING), integers_at(frame, slots.COUNT)
+        setting, count = slots.SETTING(frame), slots.COUNT(frame)
         last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
         if has_extra:
             if top > last:
@@ -200,8 +199,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def stage_integrands(frame, t, h, t_new, V):
         """Evaluate the integrand at the stages of the step just computed, which for an implicit method are known only now."""
-        count, c, q = integers_at(frame, slots.COUNT), vector_at(frame, slots.C), matrix_at(frame, slots.Q)
-        last = integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+        count, c, q = slots.COUNT(frame), slots.C(frame), slots.Q(frame)
+        last = slots.SETTING(frame)[slots.LAST_STAGE]
         for i in range(1, last + 1):
             count[slots.INTEGRANDS] += 1
             if integrand(frame, t_new if i == last else t + c[i] * h, row(V, i), row(q, i)) != 0:
@@ -214,8 +213,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
 
         A norm of at most 1 is an accepted step; NaN is not.
         """
-        count, setting = integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        control, size = vector_at(frame, slots.CONTROL), vector_at(frame, slots.TOTAL).size
+        count, setting = slots.COUNT(frame), slots.SETTING(frame)
+        control, size = slots.CONTROL(frame), slots.TOTAL(frame).size
         last, rule, adaptive = setting[slots.LAST_STAGE], setting[slots.RULE], setting[slots.ADAPTIVE] == 1
         status = step_stages(frame, t, h, t_new, V, 1, last)
         if implicit:
@@ -262,14 +261,14 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
         """Record the step and move to its end."""
         if implicit:
             accept_method(frame, h)
-        y, K, last = vector_at(frame, slots.Y), matrix_at(frame, slots.K), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+        y, K, last = slots.Y(frame), slots.K(frame), slots.SETTING(frame)[slots.LAST_STAGE]
         _record(frame, slot, t)
         for k in range(y.size):
             y[k] = y_new[k]
             K[0, k] = K[last, k]
         if integrates:
-            total, increment, q = vector_at(frame, slots.TOTAL), vector_at(frame, slots.INCREMENT), matrix_at(frame, slots.Q)
-            end = matrix_at(frame, slots.WEIGHTS).shape[1] - 1
+            total, increment, q = slots.TOTAL(frame), slots.INCREMENT(frame), slots.Q(frame)
+            end = slots.WEIGHTS(frame).shape[1] - 1
             for k in range(total.size):
                 total[k] += increment[k]
                 q[0, k] = q[end, k]
@@ -277,12 +276,12 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def step_on(frame, t, stop):
         """One attempt at a step towards the stop."""
-        setting, control = integers_at(frame, slots.SETTING), vector_at(frame, slots.CONTROL)
-        count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
-        y, times, direction = vector_at(frame, slots.Y), vector_at(frame, slots.TIMES), control[slots.DIRECTION]
+        setting, control = slots.SETTING(frame), slots.CONTROL(frame)
+        count, clock = slots.COUNT(frame), slots.CLOCK(frame)
+        y, times, direction = slots.Y(frame), slots.TIMES(frame), control[slots.DIRECTION]
         record, slot = setting[slots.RECORD], count[slots.STEPS]
-        V = plane(cube_at(frame, slots.STAGES), slot if record & slots.RECORD_STAGES else 0)
-        coefficients = plane(cube_at(frame, slots.MESH_C), slot if record & slots.RECORD_DENSE else 0)
+        V = plane(slots.STAGES(frame), slot if record & slots.RECORD_STAGES else 0)
+        coefficients = plane(slots.MESH_C(frame), slot if record & slots.RECORD_DENSE else 0)
         h_free = clock[slots.H] if clock[slots.H] < control[slots.MAX_STEP] else control[slots.MAX_STEP]
         lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
         t_new, rest = stop if lands else t + direction * h_free, 0.0
@@ -345,9 +344,9 @@ def make_integrate(
 
     @kernel
     def run(frame):
-        count, clock, stops = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK), vector_at(frame, slots.STOPS)
-        control, y = vector_at(frame, slots.CONTROL), vector_at(frame, slots.Y)
-        store, record = vector_at(frame, slots.MESH_T).size - 1, integers_at(frame, slots.SETTING)[slots.RECORD]
+        count, clock, stops = slots.COUNT(frame), slots.CLOCK(frame), slots.STOPS(frame)
+        control, y = slots.CONTROL(frame), slots.Y(frame)
+        store, record = slots.MESH_T(frame).size - 1, slots.SETTING(frame)[slots.RECORD]
         while True:
             t, k_stop = clock[slots.T], count[slots.STOP]
             if t == stops[k_stop]:
@@ -375,7 +374,7 @@ def make_integrate(
     @kernel
     def integrate(frame):
         """From START to the last of STOPS; the status."""
-        count, control, y = integers_at(frame, slots.COUNT), vector_at(frame, slots.CONTROL), vector_at(frame, slots.Y)
+        count, control, y = slots.COUNT(frame), slots.CONTROL(frame), slots.Y(frame)
         if count[slots.ENTERED] == 0:
             if _begin(frame) != SUCCESS:
                 count[slots.ENTERED] = 0
@@ -384,7 +383,7 @@ def make_integrate(
                 if control[slots.ATOL_SCALE] > 0.0:
                     _scale_tolerances(frame)
             t = control[slots.T_START]
-            _observe(frame, t, 1.0, t, y, plane(cube_at(frame, slots.MESH_C), 0))
+            _observe(frame, t, 1.0, t, y, plane(slots.MESH_C(frame), 0))
         status = run(frame)
         if status != STORE_FULL:
             count[slots.ENTERED] = 0
