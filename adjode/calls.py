@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.callbacks import KINDS, Callback, guard
-from adjode.frame import Frame, Known, make_local, number_at, opened, vector_at
+from adjode.frame import Frame, Known, make_local, opened
 from adjode.jit import DISABLED, call_pass, entry, f8, i8, imported, invoke, kernel, linked, outline, vector
 
 UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
@@ -105,22 +105,22 @@ def _fused_entry(bitcode: Callable[[], bytes], imports: Callable[[], dict[str, A
 
 @kernel
 def _f(frame, t, u, du):
-    return invoke(number_at(frame, slots.F), t, (u, vector_at(frame, slots.THETA), du))
+    return invoke(slots.F(frame), t, (u, slots.THETA(frame), du))
 
 
 @kernel
 def _vjp(frame, t, u, lam, u_bar, theta_bar):
-    return invoke(number_at(frame, slots.VJP), t, (u, vector_at(frame, slots.THETA), lam, u_bar, theta_bar))
+    return invoke(slots.VJP(frame), t, (u, slots.THETA(frame), lam, u_bar, theta_bar))
 
 
 @kernel
 def _vjp_u(frame, t, u, lam, u_bar):
-    return invoke(number_at(frame, slots.VJP_U), t, (u, vector_at(frame, slots.THETA), lam, u_bar))
+    return invoke(slots.VJP_U(frame), t, (u, slots.THETA(frame), lam, u_bar))
 
 
 @kernel
 def _jac(frame, t, u, J):
-    return invoke(number_at(frame, slots.JAC), t, (u, vector_at(frame, slots.THETA), J))
+    return invoke(slots.JAC(frame), t, (u, slots.THETA(frame), J))
 
 
 PORTABLE = Calls(_f, _vjp, _vjp_u, _jac, "")
@@ -133,22 +133,22 @@ if not DISABLED:
 
 @kernel
 def _fused_f(frame, t, u, du):
-    return _imported_f((t, u, vector_at(frame, slots.THETA), du))
+    return _imported_f((t, u, slots.THETA(frame), du))
 
 
 @kernel
 def _fused_vjp(frame, t, u, lam, u_bar, theta_bar):
-    return _imported_vjp((t, u, vector_at(frame, slots.THETA), lam, u_bar, theta_bar))
+    return _imported_vjp((t, u, slots.THETA(frame), lam, u_bar, theta_bar))
 
 
 @kernel
 def _fused_vjp_u(frame, t, u, lam, u_bar):
-    return _imported_vjp_u((t, u, vector_at(frame, slots.THETA), lam, u_bar))
+    return _imported_vjp_u((t, u, slots.THETA(frame), lam, u_bar))
 
 
 @kernel
 def _fused_jac(frame, t, u, J):
-    return _imported_jac((t, u, vector_at(frame, slots.THETA), J))
+    return _imported_jac((t, u, slots.THETA(frame), J))
 
 
 FUSED = Calls(_fused_f, _fused_vjp, _fused_vjp_u, _fused_jac, "", True)

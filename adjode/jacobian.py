@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.callbacks import Callback
 from adjode.calls import Calls
 from adjode.dynamics import Dynamics
-from adjode.frame import Frame, integers_at, matrix_at, vector_at
+from adjode.frame import Frame
 from adjode.jit import flat, kernel, row
 from adjode.linalg.structure import KINDS, Structure, as_pattern, choose_structure, row_groups
 from adjode.options import choose
@@ -36,16 +36,16 @@ def make_jacobian(calls: Calls) -> Callable:
 
     @kernel
     def pull(frame, t, u, lam, u_bar):
-        if integers_at(frame, slots.SOURCE)[0] == _FROM_VJP_U:
+        if slots.SOURCE(frame)[0] == _FROM_VJP_U:
             return call_vjp_u(frame, t, u, lam, u_bar)
-        return call_vjp(frame, t, u, lam, u_bar, vector_at(frame, slots.PULLED_THETA))
+        return call_vjp(frame, t, u, lam, u_bar, slots.PULLED_THETA(frame))
 
     @kernel
     def everywhere(frame, t, u, J):
         """All of a dense J: each product writes its row."""
-        if integers_at(frame, slots.SOURCE)[0] == _FROM_JAC:
+        if slots.SOURCE(frame)[0] == _FROM_JAC:
             return call_jac(frame, t, u, flat(J))
-        unit, status = vector_at(frame, slots.UNIT), 0
+        unit, status = slots.UNIT(frame), 0
         for i in range(unit.size):
             unit[i] = 1.0
             status |= pull(frame, t, u, unit, row(J, i))
@@ -56,9 +56,9 @@ def make_jacobian(calls: Calls) -> Callable:
     def rows_of_group(frame, t, u, group, u_bar):
         """The sum of the rows of a group."""
         starts, order, unit = (
-            integers_at(frame, slots.ROW_STARTS),
-            integers_at(frame, slots.ROW_ORDER),
-            vector_at(frame, slots.UNIT),
+            slots.ROW_STARTS(frame),
+            slots.ROW_ORDER(frame),
+            slots.UNIT(frame),
         )
         for k in range(starts[group], starts[group + 1]):
             unit[order[k]] = 1.0
@@ -69,14 +69,14 @@ def make_jacobian(calls: Calls) -> Callable:
 
     @kernel
     def by_groups(frame, t, u, entries):
-        starts, sources = integers_at(frame, slots.ENTRY_STARTS), integers_at(frame, slots.ENTRY_SOURCES)
-        places, status = integers_at(frame, slots.ENTRY_PLACES), 0
+        starts, sources = slots.ENTRY_STARTS(frame), slots.ENTRY_SOURCES(frame)
+        places, status = slots.ENTRY_PLACES(frame), 0
         for group in range(starts.size - 1):
-            if integers_at(frame, slots.SOURCE)[0] == _FROM_JAC:
-                computed = vector_at(frame, slots.WHOLE)
+            if slots.SOURCE(frame)[0] == _FROM_JAC:
+                computed = slots.WHOLE(frame)
                 status |= call_jac(frame, t, u, computed)
             else:
-                computed = vector_at(frame, slots.PULLED)
+                computed = slots.PULLED(frame)
                 status |= rows_of_group(frame, t, u, group, computed)
             for k in range(starts[group], starts[group + 1]):
                 entries[places[k]] = computed[sources[k]]
@@ -84,9 +84,9 @@ def make_jacobian(calls: Calls) -> Callable:
 
     @kernel
     def jacobian(frame, t, u):
-        J = matrix_at(frame, slots.JACOBIAN)
-        integers_at(frame, slots.COUNT)[slots.JACOBIANS] += 1
-        if integers_at(frame, slots.ENTRY_STARTS).size == 0:
+        J = slots.JACOBIAN(frame)
+        slots.COUNT(frame)[slots.JACOBIANS] += 1
+        if slots.ENTRY_STARTS(frame).size == 0:
             status = everywhere(frame, t, u, J)
         else:
             status = by_groups(frame, t, u, flat(J))

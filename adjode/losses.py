@@ -16,13 +16,14 @@ import numpy as np
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.callbacks import count_arguments
 from adjode.fingerprint import fingerprint
-from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
+from adjode.frame import Frame, opened
 from adjode.jit import DISABLED, entry, i8, kernel, linked, row
 from adjode.members import MemberData
 from adjode.options import float_vector
+from adjode.slot import Slot
 from adjode.solution import Solution
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 
@@ -246,7 +247,7 @@ class PreparedLoss:
         Whether there is an `entry`; else `run` is plain Python.
     """
 
-    data: ClassVar[dict[int, str]] = {}
+    data: ClassVar[dict[Slot, str]] = {}
     ends_at_T: ClassVar[bool] = False
     compiled: ClassVar[bool] = True
 
@@ -311,7 +312,7 @@ class _PreparedLeastSquares(PreparedLoss):
         super().__init__(loss, n, times)
         self.frame[slots.DATA], self.frame[slots.DATA_WEIGHTS] = loss.y_obs, loss.weights
         self.frame[slots.COMPONENTS] = loss.components.astype(np.int64)
-        self.frame[slots.SETTING] = np.array([loss.log], dtype=np.int64)
+        self.frame[slots.LOGARITHMS] = np.array([loss.log], dtype=np.int64)
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
@@ -341,8 +342,8 @@ class _PreparedJittedSeries(PreparedLoss):
 @kernel
 def _finish(frame, total):
     """Write the value down; the status."""
-    vector_at(frame, slots.VALUE)[0] = total
-    jumps, finite = matrix_at(frame, slots.JUMPS), 0.0 * total
+    slots.VALUE(frame)[0] = total
+    jumps, finite = slots.JUMPS(frame), 0.0 * total
     for k in range(jumps.shape[0]):
         for i in range(jumps.shape[1]):
             finite += 0.0 * jumps[k, i]
@@ -351,7 +352,7 @@ def _finish(frame, total):
 
 @kernel
 def _clear_jumps(frame):
-    jumps = matrix_at(frame, slots.JUMPS)
+    jumps = slots.JUMPS(frame)
     for k in range(jumps.shape[0]):
         for i in range(jumps.shape[1]):
             jumps[k, i] = 0.0
@@ -368,8 +369,8 @@ def _entry(run: Callable, name: str, key: str | None = "") -> Callable[[Any], in
 def make_linear() -> Callable:
     @kernel
     def linear(frame):
-        weights, observed, total = matrix_at(frame, slots.DATA_WEIGHTS), matrix_at(frame, slots.OBSERVED), 0.0
-        rows, jumps = integers_at(frame, slots.ROWS), matrix_at(frame, slots.JUMPS)
+        weights, observed, total = slots.DATA_WEIGHTS(frame), slots.OBSERVED(frame), 0.0
+        rows, jumps = slots.ROWS(frame), slots.JUMPS(frame)
         for k in range(rows.size):
             for i in range(weights.shape[1]):
                 total += weights[k, i] * observed[rows[k], i]
@@ -384,13 +385,13 @@ def make_least_squares() -> Callable:
     @kernel
     def one(frame, k, c):
         """What entry c of observation k adds."""
-        observed, jumps, at = matrix_at(frame, slots.OBSERVED), matrix_at(frame, slots.JUMPS), integers_at(frame, slots.ROWS)[k]
-        datum, weight = matrix_at(frame, slots.DATA)[k, c], matrix_at(frame, slots.DATA_WEIGHTS)[k, c]
+        observed, jumps, at = slots.OBSERVED(frame), slots.JUMPS(frame), slots.ROWS(frame)[k]
+        datum, weight = slots.DATA(frame)[k, c], slots.DATA_WEIGHTS(frame)[k, c]
         if math.isnan(datum):  # missing
             return 0.0
-        i = integers_at(frame, slots.COMPONENTS)[c]
+        i = slots.COMPONENTS(frame)[c]
         u, scale = observed[at, i], weight
-        if integers_at(frame, slots.SETTING)[0] == 1:
+        if slots.LOGARITHMS(frame)[0] == 1:
             if not u > 0.0:
                 return math.nan
             scale, u = weight / u, math.log(u)
@@ -402,8 +403,8 @@ def make_least_squares() -> Callable:
     def least_squares(frame):
         total = 0.0
         _clear_jumps(frame)
-        for k in range(integers_at(frame, slots.ROWS).size):
-            for c in range(integers_at(frame, slots.COMPONENTS).size):
+        for k in range(slots.ROWS(frame).size):
+            for c in range(slots.COMPONENTS(frame).size):
                 total += one(frame, k, c)
         return _finish(frame, 0.5 * total)
 
@@ -426,8 +427,8 @@ ENTRIES = (_linear_entry, _least_squares_entry)  # those that depend on no callb
 def make_series(value_and_cotangent: Callable) -> Callable:
     @kernel
     def series(frame):
-        times, observed, rows = vector_at(frame, slots.TIMES), matrix_at(frame, slots.OBSERVED), integers_at(frame, slots.ROWS)
-        jumps, u_bar, total = matrix_at(frame, slots.JUMPS), vector_at(frame, slots.U_BAR), 0.0
+        times, observed, rows = slots.TIMES(frame), slots.OBSERVED(frame), slots.ROWS(frame)
+        jumps, u_bar, total = slots.JUMPS(frame), slots.U_BAR(frame), 0.0
         _clear_jumps(frame)
         for k in range(rows.size):
             for i in range(u_bar.size):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
 from adjode.callbacks import Callback, callback

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from adjode.dynamics import Dynamics
-from adjode.frame import IMPLICIT_STEP, RECORD_STAGES
 from adjode.layout import Layout
 from adjode.linalg.structure import Structure
 from adjode.passes.options import SolveOptions
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.pullback import Cotangents, pullback
+from adjode.slots import IMPLICIT_STEP, RECORD_STAGES
 
 
 @dataclass(frozen=True)

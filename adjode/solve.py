@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_DENSE, RECORD_STAGES
 from adjode.layout import Layout
 from adjode.options import time_span, times_in_span
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import Program
+from adjode.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.solution import Solution, SolveStats
 from adjode.status import SUCCESS
 from adjode.steppers.families import TRANSPOSES

@@ -22,8 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from adjode import frame as slots
-from adjode.frame import integers_at
+from adjode import slots
 from adjode.jit import DISABLED, integers, kernel
 from adjode.status import INTERRUPTED, SUCCESS, TIMED_OUT
 
@@ -187,14 +186,14 @@ def look_up(watch, done):
 
 @kernel
 def begin_watch(frame):
-    start_watch(integers_at(frame, slots.WATCH))
+    start_watch(slots.WATCH(frame))
     return SUCCESS
 
 
 @kernel
 def keep_watch(frame, done):
     """What a pass asks after every step."""
-    watch = integers_at(frame, slots.WATCH)
+    watch = slots.WATCH(frame)
     return SUCCESS if done < watch[NEXT_LOOK] else look_up(watch, done)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from adjode import frame as slots
-from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
+from adjode import slots
+from adjode.frame import Frame, opened
 from adjode.jit import entry, i8
 from adjode.linalg.linear import make_linear
 from adjode.linalg.structure import Structure, as_pattern
@@ -36,16 +36,16 @@ def passes(kind: str, is_complex: bool) -> tuple[Callable, Callable]:
 
     def factor(address):
         frame = opened(address)
-        A, J = matrix_at(frame, lu), matrix_at(frame, slots.JACOBIAN)
+        A, J = lu(frame), slots.JACOBIAN(frame)
         if is_complex:
             shift_complex(frame, J, A, 50.0, 40.0, -1.0)
         else:
             shift(frame, J, A, 50.0, -1.0)
-        return factors(frame, A, integers_at(frame, pivots))
+        return factors(frame, A, pivots(frame))
 
     def solve(address):
         frame = opened(address)
-        return solves(frame, matrix_at(frame, lu), integers_at(frame, pivots), vector_at(frame, slots.UNIT))
+        return solves(frame, lu(frame), pivots(frame), slots.UNIT(frame))
 
     return tuple(entry(each, (i8,), f"{kind}-{is_complex}-{each.__name__}", None) for each in (factor, solve))
 

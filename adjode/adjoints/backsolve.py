@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import products
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.jumps import Jumps
 from adjode.calls import Calls
-from adjode.frame import matrix_at
 from adjode.jit import kernel, segment
 from adjode.loops.integrate import make_integrate
 from adjode.status import SUCCESS
@@ -25,7 +24,7 @@ from adjode.status import SUCCESS
 
 @kernel
 def _jump(frame, k, y):
-    jumps, anchors = matrix_at(frame, slots.JUMPS), matrix_at(frame, slots.ANCHORS)
+    jumps, anchors = slots.JUMPS(frame), slots.ANCHORS(frame)
     n, at = y.size // 2, jumps.shape[0] - 1 - k
     for i in range(n):
         y[n + i] += jumps[at, i]

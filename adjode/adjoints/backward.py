@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adjode.slot import Slot
+
 
 @dataclass(frozen=True, eq=False)
 class Backward:
@@ -30,7 +32,7 @@ class Backward:
 
     name: str
     make: Callable
-    arrays: dict[int, np.ndarray]
+    arrays: dict[Slot, np.ndarray]
     t_start: float
     y: np.ndarray
     stops: np.ndarray

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import products
 from adjode.calls import Calls
-from adjode.frame import cube_at, integers_at, matrix_at, partner_at, vector_at
 from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import all_finite
@@ -25,21 +24,19 @@ from adjode.watch import begin_watch, keep_watch
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
 # output at one place; PLACE the step being pulled back, and the number of steps that have a part in the gradient.
-N_F, N_VJP, N_G, N_PRODUCT = range(4)  # indices into COUNT, beside those of implicit methods
-STEP, STEPS = range(2)  # indices into PLACE
 
 
 @kernel
 def _cost_at(frame, t, u, weight):
     """Add `weight` times g to the running cost and of dg/dtheta to theta_bar; leave dg/du in G_U."""
-    wants, total = integers_at(frame, slots.WANTS), vector_at(frame, slots.TOTAL)
+    wants, total = slots.WANTS(frame), slots.TOTAL(frame)
     status = products.cost(frame, t, u)
-    total[total.size - 1] += weight * vector_at(frame, slots.VALUE)[0]
-    if wants[products.LAM] == 0:
+    total[total.size - 1] += weight * slots.VALUE(frame)[0]
+    if wants[slots.WANTS_LAM] == 0:
         return status
     status |= products.pull_cost(frame, t, u)
-    if wants[products.THETA] == 1:
-        theta_bar = vector_at(frame, slots.THETA_BAR)
+    if wants[slots.WANTS_THETA] == 1:
+        theta_bar = slots.THETA_BAR(frame)
         for i in range(theta_bar.size):
             total[i] += weight * theta_bar[i]
     return status
@@ -48,7 +45,7 @@ def _cost_at(frame, t, u, weight):
 @kernel
 def _place_in_step(frame, x):
     """BASIS[0, i] = b_i(x), the weights of the dense output."""
-    PT, basis = matrix_at(frame, slots.PT), matrix_at(frame, slots.BASIS)
+    PT, basis = slots.PT(frame), slots.BASIS(frame)
     for i in range(PT.shape[1]):
         total = 0.0
         for p in range(PT.shape[0] - 1, -1, -1):
@@ -59,7 +56,7 @@ def _place_in_step(frame, x):
 @kernel
 def _seed_inside(frame, h, weight, u_bar):
     """Transpose of u = y + h sum_i b_i(x) K[i], for the cotangent weight * u_bar."""
-    basis, y_bar, K_bar = matrix_at(frame, slots.BASIS), vector_at(frame, slots.Y_BAR), matrix_at(frame, slots.K_BAR)
+    basis, y_bar, K_bar = slots.BASIS(frame), slots.Y_BAR(frame), slots.K_BAR(frame)
     for k in range(y_bar.size):
         y_bar[k] += weight * u_bar[k]
     for i in range(K_bar.shape[0]):
@@ -72,9 +69,9 @@ def _seed_inside(frame, h, weight, u_bar):
 @kernel
 def _seed_cost(frame, step, t, h, t_new, V):
     """The running cost of one step: its value, and its cotangents into the step."""
-    weights, nodes, g_u = matrix_at(frame, slots.WEIGHTS), vector_at(frame, slots.NODES), vector_at(frame, slots.G_U)
-    y_bar, lam, state, y = vector_at(frame, slots.Y_BAR), vector_at(frame, slots.LAM), vector_at(frame, slots.U), row(V, 0)
-    coefficients = plane(cube_at(frame, slots.FORWARD_C), step)
+    weights, nodes, g_u = slots.WEIGHTS(frame), slots.NODES(frame), slots.G_U(frame)
+    y_bar, lam, state, y = slots.Y_BAR(frame), slots.LAM(frame), slots.U(frame), row(V, 0)
+    coefficients = plane(slots.FORWARD_C(frame), step)
     status = _cost_at(frame, t, y, h * weights[0, 0])
     for k in range(y.size):
         y_bar[k] += h * weights[0, 0] * g_u[k]
@@ -84,20 +81,20 @@ def _seed_cost(frame, step, t, h, t_new, V):
         status |= _cost_at(frame, t + nodes[i] * h, state, h * weights[0, i + 1])
         _seed_inside(frame, h, h * weights[0, i + 1], g_u)
     end = nodes.size + 1
-    status |= _cost_at(frame, t_new, row(V, integers_at(frame, slots.SETTING)[slots.LAST_STAGE]), h * weights[0, end])
+    status |= _cost_at(frame, t_new, row(V, slots.SETTING(frame)[slots.LAST_STAGE]), h * weights[0, end])
     for k in range(y.size):
         lam[k] += h * weights[0, end] * g_u[k]
-    integers_at(frame, slots.COUNT)[N_G] += weights.shape[1]
+    slots.COUNT(frame)[slots.COSTS] += weights.shape[1]
     return status
 
 
 @kernel
 def _begin(frame):
     """Everything to its start; the number of observations that are left, and of the steps that have a part in the gradient."""
-    lam, start, total = vector_at(frame, slots.LAM), vector_at(frame, slots.START), vector_at(frame, slots.TOTAL)
-    K_bar, count, place = matrix_at(frame, slots.K_BAR), integers_at(frame, slots.COUNT), integers_at(frame, slots.PLACE)
-    mesh_t, times, jumps = vector_at(frame, slots.FORWARD_T), vector_at(frame, slots.TIMES), matrix_at(frame, slots.JUMPS)
-    clock, largest = vector_at(frame, slots.CLOCK), 0.0
+    lam, start, total = slots.LAM(frame), slots.START(frame), slots.TOTAL(frame)
+    K_bar, count, place = slots.K_BAR(frame), slots.COUNT(frame), slots.PLACE(frame)
+    mesh_t, times, jumps = slots.FORWARD_T(frame), slots.TIMES(frame), slots.JUMPS(frame)
+    clock, largest = slots.CLOCK(frame), 0.0
     for k in range(clock.size):
         clock[k] = 0.0
     for k in range(lam.size):
@@ -108,8 +105,8 @@ def _begin(frame):
         total[k] = 0.0
     for k in range(count.size):
         count[k] = 0
-    left, steps = times.size, integers_at(frame, slots.FORWARD_COUNT)[slots.STEPS]
-    if largest == 0.0 and integers_at(frame, slots.WANTS)[products.COST] == 0:
+    left, steps = times.size, slots.FORWARD_COUNT(frame)[slots.STEPS]
+    if largest == 0.0 and slots.WANTS(frame)[slots.WANTS_COST] == 0:
         while left > 0 and largest == 0.0:  # what comes after the last cotangent has no part in the gradient
             for k in range(lam.size):
                 largest += abs(jumps[left - 1, k])
@@ -118,14 +115,14 @@ def _begin(frame):
         direction = 1.0 if mesh_t[steps] >= mesh_t[0] else -1.0
         while steps > 0 and (left == 0 or direction * (times[left - 1] - mesh_t[steps - 1]) <= 0.0):
             steps -= 1
-    place[STEPS] = steps
+    place[slots.RELEVANT] = steps
     return left
 
 
 @kernel
 def _begin_step(frame, last):
     """Clear the cotangents of the step; the first stage of the step after it is its last."""
-    K_bar, y_bar = matrix_at(frame, slots.K_BAR), vector_at(frame, slots.Y_BAR)
+    K_bar, y_bar = slots.K_BAR(frame), slots.Y_BAR(frame)
     for k in range(y_bar.size):
         y_bar[k] = 0.0
         K_bar[last, k] = K_bar[0, k]
@@ -138,7 +135,7 @@ def _begin_step(frame, last):
 @kernel
 def _seed_observations(frame, left, t, h, t_new):
     """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside."""
-    times, u_bars, lam = vector_at(frame, slots.TIMES), matrix_at(frame, slots.JUMPS), vector_at(frame, slots.LAM)
+    times, u_bars, lam = slots.TIMES(frame), slots.JUMPS(frame), slots.LAM(frame)
     direction, inside = (1.0 if h > 0.0 else -1.0), False
     while left > 0 and direction * (times[left - 1] - t) > 0.0:
         left -= 1
@@ -158,14 +155,14 @@ def _make_pull(calls: Calls) -> Callable:
     @kernel
     def pull(frame, t, u, w, u_bar):
         """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the total."""
-        wants = integers_at(frame, slots.WANTS)
-        if wants[products.LAM] == 0:
+        wants = slots.WANTS(frame)
+        if wants[slots.WANTS_LAM] == 0:
             return 0
-        theta_bar = vector_at(frame, slots.THETA_BAR)
-        integers_at(frame, slots.COUNT)[N_VJP] += 1
+        theta_bar = slots.THETA_BAR(frame)
+        slots.COUNT(frame)[slots.VJPS] += 1
         status = pull_state(frame, t, u, w, u_bar, theta_bar)
-        if wants[products.THETA] == 1:
-            total = vector_at(frame, slots.TOTAL)
+        if wants[slots.WANTS_THETA] == 1:
+            total = slots.TOTAL(frame)
             for i in range(theta_bar.size):
                 total[i] += theta_bar[i]
         return status
@@ -179,10 +176,10 @@ def _make_product(calls: Calls) -> Callable:
     @kernel
     def product(frame, t, u, w, u_bar):
         """u_bar = (df/du)^T w, by vjp_u if there is one."""
-        integers_at(frame, slots.COUNT)[N_PRODUCT] += 1
-        if integers_at(frame, slots.WANTS)[products.HAS_SHORT] == 1:
+        slots.COUNT(frame)[slots.PRODUCTS] += 1
+        if slots.WANTS(frame)[slots.HAS_VJP_U] == 1:
             return call_vjp_u(frame, t, u, w, u_bar)
-        return call_vjp(frame, t, u, w, u_bar, vector_at(frame, slots.THETA_BAR))
+        return call_vjp(frame, t, u, w, u_bar, slots.THETA_BAR(frame))
 
     return product
 
@@ -195,7 +192,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
 
         @kernel
         def pull_implicit(frame, t, h, t_new, V, dense):
-            if integers_at(frame, slots.WANTS)[products.LAM] == 0:
+            if slots.WANTS(frame)[slots.WANTS_LAM] == 0:
                 return SUCCESS
             return transposed_step(frame, t, h, t_new, V)
 
@@ -204,7 +201,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
 
     @kernel
     def pull_explicit(frame, t, h, t_new, V, dense):
-        setting = integers_at(frame, slots.SETTING)
+        setting = slots.SETTING(frame)
         last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
         if dense and top > last:
             if pull_extra(frame, t, h, t_new, V, top, last + 1) != 0:
@@ -227,14 +224,14 @@ def _make_stages_again(calls: Calls, stages: tuple[int, int] | None) -> Callable
     @kernel
     def stages_again(frame, step, t, h, t_new, dense):
         """K and STAGES of the step as in the forward solve, as far as its transpose needs them."""
-        count, K, y = integers_at(frame, slots.COUNT), matrix_at(frame, slots.K), vector_at(frame, slots.Y)
-        setting, mesh_u = integers_at(frame, slots.SETTING), matrix_at(frame, slots.FORWARD_U)
-        V, last, top = plane(cube_at(frame, slots.STAGES), 0), setting[slots.LAST_STAGE], setting[slots.TOP]
+        count, K, y = slots.COUNT(frame), slots.K(frame), slots.Y(frame)
+        setting, mesh_u = slots.SETTING(frame), slots.FORWARD_U(frame)
+        V, last, top = plane(slots.STAGES(frame), 0), setting[slots.LAST_STAGE], setting[slots.TOP]
         for k in range(y.size):
             y[k] = V[0, k] = mesh_u[step, k]
             V[last, k] = mesh_u[step + 1, k]
-        count[N_F] += top + 1 if dense else last
-        if stage_slope(frame, t, y, row(K, 0), row(matrix_at(frame, slots.Q), 0)) != 0:
+        count[slots.DERIVATIVES] += top + 1 if dense else last
+        if stage_slope(frame, t, y, row(K, 0), row(slots.Q(frame), 0)) != 0:
             return CALLBACK_RAISED
         if inner_stages(frame, t, h, t_new, V, 1, last - 1) != 0:
             return CALLBACK_RAISED
@@ -254,17 +251,17 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
     @kernel
     def pull_one_step(frame, step, left):
         """Pull LAM and K_BAR[0] back over one step: (status, observations left)."""
-        mesh_t, last = vector_at(frame, slots.FORWARD_T), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
-        lam, y_bar = vector_at(frame, slots.LAM), vector_at(frame, slots.Y_BAR)
-        costs = integers_at(frame, slots.WANTS)[products.COST] == 1
+        mesh_t, last = slots.FORWARD_T(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+        lam, y_bar = slots.LAM(frame), slots.Y_BAR(frame)
+        costs = slots.WANTS(frame)[slots.WANTS_COST] == 1
         t, t_new = mesh_t[step], mesh_t[step + 1]
         h = t_new - t
         _begin_step(frame, last)
         left, dense = _seed_observations(frame, left, t, h, t_new)
         if recorded:
-            V = plane(cube_at(frame, slots.FORWARD_STAGES), step)
+            V = plane(slots.FORWARD_STAGES(frame), step)
         else:
-            V = plane(cube_at(frame, slots.STAGES), 0)
+            V = plane(slots.STAGES(frame), 0)
             if stages_again(frame, step, t, h, t_new, dense or costs) != SUCCESS:
                 return CALLBACK_RAISED, left
         if may_cost:
@@ -291,14 +288,14 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     @kernel
     def first_stage(frame, step):
         """The transpose of K[0] = f(t, u) at the start of a step, which no step before has taken over."""
-        lam, u_bar, w = vector_at(frame, slots.LAM), vector_at(frame, slots.Y_BAR), row(matrix_at(frame, slots.K_BAR), 0)
+        lam, u_bar, w = slots.LAM(frame), slots.Y_BAR(frame), row(slots.K_BAR(frame), 0)
         if recorded:
-            u = row(plane(cube_at(frame, slots.FORWARD_STAGES), step), 0)
+            u = row(plane(slots.FORWARD_STAGES(frame), step), 0)
         else:
-            u = row(matrix_at(frame, slots.FORWARD_U), step)
+            u = row(slots.FORWARD_U(frame), step)
         for k in range(u_bar.size):
             u_bar[k] = 0.0
-        if pull(frame, vector_at(frame, slots.FORWARD_T)[step], u, w, u_bar) != 0:
+        if pull(frame, slots.FORWARD_T(frame)[step], u, w, u_bar) != 0:
             return CALLBACK_RAISED
         for k in range(lam.size):
             lam[k] += u_bar[k]
@@ -308,11 +305,11 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     @kernel
     def pull_crossing(frame, step, left):
         """Where f may jump: the slope at the start of the step behind is one of its own."""
-        mesh_t, kinds = vector_at(frame, slots.FORWARD_T), integers_at(frame, slots.FORWARD_KIND)
-        lam, times, u_bars = vector_at(frame, slots.LAM), vector_at(frame, slots.TIMES), matrix_at(frame, slots.JUMPS)
+        mesh_t, kinds = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame)
+        lam, times, u_bars = slots.LAM(frame), slots.TIMES(frame), slots.JUMPS(frame)
         t, behind = mesh_t[step], step + 1
         direction = 1.0 if mesh_t[behind] > t else -1.0
-        if behind < integers_at(frame, slots.PLACE)[STEPS]:
+        if behind < slots.PLACE(frame)[slots.RELEVANT]:
             if kinds[behind] != slots.CROSSING:
                 if first_stage(frame, behind) != SUCCESS:
                     return CALLBACK_RAISED, left
@@ -324,32 +321,32 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
 
     @kernel
     def pull_step(frame, step, left):
-        kinds = integers_at(frame, slots.FORWARD_KIND)
+        kinds = slots.FORWARD_KIND(frame)
         if kinds.size > 0:
             if kinds[step] == slots.CROSSING:
                 return pull_crossing(frame, step, left)
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:
                 return pull_explicit_step(frame, step, left)
-            return pull_one_step(partner_at(frame), step, left)
+            return pull_one_step(slots.PARTNER(frame), step, left)
         return pull_one_step(frame, step, left)
 
     @kernel
     def discrete(frame):
         """Pull START = u_T_bar back to t0, over all steps."""
-        place, left = integers_at(frame, slots.PLACE), _begin(frame)
+        place, left = slots.PLACE(frame), _begin(frame)
         begin_watch(frame)
-        for step in range(place[STEPS] - 1, -1, -1):
-            place[STEP] = step
-            status = keep_watch(frame, place[STEPS] - 1 - step)
+        for step in range(place[slots.RELEVANT] - 1, -1, -1):
+            place[slots.STEP] = step
+            status = keep_watch(frame, place[slots.RELEVANT] - 1 - step)
             if status != SUCCESS:
                 return status
             status, left = pull_step(frame, step, left)
             if status != SUCCESS:
                 return status
-        if place[STEPS] > 0:
+        if place[slots.RELEVANT] > 0:
             if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED
-        return SUCCESS if all_finite(vector_at(frame, slots.TOTAL)) else NON_FINITE
+        return SUCCESS if all_finite(slots.TOTAL(frame)) else NON_FINITE
 
     return discrete

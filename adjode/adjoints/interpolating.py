@@ -10,12 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import products
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.jumps import Jumps
 from adjode.calls import Calls
-from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import make_integrate
@@ -27,8 +26,8 @@ from adjode.steppers.families import EXPLICIT, Solver
 @kernel
 def _look_up(frame, t):
     """U = the forward solution at t, which is most often in the step of the last look or the one before it."""
-    place, u, mesh_t = integers_at(frame, slots.PLACE), vector_at(frame, slots.U), vector_at(frame, slots.FORWARD_T)
-    direction, steps = -vector_at(frame, slots.CONTROL)[slots.DIRECTION], integers_at(frame, slots.FORWARD_COUNT)[slots.STEPS]
+    place, u, mesh_t = slots.PLACE(frame), slots.U(frame), slots.FORWARD_T(frame)
+    direction, steps = -slots.CONTROL(frame)[slots.DIRECTION], slots.FORWARD_COUNT(frame)[slots.STEPS]
     k = place[0] if place[0] < steps else steps - 1
     while k > 0 and direction * (t - mesh_t[k]) < 0.0:
         k -= 1
@@ -36,12 +35,12 @@ def _look_up(frame, t):
         k += 1
     place[0] = k
     x = (t - mesh_t[k]) / (mesh_t[k + 1] - mesh_t[k])
-    interpolate(u, row(matrix_at(frame, slots.FORWARD_U), k), plane(cube_at(frame, slots.FORWARD_C), k), x)
+    interpolate(u, row(slots.FORWARD_U(frame), k), plane(slots.FORWARD_C(frame), k), x)
 
 
 @kernel
 def _jump(frame, k, lam):
-    jumps, rows = matrix_at(frame, slots.JUMPS), integers_at(frame, slots.JUMP_ROWS)
+    jumps, rows = slots.JUMPS(frame), slots.JUMP_ROWS(frame)
     at = rows[k] if rows.size > 0 else jumps.shape[0] - 1 - k
     if at >= 0:
         for i in range(lam.size):
@@ -57,17 +56,17 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
     @kernel
     def slope_along(frame, t, lam, slope, q):
         _look_up(frame, t)
-        return lam_slope(frame, t, vector_at(frame, slots.U), lam, slope, q)
+        return lam_slope(frame, t, slots.U(frame), lam, slope, q)
 
     @kernel
     def integrand_along(frame, t, lam, q):
         _look_up(frame, t)
-        return lam_integrand(frame, t, vector_at(frame, slots.U), lam, q)
+        return lam_integrand(frame, t, slots.U(frame), lam, q)
 
     @kernel
     def jacobian_along(frame, t, lam):
         _look_up(frame, t)
-        return jacobian(frame, t, vector_at(frame, slots.U))
+        return jacobian(frame, t, slots.U(frame))
 
     stepper = solver.stepper(slope_along, jacobian_along, turned=True)
     return make_integrate(slope_along, _jump, integrand_along, stages, stepper, solver.switches)
@@ -112,6 +111,6 @@ class _Stops:
 
 
 def _backward(start: float, lam: np.ndarray, jumps: np.ndarray, atol: float, stops: _Stops) -> Backward:
-    arrays = {slots.JUMPS: jumps, slots.U: np.zeros(lam.size), slots.PLACE: np.zeros(1, dtype=np.int64), **stops.arrays}
+    arrays = {slots.JUMPS: jumps, slots.U: np.zeros(lam.size), slots.PLACE: slots.PLACE.zeros(), **stops.arrays}
     tolerances = np.full(lam.size, atol)
     return Backward("interpolating", make_backward, arrays, start, lam, stops.times, tolerances, crossed=stops.crossed)

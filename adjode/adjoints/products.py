@@ -10,46 +10,43 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.callbacks import Callback
 from adjode.calls import Calls
 from adjode.dynamics import Dynamics
-from adjode.frame import Frame, integers_at, number_at, vector_at
+from adjode.frame import Frame
 from adjode.jit import invoke, kernel, segment
-
-# Flags in WANTS: theta_bar; lam; a running cost; vjp_u in place of vjp along lam; whether there is a vjp_u.
-THETA, LAM, COST, SHORT, HAS_SHORT = range(5)
 
 
 @kernel
 def pull_cost(frame, t, u):
     """G_U = dg/du and THETA_BAR = dg/dtheta."""
-    arrays = (u, vector_at(frame, slots.THETA), vector_at(frame, slots.G_U), vector_at(frame, slots.THETA_BAR))
-    return invoke(number_at(frame, slots.G_VJP), t, arrays)
+    arrays = (u, slots.THETA(frame), slots.G_U(frame), slots.THETA_BAR(frame))
+    return invoke(slots.G_VJP(frame), t, arrays)
 
 
 @kernel
 def cost(frame, t, u):
     """VALUE = g."""
-    return invoke(number_at(frame, slots.G), t, (u, vector_at(frame, slots.THETA), vector_at(frame, slots.VALUE)))
+    return invoke(slots.G(frame), t, (u, slots.THETA(frame), slots.VALUE(frame)))
 
 
 @kernel
 def _add_cost(frame, t, u, slope, q, with_integrand):
     """Add dg/du to `slope` and, if asked, dg/dtheta and g to the integrand."""
-    wants = integers_at(frame, slots.WANTS)
+    wants = slots.WANTS(frame)
     status = 0
-    if wants[LAM] == 1:
+    if wants[slots.WANTS_LAM] == 1:
         status |= pull_cost(frame, t, u)
-        g_u, theta_bar = vector_at(frame, slots.G_U), vector_at(frame, slots.THETA_BAR)
+        g_u, theta_bar = slots.G_U(frame), slots.THETA_BAR(frame)
         for i in range(slope.size):
             slope[i] += g_u[i]
-        if wants[THETA] == 1 and with_integrand:
+        if wants[slots.WANTS_THETA] == 1 and with_integrand:
             for i in range(theta_bar.size):
                 q[i] += theta_bar[i]
     if with_integrand:
         status |= cost(frame, t, u)
-        q[q.size - 1] = vector_at(frame, slots.VALUE)[0]
+        q[q.size - 1] = slots.VALUE(frame)[0]
     return status
 
 
@@ -60,7 +57,7 @@ def make_pull_state(calls: Calls) -> Callable:
     @kernel
     def pull_state(frame, t, u, lam, u_bar, theta_bar):
         """u_bar = (df/du)^T lam; also theta_bar = (df/dtheta)^T lam unless `vjp_u` is used."""
-        if integers_at(frame, slots.WANTS)[SHORT] == 1:
+        if slots.WANTS(frame)[slots.USES_VJP_U] == 1:
             return call_vjp_u(frame, t, u, lam, u_bar)
         return call_vjp(frame, t, u, lam, u_bar, theta_bar)
 
@@ -75,17 +72,17 @@ def make_products(calls: Calls) -> tuple[Callable, Callable]:
     @kernel
     def lam_slope(frame, t, u, lam, slope, q):
         """slope = -(df/du)^T lam - (dg/du); leaves the whole integrand in q unless `vjp_u` is used."""
-        wants = integers_at(frame, slots.WANTS)
-        if wants[LAM] == 0:
+        wants = slots.WANTS(frame)
+        if wants[slots.WANTS_LAM] == 0:
             for i in range(slope.size):
                 slope[i] = 0.0
             return 0
-        theta_bar = vector_at(frame, slots.THETA_BAR)
-        if wants[THETA] == 1 and wants[SHORT] == 0:
+        theta_bar = slots.THETA_BAR(frame)
+        if wants[slots.WANTS_THETA] == 1 and wants[slots.USES_VJP_U] == 0:
             theta_bar = segment(q, 0, theta_bar.size)
         status = pull_state(frame, t, u, lam, slope, theta_bar)
-        if wants[COST] == 1:
-            status |= _add_cost(frame, t, u, slope, q, wants[SHORT] == 0)
+        if wants[slots.WANTS_COST] == 1:
+            status |= _add_cost(frame, t, u, slope, q, wants[slots.USES_VJP_U] == 0)
         for i in range(slope.size):
             slope[i] = -slope[i]
         return status
@@ -93,11 +90,11 @@ def make_products(calls: Calls) -> tuple[Callable, Callable]:
     @kernel
     def integrand(frame, t, u, lam, q):
         """q = (df/dtheta)^T lam + dg/dtheta, then g."""
-        wants, u_bar = integers_at(frame, slots.WANTS), vector_at(frame, slots.U_BAR)
+        wants, u_bar = slots.WANTS(frame), slots.U_BAR(frame)
         status = 0
-        if wants[THETA] == 1:
-            status = call_vjp(frame, t, u, lam, u_bar, segment(q, 0, vector_at(frame, slots.THETA).size))
-        if wants[COST] == 1:
+        if wants[slots.WANTS_THETA] == 1:
+            status = call_vjp(frame, t, u, lam, u_bar, segment(q, 0, slots.THETA(frame).size))
+        if wants[slots.WANTS_COST] == 1:
             status |= _add_cost(frame, t, u, u_bar, q, True)
         return status
 
@@ -123,8 +120,12 @@ def put_products(
     if running_cost is not None:
         frame[slots.G], frame[slots.G_VJP] = (callback.handle for callback in running_cost)
     frame[slots.THETA] = theta
-    frame[slots.WANTS] = np.array(
-        [wants_theta, wants_lam, running_cost is not None, short, dynamics.vjp_u is not None], dtype=np.int64
+    frame[slots.WANTS] = slots.WANTS.fill(
+        wants_theta=wants_theta,
+        wants_lam=wants_lam,
+        wants_cost=running_cost is not None,
+        uses_vjp_u=short,
+        has_vjp_u=dynamics.vjp_u is not None,
     )
     for slot, size in ((slots.U_BAR, n), (slots.G_U, n), (slots.THETA_BAR, theta.size), (slots.VALUE, 1)):
         frame[slot] = np.zeros(size)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.cuda import device
 from adjode.cuda.arrays import is_device_array, to_host
 from adjode.cuda.plan import Plan

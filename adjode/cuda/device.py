@@ -16,7 +16,6 @@ from numba.core.errors import NumbaError
 
 from adjode.callbacks import reason_of
 from adjode.cuda.arrays import is_device_array
-from adjode.cuda.frames import name_slots
 from adjode.cuda.target import Target
 from adjode.jit import DISABLED
 
@@ -113,16 +112,8 @@ def device_entry(one: Callable, real: np.dtype) -> Callable:
 def _compiled(entry: Callable, real: np.dtype) -> Callable:
     if SIMULATED:
         return cuda.jit(entry)
-    _name_slots()
     target = Target(cuda.jit(device=True, forceinline=True), real)
     return cuda.jit(target.plain(entry))
-
-
-@functools.cache
-def _name_slots() -> None:
-    from numba.cuda.typing import templates
-
-    name_slots(templates)
 
 
 @functools.cache

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -20,32 +19,35 @@ from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
-from adjode import frame as slots
-from adjode.frame import SLOTS, WORDS, store_pointer, store_shape
+from adjode import slots
+from adjode.frame import SLOTS, store_pointer, store_shape
 from adjode.jit import DISABLED
+from adjode.slot import I64, WORDS, Slot, slot_of, word_of
 from adjode.watch import new_watch
 
 _CONSTANT_MEMORY = 4  # its address space in NVVM IR (NVVM IR specification, "Address Spaces")
 
 
-_INTEGERS = frozenset((slots.COUNT, slots.PLACE, slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.CROSSED))
-
-
 class ThreadFrame(types.CPointer):
-    """The type of a frame whose numbers are `real` and whose arrays in the slots `lanes` are columns."""
+    """The type of a frame whose numbers are `real` and whose arrays in the slots `lanes` are columns.
 
-    def __init__(self, real: types.Float, lanes: frozenset[int]):
+    All columns are of one array, whose width is in a word behind those of the slots.
+    """
+
+    width_word = WORDS * SLOTS
+
+    def __init__(self, real: types.Float, lanes: frozenset[Slot]):
         super().__init__(types.int64)
         self.real, self.lanes = real, lanes
-        self.name = f"ThreadFrame({real}, {sorted(lanes)})"
+        self.name = f"ThreadFrame({real}, {sorted(slot.name for slot in lanes)})"
 
     @property
     def key(self):
         return self.name
 
-    def array_in(self, slot: int, kind: types.Array) -> types.Array:
-        dtype = kind.dtype if isinstance(kind.dtype, types.Integer) else self.real
-        return types.Array(dtype, kind.ndim, "A" if slot in self.lanes else "C")
+    def array_in(self, slot: Slot) -> types.Array:
+        dtype = slot.kind.dtype if isinstance(slot.kind.dtype, types.Integer) else self.real
+        return types.Array(dtype, slot.ndim, "A" if slot in self.lanes else "C")
 
 
 register_default(ThreadFrame)(models.PointerModel)
@@ -67,22 +69,23 @@ class Layout:
     """
 
     real: np.dtype
-    constants: dict[int, np.ndarray]
-    local: dict[int, tuple[int, ...]]
-    lanes: dict[int, tuple[int | None, ...]]
+    constants: dict[Slot, np.ndarray]
+    local: dict[Slot, tuple[int, ...]]
+    lanes: dict[Slot, tuple[int | None, ...]]
 
     @property
     def key(self) -> tuple:
-        contents = tuple((slot, kept.dtype.str, kept.shape, kept.tobytes()) for slot, kept in self.constants.items())
-        return str(self.real), contents, tuple(self.local.items()), tuple(self.lanes.items())
+        contents = tuple((slot.name, kept.dtype.str, kept.shape, kept.tobytes()) for slot, kept in self.constants.items())
+        local, lanes = (tuple((slot.name, shape) for slot, shape in shapes.items()) for shapes in (self.local, self.lanes))
+        return str(self.real), contents, local, lanes
 
     @property
     def local_bytes(self) -> int:
         """Bytes of the arrays in local memory."""
         return sum(self.dtype(slot).itemsize * math.prod(shape) for slot, shape in self.local.items())
 
-    def dtype(self, slot: int) -> np.dtype:
-        return np.dtype(np.int64) if slot in _INTEGERS else self.real
+    def dtype(self, slot: Slot) -> np.dtype:
+        return slot.dtype if slot.dtype == np.int64 else self.real
 
 
 def make_frame(layout: Layout) -> tuple[Callable, Callable]:
@@ -94,7 +97,7 @@ def _python_frame(layout: Layout) -> tuple[Callable, Callable]:
     constants = {slot: _of_kind(kept, layout.real) for slot, kept in layout.constants.items()}
 
     def new():
-        frame = [None] * SLOTS
+        frame: list = [None] * SLOTS
         frame[slots.WATCH] = new_watch()
         for slot, kept in constants.items():
             frame[slot] = kept
@@ -111,12 +114,11 @@ def _python_frame(layout: Layout) -> tuple[Callable, Callable]:
 
 def _compiled_frame(layout: Layout) -> tuple[Callable, Callable]:
     of_type = ThreadFrame(types.float32 if layout.real == np.float32 else types.float64, frozenset(layout.lanes))
-    word = ir.IntType(64)
 
     @intrinsic
     def new(typingctx):
         def codegen(context, builder, sig, args):
-            words = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(word, WORDS * SLOTS + 1)), word.as_pointer())
+            words = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(I64, WORDS * SLOTS + 1)), I64.as_pointer())
             for slot, kept in layout.constants.items():
                 store_shape(builder, words, slot, kept.shape)
                 store_pointer(builder, words, slot, _constant(context, builder, slot, _of_kind(kept, layout.real)))
@@ -127,9 +129,9 @@ def _compiled_frame(layout: Layout) -> tuple[Callable, Callable]:
 
         return of_type(), codegen
 
-    @intrinsic(prefer_literal=True)
+    @intrinsic
     def put_lane(typingctx, frame, slot, store, first, lane, length):
-        at = slot.literal_value
+        at = slot_of(slot)
 
         def codegen(context, builder, sig, args):
             frame, _, store, first, lane, length = args
@@ -138,8 +140,8 @@ def _compiled_frame(layout: Layout) -> tuple[Callable, Callable]:
             entry = builder.add(builder.mul(first, width), lane)
             store_pointer(builder, frame, at, builder.gep(array.data, [entry]))
             store_shape(builder, frame, at, layout.lanes[at])
-            builder.store(length, builder.gep(frame, [word(WORDS * at + 1)]))
-            builder.store(width, builder.gep(frame, [word(WORDS * SLOTS)]))
+            builder.store(length, word_of(builder, frame, at.index, 1))
+            builder.store(width, word_of(builder, frame, SLOTS, 0))
             return context.get_dummy_value()
 
         return types.none(frame, slot, store, types.intp, types.intp, types.intp), codegen
@@ -151,7 +153,7 @@ def _of_kind(kept: np.ndarray, real: np.dtype) -> np.ndarray:
     return kept if kept.dtype == np.int64 else kept.astype(real)
 
 
-_ELEMENTS = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "int64": ir.IntType(64)}
+_ELEMENTS = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "int64": I64}
 
 
 def _zeros(builder, dtype: np.dtype, size: int):
@@ -160,9 +162,9 @@ def _zeros(builder, dtype: np.dtype, size: int):
     start = builder.bitcast(block, element.as_pointer())
     if size <= 64:
         for k in range(size):
-            builder.store(element(0), builder.gep(start, [ir.IntType(64)(k)]))
+            builder.store(element(0), builder.gep(start, [I64(k)]))
     else:
-        cgutils.memset(builder, start, ir.IntType(64)(size * dtype.itemsize), 0)
+        cgutils.memset(builder, start, I64(size * dtype.itemsize), 0)
     return start
 
 
@@ -171,7 +173,7 @@ def _constant(context, builder, slot, kept: np.ndarray):
     block = ir.ArrayType(element, max(kept.size, 1))
     contents = ir.Constant(block, [element(value) for value in kept.ravel().tolist() or [0]])
     space = _CONSTANT_MEMORY if context.__class__.__module__.startswith("numba.cuda") else 0
-    name = builder.module.get_unique_name(f"adjode_known_{slot}")
+    name = builder.module.get_unique_name(f"adjode_known_{slot.name}")
     constant = cgutils.add_global_variable(builder.module, block, name, addrspace=space)
     constant.linkage, constant.global_constant, constant.initializer = "internal", True, contents
     pointer = element.as_pointer()
@@ -185,34 +187,21 @@ if DISABLED:
 
 else:
 
-    @intrinsic(prefer_literal=True)
+    @intrinsic
     def put(typingctx, frame, slot, array, length):
         """Let a slot hold the first `length` rows of an array that lies elsewhere."""
-        at = slot.literal_value
+        at = slot_of(slot)
 
         def codegen(context, builder, sig, args):
-            word, layout = ir.IntType(64), sig.args[2].layout
+            layout = sig.args[2].layout
             held = context.make_array(sig.args[2])(context, builder, args[2])
             store_pointer(builder, args[0], at, held.data)
             for k, extent in enumerate([args[3], *cgutils.unpack_tuple(builder, held.shape)[1:]]):
-                builder.store(extent, builder.gep(args[0], [word(WORDS * at + 1 + k)]))
+                builder.store(extent, word_of(builder, args[0], at.index, 1 + k))
             if layout != "C":  # all columns of a frame are of one array, as wide as any of them says
                 last = cgutils.unpack_tuple(builder, held.strides)[-1]
-                width = builder.sdiv(last, word(sig.args[2].dtype.bitwidth // 8))
-                builder.store(width, builder.gep(args[0], [word(WORDS * SLOTS)]))
+                width = builder.sdiv(last, I64(sig.args[2].dtype.bitwidth // 8))
+                builder.store(width, word_of(builder, args[0], SLOTS, 0))
             return context.get_dummy_value()
 
         return types.none(frame, slot, array, types.intp), codegen
-
-
-def name_slots(templates: Any) -> None:
-    """Let the compiler whose typing `templates` these are see `slots.Y` as a number that it knows, to look up what lies there."""
-
-    class Slots(templates.AttributeTemplate):
-        key = types.Module(slots)
-
-        def generic_resolve(self, module, name):
-            value = getattr(slots, name)
-            return types.literal(value) if type(value) is int else None
-
-    templates.infer_getattr(Slots)

@@ -16,12 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import interpolating
 from adjode.adjoints.discrete import make_discrete
 from adjode.cuda.frames import make_frame, put
 from adjode.cuda.plan import Plan
-from adjode.frame import cube_at, integers_at, matrix_at, vector_at
 from adjode.jit import kernel, plane, row, segment
 from adjode.passes.forward import make_forward
 from adjode.passes.program import add_at_t0, make_run
@@ -31,7 +30,7 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 @kernel
 def _set_limits(frame, given, first, t_start, t_end):
     """Tolerances and limits from `given`, and the ends of the pass."""
-    control, atol = vector_at(frame, slots.CONTROL), vector_at(frame, slots.ATOL)
+    control, atol = slots.CONTROL(frame), slots.ATOL(frame)
     for i in range(control.size):
         control[i] = given[first + i]
     for i in range(atol.size):
@@ -45,7 +44,7 @@ def _make_take_theta(near: bool) -> Callable:
     def take_theta(frame, theta):
         """Into local memory where they are few; else they stay where they are."""
         if near:
-            taken = vector_at(frame, slots.THETA)
+            taken = slots.THETA(frame)
             for i in range(taken.size):
                 taken[i] = theta[i]
         else:
@@ -74,7 +73,7 @@ def _make_begin(plan: Plan) -> Callable:
 
 @kernel
 def _write_work(frame, work):
-    count = integers_at(frame, slots.COUNT)
+    count = slots.COUNT(frame)
     work[0], work[1], work[2] = count[slots.DERIVATIVES], count[slots.STEPS], count[slots.REJECTED]
 
 
@@ -141,11 +140,11 @@ def _make_judge(plan: Plan, put_lane: Callable) -> Callable:
             put(frame, slots.DATA, plane(data[3], j if own_data else 0), q)
         if reads_weights:
             put(frame, slots.DATA_WEIGHTS, plane(data[4], j if own_weights else 0), q)
-        put(frame, slots.OBSERVED, matrix_at(ahead, slots.OBSERVED), k)
+        put(frame, slots.OBSERVED, slots.OBSERVED(ahead), k)
         if far:
             put_lane(frame, slots.JUMPS, inputs[6], k * n, lane, k)
         status = judge(frame)
-        value = vector_at(frame, slots.VALUE)[0]
+        value = slots.VALUE(frame)[0]
         return status if 0.0 * value == 0.0 else NON_FINITE
 
     return value_of
@@ -162,16 +161,16 @@ def _behind_discrete(plan: Plan, pull: Callable) -> Callable:
 
     @kernel
     def behind(frame, ahead, jumps, j, inputs):
-        mesh_t, count = vector_at(ahead, slots.MESH_T), integers_at(ahead, slots.COUNT)
+        mesh_t, count = slots.MESH_T(ahead), slots.COUNT(ahead)
         put(frame, slots.FORWARD_T, mesh_t, mesh_t.size)
-        put(frame, slots.FORWARD_U, matrix_at(ahead, slots.MESH_U), mesh_t.size)
+        put(frame, slots.FORWARD_U, slots.MESH_U(ahead), mesh_t.size)
         put(frame, slots.FORWARD_COUNT, count, count.size)
         put(frame, slots.JUMPS, jumps, k)
         times = row(inputs[4], j if own_times else 0)
         put(frame, slots.TIMES, times, k)
         take_theta(frame, row(inputs[2], j if own_theta else 0))
         status = pull(frame)
-        add_at_t0(times, jumps, mesh_t[0], vector_at(frame, slots.LAM))
+        add_at_t0(times, jumps, mesh_t[0], slots.LAM(frame))
         return status
 
     return behind
@@ -184,11 +183,11 @@ def _behind_interpolating(plan: Plan) -> Callable:
 
     @kernel
     def behind(frame, ahead, jumps, j, inputs):
-        mesh_t, count = vector_at(ahead, slots.MESH_T), integers_at(ahead, slots.COUNT)
+        mesh_t, count = slots.MESH_T(ahead), slots.COUNT(ahead)
         put(frame, slots.FORWARD_T, mesh_t, mesh_t.size)
-        put(frame, slots.FORWARD_U, matrix_at(ahead, slots.MESH_U), mesh_t.size)
-        put(frame, slots.FORWARD_C, cube_at(ahead, slots.MESH_C), mesh_t.size - 1)
-        integers_at(frame, slots.PLACE)[0] = count[slots.STEPS]  # where to look first: the last step
+        put(frame, slots.FORWARD_U, slots.MESH_U(ahead), mesh_t.size)
+        put(frame, slots.FORWARD_C, slots.MESH_C(ahead), mesh_t.size - 1)
+        slots.PLACE(frame)[0] = count[slots.STEPS]  # where to look first: the last step
         put(frame, slots.FORWARD_COUNT, count, count.size)
         times = row(inputs[4], j if own_times else 0)
         stops = row(inputs[5], j if own_stops else 0)
@@ -202,7 +201,7 @@ def _behind_interpolating(plan: Plan) -> Callable:
         put(frame, slots.OBSERVED, jumps, 0)
         take_theta(frame, row(inputs[2], j if own_theta else 0))
         status = pull(frame)
-        add_at_t0(times, jumps, mesh_t[0], vector_at(frame, slots.Y))
+        add_at_t0(times, jumps, mesh_t[0], slots.Y(frame))
         return status
 
     return behind
@@ -215,7 +214,7 @@ def _make_write(plan: Plan) -> Callable:
     @kernel
     def write(frame, j, status, value, outputs):
         """Value and cotangents, or NaN."""
-        lam, total, u0_bar, theta_bar = vector_at(frame, lam_slot), vector_at(frame, slots.TOTAL), outputs[3], outputs[4]
+        lam, total, u0_bar, theta_bar = lam_slot(frame), slots.TOTAL(frame), outputs[3], outputs[4]
         if wants_u0:
             for i in range(n):
                 u0_bar[j, i] = lam[i] if status == SUCCESS else math.nan
@@ -251,7 +250,7 @@ def make_gradient(plan: Plan) -> Callable:
     @kernel
     def run_behind(passes):
         frames, j, lane, capacity, inputs, data, outputs = passes
-        return behind(frames[2], frames[0], matrix_at(frames[1], slots.JUMPS), j, inputs)
+        return behind(frames[2], frames[0], slots.JUMPS(frames[1]), j, inputs)
 
     run = make_run(run_ahead, run_judge, run_behind)
 
@@ -260,6 +259,6 @@ def make_gradient(plan: Plan) -> Callable:
         frames = new_ahead(), new_judge(), new_behind()
         write(frames[2], j, CALLBACK_RAISED, 0.0, outputs)  # which stays if an exception ends the thread
         reached = run((frames, j, lane, capacity, inputs, data, outputs))
-        write(frames[2], j, reached, vector_at(frames[1], slots.VALUE)[0], outputs)
+        write(frames[2], j, reached, slots.VALUE(frames[1])[0], outputs)
 
     return gradient_one

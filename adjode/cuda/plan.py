@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import interpolating
 from adjode.calls import UNROLLED, Calls
 from adjode.cuda.frames import Layout
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_DENSE, RECORD_MESH, Frame, vector_at
+from adjode.frame import Frame
 from adjode.jit import DISABLED, kernel
 from adjode.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
 from adjode.passes.discrete import Discrete
@@ -27,11 +27,13 @@ from adjode.passes.forward import Forward
 from adjode.passes.options import SolveOptions, SweepOptions
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import Trajectory
+from adjode.slot import Group, Slot
+from adjode.slots import RECORD_DENSE, RECORD_MESH
 from adjode.status import CALLBACK_RAISED
 from adjode.tableaus import Tableau
 
 _NEAR = 32  # numbers up to which observed states and parameters lie in a thread's own memory
-Entries = dict[int, tuple[int | None, ...]]
+Entries = dict[Slot, tuple[int | None, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,7 @@ class Plan:
     q: int = 0
     judge: Callable | None = None
     judged_by: Any = None
-    reads: frozenset[int] = frozenset()
+    reads: frozenset[Slot] = frozenset()
 
     @property
     def key(self) -> tuple:
@@ -226,17 +228,17 @@ def _interpolating_frame(device: Dynamics, n: int, m: int, k: int, sweep: SweepO
     return made.frame
 
 
-def _idle_stores(frame: Frame) -> dict[int, tuple[int, ...]]:
+def _idle_stores(frame: Frame) -> dict[Slot, tuple[int, ...]]:
     """The stores of a pass that records nothing: room for the step being taken."""
     return {slot: frame[slot].shape for slot in (slots.STAGES, slots.MESH_T, slots.MESH_U, slots.MESH_C)}
 
 
 def _pass_plan(
-    frame: Frame, real: np.dtype, idle: dict[int, tuple[int, ...]], lanes: Entries, starts_elsewhere: bool = True
+    frame: Frame, real: np.dtype, idle: dict[Slot, tuple[int, ...]], lanes: Entries, starts_elsewhere: bool = True
 ) -> PassPlan:
     """`idle` are stores that lie in local memory."""
     known = frame.known()
-    sized = {slot: shape for slot, shape in known.shapes.items() if slot < slots.STAGES}
+    sized = {slot: shape for slot, shape in known.shapes.items() if slot.group < Group.STORE}
     empty = dict.fromkeys((slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.CROSSED), (0,))
     if starts_elsewhere:
         del sized[slots.START]
@@ -249,7 +251,7 @@ def _pass_plan(
 
 
 def _loss_plan(loss: PreparedLoss, real: np.dtype, k: int, n: int, far: bool) -> PassPlan:
-    local: dict[int, tuple[int, ...]] = {slots.U_BAR: (n,), slots.VALUE: (1,)}
+    local: dict[Slot, tuple[int, ...]] = {slots.U_BAR: (n,), slots.VALUE: (1,)}
     lanes: Entries = {slots.OBSERVED: (None, n), slots.JUMPS: (None, n)}
     if not far:
         lanes, local[slots.JUMPS] = {}, (k, n)
@@ -275,11 +277,11 @@ def device_calls(dynamics: Dynamics) -> Calls:
 
     @kernel
     def call_f(frame, t, u, du):
-        return f(t, u, vector_at(frame, slots.THETA), du)
+        return f(t, u, slots.THETA(frame), du)
 
     @kernel
     def call_vjp(frame, t, u, lam, u_bar, theta_bar):
-        return vjp(t, u, vector_at(frame, slots.THETA), lam, u_bar, theta_bar)
+        return vjp(t, u, slots.THETA(frame), lam, u_bar, theta_bar)
 
     @kernel
     def absent(frame, *arguments):
@@ -291,7 +293,7 @@ def device_calls(dynamics: Dynamics) -> Calls:
 
         @kernel
         def call_vjp_u(frame, t, u, lam, u_bar):
-            return vjp_u(t, u, vector_at(frame, slots.THETA), lam, u_bar)
+            return vjp_u(t, u, slots.THETA(frame), lam, u_bar)
 
     return Calls(call_f, call_vjp, call_vjp_u, absent, None, True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.cuda import device
 from adjode.cuda.arrays import to_host
 from adjode.cuda.chunks import Sums

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.frame import opened
 from adjode.jit import entry, exact_kernel, i8, integers, kernel, matrix, row, vector
 from adjode.losses import PreparedLoss
 from adjode.passes.forward import Forward
 from adjode.passes.program import Program, run_program
 from adjode.passes.workspace import Workspace
+from adjode.slot import Slot
 from adjode.status import INTERRUPTED, SUCCESS
 from adjode.watch import CANCELLED, NEXT_LOOK, RAISED, look_up, new_watch, raise_pending, set_deadline, start_watch
 
@@ -147,7 +148,7 @@ class Seat:
         frame, n, m = forward.frame, forward.frame[slots.START].size, forward.frame[slots.THETA].size
         self._program, self._count = program, forward.count
         self._lost, self._between = np.zeros((2, max(n, m))), new_watch()
-        self._data: Mapping[int, str] = {}
+        self._data: Mapping[Slot, str] = {}
         self._flags = np.zeros(4, dtype=np.int64)
         self._flags[[ENDS_AT_T, FORWARD_ONLY]] = forward_only
         self._buffers = buffers = [np.zeros(0)] * (BACKWARD_STOPS + 1)

@@ -25,8 +25,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from adjode import frame as slots
-from adjode.frame import integers_at
+from adjode import slots
 from adjode.jit import as_complex, flat, kernel
 from adjode.linalg import banded, dense, mass, sparse
 from adjode.linalg.dense import size_of
@@ -38,7 +37,7 @@ _LOOPS = 32  # the largest dense matrix, and the largest number of subdiagonals,
 @kernel
 def shift(frame, J, A, c, s):
     """A = c I + s J"""
-    diagonal, entries, shifted = integers_at(frame, slots.DIAGONAL), flat(J), flat(A)
+    diagonal, entries, shifted = slots.DIAGONAL(frame), flat(J), flat(A)
     for k in range(entries.size):
         shifted[k] = s * entries[k]
     for i in range(diagonal.size):
@@ -48,7 +47,7 @@ def shift(frame, J, A, c, s):
 @kernel
 def shift_complex(frame, J, A, re, im, s):
     """A = (re + i im) I + s J"""
-    diagonal, entries, shifted = integers_at(frame, slots.DIAGONAL), flat(J), flat(A)
+    diagonal, entries, shifted = slots.DIAGONAL(frame), flat(J), flat(A)
     for k in range(entries.size):
         shifted[2 * k] = s * entries[k]
         shifted[2 * k + 1] = 0.0
@@ -103,7 +102,7 @@ def _on_pairs(verb: Callable, factors: bool) -> Callable:
 @kernel
 def _infinite_pivot(frame, LU):
     """1 if LAPACK has left an infinite or NaN pivot, which it does not mind, or 0."""
-    n, diagonal, total = LU.shape[1], integers_at(frame, slots.DIAGONAL), 0.0
+    n, diagonal, total = LU.shape[1], slots.DIAGONAL(frame), 0.0
     for i in range(diagonal.size):
         total += 0.0 * size_of(LU[diagonal[i] // n, diagonal[i] % n])
     return 0 if total == 0.0 else 1
@@ -114,7 +113,7 @@ def _dense(is_complex: bool) -> tuple[Callable, Callable, Callable]:
 
     @kernel
     def factor(frame, A, pivots):
-        n, address = A.shape[0], integers_at(frame, slots.ROUTINES)[factors]
+        n, address = A.shape[0], slots.ROUTINES(frame)[factors]
         if n <= _LOOPS or address == 0:
             return dense.factor(A, pivots)
         return call_fortran(address, (n, n, A, n, pivots)) or _infinite_pivot(frame, A)
@@ -122,7 +121,7 @@ def _dense(is_complex: bool) -> tuple[Callable, Callable, Callable]:
     def solve_by(loops, direction):
         @kernel
         def solve(frame, LU, pivots, b):
-            n, address = LU.shape[0], integers_at(frame, slots.ROUTINES)[solves]
+            n, address = LU.shape[0], slots.ROUTINES(frame)[solves]
             if n <= _LOOPS or address == 0:
                 return loops(LU, pivots, b)
             return call_fortran(address, (direction, n, 1, LU, n, pivots, b, n))
@@ -138,7 +137,7 @@ def _banded(is_complex: bool) -> tuple[Callable, Callable, Callable]:
 
     @kernel
     def factor(frame, A, pivots):
-        widths, n, address = integers_at(frame, slots.WIDTHS), A.shape[0], integers_at(frame, slots.ROUTINES)[factors]
+        widths, n, address = slots.WIDTHS(frame), A.shape[0], slots.ROUTINES(frame)[factors]
         lower, upper = widths[0], widths[1]
         if lower <= _LOOPS or address == 0:
             return banded.factor(A, pivots, lower, upper)
@@ -147,7 +146,7 @@ def _banded(is_complex: bool) -> tuple[Callable, Callable, Callable]:
     def solve_by(loops, direction):
         @kernel
         def solve(frame, LU, pivots, b):
-            widths, n, address = integers_at(frame, slots.WIDTHS), LU.shape[0], integers_at(frame, slots.ROUTINES)[solves]
+            widths, n, address = slots.WIDTHS(frame), LU.shape[0], slots.ROUTINES(frame)[solves]
             lower, upper = widths[0], widths[1]
             if lower <= _LOOPS or address == 0:
                 return loops(LU, pivots, b, lower, upper)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
-from adjode.frame import Frame, integers_at, vector_at
+from adjode import slots
+from adjode.frame import Frame
 from adjode.jit import flat, kernel
 from adjode.linalg.structure import Structure
 
@@ -26,9 +26,9 @@ _SMALL_BLOCK, _LARGEST_BLOCK = 100, 2000  # rows of a block that is taken for de
 def multiply(frame, x, out):
     """out = M x"""
     starts, columns, values = (
-        integers_at(frame, slots.MASS_STARTS),
-        integers_at(frame, slots.MASS_COLUMNS),
-        vector_at(frame, slots.MASS),
+        slots.MASS_STARTS(frame),
+        slots.MASS_COLUMNS(frame),
+        slots.MASS(frame),
     )
     for i in range(out.size):
         total = 0.0
@@ -41,9 +41,9 @@ def multiply(frame, x, out):
 def multiply_transposed(frame, x, out):
     """out = M^T x"""
     starts, columns, values = (
-        integers_at(frame, slots.MASS_STARTS),
-        integers_at(frame, slots.MASS_COLUMNS),
-        vector_at(frame, slots.MASS),
+        slots.MASS_STARTS(frame),
+        slots.MASS_COLUMNS(frame),
+        slots.MASS(frame),
     )
     for i in range(out.size):
         out[i] = 0.0
@@ -56,9 +56,9 @@ def multiply_transposed(frame, x, out):
 def split(frame, x, algebraic):
     """x = x - N N^T x, the part in the range of M, and algebraic = N N^T x, the rest."""
     starts, columns, values = (
-        integers_at(frame, slots.NULL_STARTS),
-        integers_at(frame, slots.NULL_COLUMNS),
-        vector_at(frame, slots.NULL),
+        slots.NULL_STARTS(frame),
+        slots.NULL_COLUMNS(frame),
+        slots.NULL(frame),
     )
     for i in range(x.size):
         algebraic[i] = 0.0
@@ -75,7 +75,7 @@ def split(frame, x, algebraic):
 @kernel
 def shift(frame, J, A, c, s):
     """A = c M + s J"""
-    places, values, entries, shifted = integers_at(frame, slots.MASS_PLACES), vector_at(frame, slots.MASS), flat(J), flat(A)
+    places, values, entries, shifted = slots.MASS_PLACES(frame), slots.MASS(frame), flat(J), flat(A)
     for k in range(entries.size):
         shifted[k] = s * entries[k]
     for p in range(places.size):
@@ -85,7 +85,7 @@ def shift(frame, J, A, c, s):
 @kernel
 def shift_complex(frame, J, A, re, im, s):
     """A = (re + i im) M + s J"""
-    places, values, entries, shifted = integers_at(frame, slots.MASS_PLACES), vector_at(frame, slots.MASS), flat(J), flat(A)
+    places, values, entries, shifted = slots.MASS_PLACES(frame), slots.MASS(frame), flat(J), flat(A)
     for k in range(entries.size):
         shifted[2 * k] = s * entries[k]
         shifted[2 * k + 1] = 0.0

@@ -20,8 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import integers_at
+from adjode import slots
 from adjode.jit import flat, kernel, segment
 from adjode.linalg.dense import size_of
 from adjode.linalg.lapack import PLAIN, TRANSPOSED, call_fortran
@@ -277,10 +276,10 @@ def make_verbs(is_complex: bool) -> tuple[Callable, Callable, Callable]:
 
     @kernel
     def factor_or_call(frame, A, pivots):
-        x, routines = flat(A), integers_at(frame, slots.ROUTINES)
+        x, routines = flat(A), slots.ROUTINES(frame)
         if pivots.size == 0:
             return 0
-        failed = factor(integers_at(frame, slots.SYMBOLIC), x, pivots, routines[2 if is_complex else 1])
+        failed = factor(slots.SYMBOLIC(frame), x, pivots, routines[2 if is_complex else 1])
         pivots[0] = 0
         if failed == 0:
             return 0
@@ -292,8 +291,8 @@ def make_verbs(is_complex: bool) -> tuple[Callable, Callable, Callable]:
         def solve_or_call(frame, LU, pivots, b):
             x = flat(LU)
             if pivots.size > 0 and pivots[0] == 1:
-                return call_solver(integers_at(frame, slots.ROUTINES)[0], verb, is_complex, x, b)
-            loops(integers_at(frame, slots.SYMBOLIC), x, b)
+                return call_solver(slots.ROUTINES(frame)[0], verb, is_complex, x, b)
+            loops(slots.SYMBOLIC(frame), x, b)
             return 0
 
         return solve_or_call

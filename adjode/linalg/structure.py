@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.frame import Frame
 from adjode.linalg import lapack
 from adjode.linalg.superlu import SuperLU

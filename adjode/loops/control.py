@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, kernel, row
 from adjode.steppers.implicit import MAX_ITERATIONS, slow_newton
 
@@ -44,7 +43,7 @@ def step_factor(error, log_previous, order):
 @exact_kernel
 def pi_factor(frame, norm, h):
     """`step_factor` as the loop calls it."""
-    return step_factor(norm, vector_at(frame, slots.CLOCK)[slots.LOG_ERROR], vector_at(frame, slots.CONTROL)[slots.ERROR_ORDER])
+    return step_factor(norm, slots.CLOCK(frame)[slots.LOG_ERROR], slots.CONTROL(frame)[slots.ERROR_ORDER])
 
 
 @exact_kernel
@@ -54,8 +53,8 @@ def predictive_factor(frame, norm, h):
     More Newton iterations than usual mean a shorter step, and a step that would change by less than a fifth is kept, so that its
     factorisation serves again (Hairer, Wanner, Solving ODEs II, section IV.8).
     """
-    clock, count = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT)
-    log_previous, h_last, k = clock[slots.LOG_ERROR], clock[slots.H_LAST], vector_at(frame, slots.CONTROL)[slots.ERROR_ORDER] + 1.0
+    clock, count = slots.CLOCK(frame), slots.COUNT(frame)
+    log_previous, h_last, k = clock[slots.LOG_ERROR], clock[slots.H_LAST], slots.CONTROL(frame)[slots.ERROR_ORDER] + 1.0
     if not norm < math.inf:
         return MIN_FACTOR, log_previous
     logarithm = math.log(norm) if norm > 1e-4 else _LOG_LEAST_ERROR
@@ -100,7 +99,7 @@ def _make_slopes(derivative, to_slope):
 
     @kernel
     def at_start_with_mass(frame):
-        K = matrix_at(frame, slots.K)
+        K = slots.K(frame)
         start = row(K, _START)
         for k in range(start.size):
             start[k] = K[0, k]
@@ -127,10 +126,10 @@ def make_initial_step(derivative, to_slope=None):
 
         Overwrites `stage` and K[1], with a mass matrix K[2] too.
         """
-        clock, control = vector_at(frame, slots.CLOCK), vector_at(frame, slots.CONTROL)
+        clock, control = slots.CLOCK(frame), slots.CONTROL(frame)
         direction, span, rtol = control[slots.DIRECTION], control[slots.SPAN], control[slots.RTOL]
-        y, atol = vector_at(frame, slots.Y), vector_at(frame, slots.ATOL)
-        K, q = matrix_at(frame, slots.K), matrix_at(frame, slots.Q)
+        y, atol = slots.Y(frame), slots.ATOL(frame)
+        K, q = slots.K(frame), slots.Q(frame)
         start = row(K, at_start(frame))
         d0 = _scaled_norm(y, y, atol, rtol)
         d1 = _scaled_norm(start, y, atol, rtol)
@@ -140,7 +139,7 @@ def make_initial_step(derivative, to_slope=None):
         for k in range(y.size):
             stage[k] = y[k] + direction * h0 * start[k]
         slope = row(K, 1)
-        integers_at(frame, slots.COUNT)[slots.DERIVATIVES] += 1
+        slots.COUNT(frame)[slots.DERIVATIVES] += 1
         status = at_trial(frame, t + direction * h0, stage, slope, row(q, q.shape[0] - 1))
         if status != 0:
             return status

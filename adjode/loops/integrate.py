@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import cube_at, integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, kernel, plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, step_factor
 from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_estimate, make_quadrature_step
@@ -42,8 +41,8 @@ def all_finite(x):
 @kernel
 def _begin(frame):
     """Everything to its start; NON_FINITE if what is given is not."""
-    clock, count, control = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), vector_at(frame, slots.CONTROL)
-    y, start, total = vector_at(frame, slots.Y), vector_at(frame, slots.START), vector_at(frame, slots.TOTAL)
+    clock, count, control = slots.CLOCK(frame), slots.COUNT(frame), slots.CONTROL(frame)
+    y, start, total = slots.Y(frame), slots.START(frame), slots.TOTAL(frame)
     for k in range(clock.size):
         clock[k] = 0.0
     clock[slots.T], clock[slots.H], clock[slots.REMAINS] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
@@ -55,14 +54,14 @@ def _begin(frame):
         total[k] = 0.0
     count[slots.ENTERED] = 1
     begin_watch(frame)
-    return SUCCESS if all_finite(start) and all_finite(vector_at(frame, slots.THETA)) else NON_FINITE
+    return SUCCESS if all_finite(start) and all_finite(slots.THETA(frame)) else NON_FINITE
 
 
 @kernel
 def _scale_tolerances(frame):
     """Absolute tolerances in units of the largest cotangent."""
-    control, start, jumps = vector_at(frame, slots.CONTROL), vector_at(frame, slots.START), matrix_at(frame, slots.JUMPS)
-    atol, largest = vector_at(frame, slots.ATOL), 0.0
+    control, start, jumps = slots.CONTROL(frame), slots.START(frame), slots.JUMPS(frame)
+    atol, largest = slots.ATOL(frame), 0.0
     for i in range(start.size):
         if abs(start[i]) > largest:
             largest = abs(start[i])
@@ -77,8 +76,8 @@ def _scale_tolerances(frame):
 @kernel
 def _observe(frame, t, h, t_new, y_new, coefficients):
     """Write down the states at the TIMES up to t_new."""
-    times, observed, count = vector_at(frame, slots.TIMES), matrix_at(frame, slots.OBSERVED), integers_at(frame, slots.COUNT)
-    direction, y = vector_at(frame, slots.CONTROL)[slots.DIRECTION], vector_at(frame, slots.Y)
+    times, observed, count = slots.TIMES(frame), slots.OBSERVED(frame), slots.COUNT(frame)
+    direction, y = slots.CONTROL(frame)[slots.DIRECTION], slots.Y(frame)
     seen = count[slots.SEEN]
     while seen < times.size and direction * (times[seen] - t_new) <= 0.0:
         if times[seen] == t_new:
@@ -92,8 +91,8 @@ def _observe(frame, t, h, t_new, y_new, coefficients):
 
 @kernel
 def _record(frame, slot, t):
-    mesh_t, mesh_u, y = vector_at(frame, slots.MESH_T), matrix_at(frame, slots.MESH_U), vector_at(frame, slots.Y)
-    record = integers_at(frame, slots.SETTING)[slots.RECORD]
+    mesh_t, mesh_u, y = slots.MESH_T(frame), slots.MESH_U(frame), slots.Y(frame)
+    record = slots.SETTING(frame)[slots.RECORD]
     if record != 0:
         mesh_t[slot] = t
     if record & (slots.RECORD_DENSE | slots.RECORD_MESH):
@@ -104,7 +103,7 @@ def _record(frame, slot, t):
 @exact_kernel
 def _fine_step(frame, t, h_free, stop, lands):
     """The step, where it ends, and what that lacks by rounding: a compensated sum, so that a step may be below the spacing of t."""
-    rest, direction = vector_at(frame, slots.CLOCK)[slots.T_REST], vector_at(frame, slots.CONTROL)[slots.DIRECTION]
+    rest, direction = slots.CLOCK(frame)[slots.T_REST], slots.CONTROL(frame)[slots.DIRECTION]
     if lands:
         return (stop - t) - rest, stop, 0.0
     h = direction * h_free
@@ -115,9 +114,9 @@ def _fine_step(frame, t, h_free, stop, lands):
 @exact_kernel
 def _resolution(frame, t):
     """What the smallest step is measured by: t, or the time since the last stop if less, but not the square of the spacing at t."""
-    control, stop = vector_at(frame, slots.CONTROL), integers_at(frame, slots.COUNT)[slots.STOP]
-    last = vector_at(frame, slots.STOPS)[stop - 1] if stop > 0 else control[slots.T_START]
-    since = abs((t - last) + vector_at(frame, slots.CLOCK)[slots.T_REST]) + control[slots.EPS] * abs(t)
+    control, stop = slots.CONTROL(frame), slots.COUNT(frame)[slots.STOP]
+    last = slots.STOPS(frame)[stop - 1] if stop > 0 else control[slots.T_START]
+    since = abs((t - last) + slots.CLOCK(frame)[slots.T_REST]) + control[slots.EPS] * abs(t)
     return since if since < abs(t) else abs(t)
 
 
@@ -142,10 +141,10 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def enter(frame, t):
         """Evaluate K[0] (and the integrand) at a new place; choose the first step."""
-        clock, count, setting = vector_at(frame, slots.CLOCK), integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        K, q, y = matrix_at(frame, slots.K), matrix_at(frame, slots.Q), vector_at(frame, slots.Y)
+        clock, count, setting = slots.CLOCK(frame), slots.COUNT(frame), slots.SETTING(frame)
+        K, q, y = slots.K(frame), slots.Q(frame), slots.Y(frame)
         slot = count[slots.STEPS] if setting[slots.RECORD] & slots.RECORD_STAGES else 0
-        stage = row(plane(cube_at(frame, slots.STAGES), slot), 0)
+        stage = row(plane(slots.STAGES(frame), slot), 0)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, 0.0
         count[slots.DERIVATIVES] += 1
         for k in range(y.size):
@@ -173,8 +172,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def gauss_nodes(frame, t, h, t_new, V, coefficients):
         """Evaluate the integrand at the nodes of the step just computed."""
-        count, setting = integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        nodes, q, y = vector_at(frame, slots.NODES), matrix_at(frame, slots.Q), vector_at(frame, slots.Y)
+        count, setting = slots.COUNT(frame), slots.SETTING(frame)
+        nodes, q, y = slots.NODES(frame), slots.Q(frame), slots.Y(frame)
         stage = row(V, 0)
         for i in range(nodes.size):
             interpolate(stage, y, coefficients, nodes[i])
@@ -190,7 +189,7 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def dense_part(frame, t, h, t_new, V, coefficients):
         """The dense output of a step, for which the method may need further stages."""
-        setting, count = integers_at(frame, slots.SETTING), integers_at(frame, slots.COUNT)
+        setting, count = slots.SETTING(frame), slots.COUNT(frame)
         last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
         if has_extra:
             if top > last:
@@ -203,8 +202,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def stage_integrands(frame, t, h, t_new, V):
         """Evaluate the integrand at the stages of the step just computed, which for an implicit method are known only now."""
-        count, c, q = integers_at(frame, slots.COUNT), vector_at(frame, slots.C), matrix_at(frame, slots.Q)
-        last = integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+        count, c, q = slots.COUNT(frame), slots.C(frame), slots.Q(frame)
+        last = slots.SETTING(frame)[slots.LAST_STAGE]
         for i in range(1, last + 1):
             count[slots.INTEGRANDS] += 1
             if integrand(frame, t_new if i == last else t + c[i] * h, row(V, i), row(q, i)) != 0:
@@ -217,8 +216,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
 
         A norm of at most 1 is an accepted step; NaN is not.
         """
-        count, setting = integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)
-        control, size = vector_at(frame, slots.CONTROL), vector_at(frame, slots.TOTAL).size
+        count, setting = slots.COUNT(frame), slots.SETTING(frame)
+        control, size = slots.CONTROL(frame), slots.TOTAL(frame).size
         last, rule, adaptive = setting[slots.LAST_STAGE], setting[slots.RULE], setting[slots.ADAPTIVE] == 1
         status = step_stages(frame, t, h, t_new, V, 1, last)
         if implicit:
@@ -265,17 +264,17 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
         """Record the step and move to its end."""
         if implicit:
             accept_method(frame, h)
-        y, K, last = vector_at(frame, slots.Y), matrix_at(frame, slots.K), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
+        y, K, last = slots.Y(frame), slots.K(frame), slots.SETTING(frame)[slots.LAST_STAGE]
         _record(frame, slot, t)
-        kinds = integers_at(frame, slots.MESH_KIND)
+        kinds = slots.MESH_KIND(frame)
         if kinds.size > 0:
             kinds[slot] = slots.EXPLICIT_STEP  # a method that switches says itself which it is
         for k in range(y.size):
             y[k] = y_new[k]
             K[0, k] = K[last, k]
         if integrates:
-            total, increment, q = vector_at(frame, slots.TOTAL), vector_at(frame, slots.INCREMENT), matrix_at(frame, slots.Q)
-            end = matrix_at(frame, slots.WEIGHTS).shape[1] - 1
+            total, increment, q = slots.TOTAL(frame), slots.INCREMENT(frame), slots.Q(frame)
+            end = slots.WEIGHTS(frame).shape[1] - 1
             for k in range(total.size):
                 total[k] += increment[k]
                 q[0, k] = q[end, k]
@@ -283,12 +282,12 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     @kernel
     def step_on(frame, t, stop):
         """One attempt at a step towards the stop."""
-        setting, control = integers_at(frame, slots.SETTING), vector_at(frame, slots.CONTROL)
-        count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
-        y, times, direction = vector_at(frame, slots.Y), vector_at(frame, slots.TIMES), control[slots.DIRECTION]
+        setting, control = slots.SETTING(frame), slots.CONTROL(frame)
+        count, clock = slots.COUNT(frame), slots.CLOCK(frame)
+        y, times, direction = slots.Y(frame), slots.TIMES(frame), control[slots.DIRECTION]
         record, slot = setting[slots.RECORD], count[slots.STEPS]
-        V = plane(cube_at(frame, slots.STAGES), slot if record & slots.RECORD_STAGES else 0)
-        coefficients = plane(cube_at(frame, slots.MESH_C), slot if record & slots.RECORD_DENSE else 0)
+        V = plane(slots.STAGES(frame), slot if record & slots.RECORD_STAGES else 0)
+        coefficients = plane(slots.MESH_C(frame), slot if record & slots.RECORD_DENSE else 0)
         h_free = clock[slots.H] if clock[slots.H] < control[slots.MAX_STEP] else control[slots.MAX_STEP]
         lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
         t_new, rest = stop if lands else t + direction * h_free, 0.0
@@ -341,7 +340,7 @@ def _half_width(frame, k):
 
     Where f may jump, a few times the spacing of numbers in the span, so that rounding takes no stage to the other side.
     """
-    crossed, stops, control = integers_at(frame, slots.CROSSED), vector_at(frame, slots.STOPS), vector_at(frame, slots.CONTROL)
+    crossed, stops, control = slots.CROSSED(frame), slots.STOPS(frame), slots.CONTROL(frame)
     if crossed.size == 0 or crossed[k] == 0:
         return 0.0
     largest = max(abs(stops[k]), abs(stops[stops.size - 1]), abs(control[slots.T_START]))
@@ -351,13 +350,13 @@ def _half_width(frame, k):
 @kernel
 def _landing(frame, k):
     """Where steps towards stop k end."""
-    return vector_at(frame, slots.STOPS)[k] - _half_width(frame, k)
+    return slots.STOPS(frame)[k] - _half_width(frame, k)
 
 
 @kernel
 def _resumption(frame, k):
     """Where steps from stop k begin: behind it, but not behind the end."""
-    direction, stops = vector_at(frame, slots.CONTROL)[slots.DIRECTION], vector_at(frame, slots.STOPS)
+    direction, stops = slots.CONTROL(frame)[slots.DIRECTION], slots.STOPS(frame)
     t, end = stops[k] + _half_width(frame, k), stops[stops.size - 1]
     return end if direction * (t - end) > 0.0 else t
 
@@ -365,7 +364,7 @@ def _resumption(frame, k):
 @kernel
 def _find_stop(frame, k, t):
     """The first stop from k on that is before the end and, if it is to be crossed, not behind t; or the last one, the end."""
-    direction, stops = vector_at(frame, slots.CONTROL)[slots.DIRECTION], vector_at(frame, slots.STOPS)
+    direction, stops = slots.CONTROL(frame)[slots.DIRECTION], slots.STOPS(frame)
     last = stops.size - 1
     while k < last:
         crossed = _half_width(frame, k) != 0.0 and direction * (_resumption(frame, k) - t) < 0.0
@@ -378,31 +377,31 @@ def _find_stop(frame, k, t):
 @kernel
 def _cross(frame, slot, t, t_new, y):
     """Record a step from t to t_new in which the state stays as it is."""
-    record, count = integers_at(frame, slots.SETTING)[slots.RECORD], integers_at(frame, slots.COUNT)
-    coefficients = plane(cube_at(frame, slots.MESH_C), slot if record & slots.RECORD_DENSE else 0)
-    stage = row(plane(cube_at(frame, slots.STAGES), slot if record & slots.RECORD_STAGES else 0), 0)
+    record, count = slots.SETTING(frame)[slots.RECORD], slots.COUNT(frame)
+    coefficients = plane(slots.MESH_C(frame), slot if record & slots.RECORD_DENSE else 0)
+    stage = row(plane(slots.STAGES(frame), slot if record & slots.RECORD_STAGES else 0), 0)
     for k in range(y.size):
         stage[k] = y[k]
         for p in range(coefficients.shape[0]):
             coefficients[p, k] = 0.0
     _observe(frame, t, t_new - t, t_new, y, coefficients)
     _record(frame, slot, t)
-    integers_at(frame, slots.MESH_KIND)[slot] = slots.CROSSING
+    slots.MESH_KIND(frame)[slot] = slots.CROSSING
     count[slots.STEPS] += 1
     count[slots.CROSSINGS] += 1
-    vector_at(frame, slots.CLOCK)[slots.T] = t_new
+    slots.CLOCK(frame)[slots.T] = t_new
 
 
 @kernel
 def cross(frame, k, y):
     """At a stop of a forward pass: across it, in two steps, so that the stop itself is in the mesh."""
-    stop, behind = vector_at(frame, slots.STOPS)[k], _resumption(frame, k)
-    count, record = integers_at(frame, slots.COUNT), integers_at(frame, slots.SETTING)[slots.RECORD]
+    stop, behind = slots.STOPS(frame)[k], _resumption(frame, k)
+    count, record = slots.COUNT(frame), slots.SETTING(frame)[slots.RECORD]
     if record != 0:
-        if count[slots.STEPS] + 2 > vector_at(frame, slots.MESH_T).size - 1:
+        if count[slots.STEPS] + 2 > slots.MESH_T(frame).size - 1:
             return STORE_FULL
     for t_new in (stop, behind):
-        t = vector_at(frame, slots.CLOCK)[slots.T]
+        t = slots.CLOCK(frame)[slots.T]
         if t != t_new:
             _cross(frame, count[slots.STEPS] if record != 0 else 0, t, t_new, y)
     return SUCCESS
@@ -425,12 +424,12 @@ def make_integrate(
     @kernel
     def stop_at(frame, t, k):
         """Do what is to be done at stop k, and go on behind it."""
-        count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+        count, clock = slots.COUNT(frame), slots.CLOCK(frame)
         clock[slots.T_REST] = 0.0  # two stops are never closer than that
-        status = at_stop(frame, k, vector_at(frame, slots.Y))
+        status = at_stop(frame, k, slots.Y(frame))
         if status == SUCCESS:
             behind = _resumption(frame, k)
-            if vector_at(frame, slots.CONTROL)[slots.DIRECTION] * (behind - t) > 0.0:
+            if slots.CONTROL(frame)[slots.DIRECTION] * (behind - t) > 0.0:
                 clock[slots.T] = behind
             count[slots.STOP] = _find_stop(frame, k + 1, clock[slots.T])
             count[slots.FRESH] = 0
@@ -438,9 +437,9 @@ def make_integrate(
 
     @kernel
     def run(frame):
-        count, clock, stops = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK), vector_at(frame, slots.STOPS)
-        control, direction = vector_at(frame, slots.CONTROL), vector_at(frame, slots.CONTROL)[slots.DIRECTION]
-        store, record = vector_at(frame, slots.MESH_T).size - 1, integers_at(frame, slots.SETTING)[slots.RECORD]
+        count, clock, stops = slots.COUNT(frame), slots.CLOCK(frame), slots.STOPS(frame)
+        control, direction = slots.CONTROL(frame), slots.CONTROL(frame)[slots.DIRECTION]
+        store, record = slots.MESH_T(frame).size - 1, slots.SETTING(frame)[slots.RECORD]
         while True:
             t, k_stop = clock[slots.T], count[slots.STOP]
             landing = _landing(frame, k_stop)
@@ -471,7 +470,7 @@ def make_integrate(
     @kernel
     def integrate(frame):
         """From START to the last of STOPS; the status."""
-        count, control, y = integers_at(frame, slots.COUNT), vector_at(frame, slots.CONTROL), vector_at(frame, slots.Y)
+        count, control, y = slots.COUNT(frame), slots.CONTROL(frame), slots.Y(frame)
         if count[slots.ENTERED] == 0:
             if _begin(frame) != SUCCESS:
                 count[slots.ENTERED] = 0
@@ -481,7 +480,7 @@ def make_integrate(
                     _scale_tolerances(frame)
             t = control[slots.T_START]
             count[slots.STOP] = _find_stop(frame, 0, t)
-            _observe(frame, t, 1.0, t, y, plane(cube_at(frame, slots.MESH_C), 0))
+            _observe(frame, t, 1.0, t, y, plane(slots.MESH_C(frame), 0))
         status = run(frame)
         if status != STORE_FULL:
             count[slots.ENTERED] = 0

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjode import frame as slots
-from adjode.frame import matrix_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, kernel
 from adjode.tableaus import Tableau
 
@@ -80,8 +79,8 @@ def make_quadrature_step(combine: Callable) -> Callable:
 
         INCREMENT = -h sum_i WEIGHTS[0, i] Q[i]: the integral runs against the integration, as theta_bar's does.
         """
-        weights, q, control = matrix_at(frame, slots.WEIGHTS), matrix_at(frame, slots.Q), vector_at(frame, slots.CONTROL)
-        total, increment = vector_at(frame, slots.TOTAL), vector_at(frame, slots.INCREMENT)
+        weights, q, control = slots.WEIGHTS(frame), slots.Q(frame), slots.CONTROL(frame)
+        total, increment = slots.TOTAL(frame), slots.INCREMENT(frame)
         atol, rtol = control[slots.Q_ATOL], control[slots.Q_RTOL]
         combine(increment, None, -h, weights, 0, q, weights.shape[1])
         fine, coarse, infinite = 0.0, 0.0, 0.0

@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import cube_at, integers_at, matrix_at, partner_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, flat, kernel, plane, row
 from adjode.status import STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.frozen import STALE
@@ -39,9 +38,9 @@ def _stretch(frame, slot):
 
     Distances are in tolerances: in other units they may lie along a slow direction, far above what the fast one has left.
     """
-    setting, rtol = integers_at(frame, slots.SETTING), vector_at(frame, slots.CONTROL)[slots.RTOL]
-    K, atol, last = matrix_at(frame, slots.K), vector_at(frame, slots.ATOL), setting[slots.LAST_STAGE]
-    V = plane(cube_at(frame, slots.STAGES), slot if setting[slots.RECORD] & slots.RECORD_STAGES else 0)
+    setting, rtol = slots.SETTING(frame), slots.CONTROL(frame)[slots.RTOL]
+    K, atol, last = slots.K(frame), slots.ATOL(frame), setting[slots.LAST_STAGE]
+    V = plane(slots.STAGES(frame), slot if setting[slots.RECORD] & slots.RECORD_STAGES else 0)
     slopes, states = 0.0, 0.0
     for k in range(atol.size):
         scale = atol[k] + rtol * abs(V[last, k])
@@ -49,13 +48,13 @@ def _stretch(frame, slot):
             slope, state = (K[last, k] - K[last - 1, k]) / scale, (V[last, k] - V[last - 1, k]) / scale
             slopes += slope * slope
             states += state * state
-    return abs(vector_at(frame, slots.CLOCK)[slots.H_TRIED]) * math.sqrt(slopes / states) if states > 0.0 else 0.0
+    return abs(slots.CLOCK(frame)[slots.H_TRIED]) * math.sqrt(slopes / states) if states > 0.0 else 0.0
 
 
 @kernel
 def _multiply(frame, x, out):
     """out = J x"""
-    entries, J = integers_at(frame, slots.ENTRIES), flat(matrix_at(frame, slots.JACOBIAN))
+    entries, J = slots.ENTRIES(frame), flat(slots.JACOBIAN(frame))
     size = entries.size // 3
     for i in range(out.size):
         out[i] = 0.0
@@ -77,7 +76,7 @@ def spectral_radius(frame):
 
     The vector is kept for the next time, with a little of every direction mixed in, should another become the largest.
     """
-    power, growths = matrix_at(frame, slots.POWER), 1.0
+    power, growths = slots.POWER(frame), 1.0
     x, image = row(power, 0), row(power, 1)
     size = _length(x)
     keeps = 0.0 < size < math.inf
@@ -98,14 +97,14 @@ def spectral_radius(frame):
 @kernel
 def _turn(frame, stiff):
     """The other method from here on."""
-    count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+    count, clock = slots.COUNT(frame), slots.CLOCK(frame)
     count[slots.STIFF] = stiff
     count[slots.SWITCHES] += 1
     count[slots.EVIDENCE] = count[slots.CALM] = 0
     if stiff == 1:
         clock[slots.H_FACTORED] = clock[slots.H_PREVIOUS] = clock[slots.H_LAST] = 0.0
         clock[slots.REMAINS], count[slots.FRESHNESS] = 1.0, STALE
-        power = matrix_at(partner_at(frame), slots.POWER)
+        power = slots.POWER(slots.PARTNER(frame))
         for k in range(power.shape[1]):
             power[0, k] = 0.0
     else:
@@ -114,7 +113,7 @@ def _turn(frame, stiff):
 
 @kernel
 def _watch_explicit(frame, slot):
-    count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+    count, clock = slots.COUNT(frame), slots.CLOCK(frame)
     stretch = _stretch(frame, slot)
     if stretch > _STIFF_FROM:
         if count[slots.EVIDENCE] >= _UNSTABLE_WEIGHT:
@@ -131,9 +130,9 @@ def _watch_explicit(frame, slot):
 
 @kernel
 def _watch_implicit(frame, accepted, renewed):
-    count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+    count, clock = slots.COUNT(frame), slots.CLOCK(frame)
     if renewed:
-        clock[slots.RADIUS] = spectral_radius(partner_at(frame))
+        clock[slots.RADIUS] = spectral_radius(slots.PARTNER(frame))
     h = max(clock[slots.H], abs(clock[slots.H_TRIED]))
     if not h * clock[slots.RADIUS] <= _CALM_BELOW:
         count[slots.CALM] = 0
@@ -151,9 +150,9 @@ def make_switching(explicit: tuple[Callable, Callable], implicit: tuple[Callable
     @kernel
     def enter(frame, t):
         clock, control, theirs = (
-            vector_at(frame, slots.CLOCK),
-            vector_at(frame, slots.CONTROL),
-            vector_at(partner_at(frame), slots.CONTROL),
+            slots.CLOCK(frame),
+            slots.CONTROL(frame),
+            slots.CONTROL(slots.PARTNER(frame)),
         )
         for k in range(control.size):  # which others write to, but to the first frame's alone
             if k != slots.ERROR_ORDER:
@@ -163,16 +162,16 @@ def make_switching(explicit: tuple[Callable, Callable], implicit: tuple[Callable
 
     @kernel
     def step_on(frame, t, stop):
-        count, marks = integers_at(frame, slots.COUNT), integers_at(frame, slots.MESH_KIND)
+        count, marks = slots.COUNT(frame), slots.MESH_KIND(frame)
         stiff, slot, jacobians = count[slots.STIFF], count[slots.STEPS], count[slots.JACOBIANS]
-        status = step_explicit(frame, t, stop) if stiff == 0 else step_implicit(partner_at(frame), t, stop)
+        status = step_explicit(frame, t, stop) if stiff == 0 else step_implicit(slots.PARTNER(frame), t, stop)
         if status == STEP_TOO_SMALL and stiff == 0:  # faster than times can tell: Radau's steps for lam may be shorter still
             _turn(frame, 1)
             return SUCCESS
         if status != SUCCESS:
             return status
         accepted = count[slots.STEPS] > slot
-        if accepted and integers_at(frame, slots.SETTING)[slots.RECORD] != 0:
+        if accepted and slots.SETTING(frame)[slots.RECORD] != 0:
             marks[slot] = stiff
         if stiff == 0:
             _watch_explicit(frame, slot)

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_DENSE, Frame
+from adjode.frame import Frame
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.passes.trajectory import Trajectory
+from adjode.slot import Group
+from adjode.slots import RECORD_DENSE
 from adjode.steppers.frozen import put_frozen
 from adjode.tableaus import Tableau
 from adjode.watch import new_watch
@@ -32,7 +34,7 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
 
 def put_method(frame: Frame, tableau: Tableau, kind: int) -> None:
     """Fill the slots of the tableau and of the quadrature rule."""
-    frame.adopt(_method_frame(tableau, kind), slots.A, slots.SETTING)
+    frame.adopt(_method_frame(tableau, kind), Group.METHOD)
 
 
 def put_partner(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
@@ -154,18 +156,33 @@ class Integration(Pass):
         frame = self.frame
         put_method(frame, tableau, kind)
         dense = record & RECORD_DENSE > 0 or kind == GAUSS
-        frame[slots.SETTING] = np.array(
-            [tableau.stages, stages - 1, step is None, dense, record, kind, integrand_free, tableau.filtered, 0], dtype=np.int64
+        frame[slots.SETTING] = slots.SETTING.fill(
+            last_stage=tableau.stages,
+            top=stages - 1,
+            adaptive=step is None,
+            dense=dense,
+            record=record,
+            rule=kind,
+            integrand_free=integrand_free,
+            filtered=tableau.filtered,
         )
-        frame[slots.CONTROL] = np.array(
-            [
-                *(rtol, q_rtol, q_atol, max_step, direction, span, tableau.error_order, t_start, first, max_steps, atol_scale),
-                *(newton_tolerance(rtol), _EPS),
-            ],
-            dtype=float,
+        frame[slots.CONTROL] = slots.CONTROL.fill(
+            rtol=rtol,
+            q_rtol=q_rtol,
+            q_atol=q_atol,
+            max_step=max_step,
+            direction=direction,
+            span=span,
+            error_order=tableau.error_order,
+            t_start=t_start,
+            first_step=first,
+            max_attempts=max_steps,
+            atol_scale=atol_scale,
+            newton_tol=newton_tolerance(rtol),
+            eps=_EPS,
         )
-        frame[slots.COUNT] = self.count = np.zeros(slots.COUNTERS, dtype=np.int64)
-        frame[slots.CLOCK] = self.clock = np.zeros(slots.CLOCKS)
+        frame[slots.COUNT] = self.count = slots.COUNT.zeros()
+        frame[slots.CLOCK] = self.clock = slots.CLOCK.zeros()
         frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), atol
         frame[slots.JUMP_ROWS] = none = np.zeros(0, dtype=np.int64)
         frame[slots.CROSSED] = none if crossed is None else crossed
@@ -229,7 +246,7 @@ class Integration(Pass):
     @property
     def implicit_work(self) -> tuple[int, int, int]:
         """Jacobians, factorisations and Newton iterations."""
-        jacobians, factorisations, iterations = self.count[slots.JACOBIANS : slots.COUNTERS].tolist()
+        jacobians, factorisations, iterations = self.count[slots.JACOBIANS : slots.ITERATIONS + 1].tolist()
         return jacobians, factorisations, iterations
 
     @property

@@ -6,9 +6,9 @@ import functools
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import products
-from adjode.adjoints.discrete import N_PRODUCT, STEP, STEPS, make_discrete
+from adjode.adjoints.discrete import make_discrete
 from adjode.callbacks import Callback
 from adjode.dynamics import Dynamics
 from adjode.jacobian import products_for, put_jacobian
@@ -73,11 +73,13 @@ class Discrete(Pass):
         put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
         wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
         products.put_products(frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
-        frame[slots.SETTING] = np.array([tableau.stages, rows - 1, 0, 0, 0, GAUSS, 0, 0], dtype=np.int64)
+        frame[slots.SETTING] = slots.SETTING.fill(
+            last_stage=tableau.stages, top=rows - 1, adaptive=0, dense=0, record=0, rule=GAUSS, integrand_free=0, filtered=0
+        )
         frame[slots.START], frame[slots.TIMES], frame[slots.JUMPS] = start, times, jumps
-        frame[slots.COUNT] = self.count = np.zeros(slots.COUNTERS, dtype=np.int64)
-        frame[slots.CLOCK] = np.zeros(slots.CLOCKS)
-        frame[slots.PLACE] = np.zeros(2, dtype=np.int64)
+        frame[slots.COUNT] = self.count = slots.COUNT.zeros()
+        frame[slots.CLOCK] = slots.CLOCK.zeros()
+        frame[slots.PLACE] = slots.PLACE.zeros()
         frame[slots.STAGES] = np.zeros((1, rows, n))
         frame.allocate(
             {
@@ -103,7 +105,7 @@ class Discrete(Pass):
         self.make = functools.partial(make_discrete, recorded=recorded, solver=solver)
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory, of `count[STEPS]` steps."""
+        """Run along this trajectory, of `count[slots.RELEVANT]` steps."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
 
@@ -118,21 +120,21 @@ class Discrete(Pass):
     @property
     def place(self) -> tuple[float, float]:
         """The time reached, and the step that was being pulled back."""
-        step, mesh = self.frame[slots.PLACE].item(STEP), self.frame[slots.FORWARD_T]
+        step, mesh = self.frame[slots.PLACE].item(slots.STEP), self.frame[slots.FORWARD_T]
         return float(mesh[step]), float(mesh[step] - mesh[step + 1])
 
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
-        stats.n_steps = self.frame[slots.PLACE].item(STEPS)
-        n_f, n_vjp, n_g, n_product = self.count[: N_PRODUCT + 1].tolist()
+        stats.n_steps = self.frame[slots.PLACE].item(slots.RELEVANT)
+        n_f, n_vjp, n_g, n_product = self.count[[slots.DERIVATIVES, slots.VJPS, slots.COSTS, slots.PRODUCTS]].tolist()
         stats.n_f += n_f
         stats.n_g += n_g
         stats.n_g_vjp += n_g if self.cost is not None and self.wants_lam else 0
         stats.n_vjp_u += n_vjp if self.short else 0
         stats.n_vjp += 0 if self.short else n_vjp
-        stats.n_jac, stats.n_lu, stats.n_newton = self.count[slots.JACOBIANS : slots.COUNTERS].tolist()
+        stats.n_jac, stats.n_lu, stats.n_newton = self.count[slots.JACOBIANS : slots.ITERATIONS + 1].tolist()
         n_product += stats.n_jac * self.products
-        if self.frame[slots.WANTS][products.HAS_SHORT]:
+        if self.frame[slots.WANTS][slots.HAS_VJP_U]:
             stats.n_vjp_u += n_product
         else:
             stats.n_vjp += n_product

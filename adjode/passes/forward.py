@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.calls import Calls
 from adjode.dynamics import Dynamics
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of

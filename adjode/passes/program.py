@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, opened, vector_at
+from adjode import slots
+from adjode.frame import opened
 from adjode.jit import DISABLED, call_code, code_address, entry, i8, kernel
 from adjode.passes.base import Pass
 from adjode.passes.discrete import Discrete
@@ -48,11 +48,11 @@ def _run_forward(table):
     if table[FORWARD] == 0:
         return SUCCESS
     frame = opened(table[FORWARD_FRAME])
-    integers_at(frame, slots.COUNT)[slots.ENTERED] = 0  # a run before this one may have ended anywhere
+    slots.COUNT(frame)[slots.ENTERED] = 0  # a run before this one may have ended anywhere
     table[RAN] = FORWARD
     status = call_code(table[FORWARD], table[FORWARD_FRAME])
     while status == STORE_FULL:
-        if run_handlers(integers_at(frame, slots.WATCH)) != 0:  # here rather than in what Python is about to do
+        if run_handlers(slots.WATCH(frame)) != 0:  # here rather than in what Python is about to do
             return INTERRUPTED
         status = call_code(table[GROW], 0)
         if status != SUCCESS:
@@ -64,7 +64,7 @@ def _run_forward(table):
 @kernel
 def _begin_time(table):
     first = table[FORWARD_FRAME] if table[FORWARD] != 0 else table[BACKWARD_FRAME]
-    watch = integers_at(opened(first), slots.WATCH)
+    watch = slots.WATCH(opened(first))
     if table[LIMIT] >= 0:
         watch[DEADLINE] = nanoseconds() + table[LIMIT] if table[LIMIT] > 0 else NEVER
 
@@ -85,8 +85,8 @@ def _run_backward(table):
     status = call_code(table[BACKWARD], table[BACKWARD_FRAME])
     if status == SUCCESS and table[LOSS] != 0:
         forward, loss = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME])
-        t0, u0_bar = vector_at(forward, slots.CONTROL)[slots.T_START], vector_at(opened(table[BACKWARD_FRAME]), slots.U0_BAR)
-        add_at_t0(vector_at(forward, slots.TIMES), matrix_at(loss, slots.JUMPS), t0, u0_bar)
+        t0, u0_bar = slots.CONTROL(forward)[slots.T_START], slots.U0_BAR(opened(table[BACKWARD_FRAME]))
+        add_at_t0(slots.TIMES(forward), slots.JUMPS(loss), t0, u0_bar)
     return status
 
 

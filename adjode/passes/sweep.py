@@ -6,18 +6,18 @@ import functools
 
 import numpy as np
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.products import put_products
 from adjode.callbacks import Callback
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_DENSE
 from adjode.jacobian import products_for, put_jacobian
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.passes.base import Integration
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.trajectory import DenseOutput, Trajectory
+from adjode.slots import RECORD_DENSE
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.families import EXPLICIT, Solver
 
@@ -102,7 +102,7 @@ class Sweep(Integration):
         return AUGMENTED_ALL if self.options.asked.error_norm == "all" else AUGMENTED_LAM
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory, of `count[STEPS]` steps."""
+        """Run along this trajectory, of `count[slots.RELEVANT]` steps."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
 

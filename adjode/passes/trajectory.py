@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
-from adjode.frame import RECORD_DENSE, RECORD_MESH, RECORD_STAGES, Frame
+from adjode import slots
+from adjode.frame import Frame
 from adjode.jit import cube, entry, i8, invoke, kernel, matrix, plane, row, vector
 from adjode.options import times_in_span
+from adjode.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
 from adjode.steppers.explicit import interpolate
 
 _FIRST_CAPACITY = 512  # steps that there is room for at first

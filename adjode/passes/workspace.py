@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from adjode import frame as slots
+from adjode import slots
 from adjode.adjoints import interpolating
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_DENSE, RECORD_STAGES, integers_at, opened, vector_at
+from adjode.frame import opened
 from adjode.jit import call_code, code_address, own_address
 from adjode.linalg.structure import Structure
 from adjode.losses import PreparedLoss
@@ -21,6 +21,7 @@ from adjode.passes.options import SolveOptions, SweepOptions
 from adjode.passes.program import BACKWARD, FORWARD, Program, at_t0, program_entry
 from adjode.passes.result import PullbackStats
 from adjode.passes.sweep import Sweep
+from adjode.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.status import NON_FINITE, SUCCESS, TIMED_OUT, solve_error
 from adjode.watch import raise_interruption
 
@@ -140,19 +141,19 @@ def jitted_evaluation(workspace: Workspace, wants: tuple[bool, bool]) -> Callabl
         if u0.size != n or theta.size != m or u0_bar.size != n or theta_bar.size != m:
             raise ValueError("u0, theta, u0_bar and theta_bar must have the sizes that this function was made for")
         forward, backward, loss = opened(forward_at()), opened(backward_at()), opened(loss_at())
-        vector_at(forward, slots.START)[:] = u0
-        vector_at(forward, slots.THETA)[:] = theta
+        slots.START(forward)[:] = u0
+        slots.THETA(forward)[:] = theta
         status = call_code(code(), table())
-        raise_interruption(integers_at(forward, slots.WATCH), status)
+        raise_interruption(slots.WATCH(forward), status)
         if status != SUCCESS:
             u0_bar[:] = np.nan
             theta_bar[:] = np.nan
             return status, np.nan
         if wants_u0:
-            u0_bar[:] = vector_at(backward, slots.U0_BAR)
+            u0_bar[:] = slots.U0_BAR(backward)
         if wants_theta:
-            theta_bar[:] = vector_at(backward, slots.TOTAL)[:m]
-        return status, vector_at(loss, slots.VALUE)[0]
+            theta_bar[:] = slots.TOTAL(backward)[:m]
+        return status, slots.VALUE(loss)[0]
 
     evaluate.workspace = workspace  # whose memory it works on
     return evaluate

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import kernel, row
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import combine_loops
@@ -21,18 +20,18 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     @kernel
     def solve_stage(frame, t_i, h, i, Y):
         """State and slope of stage i: z = h gamma f(t_i, base + z), K[i] = z / (h gamma); (status, iterations)."""
-        base, z, right = row(matrix_at(frame, slots.W), 0), row(matrix_at(frame, slots.Z), 0), matrix_at(frame, slots.RIGHT)
+        base, z, right = row(slots.W(frame), 0), row(slots.Z(frame), 0), slots.RIGHT(frame)
         change = row(right, 0)
-        K, q, mu = matrix_at(frame, slots.K), matrix_at(frame, slots.Q), vector_at(frame, slots.EIGENVALUES)[0]
-        combine_loops(base, vector_at(frame, slots.Y), h, matrix_at(frame, slots.A), i, K, i)
-        combine_loops(z, None, h / mu, matrix_at(frame, slots.TRANSFORM), i, K, i)
+        K, q, mu = slots.K(frame), slots.Q(frame), slots.EIGENVALUES(frame)[0]
+        combine_loops(base, slots.Y(frame), h, slots.A(frame), i, K, i)
+        combine_loops(z, None, h / mu, slots.TRANSFORM(frame), i, K, i)
         norm, status, iteration = 0.0, CONTINUE, 0
         while status == CONTINUE:
             for k in range(z.size):
                 Y[k] = base[k] + z[k]
-            integers_at(frame, slots.COUNT)[slots.DERIVATIVES] += 1
+            slots.COUNT(frame)[slots.DERIVATIVES] += 1
             if derivative(frame, t_i, Y, change, row(q, q.shape[0] - 1)) != 0:
-                vector_at(frame, slots.CLOCK)[slots.T_TRIED] = t_i
+                slots.CLOCK(frame)[slots.T_TRIED] = t_i
                 return CALLBACK_RAISED, iteration
             for k in range(z.size):
                 change[k] -= mu / h * z[k]
@@ -49,8 +48,8 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
 
     @kernel
     def solve_stages(frame, t, h, t_new, V):
-        c, count, most = vector_at(frame, slots.C), integers_at(frame, slots.COUNT), 0
-        last, status = integers_at(frame, slots.SETTING)[slots.LAST_STAGE], SUCCESS
+        c, count, most = slots.C(frame), slots.COUNT(frame), 0
+        last, status = slots.SETTING(frame)[slots.LAST_STAGE], SUCCESS
         for i in range(1, last + 1):
             if status == SUCCESS:
                 status, iterations = solve_stage(frame, t_new if i == last else t + c[i] * h, h, i, row(V, i))
@@ -68,7 +67,7 @@ def make_preconditioner(frozen: Frozen) -> Callable:
     @kernel
     def precondition(frame, x):
         """x = (I - h gamma J^T)^-1 x."""
-        mu, h, only = vector_at(frame, slots.EIGENVALUES)[0], vector_at(frame, slots.CLOCK)[slots.H_FACTORED], row(x, 0)
+        mu, h, only = slots.EIGENVALUES(frame)[0], slots.CLOCK(frame)[slots.H_FACTORED], row(x, 0)
         for k in range(only.size):
             only[k] *= mu / h
         solve(frame, only)
@@ -83,7 +82,7 @@ def make_transposed_step(pull: Callable, product: Callable, frozen: Frozen) -> C
     @kernel
     def transposed_step(frame, t, h, t_new, V):
         status = SUCCESS
-        for i in range(integers_at(frame, slots.SETTING)[slots.LAST_STAGE], 0, -1):
+        for i in range(slots.SETTING(frame)[slots.LAST_STAGE], 0, -1):
             if status == SUCCESS:
                 status = block(frame, t, h, t_new, V, i)
         return status

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, kernel, row, unrolled
 from adjode.status import CALLBACK_RAISED, SUCCESS
 
@@ -57,7 +56,7 @@ def make_dense_output(combine: Callable) -> Callable:
     @kernel
     def dense_output(frame, h, out):
         """out[p] = h sum_i P[i, p] K[i], the coefficient of x**(p+1)."""
-        PT, K = matrix_at(frame, slots.PT), matrix_at(frame, slots.K)
+        PT, K = slots.PT(frame), slots.K(frame)
         for p in range(PT.shape[0]):
             combine(row(out, p), None, h, PT, p, K, PT.shape[1])
 
@@ -87,14 +86,14 @@ class Stepper:
         @kernel
         def stage(frame, t, h, t_last, V, i):
             """State of stage i into V[i], its slope into K[i]; stage `last` is taken at t_last exactly."""
-            K, q = matrix_at(frame, slots.K), matrix_at(frame, slots.Q)
-            t_i = t_last if i == integers_at(frame, slots.SETTING)[slots.LAST_STAGE] else t + vector_at(frame, slots.C)[i] * h
+            K, q = slots.K(frame), slots.Q(frame)
+            t_i = t_last if i == slots.SETTING(frame)[slots.LAST_STAGE] else t + slots.C(frame)[i] * h
             target = row(V, i)
-            combine(target, vector_at(frame, slots.Y), h, matrix_at(frame, slots.A), i, K, i)
-            q_row = integers_at(frame, slots.Q_ROWS)[i]
+            combine(target, slots.Y(frame), h, slots.A(frame), i, K, i)
+            q_row = slots.Q_ROWS(frame)[i]
             if derivative(frame, t_i, target, row(K, i), row(q, q_row)) == 0:
                 return SUCCESS
-            vector_at(frame, slots.CLOCK)[slots.T_TRIED] = t_i
+            slots.CLOCK(frame)[slots.T_TRIED] = t_i
             return CALLBACK_RAISED
 
         self.dense_output = make_dense_output(combine)
@@ -107,7 +106,7 @@ class Stepper:
 @exact_kernel
 def scaled_squares(frame, error, y_new, rtol):
     """Sum of squares of error / (atol + rtol max(|y|, |y_new|)); NaN if the new state is not finite."""
-    y, atol, total = vector_at(frame, slots.Y), vector_at(frame, slots.ATOL), 0.0
+    y, atol, total = slots.Y(frame), slots.ATOL(frame), 0.0
     for k in range(error.size):
         before, after = abs(y[k]), abs(y_new[k])
         scale = atol[k] + rtol * (after if after > before else before)
@@ -128,7 +127,7 @@ def _make_error_norm(combine: Callable) -> Callable:
         |e5|^2 / sqrt(|e5|^2 + 0.01 |e3|^2) (Solving ODEs I, II.10). `first`, `second` and `size` are sums of squares and a number
         of components, from a quadrature, that join the norm.
         """
-        E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
+        E, K, error = slots.E(frame), slots.K(frame), slots.ERROR(frame)
         for r in range(E.shape[0]):
             combine(error, None, h, E, r, K, count)
             total = scaled_squares(frame, error, y_new, rtol)
@@ -159,10 +158,10 @@ def make_transposed_stages(pull: Callable, stages: tuple[int, int] | None = None
     @kernel
     def transposed_stage(frame, t, h, t_new, V, i):
         """Stage i was f at V[i] = y + h sum_{j<i} A[i, j] K[j], which for the last stage is the state after the step."""
-        A, K_bar = matrix_at(frame, slots.A), matrix_at(frame, slots.K_BAR)
-        stage_bar, y_bar, lam = vector_at(frame, slots.STAGE_BAR), vector_at(frame, slots.Y_BAR), vector_at(frame, slots.LAM)
-        last = i == integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
-        t_i = t_new if last else t + vector_at(frame, slots.C)[i] * h
+        A, K_bar = slots.A(frame), slots.K_BAR(frame)
+        stage_bar, y_bar, lam = slots.STAGE_BAR(frame), slots.Y_BAR(frame), slots.LAM(frame)
+        last = i == slots.SETTING(frame)[slots.LAST_STAGE]
+        t_i = t_new if last else t + slots.C(frame)[i] * h
         if pull(frame, t_i, row(V, i), row(K_bar, i), stage_bar) != 0:
             return 1
         if last:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import kernel
 from adjode.linalg.linear import Linear
+from adjode.slot import Slot
 from adjode.status import NEWTON_FAILED, SUCCESS
 from adjode.tableaus import Tableau
 
@@ -61,22 +61,22 @@ class Frozen:
 
         @kernel
         def factor(frame, h):
-            J, M, values = matrix_at(frame, slots.JACOBIAN), matrix_at(frame, slots.LU), vector_at(frame, slots.EIGENVALUES)
-            count, scale = integers_at(frame, slots.COUNT), sign / h
+            J, M, values = slots.JACOBIAN(frame), slots.LU(frame), slots.EIGENVALUES(frame)
+            count, scale = slots.COUNT(frame), sign / h
             shift(frame, J, M, scale * values[0], -1.0)
             count[slots.FACTORISATIONS] += 1
-            if factor_real(frame, M, integers_at(frame, slots.PIVOTS)) != 0:
+            if factor_real(frame, M, slots.PIVOTS(frame)) != 0:
                 return NEWTON_FAILED
             if values.size == 1:
                 return SUCCESS
-            C = matrix_at(frame, slots.LU_COMPLEX)
+            C = slots.LU_COMPLEX(frame)
             shift_complex(frame, J, C, scale * values[1], -scale * values[2], -1.0)
             count[slots.FACTORISATIONS] += 1
-            return SUCCESS if factor_complex(frame, C, integers_at(frame, slots.PIVOTS_COMPLEX)) == 0 else NEWTON_FAILED
+            return SUCCESS if factor_complex(frame, C, slots.PIVOTS_COMPLEX(frame)) == 0 else NEWTON_FAILED
 
         @kernel
         def refresh(frame, t, y, h):
-            count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
+            count, clock = slots.COUNT(frame), slots.CLOCK(frame)
             if count[slots.FRESHNESS] == STALE:
                 status = jacobian(frame, t + place * h, y)
                 if status != SUCCESS:
@@ -98,10 +98,10 @@ class Frozen:
         self.refresh, self.jacobian, self.linear, self.massed = refresh, jacobian, linear, linear.massed
 
 
-def _solver(way: Callable, matrix: int, pivots: int, sign: float) -> Callable:
+def _solver(way: Callable, matrix: Slot, pivots: Slot, sign: float) -> Callable:
     @kernel
     def solve(frame, b):
-        failed = way(frame, matrix_at(frame, matrix), integers_at(frame, pivots), b) != 0
+        failed = way(frame, matrix(frame), pivots(frame), b) != 0
         if failed or sign < 0.0:
             for k in range(b.size):
                 b[k] = math.nan if failed else -b[k]

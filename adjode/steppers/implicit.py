@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, kernel, row
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, SUCCESS
@@ -24,7 +23,7 @@ CONTINUE = -1  # not a status: Newton goes on
 @exact_kernel
 def scaled_change(frame, change):
     """Sum of squares of change / (atol + rtol |y|) over the rows of `change`; entries with a zero scale are left out."""
-    y, atol, rtol, total = vector_at(frame, slots.Y), vector_at(frame, slots.ATOL), vector_at(frame, slots.CONTROL)[slots.RTOL], 0.0
+    y, atol, rtol, total = slots.Y(frame), slots.ATOL(frame), slots.CONTROL(frame)[slots.RTOL], 0.0
     for i in range(change.shape[0]):
         for k in range(y.size):
             scale = atol[k] + rtol * abs(y[k])
@@ -41,9 +40,9 @@ def judge(frame, iteration, norm, norm_before):
     of the last solve is taken, to the power 0.8, so that a linear problem with the right Jacobian needs one iteration, and so that
     it is measured again every few solves (Hairer, Wanner, Solving ODEs II, IV.8).
     """
-    clock, tolerance = vector_at(frame, slots.CLOCK), vector_at(frame, slots.CONTROL)[slots.NEWTON_TOL]
-    integers_at(frame, slots.COUNT)[slots.LAST_ITERATIONS] = iteration + 1
-    limit = MAX_ITERATIONS if integers_at(frame, slots.SETTING)[slots.ADAPTIVE] == 1 else _WITHOUT_HELP
+    clock, tolerance = slots.CLOCK(frame), slots.CONTROL(frame)[slots.NEWTON_TOL]
+    slots.COUNT(frame)[slots.LAST_ITERATIONS] = iteration + 1
+    limit = MAX_ITERATIONS if slots.SETTING(frame)[slots.ADAPTIVE] == 1 else _WITHOUT_HELP
     if not norm < math.inf:
         return NON_FINITE
     if iteration == 0:
@@ -65,15 +64,15 @@ def slow_newton(frame):
     Of a new one a third iteration does not, where the stages are solved for together: after growing steps a next one would take as
     many. A sequence of stages keeps its errors of iteration smaller with the newer one.
     """
-    count, together = integers_at(frame, slots.COUNT), vector_at(frame, slots.EIGENVALUES).size > 1
+    count, together = slots.COUNT(frame), slots.EIGENVALUES(frame).size > 1
     usual = 3 if together and count[slots.FRESHNESS] == CURRENT else 2
-    return count[slots.LAST_ITERATIONS] > usual and vector_at(frame, slots.CLOCK)[slots.REMAINS] > _KEPT_RATE
+    return count[slots.LAST_ITERATIONS] > usual and slots.CLOCK(frame)[slots.REMAINS] > _KEPT_RATE
 
 
 @kernel
 def predict(frame, h, node, out):
     """out = u - y at the node of a step of h, by the dense output of the step before, continued; zero if there is none."""
-    coefficients, h_before = matrix_at(frame, slots.PREVIOUS), vector_at(frame, slots.CLOCK)[slots.H_PREVIOUS]
+    coefficients, h_before = slots.PREVIOUS(frame), slots.CLOCK(frame)[slots.H_PREVIOUS]
     x = 1.0 + node * h / h_before if h_before != 0.0 else 1.0
     for k in range(out.size):
         ahead, here = 0.0, 0.0
@@ -117,7 +116,7 @@ class ImplicitStepper:
         @kernel
         def step_stages(frame, t, h, t_new, V, first, last):
             """Newton's iteration, and if it fails once more with a Jacobian of this place."""
-            count, clock, y = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK), vector_at(frame, slots.Y)
+            count, clock, y = slots.COUNT(frame), slots.CLOCK(frame), slots.Y(frame)
             while True:
                 status = refresh(frame, t, y, h)
                 if status == SUCCESS:
@@ -132,14 +131,14 @@ class ImplicitStepper:
         @kernel
         def enter(frame):
             """Forget the step before: the state is new."""
-            clock = vector_at(frame, slots.CLOCK)
+            clock = slots.CLOCK(frame)
             clock[slots.H_PREVIOUS] = clock[slots.H_LAST] = 0.0
 
         @kernel
         def accept(frame, h):
             """Keep what the next step uses."""
-            count, clock = integers_at(frame, slots.COUNT), vector_at(frame, slots.CLOCK)
-            dense_output(frame, h, matrix_at(frame, slots.PREVIOUS))
+            count, clock = slots.COUNT(frame), slots.CLOCK(frame)
+            dense_output(frame, h, slots.PREVIOUS(frame))
             clock[slots.H_PREVIOUS] = h
             if massed:
                 _put_mass_before_slope(frame)
@@ -151,8 +150,8 @@ class ImplicitStepper:
 @kernel
 def _put_mass_before_slope(frame):
     """M times the slope at the end of the step, which K[0] of the next one is to be."""
-    product, last = row(matrix_at(frame, slots.MASSED), 0), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
-    slope = row(matrix_at(frame, slots.K), last)
+    product, last = row(slots.MASSED(frame), 0), slots.SETTING(frame)[slots.LAST_STAGE]
+    slope = row(slots.K(frame), last)
     multiply(frame, slope, product)
     for k in range(slope.size):
         slope[k] = product[k]
@@ -161,8 +160,8 @@ def _put_mass_before_slope(frame):
 @kernel
 def _put_mass_before_estimate(frame, h):
     """M times the slopes in the error estimate, but for K[0], which has it already."""
-    E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
-    product = row(matrix_at(frame, slots.MASSED), 0)
+    E, K, error = slots.E(frame), slots.K(frame), slots.ERROR(frame)
+    product = row(slots.MASSED(frame), 0)
     for k in range(error.size):
         error[k] -= h * E[0, 0] * K[0, k]
     multiply(frame, error, product)
@@ -175,14 +174,14 @@ def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
 
     @kernel
     def estimate(frame, h):
-        E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
+        E, K, error = slots.E(frame), slots.K(frame), slots.ERROR(frame)
         combine_loops(error, None, h, E, 0, K, E.shape[1])
         if massed:
             _put_mass_before_estimate(frame, h)
 
     @kernel
     def filtered(frame, error, h):
-        mu = vector_at(frame, slots.EIGENVALUES)[0]
+        mu = slots.EIGENVALUES(frame)[0]
         solve(frame, error)
         for k in range(error.size):
             error[k] *= mu / h
@@ -194,22 +193,22 @@ def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
         The filtered estimate of a large step into a transient may be far too large; where it would reject such a step it is formed
         again from the slope at y + estimate, of which the transient has been filtered out (Hairer, Wanner II, IV.8, equation 8.20).
         """
-        E, K, error = matrix_at(frame, slots.E), matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
+        E, K, error = slots.E(frame), slots.K(frame), slots.ERROR(frame)
         estimate(frame, h)
-        if integers_at(frame, slots.SETTING)[slots.FILTERED] == 0:
+        if slots.SETTING(frame)[slots.FILTERED] == 0:
             total = scaled_squares(frame, error, y_new, rtol)
         else:
             filtered(frame, error, h)
             total = scaled_squares(frame, error, y_new, rtol)
-            counts = integers_at(frame, slots.COUNT)
-            again = vector_at(frame, slots.EIGENVALUES).size > 1 and (counts[slots.STEPS] == 0 or counts[slots.RETRY] == 1)
+            counts = slots.COUNT(frame)
+            again = slots.EIGENVALUES(frame).size > 1 and (counts[slots.STEPS] == 0 or counts[slots.RETRY] == 1)
             if again and total > error.size:
-                y, q = vector_at(frame, slots.Y), matrix_at(frame, slots.Q)
-                state, slope = row(matrix_at(frame, slots.Z), 0), row(matrix_at(frame, slots.RIGHT), 0)
+                y, q = slots.Y(frame), slots.Q(frame)
+                state, slope = row(slots.Z(frame), 0), row(slots.RIGHT(frame), 0)
                 for k in range(y.size):
                     state[k] = y[k] - error[k]
                 counts[slots.DERIVATIVES] += 1
-                t = vector_at(frame, slots.CLOCK)[slots.T]
+                t = slots.CLOCK(frame)[slots.T]
                 if derivative(frame, t, state, slope, row(q, q.shape[0] - 1)) == 0:
                     estimate(frame, h)
                     for k in range(y.size):

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import kernel, row
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, SUCCESS
@@ -30,12 +29,12 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     @kernel
     def correct(frame, h):
         """One Newton correction of W from the slopes in RIGHT; leaves it in RIGHT."""
-        values, TI = vector_at(frame, slots.EIGENVALUES), matrix_at(frame, slots.TRANSFORM)
-        W, F, pair = matrix_at(frame, slots.W), matrix_at(frame, slots.RIGHT), vector_at(frame, slots.PAIR)
+        values, TI = slots.EIGENVALUES(frame), slots.TRANSFORM(frame)
+        W, F, pair = slots.W(frame), slots.RIGHT(frame), slots.PAIR(frame)
         mu, alpha, beta, real = values[0] / h, values[1] / h, values[2] / h, row(F, 0)
         X = W
         if massed:
-            X = matrix_at(frame, slots.MASSED)
+            X = slots.MASSED(frame)
             for i in range(3):
                 multiply(frame, row(W, i), row(X, i))
         for k in range(real.size):
@@ -54,10 +53,10 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     def start(frame, h):
         """Z by the predictor, and W = T^-1 Z."""
         c, TI, Z, W = (
-            vector_at(frame, slots.C),
-            matrix_at(frame, slots.TRANSFORM),
-            matrix_at(frame, slots.Z),
-            matrix_at(frame, slots.W),
+            slots.C(frame),
+            slots.TRANSFORM(frame),
+            slots.Z(frame),
+            slots.W(frame),
         )
         for i in range(3):
             predict(frame, h, c[i + 1], row(Z, i))
@@ -68,15 +67,15 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     @kernel
     def slopes(frame, t, h, t_new, V):
         """F at the stages y + Z, into RIGHT."""
-        y, c, Z, F = vector_at(frame, slots.Y), vector_at(frame, slots.C), matrix_at(frame, slots.Z), matrix_at(frame, slots.RIGHT)
-        q, count = matrix_at(frame, slots.Q), integers_at(frame, slots.COUNT)
+        y, c, Z, F = slots.Y(frame), slots.C(frame), slots.Z(frame), slots.RIGHT(frame)
+        q, count = slots.Q(frame), slots.COUNT(frame)
         for i in range(3):
             stage, t_i = row(V, i + 1), t_new if i == 2 else t + c[i + 1] * h
             for k in range(y.size):
                 stage[k] = y[k] + Z[i, k]
             count[slots.DERIVATIVES] += 1
             if derivative(frame, t_i, stage, row(F, i), row(q, q.shape[0] - 1)) != 0:
-                vector_at(frame, slots.CLOCK)[slots.T_TRIED] = t_i
+                slots.CLOCK(frame)[slots.T_TRIED] = t_i
                 return CALLBACK_RAISED
         return SUCCESS
 
@@ -84,10 +83,10 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     def finish(frame, h, V):
         """V = y + Z and K = A^-1 Z / h."""
         y, Z, K, inverse = (
-            vector_at(frame, slots.Y),
-            matrix_at(frame, slots.Z),
-            matrix_at(frame, slots.K),
-            matrix_at(frame, slots.INVERSE),
+            slots.Y(frame),
+            slots.Z(frame),
+            slots.K(frame),
+            slots.INVERSE(frame),
         )
         for k in range(y.size):
             for i in range(3):
@@ -97,13 +96,13 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     @kernel
     def solve_stages(frame, t, h, t_new, V):
         T, Z, W, F = (
-            matrix_at(frame, slots.TRANSFORM),
-            matrix_at(frame, slots.Z),
-            matrix_at(frame, slots.W),
-            matrix_at(frame, slots.RIGHT),
+            slots.TRANSFORM(frame),
+            slots.Z(frame),
+            slots.W(frame),
+            slots.RIGHT(frame),
         )
         start(frame, h)
-        count = integers_at(frame, slots.COUNT)
+        count = slots.COUNT(frame)
         norm, status, iteration = 0.0, CONTINUE, 0
         while status == CONTINUE:
             if slopes(frame, t, h, t_new, V) != SUCCESS:
@@ -133,8 +132,8 @@ def make_preconditioner(frozen: Frozen) -> Callable:
     @kernel
     def precondition(frame, x):
         """x = (I - h A^T x J^T)^-1 x, by T^T (A^-T / h) x, the two transposed systems, and T^-T."""
-        inverse, transform, pair = matrix_at(frame, slots.INVERSE), matrix_at(frame, slots.TRANSFORM), vector_at(frame, slots.PAIR)
-        h, real = vector_at(frame, slots.CLOCK)[slots.H_FACTORED], row(x, 0)
+        inverse, transform, pair = slots.INVERSE(frame), slots.TRANSFORM(frame), slots.PAIR(frame)
+        h, real = slots.CLOCK(frame)[slots.H_FACTORED], row(x, 0)
         for k in range(x.shape[1]):
             x0, x1, x2 = x[0, k] / h, x[1, k] / h, x[2, k] / h
             s0 = inverse[0, 0] * x0 + inverse[1, 0] * x1 + inverse[2, 0] * x2

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import kernel, row
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops
@@ -25,17 +24,17 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
 
     @kernel
     def evaluate(frame, t, u, slope):
-        q = matrix_at(frame, slots.Q)
-        integers_at(frame, slots.COUNT)[slots.DERIVATIVES] += 1
+        q = slots.Q(frame)
+        slots.COUNT(frame)[slots.DERIVATIVES] += 1
         if derivative(frame, t, u, slope, row(q, q.shape[0] - 1)) != 0:
-            vector_at(frame, slots.CLOCK)[slots.T_TRIED] = t
+            slots.CLOCK(frame)[slots.T_TRIED] = t
             return CALLBACK_RAISED
         return SUCCESS
 
     @kernel
     def time_slope(frame, t, h, u, out):
         """df/dt by one difference, into the step: exactly zero where f does not depend on time."""
-        K, size = matrix_at(frame, slots.K), abs(t) if abs(t) > abs(h) else abs(h)
+        K, size = slots.K(frame), abs(t) if abs(t) > abs(h) else abs(h)
         ahead = _SQRT_EPS * size
         ahead = ahead if ahead < 0.5 * abs(h) else 0.5 * abs(h)
         later = t + (ahead if h > 0.0 else -ahead)
@@ -51,10 +50,10 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
 
     @kernel
     def solve_stages(frame, t, h, t_new, V):
-        y, c, A, K = vector_at(frame, slots.Y), vector_at(frame, slots.C), matrix_at(frame, slots.A), matrix_at(frame, slots.K)
-        C, slopes, f_t = matrix_at(frame, slots.TRANSFORM), matrix_at(frame, slots.INVERSE), row(matrix_at(frame, slots.Z), 0)
-        last, sums, total = integers_at(frame, slots.SETTING)[slots.LAST_STAGE], row(matrix_at(frame, slots.W), 0), 0.0
-        integers_at(frame, slots.COUNT)[slots.LAST_ITERATIONS] = 1
+        y, c, A, K = slots.Y(frame), slots.C(frame), slots.A(frame), slots.K(frame)
+        C, slopes, f_t = slots.TRANSFORM(frame), slots.INVERSE(frame), row(slots.Z(frame), 0)
+        last, sums, total = slots.SETTING(frame)[slots.LAST_STAGE], row(slots.W(frame), 0), 0.0
+        slots.COUNT(frame)[slots.LAST_ITERATIONS] = 1
         if time_slope(frame, t, h, y, f_t) != SUCCESS:
             return CALLBACK_RAISED
         for i in range(1, last + 1):
@@ -88,6 +87,6 @@ class RosenbrockStepper(ImplicitStepper):
 
         @kernel
         def accept(frame, h):
-            integers_at(frame, slots.COUNT)[slots.FRESHNESS] = STALE
+            slots.COUNT(frame)[slots.FRESHNESS] = STALE
 
         self.accept = accept

@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import frame as slots
-from adjode.frame import integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, flat, kernel, row
 from adjode.linalg.mass import split
 from adjode.status import HIGH_INDEX, INCONSISTENT, SUCCESS
@@ -35,7 +34,7 @@ def _largest(x):
 @kernel
 def _scale_of_mass(frame):
     """The smallest of the largest entries of the rows of M that are not zero."""
-    starts, values, least = integers_at(frame, slots.MASS_STARTS), vector_at(frame, slots.MASS), math.inf
+    starts, values, least = slots.MASS_STARTS(frame), slots.MASS(frame), math.inf
     for i in range(starts.size - 1):
         largest = 0.0
         for p in range(starts[i], starts[i + 1]):
@@ -49,9 +48,9 @@ def _scale_of_mass(frame):
 def _largest_in_tolerances(frame, x):
     """The largest |x| / (atol + rtol |y|); NaN if there is one."""
     y, atol, rtol, largest = (
-        vector_at(frame, slots.Y),
-        vector_at(frame, slots.ATOL),
-        vector_at(frame, slots.CONTROL)[slots.RTOL],
+        slots.Y(frame),
+        slots.ATOL(frame),
+        slots.CONTROL(frame)[slots.RTOL],
         0.0,
     )
     for k in range(x.size):
@@ -78,18 +77,18 @@ def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
     @kernel
     def factor_with(frame, weight):
         """Factor M - weight J: 0, or another number."""
-        A = matrix_at(frame, slots.LU)
-        integers_at(frame, slots.COUNT)[slots.FACTORISATIONS] += 1
-        shift(frame, matrix_at(frame, slots.JACOBIAN), A, 1.0, -weight)
-        return factor(frame, A, integers_at(frame, slots.PIVOTS))
+        A = slots.LU(frame)
+        slots.COUNT(frame)[slots.FACTORISATIONS] += 1
+        shift(frame, slots.JACOBIAN(frame), A, 1.0, -weight)
+        return factor(frame, A, slots.PIVOTS(frame))
 
     @kernel
     def solve_with(frame, b):
-        return solve(frame, matrix_at(frame, slots.LU), integers_at(frame, slots.PIVOTS), b)
+        return solve(frame, slots.LU(frame), slots.PIVOTS(frame), b)
 
     @kernel
     def to_slope(frame, f):
-        split(frame, f, row(matrix_at(frame, slots.MASSED), 0))
+        split(frame, f, row(slots.MASSED(frame), 0))
         return solve_with(frame, f)
 
     @kernel
@@ -104,16 +103,16 @@ def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
 
     @kernel
     def begin(frame, t):
-        K, error = matrix_at(frame, slots.K), vector_at(frame, slots.ERROR)
+        K, error = slots.K(frame), slots.ERROR(frame)
         f, probe = row(K, 1), row(K, 2)
-        if integers_at(frame, slots.NULL_STARTS).size == 1:
+        if slots.NULL_STARTS(frame).size == 1:
             return SUCCESS if factor_with(frame, 0.0) == 0 else HIGH_INDEX
-        status = jacobian(frame, t, vector_at(frame, slots.Y))
+        status = jacobian(frame, t, slots.Y(frame))
         if status != SUCCESS:
             return status
-        integers_at(frame, slots.COUNT)[slots.FRESHNESS] = CURRENT
-        vector_at(frame, slots.CLOCK)[slots.H_FACTORED] = 0.0
-        largest = _largest(flat(matrix_at(frame, slots.JACOBIAN)))
+        slots.COUNT(frame)[slots.FRESHNESS] = CURRENT
+        slots.CLOCK(frame)[slots.H_FACTORED] = 0.0
+        largest = _largest(flat(slots.JACOBIAN(frame)))
         if largest == 0.0:
             return HIGH_INDEX
         weight = _scale_of_mass(frame) / (_LARGE * largest)

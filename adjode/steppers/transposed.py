@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode import frame as slots
-from adjode.frame import cube_at, integers_at, matrix_at, vector_at
+from adjode import slots
 from adjode.jit import exact_kernel, kernel, plane, row
 from adjode.linalg.mass import multiply_transposed
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
@@ -141,7 +140,7 @@ def make_gmres(apply: Callable) -> Callable:
     @kernel
     def reduce(frame, t, h, t_new, V, first, x, size, target):
         """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations)."""
-        basis, H = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG)
+        basis, H = slots.KRYLOV(frame), slots.HESSENBERG(frame)
         most = H.shape[1] - 1
         right, residual, j = row(H, most + 3), size, 0
         right[0] = size
@@ -160,7 +159,7 @@ def make_gmres(apply: Callable) -> Callable:
     @kernel
     def gmres(frame, t, h, t_new, V, first, x):
         """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
-        basis, most = cube_at(frame, slots.KRYLOV), matrix_at(frame, slots.HESSENBERG).shape[1] - 1
+        basis, most = slots.KRYLOV(frame), slots.HESSENBERG(frame).shape[1] - 1
         given, total, size = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
         if size == 0.0:
             return SUCCESS, 0
@@ -196,12 +195,12 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
 
     @kernel
     def stage_time(frame, t, h, t_new, i):
-        last = i == integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
-        return t_new if last else t + vector_at(frame, slots.C)[i] * h
+        last = i == slots.SETTING(frame)[slots.LAST_STAGE]
+        return t_new if last else t + slots.C(frame)[i] * h
 
     @kernel
     def apply(frame, t, h, t_new, V, first, x, out):
-        A, stage_bar = matrix_at(frame, slots.A), vector_at(frame, slots.STAGE_BAR)
+        A, stage_bar = slots.A(frame), slots.STAGE_BAR(frame)
         for i in range(x.shape[0]):
             if massed:
                 multiply_transposed(frame, row(x, i), row(out, i))
@@ -223,7 +222,7 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
     @kernel
     def solve(frame, t, h, t_new, V, first):
         """RIGHT holds the right-hand sides; their solution into W; the status."""
-        count, right, x = integers_at(frame, slots.COUNT), matrix_at(frame, slots.RIGHT), matrix_at(frame, slots.W)
+        count, right, x = slots.COUNT(frame), slots.RIGHT(frame), slots.W(frame)
         middle = first + x.shape[0] // 2
         while True:
             status = refresh(frame, stage_time(frame, t, h, t_new, middle), row(V, middle), h)
@@ -245,10 +244,10 @@ def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, pre
     @kernel
     def transposed_block(frame, t, h, t_new, V, first):
         """Pull the cotangents of K in this block, and LAM if its last stage is the state after the step, back to y and K before."""
-        A, K_bar, right = matrix_at(frame, slots.A), matrix_at(frame, slots.K_BAR), matrix_at(frame, slots.RIGHT)
-        stage_bar, y_bar, lam = vector_at(frame, slots.STAGE_BAR), vector_at(frame, slots.Y_BAR), vector_at(frame, slots.LAM)
-        x, s = matrix_at(frame, slots.W), integers_at(frame, slots.SETTING)[slots.LAST_STAGE]
-        inverse = matrix_at(frame, slots.INVERSE)
+        A, K_bar, right = slots.A(frame), slots.K_BAR(frame), slots.RIGHT(frame)
+        stage_bar, y_bar, lam = slots.STAGE_BAR(frame), slots.Y_BAR(frame), slots.LAM(frame)
+        x, s = slots.W(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+        inverse = slots.INVERSE(frame)
         ends = first + x.shape[0] - 1 == s
         for i in range(x.shape[0]):
             for k in range(lam.size):

@@ -6,9 +6,7 @@ import weakref
 
 import numpy as np
 from numba import njit, typeof
-from numba.core.typing import templates
 
-from adjode.cuda.frames import name_slots
 from adjode.cuda.target import Target
 from adjode.ensembles import cuda as ensembles
 from adjode.jit import entry, kernel
@@ -41,7 +39,6 @@ def types_of(arguments):
 
 def entry_for_cpu(one, real):
     """The kernel of an ensemble, from the copies that a GPU would get, as a loop on the CPU."""
-    _name_slots_once()
     copy = Target(_compiled, real)(one)
 
     def run(members, count, capacity, inputs, data, outputs):
@@ -60,14 +57,7 @@ def launch_on_cpu(run, threads, *arguments):
 
 
 _entries: dict = {}
-_named: list = []
 
 
 def _compiled(function):
     return kernel(function) if function.__globals__["__name__"].startswith("adjode.") else njit(function, error_model="numpy")
-
-
-def _name_slots_once():
-    if not _named:
-        name_slots(templates)
-        _named.append(True)

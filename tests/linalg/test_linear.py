@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from adjode import frame as slots
-from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
+from adjode import slots
+from adjode.frame import Frame, opened
 from adjode.jit import entry, f8, i8
 from adjode.linalg import linear
 from adjode.linalg.linear import make_linear
@@ -36,12 +36,12 @@ def solver(kind, is_complex):
 
     def run(address, verb, re, im, s):
         frame = opened(address)
-        A, pivots, b = matrix_at(frame, lu), integers_at(frame, pivots_of), vector_at(frame, slots.UNIT)
+        A, pivots, b = lu(frame), pivots_of(frame), slots.UNIT(frame)
         if verb == FACTOR:
             if is_complex:
-                shift(frame, matrix_at(frame, slots.JACOBIAN), A, re, im, s)
+                shift(frame, slots.JACOBIAN(frame), A, re, im, s)
             else:
-                shift(frame, matrix_at(frame, slots.JACOBIAN), A, re, s)
+                shift(frame, slots.JACOBIAN(frame), A, re, s)
             return factor(frame, A, pivots)
         if verb == SOLVE:
             return solve(frame, A, pivots, b)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
-from adjode import frame as slots
+from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, slots, solve, solve_ensemble, value_and_gradient
 from adjode.calls import PORTABLE
-from adjode.frame import Frame, vector_at
+from adjode.frame import Frame
 from adjode.jit import kernel
 from adjode.linalg.structure import Structure, as_pattern
 from adjode.loops.switch import spectral_radius
@@ -317,7 +316,7 @@ def test_spectral_radius(kind, pair):
     frame[slots.ENTRIES] = np.concatenate([rows, columns, places])
     frame[slots.JACOBIAN].reshape(-1)[places] = matrix[rows, columns]
     frame[slots.POWER] = np.zeros((2, n))
-    frame[slots.CLOCK] = np.zeros(slots.CLOCKS)
+    frame[slots.CLOCK] = slots.CLOCK.zeros()
     for _ in range(3):  # Jacobians, one after the other
         assert measure()(frame.argument) == 0
     assert 0.5 < frame[slots.CLOCK][slots.RADIUS] / np.abs(np.linalg.eigvals(matrix)).max() < 2.0
@@ -326,7 +325,7 @@ def test_spectral_radius(kind, pair):
 @functools.cache
 def measure():
     def run(frame):
-        vector_at(frame, slots.CLOCK)[slots.RADIUS] = spectral_radius(frame)
+        slots.CLOCK(frame)[slots.RADIUS] = spectral_radius(frame)
         return 0
 
     return PORTABLE.entry("test-spectral-radius", Frame(), lambda calls, stages: kernel(run))

@@ -11,8 +11,7 @@ import pytest
 import scipy.optimize  # noqa: F401  which an alarm must not interrupt
 
 import adjode
-from adjode import SolveError, Status
-from adjode import frame as slots
+from adjode import SolveError, Status, slots
 from adjode.losses import FinalState, LeastSquares, Series
 from adjode.passes.trajectory import Trajectory
 from adjode.watch import CANCELLED

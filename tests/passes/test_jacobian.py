@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from adjode import Dynamics, check_vjp
-from adjode import frame as slots
-from adjode.frame import Frame, vector_at
+from adjode import Dynamics, check_vjp, slots
+from adjode.frame import Frame
 from adjode.jacobian import make_jacobian, probe, products_for, put_jacobian, structure_of
 from adjode.linalg.structure import KINDS, row_groups
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
@@ -86,7 +85,7 @@ def make_pass(calls, stages):
     jacobian = make_jacobian(calls)
 
     def run(frame):
-        return jacobian(frame, 0.0, vector_at(frame, slots.Y))
+        return jacobian(frame, 0.0, slots.Y(frame))
 
     from adjode.jit import kernel
 
@@ -98,7 +97,7 @@ def assembled(dynamics, u, theta, linear_solver="auto"):
     structure = structure_of(dynamics, linear_solver, 0.0, u, theta)
     frame = Frame()
     frame[slots.Y], frame[slots.THETA] = u, theta
-    frame[slots.SETTING], frame[slots.COUNT] = np.zeros(7, dtype=np.int64), np.zeros(slots.COUNTERS, dtype=np.int64)
+    frame[slots.SETTING], frame[slots.COUNT] = slots.SETTING.zeros(), slots.COUNT.zeros()
     put_jacobian(frame, dynamics, structure, theta.size)
     status = dynamics.calls.entry("jacobian", frame, make_pass)(frame.argument)
     rows, columns = structure.entries

@@ -1,0 +1,259 @@
+"""All slots of a frame: what lies where, of which type, and what it means.
+
+They stand by owner, the room whose kernels fill them or work on them; most are read in others too, so they are declared in one
+place, below all rooms. A frame has them in another order, see `Group`.
+
+n is the number of states, m that of parameters; a method has `rows` stages, of which 0 is the state at the start of a step and s
+the one at its end, and dense output of some degree.
+"""
+
+from __future__ import annotations
+
+from adjode.slot import (
+    Group,
+    address,
+    arrange,
+    cube,
+    floats_by_name,
+    frame_address,
+    integers,
+    integers_by_name,
+    matrix,
+    vector,
+)
+
+METHOD, SETTINGS, SIZED, STORE = Group.METHOD, Group.SETTINGS, Group.SIZED, Group.STORE
+
+# --- the method -------------------------------------------------------------------------------------------------------------------
+
+A = matrix(METHOD, "(rows, rows)", "coefficients of the stages, row s those of the step")
+C = vector(METHOD, "(rows,)", "nodes of the stages")
+E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
+PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power of x")
+WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
+NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
+Q_ROWS = integers(METHOD, "(rows,)", "row of Q for the integrand of each stage")
+EIGENVALUES = vector(METHOD, "(1 or 3,)", "implicit methods: mu, alpha, beta, see Tableau.decoupled")
+TRANSFORM = matrix(METHOD, "by family", "what separates the stages, see Tableau.decoupled")
+INVERSE = matrix(METHOD, "by family", "the inverse of A, see Tableau.decoupled")
+
+# --- loops: what a pass is to do --------------------------------------------------------------------------------------------------
+
+SETTING = integers_by_name(
+    SETTINGS,
+    "what the pass is to do",
+    last_stage="s, the last stage of a step",
+    top="the last stage of its dense output",
+    adaptive="whether errors choose the steps",
+    dense="whether every step needs its dense output",
+    record="what is kept of each step, a sum of the RECORD_... below",
+    rule="the kind of quadrature, see loops/quadrature.py",
+    integrand_free="whether the derivative writes the whole integrand into q",
+    filtered="as in Tableau",
+)
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED = SETTING.places
+RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
+
+CONTROL = floats_by_name(
+    SIZED,
+    "tolerances and limits",
+    rtol="of the state",
+    q_rtol="of the quadrature",
+    q_atol="of the quadrature",
+    max_step="the largest step",
+    direction="1 or -1",
+    span="|T - t0|",
+    error_order="order of the error estimate",
+    t_start="where the pass starts",
+    first_step="0 to choose it",
+    max_attempts="steps accepted and rejected, at most",
+    atol_scale="if positive, absolute tolerances of a pass over lam are this times the largest cotangent",
+    newton_tol="where Newton's iteration ends, in tolerances",
+    eps="the spacing of numbers at 1",
+)
+RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, NEWTON_TOL, EPS = (
+    CONTROL.places
+)
+
+ATOL = vector(SIZED, "(n,)", "absolute tolerances of the state")
+START = vector(SIZED, "(n,)", "the state at the start of the pass")
+STOPS = vector(STORE, "(k,)", "times to meet, the last one the end of the pass")
+CROSSED = integers(STORE, "(k,) or (0,)", "1 for stops at which f may jump, else 0; empty for zeros")
+TIMES = vector(STORE, "(k,)", "times to observe, in the order of integration; a loss: those of its observations")
+
+WATCH = integers(STORE, "see watch.py", "when to look up from the work")
+
+# --- loops: where a pass is -------------------------------------------------------------------------------------------------------
+
+CLOCK = floats_by_name(
+    SIZED,
+    "floats that change along the way",
+    t="the time reached",
+    h="the step to try next",
+    log_error="logarithm of the error norm of the last accepted step",
+    t_tried="time of the last evaluation or step tried, for messages",
+    h_tried="that step, for messages",
+    h_last="the step that log_error belongs to",
+    h_factored="the step that the factors of an implicit method are for; 0 for none",
+    h_previous="the step of PREVIOUS; 0 for none",
+    remains="what is left after a correction of Newton's, as a part of it",
+    radius="spectral radius of the Jacobian",
+    t_rest="what the time reached has beyond t, by rounding",
+)
+T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST = CLOCK.places
+
+COUNT = integers_by_name(
+    SIZED,
+    "integers that change along the way",
+    steps="accepted",
+    rejected="steps",
+    derivatives="evaluations of the right-hand side",
+    integrands="evaluations of the integrand",
+    stop="the next one",
+    fresh="whether K[0] belongs to the state reached",
+    retry="whether the last step was rejected",
+    seen="times observed",
+    entered="whether the pass is under way",
+    crossings="steps across a stop at which f may jump, among those accepted",
+    stiff="which of two methods is in use: 1 for the implicit one",
+    evidence="for the other method",
+    calm="steps in a row that speak against it",
+    switches="from one method to the other",
+    vjps="discrete adjoint: products that keep (df/dtheta)^T w",
+    costs="discrete adjoint: evaluations of g",
+    products="discrete adjoint: other products",
+    freshness="of the Jacobian, see steppers/frozen.py",
+    last_iterations="of the last solve of an implicit method",
+    jacobians="evaluated",
+    factorisations="real and complex",
+    iterations="of Newton or GMRES",
+)
+# fmt: off
+(
+    STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF, EVIDENCE, CALM, SWITCHES,
+    VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
+) = COUNT.places
+# fmt: on
+
+Y = vector(SIZED, "(n,)", "the state reached")
+ERROR = vector(SIZED, "(n,)", "error estimate of the step tried")
+K = matrix(SIZED, "(rows, n)", "slopes of the stages")
+Q = matrix(SIZED, "(r + 1, p)", "integrands in the rows of the rule, then a scratch row")
+TOTAL = vector(SIZED, "(p,)", "the quadrature so far")
+INCREMENT = vector(SIZED, "(p,)", "the quadrature over the step tried")
+THETA = vector(SIZED, "(m,)", "parameters")
+PARTNER = frame_address("the frame of the other one of two methods")
+
+# --- loops: what is recorded, with a row for each step or time --------------------------------------------------------------------
+
+STAGES = cube(STORE, "(k, rows, n)", "states of all stages, that at the start of the step the first")
+MESH_T = vector(STORE, "(k + 1,)", "times at the ends of the steps")
+MESH_U = matrix(STORE, "(k + 1, n)", "states there")
+MESH_C = cube(STORE, "(k, degree, n)", "dense output, coefficients of the powers of x")
+MESH_KIND = integers(STORE, "(k,) or (0,)", "the kind of each step, below; empty where all are of the method's own")
+EXPLICIT_STEP, IMPLICIT_STEP, CROSSING = range(3)
+OBSERVED = matrix(STORE, "(k, n)", "states at TIMES")
+
+# --- steppers: implicit methods ---------------------------------------------------------------------------------------------------
+
+Z = matrix(SIZED, "(s or 1, n)", "Newton: increments of the stages")
+W = matrix(SIZED, "(s or 1, n)", "the same, transformed; the adjoint: cotangents of the slopes")
+RIGHT = matrix(SIZED, "(s or 1, n)", "right-hand sides")
+PAIR = vector(SIZED, "(2 n,) or (0,)", "complex right-hand side")
+PREVIOUS = matrix(SIZED, "(degree, n)", "dense output of the step before")
+KRYLOV = cube(SIZED, "(most + 3, stages, n)", "GMRES: basis, the right-hand side, and the sum of restarts")
+HESSENBERG = matrix(SIZED, "(most + 4, most + 1)", "GMRES: the small least-squares problem")
+POWER = matrix(SIZED, "(2, n)", "a vector of the power method and its image")
+
+# --- linalg, and the Jacobian ----------------------------------------------------------------------------------------------------
+
+JACOBIAN = matrix(SIZED, "by storage", "df/du in the storage of the linear solver")
+LU = matrix(SIZED, "by storage", "real factors")
+LU_COMPLEX = matrix(SIZED, "by storage", "complex factors, in pairs of floats")
+PIVOTS = integers(SIZED, "by storage", "of the real factors")
+PIVOTS_COMPLEX = integers(SIZED, "by storage", "of the complex factors")
+WIDTHS = integers(SETTINGS, "(2,)", "bandwidths of the Jacobian, lower and upper")
+DIAGONAL = integers(SIZED, "(n,)", "where the diagonal is in the storage")
+ROUTINES = integers(SIZED, "by storage", "addresses of compiled code, see linalg/lapack.py and linalg/sparse.py")
+SYMBOLIC = integers(SIZED, "see linalg/symbolic.py", "order and fill-in of a sparse matrix")
+SOURCE = integers(SETTINGS, "(1,)", "where the Jacobian comes from, see jacobian.py")
+UNIT = vector(SIZED, "(n,)", "a sum of unit vectors, which the vjp is given for lam")
+PULLED = vector(SIZED, "(n,)", "what a vjp writes")
+PULLED_THETA = vector(SIZED, "(m,)", "what a vjp writes")
+WHOLE = vector(SIZED, "(n n,) or (0,)", "what a jac writes")
+ROW_STARTS = integers(SIZED, "(groups + 1,)", "where each group of rows starts in ROW_ORDER")
+ROW_ORDER = integers(SIZED, "(n,)", "rows by group")
+ENTRY_STARTS = integers(SIZED, "(groups + 1,) or (0,)", "where the entries of each group start")
+ENTRY_SOURCES = integers(SIZED, "(nnz,)", "where entries are in what the callback wrote")
+ENTRY_PLACES = integers(SIZED, "(nnz,)", "where they go in the storage")
+ENTRIES = integers(SIZED, "(3 nnz,)", "rows, columns and places in the storage of all entries")
+MASS = vector(SIZED, "(nnz,)", "entries of the mass matrix by rows")
+MASS_STARTS = integers(SIZED, "(n + 1,)", "where its rows start")
+MASS_COLUMNS = integers(SIZED, "(nnz,)", "columns of its entries")
+MASS_PLACES = integers(SIZED, "(nnz,)", "places of its entries in the storage of the Jacobian")
+MASSED = matrix(SIZED, "(3, n)", "products with it")
+NULL = vector(SIZED, "(nnz,)", "by rows, a basis of the vectors that its transpose sends to zero")
+NULL_STARTS = integers(SIZED, "(k + 1,)", "where the rows of that start")
+NULL_COLUMNS = integers(SIZED, "(nnz,)", "columns of its entries")
+
+# --- adjoints ---------------------------------------------------------------------------------------------------------------------
+
+WANTS = integers_by_name(
+    SETTINGS,
+    "flags: what a backward pass is to find, and how",
+    wants_theta="theta_bar",
+    wants_lam="lam",
+    wants_cost="a running cost",
+    uses_vjp_u="in place of vjp along lam",
+    has_vjp_u="there is one",
+)
+WANTS_THETA, WANTS_LAM, WANTS_COST, USES_VJP_U, HAS_VJP_U = WANTS.places
+
+U_BAR = vector(SIZED, "(n,)", "scratch that callbacks write to: a cotangent of the state")
+THETA_BAR = vector(SIZED, "(m,)", "scratch that callbacks write to: a cotangent of the parameters")
+G_U = vector(SIZED, "(n,)", "dg/du")
+VALUE = vector(SIZED, "(1,)", "g; a loss: its value")
+
+PLACE = integers_by_name(
+    SIZED,
+    "where the backward pass is in the mesh of the forward one",
+    step="the step last looked up, or being pulled back",
+    relevant="how many steps have a part in the gradient",
+)
+STEP, RELEVANT = PLACE.places
+
+U = vector(SIZED, "(n,)", "the forward solution at the place last looked up")
+LAM = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state")
+K_BAR = matrix(SIZED, "(rows, n)", "discrete adjoint: cotangents of the slopes")
+Y_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state at the start of the step")
+STAGE_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of a stage")
+BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")
+FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")
+FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")
+FORWARD_C = cube(STORE, "(k, degree, n)", "MESH_C of the forward pass")
+FORWARD_STAGES = cube(STORE, "(k, rows, n)", "STAGES of the forward pass")
+FORWARD_KIND = integers(STORE, "(k,) or (0,)", "MESH_KIND of the forward pass")
+FORWARD_COUNT = integers(STORE, "(1 or more,)", "COUNT of the forward pass, its number of steps at least")
+JUMP_ROWS = integers(STORE, "(k,) or (0,)", "row of JUMPS for each stop, -1 for none; empty where they are in reverse order")
+U0_BAR = vector(STORE, "(n,)", "where the backward pass leaves lam at t0")
+JUMPS = matrix(STORE, "(k, n)", "what to add to lam at each time; a loss: its derivatives")
+ANCHORS = matrix(STORE, "(k, n)", "backsolve: where to put the state at each time")
+
+# --- losses -----------------------------------------------------------------------------------------------------------------------
+
+ROWS = integers(STORE, "(k,)", "row of OBSERVED for each datum")
+DATA = matrix(STORE, "(k, c)", "the data")
+DATA_WEIGHTS = matrix(STORE, "(k, c)", "1/sigma")
+COMPONENTS = integers(STORE, "(c,)", "which states were observed")
+LOGARITHMS = integers(SETTINGS, "(1,)", "whether logarithms are compared")
+
+# --- callbacks, by address --------------------------------------------------------------------------------------------------------
+
+F = address("f")
+VJP = address("vjp")
+VJP_U = address("vjp_u")
+JAC = address("jac")
+G = address("the running cost")
+G_VJP = address("its derivatives")
+
+ALL = arrange(globals())

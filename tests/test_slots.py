@@ -1,0 +1,82 @@
+"""Slots: every one is declared once, holds what it was declared for, and is read as that."""
+
+import numpy as np
+import pytest
+
+from adjode import slots
+from adjode.frame import Frame, opened
+from adjode.jit import entry, i8, kernel
+from adjode.slot import Block, Group
+
+BLOCKS = [slot for slot in slots.ALL if isinstance(slot, Block)]
+
+
+def test_the_slots_of_a_group_stand_together():
+    groups = [slot.group for slot in slots.ALL]
+    assert groups == sorted(groups) and set(groups) == set(Group)
+    assert [slot.index for slot in slots.ALL] == list(range(len(slots.ALL)))
+    assert all(getattr(slots, slot.name) is slot for slot in slots.ALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_the_places_in_a_block_have_its_names(block):
+    assert [getattr(slots, name.upper()) for name in block.entries] == list(block.places)
+
+
+def test_a_block_is_filled_by_name():
+    filled = slots.PLACE.fill(relevant=3, step=2)
+    assert filled.dtype == np.int64
+    assert filled[slots.STEP] == 2 and filled[slots.RELEVANT] == 3
+    with pytest.raises(TypeError, match=r"missing \['relevant'\], unknown \['steps'\]"):
+        slots.PLACE.fill(step=2, steps=3)
+
+
+@pytest.mark.parametrize(
+    ("slot", "wrong"),
+    [
+        (slots.Y, np.zeros((2, 2))),
+        (slots.Y, np.zeros(2, dtype=np.int64)),
+        (slots.Y, np.zeros(4)[::2]),
+        (slots.Y, 1),
+        (slots.F, np.zeros(2)),
+        (slots.COUNT, np.zeros(len(slots.COUNT.places) + 1, dtype=np.int64)),
+    ],
+    ids=["axes", "dtype", "strides", "number", "array", "length"],
+)
+def test_what_does_not_belong_in_a_slot_is_refused(slot, wrong):
+    frame = Frame()
+    with pytest.raises(ValueError, match=rf"^slot {slot.name}"):
+        frame[slot] = wrong
+    assert not frame.has(slot)
+
+
+@kernel
+def _read_all(frame):
+    count, A, V, y = slots.COUNT(frame), slots.A(frame), slots.STAGES(frame), slots.Y(slots.PARTNER(frame))
+    y[0] = A[1, 0] + V[0, 1, 1] + count[slots.STEPS]
+    return 0
+
+
+def test_a_kernel_reads_each_kind():
+    def run_at(address):
+        return _read_all(opened(address))
+
+    frame = Frame()
+    frame[slots.A], frame[slots.STAGES] = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[[0.0, 0.0], [0.0, 20.0]]])
+    frame[slots.COUNT] = slots.COUNT.zeros()
+    frame[slots.COUNT][slots.STEPS] = 300
+    frame.allocate({slots.Y: (1,), slots.K: (2, 1)})
+    partner = frame.pair()
+    partner[slots.Y] = np.zeros(1)
+    assert entry(run_at, (i8,), "read_all", None)(frame.argument) == 0
+    assert partner[slots.Y][0] == 321.0 and frame[slots.Y][0] == 0.0
+
+
+def test_a_frame_describes_itself():
+    frame = Frame()
+    frame[slots.THETA], frame[slots.PLACE] = np.zeros(3), slots.PLACE.fill(step=7, relevant=8)
+    theta, place, step, relevant = frame.describe().splitlines()
+    assert theta.split(maxsplit=2) == ["THETA", "(3,)", slots.THETA.meaning]
+    assert place.split(maxsplit=2) == ["PLACE", "(2,)", slots.PLACE.meaning]
+    assert step.split(maxsplit=2) == ["step", "7", slots.PLACE.entries["step"]]
+    assert relevant.split()[:2] == ["relevant", "8"]
