@@ -17,11 +17,11 @@ from numba import njit
 from numba.core.dispatcher import Dispatcher
 
 from adjode import frame as slots
-from adjode.callbacks import count_arguments
 from adjode.fingerprint import fingerprint
 from adjode.frame import Frame, integers_at, matrix_at, opened, vector_at
 from adjode.jit import DISABLED, entry, i8, kernel, linked, row
 from adjode.members import MemberData
+from adjode.messages import count_arguments
 from adjode.options import float_vector
 from adjode.solution import Solution
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status

@@ -19,11 +19,12 @@ from adjode.adjoints import interpolating
 from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.discrete_pass import DiscretePass
 from adjode.adjoints.sweep import SweepOptions, sweep_loop
-from adjode.calls import UNROLLED, Calls
+from adjode.calls import UNROLLED, Calls, call_kernel
 from adjode.cuda.frames import Layout
 from adjode.dynamics import Dynamics
-from adjode.frame import RECORD_DENSE, RECORD_MESH, Frame, vector_at
+from adjode.frame import RECORD_DENSE, RECORD_MESH, Frame
 from adjode.jit import DISABLED, kernel
+from adjode.kinds import KINDS
 from adjode.loops.loop import Loop
 from adjode.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
 from adjode.status import CALLBACK_RAISED
@@ -286,29 +287,16 @@ def _judge(loss: PreparedLoss) -> Callable:
 def device_calls(dynamics: Dynamics) -> Calls:
     """Calls of the user's functions on a device, where an exception ends the thread: its status then stays CALLBACK_RAISED."""
     guard = _guarded if DISABLED else _unguarded
-    f, vjp = guard(dynamics.f.in_place), guard(dynamics.vjp.in_place)
-
-    @kernel
-    def call_f(frame, t, u, du):
-        return f(t, u, vector_at(frame, slots.THETA), du)
-
-    @kernel
-    def call_vjp(frame, t, u, lam, u_bar, theta_bar):
-        return vjp(t, u, vector_at(frame, slots.THETA), lam, u_bar, theta_bar)
 
     @kernel
     def absent(frame, *arguments):
         return CALLBACK_RAISED  # never called
 
-    call_vjp_u = absent
-    if dynamics.vjp_u is not None:
-        vjp_u = guard(dynamics.vjp_u.in_place)
-
-        @kernel
-        def call_vjp_u(frame, t, u, lam, u_bar):
-            return vjp_u(t, u, vector_at(frame, slots.THETA), lam, u_bar)
-
-    return Calls(call_f, call_vjp, call_vjp_u, absent, None, True)
+    kernels = dict.fromkeys(KINDS, absent)
+    for callback in dynamics.callbacks:
+        function = guard(callback.in_place)
+        kernels[callback.name] = call_kernel(KINDS[callback.name], "function(t, {arrays})", function=function)
+    return Calls(kernels, None, True)
 
 
 def _unguarded(function: Callable) -> Callable:
