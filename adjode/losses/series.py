@@ -61,8 +61,8 @@ class _PreparedSeries(PreparedLoss):
             u_bar[:] = np.nan  # an entry the callback forgets must not pass as zero
             total += float(self.loss.value_and_cotangent(k, t, self.observed[row_k].copy(), u_bar))
             self.u_bars[row_k] += u_bar
-        self.value[0] = total
-        return total if np.isfinite(self.u_bars).all() else math.nan
+        self.value[0] = total if np.isfinite(self.u_bars).all() else math.nan
+        return self.value.item()
 
 
 class _PreparedJittedSeries(_PreparedSeries):
