@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adjode import slots
-from adjode.callbacks import KINDS, Callback, guard
+from adjode.adapters import guard, written
 from adjode.frame import Frame, Known, make_local, opened
 from adjode.jit import DISABLED, call_pass, entry, f8, i8, imported, invoke, kernel, linked, outline, vector
+from adjode.kinds import KINDS, Kind
 
 UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
 
@@ -29,10 +30,9 @@ class Calls:
 
     Attributes
     ----------
-    f : (frame, t, u, du)
-    vjp : (frame, t, u, lam, u_bar, theta_bar)
-    vjp_u : (frame, t, u, lam, u_bar)
-    jac : (frame, t, u, J), J a vector of n^2
+    kernels : dict
+        By the names in `KINDS`, and attributes by the same names: `calls.f(frame, t, u, du)`, `calls.vjp(frame, t, u, lam, u_bar,
+        theta_bar)`, ... theta is taken from the frame, and a matrix is a vector of its rows.
     key : str or None
         Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
     fused : bool
@@ -42,15 +42,18 @@ class Calls:
         In the fused tier, the compiled callbacks by the names that the kernels import.
     """
 
-    f: Callable
-    vjp: Callable
-    vjp_u: Callable
-    jac: Callable
+    kernels: dict[str, Callable]
     key: str | None
     fused: bool = False
     unchanged: Callable[[], bool] = lambda: True
     imports: Callable[[], dict[str, Any]] = dict
     _entries: dict = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Callable:
+        try:
+            return self.__dict__["kernels"][name]
+        except KeyError:
+            raise AttributeError(f"there are calls of {', '.join(KINDS)}, but not of {name!r}") from None
 
     def entry(self, name: str, frame: Frame, make: Callable[[Calls, tuple[int, int] | None], Callable]) -> Callable:
         """The entry called `name` for frames like this one: `entry(frame.argument) -> status`.
@@ -103,69 +106,53 @@ def _fused_entry(bitcode: Callable[[], bytes], imports: Callable[[], dict[str, A
     return run_at
 
 
-@kernel
-def _f(frame, t, u, du):
-    return invoke(slots.F(frame), t, (u, slots.THETA(frame), du))
+_CALL = """
+def call(frame, t, {given}):
+    return {target}
+"""
 
 
-@kernel
-def _vjp(frame, t, u, lam, u_bar, theta_bar):
-    return invoke(slots.VJP(frame), t, (u, slots.THETA(frame), lam, u_bar, theta_bar))
+def call_kernel(kind: Kind, target: str, **known: Any) -> Callable:
+    """The kernel `call(frame, t, ...)` of a kind's arrays, theta left out: that is in the frame. `target` is what it calls.
+
+    In `target`, {arrays} stands for all of them; `known` are the names in it.
+    """
+    given = [name for name in kind.arrays if name != "theta"]
+    arrays = ", ".join("THETA(frame)" if name == "theta" else name for name in kind.arrays)
+    parts = {"given": ", ".join(given), "target": target.format(arrays=arrays)}
+    return kernel(written(_CALL, kind, parts, THETA=slots.THETA, **known))
 
 
-@kernel
-def _vjp_u(frame, t, u, lam, u_bar):
-    return invoke(slots.VJP_U(frame), t, (u, slots.THETA(frame), lam, u_bar))
+def _through_address(kind: Kind) -> Callable:
+    slot = getattr(slots, kind.name.upper())
+    return call_kernel(kind, "invoke(SLOT(frame), t, ({arrays}))", invoke=invoke, SLOT=slot)
 
 
-@kernel
-def _jac(frame, t, u, J):
-    return invoke(slots.JAC(frame), t, (u, slots.THETA(frame), J))
+def _inlined(kind: Kind) -> Callable:
+    return call_kernel(kind, "imported((t, {arrays}))", imported=imported(_symbol(kind)))
 
 
-PORTABLE = Calls(_f, _vjp, _vjp_u, _jac, "")
+def _symbol(kind: Kind) -> str:
+    """The name by which kernels import a callback."""
+    return f"adjode.{kind.name}"
 
 
-_IMPORTED = ("f", "vjp", "vjp_u", "jac")
-if not DISABLED:
-    _imported_f, _imported_vjp, _imported_vjp_u, _imported_jac = (imported(f"adjode.{name}") for name in _IMPORTED)
+OF_DYNAMICS = tuple(kind for kind in KINDS.values() if kind.of_dynamics)
+PORTABLE = Calls({name: _through_address(kind) for name, kind in KINDS.items()}, "")
+FUSED = PORTABLE if DISABLED else Calls(PORTABLE.kernels | {kind.name: _inlined(kind) for kind in OF_DYNAMICS}, "", True)
 
 
-@kernel
-def _fused_f(frame, t, u, du):
-    return _imported_f((t, u, slots.THETA(frame), du))
-
-
-@kernel
-def _fused_vjp(frame, t, u, lam, u_bar, theta_bar):
-    return _imported_vjp((t, u, slots.THETA(frame), lam, u_bar, theta_bar))
-
-
-@kernel
-def _fused_vjp_u(frame, t, u, lam, u_bar):
-    return _imported_vjp_u((t, u, slots.THETA(frame), lam, u_bar))
-
-
-@kernel
-def _fused_jac(frame, t, u, J):
-    return _imported_jac((t, u, slots.THETA(frame), J))
-
-
-FUSED = Calls(_fused_f, _fused_vjp, _fused_vjp_u, _fused_jac, "", True)
-
-
-def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[], bool]) -> Calls:
-    """Calls with the user's functions (f, vjp, perhaps vjp_u and jac) inlined; `matches` says whether `key` is still theirs."""
+def fused_calls(callbacks: dict[str, Any], key: str | None, matches: Callable[[], bool]) -> Calls:
+    """Calls with the user's compiled functions, in place and by name, inlined; `matches` says whether `key` is still theirs."""
     if DISABLED:
         return PORTABLE
 
     def unchanged() -> bool:  # what is compiled in this process keeps the constants that it was compiled with
-        return all(callback.in_place.signatures for callback in callbacks) or matches()
+        return all(function.signatures for function in callbacks.values()) or matches()
 
     @functools.cache
     def imports() -> dict[str, Any]:
-        given = {callback.name: callback.in_place for callback in callbacks}
-        return {f"adjode.{name}": _guarded(given.get(name, _absent), KINDS[name].arrays) for name in _IMPORTED}
+        return {_symbol(kind): _guarded(kind, callbacks.get(kind.name, _absent)) for kind in OF_DYNAMICS}
 
     return replace(FUSED, key=key, unchanged=unchanged, imports=imports, _entries={})
 
@@ -175,8 +162,8 @@ def _absent(t, *arrays):
     """For the import of a callback that was not given and is never called."""
 
 
-def _guarded(function: Callable, arrays: int) -> Any:
-    guarded = guard(function, arrays)
-    guarded.compile((f8, *(vector,) * arrays))
+def _guarded(kind: Kind, function: Callable) -> Any:
+    guarded = guard(kind, function)
+    guarded.compile((f8, *(vector,) * len(kind.arrays)))
     (compiled,) = guarded.overloads.values()
     return compiled

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adjode.callbacks import Callback, callback
-from adjode.calls import PORTABLE, fused_calls
+from adjode.calls import PORTABLE, Calls, fused_calls
 from adjode.fingerprint import fingerprint
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
@@ -87,14 +87,19 @@ class Dynamics:
         self.name = name or str(getattr(f, "__name__", "f"))
         self.fused = fused
         self.debug = debug
-        given = [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
-        if fused:
-            key = fingerprint(*(part.given for part in given))
-            self.calls = fused_calls(given, key, lambda: fingerprint(*(part.given for part in given)) == key)
-        else:
-            self.calls = PORTABLE
-        for part in given:
+        self.calls = self._fused_calls() if fused else PORTABLE
+        for part in self.callbacks:
             part.check()
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Those that were given."""
+        return [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
+
+    def _fused_calls(self) -> Calls:
+        given = [part.given for part in self.callbacks]
+        key = fingerprint(*given)
+        return fused_calls({part.name: part.in_place for part in self.callbacks}, key, lambda: fingerprint(*given) == key)
 
     def __reduce__(self):
         return _rebuild, self._given

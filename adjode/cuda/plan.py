@@ -16,11 +16,12 @@ from numba.core.dispatcher import Dispatcher
 
 from adjode import slots
 from adjode.adjoints import interpolating
-from adjode.calls import UNROLLED, Calls
+from adjode.calls import UNROLLED, Calls, call_kernel
 from adjode.cuda.frames import Layout
 from adjode.dynamics import Dynamics
 from adjode.frame import Frame
 from adjode.jit import DISABLED, kernel
+from adjode.kinds import KINDS
 from adjode.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
@@ -273,29 +274,16 @@ def _judge(loss: PreparedLoss) -> Callable:
 def device_calls(dynamics: Dynamics) -> Calls:
     """Calls of the user's functions on a device, where an exception ends the thread: its status then stays CALLBACK_RAISED."""
     guard = _guarded if DISABLED else _unguarded
-    f, vjp = guard(dynamics.f.in_place), guard(dynamics.vjp.in_place)
-
-    @kernel
-    def call_f(frame, t, u, du):
-        return f(t, u, slots.THETA(frame), du)
-
-    @kernel
-    def call_vjp(frame, t, u, lam, u_bar, theta_bar):
-        return vjp(t, u, slots.THETA(frame), lam, u_bar, theta_bar)
 
     @kernel
     def absent(frame, *arguments):
         return CALLBACK_RAISED  # never called
 
-    call_vjp_u = absent
-    if dynamics.vjp_u is not None:
-        vjp_u = guard(dynamics.vjp_u.in_place)
-
-        @kernel
-        def call_vjp_u(frame, t, u, lam, u_bar):
-            return vjp_u(t, u, slots.THETA(frame), lam, u_bar)
-
-    return Calls(call_f, call_vjp, call_vjp_u, absent, None, True)
+    kernels = dict.fromkeys(KINDS, absent)
+    for callback in dynamics.callbacks:
+        function = guard(callback.in_place)
+        kernels[callback.name] = call_kernel(KINDS[callback.name], "function(t, {arrays})", function=function)
+    return Calls(kernels, None, True)
 
 
 def _unguarded(function: Callable) -> Callable:

@@ -43,7 +43,7 @@ def vjp(t, u, theta, lam, u_bar, theta_bar):
 solution = adjode.solve(adjode.Dynamics(f, vjp), [1.0], [0.5], (0.0, 1.0), t_eval=[0.5])
 for adjoint in ("interpolating", "backsolve"):
     bar = solution.pullback([1.0], adjoint=adjoint)
-kernels = sum(n for module, n in compiled.items() if module.startswith("adjode") and module != "adjode.callbacks")
+kernels = sum(n for module, n in compiled.items() if module.startswith("adjode") and module != "adjode.adapters")
 print(kernels, compiled["__main__"], repr(float(bar.u0[0])))
 """
 

@@ -48,6 +48,28 @@ def test_least_squares(log, sigma):
     assert value == pytest.approx(0.5 * np.nansum(residual**2), rel=1e-12)
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_cotangents_of_least_squares_in_the_order_of_the_data(log):
+    """By hand, for a time that comes twice, unsorted times and missing data."""
+    solution = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN)
+    u, missing = solution(T_OBS), np.isnan(Y_OBS)
+    value, seeds = losses.LeastSquares(T_OBS, Y_OBS, sigma=0.3, log=log).value_and_cotangents(solution)
+    residual = np.where(missing, 0.0, np.log(u) - np.log(Y_OBS) if log else u - Y_OBS) / 0.3
+    times, u_bars = seeds["observations"]
+    np.testing.assert_array_equal(times, T_OBS)
+    np.testing.assert_allclose(u_bars, residual / 0.3 / (u if log else 1.0), rtol=1e-14)
+    assert value == pytest.approx(0.5 * np.sum(residual**2), rel=1e-14)
+
+
+@pytest.mark.parametrize("loss", ["squares", "series"])
+def test_both_ways_to_a_gradient_see_the_same_loss(loss):
+    """The value that `value_and_gradient` computes by prepared passes is that of a solve and the loss."""
+    times = np.array([1.0, 2.5, 4.0])
+    made = losses.LeastSquares(times, Y_OBS[:3]) if loss == "squares" else losses.Series(times, numba.njit(_quartic))
+    fun = value_and_gradient(lotka_volterra(), made, LV_SPAN)
+    assert fun(LV_U0, LV_THETA)[0] == pytest.approx(fun.step_by_step(LV_U0, LV_THETA)[0], rel=1e-13)
+
+
 def test_least_squares_of_one_component():
     value, _ = assert_gradient(losses.LeastSquares(T_OBS, Y_OBS[:, 1], components=[1], sigma=0.5))
     u = solve(lotka_volterra(), LV_U0, LV_THETA, LV_SPAN, **TIGHT)(T_OBS)
@@ -96,6 +118,19 @@ def test_series_with_a_forgotten_entry():
     with pytest.raises(SolveError, match=r"its cotangent of u\[1\] at t = 1 is nan.*left the entry out") as caught:
         value_and_gradient(lotka_volterra(), losses.Series([1.0], forgets), LV_SPAN)(LV_U0, LV_THETA)
     assert caught.value.phase == "loss" and caught.value.component == 1
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_a_series_raises_comes_through(compiled):
+    def raises(k, t, u, u_bar):
+        if k == 1:
+            raise ZeroDivisionError("no data")
+        u_bar[:] = 0.0
+        return 0.0
+
+    loss = losses.Series([1.0, 2.0], numba.njit(raises) if compiled else raises)
+    with pytest.raises(ZeroDivisionError, match="no data"):
+        value_and_gradient(lotka_volterra(), loss, LV_SPAN)(LV_U0, LV_THETA)
 
 
 @pytest.mark.jitted

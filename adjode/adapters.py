@@ -1,0 +1,154 @@
+"""The functions that lie between a user's callback and the kernels, made for its kind, whatever the number of its arrays.
+
+A C function cannot take `*arrays`, and Numba cannot hand them on inside of a `try`. So the source of such a function is filled into
+a template, with the names of the kind's arrays; its lines are kept, so that tracebacks and Numba's errors show them.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+
+from adjode.jit import DISABLED, code_address, entry, f8, i8, linked, view
+from adjode.kinds import SHAPES, Kind
+
+_WRITTEN = "<adjode: "  # how the names of files begin that exist in memory only
+_pointer = types.CPointer(f8)
+_compiled = njit(error_model="numpy", nogil=True)
+
+_IN_PLACE = """
+def form({arguments}):
+    function({given})
+"""
+
+_OUT_OF_PLACE = """
+def form({arguments}):
+    {results} = function({given})
+    {stores}
+"""
+
+_GUARD = """
+def guarded(t, {arrays}):
+    try:
+        function(t, {arrays})
+    except Exception:
+        return 1
+    return 0
+"""
+
+_C_FUNCTION = """
+def adapter(t, {arrays}, {sizes}):
+    return int32(guarded(t, {views}))
+"""
+
+
+def written(template: str, kind: Kind, parts: dict[str, str], **known: Any) -> Callable:
+    """The function that a template defines, with these parts, for a kind of callback; `known` are the names it may use."""
+    source = template.format(**parts).lstrip()
+    name = source[len("def ") : source.index("(")]
+    file = f"{_WRITTEN}{name} of {kind.name}>"
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+    space = {"__name__": __name__, **known}
+    exec(compile(source, file, "exec"), space)
+    return space[name]
+
+
+def is_ours(file: str) -> bool:
+    """Whether code is from here, and not the user's."""
+    return file == __file__ or file.startswith(_WRITTEN)
+
+
+# --- from either form to vectors in place ---------------------------------------------------------------------------------
+
+
+@_compiled
+def _fill(target, values):
+    if len(values) != target.size:
+        raise ValueError("the array returned has the wrong length")
+    for i in range(target.size):
+        target[i] = values[i]
+
+
+@_compiled
+def _fill_matrix(target, values):
+    if values.shape != target.shape:
+        raise ValueError("the matrix returned has the wrong shape")
+    target[:] = values
+
+
+_LENGTHS = {"n": "u.size", "m": "theta.size"}  # in terms of what every callback reads
+_STORES = ("{0}[0] = {0}_given", "fill({0}, {0}_given)", "fill_matrix({shaped}, {0}_given)")  # by the number of axes
+
+
+def _shaped(array: str) -> str:
+    """A vector in the shape that the user's function gives to it."""
+    if len(SHAPES[array]) < 2:
+        return array
+    return f"{array}.reshape(({', '.join(_LENGTHS[length] for length in SHAPES[array])}))"
+
+
+def in_place_form(kind: Kind, function: Callable, in_place: bool) -> Callable:
+    """A compiled function, in either form, as one that overwrites vectors."""
+    if in_place and not kind.returns_matrix:
+        return function
+    parts = {"arguments": ", ".join(kind.arguments(in_place=True))}
+    if in_place:
+        parts["given"] = ", ".join(("t", *kind.inputs, *map(_shaped, kind.outputs)))
+        return _compiled(written(_IN_PLACE, kind, parts, function=function))
+    stores = (_STORES[len(SHAPES[name])].format(name, shaped=_shaped(name)) for name in kind.outputs)
+    parts["given"] = ", ".join(kind.arguments(in_place=False))
+    parts["results"], parts["stores"] = ", ".join(f"{name}_given" for name in kind.outputs), "\n    ".join(stores)
+    return _compiled(written(_OUT_OF_PLACE, kind, parts, function=function, fill=_fill, fill_matrix=_fill_matrix))
+
+
+# --- guards -------------------------------------------------------------------------------------------------------------------
+
+
+@_compiled
+def _unchanged(array, copy):
+    for i in range(array.size):
+        if array[i] != copy[i]:
+            array[:] = copy
+            raise ValueError("the callback changed one of its input arrays")
+
+
+def guard_inputs(kind: Kind, function: Callable) -> Callable:
+    """For debug mode: raise if the callback writes into an array that it should only read."""
+    inputs = len(kind.inputs)
+
+    def guarded(t, *arrays):
+        copies = [np.copy(array) for array in arrays[:inputs]]
+        function(t, *arrays)
+        for k in range(inputs):
+            _unchanged(arrays[k], copies[k])
+
+    return _compiled(guarded)
+
+
+def guard(kind: Kind, function: Callable) -> Any:
+    """A function of t and the kind's arrays, for entries to link in, that returns 1 if the user's `function` raises, and else 0."""
+    return linked(written(_GUARD, kind, {"arrays": ", ".join(kind.arrays)}, function=function))
+
+
+# --- for kernels ----------------------------------------------------------------------------------------------------------------
+
+
+def c_function(kind: Kind, function: Callable, key: str | None) -> tuple[Any, Any]:
+    """The C function that kernels call, as (object to keep alive, address); kept on disk under `key`.
+
+    Its arguments are t, a pointer for each array, a length for each array.
+    """
+    guarded = guard(kind, function)
+    if DISABLED:
+        return guarded, guarded
+    arrays, sizes = kind.arrays, [f"{name}_size" for name in kind.arrays]
+    views = (f"view({name}, {size})" for name, size in zip(arrays, sizes, strict=True))
+    parts = {"arrays": ", ".join(arrays), "sizes": ", ".join(sizes), "views": ", ".join(views)}
+    adapter = written(_C_FUNCTION, kind, parts, guarded=guarded, view=view, int32=np.int32)
+    signature = f8, *(_pointer,) * len(arrays), *(i8,) * len(arrays)
+    compiled = entry(adapter, signature, f"callback_{kind.name}", key, wrapped=False)
+    return compiled, code_address(compiled)

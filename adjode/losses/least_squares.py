@@ -1,0 +1,162 @@
+"""`LeastSquares`: residuals of observations, weighted and squared."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from adjode import slots
+from adjode.jit import kernel
+from adjode.losses.loss import States
+from adjode.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
+from adjode.members import MemberData
+from adjode.options import float_vector
+from adjode.status import SolveError, Status
+
+
+class LeastSquares(MemberData):
+    """`0.5 sum(((u(t_obs) - y_obs) / sigma)**2)`, of logarithms if asked; NaN in `y_obs` is missing data and left out.
+
+    Parameters
+    ----------
+    t_obs : (k,) array
+        Observation times, in any order.
+    y_obs : (k, c) array, or (k,) for one component
+        Observations of c components of the state; (N, k, c) if each member of an ensemble has its own.
+    sigma : float or array that broadcasts to y_obs
+        Standard deviation of the observations (of their logarithms, with `log=True`).
+    components : sequence of c ints, optional
+        Which components of the state were observed; the first c by default.
+    log : bool
+        Compare log(u) with log(y_obs): the residuals of log-normal errors.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad input.
+    SolveError
+        With `log=True`, if a state that is compared is not positive.
+    """
+
+    def __init__(self, t_obs: Any, y_obs: Any, *, sigma: Any = 1.0, components: Any = None, log: bool = False):
+        self.t_obs = float_vector("t_obs", t_obs)
+        y = np.asarray(y_obs)
+        if y.dtype.kind not in "fiub":
+            raise TypeError(f"y_obs must hold real numbers, but its dtype is {y.dtype}.")
+        y = np.array(y[:, None] if y.ndim == 1 else y, dtype=float)
+        if y.ndim not in (2, 3) or y.shape[-2] != self.t_obs.size:
+            raise ValueError(
+                f"y_obs must have one row for each of the {self.t_obs.size} times, but its shape is {np.shape(y_obs)}."
+            )
+        own_sigma = y.ndim == 3 and np.ndim(sigma) == 3 and len(sigma) == len(y)
+        if y.ndim == 3:
+            self.members, self.by_member = len(y), ("y_obs", "missing", *(("weights",) if own_sigma else ()))
+        if np.isinf(y).any() or (log and (y <= 0).any()):
+            raise ValueError(f"y_obs must be finite{' and positive (log=True)' if log else ''}, or NaN where data is missing.")
+        try:
+            scale = np.broadcast_to(np.asarray(sigma, dtype=float), np.shape(y_obs)).reshape(y.shape)
+            if y.ndim == 3 and not own_sigma:
+                scale = np.broadcast_to(np.asarray(sigma, dtype=float), y.shape[1:])
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"sigma must be a number or broadcast to the shape {np.shape(y_obs)} of y_obs, but its shape is {np.shape(sigma)}."
+            ) from None
+        if not (scale > 0).all():
+            raise ValueError("sigma must be positive.")
+        self.components = np.arange(y.shape[-1]) if components is None else np.array(components)
+        if self.components.dtype.kind not in "iu" or self.components.shape != (y.shape[-1],):
+            raise ValueError(
+                f"components must be {y.shape[-1]} integers, one for each column of y_obs, but {components!r} was given."
+            )
+        if np.unique(self.components).size != self.components.size or (self.components < 0).any():
+            raise ValueError(f"components must be different and not negative, but {components!r} was given.")
+        self.missing = np.isnan(y)
+        self.log = log
+        self.y_obs = np.ascontiguousarray(np.log(y) if log else y)
+        self.weights = np.ascontiguousarray(1.0 / scale)
+
+    def prepare(self, n: int, T: float) -> PreparedLoss:
+        return self._prepared(n)
+
+    def value_and_cotangents(self, solution: States) -> tuple[float, dict[str, Any]]:
+        return self._prepared(solution.u.shape[1], as_given=True).evaluate(solution)
+
+    def _prepared(self, n: int, *, as_given: bool = False) -> PreparedLoss:
+        self._require_one()
+        if self.components.size and self.components.max() >= n:
+            raise ValueError(f"components go up to {self.components.max()}, but the state has {n} components.")
+        return _PreparedLeastSquares(self, n, self.t_obs, as_given=as_given)
+
+
+class _PreparedLeastSquares(PreparedLoss):
+    data: ClassVar = {slots.DATA: "y_obs", slots.DATA_WEIGHTS: "weights"}
+
+    def __init__(self, loss: LeastSquares, n: int, times: np.ndarray, *, as_given: bool):
+        super().__init__(loss, n, times, as_given=as_given)
+        self.frame[slots.DATA], self.frame[slots.DATA_WEIGHTS] = loss.y_obs, loss.weights
+        self.frame[slots.COMPONENTS] = loss.components.astype(np.int64)
+        self.frame[slots.LOGARITHMS] = np.array([loss.log], dtype=np.int64)
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        return least_squares_entry()
+
+    def explain(self) -> None:
+        if self.loss.log:
+            self._require_positive()
+        super().explain()
+
+    def _require_positive(self) -> None:
+        u = self.observed[self.rows][:, self.loss.components]
+        bad = np.argwhere(~(u > 0) & ~self.loss.missing)
+        if not bad.size:
+            return
+        k, c = (int(i) for i in bad[0])
+        t, component = float(self.loss.t_obs[k]), int(self.loss.components[c])
+        raise SolveError(
+            f"the loss compares logarithms, but u[{component}] is {u[k, c]:.3g} at t = {t:g}.",
+            phase="loss",
+            status=Status.NON_FINITE,
+            t=t,
+            component=component,
+        )
+
+
+@functools.cache
+def make_least_squares() -> Callable:
+    @kernel
+    def one(frame, k, c):
+        """What entry c of observation k adds."""
+        observed, jumps, at = slots.OBSERVED(frame), slots.JUMPS(frame), slots.ROWS(frame)[k]
+        datum, weight = slots.DATA(frame)[k, c], slots.DATA_WEIGHTS(frame)[k, c]
+        if math.isnan(datum):  # missing
+            return 0.0
+        i = slots.COMPONENTS(frame)[c]
+        u, scale = observed[at, i], weight
+        if slots.LOGARITHMS(frame)[0] == 1:
+            if not u > 0.0:
+                return math.nan
+            scale, u = weight / u, math.log(u)
+        residual = (u - datum) * weight
+        jumps[at, i] += residual * scale
+        return residual * residual
+
+    @kernel
+    def least_squares(frame):
+        total = 0.0
+        clear_jumps(frame)
+        for k in range(slots.ROWS(frame).size):
+            for c in range(slots.COMPONENTS(frame).size):
+                total += one(frame, k, c)
+        return finish(frame, 0.5 * total)
+
+    return least_squares
+
+
+@functools.cache
+def least_squares_entry() -> Callable[[Any], int]:
+    return loss_entry(make_least_squares(), "least_squares")

@@ -1,0 +1,132 @@
+"""Losses made ready for many calls: their buffers, and what their kernels share."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from adjode import slots
+from adjode.frame import Frame, opened
+from adjode.jit import entry, i8, kernel
+from adjode.losses.loss import States
+from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
+
+
+class PreparedLoss:
+    """A loss with its buffers: reads the states at `times` from `observed` and overwrites `u_bars` with its derivatives.
+
+    Parameters
+    ----------
+    loss : object
+    n : int
+        Number of states.
+    times : (k,) array
+        When the loss looks at the state.
+    as_given : bool
+        Whether to leave the times in the order given, repeated ones and all, as no pass could meet them.
+
+    Attributes
+    ----------
+    times : (k,) array
+        The observation times, sorted, each once, unless they are left as given.
+    observed, u_bars : (k, n) arrays
+    data : dict of slot -> str
+        What it reads in the frame that may differ between members of an ensemble: attributes of the loss.
+    ends_at_T : bool
+        Whether the last of the times is T, whatever T is.
+    compiled : bool
+        Whether there is an `entry`; else `run` is plain Python.
+    """
+
+    data: ClassVar[dict[Any, str]] = {}
+    ends_at_T: ClassVar[bool] = False
+    compiled: ClassVar[bool] = True
+
+    def __init__(self, loss: Any, n: int, times: np.ndarray, *, as_given: bool = False):
+        self.loss = loss
+        self.times, rows = (times, np.arange(times.size)) if as_given else np.unique(times, return_inverse=True)
+        self.rows = rows.astype(np.int64)
+        self.u_bars = np.zeros((self.times.size, n))
+        self.observed = np.zeros_like(self.u_bars)
+        self.frame = Frame()
+        self.frame[slots.ROWS], self.frame[slots.TIMES] = self.rows, np.ascontiguousarray(times)
+        self.frame[slots.JUMPS] = self.u_bars
+        self.frame[slots.U_BAR], self.frame[slots.VALUE] = np.zeros(n), np.zeros(1)
+        self.value = self.frame[slots.VALUE]
+
+    def observe(self, observed: np.ndarray) -> None:
+        """Read states from here."""
+        self.observed = self.frame[slots.OBSERVED] = observed
+
+    def reverse(self) -> None:
+        """For time that runs backwards."""
+        self.times = self.times[::-1].copy()
+        self.rows[:] = self.times.size - 1 - self.rows
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        """The compiled loss: `entry(frame.argument) -> status`, with the value in `value[0]`."""
+        raise TypeError("a loss in plain Python cannot be called from compiled code: decorate its callback with @numba.njit.")
+
+    def run(self) -> float:
+        """The value, which is in `value[0]` too; NaN if it or a cotangent is not finite."""
+        return self.value[0] if self.entry(self.frame.argument) == SUCCESS else math.nan
+
+    def evaluate(self, solution: States) -> tuple[float, dict[str, Any]]:
+        """The value, and the cotangents as keyword arguments of a pullback.
+
+        Raises
+        ------
+        SolveError
+            If one of them is not finite.
+        """
+        self.observe(np.ascontiguousarray(solution(self.times)))
+        value = float(self.run())
+        if not math.isfinite(value):
+            self.explain()
+        return value, {"observations": (self.times, self.u_bars)}
+
+    def explain(self) -> None:
+        """Raise a SolveError that says what was not finite in the last run."""
+        value, bad = self.value[0], np.argwhere(~np.isfinite(self.u_bars))
+        k, component = (int(i) for i in bad[0]) if bad.size else (0, None)
+        what = f"its value is {value}"
+        if bad.size:
+            what = f"its cotangent of u[{component}] at t = {self.times[k]:g} is {self.u_bars[k, component]}"
+        raise SolveError(
+            f"the loss is not finite: {what}; it overflowed, or its callback wrote NaN or left the entry out.",
+            phase="loss",
+            status=Status.NON_FINITE,
+            t=float(self.times[k]) if self.times.size else float("nan"),
+            component=component,
+        )
+
+
+@kernel
+def finish(frame, total):
+    """Write the value down; the status."""
+    slots.VALUE(frame)[0] = total
+    jumps, finite = slots.JUMPS(frame), 0.0 * total
+    for k in range(jumps.shape[0]):
+        for i in range(jumps.shape[1]):
+            finite += 0.0 * jumps[k, i]
+    return SUCCESS if finite == 0.0 else NON_FINITE
+
+
+@kernel
+def clear_jumps(frame):
+    jumps = slots.JUMPS(frame)
+    for k in range(jumps.shape[0]):
+        for i in range(jumps.shape[1]):
+            jumps[k, i] = 0.0
+
+
+def loss_entry(run: Callable, name: str, key: str | None = "") -> Callable[[Any], int]:
+    def run_at(address):
+        return run(opened(address))
+
+    return entry(run_at, (i8,), name, key)

@@ -1,0 +1,110 @@
+"""`Series`: a sum over observation times of a function of the state there that a user writes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+
+from adjode import slots
+from adjode.fingerprint import fingerprint
+from adjode.jit import DISABLED, kernel, linked, row
+from adjode.losses.loss import States
+from adjode.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
+from adjode.messages import count_arguments
+from adjode.options import float_vector
+
+
+class Series:
+    """A sum over observation times of any function of the state there.
+
+    Parameters
+    ----------
+    t_obs : (k,) array
+        Observation times, in any order.
+    value_and_cotangent : callable
+        `value_and_cotangent(k, t, u, u_bar) -> float`, jitted or plain Python: returns what observation k adds to the loss and
+        overwrites `u_bar` (n,) with its derivative by `u`. A jitted one runs in compiled code; a plain one costs a Python call for
+        each observation.
+    """
+
+    def __init__(self, t_obs: Any, value_and_cotangent: Callable[[int, float, np.ndarray, np.ndarray], float]):
+        self.t_obs = float_vector("t_obs", t_obs)
+        count = count_arguments("value_and_cotangent", value_and_cotangent, "value_and_cotangent(k, t, u, u_bar) -> float")
+        if count != 4:
+            raise TypeError(
+                f"value_and_cotangent takes {count} arguments, but it must be value_and_cotangent(k, t, u, u_bar) -> float."
+            )
+        self.value_and_cotangent = value_and_cotangent
+
+    def prepare(self, n: int, T: float) -> PreparedLoss:
+        return self._prepared(n)
+
+    def value_and_cotangents(self, solution: States) -> tuple[float, dict[str, Any]]:
+        return self._prepared(solution.u.shape[1], as_given=True).evaluate(solution)
+
+    def _prepared(self, n: int, *, as_given: bool = False) -> PreparedLoss:
+        jitted = isinstance(self.value_and_cotangent, Dispatcher) and not DISABLED
+        return (_PreparedJittedSeries if jitted else _PreparedSeries)(self, n, self.t_obs, as_given=as_given)
+
+
+class _PreparedSeries(PreparedLoss):
+    compiled = False
+
+    def run(self) -> float:
+        u_bar, total = self.frame[slots.U_BAR], 0.0
+        self.u_bars[:] = 0.0
+        for k, (row_k, t) in enumerate(zip(self.rows, self.loss.t_obs, strict=True)):
+            u_bar[:] = np.nan  # an entry the callback forgets must not pass as zero
+            total += float(self.loss.value_and_cotangent(k, t, self.observed[row_k].copy(), u_bar))
+            self.u_bars[row_k] += u_bar
+        self.value[0] = total if np.isfinite(self.u_bars).all() else math.nan
+        return self.value.item()
+
+
+class _PreparedJittedSeries(_PreparedSeries):
+    compiled = True
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        return _series_entry(self.loss.value_and_cotangent, fingerprint(self.loss.value_and_cotangent))
+
+    def run(self) -> float:
+        return PreparedLoss.run(self)
+
+    def explain(self) -> None:
+        _PreparedSeries.run(self)  # which raises what the callback raises
+        super().explain()
+
+
+def make_series(value_and_cotangent: Callable) -> Callable:
+    @kernel
+    def series(frame):
+        times, observed, rows = slots.TIMES(frame), slots.OBSERVED(frame), slots.ROWS(frame)
+        jumps, u_bar, total = slots.JUMPS(frame), slots.U_BAR(frame), 0.0
+        clear_jumps(frame)
+        for k in range(rows.size):
+            for i in range(u_bar.size):
+                u_bar[i] = math.nan  # an entry the callback forgets must not pass as zero
+            total += value_and_cotangent(k, times[k], row(observed, rows[k]), u_bar)
+            for i in range(u_bar.size):
+                jumps[rows[k], i] += u_bar[i]
+        return finish(frame, total)
+
+    return series
+
+
+@functools.lru_cache(maxsize=64)
+def _series_entry(value_and_cotangent: Callable, key: str | None) -> Callable[[Any], int]:
+    @linked
+    def guarded(k, t, u, u_bar):
+        try:
+            return float(value_and_cotangent(k, t, u, u_bar))
+        except Exception:
+            return math.nan
+
+    return loss_entry(make_series(guarded), "series", key)

@@ -1,0 +1,68 @@
+"""What a user is told about a callback that cannot be used: its arguments are wrong, or Numba cannot compile it."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import re
+from collections.abc import Callable
+
+from numba.core.dispatcher import Dispatcher
+
+from adjode.adapters import is_ours
+from adjode.kinds import SHAPES, Kind
+
+
+def count_arguments(name: str, function: Callable, form: str) -> int:
+    """How many positional arguments `function` takes; a TypeError that names its right `form` if it is no such function."""
+    python = getattr(function, "py_func", function)
+    if not callable(python):
+        raise TypeError(f"{name} must be a function {form}, but a {type(function).__name__} was given.")
+    try:
+        parameters = inspect.signature(python).parameters.values()
+    except ValueError:
+        raise TypeError(f"{name} must be a Python or @njit function {form}; {python!r} has no signature.") from None
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.KEYWORD_ONLY) for p in parameters):
+        raise TypeError(f"{name} must take plain positional arguments: {form}.")
+    return len(parameters)
+
+
+def takes_in_place(kind: Kind, function: Callable) -> bool:
+    """Which of the forms of its kind a callback has; a TypeError if none."""
+    if callable(function) and not (inspect.isfunction(function) or isinstance(function, Dispatcher)):
+        given = type(function).__name__
+        raise TypeError(f"{kind.name} must be a plain Python or @njit function {kind}, but a {given} was given.")
+    count = count_arguments(kind.name, function, str(kind))
+    for in_place in kind.forms:
+        if count == len(kind.arguments(in_place)):
+            return in_place
+    raise TypeError(f"{kind.name} takes {count} arguments, but it must be {kind}.")
+
+
+def compile_message(kind: Kind, error: Exception, function: Callable, in_place: bool) -> str:
+    """Numba's report cut down to the reason and the user's line."""
+    code = getattr(function, "py_func", function).__code__
+    location = getattr(error, "loc", None)
+    file, line = getattr(location, "filename", None) or code.co_filename, getattr(location, "line", None)
+    if line is None or is_ours(file):
+        file, line = code.co_filename, code.co_firstlineno
+    source = linecache.getline(file, line).strip()
+    shown = f": `{source}`" if source else ""
+    advice = "" if in_place else f" It must return {', '.join(kind.outputs)} as {_what_is_returned(kind)}."
+    return f"Numba cannot compile {kind.name}: {reason_of(str(error))} ({file}, line {line}{shown}).{advice}"
+
+
+def _what_is_returned(kind: Kind) -> str:
+    axes = max(len(SHAPES[name]) for name in kind.outputs)
+    return ("a float", "one-dimensional float64 arrays", "a two-dimensional float64 array")[axes]
+
+
+def reason_of(report: str) -> str:
+    """The sentence of Numba's report that says most."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", report)
+    specific = re.search(r"^\s*TypingError: (.+)$", text, re.MULTILINE)
+    call = re.search(r"^\s*>>> (.+)$", text, re.MULTILINE)
+    if call:
+        return f"no implementation of {call[1].strip()}" + (f" ({specific[1].rstrip('.')})" if specific else "")
+    lines = (line.strip() for line in text.splitlines())
+    return next((line.rstrip(".: ") for line in lines if line and not line.startswith("Failed in")), "no reason given")
