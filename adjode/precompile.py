@@ -21,13 +21,13 @@ from typing import Any
 from numba.core import config
 from tqdm import tqdm
 
-from adjode import losses
 from adjode.adjoints import backsolve, discrete, interpolating
 from adjode.calls import FUSED, PORTABLE
 from adjode.disk import claimed, precompiled_folder
 from adjode.ensembles import driver
 from adjode.frame import Frame
 from adjode.jit import DISABLED
+from adjode.model import losses
 from adjode.passes import program, trajectory
 from adjode.passes.forward import make_forward
 from adjode.steppers.families import Solver

@@ -5,29 +5,27 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from adjode import slots
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
-from adjode.callbacks import Callback, callback
-from adjode.dynamics import Dynamics
 from adjode.linalg.structure import Structure
+from adjode.model.callbacks import Callback, callback
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
 from adjode.options import require_finite, times_in_span
 from adjode.passes.discrete import Discrete, observed_after_t0
 from adjode.passes.forward import structure_for
-from adjode.passes.options import PullbackOptions
+from adjode.passes.options import PullbackOptions, SolveOptions
 from adjode.passes.program import Program, at_t0
 from adjode.passes.result import EnsembleStats, PullbackStats
 from adjode.passes.sweep import Sweep
-from adjode.passes.trajectory import DenseOutput, slopes
+from adjode.passes.trajectory import DenseOutput, Trajectory, slopes
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, Status, solve_error
 from adjode.tableaus import Tableau
-
-if TYPE_CHECKING:
-    from adjode.solution import Solution
 
 WRT = ("u0", "theta", "t0", "T", "observation_times")
 
@@ -35,6 +33,28 @@ WRT = ("u0", "theta", "t0", "T", "observation_times")
 # How far, in tolerances, a backsolve may end from the true initial state before its gradient is refused. Local errors of one
 # tolerance a step add up along a trajectory, so some drift is no fault.
 DRIFT_LIMIT = 100.0
+
+
+class Solved(Protocol):
+    """What a pullback reads of a `Solution`."""
+
+    dynamics: Dynamics
+    theta: np.ndarray
+    trajectory: Trajectory
+    options: SolveOptions
+    structure: Structure | None
+    layouts: tuple[Layout, Layout]
+
+    @property
+    def t(self) -> np.ndarray: ...
+
+    @property
+    def u(self) -> np.ndarray: ...
+
+    @property
+    def dense(self) -> DenseOutput: ...
+
+    def __call__(self, t: Any) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +87,7 @@ class Cotangents:
 
 
 def pullback(
-    solution: Solution,
+    solution: Solved,
     u_T_bar: Any = None,
     *,
     observations: tuple[Any, Any] | None = None,
@@ -176,7 +196,7 @@ class _Pullback:
 
     def __init__(
         self,
-        solution: Solution,
+        solution: Solved,
         seeds: _Seeds,
         cost: tuple[Callback, Callback] | None,
         options: PullbackOptions,
@@ -348,7 +368,7 @@ class _Seeds:
     u_bars: np.ndarray
 
 
-def _read_seeds(solution: Solution, u_T_bar: Any, observations: tuple[Any, Any] | None) -> _Seeds:
+def _read_seeds(solution: Solved, u_T_bar: Any, observations: tuple[Any, Any] | None) -> _Seeds:
     n = solution.u.shape[1]
     at_T = np.zeros(n) if u_T_bar is None else solution.layouts[0].flatten("u_T_bar", u_T_bar)
     if observations is None:

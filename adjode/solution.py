@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from adjode.dynamics import Dynamics
-from adjode.layout import Layout
 from adjode.linalg.structure import Structure
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
 from adjode.passes.options import SolveOptions
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.pullback import Cotangents, pullback

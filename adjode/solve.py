@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from adjode.dynamics import Dynamics
-from adjode.layout import Layout
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
 from adjode.options import time_span, times_in_span
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from adjode import slots
-from adjode.callbacks import Callback
 from adjode.calls import Calls
-from adjode.dynamics import Dynamics
 from adjode.frame import Frame
 from adjode.jit import invoke, kernel, segment
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
 
 
 @kernel

@@ -18,11 +18,11 @@ from adjode import slots
 from adjode.adjoints import interpolating
 from adjode.calls import UNROLLED, Calls, call_kernel
 from adjode.cuda.frames import Layout
-from adjode.dynamics import Dynamics
 from adjode.frame import Frame
 from adjode.jit import DISABLED, kernel
 from adjode.kinds import KINDS
-from adjode.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
+from adjode.model.dynamics import Dynamics
+from adjode.model.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.options import SolveOptions, SweepOptions

@@ -16,7 +16,7 @@ from numba import types
 from adjode import slots
 from adjode.frame import opened
 from adjode.jit import entry, exact_kernel, i8, integers, kernel, matrix, row, vector
-from adjode.losses import PreparedLoss
+from adjode.model.losses import PreparedLoss
 from adjode.passes.forward import Forward
 from adjode.passes.program import Program, run_program
 from adjode.passes.workspace import Workspace

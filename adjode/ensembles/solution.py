@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from adjode.cuda.arrays import to_host
-from adjode.dynamics import Dynamics
 from adjode.ensembles.backends import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
+from adjode.model.dynamics import Dynamics
 from adjode.options import float_vector
 from adjode.passes.options import SOLVE_NAMES
 from adjode.passes.result import EnsembleStats

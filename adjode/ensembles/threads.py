@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from adjode.dynamics import Dynamics
 from adjode.ensembles.driver import Seat
 from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
 from adjode.gradient import ValueAndGradient
-from adjode.members import MemberData
+from adjode.model.dynamics import Dynamics
+from adjode.model.losses.members import MemberData
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
 from adjode.slots import RECORD_STAGES

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from adjode import slots
-from adjode.dynamics import Dynamics
 from adjode.frame import Frame
 from adjode.loops.quadrature import GAUSS, NONE, rule
+from adjode.model.dynamics import Dynamics
 from adjode.passes.trajectory import Trajectory
 from adjode.slot import Group
 from adjode.slots import RECORD_DENSE

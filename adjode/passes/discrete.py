@@ -9,11 +9,11 @@ import numpy as np
 from adjode import slots
 from adjode.adjoints import products
 from adjode.adjoints.discrete import make_discrete
-from adjode.callbacks import Callback
-from adjode.dynamics import Dynamics
 from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import GAUSS
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_method, put_partner
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.trajectory import DenseOutput, Trajectory

@@ -11,13 +11,13 @@ import numpy as np
 
 from adjode import slots
 from adjode.calls import Calls
-from adjode.dynamics import Dynamics
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.jit import kernel
-from adjode.layout import Layout
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.integrate import cross, make_integrate
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
 from adjode.options import choose
 from adjode.passes.base import Integration
 from adjode.passes.options import SolveOptions

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjode.callbacks import Callback
-from adjode.dynamics import Dynamics
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
 from adjode.passes.trajectory import DenseOutput
 
 

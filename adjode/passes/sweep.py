@@ -9,10 +9,10 @@ import numpy as np
 from adjode import slots
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.products import put_products
-from adjode.callbacks import Callback
-from adjode.dynamics import Dynamics
 from adjode.jacobian import products_for, put_jacobian
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Integration
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause

@@ -10,11 +10,11 @@ from numba import njit
 
 from adjode import slots
 from adjode.adjoints import interpolating
-from adjode.dynamics import Dynamics
 from adjode.frame import opened
 from adjode.jit import call_code, code_address, own_address
 from adjode.linalg.structure import Structure
-from adjode.losses import PreparedLoss
+from adjode.model.dynamics import Dynamics
+from adjode.model.losses import PreparedLoss
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.options import SolveOptions, SweepOptions

@@ -298,7 +298,7 @@ def test_precompiled_kernels_serve_where_no_folder_can_be_used(tmp_path, kept):
 def test_what_has_large_constants_is_compiled_by_every_process(tmp_path):
     source = """
 import numpy as np
-from adjode.callbacks import Callback
+from adjode.model.callbacks import Callback
 
 table = np.full(1_000_001, 3.0)  # so large that Numba compiles its address in
 

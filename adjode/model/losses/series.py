@@ -13,9 +13,9 @@ from numba.core.dispatcher import Dispatcher
 from adjode import slots
 from adjode.fingerprint import fingerprint
 from adjode.jit import DISABLED, kernel, linked, row
-from adjode.losses.loss import States
-from adjode.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
-from adjode.messages import count_arguments
+from adjode.model.losses.loss import States
+from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
+from adjode.model.messages import count_arguments
 from adjode.options import float_vector
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from adjode import slots
 from adjode.jit import kernel
-from adjode.losses.prepared import PreparedLoss, finish, loss_entry
+from adjode.model.losses.prepared import PreparedLoss, finish, loss_entry
 
 
 class PreparedLinear(PreparedLoss):
