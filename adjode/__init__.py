@@ -3,11 +3,11 @@
 from adjode import losses
 from adjode.consistent import consistent_initial
 from adjode.derivatives.check import VjpReport, check_vjp
-from adjode.dynamics import Dynamics
 from adjode.ensembles.gradient import ensemble_value_and_gradient
 from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
 from adjode.frontends.fit import Fit
 from adjode.gradient import value_and_gradient, vjp
+from adjode.model.dynamics import Dynamics
 from adjode.pullback import Cotangents
 from adjode.solution import Solution
 from adjode.solve import solve

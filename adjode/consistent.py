@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from adjode.dynamics import Dynamics
-from adjode.layout import Layout
 from adjode.linalg.mass import Mass
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
 from adjode.options import float_vector, positive, relative_tolerance
 from adjode.status import HIGH_INDEX, NON_FINITE, SolveError, Status, solve_error
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from adjode.adjoints.sweep import SweepOptions
-from adjode.dynamics import Dynamics
-from adjode.layout import Layout
 from adjode.linalg.structure import Structure
-from adjode.losses import Loss, PreparedLoss
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
+from adjode.model.losses import Loss, PreparedLoss
 from adjode.options import choose, positive, time_span, times_in_span
 from adjode.pullback import (
     Cotangents,

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from adjode import frame as slots
-from adjode.callbacks import Callback
 from adjode.calls import Calls
-from adjode.dynamics import Dynamics
 from adjode.frame import Frame, integers_at, matrix_at, vector_at
 from adjode.jit import flat, kernel, row
 from adjode.linalg.structure import KINDS, Structure, as_pattern, choose_structure, row_groups
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
 from adjode.options import choose
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 

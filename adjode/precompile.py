@@ -20,7 +20,6 @@ from typing import Any
 from numba.core import config
 from tqdm import tqdm
 
-from adjode import losses
 from adjode.adjoints import backsolve, discrete, interpolating
 from adjode.calls import FUSED, PORTABLE
 from adjode.disk import precompiled_folder
@@ -28,6 +27,7 @@ from adjode.ensembles import driver
 from adjode.frame import Frame
 from adjode.jit import DISABLED
 from adjode.loops import trajectory
+from adjode.model import losses
 from adjode.solve import make_forward
 from adjode.steppers.families import Solver
 from adjode.tableaus import tableau

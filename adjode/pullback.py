@@ -12,10 +12,10 @@ from adjode.adjoints.discrete_pass import run_discrete
 from adjode.adjoints.jumps import plan_sweep
 from adjode.adjoints.result import EnsembleStats, PullbackStats, SweepResult
 from adjode.adjoints.sweep import ADJOINTS, SweepOptions, run_sweep
-from adjode.callbacks import Callback, callback
-from adjode.dynamics import Dynamics
 from adjode.linalg.structure import Structure
 from adjode.loops.trajectory import slopes
+from adjode.model.callbacks import Callback, callback
+from adjode.model.dynamics import Dynamics
 from adjode.options import choose, positive, relative_tolerance, require_finite, times_in_span
 from adjode.solution import DenseOutput, Solution
 from adjode.solve import structure_for

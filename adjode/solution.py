@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adjode.dynamics import Dynamics
-from adjode.layout import Layout
 from adjode.linalg.structure import Structure
 from adjode.loops.trajectory import evaluate
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
 from adjode.options import times_in_span
 from adjode.tableaus import Tableau
 

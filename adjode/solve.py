@@ -12,15 +12,15 @@ import numpy as np
 
 from adjode import frame as slots
 from adjode.calls import Calls
-from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE, RECORD_STAGES
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.jit import kernel
-from adjode.layout import Layout
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.integrate import make_integrate
 from adjode.loops.loop import Loop
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
 from adjode.options import choose, positive, relative_tolerance, time_span, times_in_span, tolerance_vector
 from adjode.solution import DenseOutput, Solution, SolveStats
 from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, SUCCESS, SolveError, solve_error

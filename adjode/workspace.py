@@ -21,11 +21,11 @@ from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.discrete_pass import DiscretePass, count_discrete
 from adjode.adjoints.result import PullbackStats
 from adjode.adjoints.sweep import SweepOptions, count_jacobians, count_sweep, sweep_entry, sweep_loop
-from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE, RECORD_STAGES, Frame, matrix_at, opened, vector_at
 from adjode.jit import DISABLED, call_code, code_address, row
 from adjode.linalg.structure import Structure
-from adjode.losses import PreparedLoss
+from adjode.model.dynamics import Dynamics
+from adjode.model.losses import PreparedLoss
 from adjode.solve import forward_pass
 from adjode.status import STORE_FULL, SUCCESS
 from adjode.tableaus import Tableau

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adjode import solve
-from adjode.layout import Layout
+from adjode.model.layout import Layout
 from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 U0 = {"prey": 1.0, "predator": 1.0}

@@ -11,13 +11,13 @@ from adjode import frame as slots
 from adjode.adjoints import products
 from adjode.adjoints.discrete import N_PRODUCT, STEP, STEPS, make_discrete
 from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
-from adjode.callbacks import Callback
-from adjode.dynamics import Dynamics
 from adjode.frame import Frame
 from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.loop import put_method, put_partner
 from adjode.loops.quadrature import GAUSS
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
 from adjode.solution import Solution
 from adjode.status import CALLBACK_RAISED, SUCCESS, SolveError, solve_error
 from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver

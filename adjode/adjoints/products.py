@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from adjode import frame as slots
-from adjode.callbacks import Callback
 from adjode.calls import Calls
-from adjode.dynamics import Dynamics
 from adjode.frame import Frame, integers_at, number_at, vector_at
 from adjode.jit import invoke, kernel, segment
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
 
 # Flags in WANTS: theta_bar; lam; a running cost; vjp_u in place of vjp along lam; whether there is a vjp_u.
 THETA, LAM, COST, SHORT, HAS_SHORT = range(5)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjode.callbacks import Callback
+from adjode.model.callbacks import Callback
 from adjode.solution import DenseOutput, Solution
 
 

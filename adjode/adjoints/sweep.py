@@ -14,13 +14,13 @@ from adjode.adjoints.backward_pass import BackwardPass
 from adjode.adjoints.jumps import Sweep
 from adjode.adjoints.products import put_products
 from adjode.adjoints.result import PullbackStats, SweepResult, find_cause
-from adjode.callbacks import Callback
-from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE
 from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.loop import Loop
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
 from adjode.solution import DenseOutput, Solution
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, SUCCESS, SolveError, Status, solve_error
 from adjode.steppers.families import Solver

@@ -18,7 +18,7 @@ from adjode.cuda.arrays import is_device_array
 from adjode.cuda.frames import name_slots
 from adjode.cuda.target import Target
 from adjode.jit import DISABLED
-from adjode.messages import reason_of
+from adjode.model.messages import reason_of
 
 INSTALL = "pip install 'adjode[cuda]', with the build of numba-cuda that matches the driver (see the page \"Ensembles on CUDA\")"
 if importlib.util.find_spec("numba_cuda") is None:

@@ -21,12 +21,12 @@ from adjode.adjoints.discrete_pass import DiscretePass
 from adjode.adjoints.sweep import SweepOptions, sweep_loop
 from adjode.calls import UNROLLED, Calls, call_kernel
 from adjode.cuda.frames import Layout
-from adjode.dynamics import Dynamics
 from adjode.frame import RECORD_DENSE, RECORD_MESH, Frame
 from adjode.jit import DISABLED, kernel
 from adjode.kinds import KINDS
 from adjode.loops.loop import Loop
-from adjode.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
+from adjode.model.dynamics import Dynamics
+from adjode.model.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
 from adjode.status import CALLBACK_RAISED
 from adjode.tableaus import Tableau
 

@@ -14,7 +14,7 @@ from adjode.cuda import device
 from adjode.cuda.arrays import to_host
 from adjode.cuda.chunks import Sums
 from adjode.cuda.plan import Plan
-from adjode.losses import PreparedLoss
+from adjode.model.losses import PreparedLoss
 
 Input = tuple[Any, bool]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjode.callbacks import Callback
+from adjode.model.callbacks import Callback
 
 ACCURACY = 1e-10  # what is asked of a rule, relative to the derivative, where the reference is exact
 UNKNOWN = 1e300  # the margin where no derivative could be computed; finite, so that products with a zero of lam vanish

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from adjode.dynamics import Dynamics
 from adjode.ensembles.executor import Distributed
 from adjode.ensembles.threads import ThreadEnsemble, ThreadSolver, count_workers
+from adjode.model.dynamics import Dynamics
 from adjode.options import choose
 
 BACKENDS = ("threads", "cuda")

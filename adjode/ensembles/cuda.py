@@ -12,11 +12,11 @@ from adjode.cuda import device, member
 from adjode.cuda.chunks import DeviceOptions, Lanes
 from adjode.cuda.plan import Plan, plan_gradient, plan_solve
 from adjode.cuda.transfer import Results, StateResults, data_of, inputs_of, owned_data
-from adjode.dynamics import Dynamics
 from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
 from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
-from adjode.losses import PreparedLoss
-from adjode.members import MemberData
+from adjode.model.dynamics import Dynamics
+from adjode.model.losses import PreparedLoss
+from adjode.model.losses.members import MemberData
 from adjode.solve import check_options
 from adjode.tableaus import tableau as tableau_of
 

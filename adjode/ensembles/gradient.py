@@ -10,15 +10,15 @@ import numpy as np
 
 from adjode.adjoints.result import EnsembleStats
 from adjode.cuda.arrays import to_host
-from adjode.dynamics import Dynamics
 from adjode.ensembles.backends import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
 from adjode.ensembles.outcome import Outcome, States, pairwise_sum
 from adjode.ensembles.progress import progress_bar
 from adjode.gradient import ValueAndGradient
-from adjode.losses import Loss
-from adjode.members import MemberData
+from adjode.model.dynamics import Dynamics
+from adjode.model.losses import Loss
+from adjode.model.losses.members import MemberData
 from adjode.options import choose
 from adjode.pullback import Cotangents
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import recfunctions
 
 from adjode.cuda.arrays import is_device_array, to_host
-from adjode.layout import Layout
+from adjode.model.layout import Layout
 from adjode.options import require_finite, time_span
 
 

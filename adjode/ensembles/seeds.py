@@ -8,8 +8,8 @@ import numpy as np
 
 from adjode.cuda.arrays import to_host
 from adjode.ensembles.inputs import require_times_inside
-from adjode.losses import PreparedLinear, PreparedLoss
-from adjode.members import MemberData
+from adjode.model.losses import PreparedLinear, PreparedLoss
+from adjode.model.losses.members import MemberData
 from adjode.options import float_vector, require_finite
 from adjode.solution import Solution
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from adjode.adjoints.result import EnsembleStats
 from adjode.cuda.arrays import to_host
-from adjode.dynamics import Dynamics
 from adjode.ensembles.backends import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
@@ -18,6 +17,7 @@ from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, 
 from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
 from adjode.gradient import SOLVE_OPTIONS
+from adjode.model.dynamics import Dynamics
 from adjode.options import float_vector
 from adjode.pullback import Cotangents
 from adjode.solution import Solution

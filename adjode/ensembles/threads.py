@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from adjode.dynamics import Dynamics
 from adjode.ensembles.driver import Seat
 from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
 from adjode.frame import RECORD_STAGES
 from adjode.gradient import SOLVE_OPTIONS, ValueAndGradient
-from adjode.members import MemberData
+from adjode.model.dynamics import Dynamics
+from adjode.model.losses.members import MemberData
 from adjode.solve import check_options, forward_pass, structure_for
 
 _LARGEST_RUN = 16  # blocks that a thread takes at a time: little enough for a balance at the end, and for progress in between

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from adjode.dynamics import Dynamics
 from adjode.frontends.selection import BLOCKS, natural_bounds, selection_mask
 from adjode.gradient import value_and_gradient
-from adjode.layout import Layout
-from adjode.losses import Loss
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
+from adjode.model.losses import Loss
 from adjode.options import choose, float_vector, time_span
 from adjode.status import SolveError, Status
 

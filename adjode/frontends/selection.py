@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode.layout import Layout
+from adjode.model.layout import Layout
 
 BLOCKS = ("u0", "theta")
 

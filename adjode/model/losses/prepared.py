@@ -12,7 +12,7 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import Frame, matrix_at, opened, vector_at
 from adjode.jit import entry, i8, kernel
-from adjode.losses.loss import States
+from adjode.model.losses.loss import States
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 
 

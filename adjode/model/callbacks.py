@@ -23,7 +23,7 @@ from adjode.disk import mark_of
 from adjode.fingerprint import fingerprint
 from adjode.jit import DISABLED, f8, matrix, vector
 from adjode.kinds import KINDS, SHAPES, shape_of, size_of
-from adjode.messages import compile_message, takes_in_place
+from adjode.model.messages import compile_message, takes_in_place
 from adjode.status import describe_error
 
 _SMALL = 500  # states and parameters

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from adjode.callbacks import Callback, callback
 from adjode.calls import PORTABLE, Calls, fused_calls
 from adjode.fingerprint import fingerprint
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
+from adjode.model.callbacks import Callback, callback
 
 
 class Dynamics:

@@ -14,9 +14,9 @@ from adjode import frame as slots
 from adjode.fingerprint import fingerprint
 from adjode.frame import integers_at, matrix_at, vector_at
 from adjode.jit import DISABLED, kernel, linked, row
-from adjode.losses.loss import States
-from adjode.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
-from adjode.messages import count_arguments
+from adjode.model.losses.loss import States
+from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
+from adjode.model.messages import count_arguments
 from adjode.options import float_vector
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from adjode.losses.linear import PreparedLinear
-from adjode.losses.loss import States
-from adjode.losses.prepared import PreparedLoss
-from adjode.members import MemberData
+from adjode.model.losses.linear import PreparedLinear
+from adjode.model.losses.loss import States
+from adjode.model.losses.members import MemberData
+from adjode.model.losses.prepared import PreparedLoss
 from adjode.options import float_vector
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import integers_at, matrix_at
 from adjode.jit import kernel
-from adjode.losses.loss import States
-from adjode.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
-from adjode.members import MemberData
+from adjode.model.losses.loss import States
+from adjode.model.losses.members import MemberData
+from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.options import float_vector
 from adjode.status import SolveError, Status
 

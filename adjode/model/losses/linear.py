@@ -11,7 +11,7 @@ import numpy as np
 from adjode import frame as slots
 from adjode.frame import integers_at, matrix_at
 from adjode.jit import kernel
-from adjode.losses.prepared import PreparedLoss, finish, loss_entry
+from adjode.model.losses.prepared import PreparedLoss, finish, loss_entry
 
 
 class PreparedLinear(PreparedLoss):
