@@ -1,0 +1,95 @@
+"""The keywords that functions hand on to `solve` and `pullback`, for their signatures: `**options: Unpack[SolveKeywords]`.
+
+What the keywords mean stands at `solve` and `Solution.pullback`. Types are written as there, which a test compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+
+class ForwardKeywords(TypedDict, total=False):
+    """How a forward pass is run: what every function takes that solves."""
+
+    method: str
+    rtol: float
+    atol: Any
+    first_step: float | None
+    max_step: float
+    max_steps: int
+    step: float | None
+    linear_solver: str
+
+
+class SolveKeywords(ForwardKeywords, total=False):
+    """All of `solve`, as `vjp` takes them."""
+
+    t_eval: Any
+
+
+class PullbackKeywords(TypedDict, total=False):
+    """All of `pullback`, as `Solution.pullback` takes them."""
+
+    observations: tuple[Any, Any] | None
+    running_cost: tuple[Callable, Callable] | None
+    wrt: Sequence[str]
+    adjoint: str
+    quadrature: str
+    rtol: float | None
+    atol: float | None
+    quadrature_rtol: float | None
+    quadrature_atol: float | None
+    error_norm: str
+    method: str | None
+    max_steps: int | None
+    reanchor: bool
+    on_drift: str
+    dense_adjoint: bool
+
+
+class SweepKeywords(TypedDict, total=False):
+    """How a continuous adjoint is run, where options of the forward pass are given beside it: these are then `adjoint_rtol`, ...
+
+    As `EnsembleSolution.pullback` takes them.
+    """
+
+    quadrature: str
+    adjoint_rtol: float | None
+    adjoint_atol: float | None
+    quadrature_rtol: float | None
+    quadrature_atol: float | None
+    error_norm: str
+    adjoint_method: str | None
+    adjoint_max_steps: int | None
+
+
+class GradientKeywords(ForwardKeywords, SweepKeywords, total=False):
+    """Of both passes, as `value_and_gradient` takes them."""
+
+    running_cost: tuple[Callable, Callable] | None
+    reanchor: bool
+    on_drift: str
+    dense_adjoint: bool
+
+
+class FitKeywords(GradientKeywords, total=False):
+    """Those of `value_and_gradient` but `wrt`, as `Fit` takes them."""
+
+    adjoint: str
+
+
+class DeviceKeywords(TypedDict, total=False):
+    """Of backend="cuda" alone."""
+
+    dtype: Any
+    memory: float | None
+    device_output: bool | None
+
+
+class EnsembleSolveKeywords(ForwardKeywords, DeviceKeywords, total=False):
+    """As `solve_ensemble` takes them."""
+
+
+class EnsembleGradientKeywords(ForwardKeywords, SweepKeywords, DeviceKeywords, total=False):
+    """As `ensemble_value_and_gradient` takes them."""
