@@ -1,0 +1,239 @@
+"""Small runs that pass through every kernel, to be done twice: compiled, and as plain Python.
+
+    NUMBA_DISABLE_JIT=1 python -m tests.compile.runs results.npz entered.json
+
+writes what the runs compute, and which functions of adjode were entered, by file and line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numba
+import numpy as np
+from scipy import sparse
+
+import adjode
+from adjode import Dynamics, consistent_initial, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
+from adjode.losses import FinalState, LeastSquares, Series
+from adjode.tableaus import METHODS, tableau
+from tests.problems.mass_systems import (
+    CHAIN_THETA,
+    CHAIN_U0,
+    CUBIC_THETA,
+    CUBIC_U0,
+    FULL,
+    LINEAR_THETA,
+    chain_f,
+    chain_vjp,
+    cubic,
+    mixed,
+)
+from tests.problems.methods import STIFF, TRANSPOSED
+from tests.problems.stiff_systems import robertson_f, robertson_vjp, van_der_pol
+from tests.problems.systems import LV_THETA, LV_U0, cost_g, cost_g_vjp, lotka_volterra
+
+EXPLICIT = [name for name in METHODS if tableau(name).name == name and not tableau(name).implicit]
+ADAPTIVE, FIXED = ([name for name in EXPLICIT if tableau(name).adaptive == adaptive] for adaptive in (True, False))
+STEPS = {"step": 0.05}
+# loose, so that rounding makes little of the error that steps are chosen by
+CONTROLLED = {"rtol": 1e-4, "atol": 1e-6}
+COST = {"running_cost": (cost_g, cost_g_vjp)}
+CONTINUOUS = [
+    {**adjoint, **rule}
+    for adjoint in ({"adjoint": "interpolating"}, {"adjoint": "backsolve", "reanchor": True})
+    for rule in ({"quadrature": "gauss"}, {"quadrature": "augmented"}, {"quadrature": "augmented", "error_norm": "lam"})
+]
+
+
+def solved(dynamics, u0, theta, span, pullbacks, **options) -> Iterator:
+    """A solution, and its cotangents of the end and of times in no order, one twice, both ends among them."""
+    solution = solve(dynamics, u0, theta, span, **options)
+    yield solution, solution(np.linspace(*sorted(span), 7))
+    rng, n = np.random.default_rng(0), len(u0)
+    times = span[0] + (span[1] - span[0]) * np.array([0.3, 0.0, 1.0, 0.301, 0.7, 0.3])
+    u_T_bar, u_bars = rng.normal(size=n), rng.normal(size=(times.size, n))
+    for each in pullbacks:
+        bar = solution.pullback(u_T_bar, observations=(times, u_bars), **each)
+        # transposed stages are solved as far as rounding allows, so that rounding decides how often
+        iterated = each["adjoint"] == "discrete" and tableau(solution.method).implicit
+        yield dataclasses.replace(bar, stats=None) if iterated else bar
+
+
+# --- explicit methods ---------------------------------------------------------------------------------------------------------
+def explicit(method: str, **steps) -> Iterator:
+    pullbacks = [{"adjoint": "discrete"}, {"adjoint": "discrete", **COST}, *CONTINUOUS, CONTINUOUS[0] | COST]
+    for span in ((0.0, 2.0), (2.0, 0.0)):
+        yield solved(lotka_volterra(), LV_U0, LV_THETA, span, pullbacks, method=method, **steps)
+
+
+def short_products(**steps) -> Iterator:
+    """vjp_u, where theta is not asked for, and in the stages."""
+    pullbacks = [{"adjoint": adjoint, "wrt": wrt} for adjoint in ("discrete", "interpolating") for wrt in ("u0", "theta", "T")]
+    yield solved(lotka_volterra(True), LV_U0, LV_THETA, (0.0, 2.0), pullbacks, **steps)
+
+
+# --- implicit methods ---------------------------------------------------------------------------------------------------------
+def robertson_jac(t, u, theta, J):
+    J[:] = 0.0
+    J[0, 0], J[0, 1], J[0, 2] = -theta[0], theta[2] * u[2], theta[2] * u[1]
+    J[1, 0], J[1, 1], J[1, 2] = theta[0], -theta[2] * u[2] - 2.0 * theta[1] * u[1], -theta[2] * u[1]
+    J[2, 1] = 2.0 * theta[1] * u[1]
+
+
+@functools.cache
+def milder(jac: bool = False) -> Dynamics:
+    """Robertson's problem, to be given rates that differ by less."""
+    return Dynamics(robertson_f, robertson_vjp, jac=robertson_jac if jac else None)
+
+
+MILD_U0, MILD_THETA, MILD_SPAN = np.array([1.0, 0.0, 0.0]), np.array([0.4, 30.0, 1.0]), (0.0, 3.0)
+
+
+def implicit(method: str, **steps) -> Iterator:
+    pullbacks = [{"adjoint": "interpolating"}, {"adjoint": "interpolating", **COST}]
+    if method in TRANSPOSED:
+        pullbacks += [{"adjoint": "discrete"}, {"adjoint": "discrete", **COST}, CONTINUOUS[1]]
+    for jac in (False, True):
+        yield solved(milder(jac), MILD_U0, MILD_THETA, MILD_SPAN, pullbacks, method=method, **steps)
+
+
+def switching() -> Iterator:
+    """Explicit, stiff, and back."""
+    pullbacks = [{"adjoint": "discrete"}, {"adjoint": "interpolating"}]
+    yield solved(van_der_pol(), np.array([2.0, -0.6]), np.array([50.0]), (0.0, 45.0), pullbacks, method="auto", **CONTROLLED)
+
+
+# --- mass matrices -----------------------------------------------------------------------------------------------------------
+def massed(**steps) -> Iterator:
+    pullbacks = [{"adjoint": "discrete", "wrt": ("u0", "theta")}]
+    options = {"method": "Radau", **steps}
+    yield solved(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), pullbacks, **options)
+    yield consistent_initial(mixed(), [1.0, -1.0], LINEAR_THETA, 0.5)
+    yield solved(Dynamics(chain_f, chain_vjp, mass=FULL), CHAIN_U0, CHAIN_THETA, (0.2, 1.0), pullbacks, **options)
+
+
+# --- losses and ensembles --------------------------------------------------------------------------------------------------------
+@numba.njit
+def squares(k, t, u, u_bar):
+    u_bar[0] = 2.0 * u[0] * (k + 1.0)
+    u_bar[1] = t
+    return u[0] ** 2 * (k + 1.0) + t * u[1]
+
+
+TIMES, DATA = [0.0, 1.0, 2.0, 1.0], np.array([[1.0, 0.5], [np.nan, 2.0], [3.0, 1.0], [0.7, 0.9]])
+LOSSES = [
+    FinalState([1.0, -2.0]),
+    LeastSquares(TIMES, DATA),
+    LeastSquares(TIMES, DATA, sigma=0.3, log=True),
+    Series(TIMES, squares),
+]
+
+
+def gradients(**steps) -> Iterator:
+    for loss in LOSSES:
+        for adjoint in ("discrete", "interpolating"):
+            yield value_and_gradient(lotka_volterra(), loss, (0.0, 2.0), adjoint=adjoint, **steps)(LV_U0, LV_THETA)
+
+
+def ensembles(**steps) -> Iterator:
+    u0 = LV_U0 * np.array([[0.9], [1.0], [1.2]])
+    for adjoint in ("discrete", "interpolating"):
+        for theta in (LV_THETA, np.tile(LV_THETA, (3, 1))):
+            yield ensemble_value_and_gradient(lotka_volterra(), LOSSES[1], (0.0, 2.0), adjoint=adjoint, **steps)(u0, theta)
+    solutions = solve_ensemble(lotka_volterra(), u0, LV_THETA, (0.0, 2.0), t_eval=[1.5, 0.2], **steps)
+    yield solutions.u_T, solutions.u_eval, solutions.status, solutions.pullback(u0, observations=([0.3], [[1.0, 2.0]]))
+
+
+# --- matrices that are banded or sparse -----------------------------------------------------------------------------------------
+def grid_f(t, u, theta, du):
+    """What flows between neighbours, one and six places away, and what decays."""
+    for i in range(u.size):
+        du[i] = -theta[1] * u[i] ** 3
+    for k in (1, 6):
+        for i in range(u.size - k):
+            flow = theta[0] * (u[i + k] - u[i])
+            du[i] += flow
+            du[i + k] -= flow
+
+
+def grid_vjp(t, u, theta, lam, u_bar, theta_bar):
+    theta_bar[0], theta_bar[1] = 0.0, 0.0
+    for i in range(u.size):
+        u_bar[i] = -3.0 * theta[1] * u[i] ** 2 * lam[i]
+        theta_bar[1] -= u[i] ** 3 * lam[i]
+    for k in (1, 6):
+        for i in range(u.size - k):
+            difference = lam[i] - lam[i + k]
+            u_bar[i + k] += theta[0] * difference
+            u_bar[i] -= theta[0] * difference
+            theta_bar[0] += (u[i + k] - u[i]) * difference
+
+
+def storage(kind: str, **steps) -> Iterator:
+    n = 36
+    pattern = sparse.diags_array([1.0] * 5, offsets=[-6, -1, 0, 1, 6], shape=(n, n))
+    dynamics, u0 = Dynamics(grid_f, grid_vjp, jac_sparsity=pattern), np.sin(np.linspace(0.1, 3.0, n))
+    pullbacks = [{"adjoint": "discrete"}, {"adjoint": "interpolating"}]
+    yield solved(dynamics, u0, [1.0, 2.0], (0.0, 0.3), pullbacks, method="Radau", linear_solver=kind, **steps)
+
+
+BOTH: dict[str, Callable[..., Iterator]] = {
+    **{method: functools.partial(explicit, method) for method in ADAPTIVE},
+    **{method: functools.partial(implicit, method) for method in STIFF},
+    "vjp_u": short_products,
+    "mass": massed,
+    "losses": gradients,
+    "ensembles": ensembles,
+    **{kind: functools.partial(storage, kind) for kind in ("banded", "sparse")},
+}
+FIXED_RUNS = {name: functools.partial(run, **STEPS) for name, run in BOTH.items()} | {
+    method: functools.partial(explicit, method, **STEPS) for method in FIXED
+}
+CONTROLLED_RUNS = {f"{name}, controlled": functools.partial(run, **CONTROLLED) for name, run in BOTH.items()} | {"auto": switching}
+RUNS = FIXED_RUNS | CONTROLLED_RUNS
+
+
+def results_of(name: str) -> dict[str, np.ndarray]:
+    return dict(_numbers_of(RUNS[name](), name))
+
+
+def _numbers_of(result, label: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays and numbers of solutions, cotangents, values with their gradients, each with its name."""
+    if isinstance(result, tuple | Iterator):
+        for k, one in enumerate(result):
+            yield from _numbers_of(one, f"{label}[{k}]")
+    elif isinstance(result, adjode.Solution):
+        yield from _numbers_of((result.t, result.u, result.stats), label)
+    elif dataclasses.is_dataclass(result):
+        for field in dataclasses.fields(result):
+            yield from _numbers_of(getattr(result, field.name), f"{label}.{field.name}")
+    elif isinstance(result, np.ndarray | np.generic | int | float):
+        yield label, np.asarray(result)
+
+
+def main() -> None:
+    results, entered = map(Path, sys.argv[1:])
+    package, seen = str(Path(adjode.__file__).parent), set()
+
+    def watch(frame, event, argument):
+        if event == "call":
+            seen.add(frame.f_code)
+
+    threading.setprofile(watch)
+    sys.setprofile(watch)
+    found = [results_of(name) for name in RUNS]
+    sys.setprofile(None)
+    np.savez(results, **{label: array for one in found for label, array in one.items()})
+    inside = [(code.co_filename, code.co_firstlineno) for code in seen if code.co_filename.startswith(package)]
+    entered.write_text(json.dumps(sorted(inside)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Every kernel compiled and as plain Python: the same numbers to rounding, and the same counts."""
+
+import ast
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.dispatcher import Dispatcher
+
+import adjode
+from adjode.jit import kernel
+from tests import ROOT
+from tests.compile.runs import CONTROLLED_RUNS, FIXED_RUNS, results_of
+
+pytestmark = pytest.mark.jitted
+PACKAGE = Path(adjode.__file__).parent
+DECORATORS = {"kernel", "exact_kernel"}
+SLOW = {"banded", "sparse"}  # compile passes of their own
+
+# Kernels that no run enters in plain Python, and why.
+NOT_ENTERED = {
+    "_fused_f": "imports of the fused tier, in whose place plain Python takes the portable one",
+    "_fused_vjp": "likewise",
+    "_fused_vjp_u": "likewise",
+    "_fused_jac": "likewise",
+    "_infinite_pivot": "behind LAPACK, in whose place plain Python takes loops; tests/linalg compares the two",
+    "make_series.<locals>.series": "calls a jitted callback; without one a series is a loop in Python, whose numbers are compared",
+}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """What the runs compute as plain Python, and the functions that they enter."""
+    results, entered = (tmp_path_factory.mktemp("plain") / name for name in ("results.npz", "entered.json"))
+    command = [sys.executable, "-W", "ignore", "-m", "tests.compile.runs", results, entered]
+    done = subprocess.run(command, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    with np.load(results) as arrays:
+        return dict(arrays), {tuple(each) for each in json.loads(entered.read_text())}
+
+
+def agree(name, plain, bound):
+    """Numbers within `bound` of the largest, or of one if that is larger."""
+    found = results_of(name)
+    assert list(found) == [label for label in plain if label.startswith(f"{name}[")]
+    for label, array in found.items():
+        wanted = plain[label]
+        assert (array.shape, array.dtype) == (wanted.shape, wanted.dtype), label
+        if array.dtype.kind == "f":
+            scale = max(1.0, np.max(np.abs(wanted), initial=0.0))
+            np.testing.assert_allclose(array, wanted, rtol=0.0, atol=bound * scale, err_msg=label)
+        else:
+            np.testing.assert_array_equal(array, wanted, err_msg=label)
+
+
+def marked(runs):
+    return [pytest.param(name, marks=[pytest.mark.slow] if name.split(",")[0] in SLOW else []) for name in runs]
+
+
+@pytest.mark.parametrize("name", marked(FIXED_RUNS))
+def test_with_fixed_steps(name, plain):
+    agree(name, plain[0], 1e-12)
+
+
+@pytest.mark.parametrize("name", marked(CONTROLLED_RUNS))
+def test_with_step_control(name, plain):
+    """Which makes more of rounding: the sizes of the first steps follow from errors that are small differences."""
+    agree(name, plain[0], 1e-8)
+
+
+# --- that none is left out -------------------------------------------------------------------------------------------------------
+def kernels_in(file):
+    """The kernels that a file defines: (file, line of the decorator) and qualified name."""
+
+    def within(node, outer):
+        for child in ast.iter_child_nodes(node):
+            inner = outer
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                inner = f"{outer}{child.name}." + ("<locals>." if isinstance(child, ast.FunctionDef) else "")
+                if DECORATORS & {ast.unparse(one).split(".")[-1] for one in child.decorator_list}:
+                    yield (str(file), min(one.lineno for one in child.decorator_list)), outer + child.name
+            yield from within(child, inner)
+
+    return dict(within(ast.parse(file.read_text()), ""))
+
+
+def all_kernels():
+    """Those of the package, but for those of a GPU, which its simulator runs as plain Python in tests/cuda."""
+    files = [file for file in sorted(PACKAGE.rglob("*.py")) if "cuda" not in file.relative_to(PACKAGE).parts]
+    return {place: name for file in files for place, name in kernels_in(file).items()}
+
+
+def test_every_kernel_is_entered(plain):
+    left = sorted(name for place, name in all_kernels().items() if place not in plain[1])
+    assert left == sorted(NOT_ENTERED)
+
+
+def flags_of(dispatcher):
+    return {name: flag for name, flag in dispatcher.targetoptions.items() if name != "fastmath"}
+
+
+def test_every_kernel_is_found():
+    """What has the flags of kernels at the top of a module, however it is made, is among those found by decorators."""
+    names = [one.name for one in pkgutil.walk_packages(adjode.__path__, "adjode.") if "cuda" not in one.name.split(".")]
+    tops = [one for name in names for one in vars(import_module(name)).values() if isinstance(one, Dispatcher)]
+    codes = [one.py_func.__code__ for one in tops if flags_of(one) == flags_of(kernel(lambda: None))]
+    found = {(code.co_filename, code.co_firstlineno) for code in codes}
+    assert len(found) > 60 and found <= set(all_kernels())
