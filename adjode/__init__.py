@@ -8,7 +8,7 @@ from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
 from adjode.frontends.fit import Fit
 from adjode.gradient import value_and_gradient, vjp
 from adjode.model.dynamics import Dynamics
-from adjode.pullback import Cotangents
+from adjode.passes.result import Cotangents
 from adjode.solution import Solution
 from adjode.solve import solve
 from adjode.status import SolveError, Status

@@ -16,8 +16,9 @@ from adjode.model.losses import Loss, PreparedLoss
 from adjode.options import time_span, times_in_span
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
+from adjode.passes.result import Cotangents
 from adjode.passes.workspace import Workspace, jitted_evaluation
-from adjode.pullback import Cotangents, check_wrt, pullback, refuse_with_mass
+from adjode.pullback import check_wrt, pullback, refuse_with_mass
 from adjode.solve import solve
 
 
@@ -131,7 +132,8 @@ class ValueAndGradient:
         workspace, result = self._take_workspace(*((u0, theta) if flat else form.flatten(u0, theta))), None
         if workspace.run():
             bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
-            result = workspace.value, Cotangents(*(bars if form.flat else form.unflatten(*bars)), stats=workspace.stats())
+            u0_bar, theta_bar = bars if form.flat else form.unflatten(*bars)
+            result = workspace.value, Cotangents(u0_bar, theta_bar, stats=workspace.stats())
         # not reached after an exception, which may have come between any two steps of the above: those buffers are given up
         self._idle[form.sizes].append(workspace)
         return result or self.step_by_step(u0, theta)  # which says what is wrong

@@ -21,7 +21,7 @@ from adjode.passes.discrete import Discrete, observed_after_t0
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PullbackOptions, SolveOptions
 from adjode.passes.program import Program, at_t0
-from adjode.passes.result import EnsembleStats, PullbackStats
+from adjode.passes.result import Cotangents, PullbackStats
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import DenseOutput, Trajectory, slopes
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, Status, solve_error
@@ -38,52 +38,25 @@ DRIFT_LIMIT = 100.0
 class Solved(Protocol):
     """What a pullback reads of a `Solution`."""
 
-    dynamics: Dynamics
-    theta: np.ndarray
-    trajectory: Trajectory
-    options: SolveOptions
-    structure: Structure | None
-    layouts: tuple[Layout, Layout]
-
+    @property
+    def dynamics(self) -> Dynamics: ...
+    @property
+    def theta(self) -> np.ndarray: ...
+    @property
+    def trajectory(self) -> Trajectory: ...
+    @property
+    def options(self) -> SolveOptions: ...
+    @property
+    def structure(self) -> Structure | None: ...
+    @property
+    def layouts(self) -> tuple[Layout, Layout]: ...
     @property
     def t(self) -> np.ndarray: ...
-
     @property
     def u(self) -> np.ndarray: ...
-
     @property
     def dense(self) -> DenseOutput: ...
-
     def __call__(self, t: Any) -> np.ndarray: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Cotangents:
-    """What a pullback returns; an entry that was not asked for is None.
-
-    Attributes
-    ----------
-    u0, theta : array, dict or structured scalar
-        Cotangents of the initial state and the parameters, in the form these were given in.
-    t0, T : float
-        Cotangents of the initial and the final time.
-    observation_times : (k,) array
-        Cotangents of the observation times, in the order given.
-    running_cost : float
-        The value of the running cost's integral.
-    stats : PullbackStats
-    adjoint : DenseOutput
-        lam(t), if `dense_adjoint` was asked for.
-    """
-
-    u0: Any = None
-    theta: Any = None
-    t0: float | None = None
-    T: float | None = None
-    observation_times: np.ndarray | None = None
-    running_cost: float | None = None
-    stats: PullbackStats | EnsembleStats | None = None
-    adjoint: DenseOutput | None = None
 
 
 def pullback(

@@ -11,8 +11,9 @@ from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.options import SolveOptions
+from adjode.passes.result import Cotangents
 from adjode.passes.trajectory import DenseOutput, Trajectory
-from adjode.pullback import Cotangents, pullback
+from adjode.pullback import pullback
 from adjode.slots import IMPLICIT_STEP, RECORD_STAGES
 
 

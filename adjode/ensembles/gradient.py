@@ -19,8 +19,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss
 from adjode.model.losses.members import MemberData
 from adjode.options import choose
-from adjode.passes.result import EnsembleStats
-from adjode.pullback import Cotangents
+from adjode.passes.result import Cotangents, EnsembleStats
 
 ON_FAILURE = ("raise", "nan", "drop")
 

@@ -18,8 +18,7 @@ from adjode.ensembles.seeds import read_seeds
 from adjode.model.dynamics import Dynamics
 from adjode.options import float_vector
 from adjode.passes.options import SOLVE_NAMES
-from adjode.passes.result import EnsembleStats
-from adjode.pullback import Cotangents
+from adjode.passes.result import Cotangents, EnsembleStats
 from adjode.solution import Solution
 from adjode.solve import solve
 

@@ -100,7 +100,8 @@ class Forward(Integration):
     def error(self, status: int, layout: Layout) -> SolveError:
         """What a run that ended with this status is called; `layout` is that of u0."""
         dynamics = self.dynamics
-        component, cause, callback, details = None, None, dynamics.f, {}
+        component, cause, callback = None, None, dynamics.f
+        details: dict[str, Any] = {}
         if status == CALLBACK_RAISED:
             callback, cause = self._find_cause()
         elif status == INCONSISTENT and dynamics.mass is not None:

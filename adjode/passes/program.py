@@ -147,7 +147,8 @@ class Program:
         first: Pass | None = forward or backward
         assert first is not None
         self.watch, self.max_seconds = first.watch, first.max_seconds
-        self._table: Any = [0] * ENTRIES_OF_TABLE if DISABLED else np.zeros(ENTRIES_OF_TABLE, dtype=np.int64)
+        numbers = np.zeros(ENTRIES_OF_TABLE, dtype=np.int64)
+        self._table: Any = [0] * ENTRIES_OF_TABLE if DISABLED else numbers
         self._table[LIMIT] = -1 if goes_on else 0 if self.max_seconds is None else int(min(self.max_seconds, 1e9) * 1e9)
         if forward is not None and backward is not None:
             backward.share_watch(forward.watch)
@@ -157,7 +158,7 @@ class Program:
                 self._table[at], self._table[at + 1] = code_address(one.entry), one.frame.argument
         self._grow = c_function(self.grow)  # kept alive
         self._table[GROW] = code_address(self._grow)
-        self.table: Any = self._table if DISABLED else self._table.__array_interface__["data"][0]
+        self.table: Any = self._table if DISABLED else numbers.__array_interface__["data"][0]
         self._entry = program_entry()
 
     def __reduce__(self):

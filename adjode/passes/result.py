@@ -1,8 +1,9 @@
-"""What a backward pass returns, the work it counts, and what a callback raised in it."""
+"""What a pullback returns, the work that passes count, and what a callback raised in one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,11 +55,32 @@ class EnsembleStats:
 
 
 @dataclass(frozen=True, eq=False)
-class SweepResult:
-    lam: np.ndarray  # at t0+, before what was observed at t0
-    theta_bar: np.ndarray
-    running_cost: float
-    adjoint: DenseOutput | None
+class Cotangents:
+    """What a pullback returns; an entry that was not asked for is None.
+
+    Attributes
+    ----------
+    u0, theta : array, dict or structured scalar
+        Cotangents of the initial state and the parameters, in the form these were given in.
+    t0, T : float
+        Cotangents of the initial and the final time.
+    observation_times : (k,) array
+        Cotangents of the observation times, in the order given.
+    running_cost : float
+        The value of the running cost's integral.
+    stats : PullbackStats
+    adjoint : DenseOutput
+        lam(t), if `dense_adjoint` was asked for.
+    """
+
+    u0: Any = None
+    theta: Any = None
+    t0: float | None = None
+    T: float | None = None
+    observation_times: np.ndarray | None = None
+    running_cost: float | None = None
+    stats: PullbackStats | EnsembleStats | None = None
+    adjoint: DenseOutput | None = None
 
 
 def find_cause(

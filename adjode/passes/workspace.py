@@ -75,8 +75,8 @@ class Workspace:
             self.backward = Discrete(dynamics, *method, self.theta, *seeds, wants_theta=wants_theta, recorded=True)
         else:
             backwards = t_span[1] >= t_span[0]
-            seeds = loss.times, loss.u_bars, t_span[0]
-            backward = interpolating.prepare_observed(*seeds, sweep.atol, sweep.stops, backwards)
+            observed = loss.times, loss.u_bars, t_span[0]
+            backward = interpolating.prepare_observed(*observed, sweep.atol, sweep.stops, backwards)
             self.backward = Sweep(dynamics, self.theta, backward, sweep, wants_theta=wants_theta)
         self.program = Program(self.forward, loss if loss.compiled else None, self.backward if loss.compiled else None)
         self._behind = None

@@ -10,7 +10,7 @@ from adjode import Fit, options_types, solve, solve_ensemble, value_and_gradient
 from adjode.ensembles import backends
 from adjode.losses import FinalState
 from adjode.pullback import pullback
-from tests.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
+from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 
 def types_of(keywords):
