@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.model.losses import Loss, PreparedLoss
 from adjode.options import time_span, times_in_span
+from adjode.options_types import GradientKeywords, SolveKeywords
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
 from adjode.passes.result import Cotangents
@@ -23,7 +24,7 @@ from adjode.solve import solve
 
 
 def vjp(
-    dynamics: Dynamics, u0: Any, theta: Any, t_span: tuple[float, float], **options: Any
+    dynamics: Dynamics, u0: Any, theta: Any, t_span: tuple[float, float], **options: Unpack[SolveKeywords]
 ) -> tuple[Any, Callable[..., Cotangents]]:
     """The map `(u0, theta, t0, T) -> u(T)` and its pullback.
 
@@ -51,7 +52,7 @@ def value_and_gradient(
     *,
     wrt: Sequence[str] = ("u0", "theta"),
     adjoint: str = "discrete",
-    **options: Any,
+    **options: Unpack[GradientKeywords],
 ) -> ValueAndGradient:
     """The value and the gradient of a loss, as a function of (u0, theta).
 

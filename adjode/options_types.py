@@ -19,7 +19,9 @@ class ForwardKeywords(TypedDict, total=False):
     max_step: float
     max_steps: int
     step: float | None
+    max_seconds: float | None
     linear_solver: str
+    stops: Any
 
 
 class SolveKeywords(ForwardKeywords, total=False):
@@ -43,6 +45,7 @@ class PullbackKeywords(TypedDict, total=False):
     error_norm: str
     method: str | None
     max_steps: int | None
+    max_seconds: float | None
     reanchor: bool
     on_drift: str
     dense_adjoint: bool

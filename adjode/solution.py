@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
+from adjode.options_types import PullbackKeywords
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import Cotangents
 from adjode.passes.trajectory import DenseOutput, Trajectory
@@ -103,7 +104,7 @@ class Solution:
         """The state at `t`: (n,) for a scalar, (k, n) for k times inside the span, by the method's dense output."""
         return self.dense(t)
 
-    def pullback(self, u_T_bar: Any = None, **options: Any) -> Cotangents:
+    def pullback(self, u_T_bar: Any = None, **options: Unpack[PullbackKeywords]) -> Cotangents:
         """Pull cotangents of the solution back to u0, theta, t0 and T; see `adjode.pullback.pullback` for the options."""
         return pullback(self, u_T_bar, **options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss
 from adjode.model.losses.members import MemberData
 from adjode.options import choose
+from adjode.options_types import EnsembleGradientKeywords
 from adjode.passes.result import Cotangents, EnsembleStats
 
 ON_FAILURE = ("raise", "nan", "drop")
@@ -38,7 +39,7 @@ def ensemble_value_and_gradient(
     executor: Any = None,
     chunks: int = 64,
     progress: bool = False,
-    **options: Any,
+    **options: Unpack[EnsembleGradientKeywords],
 ) -> EnsembleValueAndGradient:
     """The values and gradients of a loss along many trajectories, as a function of (u0, theta).
 
@@ -91,9 +92,9 @@ def ensemble_value_and_gradient(
     trajectories and of threads. Sums go by blocks, whose size depends on the number of trajectories and of entries alone:
     compensated within a block (Neumaier 1974), pairwise over the blocks.
     """
-    options, of_device = split_options(backend, options)
+    of_solver, of_device = split_options(backend, {**options})
     engine = Engine(backend, workers, executor, chunks, progress, of_device)
-    return EnsembleValueAndGradient(dynamics, loss, t_span, wrt, reduce, on_failure, {"adjoint": adjoint, **options}, engine)
+    return EnsembleValueAndGradient(dynamics, loss, t_span, wrt, reduce, on_failure, {"adjoint": adjoint, **of_solver}, engine)
 
 
 class EnsembleValueAndGradient:

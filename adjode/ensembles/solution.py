@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
 from adjode.model.dynamics import Dynamics
 from adjode.options import float_vector
+from adjode.options_types import EnsembleSolveKeywords, SweepKeywords
 from adjode.passes.options import SOLVE_NAMES
 from adjode.passes.result import Cotangents, EnsembleStats
 from adjode.solution import Solution
@@ -79,7 +80,7 @@ class EnsembleSolution:
         on_failure: str = "raise",
         adjoint: str = "discrete",
         progress: bool = False,
-        **options: Any,
+        **options: Unpack[SweepKeywords],
     ) -> Cotangents:
         """Pull cotangents of the solutions back to u0 and theta.
 
@@ -135,7 +136,7 @@ def solve_ensemble(
     executor: Any = None,
     chunks: int = 64,
     progress: bool = False,
-    **options: Any,
+    **options: Unpack[EnsembleSolveKeywords],
 ) -> EnsembleSolution:
     """Solve `du/dt = f(t, u, theta)`, `u(t0) = u0` for many u0, theta or spans.
 
@@ -166,8 +167,8 @@ def solve_ensemble(
     """
     if not isinstance(dynamics, Dynamics):
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
-    options, of_device = split_options(backend, options)
-    for name in options:
+    of_solver, of_device = split_options(backend, {**options})
+    for name in of_solver:
         if name not in SOLVE_NAMES:
             raise TypeError(f"option {name!r} is unknown; the options are {', '.join(sorted(SOLVE_NAMES))}.")
     engine = Engine(backend, workers, executor, chunks, progress, of_device)
@@ -179,7 +180,7 @@ def solve_ensemble(
         times = float_vector("t_eval", t_eval)
         require_times_inside("t_eval", times, spans)
         order = np.argsort(-times if len(spans) and spans[0, 1] < spans[0, 0] else times, kind="stable")
-    solver = engine.solver(dynamics, times[order], options)
+    solver = engine.solver(dynamics, times[order], of_solver)
     with progress_bar(progress, N) as done:
         result = solver(states.flat, parameters.flat, spans, **({} if done is None else {"done": done}))
     seen = result.states
@@ -192,7 +193,7 @@ def solve_ensemble(
         t_span=spans,
         u0=states,
         theta=parameters,
-        options=options,
+        options=of_solver,
         engine=engine,
     )
 

@@ -7,7 +7,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.model.losses import Loss
 from adjode.options import choose, float_vector, time_span
+from adjode.options_types import FitKeywords
 from adjode.status import SolveError, Status
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Fit:
         free: Any = ("theta",),
         log: Any = (),
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
-        **options: Any,
+        **options: Unpack[FitKeywords],
     ):
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
