@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 _CACHES = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class WorkerError(RuntimeError):
@@ -24,7 +24,7 @@ class WorkerError(RuntimeError):
 def environment(cache: str) -> dict[str, str]:
     """Whatever a library keeps on disk goes to the folder `cache`; one thread."""
     jax = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    return os.environ | dict.fromkeys(_CACHES, cache) | dict.fromkeys(_THREADS, "1") | jax
+    return os.environ | dict.fromkeys(_CACHES, cache) | ONE_THREAD | jax
 
 
 class Worker:
