@@ -15,19 +15,20 @@ TIERS = ("portable", "fused")
 CACHES = ("empty", "precompiled", "full")  # precompiled: by `python -m adjode.precompile`, and nothing else
 
 
-def first_gradient(tier: str) -> str:
+def first_gradient(tier: str, method: str = "Tsit5") -> str:
     """What a fresh process does; the checkout goes to the end of the path, lest it hide the adjode that is to be measured."""
     return f"""
 import sys
 sys.path.append({str(ROOT)!r})
 from benchmarks.problems import lv_final
-lv_final(fused={tier == "fused"}).value_and_gradient()()
+lv_final(fused={tier == "fused"}).value_and_gradient(method={method!r})()
 """
 
 
-def seconds(code: str, cache: str, precompiled: str | None = None) -> float:
-    """Wall time of `code` in a fresh process that keeps compiled kernels in the folder `cache`."""
+def seconds(code: str, cache: str, precompiled: str | None = None, checkout: Path | None = None) -> float:
+    """Wall time of `code` in a fresh process that keeps compiled kernels in the folder `cache`, with the adjode of `checkout`."""
     folders = {"NUMBA_CACHE_DIR": cache, "ADJODE_PRECOMPILED": precompiled or cache}
+    folders |= {"PYTHONPATH": str(checkout)} if checkout else {}
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], env=os.environ | folders, cwd=cache, check=True)
     return time.perf_counter() - start

@@ -54,7 +54,7 @@ def _make_stiff(tier, adjoint, method, case, tol):
 
     problem = STIFF_PROBLEMS[case.name](*([True] if tier == "fused" else []))
     options = {"method": method, "rtol": tol, "atol": tol * case.scales(), **ADJOINTS[adjoint][0]}
-    return _as_gradient(adjode.value_and_gradient(problem.dynamics, problem.loss, problem.t_span, **options))
+    return as_gradient(adjode.value_and_gradient(problem.dynamics, problem.loss, problem.t_span, **options))
 
 
 def _make(tier, adjoint, method, case, tol):
@@ -68,10 +68,10 @@ def _make(tier, adjoint, method, case, tol):
     else:
         dynamics = adjode.Dynamics(problems.lv_f, problems.lv_vjp, fused=tier == "fused")
     options = {"method": method, "rtol": tol, "atol": tol, **ADJOINTS[adjoint][0]}
-    return _as_gradient(adjode.value_and_gradient(dynamics, problem.loss, problem.t_span, **options))
+    return as_gradient(adjode.value_and_gradient(dynamics, problem.loss, problem.t_span, **options))
 
 
-def _as_gradient(evaluate):
+def as_gradient(evaluate):
     def value_and_gradient(u0, theta):
         value, bar = evaluate(u0, theta)
         return Gradient(value, bar.u0, bar.theta)

@@ -12,19 +12,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.checkout import ROOT, command
+
 _CACHES = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class WorkerError(RuntimeError):
     """A contender failed, or its process ended."""
 
 
-def environment(cache: str) -> dict[str, str]:
-    """Whatever a library keeps on disk goes to the folder `cache`; one thread."""
+def environment(cache: str | None) -> dict[str, str]:
+    """Whatever a library keeps on disk goes to the folder `cache`, if there is one; one thread."""
     jax = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    return os.environ | dict.fromkeys(_CACHES, cache) | dict.fromkeys(_THREADS, "1") | jax
+    return os.environ | ({} if cache is None else dict.fromkeys(_CACHES, cache)) | ONE_THREAD | jax
 
 
 class Worker:
@@ -33,19 +34,22 @@ class Worker:
     Parameters
     ----------
     peer : str
-    cache : path
-        Where compiled code is kept.
+    cache : path or None
+        Where compiled code is kept; None leaves that to the library.
     patience : float
         Seconds that one answer may take.
+    checkout : path, optional
+        Whose adjode is measured, if not this one's.
     """
 
-    def __init__(self, peer: str, cache: str, patience: float = 600.0):
+    def __init__(self, peer: str, cache: str | None, patience: float = 600.0, checkout: Path | None = None):
         self.peer, self.patience = peer, patience
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the worker
         self.started = time.perf_counter()
-        command = [sys.executable, "-m", "benchmarks.peers.worker", peer]
+        module, folder = "benchmarks.peers.worker", checkout or ROOT
+        task = command(checkout, module, "main", peer) if checkout else [sys.executable, "-m", module, peer]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment(cache), text=True, bufsize=1, **pipes)
+        self.process = subprocess.Popen(task, cwd=folder, env=environment(cache), text=True, bufsize=1, **pipes)
 
     def __enter__(self) -> Worker:
         return self

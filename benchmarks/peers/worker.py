@@ -6,7 +6,7 @@ reads one JSON object a line and answers each with one line; `benchmarks.compare
 for each library keeps their threads, compilers and crashes apart. It waits for a line while others are measured.
 
     {"do": "make", "contender": NAME, "case": NAME, "tol": x}   builds and evaluates once: gradient, seconds
-    {"do": "measure", the same three, "seconds": x}             evaluates for about so long: seconds for one evaluation
+    {"do": "measure", the same three, "seconds": x}             evaluates for about so long: seconds, and CPU seconds, for one
     {"do": "drop"}                                              forgets all that was built
     {"do": "memory"}                                            peak memory of this process, bytes
 """
@@ -66,9 +66,11 @@ class Bench:
         repeats = int(seconds / max(estimate, 1e-7))
         if repeats > 1:
             self._spend(evaluate, u0, theta, 1 + repeats // 4)  # the others' turns have emptied the processor's caches
+        start = time.process_time()
         spent = self._spend(evaluate, u0, theta, max(1, repeats))
+        cpu = (time.process_time() - start) / max(1, repeats)
         self.built[contender, case_name, tol] = evaluate, min(estimate, spent)
-        return {"seconds": spent}
+        return {"seconds": spent, "cpu": cpu}
 
     @staticmethod
     def _spend(evaluate, u0, theta, repeats: int) -> float:
@@ -89,11 +91,11 @@ class Bench:
         return {"bytes": peak_memory()}
 
 
-def main() -> None:
+def main(peer: str) -> None:
     # libraries may print: they shall not print into the answers
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    bench = Bench(sys.argv[1])
+    bench = Bench(peer)
     for line in sys.stdin:
         try:
             answer = bench.answer(**json.loads(line))
@@ -103,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
