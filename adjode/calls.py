@@ -18,7 +18,7 @@ from typing import Any
 from adjode import frame as slots
 from adjode.callbacks import KINDS, Callback, guard
 from adjode.frame import Frame, Known, make_local, number_at, opened, vector_at
-from adjode.jit import DISABLED, call_pass, entry, f8, i8, imported, invoke, kernel, linked, outline, vector
+from adjode.jit import DISABLED, call_pass, entry, f8, fused_works, i8, imported, invoke, kernel, linked, outline, vector
 
 UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
 
@@ -156,7 +156,7 @@ FUSED = Calls(_fused_f, _fused_vjp, _fused_vjp_u, _fused_jac, "", True)
 
 def fused_calls(callbacks: list[Callback], key: str | None, matches: Callable[[], bool]) -> Calls:
     """Calls with the user's functions (f, vjp, perhaps vjp_u and jac) inlined; `matches` says whether `key` is still theirs."""
-    if DISABLED:
+    if DISABLED or not fused_works():
         return PORTABLE
 
     def unchanged() -> bool:  # what is compiled in this process keeps the constants that it was compiled with
