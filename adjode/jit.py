@@ -118,7 +118,7 @@ def fused_works() -> bool:
 
         double.compile((i8,))
         (imports,) = double.overloads.values()
-        bitcode = _bitcode(run, i8)
+        bitcode = _compile_pass(run, i8)
         linked_pass = call_pass(lambda: bitcode, lambda: {"adjode.double": imports})
         return _compile(lambda n: linked_pass(n), (i8,))(21)
 
@@ -162,13 +162,13 @@ def outline(name: str, make: Callable[[], Callable]) -> bytes:
     """
     if name not in _outlines:
         kept = kept_bytes(f"pass-{name}.bc")
-        _outlines[name] = _bitcode(make(), pointer) if kept is None else kept
+        _outlines[name] = _compile_pass(make(), pointer) if kept is None else kept
         if kept is None:
             keep_bytes(f"pass-{name}.bc", _outlines[name])
     return _outlines[name]
 
 
-def _bitcode(run: Any, argument: types.Type) -> bytes:
+def _compile_pass(run: Any, argument: types.Type) -> bytes:
     dispatcher = njit(**_FLAGS, **_INNER, **_pipeline("PassCompiler"), fastmath=FAST)(run.py_func)
     with _undisturbed():
         compiled = dispatcher._compiler._compile_core((argument,), None)
