@@ -18,7 +18,7 @@ from typing import Any
 from adjode import slots
 from adjode.adapters import guard, written
 from adjode.frame import Frame, Known, make_local, opened
-from adjode.jit import DISABLED, call_pass, entry, f8, i8, imported, invoke, kernel, linked, outline, vector
+from adjode.jit import DISABLED, call_pass, entry, f8, fused_works, i8, imported, invoke, kernel, linked, outline, vector
 from adjode.kinds import KINDS, Kind
 
 UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
@@ -144,7 +144,7 @@ FUSED = PORTABLE if DISABLED else Calls(PORTABLE.kernels | {kind.name: _inlined(
 
 def fused_calls(callbacks: dict[str, Any], key: str | None, matches: Callable[[], bool]) -> Calls:
     """Calls with the user's compiled functions, in place and by name, inlined; `matches` says whether `key` is still theirs."""
-    if DISABLED:
+    if DISABLED or not fused_works():
         return PORTABLE
 
     def unchanged() -> bool:  # what is compiled in this process keeps the constants that it was compiled with

@@ -40,7 +40,7 @@ def undisturbed() -> Iterator[None]:
     """
     context = cpu_target.target_context
     with global_compiler_lock:
-        if "refresh" in vars(context):  # inside another
+        if Pipeline.standard or "refresh" in vars(context):  # inside another
             yield
             return
         context.refresh()
@@ -187,7 +187,25 @@ class _PassLowering(_LinkedLowering):
     library = _PassLibrary
 
 
-class KernelCompiler(CompilerBase):
+class Pipeline(CompilerBase):
+    """A pipeline of this module's, or Numba's own for nopython mode."""
+
+    standard = False  # whether all are Numba's own, because these do not work with it
+
+    def define_pipelines(self):
+        if Pipeline.standard:
+            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+        manager = PassManager(type(self).__name__)
+        for one in self.passes():
+            manager.add_pass(one, one.__name__)
+        manager.finalize()
+        return [manager]
+
+    def passes(self) -> list[type]:
+        raise NotImplementedError
+
+
+class KernelCompiler(Pipeline):
     """For kernels, which use neither closures nor array expressions nor exceptions: without the passes for those."""
 
     _PASSES = (
@@ -206,12 +224,8 @@ class KernelCompiler(CompilerBase):
 
     lowering: type[_LoweringInto] = _LinkedLowering
 
-    def define_pipelines(self):
-        manager = PassManager("kernel")
-        for one in (*self._PASSES, self.lowering, NoPythonBackend):
-            manager.add_pass(one, one.__name__)
-        manager.finalize()
-        return [manager]
+    def passes(self):
+        return [*self._PASSES, self.lowering, NoPythonBackend]
 
 
 class EntryCompiler(KernelCompiler):
@@ -222,12 +236,9 @@ class PassCompiler(KernelCompiler):
     lowering = _PassLowering
 
 
-class LinkedCompiler(CompilerBase):
+class LinkedCompiler(Pipeline):
     """For the user's functions inside an entry: every pass, but neither optimised nor emitted by themselves."""
 
-    def define_pipelines(self):
-        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager.passes = [(_LinkedLowering if one is NativeLowering else one, text) for one, text in manager.passes]
-        manager._finalized = False
-        manager.finalize()
-        return [manager]
+    def passes(self):
+        standard = DefaultPassBuilder.define_nopython_pipeline(self.state).passes
+        return [_LinkedLowering if one is NativeLowering else one for one, _ in standard]

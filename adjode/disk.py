@@ -20,13 +20,10 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core import config
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
-from numba.misc.appdirs import AppDirs
 
 from adjode import trusted
 from adjode.trusted import PACKAGE
+from adjode.versions import warn_lost
 
 _KEPT_FOLDERS = 4  # versions of the sources whose kernels are kept; older ones are deleted
 _KEPT_FILES = 200  # entries that belong to the callbacks of one user or another
@@ -43,11 +40,13 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-class EntryCache(NullCache):
+class EntryCache:
     """What Numba asks for a compiled entry before it compiles one, and hands one to afterwards.
 
     `key` stands for the callbacks that are part of the entry; it is "" where there are none.
     """
+
+    cache_path = None
 
     def __init__(self, name: str, key: str):
         self._name = f"{name}.{key}" if key else name
@@ -58,25 +57,48 @@ class EntryCache(NullCache):
         return f"{self._name}.{hashlib.sha256(made_for).hexdigest()[:16]}.entry"
 
     def load_overload(self, sig, target_context):
-        target_context.refresh()
-        contents = kept_bytes(self._file(sig, target_context.codegen()))
-        if contents is None:
-            return None
+        """The compiled entry for a signature, or None."""
         try:
-            return CompileResult._rebuild(target_context, *pickle.loads(contents))
-        except Exception:  # as when a module of the user's is not there any more, or is another one
+            contents = kept_bytes(self._file(sig, target_context.codegen()))
+            payload = None if contents is None else _unpickled(contents)
+            return None if payload is None else _rebuilt(target_context, payload)
+        except Exception as error:
+            warn_lost("Compiled kernels cannot be read from disk", error)
             return None
 
     def save_overload(self, sig, cres):
-        if cres.library.has_dynamic_globals:  # addresses of this process
+        try:
+            if cres.library.has_dynamic_globals:  # addresses of this process
+                return
+            keep_bytes(self._file(sig, cres.codegen), _reduced(cres))
+        except Exception as error:
+            warn_lost("Compiled kernels cannot be kept on disk", error)
             return
-        # Environments name the modules of the functions inside, to be imported on loading; those made by exec have none.
-        *payload, environments = cres._reduce()
-        payload.append(tuple(env for env in environments if env.globals.get("__name__") in sys.modules))
-        keep_bytes(self._file(sig, cres.codegen), dumps(tuple(payload)))
         folder = _own_folder() if self._keyed else None
         if folder is not None:
             keep_newest(folder)
+
+
+def _reduced(compiled: Any) -> bytes:
+    from numba.core.serialize import dumps  # here and below: what may not be there costs the cache, not the import
+
+    # Environments name the modules of the functions inside, to be imported on loading; those made by exec have none.
+    *payload, environments = compiled._reduce()
+    return dumps((*payload, tuple(env for env in environments if env.globals.get("__name__") in sys.modules)))
+
+
+def _unpickled(contents: bytes) -> Any:
+    try:
+        return pickle.loads(contents)
+    except Exception:  # as when a module of the user's is not there any more, or is another one
+        return None
+
+
+def _rebuilt(target_context: Any, payload: tuple) -> Any:
+    from numba.core.compiler import CompileResult
+
+    target_context.refresh()
+    return CompileResult._rebuild(target_context, *payload)
 
 
 def kept_bytes(name: str) -> bytes | None:
@@ -114,9 +136,9 @@ def _own_folder() -> Path | None:
     return None
 
 
-@functools.cache
 def _users_cache() -> Path:
-    return Path(AppDirs(appname="adjode", appauthor=False).user_cache_dir)
+    homes = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}
+    return Path(homes.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "adjode"
 
 
 def claimed(parent: Path, mode: int = 0o700) -> Path:

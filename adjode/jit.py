@@ -7,7 +7,9 @@ compiled entry serves every problem, or are part of a fused entry (see `calls.py
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,31 +20,35 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from adjode.compiler import PASS, EntryCompiler, KernelCompiler, LinkedCompiler, PassCompiler, undisturbed
 from adjode.disk import EntryCache, keep_bytes, kept_bytes
+from adjode.versions import counts_references, warn_lost
+
+_STANDARD = "Kernels go through Numba's own pipeline, which takes longer"
+try:
+    from adjode import compiler
+except (ImportError, AttributeError, TypeError) as error:
+    warn_lost(_STANDARD, error)
+    compiler = None  # type: ignore[assignment]
 
 # fastmath=True would delete NaN tests; this subset keeps them. The error norm does without even these.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 DISABLED = bool(config.DISABLE_JIT)
 
 
+def _pipeline(name: str) -> dict[str, Any]:
+    """The option for Numba's decorator that chooses a pipeline of `compiler`, if there are any."""
+    return {} if compiler is None else {"pipeline_class": getattr(compiler, name)}
+
+
 # Kernels own no memory, so they need no reference counts (a third of the compile time, half the run time); only other kernels
 # call them, so they need no wrappers for Python and C (another third). Whether they are inlined is for the entry to say.
-_FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False}
-_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": KernelCompiler}
-kernel = njit(**_FLAGS, **_INNER, fastmath=FAST)
+_FLAGS = {"error_model": "numpy", "nogil": True, **counts_references(False)}
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+kernel = njit(**_FLAGS, **_INNER, **_pipeline("KernelCompiler"), fastmath=FAST)
 # fastmath=False must be said: what is not said a function inherits from the one whose compilation asks for it
-exact_kernel = njit(**_FLAGS, **_INNER, fastmath=False)
+exact_kernel = njit(**_FLAGS, **_INNER, **_pipeline("KernelCompiler"), fastmath=False)
 # for what calls the user's code: with exceptions, reference counts and every pass of Numba's
-linked = njit(
-    error_model="numpy",
-    nogil=True,
-    fastmath=False,
-    _nrt=True,
-    no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
-    pipeline_class=LinkedCompiler,
-)
+linked = njit(error_model="numpy", nogil=True, fastmath=False, **counts_references(True), **_INNER, **_pipeline("LinkedCompiler"))
 
 f8 = types.float64
 i8 = types.int64
@@ -61,14 +67,79 @@ def entry(function: Callable, signature, name: str, key: str | None = "", *, wra
     """
     if DISABLED:
         return function
+    _settle_pipeline()
     function.__name__ = function.__qualname__ = f"{name}-{key}" if key else name
-    dispatcher = njit(**_FLAGS, fastmath=FAST, pipeline_class=EntryCompiler, no_cpython_wrapper=not wrapped)(function)
-    if key is not None:
-        dispatcher._cache = EntryCache(name, key)
-    with undisturbed():
+    return _compile(function, signature, None if key is None else EntryCache(name, key), wrapped)
+
+
+def _compile(function: Callable, signature: Any, cache: EntryCache | None = None, wrapped: bool = True) -> Any:
+    dispatcher = njit(**_FLAGS, fastmath=FAST, no_cpython_wrapper=not wrapped, **_pipeline("EntryCompiler"))(function)
+    if cache is not None:
+        dispatcher._cache = cache
+    with _undisturbed():
         dispatcher.compile(signature)
     dispatcher.disable_compile()
     return dispatcher
+
+
+def _undisturbed() -> Any:
+    return contextlib.nullcontext() if compiler is None else compiler.undisturbed()
+
+
+@functools.cache
+def _settle_pipeline() -> None:
+    """Compile with Numba's own pipeline if that of `compiler` fails on the smallest entry that calls a kernel."""
+
+    def probe() -> int:
+        @kernel
+        def double(n):
+            return 2 * n
+
+        return _compile(lambda n: double(n), (i8,))(21)
+
+    if compiler is not None and not _works("pipeline", probe, _STANDARD):
+        compiler.Pipeline.standard = True
+
+
+@functools.cache
+def fused_works() -> bool:
+    """Whether bitcode can be linked with compiled functions, tried on the smallest pass that calls one."""
+
+    def probe() -> int:
+        call = imported("adjode.double")
+
+        @kernel
+        def run(n):
+            return call((n,))
+
+        @linked
+        def double(n):
+            return 2 * n
+
+        double.compile((i8,))
+        (imports,) = double.overloads.values()
+        bitcode = _compile_pass(run, i8)
+        linked_pass = call_pass(lambda: bitcode, lambda: {"adjode.double": imports})
+        return _compile(lambda n: linked_pass(n), (i8,))(21)
+
+    _settle_pipeline()
+    if compiler is None or compiler.Pipeline.standard:
+        return False
+    return _works("fused", probe, "fused=True has no effect: callbacks are called through their addresses")
+
+
+def _works(name: str, probe: Callable[[], int], lost: str) -> bool:
+    """Whether the probe compiles and doubles 21; remembered on disk, where a folder stands for one version of everything."""
+    if kept_bytes(f"{name}.works") is not None:
+        return True
+    try:
+        if probe() != 42:
+            raise ArithmeticError("a wrong result")
+    except Exception as error:  # whatever Numba raises
+        warn_lost(lost, error)
+        return False
+    keep_bytes(f"{name}.works", b"")
+    return True
 
 
 def code_address(compiled: Any) -> Any:
@@ -106,17 +177,17 @@ def outline(name: str, make: Callable[[], Callable]) -> bytes:
     """
     if name not in _outlines:
         kept = kept_bytes(f"pass-{name}.bc")
-        _outlines[name] = _compile_pass(name, make()) if kept is None else kept
+        _outlines[name] = _compile_pass(make(), pointer) if kept is None else kept
+        if kept is None:
+            keep_bytes(f"pass-{name}.bc", _outlines[name])
     return _outlines[name]
 
 
-def _compile_pass(name: str, run: Any) -> bytes:
-    dispatcher = njit(**_FLAGS, **(_INNER | {"pipeline_class": PassCompiler}), fastmath=FAST)(run.py_func)
-    with undisturbed():
-        compiled = dispatcher._compiler._compile_core((pointer,), None)
-        bitcode = compiled.library.bitcode(compiled.fndesc.llvm_func_name, PASS)
-    keep_bytes(f"pass-{name}.bc", bitcode)
-    return bitcode
+def _compile_pass(run: Any, argument: types.Type) -> bytes:
+    dispatcher = njit(**_FLAGS, **_INNER, **_pipeline("PassCompiler"), fastmath=FAST)(run.py_func)
+    with _undisturbed():
+        compiled = dispatcher._compiler._compile_core((argument,), None)
+        return compiled.library.bitcode(compiled.fndesc.llvm_func_name, compiler.PASS)
 
 
 # --- intrinsics -----------------------------------------------------------------------------------------------------
@@ -318,7 +389,7 @@ def call_pass(bitcode: Callable[[], bytes], imports: Callable[[], dict[str, Any]
             names = {symbol: one.fndesc.llvm_func_name for symbol, one in compiled.items()}
             context.add_linking_libs([one.library for one in compiled.values()])
             context.active_code_library.link_pass(bitcode(), names)
-            return _call_by_name(context, builder, PASS, sig.args, args)
+            return _call_by_name(context, builder, compiler.PASS, sig.args, args)
 
         return types.int64(frame), codegen
 

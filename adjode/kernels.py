@@ -18,11 +18,13 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
+from adjode.versions import counts_references
+
 __all__ = ["as_matrix", "exp", "exp_into", "tanh", "tanh_into"]
 
 # Contraction to fused multiply-adds is the one liberty taken; reordered, the arithmetic below would be wrong. Stated here, the
 # flags hold also where the caller is compiled with fastmath=True.
-_FLAGS = {"error_model": "numpy", "nogil": True, "_nrt": False, "forceinline": True, "fastmath": {"contract"}}
+_FLAGS = {"error_model": "numpy", "nogil": True, "forceinline": True, "fastmath": {"contract"}, **counts_references(False)}
 _inlined = njit(**_FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 

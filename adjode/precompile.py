@@ -26,7 +26,7 @@ from adjode.calls import FUSED, PORTABLE
 from adjode.disk import claimed, precompiled_folder
 from adjode.ensembles import driver
 from adjode.frame import Frame
-from adjode.jit import DISABLED
+from adjode.jit import DISABLED, fused_works
 from adjode.model import losses
 from adjode.passes import program, trajectory
 from adjode.passes.forward import make_forward
@@ -46,19 +46,20 @@ def _tasks() -> list[Callable[[], Any]]:
         "interpolating": interpolating.make_backward,
         "backsolve": backsolve.make_backward,
     }
+    outline = FUSED.outline if fused_works() else lambda *named: b""
     tasks: list[Callable[[], Any]] = []
     for family, name in itertools.product(FAMILIES, PASSES):  # these take longest, so they come first
         solver = Solver(family, "dense")
         named = solver.entry_name(name), functools.partial(passes[name], solver=solver)
         tasks.append(functools.partial(PORTABLE.entry, named[0], Frame(), named[1]))
-        tasks.append(functools.partial(FUSED.outline, *named, FAMILIES[family]))
+        tasks.append(functools.partial(outline, *named, FAMILIES[family]))
     massed = Solver("radau", "dense", massed=True)
     for name in ("solve", "discrete-recorded"):
         make = functools.partial(passes[name], solver=massed)
         tasks.append(functools.partial(PORTABLE.entry, massed.entry_name(name), Frame(), make))
     tasks += [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
     for method, name in itertools.product(map(tableau, METHODS), PASSES):
-        tasks.append(functools.partial(FUSED.outline, name, passes[name], (method.stages, len(method.A) - 1)))
+        tasks.append(functools.partial(outline, name, passes[name], (method.stages, len(method.A) - 1)))
     return [*tasks, *program.ENTRIES, *trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
 
 
