@@ -142,13 +142,10 @@ PORTABLE = Calls({name: _through_address(kind) for name, kind in KINDS.items()},
 FUSED = PORTABLE if DISABLED else Calls(PORTABLE.kernels | {kind.name: _inlined(kind) for kind in OF_DYNAMICS}, "", True)
 
 
-def fused_calls(callbacks: dict[str, Any], key: str | None, matches: Callable[[], bool]) -> Calls:
-    """Calls with the user's compiled functions, in place and by name, inlined; `matches` says whether `key` is still theirs."""
+def fused_calls(callbacks: dict[str, Any], key: str | None, unchanged: Callable[[], bool]) -> Calls:
+    """Calls with the user's compiled functions, in place and by name, inlined; `unchanged` says whether `key` is still theirs."""
     if DISABLED or not fused_works():
         return PORTABLE
-
-    def unchanged() -> bool:  # what is compiled in this process keeps the constants that it was compiled with
-        return all(function.signatures for function in callbacks.values()) or matches()
 
     @functools.cache
     def imports() -> dict[str, Any]:

@@ -109,21 +109,22 @@ def structure_of(dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray
         If the solver is unknown, or needs a pattern, or the pattern has another size than u.
     """
     choose("linear_solver", linear_solver, ("auto", *KINDS))
-    found = (u.size, linear_solver)
-    if found not in dynamics.structures:
-        if dynamics.sparsity is None and linear_solver in ("banded", "sparse"):
-            raise ValueError(f"linear_solver={linear_solver!r} needs the zeros of the Jacobian: give Dynamics a jac_sparsity.")
-        pattern = dynamics.sparsity
-        if isinstance(pattern, str):
-            pattern = probe(dynamics, t, u, theta)
-        if pattern is not None and pattern.shape[0] != u.size:
-            raise ValueError(
-                f"jac_sparsity must have shape ({u.size}, {u.size}), as u0 has {u.size} entries, but its shape is {pattern.shape}."
-            )
-        if pattern is not None and dynamics.mass is not None:
-            pattern = as_pattern(pattern + (dynamics.mass.matrix != 0))
-        dynamics.structures[found] = choose_structure(u.size, pattern, linear_solver)
-    return dynamics.structures[found]
+    return dynamics.structure(u.size, linear_solver, lambda: _find_structure(dynamics, linear_solver, t, u, theta))
+
+
+def _find_structure(dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray, theta: np.ndarray) -> Structure:
+    if dynamics.sparsity is None and linear_solver in ("banded", "sparse"):
+        raise ValueError(f"linear_solver={linear_solver!r} needs the zeros of the Jacobian: give Dynamics a jac_sparsity.")
+    pattern = dynamics.sparsity
+    if isinstance(pattern, str):
+        pattern = probe(dynamics, t, u, theta)
+    if pattern is not None and pattern.shape[0] != u.size:
+        raise ValueError(
+            f"jac_sparsity must have shape ({u.size}, {u.size}), as u0 has {u.size} entries, but its shape is {pattern.shape}."
+        )
+    if pattern is not None and dynamics.mass is not None:
+        pattern = as_pattern(pattern + (dynamics.mass.matrix != 0))
+    return choose_structure(u.size, pattern, linear_solver)
 
 
 def put_jacobian(frame: Frame, dynamics: Dynamics, structure: Structure, m: int) -> None:

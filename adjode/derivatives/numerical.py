@@ -10,12 +10,11 @@ Sources: Ridders, Adv. Eng. Software 4 (1982) 75; Squire and Trapp, SIAM Rev. 40
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from adjode.model.callbacks import Callback
+from adjode.model.callbacks import Callback, unwarned
 
 ACCURACY = 1e-10  # what is asked of a rule, relative to the derivative, where the reference is exact
 UNKNOWN = 1e300  # the margin where no derivative could be computed; finite, so that products with a zero of lam vanish
@@ -58,9 +57,7 @@ def reference(f: Callback, t: float, u: np.ndarray, theta: np.ndarray, lams: np.
     transposed = np.zeros((len(lams), n))
     by_complex_step = unknown = 0
     sizes = np.abs(lams)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", np.exceptions.ComplexWarning)  # an imaginary part was lost
+    with unwarned(np.exceptions.ComplexWarning):  # an imaginary part was lost
         jacobian = _Jacobian(f, t, u, theta, complex_step)
         for j in range(n + m):
             column, margin, used, refuted = jacobian.column(j)
@@ -79,9 +76,7 @@ def reference(f: Callback, t: float, u: np.ndarray, theta: np.ndarray, lams: np.
 def takes_complex(f: Callback, t: float, u: np.ndarray, theta: np.ndarray) -> bool:
     """Whether f can be called with complex arrays: Numba compiles it for them here, unless it cannot."""
     arrays = [np.array(a, dtype=np.complex128) for a in (u, theta, np.zeros_like(u))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+    with unwarned(np.exceptions.ComplexWarning):
         try:
             f(t, *arrays)
         except Exception:  # Numba's, or the user's: either way the differences have to do

@@ -165,7 +165,7 @@ def read_mass(given: Any) -> Mass | None:
         array = sparse.diags_array(np.asarray(array, dtype=float))
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise ValueError(f"mass must be a square matrix (n, n) or its diagonal (n,), but its shape is {array.shape}.")
-    matrix = sparse.csr_array(array, dtype=float)
+    matrix = sparse.csr_array(array, dtype=float, copy=True)
     matrix.sum_duplicates()
     if not np.isfinite(matrix.data).all():
         bad = int(np.argmin(np.isfinite(matrix.data)))

@@ -6,16 +6,20 @@ one pointer and one length for each array, returning 0, or 1 if the user's code 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numba.core import config
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
 from adjode.adapters import c_function, guard_inputs, in_place_form
@@ -27,10 +31,35 @@ from adjode.model.messages import compile_message, takes_in_place
 from adjode.status import describe_error
 
 _SMALL = 500  # states and parameters
+_filters = threading.RLock()
+
+
+@contextlib.contextmanager
+def unwarned(*errors: type[Warning]) -> Iterator[None]:
+    """Without warnings, but for those that are to be errors; one thread at a time, as all threads share the filters of warnings."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for kind in errors:
+            warnings.simplefilter("error", kind)
+        yield
+
+
+@contextlib.contextmanager
+def _bounds_checked(wanted: bool) -> Iterator[None]:
+    """Compile functions that say nothing of it with checks of bounds, if wanted; nothing that another thread compiles."""
+    if not wanted:
+        yield
+        return
+    with global_compiler_lock:
+        before, config.BOUNDSCHECK = config.BOUNDSCHECK, 1
+        try:
+            yield
+        finally:
+            config.BOUNDSCHECK = before
 
 
 class Callback:
-    """A callback, compiled on first use.
+    """A callback, compiled on first use. It is one thing, as a function is: copies are itself, and it is pickled as its function.
 
     Attributes
     ----------
@@ -40,6 +69,8 @@ class Callback:
         The compiled function with the in-place arguments, for use from Python and from other compiled code.
     debug : bool
         Whether every access is checked.
+    key : str or None
+        A hash of all that it compiles to; None if that cannot be told.
     handle : int
         What kernels take: the address of the C function (with NUMBA_DISABLE_JIT, a Python function).
     """
@@ -52,28 +83,39 @@ class Callback:
         self._kind = KINDS[name]
         self._takes_in_place = takes_in_place(self._kind, function)
         self._sizes_seen: set[tuple[int, int]] = set()
+        self._compiled: tuple[Any, Any] | None = None
+        self._lock = threading.RLock()
+        self._fingerprint = fingerprint_of(function, debug)
+        # what stands for the callback on disk, beside its name
+        self.key = self._fingerprint and f"{self._fingerprint}{'-debug' * debug}"
         self._jitted = _jitted(function, debug)
         self._form: Any = in_place_form(self._kind, self._jitted, self._takes_in_place)
         self.in_place: Any = guard_inputs(self._kind, self._form) if debug else self._form
 
-    @functools.cached_property
-    def _c_function(self) -> tuple[Any, Any]:
-        self.check()
-        return c_function(self._kind, self.in_place, self._key)
+    def __reduce__(self):
+        return callback, (self.name, self.given, self.debug)
+
+    def __copy__(self) -> Callback:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Callback:
+        return self
 
     @property
     def handle(self) -> Any:
-        return self._c_function[1]
+        with self._lock:  # a second C function would take the place of one whose address is in use
+            if self._compiled is None:
+                self.check()
+                self._compiled = c_function(self._kind, self.in_place, self.key)
+            return self._compiled[1]
 
-    @functools.cached_property
-    def _key(self) -> str | None:
-        """What stands for the callback on disk, beside its name."""
-        key = fingerprint(self.given)
-        return key and f"{key}{'-debug' * self.debug}"
+    def unchanged(self) -> bool:
+        """Whether it compiles to what `key` stands for: what is compiled in this process keeps its constants."""
+        return bool(self.in_place.signatures) or fingerprint(self.given) == self._fingerprint
 
     def check(self) -> None:
         """Compile the callback by itself, for its errors, unless it has been compiled before and is on disk."""
-        mark = None if DISABLED or not self._key else f"{self.name}.{self._key}.compiles"
+        mark = None if DISABLED or not self.key else f"{self.name}.{self.key}.compiles"
         if mark is None or kept_bytes(mark) is None:
             self.compile()
             if mark is not None:
@@ -85,16 +127,14 @@ class Callback:
             return
         vectors = (vector,) * len(self._kind.inputs)
         results = tuple(matrix if len(SHAPES[name]) == 2 else vector for name in self._kind.outputs)
-        bounds_checked, config.BOUNDSCHECK = config.BOUNDSCHECK, 1 if self.debug else config.BOUNDSCHECK
         try:
-            if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
-                self._jitted.compile((f8, *vectors, *(results if self._takes_in_place else ())))
-            if self._form is not self._jitted:
-                self._form.compile((f8, *vectors, *(vector,) * len(results)))
+            with _bounds_checked(self.debug):
+                if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
+                    self._jitted.compile((f8, *vectors, *(results if self._takes_in_place else ())))
+                if self._form is not self._jitted:
+                    self._form.compile((f8, *vectors, *(vector,) * len(results)))
         except Exception as error:  # Numba lets errors of all kinds through
             raise TypeError(compile_message(self._kind, error, self.given, self._takes_in_place)) from None
-        finally:
-            config.BOUNDSCHECK = bounds_checked
 
     def __call__(self, t: float, *arrays: np.ndarray) -> None:
         """Call from Python, in place; what the user's code raises comes through."""
@@ -122,8 +162,7 @@ class Callback:
             return
         inputs = self._as_given(self.arguments({"u": u, "theta": theta, "lam": np.ones_like(u)}))
         try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with np.errstate(all="ignore"), unwarned():
                 self.source(t, *inputs)
         except IndexError as error:
             raise ValueError(
@@ -143,6 +182,18 @@ class Callback:
             except Exception as error:  # whatever the user's code raises
                 return error
         return None
+
+
+_fingerprints: weakref.WeakKeyDictionary[Dispatcher, str | None] = weakref.WeakKeyDictionary()
+
+
+def fingerprint_of(function: Callable, debug: bool = False) -> str | None:
+    """The fingerprint of a function; of a jitted one that which it had when it was first seen, since it keeps its constants."""
+    if debug or not isinstance(function, Dispatcher):  # it will be compiled anew
+        return fingerprint(function)
+    if function not in _fingerprints:
+        _fingerprints[function] = fingerprint(function)
+    return _fingerprints[function]
 
 
 def callback(name: str, function: Callable, debug: bool = False) -> Callback:
@@ -168,10 +219,25 @@ def _captured(function: Callable) -> tuple:
 
 
 def _constant(value: Any) -> Any:
-    """Something that changes when the constant does."""
+    """Something that changes when the constant does, or its type."""
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, hashlib.blake2b(value.tobytes()).digest()
-    return value if isinstance(value, (bool, int, float, complex, str)) else (type(value).__name__, id(value), repr(value)[:200])
+    if isinstance(value, (bool, int, float, complex, str)):
+        return type(value), repr(value)  # 1 == 1.0 == True, but they compile to other code
+    return _Itself(value)
+
+
+class _Itself:
+    """Equal to the same object alone, which it keeps alive so that no other can have its identity."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
 def _jitted(function: Callable, debug: bool) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from adjode.calls import PORTABLE, Calls, fused_calls
-from adjode.fingerprint import fingerprint
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
 from adjode.model.callbacks import Callback, callback
@@ -76,14 +78,14 @@ class Dynamics:
     ):
         if fused and debug:
             raise ValueError("fused=True and debug=True exclude each other: check first, then fuse.")
-        self._given = (f, vjp, vjp_u, jac, jac_sparsity, mass, name, fused, debug)
         self.f: Callback = callback("f", f, debug)
         self.vjp: Callback = callback("vjp", vjp, debug)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug)
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug)
         self.sparsity: Any = read_sparsity(jac_sparsity)
         self.mass: Mass | None = read_mass(mass)
-        self.structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
+        self._structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
+        self._lock = threading.RLock()
         self.name = name or str(getattr(f, "__name__", "f"))
         self.fused = fused
         self.debug = debug
@@ -97,12 +99,31 @@ class Dynamics:
         return [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
 
     def _fused_calls(self) -> Calls:
-        given = [part.given for part in self.callbacks]
-        key = fingerprint(*given)
-        return fused_calls({part.name: part.in_place for part in self.callbacks}, key, lambda: fingerprint(*given) == key)
+        parts, key = self.callbacks, None
+        if all(part.key for part in parts):
+            key = hashlib.sha256(repr([(part.name, part.key) for part in parts]).encode()).hexdigest()[:24]
+        return fused_calls({part.name: part.in_place for part in parts}, key, lambda: all(part.unchanged() for part in parts))
+
+    def structure(self, n: int, linear_solver: str, find: Callable[[], Structure]) -> Structure:
+        """What `find()` gives, the first time that it is asked for: all solves share it, also those of other threads."""
+        with self._lock:
+            if (n, linear_solver) not in self._structures:
+                self._structures[n, linear_solver] = find()
+            return self._structures[n, linear_solver]
 
     def __reduce__(self):
-        return _rebuild, self._given
+        given = (None if part is None else part.given for part in (self.f, self.vjp, self.vjp_u, self.jac))
+        mass = None if self.mass is None else self.mass.matrix
+        return _rebuild, (*given, self.sparsity, mass, self.name, self.fused, self.debug)
+
+    def __copy__(self) -> Dynamics:
+        """The callbacks are one thing, as functions are; what is found out about them each copy finds for itself."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _structures={}, _lock=threading.RLock())
+        return other
+
+    def __deepcopy__(self, memo: Any) -> Dynamics:
+        return copy.copy(self)
 
     def __repr__(self) -> str:
         parts = [self.name]

@@ -31,12 +31,15 @@ class Layout:
         self.size = self.flatten(name, example).size
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and (self.name, self.shapes, self.dtype, self.size) == (
-            other.name,
-            other.shapes,
-            other.dtype,
-            other.size,
-        )
+        return isinstance(other, Layout) and self._form == other._form
+
+    def __hash__(self) -> int:
+        return hash(self._form)
+
+    @property
+    def _form(self) -> tuple:
+        """All that it is: a dict in another order is another layout."""
+        return self.name, None if self.shapes is None else tuple(self.shapes.items()), self.dtype, self.size
 
     @property
     def is_flat(self) -> bool:

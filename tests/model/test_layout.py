@@ -85,3 +85,10 @@ def test_bad_structures():
         Layout("u0", np.zeros((), dtype=[("a", "U3")]))
     with pytest.raises(ValueError, match=r"must have the fields"):
         Layout("u0", np.zeros((), dtype=[("a", "f8")])).flatten("x", np.zeros((), dtype=[("b", "f8")]))
+
+
+def test_a_dict_in_another_order_is_another_layout():
+    layout = Layout("u0", U0)
+    assert layout == Layout("u0", {"prey": 5.0, "predator": 0.0}) and hash(layout) == hash(Layout("u0", dict(U0)))
+    assert layout != Layout("u0", {"predator": 1.0, "prey": 1.0})
+    assert layout != Layout("theta", U0) and layout != Layout("u0", [1.0, 1.0])

@@ -39,7 +39,7 @@ class FinalState(MemberData):
         u_T = solution.u[-1]
         self._require_one()
         self._require_size(u_T.size)
-        return float(self.weights @ u_T), {"u_T_bar": self.weights}
+        return float(self.weights @ u_T), {"u_T_bar": self.weights.copy()}
 
     def _require_size(self, n: int) -> None:
         if self.weights.size != n:

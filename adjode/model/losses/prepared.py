@@ -48,7 +48,7 @@ class PreparedLoss:
 
     def __init__(self, loss: Any, n: int, times: np.ndarray, *, as_given: bool = False):
         self.loss = loss
-        self.times, rows = (times, np.arange(times.size)) if as_given else np.unique(times, return_inverse=True)
+        self.times, rows = (times.copy(), np.arange(times.size)) if as_given else np.unique(times, return_inverse=True)
         self.rows = rows.astype(np.int64)
         self.u_bars = np.zeros((self.times.size, n))
         self.observed = np.zeros_like(self.u_bars)
@@ -57,6 +57,9 @@ class PreparedLoss:
         self.frame[slots.JUMPS] = self.u_bars
         self.frame[slots.U_BAR], self.frame[slots.VALUE] = np.zeros(n), np.zeros(1)
         self.value = self.frame[slots.VALUE]
+
+    def __reduce__(self):
+        raise TypeError("a prepared loss holds the addresses of its buffers: copy the loss, and prepare the copy.")
 
     def observe(self, observed: np.ndarray) -> None:
         """Read states from here."""

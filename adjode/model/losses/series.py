@@ -11,8 +11,8 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from adjode import slots
-from adjode.fingerprint import fingerprint
 from adjode.jit import DISABLED, kernel, linked, row
+from adjode.model.callbacks import fingerprint_of
 from adjode.model.losses.loss import States
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.model.messages import count_arguments
@@ -71,7 +71,7 @@ class _PreparedJittedSeries(_PreparedSeries):
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
-        return _series_entry(self.loss.value_and_cotangent, fingerprint(self.loss.value_and_cotangent))
+        return _series_entry(self.loss.value_and_cotangent, fingerprint_of(self.loss.value_and_cotangent))
 
     def run(self) -> float:
         return PreparedLoss.run(self)
