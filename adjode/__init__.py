@@ -1,16 +1,16 @@
 """Exact, fast gradients through ODE solves."""
 
 from adjode import losses
-from adjode.consistent import consistent_initial
+from adjode.api.consistent import consistent_initial
+from adjode.api.gradient import value_and_gradient, vjp
+from adjode.api.solution import Solution
+from adjode.api.solve import solve
 from adjode.derivatives.check import VjpReport, check_vjp
 from adjode.ensembles.gradient import ensemble_value_and_gradient
 from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
 from adjode.frontends.fit import Fit
-from adjode.gradient import value_and_gradient, vjp
 from adjode.model.dynamics import Dynamics
 from adjode.passes.result import Cotangents
-from adjode.solution import Solution
-from adjode.solve import solve
 from adjode.status import SolveError, Status
 
 __all__ = [

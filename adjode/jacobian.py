@@ -14,12 +14,12 @@ import numpy as np
 
 from adjode import slots
 from adjode.calls import Calls
+from adjode.checks import choose
 from adjode.frame import Frame
 from adjode.jit import flat, kernel, row
 from adjode.linalg.structure import KINDS, Structure, as_pattern, choose_structure, row_groups
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
-from adjode.options import choose
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 
 _FROM_VJP, _FROM_VJP_U, _FROM_JAC = range(3)

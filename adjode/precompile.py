@@ -22,9 +22,9 @@ from numba.core import config
 from tqdm import tqdm
 
 from adjode.adjoints import backsolve, discrete, interpolating
+from adjode.backends import driver
 from adjode.calls import FUSED, PORTABLE
 from adjode.disk import claimed, precompiled_folder
-from adjode.ensembles import driver
 from adjode.frame import Frame
 from adjode.jit import DISABLED, fused_works
 from adjode.model import losses

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import adjode
-from adjode.ensembles.backends import Engine
+from adjode.ensembles.engine import Engine
 from adjode.tableaus import Tableau, tableau
 from benchmarks.problems import LORENZ_LOSS, LORENZ_SPAN, lorenz_dynamics, lorenz_ensemble
 from benchmarks.report import table

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 import adjode
-from adjode.ensembles.threads import count_workers
+from adjode.backends.threads import count_workers
 from benchmarks.problems import LORENZ_LOSS, LORENZ_SPAN, lorenz_dynamics, lorenz_ensemble
 from benchmarks.scaling import machine
 

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 import adjode
-from adjode.kernels import as_matrix, tanh
+from adjode.functions import as_matrix, tanh
 from adjode.losses import FinalState, LeastSquares, Loss, Series
 from benchmarks.cases import HIDDEN, REFERENCES, largest_error, references, series_times, spiral_data, spiral_theta
 

@@ -226,7 +226,7 @@ def test_products_of_views(m, k, n):
 # --- a network in both tiers -------------------------------------------------------------------------------------------------
 NETWORK = """
 import numpy as np
-from adjode.kernels import as_matrix, exp, tanh, tanh_into
+from adjode.functions import as_matrix, exp, tanh, tanh_into
 
 WIDTH = 5
 

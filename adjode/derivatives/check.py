@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from adjode.api.solution import Solution
+from adjode.checks import float_vector, require_finite
 from adjode.derivatives.numerical import Reference, reference, takes_complex
 from adjode.derivatives.slips import Block, Lams, Suffixes, VjpProblem, call_jac, call_with_lams, call_without_lam, find_problems
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.options import float_vector, require_finite
-from adjode.solution import Solution
 
 _SHOWN = 10  # entries printed
 _LAMS = 64

@@ -8,18 +8,18 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from adjode.cuda.arrays import to_host
-from adjode.ensembles.backends import Engine, split_options
+from adjode.api.gradient import ValueAndGradient
+from adjode.api.keywords import EnsembleGradientKeywords
+from adjode.backends.cuda.arrays import to_host
+from adjode.backends.outcome import Outcome, States, pairwise_sum
+from adjode.checks import choose
+from adjode.ensembles.engine import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
-from adjode.ensembles.outcome import Outcome, States, pairwise_sum
 from adjode.ensembles.progress import progress_bar
-from adjode.gradient import ValueAndGradient
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss
 from adjode.model.losses.members import MemberData
-from adjode.options import choose
-from adjode.options_types import EnsembleGradientKeywords
 from adjode.passes.result import Cotangents, EnsembleStats
 
 ON_FAILURE = ("raise", "nan", "drop")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.lib import recfunctions
 
-from adjode.cuda.arrays import is_device_array, to_host
+from adjode.backends.cuda.arrays import is_device_array, to_host
+from adjode.checks import require_finite, time_span
 from adjode.model.layout import Layout
-from adjode.options import require_finite, time_span
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def read_rows(name: str, value: Any, letter: str, *, on_device: bool = False) ->
 
 
 def _rows_on_device(name: str, value: Any, letter: str) -> Rows:
-    from adjode.cuda.device import adopted
+    from adjode.backends.cuda.device import adopted
 
     array = adopted(value)
     if len(array.shape) not in (1, 2) or array.dtype not in (np.float64, np.float32):

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from adjode.cuda.arrays import to_host
+from adjode.api.solution import Solution
+from adjode.backends.cuda.arrays import to_host
+from adjode.checks import float_vector, require_finite
 from adjode.ensembles.inputs import require_times_inside
 from adjode.model.losses import PreparedLinear, PreparedLoss
 from adjode.model.losses.members import MemberData
-from adjode.options import float_vector, require_finite
-from adjode.solution import Solution
 
 
 class Seeds(MemberData):

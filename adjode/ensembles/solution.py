@@ -8,20 +8,20 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from adjode.cuda.arrays import to_host
-from adjode.ensembles.backends import Engine, split_options
+from adjode.api.keywords import EnsembleSolveKeywords, SweepKeywords
+from adjode.api.solution import Solution
+from adjode.api.solve import solve
+from adjode.backends.cuda.arrays import to_host
+from adjode.checks import float_vector
+from adjode.ensembles.engine import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
 from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
 from adjode.model.dynamics import Dynamics
-from adjode.options import float_vector
-from adjode.options_types import EnsembleSolveKeywords, SweepKeywords
 from adjode.passes.options import SOLVE_NAMES
 from adjode.passes.result import Cotangents, EnsembleStats
-from adjode.solution import Solution
-from adjode.solve import solve
 
 
 @dataclass(frozen=True, eq=False, repr=False)

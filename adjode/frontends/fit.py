@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
+from adjode.api.gradient import value_and_gradient
+from adjode.api.keywords import FitKeywords
+from adjode.checks import choose, float_vector, time_span
 from adjode.frontends.selection import BLOCKS, natural_bounds, selection_mask
-from adjode.gradient import value_and_gradient
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.model.losses import Loss
-from adjode.options import choose, float_vector, time_span
-from adjode.options_types import FitKeywords
 from adjode.status import SolveError, Status
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import recfunctions
 
-from adjode.options import float_vector
+from adjode.checks import float_vector
 
 
 class Layout:

@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode import slots
 from adjode.calls import Calls
+from adjode.checks import choose
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.jit import kernel
 from adjode.linalg.mass import Mass
@@ -18,7 +19,6 @@ from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.integrate import cross, make_integrate
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.options import choose
 from adjode.passes.base import Integration
 from adjode.passes.options import SolveOptions
 from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, TIMED_OUT, SolveError, solve_error

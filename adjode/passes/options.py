@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from adjode.checks import choose, float_vector, positive, relative_tolerance, tolerance_vector
 from adjode.linalg.structure import Structure
-from adjode.options import choose, float_vector, positive, relative_tolerance, tolerance_vector
 from adjode.tableaus import METHODS, Tableau, tableau
 
 ADJOINTS = ("discrete", "interpolating", "backsolve")
@@ -78,7 +78,7 @@ class SolveOptions:
 
 @dataclass(frozen=True, eq=False)
 class PullbackOptions:
-    """The options of `Solution.pullback` that say how it is computed; `adjode.pullback.pullback` describes them."""
+    """The options of `Solution.pullback` that say how it is computed; `adjode.api.pullback.pullback` describes them."""
 
     adjoint: str = "interpolating"
     quadrature: str = "gauss"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from adjode import slots
+from adjode.checks import times_in_span
 from adjode.frame import Frame
 from adjode.jit import cube, entry, i8, invoke, kernel, matrix, plane, row, vector
-from adjode.options import times_in_span
 from adjode.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
 from adjode.steppers.explicit import interpolate
 

@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from adjode import Fit, options_types, solve, solve_ensemble, value_and_gradient
-from adjode.ensembles import backends
+from adjode import Fit, solve, solve_ensemble, value_and_gradient
+from adjode.api import keywords as options_types
+from adjode.api.pullback import pullback
+from adjode.ensembles import engine as backends
 from adjode.losses import FinalState
-from adjode.pullback import pullback
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 

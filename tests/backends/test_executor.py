@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from adjode import Dynamics, SolveError, ensemble_value_and_gradient, solve_ensemble
-from adjode.ensembles.executor import plan_parts
+from adjode.backends.executor import plan_parts
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics, lv_f, lv_vjp
 from tests.problems.systems import LV_THETA, LV_U0
@@ -71,8 +71,8 @@ def test_the_bits_of_one_machine(chunks):
 @pytest.mark.parametrize("blocks", [1, 3, 10])
 def test_blocks_stay_whole(blocks, monkeypatch):
     """Sums of several trajectories have the same bits too."""
-    monkeypatch.setattr("adjode.ensembles.outcome._MOST_BLOCKS", blocks)
-    monkeypatch.setattr("adjode.ensembles.outcome._LEAST_BLOCKS", blocks)
+    monkeypatch.setattr("adjode.backends.outcome._MOST_BLOCKS", blocks)
+    monkeypatch.setattr("adjode.backends.outcome._LEAST_BLOCKS", blocks)
     expected = ensemble_value_and_gradient(lv_dynamics(), LOSS, SPAN)(U0, LV_THETA)
     executor = Here()
     assert_same(spread(executor, chunks=4)(U0, LV_THETA), expected)

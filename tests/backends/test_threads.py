@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, value_and_gradient
-from adjode.ensembles import outcome
-from adjode.ensembles.outcome import block_size, pairwise_sum
-from adjode.ensembles.threads import run_blocks
+from adjode.backends import outcome
+from adjode.backends.outcome import block_size, pairwise_sum
+from adjode.backends.threads import run_blocks
 from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_dynamics, lv_f
 from tests.problems.systems import DECAY, LOGISTIC, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra

@@ -7,8 +7,8 @@ import weakref
 import numpy as np
 from numba import njit, typeof
 
-from adjode.cuda.target import Target
-from adjode.ensembles import cuda as ensembles
+from adjode.backends.cuda import ensemble as ensembles
+from adjode.backends.cuda.target import Target
 from adjode.jit import entry, kernel
 
 

@@ -10,7 +10,7 @@ if os.environ.get("NUMBA_DISABLE_JIT") == "1":
 pytest.importorskip("numba_cuda")
 
 from adjode import ensemble_value_and_gradient
-from adjode.cuda import chunks, device
+from adjode.backends.cuda import chunks, device
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics
 from tests.cuda import stand_in

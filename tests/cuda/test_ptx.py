@@ -20,7 +20,7 @@ from numba import cuda
 
 import adjode
 from adjode import Dynamics, ensemble_value_and_gradient, kernels, solve_ensemble
-from adjode.cuda import device
+from adjode.backends.cuda import device
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics
 from tests.cuda import stand_in

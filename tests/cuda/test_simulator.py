@@ -21,8 +21,8 @@ pytest.importorskip("numba_cuda")
 
 from numba import cuda
 
-from adjode.cuda import chunks, device
-from adjode.ensembles.cuda import CudaEnsemble
+from adjode.backends.cuda import chunks, device
+from adjode.backends.cuda.ensemble import CudaEnsemble
 from benchmarks import cuda_ensemble
 
 SPAN, N = (0.0, 1.5), 5

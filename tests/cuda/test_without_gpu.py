@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adjode import ensemble_value_and_gradient, solve_ensemble
-from adjode.cuda.arrays import is_device_array
+from adjode.backends.cuda.arrays import is_device_array
 from adjode.losses import FinalState
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 

@@ -270,7 +270,7 @@ def test_bad_limits():
 
 
 def test_a_cancelled_pass_stops():
-    from adjode.ensembles.driver import Seat
+    from adjode.backends.driver import Seat
 
     evaluate = adjode.value_and_gradient(DYNAMICS, FinalState([1.0]), SPAN)
     seat = Seat.of_gradient(evaluate.workspace(U0, FAST), frozenset())

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from adjode.checks import float_vector
 from adjode.model.losses.linear import PreparedLinear
 from adjode.model.losses.loss import States
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.prepared import PreparedLoss
-from adjode.options import float_vector
 
 
 class FinalState(MemberData):

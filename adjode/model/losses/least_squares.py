@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from adjode import slots
+from adjode.checks import float_vector
 from adjode.jit import kernel
 from adjode.model.losses.loss import States
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
-from adjode.options import float_vector
 from adjode.status import SolveError, Status
 
 

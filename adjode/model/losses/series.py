@@ -11,12 +11,12 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from adjode import slots
+from adjode.checks import float_vector
 from adjode.jit import DISABLED, kernel, linked, row
 from adjode.model.callbacks import fingerprint_of
 from adjode.model.losses.loss import States
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.model.messages import count_arguments
-from adjode.options import float_vector
 
 
 class Series:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from adjode import slots
-from adjode.cuda import device
-from adjode.cuda.arrays import to_host
-from adjode.cuda.chunks import Sums
-from adjode.cuda.plan import Plan
+from adjode.backends.cuda import device
+from adjode.backends.cuda.arrays import to_host
+from adjode.backends.cuda.chunks import Sums
+from adjode.backends.cuda.plan import Plan
 from adjode.model.losses import PreparedLoss
 
 Input = tuple[Any, bool]

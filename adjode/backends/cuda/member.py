@@ -19,8 +19,8 @@ from collections.abc import Callable
 from adjode import slots
 from adjode.adjoints import interpolating
 from adjode.adjoints.discrete import make_discrete
-from adjode.cuda.frames import make_frame, put
-from adjode.cuda.plan import Plan
+from adjode.backends.cuda.frames import make_frame, put
+from adjode.backends.cuda.plan import Plan
 from adjode.jit import kernel, plane, row, segment
 from adjode.passes.forward import make_forward
 from adjode.passes.program import add_at_t0, make_run

@@ -12,11 +12,11 @@ import numpy as np
 from adjode import slots
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
+from adjode.checks import require_finite, times_in_span
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback, callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.options import require_finite, times_in_span
 from adjode.passes.discrete import Discrete, observed_after_t0
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PullbackOptions, SolveOptions

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from adjode.cuda import device, member
-from adjode.cuda.chunks import DeviceOptions, Lanes
-from adjode.cuda.plan import Plan, plan_gradient, plan_solve
-from adjode.cuda.transfer import Results, StateResults, data_of, inputs_of, owned_data
-from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
-from adjode.gradient import ValueAndGradient
+from adjode.api.gradient import ValueAndGradient
+from adjode.backends.cuda import device, member
+from adjode.backends.cuda.chunks import DeviceOptions, Lanes
+from adjode.backends.cuda.plan import Plan, plan_gradient, plan_solve
+from adjode.backends.cuda.transfer import Results, StateResults, data_of, inputs_of, owned_data
+from adjode.backends.outcome import Outcome, States, block_size, count_rows
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import PreparedLoss
 from adjode.model.losses.members import MemberData

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from adjode.ensembles.driver import Seat
-from adjode.ensembles.outcome import Outcome, States, block_size, count_rows
-from adjode.gradient import ValueAndGradient
+from adjode.api.gradient import ValueAndGradient
+from adjode.backends.driver import Seat
+from adjode.backends.outcome import Outcome, States, block_size, count_rows
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses.members import MemberData
 from adjode.passes.forward import Forward, structure_for

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode.ensembles.outcome import block_size, count_rows
+from adjode.backends.outcome import block_size, count_rows
 
 _ATTEMPTS = 3  # at a part whose worker dies
 _PART_BYTES = 1 << 26  # of inputs, about: what is larger is sent in more parts

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from adjode.ensembles.executor import Distributed
-from adjode.ensembles.threads import ThreadEnsemble, ThreadSolver, count_workers
+from adjode.backends.executor import Distributed
+from adjode.backends.threads import ThreadEnsemble, ThreadSolver, count_workers
+from adjode.checks import choose
 from adjode.model.dynamics import Dynamics
-from adjode.options import choose
 
 BACKENDS = ("threads", "cuda")
 _DEVICE_OPTIONS = ("dtype", "memory", "device_output")

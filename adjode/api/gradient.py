@@ -9,18 +9,18 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from adjode.api.keywords import GradientKeywords, SolveKeywords
+from adjode.api.pullback import check_wrt, pullback, refuse_with_mass
+from adjode.api.solve import solve
+from adjode.checks import time_span, times_in_span
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.model.losses import Loss, PreparedLoss
-from adjode.options import time_span, times_in_span
-from adjode.options_types import GradientKeywords, SolveKeywords
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
 from adjode.passes.result import Cotangents
 from adjode.passes.workspace import Workspace, jitted_evaluation
-from adjode.pullback import check_wrt, pullback, refuse_with_mass
-from adjode.solve import solve
 
 
 def vjp(

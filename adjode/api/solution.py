@@ -7,14 +7,14 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from adjode.api.keywords import PullbackKeywords
+from adjode.api.pullback import pullback
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.options_types import PullbackKeywords
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import Cotangents
 from adjode.passes.trajectory import DenseOutput, Trajectory
-from adjode.pullback import pullback
 from adjode.slots import IMPLICIT_STEP, RECORD_STAGES
 
 
@@ -105,7 +105,7 @@ class Solution:
         return self.dense(t)
 
     def pullback(self, u_T_bar: Any = None, **options: Unpack[PullbackKeywords]) -> Cotangents:
-        """Pull cotangents of the solution back to u0, theta, t0 and T; see `adjode.pullback.pullback` for the options."""
+        """Pull cotangents of the solution back to u0, theta, t0 and T; see `adjode.api.pullback.pullback` for the options."""
         return pullback(self, u_T_bar, **options)
 
     def __repr__(self) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numba.core.errors import NumbaError
 
-from adjode.cuda.arrays import is_device_array
-from adjode.cuda.target import Target
+from adjode.backends.cuda.arrays import is_device_array
+from adjode.backends.cuda.target import Target
 from adjode.jit import DISABLED
 from adjode.model.messages import reason_of
 

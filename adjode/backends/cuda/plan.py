@@ -16,8 +16,8 @@ from numba.core.dispatcher import Dispatcher
 
 from adjode import slots
 from adjode.adjoints import interpolating
+from adjode.backends.cuda.frames import Layout
 from adjode.calls import UNROLLED, Calls, call_kernel
-from adjode.cuda.frames import Layout
 from adjode.frame import Frame
 from adjode.jit import DISABLED, kernel
 from adjode.kinds import KINDS

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from adjode.checks import float_vector, positive, relative_tolerance
 from adjode.linalg.mass import Mass
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.options import float_vector, positive, relative_tolerance
 from adjode.status import HIGH_INDEX, NON_FINITE, SolveError, Status, solve_error
 
 _MOST = 50  # iterations
