@@ -1,6 +1,6 @@
 """Exact, fast gradients through ODE solves."""
 
-from adjode import losses
+from adjode import functions, kernels, losses
 from adjode.api.consistent import consistent_initial
 from adjode.api.gradient import value_and_gradient, vjp
 from adjode.api.solution import Solution
@@ -25,6 +25,8 @@ __all__ = [
     "check_vjp",
     "consistent_initial",
     "ensemble_value_and_gradient",
+    "functions",
+    "kernels",
     "losses",
     "solve",
     "solve_ensemble",

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from adjode.versions import counts_references
+from adjode.compile.versions import counts_references
 
 __all__ = ["as_matrix", "exp", "exp_into", "tanh", "tanh_into"]
 

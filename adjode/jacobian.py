@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
-from adjode.calls import Calls
 from adjode.checks import choose
-from adjode.frame import Frame
-from adjode.jit import flat, kernel, row
+from adjode.compile import slots
+from adjode.compile.calls import Calls
+from adjode.compile.flags import kernel
+from adjode.compile.frame import Frame
+from adjode.compile.views import flat, row
 from adjode.linalg.structure import KINDS, Structure, as_pattern, choose_structure, row_groups
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics

@@ -23,10 +23,11 @@ from tqdm import tqdm
 
 from adjode.adjoints import backsolve, discrete, interpolating
 from adjode.backends import driver
-from adjode.calls import FUSED, PORTABLE
-from adjode.disk import claimed, precompiled_folder
-from adjode.frame import Frame
-from adjode.jit import DISABLED, fused_works
+from adjode.compile.cache import claimed, precompiled_folder
+from adjode.compile.calls import FUSED, PORTABLE
+from adjode.compile.flags import DISABLED
+from adjode.compile.frame import Frame
+from adjode.compile.tiers import fused_works
 from adjode.model import losses
 from adjode.passes import program, trajectory
 from adjode.passes.forward import make_forward

@@ -10,7 +10,7 @@ import math
 import numba
 import numpy as np
 
-from adjode import kernels
+from adjode import functions as kernels
 from benchmarks.problems import BATCH, WIDTH, batch_network, wide_layer
 
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}

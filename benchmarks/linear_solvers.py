@@ -15,9 +15,10 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from adjode import slots
-from adjode.frame import Frame, opened
-from adjode.jit import entry, i8
+from adjode.compile import slots
+from adjode.compile.entries import entry
+from adjode.compile.flags import i8
+from adjode.compile.frame import Frame, opened
 from adjode.linalg.linear import make_linear
 from adjode.linalg.structure import Structure, as_pattern
 from benchmarks.brusselator import brusselator_1d_sparsity, brusselator_2d_sparsity

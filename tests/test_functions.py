@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from adjode import Dynamics, check_vjp, kernels, solve
-from adjode.fingerprint import fingerprint
+from adjode.compile.fingerprint import fingerprint
 from tests import ROOT
 
 

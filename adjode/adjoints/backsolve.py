@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
 from adjode.adjoints import products
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.jumps import Jumps
-from adjode.calls import Calls
-from adjode.jit import kernel, segment
+from adjode.compile import slots
+from adjode.compile.calls import Calls
+from adjode.compile.flags import kernel
+from adjode.compile.views import segment
 from adjode.loops.integrate import make_integrate
 from adjode.status import SUCCESS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjode.slot import Slot
+from adjode.compile.slot import Slot
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjode import slots
 from adjode.adjoints import products
-from adjode.calls import Calls
+from adjode.compile import slots
+from adjode.compile.calls import Calls
+from adjode.compile.flags import kernel
+from adjode.compile.views import plane, row
+from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
-from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import all_finite
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import Stepper, interpolate, make_transposed_stages
 from adjode.steppers.families import EXPLICIT, Solver
-from adjode.watch import begin_watch, keep_watch
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense

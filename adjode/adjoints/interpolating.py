@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adjode import slots
 from adjode.adjoints import products
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.jumps import Jumps
-from adjode.calls import Calls
+from adjode.compile import slots
+from adjode.compile.calls import Calls
+from adjode.compile.flags import kernel
+from adjode.compile.views import plane, row
 from adjode.jacobian import make_jacobian
-from adjode.jit import kernel, plane, row
 from adjode.loops.integrate import make_integrate
 from adjode.status import SUCCESS
 from adjode.steppers.explicit import interpolate

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adjode import slots
-from adjode.calls import Calls
-from adjode.frame import Frame
-from adjode.jit import invoke, kernel, segment
+from adjode.compile import slots
+from adjode.compile.calls import Calls
+from adjode.compile.flags import kernel
+from adjode.compile.frame import Frame
+from adjode.compile.views import invoke, segment
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 

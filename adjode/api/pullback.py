@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from adjode import slots
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
 from adjode.checks import require_finite, times_in_span
+from adjode.compile import slots
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback, callback
 from adjode.model.dynamics import Dynamics

@@ -9,13 +9,13 @@ import numpy as np
 
 from adjode.api.keywords import PullbackKeywords
 from adjode.api.pullback import pullback
+from adjode.compile.slots import IMPLICIT_STEP, RECORD_STAGES
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import Cotangents
 from adjode.passes.trajectory import DenseOutput, Trajectory
-from adjode.slots import IMPLICIT_STEP, RECORD_STAGES
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 
 from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
+from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import Program
-from adjode.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.status import SUCCESS
 from adjode.steppers.families import TRANSPOSES
 

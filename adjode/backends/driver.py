@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from adjode import slots
-from adjode.frame import opened
-from adjode.jit import entry, exact_kernel, i8, integers, kernel, matrix, row, vector
+from adjode.compile import slots
+from adjode.compile.entries import entry
+from adjode.compile.flags import exact_kernel, i8, integers, kernel, matrix, vector
+from adjode.compile.frame import opened
+from adjode.compile.slot import Slot
+from adjode.compile.views import row
+from adjode.compile.watch import CANCELLED, NEXT_LOOK, RAISED, look_up, new_watch, raise_pending, set_deadline, start_watch
 from adjode.model.losses import PreparedLoss
 from adjode.passes.forward import Forward
 from adjode.passes.program import Program, run_program
 from adjode.passes.workspace import Workspace
-from adjode.slot import Slot
 from adjode.status import INTERRUPTED, SUCCESS
-from adjode.watch import CANCELLED, NEXT_LOOK, RAISED, look_up, new_watch, raise_pending, set_deadline, start_watch
 
 # Indices into the arguments of the entry.
 U0, THETA, DATA, DATA_WEIGHTS, SPAN = range(5)  # `given`: a row for each trajectory, or one for all

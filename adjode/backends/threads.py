@@ -17,11 +17,11 @@ import numpy as np
 from adjode.api.gradient import ValueAndGradient
 from adjode.backends.driver import Seat
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
+from adjode.compile.slots import RECORD_STAGES
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses.members import MemberData
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
-from adjode.slots import RECORD_STAGES
 
 _LARGEST_RUN = 16  # blocks that a thread takes at a time: little enough for a balance at the end, and for progress in between
 

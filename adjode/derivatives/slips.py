@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adjode.compile.kinds import KINDS
 from adjode.derivatives.numerical import Reference, overrun, padded
-from adjode.kinds import KINDS
 from adjode.model.callbacks import Callback
 
 Suffixes = tuple[list[str], list[str]]  # names of the entries of u and of theta, without the name of the array

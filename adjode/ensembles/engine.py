@@ -78,6 +78,6 @@ class Engine:
 
 
 def _from_cuda(name: str) -> Callable[..., Any]:
-    from adjode.ensembles import cuda  # whose import says what is missing
+    from adjode.backends.cuda import ensemble  # whose import says what is missing
 
-    return getattr(cuda, name)
+    return getattr(ensemble, name)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 
-from adjode.jit import kernel, part
+from adjode.compile.flags import kernel
+from adjode.compile.views import part
 from adjode.linalg.dense import size_of
 
 

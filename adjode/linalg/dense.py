@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from adjode.jit import kernel
+from adjode.compile.flags import kernel
 
 
 @kernel

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
-from adjode.jit import DISABLED
+from adjode.compile.flags import DISABLED
 
 PLAIN, TRANSPOSED = ord("N"), ord("T")
 FACTOR, SOLVE, FACTOR_COMPLEX, SOLVE_COMPLEX = range(4)  # entries of ROUTINES

@@ -25,8 +25,9 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from adjode import slots
-from adjode.jit import as_complex, flat, kernel
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.views import as_complex, flat
 from adjode.linalg import banded, dense, mass, sparse
 from adjode.linalg.dense import size_of
 from adjode.linalg.lapack import FACTOR, FACTOR_COMPLEX, PLAIN, SOLVE, SOLVE_COMPLEX, TRANSPOSED, call_fortran

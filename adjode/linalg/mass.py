@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
-from adjode.frame import Frame
-from adjode.jit import flat, kernel
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.frame import Frame
+from adjode.compile.views import flat
 from adjode.linalg.structure import Structure
 
 _ROUNDING = 1e-14  # pivots below this, relative to the largest and for each row, are zeros

@@ -20,8 +20,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
-from adjode.jit import flat, kernel, segment
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.views import flat, segment
 from adjode.linalg.dense import size_of
 from adjode.linalg.lapack import PLAIN, TRANSPOSED, call_fortran
 from adjode.linalg.superlu import FACTOR, SOLVE, SOLVE_TRANSPOSED, call_solver

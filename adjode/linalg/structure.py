@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
-from adjode.frame import Frame
+from adjode.compile import slots
+from adjode.compile.frame import Frame
 from adjode.linalg import lapack
 from adjode.linalg.superlu import SuperLU
 from adjode.linalg.symbolic import SIZE, analyse, multiplications

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from adjode.jit import DISABLED
+from adjode.compile.flags import DISABLED
 
 FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
 

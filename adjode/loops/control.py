@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from adjode import slots
-from adjode.jit import exact_kernel, kernel, row
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import row
 from adjode.steppers.implicit import MAX_ITERATIONS, slow_newton
 
 SAFETY = 0.9

@@ -15,15 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
-from adjode.jit import exact_kernel, kernel, plane, row
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import plane, row
+from adjode.compile.watch import begin_watch, keep_watch
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, step_factor
 from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_estimate, make_quadrature_step
 from adjode.loops.switch import make_switching
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import Stepper, interpolate
 from adjode.steppers.implicit import ImplicitStepper
-from adjode.watch import begin_watch, keep_watch
 
 _NEWTON_SHRINKS = 0.5  # what to multiply the step by where Newton's iteration fails
 _SPACINGS = 4.0  # see `_half_width`

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjode import slots
-from adjode.jit import exact_kernel, kernel
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
 from adjode.tableaus import Tableau
 
 NONE, GAUSS, AUGMENTED_LAM, AUGMENTED_ALL = range(4)

@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
-from adjode.jit import exact_kernel, flat, kernel, plane, row
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import flat, plane, row
 from adjode.status import STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.frozen import STALE
 

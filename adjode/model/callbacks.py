@@ -22,11 +22,11 @@ from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
-from adjode.adapters import c_function, guard_inputs, in_place_form
-from adjode.disk import keep_bytes, kept_bytes
-from adjode.fingerprint import fingerprint
-from adjode.jit import DISABLED, f8, matrix, vector
-from adjode.kinds import KINDS, SHAPES, shape_of, size_of
+from adjode.compile.adapters import c_function, guard_inputs, in_place_form
+from adjode.compile.cache import keep_bytes, kept_bytes
+from adjode.compile.fingerprint import fingerprint
+from adjode.compile.flags import DISABLED, f8, matrix, vector
+from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
 from adjode.model.messages import compile_message, takes_in_place
 from adjode.status import describe_error
 

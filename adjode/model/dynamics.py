@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from adjode.calls import PORTABLE, Calls, fused_calls
+from adjode.compile.calls import PORTABLE, Calls, fused_calls
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
 from adjode.model.callbacks import Callback, callback

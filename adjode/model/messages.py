@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from numba.core.dispatcher import Dispatcher
 
-from adjode.adapters import is_ours
-from adjode.kinds import SHAPES, Kind
+from adjode.compile.adapters import is_ours
+from adjode.compile.kinds import SHAPES, Kind
 
 
 def count_arguments(name: str, function: Callable, form: str) -> int:

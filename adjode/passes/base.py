@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
-from adjode.frame import Frame
+from adjode.compile import slots
+from adjode.compile.frame import Frame
+from adjode.compile.slot import Group
+from adjode.compile.slots import RECORD_DENSE
+from adjode.compile.watch import new_watch
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.model.dynamics import Dynamics
 from adjode.passes.trajectory import Trajectory
-from adjode.slot import Group
-from adjode.slots import RECORD_DENSE
 from adjode.steppers.frozen import put_frozen
 from adjode.tableaus import Tableau
-from adjode.watch import new_watch
 
 _EPS = float(np.finfo(float).eps)
 
@@ -72,7 +72,7 @@ class Pass:
     entry_name, make : str, callable
         The entry, as `Calls.entry` has it.
     watch : array
-        See watch.py.
+        See compile/watch.py.
     max_seconds : float or None
         How long a run may take.
     """

@@ -6,9 +6,9 @@ import functools
 
 import numpy as np
 
-from adjode import slots
 from adjode.adjoints import products
 from adjode.adjoints.discrete import make_discrete
+from adjode.compile import slots
 from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import GAUSS

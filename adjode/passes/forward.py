@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
-from adjode.calls import Calls
 from adjode.checks import choose
+from adjode.compile import slots
+from adjode.compile.calls import Calls
+from adjode.compile.flags import kernel
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
-from adjode.jit import kernel
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.integrate import cross, make_integrate

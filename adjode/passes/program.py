@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
-from adjode.frame import opened
-from adjode.jit import DISABLED, call_code, code_address, entry, i8, kernel
+from adjode.compile import slots
+from adjode.compile.entries import code_address, entry
+from adjode.compile.flags import DISABLED, i8, kernel
+from adjode.compile.frame import opened
+from adjode.compile.views import call_code
+from adjode.compile.watch import DEADLINE, NEVER, keep_raised, nanoseconds, raise_pending, run_handlers
 from adjode.passes.base import Pass
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.sweep import Sweep
 from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
-from adjode.watch import DEADLINE, NEVER, keep_raised, nanoseconds, raise_pending, run_handlers
 
 # The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what makes room for
 # more steps; the pass that ran last; and how many nanoseconds a run may take, 0 for any, -1 for what the run before it has left.

@@ -6,9 +6,10 @@ import functools
 
 import numpy as np
 
-from adjode import slots
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.products import put_products
+from adjode.compile import slots
+from adjode.compile.slots import RECORD_DENSE
 from adjode.jacobian import products_for, put_jacobian
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.model.callbacks import Callback
@@ -17,7 +18,6 @@ from adjode.passes.base import Integration
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.trajectory import DenseOutput, Trajectory
-from adjode.slots import RECORD_DENSE
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.families import EXPLICIT, Solver
 

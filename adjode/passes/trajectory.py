@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
 from adjode.checks import times_in_span
-from adjode.frame import Frame
-from adjode.jit import cube, entry, i8, invoke, kernel, matrix, plane, row, vector
-from adjode.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
+from adjode.compile import slots
+from adjode.compile.entries import entry
+from adjode.compile.flags import cube, i8, kernel, matrix, vector
+from adjode.compile.frame import Frame
+from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
+from adjode.compile.views import invoke, plane, row
 from adjode.steppers.explicit import interpolate
 
 _FIRST_CAPACITY = 512  # steps that there is room for at first

@@ -8,10 +8,13 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from adjode import slots
 from adjode.adjoints import interpolating
-from adjode.frame import opened
-from adjode.jit import call_code, code_address, own_address
+from adjode.compile import slots
+from adjode.compile.entries import code_address, own_address
+from adjode.compile.frame import opened
+from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
+from adjode.compile.views import call_code
+from adjode.compile.watch import raise_interruption
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import PreparedLoss
@@ -21,9 +24,7 @@ from adjode.passes.options import SolveOptions, SweepOptions
 from adjode.passes.program import BACKWARD, FORWARD, Program, at_t0, program_entry
 from adjode.passes.result import PullbackStats
 from adjode.passes.sweep import Sweep
-from adjode.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.status import NON_FINITE, SUCCESS, TIMED_OUT, solve_error
-from adjode.watch import raise_interruption
 
 
 class Workspace:

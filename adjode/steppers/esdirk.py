@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
-from adjode.jit import kernel, row
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.frozen import Frozen

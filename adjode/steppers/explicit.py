@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
-from adjode.jit import exact_kernel, kernel, row, unrolled
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.tiers import unrolled
+from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, SUCCESS
 
 # Below this many components the sum over stages is the inner loop; above, the components are (they vectorise).

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
-from adjode.jit import kernel
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.slot import Slot
 from adjode.linalg.linear import Linear
-from adjode.slot import Slot
 from adjode.status import NEWTON_FAILED, SUCCESS
 from adjode.tableaus import Tableau
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
-from adjode.jit import exact_kernel, kernel, row
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import row
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops, make_dense_output, scaled_squares

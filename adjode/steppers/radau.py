@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
-from adjode.jit import kernel, row
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.views import row
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, SUCCESS
 from adjode.steppers.frozen import CURRENT, Frozen

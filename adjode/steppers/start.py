@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
-from adjode.jit import exact_kernel, flat, kernel, row
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import flat, row
 from adjode.linalg.mass import split
 from adjode.status import HIGH_INDEX, INCONSISTENT, SUCCESS
 from adjode.steppers.frozen import CURRENT, Frozen

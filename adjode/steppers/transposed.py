@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
-from adjode.jit import exact_kernel, kernel, plane, row
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import plane, row
 from adjode.linalg.mass import multiply_transposed
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from adjode import disk, trusted
+from adjode.compile import cache, trusted
 from tests import ROOT
 
 # Counts what Numba compiled, by the module of the function: "adjode" for kernels, "__main__" for the user's callbacks.
@@ -43,7 +43,7 @@ def vjp(t, u, theta, lam, u_bar, theta_bar):
 solution = adjode.solve(adjode.Dynamics(f, vjp), [1.0], [0.5], (0.0, 1.0), t_eval=[0.5])
 for adjoint in ("interpolating", "backsolve"):
     bar = solution.pullback([1.0], adjoint=adjoint)
-kernels = sum(n for module, n in compiled.items() if module.startswith("adjode") and module != "adjode.adapters")
+kernels = sum(n for module, n in compiled.items() if module.startswith("adjode") and module != "adjode.compile.adapters")
 print(kernels, compiled["__main__"], repr(float(bar.u0[0])))
 """
 
@@ -125,30 +125,30 @@ def test_precompiled_kernels_are_found_whatever_the_cache(tmp_path):
 
 @pytest.mark.jitted
 def test_settings_that_change_machine_code_have_their_own_folder(monkeypatch):
-    disk.source_hash.cache_clear()
-    plain = disk.source_hash()
-    monkeypatch.setattr(disk.config, "BOUNDSCHECK", 1 - (disk.config.BOUNDSCHECK or 0))
-    disk.source_hash.cache_clear()
-    assert disk.source_hash() != plain
+    cache.source_hash.cache_clear()
+    plain = cache.source_hash()
+    monkeypatch.setattr(cache.config, "BOUNDSCHECK", 1 - (cache.config.BOUNDSCHECK or 0))
+    cache.source_hash.cache_clear()
+    assert cache.source_hash() != plain
     monkeypatch.undo()
-    disk.source_hash.cache_clear()
-    assert disk.source_hash() == plain
+    cache.source_hash.cache_clear()
+    assert cache.source_hash() == plain
 
 
 def test_only_the_last_few_versions_are_kept(tmp_path, monkeypatch):
     for k in range(7):
-        monkeypatch.setattr(disk, "source_hash", lambda k=k: f"{k:016d}")
-        disk.claimed(tmp_path)
+        monkeypatch.setattr(cache, "source_hash", lambda k=k: f"{k:016d}")
+        cache.claimed(tmp_path)
         folder = tmp_path / f"adjode-{k:016d}"
         os.utime(folder, (k, k))
     assert sorted(p.name[-1] for p in tmp_path.iterdir()) == ["3", "4", "5", "6"]
 
 
 def test_bytes_are_kept_where_that_is_possible(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk.config, "CACHE_DIR", str(tmp_path))
-    assert disk.kept_bytes("some.bc") is None
-    disk.keep_bytes("some.bc", b"bitcode")
-    assert disk.kept_bytes("some.bc") == b"bitcode"
+    monkeypatch.setattr(cache.config, "CACHE_DIR", str(tmp_path))
+    assert cache.kept_bytes("some.bc") is None
+    cache.keep_bytes("some.bc", b"bitcode")
+    assert cache.kept_bytes("some.bc") == b"bitcode"
     (file,) = tmp_path.glob("*/*")  # nothing half written beside it
     plain = file.with_name("plain")
     plain.touch()
@@ -156,25 +156,27 @@ def test_bytes_are_kept_where_that_is_possible(tmp_path, monkeypatch):
 
     not_a_folder = tmp_path / "file"
     not_a_folder.touch()
-    monkeypatch.setattr(disk.config, "CACHE_DIR", str(not_a_folder))
-    disk.keep_bytes("other.bc", b"bitcode")
-    assert disk.kept_bytes("other.bc") is None
+    monkeypatch.setattr(cache.config, "CACHE_DIR", str(not_a_folder))
+    cache.keep_bytes("other.bc", b"bitcode")
+    assert cache.kept_bytes("other.bc") is None
 
 
 def test_old_entries_go_whoever_else_deletes_them(tmp_path):
-    for k in range(disk._KEPT_FILES + 1):
+    for k in range(cache._KEPT_FILES + 1):
         file = tmp_path / f"solve.{k}.cpu.entry"
         file.touch()
         os.utime(file, (k + 1, k + 1))
     (tmp_path / "discrete-recorded.cpu.entry").touch()  # of no callbacks, so it stays
-    disk.keep_newest(tmp_path)
+    cache.keep_newest(tmp_path)
     left = {p.name for p in tmp_path.iterdir()}
-    assert len(left) == disk._KEPT_FILES + 1 and "solve.0.cpu.entry" not in left
+    assert len(left) == cache._KEPT_FILES + 1 and "solve.0.cpu.entry" not in left
 
 
 # An entry and the bitcode of a pass, the smallest there are; says what was compiled.
 SMALL = """
-from adjode.jit import entry, i8, kernel, outline
+from adjode.compile.flags import i8, kernel
+from adjode.compile.entries import entry
+from adjode.compile.tiers import outline
 
 def double(n):
     return 2 * n
@@ -214,11 +216,11 @@ def modes(folder):
 
 @pytest.mark.skipif(os.name == "nt", reason="no such modes")
 def test_folders_are_the_users_alone_whatever_the_umask(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk.config, "CACHE_DIR", str(tmp_path / "new" / "cache"))
+    monkeypatch.setattr(cache.config, "CACHE_DIR", str(tmp_path / "new" / "cache"))
     umask = os.umask(0)
     try:
-        disk.keep_bytes("some.bc", b"bitcode")
-        disk.claimed(tmp_path / "precompiled", mode=0o755)
+        cache.keep_bytes("some.bc", b"bitcode")
+        cache.claimed(tmp_path / "precompiled", mode=0o755)
     finally:
         os.umask(umask)
     assert modes(tmp_path / "new") == {0o700} and modes(tmp_path / "precompiled") == {0o755}

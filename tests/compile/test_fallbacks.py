@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adjode.jit import DISABLED
+from adjode.compile.flags import DISABLED
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 SCRIPT = """
 {broken}
 import adjode, ctypes
-from adjode import jit
+from adjode.compile import entries, flags, tiers
 from adjode.callbacks import Callback
 
 {broken_later}
@@ -28,12 +28,12 @@ arrays = [(ctypes.c_double * 1)(x) for x in (2.0, 3.0, 0.0)]
 kinds = ctypes.c_double, *(ctypes.POINTER(ctypes.c_double),) * 3, *(ctypes.c_int64,) * 3
 status = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(callback.handle)(0.0, *arrays, 1, 1, 1)
 
-@jit.kernel
+@flags.kernel
 def double(n):
     return 2 * n
 
-entry = jit.entry(lambda n: double(n), (jit.i8,), "double")
-print(status, arrays[2][0], entry(21), jit.fused_works(), sum(entry.stats.cache_misses.values()))
+entry = entries.entry(lambda n: double(n), (flags.i8,), "double")
+print(status, arrays[2][0], entry(21), tiers.fused_works(), sum(entry.stats.cache_misses.values()))
 """
 
 
@@ -59,7 +59,7 @@ def test_a_pass_that_is_gone_costs_the_pipeline(tmp_path):
 
 
 def test_a_pipeline_that_fails_is_replaced_by_numbas(tmp_path):
-    printed, (warning,) = run(tmp_path, later="jit.compiler._LoweringInto.run_pass = lambda self, state: state.nothing()")
+    printed, (warning,) = run(tmp_path, later="flags.pipeline._LoweringInto.run_pass = lambda self, state: state.nothing()")
     assert printed == ["0", "-6.0", "42", "False", "1"]
     assert "Numba's own pipeline" in warning and "AttributeError" in warning
 
@@ -71,7 +71,7 @@ def test_an_option_that_is_gone_is_not_used(tmp_path):
 
 
 def test_bitcode_that_cannot_be_linked_costs_the_fused_tier(tmp_path):
-    printed, (warning,) = run(tmp_path, later="jit.compiler._PassLibrary.bitcode = lambda *names: b'nothing'")
+    printed, (warning,) = run(tmp_path, later="flags.pipeline._PassLibrary.bitcode = lambda *names: b'nothing'")
     assert printed == ["0", "-6.0", "42", "False", "1"]
     assert "fused=True has no effect" in warning
 

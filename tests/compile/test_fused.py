@@ -9,9 +9,10 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import Dynamics, SolveError, Status, jit, solve
-from adjode.fingerprint import fingerprint
-from adjode.frame import Frame
+from adjode import Dynamics, SolveError, Status, solve
+from adjode.compile import tiers
+from adjode.compile.fingerprint import fingerprint
+from adjode.compile.frame import Frame
 from adjode.passes.forward import make_forward
 from benchmarks.problems import lv_f, lv_vjp
 from tests import ROOT
@@ -66,8 +67,8 @@ def test_other_callbacks_compile_no_kernels_anew(fused, monkeypatch):
             du[i] *= 2.0
 
     lv_f_jitted = numba.njit(lv_f)
-    monkeypatch.setattr(jit, "_outlines", {})
-    monkeypatch.setattr(jit, "_compile_pass", lambda *_: pytest.fail("kernels are compiled"))
+    monkeypatch.setattr(tiers, "_outlines", {})
+    monkeypatch.setattr(tiers, "_compile_pass", lambda *_: pytest.fail("kernels are compiled"))
     again = solve(Dynamics(twice, lv_vjp, fused=True), LV_U0, LV_THETA, (0.0, 5.0))
     np.testing.assert_allclose(again.u_T, solution.u_T, rtol=1e-4)
 
@@ -172,7 +173,7 @@ def test_a_constant_that_changes_before_an_entry_is_compiled():
 
 SETS = """
 import numba
-from adjode.fingerprint import fingerprint
+from adjode.compile.fingerprint import fingerprint
 
 @numba.njit(fastmath={"contract", "reassoc", "nsz", "arcp"})
 def f(t, u, theta, du):

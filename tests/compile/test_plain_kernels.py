@@ -14,7 +14,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import adjode
-from adjode.jit import kernel
+from adjode.compile.flags import kernel
 from tests import ROOT
 from tests.compile.runs import CONTROLLED_RUNS, FIXED_RUNS, results_of
 

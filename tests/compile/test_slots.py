@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from adjode import slots
-from adjode.frame import Frame, opened
-from adjode.jit import entry, i8, kernel
-from adjode.slot import Block, Group
+from adjode.compile import slots
+from adjode.compile.entries import entry
+from adjode.compile.flags import i8, kernel
+from adjode.compile.frame import Frame, opened
+from adjode.compile.slot import Block, Group
 
 BLOCKS = [slot for slot in slots.ALL if isinstance(slot, Block)]
 

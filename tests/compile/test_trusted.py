@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from adjode import trusted
+from adjode.compile import trusted
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no owners, no modes")
 needs_root = pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can give files away")

@@ -9,7 +9,8 @@ from numba import njit, typeof
 
 from adjode.backends.cuda import ensemble as ensembles
 from adjode.backends.cuda.target import Target
-from adjode.jit import entry, kernel
+from adjode.compile.entries import entry
+from adjode.compile.flags import kernel
 
 
 def install(monkeypatch, device, launch, device_entry=None):

@@ -10,7 +10,7 @@ from numba.core import config
 
 import adjode
 from adjode import Dynamics, check_vjp
-from adjode.jit import DISABLED
+from adjode.compile.flags import DISABLED
 
 unchecked_only = pytest.mark.skipif(DISABLED or bool(config.BOUNDSCHECK), reason="an IndexError is raised here")
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from adjode import slots
-from adjode.frame import Frame, opened
-from adjode.jit import entry, f8, i8
+from adjode.compile import slots
+from adjode.compile.entries import entry
+from adjode.compile.flags import f8, i8
+from adjode.compile.frame import Frame, opened
 from adjode.linalg import linear
 from adjode.linalg.linear import make_linear
 from adjode.linalg.structure import KINDS, Structure, as_pattern, choose_structure

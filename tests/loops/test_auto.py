@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, slots, solve, solve_ensemble, value_and_gradient
-from adjode.calls import PORTABLE
-from adjode.frame import Frame
-from adjode.jit import kernel
+from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
+from adjode.compile import slots
+from adjode.compile.calls import PORTABLE
+from adjode.compile.flags import kernel
+from adjode.compile.frame import Frame
 from adjode.linalg.structure import Structure, as_pattern
 from adjode.loops.switch import spectral_radius
 from adjode.losses import FinalState, LeastSquares

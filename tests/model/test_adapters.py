@@ -8,10 +8,10 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import adapters, kinds
-from adjode.adapters import c_function, guard, guard_inputs, in_place_form, is_ours
-from adjode.calls import FUSED, PORTABLE
-from adjode.kinds import KINDS, SHAPES, Kind
+from adjode.compile import adapters, kinds
+from adjode.compile.adapters import c_function, guard, guard_inputs, in_place_form, is_ours
+from adjode.compile.calls import FUSED, PORTABLE
+from adjode.compile.kinds import KINDS, SHAPES, Kind
 from adjode.model.messages import takes_in_place
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")

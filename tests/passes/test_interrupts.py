@@ -11,10 +11,11 @@ import pytest
 import scipy.optimize  # noqa: F401  which an alarm must not interrupt
 
 import adjode
-from adjode import SolveError, Status, slots
+from adjode import SolveError, Status
+from adjode.compile import slots
+from adjode.compile.watch import CANCELLED
 from adjode.losses import FinalState, LeastSquares, Series
 from adjode.passes.trajectory import Trajectory
-from adjode.watch import CANCELLED
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
 

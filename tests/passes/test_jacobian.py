@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from adjode import Dynamics, check_vjp, slots
-from adjode.frame import Frame
+from adjode import Dynamics, check_vjp
+from adjode.compile import slots
+from adjode.compile.frame import Frame
 from adjode.jacobian import make_jacobian, probe, products_for, put_jacobian, structure_of
 from adjode.linalg.structure import KINDS, row_groups
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
@@ -87,7 +88,7 @@ def make_pass(calls, stages):
     def run(frame):
         return jacobian(frame, 0.0, slots.Y(frame))
 
-    from adjode.jit import kernel
+    from adjode.compile.flags import kernel
 
     return kernel(run)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
 from adjode.backends.cuda import device
 from adjode.backends.cuda.arrays import is_device_array, to_host
 from adjode.backends.cuda.plan import Plan
 from adjode.checks import positive
+from adjode.compile import slots
 from adjode.status import STORE_FULL
 
 _FIRST_CAPACITY = 128  # steps

@@ -16,7 +16,7 @@ from numba.core.errors import NumbaError
 
 from adjode.backends.cuda.arrays import is_device_array
 from adjode.backends.cuda.target import Target
-from adjode.jit import DISABLED
+from adjode.compile.flags import DISABLED
 from adjode.model.messages import reason_of
 
 INSTALL = "pip install 'adjode[cuda]', with the build of numba-cuda that matches the driver (see the page \"Ensembles on CUDA\")"

@@ -1,4 +1,4 @@
-"""The frames of one thread: what `frame.py` has for a process, made inside the kernel.
+"""The frames of one thread: what `compile/frame.py` has for a process, made inside the kernel.
 
 A thread owns a frame for each pass. The arrays of the method are constants in it, those of the size of the state lie in the
 thread's local memory, which the compiler keeps in registers where it can, and what has a row for each step lies in *lanes*: columns
@@ -19,11 +19,11 @@ from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.extending import intrinsic
 
-from adjode import slots
-from adjode.frame import SLOTS, store_pointer, store_shape
-from adjode.jit import DISABLED
-from adjode.slot import I64, WORDS, Slot, slot_of, word_of
-from adjode.watch import new_watch
+from adjode.compile import slots
+from adjode.compile.flags import DISABLED
+from adjode.compile.frame import SLOTS, store_pointer, store_shape
+from adjode.compile.slot import I64, WORDS, Slot, slot_of, word_of
+from adjode.compile.watch import new_watch
 
 _CONSTANT_MEMORY = 4  # its address space in NVVM IR (NVVM IR specification, "Address Spaces")
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adjode import slots
 from adjode.adjoints import interpolating
 from adjode.adjoints.discrete import make_discrete
 from adjode.backends.cuda.frames import make_frame, put
 from adjode.backends.cuda.plan import Plan
-from adjode.jit import kernel, plane, row, segment
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.views import plane, row, segment
 from adjode.passes.forward import make_forward
 from adjode.passes.program import add_at_t0, make_run
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS

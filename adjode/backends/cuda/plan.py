@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-from adjode import slots
 from adjode.adjoints import interpolating
 from adjode.backends.cuda.frames import Layout
-from adjode.calls import UNROLLED, Calls, call_kernel
-from adjode.frame import Frame
-from adjode.jit import DISABLED, kernel
-from adjode.kinds import KINDS
+from adjode.compile import slots
+from adjode.compile.calls import UNROLLED, Calls, call_kernel
+from adjode.compile.flags import DISABLED, kernel
+from adjode.compile.frame import Frame
+from adjode.compile.kinds import KINDS
+from adjode.compile.slot import Group, Slot
+from adjode.compile.slots import RECORD_DENSE, RECORD_MESH
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
 from adjode.passes.discrete import Discrete
@@ -28,8 +30,6 @@ from adjode.passes.forward import Forward
 from adjode.passes.options import SolveOptions, SweepOptions
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import Trajectory
-from adjode.slot import Group, Slot
-from adjode.slots import RECORD_DENSE, RECORD_MESH
 from adjode.status import CALLBACK_RAISED
 from adjode.tableaus import Tableau
 

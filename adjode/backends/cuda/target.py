@@ -18,10 +18,12 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 from numba.extending import intrinsic
 
-from adjode import kernels, watch
+from adjode import functions
+from adjode.compile import watch
 
-# Functions of `adjode.kernels` rest on the order of operations, which those fast-math flags would change: a GPU has its own.
-_FORMS = {kernels.tanh: math.tanh, kernels.exp: math.exp}
+# Functions of `adjode.functions` rest on the order of operations, which those fast-math flags would change: a GPU has its own.
+_MODULES = functions.__name__, "adjode.kernels"  # the same functions by two names
+_FORMS = {functions.tanh: math.tanh, functions.exp: math.exp}
 # A GPU has no signals, and its clock is none of the host's.
 _REPLACED = {watch.begin_watch: watch.unwatched, watch.keep_watch: watch.unwatched}
 
@@ -49,9 +51,13 @@ class Target:
             return self._function(_REPLACED.get(value, value))
         if isinstance(value, _Intrinsic):
             return self._intrinsic(value)
-        if isinstance(value, python.FunctionType) and value.__module__ == kernels.__name__ and value.__name__ in kernels.__all__:
+        if (
+            isinstance(value, python.FunctionType)
+            and value.__module__ == functions.__name__
+            and value.__name__ in functions.__all__
+        ):
             return _form(value)
-        if isinstance(value, python.ModuleType) and value.__name__ in ("adjode", kernels.__name__):
+        if isinstance(value, python.ModuleType) and value.__name__ in ("adjode", *_MODULES):
             return self._module(value)
         if isinstance(value, float) and self._narrow:
             return np.float32(value)
@@ -66,10 +72,10 @@ class Target:
         return shell
 
     def _module(self, given: python.ModuleType) -> python.ModuleType:
-        """The package or `adjode.kernels` with what callbacks may call."""
+        """The package or `adjode.functions` with what callbacks may call."""
         copy = _Forms(given.__name__)
-        if given is not kernels:
-            copy.__dict__["kernels"] = self(kernels)
+        if given.__name__ not in _MODULES:
+            copy.__dict__.update(dict.fromkeys(("functions", "kernels"), self(functions)))
         self._copies[id(given)] = given, copy
         return copy
 
@@ -117,17 +123,17 @@ class Target:
 
 def _form(function: Callable) -> Callable:
     if function not in _FORMS:
-        raise TypeError(f"adjode.kernels.{function.__name__} has no form for a GPU: write a loop, over tanh or exp if need be.")
+        raise TypeError(f"adjode.functions.{function.__name__} has no form for a GPU: write a loop, over tanh or exp if need be.")
     return _FORMS[function]
 
 
 class _Forms(python.ModuleType):
-    """`adjode.kernels` as it is on a GPU."""
+    """`adjode.functions` as it is on a GPU."""
 
     def __getattr__(self, name: str) -> Any:
-        if name not in kernels.__all__:
+        if name not in functions.__all__:
             raise AttributeError(name)
-        return _form(getattr(kernels, name))
+        return _form(getattr(functions, name))
 
 
 def _names(code: python.CodeType) -> set[str]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from adjode import slots
 from adjode.backends.cuda import device
 from adjode.backends.cuda.arrays import to_host
 from adjode.backends.cuda.chunks import Sums
 from adjode.backends.cuda.plan import Plan
+from adjode.compile import slots
 from adjode.model.losses import PreparedLoss
 
 Input = tuple[Any, bool]

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from adjode import slots
 from adjode.checks import float_vector
-from adjode.jit import kernel
+from adjode.compile import slots
+from adjode.compile.flags import kernel
 from adjode.model.losses.loss import States
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry

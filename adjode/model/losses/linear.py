@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from adjode import slots
-from adjode.jit import kernel
+from adjode.compile import slots
+from adjode.compile.flags import kernel
 from adjode.model.losses.prepared import PreparedLoss, finish, loss_entry
 
 

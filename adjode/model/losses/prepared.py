@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from adjode import slots
-from adjode.frame import Frame, opened
-from adjode.jit import entry, i8, kernel
+from adjode.compile import slots
+from adjode.compile.entries import entry
+from adjode.compile.flags import i8, kernel
+from adjode.compile.frame import Frame, opened
 from adjode.model.losses.loss import States
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 

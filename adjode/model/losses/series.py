@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-from adjode import slots
 from adjode.checks import float_vector
-from adjode.jit import DISABLED, kernel, linked, row
+from adjode.compile import slots
+from adjode.compile.flags import DISABLED, kernel, linked
+from adjode.compile.views import row
 from adjode.model.callbacks import fingerprint_of
 from adjode.model.losses.loss import States
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry

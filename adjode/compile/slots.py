@@ -9,7 +9,7 @@ the one at its end, and dense output of some degree.
 
 from __future__ import annotations
 
-from adjode.slot import (
+from adjode.compile.slot import (
     Group,
     address,
     arrange,

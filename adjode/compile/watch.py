@@ -22,8 +22,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from adjode import slots
-from adjode.jit import DISABLED, integers, kernel
+from adjode.compile import slots
+from adjode.compile.flags import DISABLED, integers, kernel
 from adjode.status import INTERRUPTED, SUCCESS, TIMED_OUT
 
 # Entries of WATCH; times in nanoseconds. RAISED is where the exception of a handler waits: three addresses.

@@ -25,9 +25,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from adjode import slots
-from adjode.jit import DISABLED, i8, pointer
-from adjode.slot import I64, WORDS, Block, Group, Slot, load_pointer, word_of
+from adjode.compile import slots
+from adjode.compile.flags import DISABLED, i8, pointer
+from adjode.compile.slot import I64, WORDS, Block, Group, Slot, load_pointer, word_of
 
 SLOTS = len(slots.ALL)
 # where each group begins, and the last one ends

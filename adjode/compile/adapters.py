@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from adjode.jit import DISABLED, code_address, entry, f8, i8, linked, view
-from adjode.kinds import SHAPES, Kind
+from adjode.compile.entries import code_address, entry
+from adjode.compile.flags import DISABLED, f8, i8, linked
+from adjode.compile.kinds import SHAPES, Kind
+from adjode.compile.views import view
 
 _WRITTEN = "<adjode: "  # how the names of files begin that exist in memory only
 _pointer = types.CPointer(f8)

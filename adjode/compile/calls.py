@@ -15,11 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adjode import slots
-from adjode.adapters import guard, written
-from adjode.frame import Frame, Known, make_local, opened
-from adjode.jit import DISABLED, call_pass, entry, f8, fused_works, i8, imported, invoke, kernel, linked, outline, vector
-from adjode.kinds import KINDS, Kind
+from adjode.compile import slots
+from adjode.compile.adapters import guard, written
+from adjode.compile.entries import entry
+from adjode.compile.flags import DISABLED, f8, i8, kernel, linked, vector
+from adjode.compile.frame import Frame, Known, make_local, opened
+from adjode.compile.kinds import KINDS, Kind
+from adjode.compile.tiers import call_pass, fused_works, imported, outline
+from adjode.compile.views import invoke
 
 UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
 

@@ -21,9 +21,9 @@ import llvmlite
 import numba
 from numba.core import config
 
-from adjode import trusted
-from adjode.trusted import PACKAGE
-from adjode.versions import warn_lost
+from adjode.compile import trusted
+from adjode.compile.trusted import PACKAGE
+from adjode.compile.versions import warn_lost
 
 _KEPT_FOLDERS = 4  # versions of the sources whose kernels are kept; older ones are deleted
 _KEPT_FILES = 200  # entries that belong to the callbacks of one user or another

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core.typing.templates import builtin_registry
 from numba.extending import intrinsic, typeof_impl
 
-from adjode import jit
+from adjode.compile import flags, views
 
 WORDS = 4
 I64 = ir.IntType(64)
@@ -54,7 +54,7 @@ class Slot:
     def __init__(self, group: Group, kind: Any, shape: str, meaning: str):
         self.group, self.kind, self.shape, self.meaning = group, kind, shape, meaning
         self.ndim = getattr(kind, "ndim", 0)
-        self.dtype = np.dtype(np.float64 if self.ndim and kind.dtype == jit.f8 else np.int64)
+        self.dtype = np.dtype(np.float64 if self.ndim and kind.dtype == flags.f8 else np.int64)
 
     @functools.cached_property
     def function(self) -> Any:
@@ -76,7 +76,7 @@ class Slot:
         """Raise a ValueError if an array does not belong here."""
         if (array.dtype, array.ndim) == (self.dtype, self.ndim) and array.flags.c_contiguous:
             return
-        if jit.DISABLED and array.dtype == object:  # Python functions in place of addresses
+        if flags.DISABLED and array.dtype == object:  # Python functions in place of addresses
             return
         given = f"{'' if array.flags.c_contiguous else 'not '}contiguous, of {array.dtype}, with {array.ndim} axes"
         raise ValueError(
@@ -124,35 +124,35 @@ class Block(Slot):
 
 
 def vector(group: Group, shape: str, meaning: str) -> Slot:
-    return Slot(group, jit.vector, shape, meaning)
+    return Slot(group, flags.vector, shape, meaning)
 
 
 def matrix(group: Group, shape: str, meaning: str) -> Slot:
-    return Slot(group, jit.matrix, shape, meaning)
+    return Slot(group, flags.matrix, shape, meaning)
 
 
 def cube(group: Group, shape: str, meaning: str) -> Slot:
-    return Slot(group, jit.cube, shape, meaning)
+    return Slot(group, flags.cube, shape, meaning)
 
 
 def integers(group: Group, shape: str, meaning: str) -> Slot:
-    return Slot(group, jit.integers, shape, meaning)
+    return Slot(group, flags.integers, shape, meaning)
 
 
 def floats_by_name(group: Group, meaning: str, **entries: str) -> Block:
-    return Block(group, jit.vector, meaning, entries)
+    return Block(group, flags.vector, meaning, entries)
 
 
 def integers_by_name(group: Group, meaning: str, **entries: str) -> Block:
-    return Block(group, jit.integers, meaning, entries)
+    return Block(group, flags.integers, meaning, entries)
 
 
 def address(meaning: str) -> Slot:
-    return Slot(Group.NUMBER, jit.i8, "", meaning)
+    return Slot(Group.NUMBER, flags.i8, "", meaning)
 
 
 def frame_address(meaning: str) -> Slot:
-    return Slot(Group.NUMBER, jit.pointer, "", meaning)
+    return Slot(Group.NUMBER, flags.pointer, "", meaning)
 
 
 def arrange(namespace: Mapping[str, Any]) -> tuple[Slot, ...]:
@@ -176,18 +176,18 @@ def _reader(slot: Slot) -> Any:
     @intrinsic
     def read(typingctx, frame):
         # the frames of another target say themselves what lies in their slots
-        found = slot.kind if frame == jit.pointer or not slot.ndim else frame.array_in(slot)
+        found = slot.kind if frame == flags.pointer or not slot.ndim else frame.array_in(slot)
 
         def codegen(context, builder, sig, args):
             word = word_of(builder, args[0], slot.index, 0)
-            if found == jit.i8:
+            if found == flags.i8:
                 return builder.load(word)
-            if found == jit.pointer:
+            if found == flags.pointer:
                 return load_pointer(builder, word, I64)
             data = load_pointer(builder, word, context.get_data_type(found.dtype))
             shape = [builder.load(word_of(builder, args[0], slot.index, 1 + k)) for k in range(found.ndim)]
             width = None if found.layout == "C" else builder.load(word_of(builder, args[0], 0, frame.width_word))
-            return jit.array_view(context, builder, found, data, shape, width)
+            return views.array_view(context, builder, found, data, shape, width)
 
         return found(frame), codegen
 
