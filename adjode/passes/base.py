@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,57 @@ def newton_tolerance(rtol: float) -> float:
     return max(10.0 * np.finfo(float).eps / rtol, min(0.03, math.sqrt(rtol))) if rtol > 0.0 else 0.03
 
 
+@dataclass(frozen=True, eq=False)
+class Tolerances:
+    """Of the state, `rtol` and `atol` (n,), and of the quadrature; see `slots.CONTROL`."""
+
+    rtol: float
+    atol: np.ndarray
+    q_rtol: float = 0.0
+    q_atol: float = 0.0
+    atol_scale: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds the steps of a pass, and its time: see `adjode.solve`."""
+
+    max_step: float
+    max_steps: int
+    step: float | None
+    first_step: float | None = None
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Quadrature:
+    """The kind of rule, the length of the integrand, and whether the right-hand side provides the integrand at no cost."""
+
+    kind: int = NONE
+    size: int = 0
+    integrand_free: bool = False
+
+
+def _control(
+    tolerances: Tolerances, limits: Limits, error_order: float, t_start: float, direction: float, span: float
+) -> np.ndarray:
+    return slots.CONTROL.fill(
+        rtol=tolerances.rtol,
+        q_rtol=tolerances.q_rtol,
+        q_atol=tolerances.q_atol,
+        max_step=limits.max_step,
+        direction=direction,
+        span=span,
+        error_order=error_order,
+        t_start=t_start,
+        first_step=limits.step or limits.first_step or 0.0,
+        max_attempts=limits.max_steps,
+        atol_scale=tolerances.atol_scale,
+        newton_tol=newton_tolerance(tolerances.rtol),
+        eps=_EPS,
+    )
+
+
 class Pass:
     """One entry on one frame; a `Program` runs it.
 
@@ -94,7 +146,7 @@ class Pass:
 
 
 class Integration(Pass):
-    """A pass over `stops` in the order of integration; see `integrate` for what the arrays hold.
+    """A pass over `stops` in the order of integration.
 
     Parameters
     ----------
@@ -105,20 +157,15 @@ class Integration(Pass):
     t_start : float
     stops : (k,) array
         Times the integration must meet, the last one its end.
-    crossed : (k,) array of int, optional
+    crossed : (k,) array of int or None
         1 for stops at which f may jump, and else 0.
-    rtol, atol, q_rtol, q_atol : float; atol : (n,) array
-        Tolerances of the state and of the quadrature.
-    atol_scale : float
-        If positive, `atol` and `q_atol` are set to the largest cotangent times this when the pass starts.
-    quadrature : (kind, size, integrand_free)
-        Kind of rule, length of the integrand, and whether the right-hand side provides the integrand at no cost.
+    tolerances : Tolerances
+    limits : Limits
+    quadrature : Quadrature
     record : int
         What to keep of each step: a sum of RECORD_DENSE and RECORD_STAGES.
     times : (k,) array, optional
         Where to write down the state, in the order of integration.
-    max_seconds : float, optional
-        How long the pass may take.
     """
 
     def __init__(
@@ -128,80 +175,57 @@ class Integration(Pass):
         start: np.ndarray,
         t_start: float,
         stops: np.ndarray,
-        crossed: np.ndarray | None = None,
+        crossed: np.ndarray | None,
+        tolerances: Tolerances,
+        limits: Limits,
         *,
-        rtol: float,
-        atol: np.ndarray,
-        q_rtol: float = 0.0,
-        q_atol: float = 0.0,
-        atol_scale: float = 0.0,
-        quadrature: tuple[int, int, bool] = (NONE, 0, False),
-        first_step: float | None = None,
-        max_step: float = np.inf,
-        max_steps: int = 100_000,
-        step: float | None = None,
-        record: int = RECORD_DENSE,
+        quadrature: Quadrature = Quadrature(),
+        record: int,
         times: np.ndarray | None = None,
-        max_seconds: float | None = None,
     ):
-        n, (kind, size, integrand_free) = start.size, quadrature
+        super().__init__(dynamics, limits.max_seconds)
+        n, kind, span, frame = start.size, quadrature.kind, abs(stops[-1] - t_start), self.frame
         stages, degree = tableau.P.shape
-        rows = rule(kind, tableau).weights.shape[1] + 1
-        direction = 1.0 if stops[-1] >= t_start else -1.0
-        span, first = abs(stops[-1] - t_start), step or first_step or 0.0
-        expected = None if step is None else min(max_steps, math.ceil(span / step) + stops.size)
-        super().__init__(dynamics, max_seconds)
+        put_method(frame, tableau, kind)
+        expected = None if limits.step is None else min(limits.max_steps, math.ceil(span / limits.step) + stops.size)
         kinds = tableau.partner is not None or crossed is not None
         self.trajectory = Trajectory.empty(n, degree, stages, record, expected, kinds)
-        frame = self.frame
-        put_method(frame, tableau, kind)
-        dense = record & RECORD_DENSE > 0 or kind == GAUSS
         frame[slots.SETTING] = slots.SETTING.fill(
             last_stage=tableau.stages,
             top=stages - 1,
-            adaptive=step is None,
-            dense=dense,
+            adaptive=limits.step is None,
+            dense=record & RECORD_DENSE > 0 or kind == GAUSS,
             record=record,
             rule=kind,
-            integrand_free=integrand_free,
+            integrand_free=quadrature.integrand_free,
             filtered=tableau.filtered,
         )
-        frame[slots.CONTROL] = slots.CONTROL.fill(
-            rtol=rtol,
-            q_rtol=q_rtol,
-            q_atol=q_atol,
-            max_step=max_step,
-            direction=direction,
-            span=span,
-            error_order=tableau.error_order,
-            t_start=t_start,
-            first_step=first,
-            max_attempts=max_steps,
-            atol_scale=atol_scale,
-            newton_tol=newton_tolerance(rtol),
-            eps=_EPS,
-        )
+        direction = 1.0 if stops[-1] >= t_start else -1.0
+        frame[slots.CONTROL] = _control(tolerances, limits, tableau.error_order, t_start, direction, span)
         frame[slots.COUNT] = self.count = slots.COUNT.zeros()
         frame[slots.CLOCK] = self.clock = slots.CLOCK.zeros()
-        frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), atol
+        frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), tolerances.atol
         frame[slots.JUMP_ROWS] = none = np.zeros(0, dtype=np.int64)
         frame[slots.CROSSED] = none if crossed is None else crossed
-        frame[slots.START] = start
-        frame[slots.TIMES] = np.zeros(0) if times is None else times
+        frame[slots.START], frame[slots.TIMES] = start, np.zeros(0) if times is None else times
         frame[slots.OBSERVED] = self.observed = np.empty((frame[slots.TIMES].size, n))
-        frame.allocate(
+        self._allocate(tableau, n, quadrature)
+        self.trajectory.put_recorded(frame)
+
+    def _allocate(self, tableau: Tableau, n: int, quadrature: Quadrature) -> None:
+        kind, size = quadrature.kind, quadrature.size
+        self.frame.allocate(
             {
                 **dict.fromkeys((slots.Y, slots.ERROR), (n,)),
                 **dict.fromkeys((slots.TOTAL, slots.INCREMENT), (size,)),
-                slots.K: (stages, n),
-                slots.Q: (rows, size),
+                slots.K: (len(tableau.P), n),
+                slots.Q: (rule(kind, tableau).weights.shape[1] + 1, size),
             }
         )
         if tableau.partner is not None:
-            put_partner(frame, tableau, kind, n)
+            put_partner(self.frame, tableau, kind, n)
         elif tableau.implicit:
-            put_frozen(frame, tableau, n)
-        self.trajectory.put_recorded(frame)
+            put_frozen(self.frame, tableau, n)
 
     @property
     def y(self) -> np.ndarray:

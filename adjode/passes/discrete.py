@@ -65,38 +65,17 @@ class Discrete(Pass):
             )
         super().__init__(dynamics, max_seconds)
         self.theta, self.cost, self.wants_lam = theta, cost, wants_lam
-        n, m, rows = start.size, theta.size, len(tableau.A)
+        n, m = start.size, theta.size
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta
         solver = EXPLICIT if structure is None else Solver(tableau.family, structure.kind, dynamics.mass is not None)
-        frame = self.frame
-        put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
         wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
-        products.put_products(frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
-        frame[slots.SETTING] = slots.SETTING.fill(
-            last_stage=tableau.stages, top=rows - 1, adaptive=0, dense=0, record=0, rule=GAUSS, integrand_free=0, filtered=0
-        )
-        frame[slots.START], frame[slots.TIMES], frame[slots.JUMPS] = start, times, jumps
-        frame[slots.COUNT] = self.count = slots.COUNT.zeros()
-        frame[slots.CLOCK] = slots.CLOCK.zeros()
-        frame[slots.PLACE] = slots.PLACE.zeros()
-        frame[slots.STAGES] = np.zeros((1, rows, n))
-        frame.allocate(
-            {
-                **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR), (n,)),
-                **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
-                slots.BASIS: (1, rows),
-                slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
-                slots.TOTAL: ((m if wants_theta else 0) + 1,),
-            }
-        )
+        products.put_products(self.frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
+        self.frame[slots.START], self.frame[slots.TIMES], self.frame[slots.JUMPS] = start, times, jumps
+        self._allocate(tableau, n, m if wants_theta else 0)
         if structure is not None:
-            if tableau.partner is not None:
-                put_partner(frame, tableau, GAUSS, n)
-            else:
-                put_frozen(frame, tableau, n)
-            put_transposed(frame.partner or frame, tableau.partner or tableau, n)
-            put_jacobian(frame, dynamics, structure, m)
+            self._put_implicit(tableau, structure, n)
+        frame = self.frame
         self.products = 0 if structure is None else products_for(dynamics, structure)
         self.lam = frame[slots.U0_BAR] = frame[slots.LAM]
         self.total = frame[slots.TOTAL]
@@ -104,8 +83,36 @@ class Discrete(Pass):
         self.entry_name = solver.entry_name("discrete-recorded" if recorded else "discrete")
         self.make = functools.partial(make_discrete, recorded=recorded, solver=solver)
 
+    def _allocate(self, tableau: Tableau, n: int, m: int) -> None:
+        frame, rows = self.frame, len(tableau.A)
+        put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
+        frame[slots.SETTING] = slots.SETTING.fill(
+            last_stage=tableau.stages, top=rows - 1, adaptive=0, dense=0, record=0, rule=GAUSS, integrand_free=0, filtered=0
+        )
+        frame[slots.COUNT] = self.count = slots.COUNT.zeros()
+        frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()
+        frame[slots.STAGES] = np.zeros((1, rows, n))
+        frame.allocate(
+            {
+                **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR), (n,)),
+                **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
+                slots.BASIS: (1, rows),
+                slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
+                slots.TOTAL: (m + 1,),
+            }
+        )
+
+    def _put_implicit(self, tableau: Tableau, structure: Structure, n: int) -> None:
+        frame = self.frame
+        if tableau.partner is not None:
+            put_partner(frame, tableau, GAUSS, n)
+        else:
+            put_frozen(frame, tableau, n)
+        put_transposed(frame.partner or frame, tableau.partner or tableau, n)
+        put_jacobian(frame, self.dynamics, structure, self.theta.size)
+
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory, of `count[slots.RELEVANT]` steps."""
+        """Run along this trajectory, of `count[STEPS]` steps."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
 

@@ -19,7 +19,7 @@ from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.integrate import cross, make_integrate
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.passes.base import Integration
+from adjode.passes.base import Integration, Tolerances
 from adjode.passes.options import SolveOptions
 from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.families import EXPLICIT, Solver
@@ -78,13 +78,8 @@ class Forward(Integration):
             t_span[0],
             np.append(stops, t_span[1]),
             np.append(np.ones_like(stops, dtype=np.int64), 0) if stops.size else None,
-            rtol=options.rtol,
-            atol=options.absolute_tolerances(u0.size),
-            first_step=options.first_step,
-            max_step=options.max_step,
-            max_steps=options.max_steps,
-            step=options.step,
-            max_seconds=options.max_seconds,
+            Tolerances(options.rtol, options.absolute_tolerances(u0.size)),
+            options.limits,
             record=record,
             times=times,
         )

@@ -12,6 +12,7 @@ import numpy as np
 
 from adjode.checks import choose, float_vector, positive, relative_tolerance, tolerance_vector
 from adjode.linalg.structure import Structure
+from adjode.passes.base import Limits, Tolerances
 from adjode.tableaus import METHODS, Tableau, tableau
 
 ADJOINTS = ("discrete", "interpolating", "backsolve")
@@ -63,6 +64,10 @@ class SolveOptions:
     @functools.cached_property
     def tableau(self) -> Tableau:
         return tableau(self.method)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.max_step, self.max_steps, self.step, self.first_step, self.max_seconds)
 
     @property
     def adaptive(self) -> bool:
@@ -147,6 +152,7 @@ class PullbackOptions:
         if not forward.adaptive and any(getattr(self, name) is not None for name in _TOLERANCES):
             raise ValueError("the solution has fixed steps, and so has its pullback: leave the tolerances out.")
         rtol = forward.rtol if self.rtol is None else self.rtol
+        max_steps = forward.max_steps if self.max_steps is None else int(positive("max_steps", self.max_steps))
         atol_lam = float(np.min(atol, initial=np.inf)) * cotangent_size() if self.atol is None else self.atol
         return SweepOptions(
             asked=self,
@@ -156,10 +162,7 @@ class PullbackOptions:
             atol=atol_lam,
             quadrature_rtol=rtol if self.quadrature_rtol is None else self.quadrature_rtol,
             quadrature_atol=atol_lam if self.quadrature_atol is None else self.quadrature_atol,
-            max_step=forward.max_step,
-            max_steps=forward.max_steps if self.max_steps is None else int(positive("max_steps", self.max_steps)),
-            step=forward.step,
-            max_seconds=self.seconds(forward),
+            limits=Limits(forward.max_step, max_steps, forward.step, max_seconds=self.seconds(forward)),
             stops=forward.stops,
         )
 
@@ -175,12 +178,13 @@ class SweepOptions:
     atol: float
     quadrature_rtol: float
     quadrature_atol: float
-    max_step: float
-    max_steps: int
-    step: float | None
-    max_seconds: float | None
+    limits: Limits
     stops: np.ndarray
     atol_scale: float = 0.0
+
+    def tolerances(self, atol: np.ndarray) -> Tolerances:
+        """With the absolute ones of the state that is integrated."""
+        return Tolerances(self.rtol, atol, self.quadrature_rtol, self.quadrature_atol, self.atol_scale)
 
 
 _TOLERANCES = ("rtol", "atol", "quadrature_rtol", "quadrature_atol")

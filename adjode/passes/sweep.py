@@ -14,7 +14,7 @@ from adjode.jacobian import products_for, put_jacobian
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Integration
+from adjode.passes.base import Integration, Quadrature
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.trajectory import DenseOutput, Trajectory
@@ -65,16 +65,9 @@ class Sweep(Integration):
             backward.t_start,
             backward.stops,
             backward.crossed,
-            rtol=options.rtol,
-            atol=backward.atol,
-            q_rtol=options.quadrature_rtol,
-            q_atol=options.quadrature_atol,
-            atol_scale=options.atol_scale,
-            quadrature=(kind, theta.size * self.wants_theta + (cost is not None), free),
-            max_step=options.max_step,
-            max_steps=options.max_steps,
-            max_seconds=options.max_seconds,
-            step=options.step,
+            options.tolerances(backward.atol),
+            options.limits,
+            quadrature=Quadrature(kind, theta.size * self.wants_theta + (cost is not None), free),
             record=RECORD_DENSE if options.asked.dense_adjoint else 0,
         )
         self._fill(backward)
@@ -102,7 +95,7 @@ class Sweep(Integration):
         return AUGMENTED_ALL if self.options.asked.error_norm == "all" else AUGMENTED_LAM
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory, of `count[slots.RELEVANT]` steps."""
+        """Run along this trajectory, of `count[STEPS]` steps."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
 

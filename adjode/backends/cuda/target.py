@@ -23,6 +23,7 @@ from adjode.compile import watch
 
 # Functions of `adjode.functions` rest on the order of operations, which those fast-math flags would change: a GPU has its own.
 _MODULES = functions.__name__, "adjode.kernels"  # the same functions by two names
+_OWN = frozenset((functions.__name__, name) for name in functions.__all__)
 _FORMS = {functions.tanh: math.tanh, functions.exp: math.exp}
 # A GPU has no signals, and its clock is none of the host's.
 _REPLACED = {watch.begin_watch: watch.unwatched, watch.keep_watch: watch.unwatched}
