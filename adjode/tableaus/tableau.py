@@ -202,3 +202,10 @@ def with_weights(stage_rows: list[list[float]], b: list[float]) -> np.ndarray:
     for i, coefficients in enumerate([*stage_rows, b]):
         A[i, : len(coefficients)] = coefficients
     return A
+
+
+def filled(entries: dict[int, float], size: int) -> np.ndarray:
+    """A row of coefficients from those that are not zero."""
+    row = np.zeros(size)
+    row[list(entries)] = list(entries.values())
+    return row
