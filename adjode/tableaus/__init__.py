@@ -13,6 +13,8 @@ from adjode.tableaus.rk45 import rk45
 from adjode.tableaus.rodas5p import rodas5p
 from adjode.tableaus.tableau import Tableau
 from adjode.tableaus.tsit5 import tsit5
+from adjode.tableaus.vern7 import vern7
+from adjode.tableaus.vern9 import vern9
 
 __all__ = ["METHODS", "Tableau", "tableau"]
 
@@ -20,6 +22,8 @@ METHODS = {
     "Tsit5": tsit5,
     "RK45": rk45,
     "DOP853": dop853,
+    "Vern7": vern7,
+    "Vern9": vern9,
     "BS3": bs3,
     "RK23": bs3,
     "RK4": rk4,

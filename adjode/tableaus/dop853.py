@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adjode.tableaus.tableau import Tableau
+from adjode.tableaus.tableau import Tableau, filled
 
 # fmt: off
 _NODES = [
@@ -129,17 +129,10 @@ _DENSE = [
 _EMBEDDED_3 = {0: 0.244094488188976377952755905512, 8: 0.733846688281611857341361741547, 11: 0.220588235294117647058823529412e-1}
 
 
-def _filled(entries: dict[int, float]) -> np.ndarray:
-    row = np.zeros(16)
-    for column, value in entries.items():
-        row[column] = value
-    return row
-
-
 def _interpolant(b: np.ndarray) -> np.ndarray:
     """Expand `u + x (F0 + (1-x) (F1 + x (F2 + ... F6)))` (Hairer, Norsett, Wanner, II.6) into powers of x."""
     first, last = np.eye(16)[0], np.eye(16)[12]
-    F = [b, first - b, 2 * b - last - first, *(_filled(entries) for entries in _DENSE)]
+    F = [b, first - b, 2 * b - last - first, *(filled(entries, 16) for entries in _DENSE)]
     P, basis = np.zeros((16, 7)), np.array([1.0])
     for k, weights in enumerate(F):
         basis = np.convolve(basis, [0.0, 1.0] if k % 2 == 0 else [1.0, -1.0])
@@ -148,7 +141,7 @@ def _interpolant(b: np.ndarray) -> np.ndarray:
 
 
 def dop853() -> Tableau:
-    A = np.array([_filled(_ROWS.get(i, {})) for i in range(16)])
+    A = np.array([filled(_ROWS.get(i, {}), 16) for i in range(16)])
     b = A[12]
     return Tableau(
         name="DOP853",
@@ -158,7 +151,7 @@ def dop853() -> Tableau:
         A=A,
         c=np.array(_NODES),
         P=_interpolant(b),
-        E=np.array([_filled(_ERROR_5), b - _filled(_EMBEDDED_3)]),
+        E=np.array([filled(_ERROR_5, 16), b - filled(_EMBEDDED_3, 16)]),
         embedded_orders=(5, 3),
         error_order=7,
         source="E. Hairer, S. P. Norsett, G. Wanner (1993), Solving Ordinary Differential Equations I, II.5 and II.6, and "

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adjode.tableaus.order_conditions import conditions
+from adjode.tableaus.order_conditions import elementary_weights
 from adjode.tableaus.tableau import Tableau, hermite_weights
 
 
@@ -92,7 +92,7 @@ def _least_interpolant(A: np.ndarray, order: int) -> np.ndarray:
     """
     rows, left, right = len(A), [], []
     cubic = np.append(0.0, np.linalg.solve(A[1:, 1:], A[1:].sum(axis=1) ** 3))
-    for phi, size, density in [*conditions(A, order), (cubic, 3, 1)]:
+    for phi, size, density in [*zip(*elementary_weights(A, order), strict=True), (cubic, 3, 1)]:
         for p in range(order):
             left.append(np.outer(phi, np.eye(order)[p]).ravel())
             right.append(1.0 / density if p == size - 1 else 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from itertools import combinations_with_replacement, product
 
 import numpy as np
@@ -46,29 +45,36 @@ def density(tree: Tree) -> int:
     return result
 
 
-def conditions(A: np.ndarray, order: int, beta: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Phi_i(tree) of the stages, the number of vertices and the density, for each rooted tree up to `order`.
+@functools.cache
+def _forest(order: int) -> tuple[np.ndarray, ...]:
+    """Every tree up to `order`, smallest first: vertices, density, places of what is left without its last branch and of that."""
+    forest = [tree for size in range(1, order + 1) for tree in trees(size)]
+    place = {tree: k for k, tree in enumerate(forest)}
+    columns = [(vertices(tree), density(tree), place[tree[:-1]], place[tree[-1]] if tree else 0) for tree in forest]
+    return tuple(np.array(columns).T)
+
+
+def elementary_weights(A: np.ndarray, order: int, beta: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Phi_i(tree) of the stages in a row for each rooted tree up to `order`, the numbers of vertices, and the densities.
 
     For a Rosenbrock method A is alpha, and vertices with one branch take `beta` = alpha + Gamma (Hairer, Wanner, Solving ODEs II,
     section IV.7).
     """
-    cache: dict[Tree, np.ndarray] = {}
-
-    def elementary(tree: Tree) -> np.ndarray:
-        if tree not in cache:
-            value = np.ones(len(A))
-            for subtree in tree:
-                value = value * ((A if beta is None or len(tree) > 1 else beta) @ elementary(subtree))
-            cache[tree] = value
-        return cache[tree]
-
-    for size in range(1, order + 1):
-        for tree in trees(size):
-            yield elementary(tree), size, density(tree)
+    sizes, densities, rest, branch = _forest(order)
+    phi, products, slopes = np.ones((3, len(sizes), len(A)))  # products of all branches, and slopes along one, by A
+    slopes[0] = A @ phi[0]
+    for size in range(2, order + 1):
+        of = slice(*np.searchsorted(sizes, (size, size + 1)))
+        phi[of] = products[of] = products[rest[of]] * slopes[branch[of]]
+        if beta is not None:
+            single = np.flatnonzero(rest[of] == 0) + of.start
+            phi[single] = phi[branch[single]] @ beta.T
+        slopes[of] = [A @ values for values in phi[of]]
+    return phi, sizes, densities
 
 
 def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0, beta: np.ndarray | None = None) -> float:
-    """The largest violation of the conditions up to `order`; for `beta` see `conditions`.
+    """The largest violation of the conditions up to `order`; for `beta` see `elementary_weights`.
 
     Parameters
     ----------
@@ -77,9 +83,8 @@ def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0
         `b` of a method; or, with `powers`, the coefficients of `b_i(x) = sum_p weights[i, p] x**(p+1)` of a dense output,
         which must satisfy `sum_i b_i(x) Phi_i(tree) = x**vertices / density` as a polynomial in x.
     """
-    worst = 0.0
-    for phi, size, gamma in conditions(A, order, beta):
-        target = np.zeros(powers) if powers else np.zeros(())
-        target[size - 1 if powers else ()] = 1.0 / gamma
-        worst = max(worst, float(np.max(np.abs(weights.T @ phi - target))))
-    return worst
+    phi, sizes, densities = elementary_weights(A, order, beta)
+    targets = 1.0 / densities
+    if powers:
+        targets = targets[:, None] * (sizes[:, None] == np.arange(1, powers + 1))
+    return float(np.max(np.abs(phi @ weights - targets)))
