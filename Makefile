@@ -6,7 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-cuda lint docs bench compare clean venv
+# What must hold with every version of Python, Numba, NumPy and SciPy that pyproject.toml allows
+VERSION_TESTS := tests/api/test_solve.py tests/api/test_pullback.py tests/adjoints/test_discrete.py \
+	$(addprefix tests/compile/test_,assumptions.py cache.py fallbacks.py trusted.py) \
+	tests/compile/test_fused.py::test_failures_are_reported_as_in_the_portable_tier
+# The newest Python at hand, on the path or installed by pyenv
+NEWEST_PYTHON ?= $(shell for one in python3.14 python3.13 python3.12 $$(ls ~/.pyenv/versions/3.1[2-4].*/bin/python3 2>/dev/null | sort -rV); \
+	do $$one -c "" 2>/dev/null && echo $$one && break; done)
+
+.PHONY: demo test test-slow test-cuda test-lowest test-newest lint docs bench compare clean venv
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -22,6 +30,14 @@ test-slow: $(READY)
 test-cuda: .venv-cuda/.installed
 	NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1 .venv-cuda/bin/python -m pytest -n 2 --dist worksteal tests/cuda/test_simulator.py
 	.venv-cuda/bin/python -m pytest -n 2 tests/cuda --ignore tests/cuda/test_simulator.py
+
+# The lowest versions that pyproject.toml allows
+test-lowest: .venv-lowest/.installed
+	.venv-lowest/bin/python -m pytest -m "not slow" $(PYTEST_ARGS) $(VERSION_TESTS)
+
+# The newest versions there are
+test-newest: .venv-newest/.installed
+	.venv-newest/bin/python -m pytest -m "not slow" $(PYTEST_ARGS) $(VERSION_TESTS)
 
 lint: $(READY)-lint
 	$(BIN)/ruff check .
@@ -57,6 +73,18 @@ $(READY): pyproject.toml
 .venv-cuda/.installed: pyproject.toml
 	test -x .venv-cuda/bin/python || $(PYTHON) -m venv .venv-cuda
 	.venv-cuda/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[cuda,test]" "cuda-toolkit[nvcc]==13.*"
+	touch $@
+
+.venv-lowest/.installed: pyproject.toml
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test]" \
+		$$($(PYTHON) -c "import tomllib; needed = tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']; \
+			print(*(one.split(',')[0].replace('>=', '==') for one in needed))")
+	touch $@
+
+.venv-newest/.installed: pyproject.toml
+	test -x .venv-newest/bin/python || $(or $(NEWEST_PYTHON),$(PYTHON)) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable ".[test]"
 	touch $@
 
 $(READY)-%: $(READY)
