@@ -16,7 +16,7 @@ from scipy import sparse
 from adjode import Dynamics, losses, solve, value_and_gradient
 from adjode.jacobian import structure_of
 from benchmarks.problems import lv_f, lv_vjp
-from tests.systems import LV_THETA, LV_U0, lv_vjp_u
+from tests.problems.systems import LV_THETA, LV_U0, lv_vjp_u
 
 ROOT = Path(__file__).parents[2]
 SPAN = (0.0, 2.0)
