@@ -45,22 +45,27 @@ at_t0 = getattr(add_at_t0, "py_func", add_at_t0)  # for Python to call
 
 
 @kernel
-def _run_forward(table):
-    """The forward pass, again and again while its trajectory is full and can grow."""
-    if table[FORWARD] == 0:
+def _run_pass(table, which):
+    """One pass, if there is one, again and again while its trajectory is full and can grow."""
+    if table[which] == 0:
         return SUCCESS
-    frame = opened(table[FORWARD_FRAME])
+    frame = opened(table[which + 1])
     slots.COUNT(frame)[slots.ENTERED] = 0  # a run before this one may have ended anywhere
-    table[RAN] = FORWARD
-    status = call_code(table[FORWARD], table[FORWARD_FRAME])
+    table[RAN] = which
+    status = call_code(table[which], table[which + 1])
     while status == STORE_FULL:
         if run_handlers(slots.WATCH(frame)) != 0:  # here rather than in what Python is about to do
             return INTERRUPTED
         status = call_code(table[GROW], 0)
         if status != SUCCESS:
             return status
-        status = call_code(table[FORWARD], table[FORWARD_FRAME])
+        status = call_code(table[which], table[which + 1])
     return status
+
+
+@kernel
+def _run_forward(table):
+    return _run_pass(table, FORWARD)
 
 
 @kernel
@@ -81,11 +86,8 @@ def _run_loss(table):
 
 @kernel
 def _run_backward(table):
-    if table[BACKWARD] == 0:
-        return SUCCESS
-    table[RAN] = BACKWARD
-    status = call_code(table[BACKWARD], table[BACKWARD_FRAME])
-    if status == SUCCESS and table[LOSS] != 0:
+    status = _run_pass(table, BACKWARD)
+    if status == SUCCESS and table[LOSS] != 0 and table[BACKWARD] != 0:
         forward, loss = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME])
         t0, u0_bar = slots.CONTROL(forward)[slots.T_START], slots.U0_BAR(opened(table[BACKWARD_FRAME]))
         add_at_t0(slots.TIMES(forward), slots.JUMPS(loss), t0, u0_bar)
@@ -187,7 +189,11 @@ class Program:
     def grow(self) -> None:
         """More room for steps. Wherever this is interrupted, the forward pass has no room until it has been done again."""
         forward, backward = self.forward, self.backward
-        assert forward is not None
+        if self.ran == BACKWARD or forward is None:  # which keeps lam
+            assert isinstance(backward, Sweep)
+            backward.trajectory.grow()
+            backward.trajectory.put_recorded(backward.frame)
+            return
         forward.trajectory.grow()
         forward.frame[slots.MESH_T] = np.empty(1)
         if backward is not None:
