@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core.registry import cpu_target
+from numba.core.typing.templates import builtin_registry
 from numba.extending import intrinsic, typeof_impl
 
 from adjode import jit
@@ -58,7 +58,9 @@ class Slot:
 
     @functools.cached_property
     def function(self) -> Any:
-        return cpu_target.typing_context.resolve_value_type(_readers()[self])
+        read = _reader(self)
+        # for any target, and so not from the registries that a target has loaded
+        return next(function for known, function in reversed(builtin_registry.globals) if known is read)
 
     def __index__(self) -> int:
         return self.index
@@ -159,11 +161,7 @@ def arrange(namespace: Mapping[str, Any]) -> tuple[Slot, ...]:
     declared.sort(key=lambda one: one[1].group)
     for index, (name, slot) in enumerate(declared):
         slot.name, slot.index = name, index
-        _arranged.append(slot)
     return tuple(slot for _, slot in declared)
-
-
-_arranged: list[Slot] = []
 
 
 # --- compiled --------------------------------------------------------------------------------------------------------------------
@@ -172,14 +170,6 @@ _arranged: list[Slot] = []
 @typeof_impl.register(Slot)
 def _type_of(slot, c):
     return slot.function
-
-
-@functools.cache
-def _readers() -> dict[Slot, Any]:
-    """The functions that read slots; made together, since Numba then looks once for what is new."""
-    readers = {slot: _reader(slot) for slot in _arranged}
-    cpu_target.typing_context.refresh()
-    return readers
 
 
 def _reader(slot: Slot) -> Any:
