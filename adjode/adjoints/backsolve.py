@@ -18,7 +18,7 @@ from adjode.adjoints.backward import Backward
 from adjode.adjoints.jumps import Jumps
 from adjode.calls import Calls
 from adjode.jit import kernel, segment
-from adjode.loops.integrate import make_integrate
+from adjode.loops.run import make_integrate
 from adjode.status import SUCCESS
 
 

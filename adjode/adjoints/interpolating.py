@@ -17,7 +17,7 @@ from adjode.adjoints.jumps import Jumps
 from adjode.calls import Calls
 from adjode.jacobian import make_jacobian
 from adjode.jit import kernel, plane, row
-from adjode.loops.integrate import make_integrate
+from adjode.loops.run import make_integrate
 from adjode.status import SUCCESS
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.families import EXPLICIT, Solver

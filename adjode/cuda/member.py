@@ -21,6 +21,7 @@ from adjode.adjoints import interpolating
 from adjode.adjoints.discrete import make_discrete
 from adjode.cuda.frames import make_frame, put
 from adjode.cuda.plan import Plan
+from adjode.finite import is_finite
 from adjode.jit import kernel, plane, row, segment
 from adjode.passes.forward import make_forward
 from adjode.passes.program import add_at_t0, make_run
@@ -145,7 +146,7 @@ def _make_judge(plan: Plan, put_lane: Callable) -> Callable:
             put_lane(frame, slots.JUMPS, inputs[6], k * n, lane, k)
         status = judge(frame)
         value = slots.VALUE(frame)[0]
-        return status if 0.0 * value == 0.0 else NON_FINITE
+        return status if is_finite(value) else NON_FINITE
 
     return value_of
 

@@ -16,7 +16,8 @@ import math
 from collections.abc import Callable
 
 from adjode import slots
-from adjode.jit import exact_kernel, flat, kernel, plane, row
+from adjode.jit import exact_kernel, flat, kernel, row
+from adjode.loops.record import stages_of
 from adjode.status import STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.frozen import STALE
 
@@ -40,7 +41,7 @@ def _stretch(frame, slot):
     """
     setting, rtol = slots.SETTING(frame), slots.CONTROL(frame)[slots.RTOL]
     K, atol, last = slots.K(frame), slots.ATOL(frame), setting[slots.LAST_STAGE]
-    V = plane(slots.STAGES(frame), slot if setting[slots.RECORD] & slots.RECORD_STAGES else 0)
+    V = stages_of(frame, slot)
     slopes, states = 0.0, 0.0
     for k in range(atol.size):
         scale = atol[k] + rtol * abs(V[last, k])

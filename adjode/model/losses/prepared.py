@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from adjode import slots
+from adjode.finite import all_finite, is_finite
 from adjode.frame import Frame, opened
-from adjode.jit import entry, i8, kernel
+from adjode.jit import entry, i8, kernel, row
 from adjode.model.losses.loss import States
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 
@@ -110,11 +111,10 @@ class PreparedLoss:
 def finish(frame, total):
     """Write the value down; the status."""
     slots.VALUE(frame)[0] = total
-    jumps, finite = slots.JUMPS(frame), 0.0 * total
+    jumps, finite = slots.JUMPS(frame), is_finite(total)
     for k in range(jumps.shape[0]):
-        for i in range(jumps.shape[1]):
-            finite += 0.0 * jumps[k, i]
-    return SUCCESS if finite == 0.0 else NON_FINITE
+        finite &= all_finite(row(jumps, k))
+    return SUCCESS if finite else NON_FINITE
 
 
 @kernel
