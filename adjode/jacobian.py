@@ -15,6 +15,7 @@ import numpy as np
 from adjode.checks import choose
 from adjode.compile import slots
 from adjode.compile.calls import Calls
+from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
 from adjode.compile.views import flat, row
@@ -27,19 +28,20 @@ _FROM_VJP, _FROM_VJP_U, _FROM_JAC = range(3)
 _PROBES = 3
 
 
-@functools.cache
-def make_jacobian(calls: Calls) -> Callable:
-    """`jacobian(frame, t, u) -> status`: df/du into the slot JACOBIAN of a frame that `put_jacobian` has filled.
-
-    The status is CALLBACK_RAISED, or NON_FINITE if an entry is not finite, or SUCCESS.
-    """
-    call_vjp, call_vjp_u, call_jac = calls.vjp, calls.vjp_u, calls.jac
+def _make_pull(calls: Calls) -> Callable:
+    call_vjp, call_vjp_u = calls.vjp, calls.vjp_u
 
     @kernel
     def pull(frame, t, u, lam, u_bar):
         if slots.SOURCE(frame)[0] == _FROM_VJP_U:
             return call_vjp_u(frame, t, u, lam, u_bar)
         return call_vjp(frame, t, u, lam, u_bar, slots.PULLED_THETA(frame))
+
+    return pull
+
+
+def _make_everywhere(calls: Calls) -> Callable:
+    pull, call_jac = _make_pull(calls), calls.jac
 
     @kernel
     def everywhere(frame, t, u, J):
@@ -53,14 +55,16 @@ def make_jacobian(calls: Calls) -> Callable:
             unit[i] = 0.0
         return status
 
+    return everywhere
+
+
+def _make_by_groups(calls: Calls) -> Callable:
+    pull, call_jac = _make_pull(calls), calls.jac
+
     @kernel
     def rows_of_group(frame, t, u, group, u_bar):
         """The sum of the rows of a group."""
-        starts, order, unit = (
-            slots.ROW_STARTS(frame),
-            slots.ROW_ORDER(frame),
-            slots.UNIT(frame),
-        )
+        starts, order, unit = slots.ROW_STARTS(frame), slots.ROW_ORDER(frame), slots.UNIT(frame)
         for k in range(starts[group], starts[group + 1]):
             unit[order[k]] = 1.0
         status = pull(frame, t, u, unit, u_bar)
@@ -83,6 +87,17 @@ def make_jacobian(calls: Calls) -> Callable:
                 entries[places[k]] = computed[sources[k]]
         return status
 
+    return by_groups
+
+
+@functools.cache
+def make_jacobian(calls: Calls) -> Callable:
+    """`jacobian(frame, t, u) -> status`: df/du into the slot JACOBIAN of a frame that `put_jacobian` has filled.
+
+    The status is CALLBACK_RAISED, or NON_FINITE if an entry is not finite, or SUCCESS.
+    """
+    everywhere, by_groups = _make_everywhere(calls), _make_by_groups(calls)
+
     @kernel
     def jacobian(frame, t, u):
         J = slots.JACOBIAN(frame)
@@ -93,10 +108,7 @@ def make_jacobian(calls: Calls) -> Callable:
             status = by_groups(frame, t, u, flat(J))
         if status != 0:
             return CALLBACK_RAISED
-        entries, total = flat(J), 0.0
-        for k in range(entries.size):
-            total += 0.0 * entries[k]
-        return SUCCESS if total == 0.0 else NON_FINITE
+        return SUCCESS if all_finite(flat(J)) else NON_FINITE
 
     return jacobian
 

@@ -19,7 +19,7 @@ from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.views import segment
-from adjode.loops.integrate import make_integrate
+from adjode.loops.run import make_integrate
 from adjode.status import SUCCESS
 
 

@@ -11,82 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints import products
+from adjode.adjoints.seeds import seed_cost, seed_observations
+from adjode.adjoints.stages_again import make_stages_again
 from adjode.compile import slots
 from adjode.compile.calls import Calls
+from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
-from adjode.loops.integrate import all_finite
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
-from adjode.steppers.explicit import Stepper, interpolate, make_transposed_stages
+from adjode.steppers.explicit import make_transposed_stages
 from adjode.steppers.families import EXPLICIT, Solver
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
 # output at one place; PLACE the step being pulled back, and the number of steps that have a part in the gradient.
-
-
-@kernel
-def _cost_at(frame, t, u, weight):
-    """Add `weight` times g to the running cost and of dg/dtheta to theta_bar; leave dg/du in G_U."""
-    wants, total = slots.WANTS(frame), slots.TOTAL(frame)
-    status = products.cost(frame, t, u)
-    total[total.size - 1] += weight * slots.VALUE(frame)[0]
-    if wants[slots.WANTS_LAM] == 0:
-        return status
-    status |= products.pull_cost(frame, t, u)
-    if wants[slots.WANTS_THETA] == 1:
-        theta_bar = slots.THETA_BAR(frame)
-        for i in range(theta_bar.size):
-            total[i] += weight * theta_bar[i]
-    return status
-
-
-@kernel
-def _place_in_step(frame, x):
-    """BASIS[0, i] = b_i(x), the weights of the dense output."""
-    PT, basis = slots.PT(frame), slots.BASIS(frame)
-    for i in range(PT.shape[1]):
-        total = 0.0
-        for p in range(PT.shape[0] - 1, -1, -1):
-            total = PT[p, i] + x * total
-        basis[0, i] = x * total
-
-
-@kernel
-def _seed_inside(frame, h, weight, u_bar):
-    """Transpose of u = y + h sum_i b_i(x) K[i], for the cotangent weight * u_bar."""
-    basis, y_bar, K_bar = slots.BASIS(frame), slots.Y_BAR(frame), slots.K_BAR(frame)
-    for k in range(y_bar.size):
-        y_bar[k] += weight * u_bar[k]
-    for i in range(K_bar.shape[0]):
-        w = h * basis[0, i] * weight
-        if w != 0.0:
-            for k in range(y_bar.size):
-                K_bar[i, k] += w * u_bar[k]
-
-
-@kernel
-def _seed_cost(frame, step, t, h, t_new, V):
-    """The running cost of one step: its value, and its cotangents into the step."""
-    weights, nodes, g_u = slots.WEIGHTS(frame), slots.NODES(frame), slots.G_U(frame)
-    y_bar, lam, state, y = slots.Y_BAR(frame), slots.LAM(frame), slots.U(frame), row(V, 0)
-    coefficients = plane(slots.FORWARD_C(frame), step)
-    status = _cost_at(frame, t, y, h * weights[0, 0])
-    for k in range(y.size):
-        y_bar[k] += h * weights[0, 0] * g_u[k]
-    for i in range(nodes.size):
-        _place_in_step(frame, nodes[i])
-        interpolate(state, y, coefficients, nodes[i])
-        status |= _cost_at(frame, t + nodes[i] * h, state, h * weights[0, i + 1])
-        _seed_inside(frame, h, h * weights[0, i + 1], g_u)
-    end = nodes.size + 1
-    status |= _cost_at(frame, t_new, row(V, slots.SETTING(frame)[slots.LAST_STAGE]), h * weights[0, end])
-    for k in range(y.size):
-        lam[k] += h * weights[0, end] * g_u[k]
-    slots.COUNT(frame)[slots.COSTS] += weights.shape[1]
-    return status
 
 
 @kernel
@@ -131,23 +71,6 @@ def _begin_step(frame, last):
         if i != last:
             for k in range(y_bar.size):
                 K_bar[i, k] = 0.0
-
-
-@kernel
-def _seed_observations(frame, left, t, h, t_new):
-    """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside."""
-    times, u_bars, lam = slots.TIMES(frame), slots.JUMPS(frame), slots.LAM(frame)
-    direction, inside = (1.0 if h > 0.0 else -1.0), False
-    while left > 0 and direction * (times[left - 1] - t) > 0.0:
-        left -= 1
-        if times[left] == t_new:
-            for k in range(lam.size):
-                lam[k] += u_bars[left, k]
-        else:
-            inside = True
-            _place_in_step(frame, (times[left] - t) / h)
-            _seed_inside(frame, h, 1.0, row(u_bars, left))
-    return left, inside
 
 
 def _make_pull(calls: Calls) -> Callable:
@@ -212,42 +135,10 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
     return pull_explicit
 
 
-def _make_stages_again(calls: Calls, stages: tuple[int, int] | None) -> Callable:
-    call_f = calls.f
-
-    @kernel
-    def stage_slope(frame, t, u, slope, q):
-        return call_f(frame, t, u, slope)
-
-    stepper = Stepper(stage_slope, stages)
-    inner_stages, last_stages = stepper.inner_stages, stepper.last_stages
-
-    @kernel
-    def stages_again(frame, step, t, h, t_new, dense):
-        """K and STAGES of the step as in the forward solve, as far as its transpose needs them."""
-        count, K, y = slots.COUNT(frame), slots.K(frame), slots.Y(frame)
-        setting, mesh_u = slots.SETTING(frame), slots.FORWARD_U(frame)
-        V, last, top = plane(slots.STAGES(frame), 0), setting[slots.LAST_STAGE], setting[slots.TOP]
-        for k in range(y.size):
-            y[k] = V[0, k] = mesh_u[step, k]
-            V[last, k] = mesh_u[step + 1, k]
-        count[slots.DERIVATIVES] += top + 1 if dense else last
-        if stage_slope(frame, t, y, row(K, 0), row(slots.Q(frame), 0)) != 0:
-            return CALLBACK_RAISED
-        if inner_stages(frame, t, h, t_new, V, 1, last - 1) != 0:
-            return CALLBACK_RAISED
-        if dense:
-            if last_stages(frame, t, h, t_new, V, last, top) != 0:
-                return CALLBACK_RAISED
-        return SUCCESS
-
-    return stages_again
-
-
 def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:
     """The kernel that pulls back over one step of one method."""
     pull_stages = _make_pull_stages(calls, stages, solver)
-    stages_again = None if recorded else _make_stages_again(calls, stages)
+    stages_again = None if recorded else make_stages_again(calls, stages)
 
     @kernel
     def pull_one_step(frame, step, left):
@@ -258,7 +149,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
         t, t_new = mesh_t[step], mesh_t[step + 1]
         h = t_new - t
         _begin_step(frame, last)
-        left, dense = _seed_observations(frame, left, t, h, t_new)
+        left, dense = seed_observations(frame, left, t, h, t_new)
         if recorded:
             V = plane(slots.FORWARD_STAGES(frame), step)
         else:
@@ -268,7 +159,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
         if may_cost:
             if costs:
                 dense = True
-                if _seed_cost(frame, step, t, h, t_new, V) != 0:
+                if seed_cost(frame, step, t, h, t_new, V) != 0:
                     return CALLBACK_RAISED, left
         status = pull_stages(frame, t, h, t_new, V, dense)
         if status != SUCCESS:
@@ -280,12 +171,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
     return pull_one_step
 
 
-def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
-    """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
-    pull, may_cost, switches = _make_pull(calls), not recorded or solver.implicit, solver.switches
-    pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
-    pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if switches else None
-
+def _make_first_stage(pull: Callable, recorded: bool) -> Callable:
     @kernel
     def first_stage(frame, step):
         """The transpose of K[0] = f(t, u) at the start of a step, which no step before has taken over."""
@@ -303,6 +189,10 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
             w[k] = 0.0
         return SUCCESS
 
+    return first_stage
+
+
+def _make_pull_crossing(first_stage: Callable) -> Callable:
     @kernel
     def pull_crossing(frame, step, left):
         """Where f may jump: the slope at the start of the step behind is one of its own."""
@@ -320,6 +210,13 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
                 lam[k] += u_bars[left, k]
         return SUCCESS, left
 
+    return pull_crossing
+
+
+def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | None, pull_crossing: Callable) -> Callable:
+    """A step of whichever kind; `pull_explicit_step` is given where `pull_one_step` is for the implicit one of two methods."""
+    switches = pull_explicit_step is not None
+
     @kernel
     def pull_step(frame, step, left):
         kinds = slots.FORWARD_KIND(frame)
@@ -332,6 +229,17 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
             return pull_one_step(slots.PARTNER(frame), step, left)
         return pull_one_step(frame, step, left)
 
+    return pull_step
+
+
+def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
+    """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
+    may_cost = not recorded or solver.implicit
+    first_stage = _make_first_stage(_make_pull(calls), recorded)
+    pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
+    pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
+    pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage))
+
     @kernel
     def discrete(frame):
         """Pull START = u_T_bar back to t0, over all steps."""
@@ -340,9 +248,8 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         for step in range(place[slots.RELEVANT] - 1, -1, -1):
             place[slots.STEP] = step
             status = keep_watch(frame, place[slots.RELEVANT] - 1 - step)
-            if status != SUCCESS:
-                return status
-            status, left = pull_step(frame, step, left)
+            if status == SUCCESS:
+                status, left = pull_step(frame, step, left)
             if status != SUCCESS:
                 return status
         if place[slots.RELEVANT] > 0:

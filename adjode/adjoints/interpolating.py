@@ -18,7 +18,7 @@ from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.jacobian import make_jacobian
-from adjode.loops.integrate import make_integrate
+from adjode.loops.run import make_integrate
 from adjode.status import SUCCESS
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.families import EXPLICIT, Solver

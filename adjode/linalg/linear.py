@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from adjode.compile import slots
+from adjode.compile.finite import is_finite
 from adjode.compile.flags import kernel
 from adjode.compile.views import as_complex, flat
 from adjode.linalg import banded, dense, mass, sparse
@@ -103,10 +104,11 @@ def _on_pairs(verb: Callable, factors: bool) -> Callable:
 @kernel
 def _infinite_pivot(frame, LU):
     """1 if LAPACK has left an infinite or NaN pivot, which it does not mind, or 0."""
-    n, diagonal, total = LU.shape[1], slots.DIAGONAL(frame), 0.0
+    n, diagonal = LU.shape[1], slots.DIAGONAL(frame)
     for i in range(diagonal.size):
-        total += 0.0 * size_of(LU[diagonal[i] // n, diagonal[i] % n])
-    return 0 if total == 0.0 else 1
+        if not is_finite(size_of(LU[diagonal[i] // n, diagonal[i] % n])):
+            return 1
+    return 0
 
 
 def _dense(is_complex: bool) -> tuple[Callable, Callable, Callable]:

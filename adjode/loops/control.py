@@ -7,6 +7,7 @@ import math
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
+from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.implicit import MAX_ITERATIONS, slow_newton
 
 SAFETY = 0.9
@@ -71,6 +72,20 @@ def predictive_factor(frame, norm, h):
     if factor < MIN_FACTOR:
         return MIN_FACTOR, logarithm
     return (MAX_FACTOR if factor > MAX_FACTOR else factor), logarithm
+
+
+@kernel
+def set_next_step(frame, h, h_free, lands, factor, log_error):
+    """The step to try after an accepted one of h, which `lands` on a stop where one of `h_free` was wanted."""
+    clock, count = slots.CLOCK(frame), slots.COUNT(frame)
+    if count[slots.RETRY] == 1:  # a step that has just been rejected does not grow
+        factor = factor if factor < 1.0 else 1.0
+        count[slots.RETRY] = 0
+    clock[slots.H] = abs(h) * factor
+    if not lands:
+        clock[slots.LOG_ERROR], clock[slots.H_LAST] = log_error, abs(h)
+    elif factor >= 1.0 and h_free > clock[slots.H]:  # the stop cut this step short: go on with the step that was wanted
+        clock[slots.H] = h_free
 
 
 @exact_kernel
@@ -141,9 +156,8 @@ def make_initial_step(derivative, to_slope=None):
             stage[k] = y[k] + direction * h0 * start[k]
         slope = row(K, 1)
         slots.COUNT(frame)[slots.DERIVATIVES] += 1
-        status = at_trial(frame, t + direction * h0, stage, slope, row(q, q.shape[0] - 1))
-        if status != 0:
-            return status
+        if at_trial(frame, t + direction * h0, stage, slope, row(q, q.shape[0] - 1)) != 0:
+            return CALLBACK_RAISED
         for k in range(y.size):
             slope[k] -= start[k]
         d2 = _scaled_norm(slope, y, atol, rtol) / h0
@@ -157,6 +171,6 @@ def make_initial_step(derivative, to_slope=None):
         if h1 > 100.0 * h0:
             h1 = 100.0 * h0
         clock[slots.H] = span if h1 > span else h1
-        return 0
+        return SUCCESS
 
     return initial_step

@@ -20,11 +20,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from adjode.compile import slots
+from adjode.compile.finite import is_finite
 from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import row
+from adjode.loops.control import SAFETY, step_factor
+from adjode.status import CALLBACK_RAISED, SUCCESS
+from adjode.steppers.explicit import interpolate
+from adjode.steppers.stepper import Stepper
 from adjode.tableaus import Tableau
 
 NONE, GAUSS, AUGMENTED_LAM, AUGMENTED_ALL = range(4)
-GAUSS_ORDER = 8.0  # |e3| (|e3| / |e1|)^2 shrinks as h^9
+_GAUSS_ORDER = 8.0  # |e3| (|e3| / |e1|)^2 shrinks as h^9
+_SMALL = SAFETY ** (_GAUSS_ORDER + 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +90,10 @@ def make_quadrature_step(combine: Callable) -> Callable:
         total, increment = slots.TOTAL(frame), slots.INCREMENT(frame)
         atol, rtol = control[slots.Q_ATOL], control[slots.Q_RTOL]
         combine(increment, None, -h, weights, 0, q, weights.shape[1])
-        fine, coarse, infinite = 0.0, 0.0, 0.0
+        fine, coarse, finite = 0.0, 0.0, True
         for k in range(total.size):
-            infinite += 0.0 * (total[k] + increment[k])
-        if infinite != 0.0:
+            finite &= is_finite(total[k] + increment[k])
+        if not finite:
             return math.nan, math.nan
         if estimates:
             for k in range(total.size):
@@ -106,8 +113,169 @@ def make_quadrature_step(combine: Callable) -> Callable:
 
 
 @exact_kernel
-def gauss_estimate(fine, coarse, size):
+def _gauss_estimate(fine, coarse, size):
     """|e3| min(1, |e3| / |e1|)^2 from the two sums of squares."""
     if not fine > 0.0:
         return fine
     return math.sqrt(fine / size) * (fine / coarse if fine < coarse else 1.0)
+
+
+@kernel
+def _small_estimate(factor):
+    """The error of the rule below which it cannot hold back a step that is to grow by `factor`: no logarithm needed."""
+    cubed = factor * factor * factor
+    return _SMALL / (cubed * cubed * cubed) if factor > 1.0 else _SMALL
+
+
+class Quadrature:
+    """The kernels that a pass with an integrand runs beside those of its method.
+
+    Parameters
+    ----------
+    integrand : kernel
+        `integrand(frame, t, y, q) -> status`.
+    stepper : Stepper
+
+    Attributes
+    ----------
+    begin : (frame, t, stage) -> status
+        The integrand at a new place.
+    along_stages : (frame, t, h, t_new, V) -> status, first, second, size
+        A rule on the stages: the step's INCREMENT, and what joins the error norm of the step, see `Stepper`.
+    along_dense_output : (frame, t, h, t_new, V, coefficients, norm, factor) -> status, norm, factor
+        A rule on the dense output of a step that would be accepted: its INCREMENT, and norm and factor with this error too.
+    accept : (frame)
+        Add the increment.
+    """
+
+    def __init__(self, integrand: Callable, stepper: Stepper):
+        quadrature_step = make_quadrature_step(stepper.combine)
+        self.begin = _make_begin(integrand)
+        at_stages = _make_at_stages(integrand) if stepper.implicit else _known_at_stages
+        self.along_stages = _make_along_stages(at_stages, quadrature_step)
+        self.along_dense_output = _make_along_dense_output(_make_at_nodes(integrand), quadrature_step)
+        self.accept = _accept
+
+
+def _make_begin(integrand: Callable) -> Callable:
+    @kernel
+    def begin(frame, t, stage):
+        setting = slots.SETTING(frame)
+        if setting[slots.RULE] != GAUSS or setting[slots.INTEGRAND_FREE]:
+            return SUCCESS
+        slots.COUNT(frame)[slots.INTEGRANDS] += 1
+        return SUCCESS if integrand(frame, t, stage, row(slots.Q(frame), 0)) == 0 else CALLBACK_RAISED
+
+    return begin
+
+
+def _make_at_stages(integrand: Callable) -> Callable:
+    @kernel
+    def at_stages(frame, t, h, t_new, V):
+        """Evaluate the integrand at the stages of the step just computed, which for an implicit method are known only now."""
+        count, c, q = slots.COUNT(frame), slots.C(frame), slots.Q(frame)
+        last = slots.SETTING(frame)[slots.LAST_STAGE]
+        for i in range(1, last + 1):
+            count[slots.INTEGRANDS] += 1
+            if integrand(frame, t_new if i == last else t + c[i] * h, row(V, i), row(q, i)) != 0:
+                return CALLBACK_RAISED
+        return SUCCESS
+
+    return at_stages
+
+
+@kernel
+def _known_at_stages(frame, t, h, t_new, V):
+    """The stages of an explicit method have provided the integrand."""
+    return SUCCESS
+
+
+def _make_along_stages(at_stages: Callable, quadrature_step: Callable) -> Callable:
+    @kernel
+    def along_stages(frame, t, h, t_new, V):
+        rule = slots.SETTING(frame)[slots.RULE]
+        if rule <= GAUSS:
+            return SUCCESS, 0.0, 0.0, 0
+        if at_stages(frame, t, h, t_new, V) != SUCCESS:
+            return CALLBACK_RAISED, 0.0, 0.0, 0
+        first, second = quadrature_step(frame, h, rule == AUGMENTED_ALL)
+        return SUCCESS, first, second, slots.TOTAL(frame).size if rule == AUGMENTED_ALL else 0
+
+    return along_stages
+
+
+def _make_at_nodes(integrand: Callable) -> Callable:
+    @kernel
+    def at_nodes(frame, t, h, t_new, V, coefficients):
+        """Evaluate the integrand at the nodes of the step just computed."""
+        count, setting = slots.COUNT(frame), slots.SETTING(frame)
+        nodes, q, y = slots.NODES(frame), slots.Q(frame), slots.Y(frame)
+        stage = row(V, 0)
+        for i in range(nodes.size):
+            interpolate(stage, y, coefficients, nodes[i])
+            count[slots.INTEGRANDS] += 1
+            if integrand(frame, t + nodes[i] * h, stage, row(q, i + 1)) != 0:
+                return CALLBACK_RAISED
+        if not setting[slots.INTEGRAND_FREE]:
+            count[slots.INTEGRANDS] += 1
+            if integrand(frame, t_new, row(V, setting[slots.LAST_STAGE]), row(q, nodes.size + 1)) != 0:
+                return CALLBACK_RAISED
+        return SUCCESS
+
+    return at_nodes
+
+
+def _make_along_dense_output(at_nodes: Callable, quadrature_step: Callable) -> Callable:
+    @kernel
+    def along_dense_output(frame, t, h, t_new, V, coefficients, norm, factor):
+        setting = slots.SETTING(frame)
+        if setting[slots.RULE] != GAUSS:
+            return SUCCESS, norm, factor
+        if at_nodes(frame, t, h, t_new, V, coefficients) != SUCCESS:
+            return CALLBACK_RAISED, norm, factor
+        first, second = quadrature_step(frame, h, True)
+        estimate = _gauss_estimate(first, second, slots.TOTAL(frame).size)
+        if math.isnan(estimate) or (setting[slots.ADAPTIVE] == 1 and not estimate <= _small_estimate(factor)):
+            least, _ = step_factor(estimate, 0.0, _GAUSS_ORDER)
+            factor = least if least < factor else factor
+            norm = estimate if not estimate <= norm else norm
+        return SUCCESS, norm, factor
+
+    return along_dense_output
+
+
+@kernel
+def _accept(frame):
+    total, increment, q = slots.TOTAL(frame), slots.INCREMENT(frame), slots.Q(frame)
+    end = slots.WEIGHTS(frame).shape[1] - 1
+    for k in range(total.size):
+        total[k] += increment[k]
+        q[0, k] = q[end, k]
+
+
+class NoQuadrature(Quadrature):
+    """The same for a pass without an integrand."""
+
+    def __init__(self) -> None:
+        self.begin, self.along_stages = _no_begin, _no_stages
+        self.along_dense_output, self.accept = _no_dense_output, _no_accept
+
+
+@kernel
+def _no_begin(frame, t, stage):
+    return SUCCESS
+
+
+@kernel
+def _no_stages(frame, t, h, t_new, V):
+    return SUCCESS, 0.0, 0.0, 0
+
+
+@kernel
+def _no_dense_output(frame, t, h, t_new, V, coefficients, norm, factor):
+    return SUCCESS, norm, factor
+
+
+@kernel
+def _no_accept(frame):
+    pass

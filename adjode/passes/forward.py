@@ -16,7 +16,8 @@ from adjode.compile.flags import kernel
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
-from adjode.loops.integrate import cross, make_integrate
+from adjode.loops.run import make_integrate
+from adjode.loops.stops import cross
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.base import Integration, Tolerances

@@ -15,7 +15,15 @@ from adjode.steppers.implicit import CONTINUE, ImplicitStepper, judge, scaled_ch
 from adjode.steppers.transposed import make_transposed_block
 
 
-def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
+@kernel
+def _first_guess(frame, h, i, base, z):
+    """What stage i takes from those before it: the state without its own slope, and a first guess of what that adds."""
+    K, mu = slots.K(frame), slots.EIGENVALUES(frame)[0]
+    combine_loops(base, slots.Y(frame), h, slots.A(frame), i, K, i)
+    combine_loops(z, None, h / mu, slots.TRANSFORM(frame), i, K, i)
+
+
+def _make_stage(derivative: Callable, frozen: Frozen) -> Callable:
     solve = frozen.solve
 
     @kernel
@@ -24,8 +32,7 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
         base, z, right = row(slots.W(frame), 0), row(slots.Z(frame), 0), slots.RIGHT(frame)
         change = row(right, 0)
         K, q, mu = slots.K(frame), slots.Q(frame), slots.EIGENVALUES(frame)[0]
-        combine_loops(base, slots.Y(frame), h, slots.A(frame), i, K, i)
-        combine_loops(z, None, h / mu, slots.TRANSFORM(frame), i, K, i)
+        _first_guess(frame, h, i, base, z)
         norm, status, iteration = 0.0, CONTINUE, 0
         while status == CONTINUE:
             for k in range(z.size):
@@ -46,6 +53,12 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
             Y[k] = base[k] + z[k]
             K[i, k] = mu / h * z[k]
         return status, iteration
+
+    return solve_stage
+
+
+def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
+    solve_stage = _make_stage(derivative, frozen)
 
     @kernel
     def solve_stages(frame, t, h, t_new, V):

@@ -10,6 +10,7 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.tiers import unrolled
 from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, SUCCESS
+from adjode.steppers.stepper import Stepper
 
 # Below this many components the sum over stages is the inner loop; above, the components are (they vectorise).
 _FEW = 6
@@ -54,19 +55,19 @@ def interpolate(out, u, coefficients, x):
         out[k] = u[k] + x * total
 
 
-def make_dense_output(combine: Callable) -> Callable:
+def make_interpolant(combine: Callable) -> Callable:
     @kernel
-    def dense_output(frame, h, out):
+    def interpolant(frame, h, out):
         """out[p] = h sum_i P[i, p] K[i], the coefficient of x**(p+1)."""
         PT, K = slots.PT(frame), slots.K(frame)
         for p in range(PT.shape[0]):
             combine(row(out, p), None, h, PT, p, K, PT.shape[1])
 
-    return dense_output
+    return interpolant
 
 
-class Stepper:
-    """The kernels of explicit Runge-Kutta steps of one tier.
+class ExplicitStepper(Stepper):
+    """The kernels of explicit Runge-Kutta steps of one tier; `inner_stages` are those before the last, `last_stages` others.
 
     Parameters
     ----------
@@ -76,33 +77,58 @@ class Stepper:
         For the fused tier: the index of the last stage of the step, and of its dense output, as constants.
     """
 
-    implicit = keeps_steps = False
-    enter = accept = None  # nothing to do at a new place, nothing to keep of a step
-    begin = to_slope = None  # no mass matrix
-
     def __init__(self, derivative: Callable, stages: tuple[int, int] | None = None):
-        combine = combine_loops if stages is None else combine_unrolled
-        self.combine = combine
+        super().__init__()
+        self.combine = combine = combine_loops if stages is None else combine_unrolled
+        stage = _make_stage(derivative, combine)
         self.error_norm = _make_error_norm(combine)
-
-        @kernel
-        def stage(frame, t, h, t_last, V, i):
-            """State of stage i into V[i], its slope into K[i]; stage `last` is taken at t_last exactly."""
-            K, q = slots.K(frame), slots.Q(frame)
-            t_i = t_last if i == slots.SETTING(frame)[slots.LAST_STAGE] else t + slots.C(frame)[i] * h
-            target = row(V, i)
-            combine(target, slots.Y(frame), h, slots.A(frame), i, K, i)
-            q_row = slots.Q_ROWS(frame)[i]
-            if derivative(frame, t_i, target, row(K, i), row(q, q_row)) == 0:
-                return SUCCESS
-            slots.CLOCK(frame)[slots.T_TRIED] = t_i
-            return CALLBACK_RAISED
-
-        self.dense_output = make_dense_output(combine)
-        self.step_stages = unrolled(stage, stages and range(1, stages[0] + 1))
-        self.extra_stages = unrolled(stage, stages and range(stages[0] + 1, stages[1] + 1))
+        self.take = _make_take(unrolled(stage, stages and range(1, stages[0] + 1)))
+        further = unrolled(stage, stages and range(stages[0] + 1, stages[1] + 1))
+        self.dense_output = _make_dense_output(further, make_interpolant(combine))
         self.inner_stages = unrolled(stage, stages and range(1, stages[0]))
         self.last_stages = unrolled(stage, stages and range(stages[0], stages[1] + 1))
+
+
+def _make_stage(derivative: Callable, combine: Callable) -> Callable:
+    @kernel
+    def stage(frame, t, h, t_last, V, i):
+        """State of stage i into V[i], its slope into K[i]; stage `last` is taken at t_last exactly."""
+        K, q = slots.K(frame), slots.Q(frame)
+        t_i = t_last if i == slots.SETTING(frame)[slots.LAST_STAGE] else t + slots.C(frame)[i] * h
+        target = row(V, i)
+        combine(target, slots.Y(frame), h, slots.A(frame), i, K, i)
+        q_row = slots.Q_ROWS(frame)[i]
+        if derivative(frame, t_i, target, row(K, i), row(q, q_row)) == 0:
+            return SUCCESS
+        slots.CLOCK(frame)[slots.T_TRIED] = t_i
+        return CALLBACK_RAISED
+
+    return stage
+
+
+def _make_take(stages_of_step: Callable) -> Callable:
+    @kernel
+    def take(frame, t, h, t_new, V):
+        last = slots.SETTING(frame)[slots.LAST_STAGE]
+        slots.COUNT(frame)[slots.DERIVATIVES] += last
+        return stages_of_step(frame, t, h, t_new, V, 1, last)
+
+    return take
+
+
+def _make_dense_output(further_stages: Callable, interpolant: Callable) -> Callable:
+    @kernel
+    def dense_output(frame, t, h, t_new, V, out):
+        setting = slots.SETTING(frame)
+        last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
+        if top > last:
+            slots.COUNT(frame)[slots.DERIVATIVES] += top - last
+            if further_stages(frame, t, h, t_new, V, last + 1, top) != 0:
+                return CALLBACK_RAISED
+        interpolant(frame, h, out)
+        return SUCCESS
+
+    return dense_output
 
 
 @exact_kernel
@@ -126,8 +152,7 @@ def _make_error_norm(combine: Callable) -> Callable:
         """Scaled norm of the step's error estimates; NaN if the new state is not finite.
 
         Root mean square of error / (atol + rtol max(|y|, |y_new|)) for a method with one estimate. With two, E. Hairer's blend
-        |e5|^2 / sqrt(|e5|^2 + 0.01 |e3|^2) (Solving ODEs I, II.10). `first`, `second` and `size` are sums of squares and a number
-        of components, from a quadrature, that join the norm.
+        |e5|^2 / sqrt(|e5|^2 + 0.01 |e3|^2) (Solving ODEs I, II.10).
         """
         E, K, error = slots.E(frame), slots.K(frame), slots.ERROR(frame)
         for r in range(E.shape[0]):

@@ -10,9 +10,10 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, SUCCESS
-from adjode.steppers.explicit import combine_loops, make_dense_output, scaled_squares
+from adjode.steppers.explicit import combine_loops, make_interpolant, scaled_squares
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.steppers.start import make_start
+from adjode.steppers.stepper import Stepper
 
 MAX_ITERATIONS = 7  # of Newton, for one step or stage
 _WITHOUT_HELP = 50  # the same with fixed steps, where no shorter step can help
@@ -83,8 +84,8 @@ def predict(frame, h, node, out):
         out[k] = ahead - here if h_before != 0.0 else 0.0
 
 
-class ImplicitStepper:
-    """The kernels of implicit Runge-Kutta steps; see `Stepper`.
+class ImplicitStepper(Stepper):
+    """The kernels of implicit Runge-Kutta steps. With a mass matrix K[0] is f at the start of a step, M times the slope.
 
     Parameters
     ----------
@@ -94,58 +95,71 @@ class ImplicitStepper:
     solve_stages : kernel
         `solve_stages(frame, t, h, t_new, V) -> status` finds K[1..] and V[1..] by the frozen matrix as it is: SUCCESS,
         CALLBACK_RAISED, NEWTON_FAILED or NON_FINITE.
-
-    Attributes
-    ----------
-    begin, to_slope : kernels or None
-        With a mass matrix, what `make_start` makes. K[0] is then f at the start of a step, M times the slope.
     """
 
-    implicit = True
-    keeps_steps = True  # whether step sizes are held, so that a factorisation serves more steps than one
+    implicit = keeps_steps = True
+    infinite_error = NEWTON_FAILED
 
     def __init__(self, derivative: Callable, frozen: Frozen, solve_stages: Callable):
-        self.combine = combine_loops
-        self.dense_output = dense_output = make_dense_output(combine_loops)
+        super().__init__()
+        self.combine, interpolant = combine_loops, make_interpolant(combine_loops)
+        self.take = _make_take(frozen, solve_stages)
         self.error_norm = _make_error_norm(derivative, frozen)
-        self.extra_stages = None
-        self.begin: Callable | None
-        self.to_slope: Callable | None
-        self.begin, self.to_slope = make_start(frozen)
-        refresh, massed = frozen.refresh, frozen.massed
+        self.dense_output = _make_dense_output(interpolant)
+        self.enter = _forget_last_step
+        self.accept = _make_accept(frozen, interpolant)
+        if frozen.massed:
+            self.begin, self.to_slope = make_start(frozen)
 
-        @kernel
-        def step_stages(frame, t, h, t_new, V, first, last):
-            """Newton's iteration, and if it fails once more with a Jacobian of this place."""
-            count, clock, y = slots.COUNT(frame), slots.CLOCK(frame), slots.Y(frame)
-            while True:
-                status = refresh(frame, t, y, h)
-                if status == SUCCESS:
-                    status = solve_stages(frame, t, h, t_new, V)
-                if status in (SUCCESS, CALLBACK_RAISED):
-                    return status
-                if count[slots.FRESHNESS] != OLDER:  # it was of this place, or could not be had
-                    clock[slots.H_FACTORED], clock[slots.REMAINS] = 0.0, 1.0
-                    return status
-                count[slots.FRESHNESS] = STALE
 
-        @kernel
-        def enter(frame):
-            """Forget the step before: the state is new."""
-            clock = slots.CLOCK(frame)
-            clock[slots.H_PREVIOUS] = clock[slots.H_LAST] = 0.0
+def _make_take(frozen: Frozen, solve_stages: Callable) -> Callable:
+    refresh = frozen.refresh
 
-        @kernel
-        def accept(frame, h):
-            """Keep what the next step uses."""
-            count, clock = slots.COUNT(frame), slots.CLOCK(frame)
-            dense_output(frame, h, slots.PREVIOUS(frame))
-            clock[slots.H_PREVIOUS] = h
-            if massed:
-                _put_mass_before_slope(frame)
-            count[slots.FRESHNESS] = STALE if slow_newton(frame) else OLDER
+    @kernel
+    def take(frame, t, h, t_new, V):
+        """Newton's iteration, and if it fails once more with a Jacobian of this place."""
+        count, clock, y = slots.COUNT(frame), slots.CLOCK(frame), slots.Y(frame)
+        while True:
+            status = refresh(frame, t, y, h)
+            if status == SUCCESS:
+                status = solve_stages(frame, t, h, t_new, V)
+            if status in (SUCCESS, CALLBACK_RAISED):
+                return status
+            if count[slots.FRESHNESS] != OLDER:  # it was of this place, or could not be had
+                clock[slots.H_FACTORED], clock[slots.REMAINS] = 0.0, 1.0
+                return status
+            count[slots.FRESHNESS] = STALE
 
-        self.step_stages, self.enter, self.accept = step_stages, enter, accept
+    return take
+
+
+def _make_dense_output(interpolant: Callable) -> Callable:
+    @kernel
+    def dense_output(frame, t, h, t_new, V, out):
+        interpolant(frame, h, out)
+        return SUCCESS
+
+    return dense_output
+
+
+@kernel
+def _forget_last_step(frame):
+    clock = slots.CLOCK(frame)
+    clock[slots.H_PREVIOUS] = clock[slots.H_LAST] = 0.0
+
+
+def _make_accept(frozen: Frozen, interpolant: Callable) -> Callable:
+    massed = frozen.massed
+
+    @kernel
+    def accept(frame, h):
+        interpolant(frame, h, slots.PREVIOUS(frame))
+        slots.CLOCK(frame)[slots.H_PREVIOUS] = h
+        if massed:
+            _put_mass_before_slope(frame)
+        slots.COUNT(frame)[slots.FRESHNESS] = STALE if slow_newton(frame) else OLDER
+
+    return accept
 
 
 @kernel
@@ -170,7 +184,7 @@ def _put_mass_before_estimate(frame, h):
         error[k] = product[k] + h * E[0, 0] * K[0, k]
 
 
-def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
+def _make_estimate(frozen: Frozen) -> tuple[Callable, Callable]:
     solve, massed = frozen.solve, frozen.massed
 
     @kernel
@@ -187,35 +201,50 @@ def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
         for k in range(error.size):
             error[k] *= mu / h
 
+    return estimate, filtered
+
+
+@kernel
+def _may_be_transient(frame):
+    """Whether the step tried is one into a transient: the first one, or one after another was rejected."""
+    count = slots.COUNT(frame)
+    return slots.EIGENVALUES(frame).size > 1 and (count[slots.STEPS] == 0 or count[slots.RETRY] == 1)
+
+
+def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
+    estimate, filtered = _make_estimate(frozen)
+
+    @kernel
+    def estimate_again(frame, h):
+        """The estimate with the slope at y + estimate in place of that at y; 0, or another number if f raised."""
+        E, K, error, y, q = slots.E(frame), slots.K(frame), slots.ERROR(frame), slots.Y(frame), slots.Q(frame)
+        state, slope, t = row(slots.Z(frame), 0), row(slots.RIGHT(frame), 0), slots.CLOCK(frame)[slots.T]
+        for k in range(y.size):
+            state[k] = y[k] - error[k]
+        slots.COUNT(frame)[slots.DERIVATIVES] += 1
+        status = derivative(frame, t, state, slope, row(q, q.shape[0] - 1))
+        if status == 0:
+            estimate(frame, h)
+            for k in range(y.size):
+                error[k] += h * E[0, 0] * (slope[k] - K[0, k])
+            filtered(frame, error, h)
+        return status
+
     @kernel
     def error_norm(frame, h, count, rtol, y_new, first, second, size):
-        """Scaled norm of the step's error estimate, and of a quadrature's; see `Stepper`.
+        """See `Stepper`; root mean square.
 
         The filtered estimate of a large step into a transient may be far too large; where it would reject such a step it is formed
         again from the slope at y + estimate, of which the transient has been filtered out (Hairer, Wanner II, IV.8, equation 8.20).
         """
-        E, K, error = slots.E(frame), slots.K(frame), slots.ERROR(frame)
+        error, filters = slots.ERROR(frame), slots.SETTING(frame)[slots.FILTERED] != 0
         estimate(frame, h)
-        if slots.SETTING(frame)[slots.FILTERED] == 0:
-            total = scaled_squares(frame, error, y_new, rtol)
-        else:
+        if filters:
             filtered(frame, error, h)
-            total = scaled_squares(frame, error, y_new, rtol)
-            counts = slots.COUNT(frame)
-            again = slots.EIGENVALUES(frame).size > 1 and (counts[slots.STEPS] == 0 or counts[slots.RETRY] == 1)
-            if again and total > error.size:
-                y, q = slots.Y(frame), slots.Q(frame)
-                state, slope = row(slots.Z(frame), 0), row(slots.RIGHT(frame), 0)
-                for k in range(y.size):
-                    state[k] = y[k] - error[k]
-                counts[slots.DERIVATIVES] += 1
-                t = slots.CLOCK(frame)[slots.T]
-                if derivative(frame, t, state, slope, row(q, q.shape[0] - 1)) == 0:
-                    estimate(frame, h)
-                    for k in range(y.size):
-                        error[k] += h * E[0, 0] * (slope[k] - K[0, k])
-                    filtered(frame, error, h)
-                    total = scaled_squares(frame, error, y_new, rtol)
+        total = scaled_squares(frame, error, y_new, rtol)
+        if filters and total > error.size and _may_be_transient(frame):
+            if estimate_again(frame, h) == 0:
+                total = scaled_squares(frame, error, y_new, rtol)
         total += first
         return math.sqrt(total / (error.size + size)) if total > 0.0 else total
 

@@ -24,47 +24,28 @@ from adjode.steppers.transposed import make_transposed_block
 _ROUNDING = 0.03
 
 
-def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
-    solve, solve_pair, massed = frozen.solve, frozen.solve_pair, frozen.massed
-
-    @kernel
-    def correct(frame, h):
-        """One Newton correction of W from the slopes in RIGHT; leaves it in RIGHT."""
-        values, TI = slots.EIGENVALUES(frame), slots.TRANSFORM(frame)
-        W, F, pair = slots.W(frame), slots.RIGHT(frame), slots.PAIR(frame)
-        mu, alpha, beta, real = values[0] / h, values[1] / h, values[2] / h, row(F, 0)
-        X = W
-        if massed:
-            X = slots.MASSED(frame)
-            for i in range(3):
-                multiply(frame, row(W, i), row(X, i))
-        for k in range(real.size):
-            f0, f1, f2 = F[0, k], F[1, k], F[2, k]
-            real[k] = TI[0, 0] * f0 + TI[0, 1] * f1 + TI[0, 2] * f2 - mu * X[0, k]
-            pair[2 * k] = TI[1, 0] * f0 + TI[1, 1] * f1 + TI[1, 2] * f2 - alpha * X[1, k] - beta * X[2, k]
-            pair[2 * k + 1] = TI[2, 0] * f0 + TI[2, 1] * f1 + TI[2, 2] * f2 + beta * X[1, k] - alpha * X[2, k]
-        solve(frame, real)
-        solve_pair(frame, pair)
-        for k in range(real.size):
-            F[1, k], F[2, k] = pair[2 * k], pair[2 * k + 1]
-            for i in range(3):
-                W[i, k] += F[i, k]
-
-    @kernel
-    def start(frame, h):
-        """Z by the predictor, and W = T^-1 Z."""
-        c, TI, Z, W = (
-            slots.C(frame),
-            slots.TRANSFORM(frame),
-            slots.Z(frame),
-            slots.W(frame),
-        )
+@kernel
+def _start(frame, h):
+    """Z by the predictor, and W = T^-1 Z."""
+    c, TI, Z, W = slots.C(frame), slots.TRANSFORM(frame), slots.Z(frame), slots.W(frame)
+    for i in range(3):
+        predict(frame, h, c[i + 1], row(Z, i))
+    for k in range(W.shape[1]):
         for i in range(3):
-            predict(frame, h, c[i + 1], row(Z, i))
-        for k in range(W.shape[1]):
-            for i in range(3):
-                W[i, k] = TI[i, 0] * Z[0, k] + TI[i, 1] * Z[1, k] + TI[i, 2] * Z[2, k]
+            W[i, k] = TI[i, 0] * Z[0, k] + TI[i, 1] * Z[1, k] + TI[i, 2] * Z[2, k]
 
+
+@kernel
+def _finish(frame, h, V):
+    """V = y + Z and K = A^-1 Z / h."""
+    y, Z, K, inverse = slots.Y(frame), slots.Z(frame), slots.K(frame), slots.INVERSE(frame)
+    for k in range(y.size):
+        for i in range(3):
+            V[i + 1, k] = y[k] + Z[i, k]
+            K[i + 1, k] = (inverse[i, 0] * Z[0, k] + inverse[i, 1] * Z[1, k] + inverse[i, 2] * Z[2, k]) / h
+
+
+def _make_slopes(derivative: Callable) -> Callable:
     @kernel
     def slopes(frame, t, h, t_new, V):
         """F at the stages y + Z, into RIGHT."""
@@ -80,39 +61,64 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
                 return CALLBACK_RAISED
         return SUCCESS
 
+    return slopes
+
+
+@kernel
+def _transformed(frame):
+    """W as it is in the equations without a mass matrix."""
+    return slots.W(frame)
+
+
+@kernel
+def _transformed_with_mass(frame):
+    """M times W."""
+    W, X = slots.W(frame), slots.MASSED(frame)
+    for i in range(3):
+        multiply(frame, row(W, i), row(X, i))
+    return X
+
+
+def _make_correct(frozen: Frozen) -> Callable:
+    solve, solve_pair = frozen.solve, frozen.solve_pair
+    transformed = _transformed_with_mass if frozen.massed else _transformed
+
     @kernel
-    def finish(frame, h, V):
-        """V = y + Z and K = A^-1 Z / h."""
-        y, Z, K, inverse = (
-            slots.Y(frame),
-            slots.Z(frame),
-            slots.K(frame),
-            slots.INVERSE(frame),
-        )
-        for k in range(y.size):
+    def correct(frame, h):
+        """One Newton correction of W and Z from the slopes in RIGHT; leaves that of W in RIGHT."""
+        values, T, W, X = slots.EIGENVALUES(frame), slots.TRANSFORM(frame), slots.W(frame), transformed(frame)
+        F, Z, pair = slots.RIGHT(frame), slots.Z(frame), slots.PAIR(frame)
+        mu, alpha, beta, real = values[0] / h, values[1] / h, values[2] / h, row(F, 0)
+        for k in range(real.size):
+            f0, f1, f2 = F[0, k], F[1, k], F[2, k]
+            real[k] = T[0, 0] * f0 + T[0, 1] * f1 + T[0, 2] * f2 - mu * X[0, k]
+            pair[2 * k] = T[1, 0] * f0 + T[1, 1] * f1 + T[1, 2] * f2 - alpha * X[1, k] - beta * X[2, k]
+            pair[2 * k + 1] = T[2, 0] * f0 + T[2, 1] * f1 + T[2, 2] * f2 + beta * X[1, k] - alpha * X[2, k]
+        solve(frame, real)
+        solve_pair(frame, pair)
+        for k in range(real.size):
+            F[1, k], F[2, k] = pair[2 * k], pair[2 * k + 1]
             for i in range(3):
-                V[i + 1, k] = y[k] + Z[i, k]
-                K[i + 1, k] = (inverse[i, 0] * Z[0, k] + inverse[i, 1] * Z[1, k] + inverse[i, 2] * Z[2, k]) / h
+                W[i, k] += F[i, k]
+        for k in range(real.size):
+            for i in range(3):
+                Z[i, k] = T[3 + i, 0] * W[0, k] + T[3 + i, 1] * W[1, k] + T[3 + i, 2] * W[2, k]
+
+    return correct
+
+
+def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
+    slopes, correct, massed = _make_slopes(derivative), _make_correct(frozen), frozen.massed
 
     @kernel
     def solve_stages(frame, t, h, t_new, V):
-        T, Z, W, F = (
-            slots.TRANSFORM(frame),
-            slots.Z(frame),
-            slots.W(frame),
-            slots.RIGHT(frame),
-        )
-        start(frame, h)
-        count = slots.COUNT(frame)
-        norm, status, iteration = 0.0, CONTINUE, 0
+        F, count, norm, status, iteration = slots.RIGHT(frame), slots.COUNT(frame), 0.0, CONTINUE, 0
+        _start(frame, h)
         while status == CONTINUE:
             if slopes(frame, t, h, t_new, V) != SUCCESS:
                 return CALLBACK_RAISED
             correct(frame, h)
-            for k in range(W.shape[1]):
-                for i in range(3):
-                    Z[i, k] = T[3 + i, 0] * W[0, k] + T[3 + i, 1] * W[1, k] + T[3 + i, 2] * W[2, k]
-            before, norm = norm, math.sqrt(scaled_change(frame, F) / (3.0 * W.shape[1])) if W.shape[1] > 0 else 0.0
+            before, norm = norm, math.sqrt(scaled_change(frame, F) / (3.0 * F.shape[1])) if F.shape[1] > 0 else 0.0
             status = judge(frame, iteration, norm, before)
             if massed:
                 if status == NEWTON_FAILED and norm <= _ROUNDING and count[slots.FRESHNESS] == CURRENT:
@@ -120,7 +126,7 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
             iteration += 1
         count[slots.ITERATIONS] += iteration
         if status == SUCCESS:
-            finish(frame, h, V)
+            _finish(frame, h, V)
         return status
 
     return solve_stages

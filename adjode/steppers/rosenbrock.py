@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from adjode.compile import slots
+from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
@@ -20,9 +20,7 @@ from adjode.steppers.implicit import ImplicitStepper
 _SQRT_EPS = 1.4901161193847656e-8
 
 
-def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
-    solve = frozen.solve
-
+def _make_evaluate(derivative: Callable) -> Callable:
     @kernel
     def evaluate(frame, t, u, slope):
         q = slots.Q(frame)
@@ -32,6 +30,10 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
             return CALLBACK_RAISED
         return SUCCESS
 
+    return evaluate
+
+
+def _make_time_slope(evaluate: Callable) -> Callable:
     @kernel
     def time_slope(frame, t, h, u, out):
         """df/dt by one difference, into the step: exactly zero where f does not depend on time."""
@@ -49,31 +51,59 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
             out[k] = (out[k] - K[0, k]) / (later - t)
         return SUCCESS
 
+    return time_slope
+
+
+def _make_stage(evaluate: Callable, frozen: Frozen) -> Callable:
+    solve = frozen.solve
+
+    @kernel
+    def slope_at(frame, t_i, i, stage, k_i):
+        """f at a stage, of which there is the first."""
+        if i > 1:
+            return evaluate(frame, t_i, stage, k_i)
+        K = slots.K(frame)
+        for k in range(k_i.size):
+            k_i[k] = K[0, k]
+        return SUCCESS
+
+    @kernel
+    def solve_stage(frame, t_i, h, i, stage, k_i):
+        """State and slope of stage i; the last one, at the end of the step, is an evaluation alone."""
+        K, f_t, sums = slots.K(frame), row(slots.Z(frame), 0), row(slots.W(frame), 0)
+        combine_loops(stage, slots.Y(frame), h, slots.A(frame), i, K, i)
+        if slope_at(frame, t_i, i, stage, k_i) != SUCCESS:
+            return CALLBACK_RAISED
+        if i < slots.SETTING(frame)[slots.LAST_STAGE]:
+            slopes = slots.INVERSE(frame)
+            combine_loops(sums, None, 1.0, slots.TRANSFORM(frame), i, K, i)
+            for k in range(k_i.size):
+                k_i[k] += sums[k] + h * slopes[0, i] * f_t[k]
+            solve(frame, k_i)
+            for k in range(k_i.size):
+                k_i[k] = k_i[k] / h
+        return SUCCESS if all_finite(k_i) else NON_FINITE
+
+    return solve_stage
+
+
+def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
+    evaluate = _make_evaluate(derivative)
+    time_slope, solve_stage = _make_time_slope(evaluate), _make_stage(evaluate, frozen)
+
     @kernel
     def solve_stages(frame, t, h, t_new, V):
-        y, c, A, K = slots.Y(frame), slots.C(frame), slots.A(frame), slots.K(frame)
-        C, slopes, f_t = slots.TRANSFORM(frame), slots.INVERSE(frame), row(slots.Z(frame), 0)
-        last, sums, total = slots.SETTING(frame)[slots.LAST_STAGE], row(slots.W(frame), 0), 0.0
+        c, K = slots.C(frame), slots.K(frame)
         slots.COUNT(frame)[slots.LAST_ITERATIONS] = 1
-        if time_slope(frame, t, h, y, f_t) != SUCCESS:
+        if time_slope(frame, t, h, slots.Y(frame), row(slots.Z(frame), 0)) != SUCCESS:
             return CALLBACK_RAISED
-        for i in range(1, last + 1):
-            stage, k_i = row(V, i), row(K, i)
-            combine_loops(stage, y, h, A, i, K, i)
-            if i == 1:
-                for k in range(y.size):
-                    k_i[k] = K[0, k]
-            elif evaluate(frame, t_new if c[i] == 1.0 else t + c[i] * h, stage, k_i) != SUCCESS:
-                return CALLBACK_RAISED
-            if i < last:
-                combine_loops(sums, None, 1.0, C, i, K, i)
-                for k in range(y.size):
-                    k_i[k] += sums[k] + h * slopes[0, i] * f_t[k]
-                solve(frame, k_i)
-            for k in range(y.size):
-                k_i[k] = k_i[k] / h if i < last else k_i[k]
-                total += 0.0 * k_i[k]
-        return NON_FINITE if math.isnan(total) else SUCCESS
+        result = SUCCESS
+        for i in range(1, slots.SETTING(frame)[slots.LAST_STAGE] + 1):
+            status = solve_stage(frame, t_new if c[i] == 1.0 else t + c[i] * h, h, i, row(V, i), row(K, i))
+            if status == CALLBACK_RAISED:
+                return status
+            result = status if status != SUCCESS else result
+        return result
 
     return solve_stages
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import flat, row
+from adjode.linalg.linear import Linear
 from adjode.linalg.mass import split
 from adjode.status import HIGH_INDEX, INCONSISTENT, SUCCESS
 from adjode.steppers.frozen import CURRENT, Frozen
@@ -63,16 +64,32 @@ def _largest_in_tolerances(frame, x):
     return largest
 
 
-def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
-    """Nothing without a mass matrix. With one, `begin(frame, t) -> status`, which finds f at the start in K[0], and for use
-    after it `to_slope(frame, f)`, which puts du/dt in the place of f.
+def make_start(frozen: Frozen) -> tuple[Callable, Callable]:
+    """With a mass matrix: `begin(frame, t) -> status` and `to_slope(frame, f)`.
 
+    `begin` finds f at the start in K[0]; after it `to_slope` puts du/dt in the place of f.
     `begin` overwrites ERROR, K[1], K[2], and the factors of a step. With INCONSISTENT, ERROR is the correction of the state that
     the algebraic equations ask for.
     """
-    if not frozen.massed:
-        return None, None
-    jacobian, linear = frozen.jacobian, frozen.linear
+    factor_with, solve_with = _make_solver(frozen.linear)
+    correction_of = _make_correction(solve_with)
+    check = _make_check(frozen.jacobian, _make_grows(factor_with, correction_of), correction_of)
+
+    @kernel
+    def begin(frame, t):
+        if slots.NULL_STARTS(frame).size == 1:
+            return SUCCESS if factor_with(frame, 0.0) == 0 else HIGH_INDEX
+        return check(frame, t)
+
+    @kernel
+    def to_slope(frame, f):
+        split(frame, f, row(slots.MASSED(frame), 0))
+        return solve_with(frame, f)
+
+    return begin, to_slope
+
+
+def _make_solver(linear: Linear) -> tuple[Callable, Callable]:
     shift, factor, solve = linear.shift, linear.factor, linear.solve
 
     @kernel
@@ -87,11 +104,10 @@ def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
     def solve_with(frame, b):
         return solve(frame, slots.LU(frame), slots.PIVOTS(frame), b)
 
-    @kernel
-    def to_slope(frame, f):
-        split(frame, f, row(slots.MASSED(frame), 0))
-        return solve_with(frame, f)
+    return factor_with, solve_with
 
+
+def _make_correction(solve_with: Callable) -> Callable:
     @kernel
     def correction_of(frame, weight, f, out):
         """out = what the algebraic equations ask for where f is what they leave; its largest entry in tolerances."""
@@ -102,12 +118,32 @@ def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
             out[k] *= weight
         return _largest_in_tolerances(frame, out)
 
+    return correction_of
+
+
+def _make_grows(factor_with: Callable, correction_of: Callable) -> Callable:
     @kernel
-    def begin(frame, t):
+    def grows(frame, weight):
+        """Whether corrections grow with c = 1/weight, by which M - weight J is factored in the end."""
         K, error = slots.K(frame), slots.ERROR(frame)
         f, probe = row(K, 1), row(K, 2)
-        if slots.NULL_STARTS(frame).size == 1:
-            return SUCCESS if factor_with(frame, 0.0) == 0 else HIGH_INDEX
+        for k in range(f.size):
+            f[k] = math.cos(k + 1.0)  # any numbers
+            probe[k] = f[k]
+        further = math.nan
+        if factor_with(frame, weight / _FURTHER) == 0:
+            further = correction_of(frame, weight / _FURTHER, f, error)
+        near = correction_of(frame, weight, probe, error) if factor_with(frame, weight) == 0 else math.nan
+        return not further <= _GROWTH * near
+
+    return grows
+
+
+def _make_check(jacobian: Callable, grows: Callable, correction_of: Callable) -> Callable:
+    @kernel
+    def check(frame, t):
+        """Whether the algebraic equations determine what they should, and hold."""
+        K, f = slots.K(frame), row(slots.K(frame), 1)
         status = jacobian(frame, t, slots.Y(frame))
         if status != SUCCESS:
             return status
@@ -117,17 +153,10 @@ def make_start(frozen: Frozen) -> tuple[Callable, Callable] | tuple[None, None]:
         if largest == 0.0:
             return HIGH_INDEX
         weight = _scale_of_mass(frame) / (_LARGE * largest)
-        for k in range(f.size):
-            f[k] = math.cos(k + 1.0)  # any numbers
-            probe[k] = f[k]
-        further = math.nan
-        if factor_with(frame, weight / _FURTHER) == 0:
-            further = correction_of(frame, weight / _FURTHER, f, error)
-        near = correction_of(frame, weight, probe, error) if factor_with(frame, weight) == 0 else math.nan
-        if not further <= _GROWTH * near:
+        if grows(frame, weight):
             return HIGH_INDEX
         for k in range(f.size):
             f[k] = K[0, k]
-        return SUCCESS if correction_of(frame, weight, f, error) <= 1.0 else INCONSISTENT
+        return SUCCESS if correction_of(frame, weight, f, slots.ERROR(frame)) <= 1.0 else INCONSISTENT
 
-    return begin, to_slope
+    return check

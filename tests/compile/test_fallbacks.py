@@ -17,7 +17,7 @@ SCRIPT = """
 {broken}
 import adjode, ctypes
 from adjode.compile import entries, flags, tiers
-from adjode.callbacks import Callback
+from adjode.model.callbacks import Callback
 
 {broken_later}
 def f(t, u, theta, du):

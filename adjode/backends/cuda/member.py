@@ -21,6 +21,7 @@ from adjode.adjoints.discrete import make_discrete
 from adjode.backends.cuda.frames import make_frame, put
 from adjode.backends.cuda.plan import Plan
 from adjode.compile import slots
+from adjode.compile.finite import is_finite
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row, segment
 from adjode.passes.forward import make_forward
@@ -146,7 +147,7 @@ def _make_judge(plan: Plan, put_lane: Callable) -> Callable:
             put_lane(frame, slots.JUMPS, inputs[6], k * n, lane, k)
         status = judge(frame)
         value = slots.VALUE(frame)[0]
-        return status if 0.0 * value == 0.0 else NON_FINITE
+        return status if is_finite(value) else NON_FINITE
 
     return value_of
 

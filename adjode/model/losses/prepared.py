@@ -11,8 +11,10 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.entries import entry
+from adjode.compile.finite import all_finite, is_finite
 from adjode.compile.flags import i8, kernel
 from adjode.compile.frame import Frame, opened
+from adjode.compile.views import row
 from adjode.model.losses.loss import States
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 
@@ -114,11 +116,10 @@ class PreparedLoss:
 def finish(frame, total):
     """Write the value down; the status."""
     slots.VALUE(frame)[0] = total
-    jumps, finite = slots.JUMPS(frame), 0.0 * total
+    jumps, finite = slots.JUMPS(frame), is_finite(total)
     for k in range(jumps.shape[0]):
-        for i in range(jumps.shape[1]):
-            finite += 0.0 * jumps[k, i]
-    return SUCCESS if finite == 0.0 else NON_FINITE
+        finite &= all_finite(row(jumps, k))
+    return SUCCESS if finite else NON_FINITE
 
 
 @kernel

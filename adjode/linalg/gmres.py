@@ -1,0 +1,172 @@
+"""GMRES inside kernels, restarted as long as that gets on, to rounding.
+
+Y. Saad, M. Schultz, SIAM J. Sci. Stat. Comput. 7 (1986) 856. Vectors are matrices (rows, n) here, and the matrix is a kernel:
+`apply(frame, t, h, t_new, V, first, x, out) -> status`, where all but x and out is handed on to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.frame import Frame
+from adjode.compile.views import plane, row
+from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
+
+_BASIS = 24  # vectors of a Krylov space at most
+_PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
+_TOLERANCE = 1e-15
+_SLACK = 1e4  # how far above that rounding in the products of a large stiff system may keep the residual
+
+
+def put_gmres(frame: Frame, rows: int, n: int) -> None:
+    """Fill the slots that it works on, for vectors (rows, n)."""
+    size = min(_BASIS, rows * n)
+    frame[slots.KRYLOV] = np.zeros((size + 3, rows, n))  # the right-hand side and the sum of the restarts behind the basis
+    frame[slots.HESSENBERG] = np.zeros((size + 4, size + 1))  # R by columns, then the rotations and the right-hand side
+
+
+@kernel
+def _dot(x, y):
+    total = 0.0
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            total += x[i, k] * y[i, k]
+    return total
+
+
+@exact_kernel
+def _rotate(H, j, size):
+    """The next column of the least-squares problem, rotated to triangular form; the norm of the residual.
+
+    `size` is the length of what is left of the new vector.
+    """
+    m = H.shape[1] - 1
+    cosine, sine, right = row(H, m + 1), row(H, m + 2), row(H, m + 3)
+    for i in range(j):
+        above, below = H[i, j], H[i + 1, j]
+        H[i, j] = cosine[i] * above + sine[i] * below
+        H[i + 1, j] = cosine[i] * below - sine[i] * above
+    radius = math.sqrt(H[j, j] * H[j, j] + size * size)
+    if not radius > 0.0:
+        return math.nan
+    cosine[j], sine[j] = H[j, j] / radius, size / radius
+    H[j, j] = radius
+    right[j + 1] = -sine[j] * right[j]
+    right[j] *= cosine[j]
+    return abs(right[j + 1])
+
+
+@kernel
+def _scale(out, x, factor):
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            out[i, k] = factor * x[i, k]
+
+
+@kernel
+def _orthogonalise(basis, j, H):
+    """Make vector j + 1 orthogonal to those before it, with its parts along them in column j of H; what length was left."""
+    new = plane(basis, j + 1)
+    for m in range(j + 1):
+        old = plane(basis, m)
+        part = _dot(old, new)
+        H[m, j] = part
+        for i in range(new.shape[0]):
+            for k in range(new.shape[1]):
+                new[i, k] -= part * old[i, k]
+    length = math.sqrt(_dot(new, new))
+    _scale(new, new, 1.0 / length if length > 0.0 else 0.0)
+    return length
+
+
+@kernel
+def _minimiser(basis, H, right, j, x):
+    """x = the combination of the first j vectors that solves the triangular system H y = right."""
+    for m in range(j - 1, -1, -1):
+        for i in range(m + 1, j):
+            right[m] -= H[m, i] * right[i]
+        right[m] /= H[m, m]
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            total = 0.0
+            for m in range(j):
+                total += right[m] * basis[m, i, k]
+            x[i, k] = total
+
+
+@kernel
+def _add(out, x):
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            out[i, k] += x[i, k]
+
+
+@kernel
+def _subtract_from(x, right):
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            x[i, k] = right[i, k] - x[i, k]
+
+
+@kernel
+def _goes_on(j, most, residual, before, target):
+    """Whether the space is to grow; where rounding holds the residual, it falls no more."""
+    return j < most and residual > target and not (j > 3 and residual <= _SLACK * target and residual > 0.5 * before)
+
+
+def _make_reduce(apply: Callable) -> Callable:
+    @kernel
+    def reduce(frame, t, h, t_new, V, first, x, size, target):
+        """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations)."""
+        basis, H = slots.KRYLOV(frame), slots.HESSENBERG(frame)
+        most = H.shape[1] - 1
+        right, residual, j = row(H, most + 3), size, 0
+        right[0] = size
+        _scale(plane(basis, 0), x, 1.0 / size)
+        before = math.inf
+        while _goes_on(j, most, residual, before, target):
+            if apply(frame, t, h, t_new, V, first, plane(basis, j), plane(basis, j + 1)) != SUCCESS:
+                return CALLBACK_RAISED, residual, j
+            before, residual = residual, _rotate(H, j, _orthogonalise(basis, j, H))
+            j += 1
+        if math.isnan(residual):
+            return NON_FINITE, residual, j
+        _minimiser(basis, H, right, j, x)
+        return SUCCESS, residual, j
+
+    return reduce
+
+
+def make_gmres(apply: Callable) -> Callable:
+    reduce = _make_reduce(apply)
+
+    @kernel
+    def gmres(frame, t, h, t_new, V, first, x):
+        """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
+        basis, most = slots.KRYLOV(frame), slots.HESSENBERG(frame).shape[1] - 1
+        given, total, size = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
+        if size == 0.0:
+            return SUCCESS, 0
+        target = _TOLERANCE * size
+        _scale(given, x, 1.0)
+        _scale(total, x, 0.0)
+        status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
+        iterations = taken
+        while status == SUCCESS and target < left <= _PROGRESS * size:
+            _add(total, x)
+            if apply(frame, t, h, t_new, V, first, total, x) != SUCCESS:
+                return CALLBACK_RAISED, iterations
+            _subtract_from(x, given)
+            size = math.sqrt(_dot(x, x))
+            status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
+            iterations += taken + 1  # the product for the residual is one more
+        _add(x, total)
+        enough = _SLACK * target if taken < most else target  # held by rounding, or by the size of the space
+        return (STAGES_UNSOLVED if status == SUCCESS and left > enough else status), iterations
+
+    return gmres

@@ -1,0 +1,65 @@
+"""What a pass writes down on its way: steps where they are recorded, and states at the TIMES."""
+
+from __future__ import annotations
+
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
+from adjode.compile.views import plane, row
+from adjode.steppers.explicit import interpolate
+
+
+@kernel
+def stages_of(frame, slot):
+    """Where the states of the stages of a step go: in the place of step `slot` if they are recorded, in the only place if not."""
+    return plane(slots.STAGES(frame), slot if slots.SETTING(frame)[slots.RECORD] & RECORD_STAGES else 0)
+
+
+@kernel
+def coefficients_of(frame, slot):
+    """The same for those of the dense output."""
+    return plane(slots.MESH_C(frame), slot if slots.SETTING(frame)[slots.RECORD] & RECORD_DENSE else 0)
+
+
+@kernel
+def record_start(frame, V):
+    """The state at the start of a step as its first stage, for the adjoint."""
+    if slots.SETTING(frame)[slots.RECORD] & RECORD_STAGES:
+        y = slots.Y(frame)
+        for k in range(y.size):
+            V[0, k] = y[k]
+
+
+@kernel
+def record(frame, slot, t):
+    """The time and the state at the start of step `slot`, or at the end of the pass."""
+    mesh_t, mesh_u, y = slots.MESH_T(frame), slots.MESH_U(frame), slots.Y(frame)
+    kept = slots.SETTING(frame)[slots.RECORD]
+    if kept != 0:
+        mesh_t[slot] = t
+    if kept & (RECORD_DENSE | RECORD_MESH):
+        for k in range(y.size):
+            mesh_u[slot, k] = y[k]
+
+
+@kernel
+def observes_before(frame, t_new):
+    """Whether there is a time to observe before t_new."""
+    times, seen = slots.TIMES(frame), slots.COUNT(frame)[slots.SEEN]
+    return seen < times.size and slots.CONTROL(frame)[slots.DIRECTION] * (times[seen] - t_new) < 0.0
+
+
+@kernel
+def observe(frame, t, h, t_new, y_new, coefficients):
+    """Write down the states at the TIMES up to t_new."""
+    times, observed, count = slots.TIMES(frame), slots.OBSERVED(frame), slots.COUNT(frame)
+    direction, y = slots.CONTROL(frame)[slots.DIRECTION], slots.Y(frame)
+    seen = count[slots.SEEN]
+    while seen < times.size and direction * (times[seen] - t_new) <= 0.0:
+        if times[seen] == t_new:
+            for k in range(y.size):
+                observed[seen, k] = y_new[k]
+        else:
+            interpolate(row(observed, seen), y, coefficients, (times[seen] - t) / h)
+        seen += 1
+    count[slots.SEEN] = seen

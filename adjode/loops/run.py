@@ -1,0 +1,137 @@
+"""The loop that serves every pass: step, estimate, accept or reject, store, observe, stop.
+
+It knows no method (tableaus are data) and no meaning (`make_integrate` closes over three kernels):
+
+- `derivative(frame, t, y, dy, q) -> status`: the right-hand side; may leave the integrand of the quadrature in `q`.
+- `integrand(frame, t, y, q) -> status`: the integrand of the quadrature alone; None for a pass without one.
+- `at_stop(frame, k, y) -> status`: what happens to the state at stop k, a jump for instance.
+
+Everything it works on is in a frame, which an `Integration` (passes/base.py) fills from Python. The kernel starts from START; it
+can be left and entered again when a store is full, which is how its stores grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adjode.compile import slots
+from adjode.compile.finite import all_finite
+from adjode.compile.flags import kernel
+from adjode.compile.watch import begin_watch, keep_watch
+from adjode.loops.attempt import make_steps
+from adjode.loops.record import coefficients_of, observe, record
+from adjode.loops.stops import find_stop, landing, make_meet_stop
+from adjode.loops.switch import make_switching
+from adjode.status import MAX_STEPS, NON_FINITE, STORE_FULL, SUCCESS
+from adjode.steppers.explicit import ExplicitStepper
+from adjode.steppers.stepper import Stepper
+
+
+@kernel
+def _begin(frame):
+    """Everything to its start; NON_FINITE if what is given is not."""
+    clock, count, control = slots.CLOCK(frame), slots.COUNT(frame), slots.CONTROL(frame)
+    y, start, total = slots.Y(frame), slots.START(frame), slots.TOTAL(frame)
+    for k in range(clock.size):
+        clock[k] = 0.0
+    clock[slots.T], clock[slots.H], clock[slots.REMAINS] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
+    for k in range(count.size):
+        count[k] = 0
+    for k in range(y.size):
+        y[k] = start[k]
+    for k in range(total.size):
+        total[k] = 0.0
+    begin_watch(frame)
+    return SUCCESS if all_finite(start) and all_finite(slots.THETA(frame)) else NON_FINITE
+
+
+@kernel
+def _scale_tolerances(frame):
+    """Absolute tolerances in units of the largest cotangent, where that is asked for."""
+    control, start, jumps = slots.CONTROL(frame), slots.START(frame), slots.JUMPS(frame)
+    atol, largest = slots.ATOL(frame), 0.0
+    if not control[slots.ATOL_SCALE] > 0.0:
+        return
+    for i in range(start.size):
+        if abs(start[i]) > largest:
+            largest = abs(start[i])
+        for k in range(jumps.shape[0]):
+            if abs(jumps[k, i]) > largest:
+                largest = abs(jumps[k, i])
+    control[slots.Q_ATOL] = control[slots.ATOL_SCALE] * largest
+    for i in range(atol.size):
+        atol[i] = control[slots.Q_ATOL]
+
+
+@kernel
+def _tolerances_as_given(frame):
+    pass
+
+
+@kernel
+def _may_go_on(frame):
+    """SUCCESS, or why there may be no further attempt."""
+    count = slots.COUNT(frame)
+    if slots.SETTING(frame)[slots.RECORD] != 0 and count[slots.STEPS] == slots.MESH_T(frame).size - 1:
+        return STORE_FULL
+    attempts = count[slots.STEPS] + count[slots.REJECTED]
+    return MAX_STEPS if attempts >= slots.CONTROL(frame)[slots.MAX_ATTEMPTS] else keep_watch(frame, attempts)
+
+
+def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable) -> Callable:
+    @kernel
+    def run(frame):
+        """From where the pass is, as far as it goes."""
+        count, clock, last = slots.COUNT(frame), slots.CLOCK(frame), slots.STOPS(frame).size - 1
+        direction, status = slots.CONTROL(frame)[slots.DIRECTION], SUCCESS
+        while status == SUCCESS:
+            t, stop = clock[slots.T], count[slots.STOP]
+            end = landing(frame, stop)
+            if direction * (t - end) >= 0.0:
+                if stop == last:
+                    record(frame, count[slots.STEPS], t)
+                    return SUCCESS
+                status = meet_stop(frame, t, stop)
+                continue
+            status = _may_go_on(frame)
+            if status == SUCCESS and count[slots.FRESH] == 0:
+                status = enter(frame, t)
+            if status == SUCCESS:
+                status = step_on(frame, t, end)
+        return status
+
+    return run
+
+
+def make_integrate(
+    derivative: Callable,
+    at_stop: Callable,
+    integrand: Callable | None = None,
+    stages: tuple[int, int] | None = None,
+    stepper: Stepper | None = None,
+    switches: bool = False,
+) -> Callable:
+    """The loop, with `stepper`, or explicit steps if there is none; or with both, if it switches."""
+    enter, step_on = make_steps(derivative, integrand, stepper or ExplicitStepper(derivative, stages))
+    if switches:
+        explicit = make_steps(derivative, integrand, ExplicitStepper(derivative, stages))
+        enter, step_on = make_switching(explicit, (enter, step_on))
+    run = _make_run(enter, step_on, make_meet_stop(at_stop))
+    set_tolerances = _tolerances_as_given if integrand is None else _scale_tolerances  # in a pass over lam
+
+    @kernel
+    def integrate(frame):
+        """From START to the last of STOPS; the status."""
+        count = slots.COUNT(frame)
+        if count[slots.ENTERED] == 0:
+            if _begin(frame) != SUCCESS:
+                return NON_FINITE
+            set_tolerances(frame)
+            t = slots.CONTROL(frame)[slots.T_START]
+            count[slots.STOP] = find_stop(frame, 0, t)
+            observe(frame, t, 1.0, t, slots.Y(frame), coefficients_of(frame, 0))
+        status = run(frame)
+        count[slots.ENTERED] = 1 if status == STORE_FULL else 0
+        return status
+
+    return integrate
