@@ -139,11 +139,11 @@ class Measurement:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the median of the ratios, whatever their distribution: by the ranks of the sign test."""
+        """Of the median of the ratios, whatever their distribution: by the ranks of the sign test, which needs six rounds."""
         ratios, below, out = self.ratios, 0.0, 0
         while (below := below + math.comb(len(ratios), out) / 2.0 ** len(ratios)) <= 0.025:
             out += 1
-        return ratios[max(out - 1, 0)], ratios[-max(out, 1)]
+        return (ratios[out - 1], ratios[-out]) if out else (0.0, math.inf)
 
     @property
     def mark(self) -> str:
