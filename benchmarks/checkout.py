@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[1]
 _START = """
 import sys
 sys.path.insert(0, {checkout!r})
-import adjode, benchmarks.problems, benchmarks.stiff_problems
+import adjode
 if not adjode.__file__.startswith({checkout!r}):
     sys.exit({checkout!r} + " has no adjode")
+import benchmarks.problems, benchmarks.stiff_problems
 benchmarks.__path__[:] = [{here!r}]
 from {module} import {function}
 {function}(*sys.argv[1:])
