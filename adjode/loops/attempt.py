@@ -12,10 +12,10 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
-from adjode.compile.views import row
+from adjode.compile.views import plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.quadrature import NoQuadrature, Quadrature
-from adjode.loops.record import coefficients_of, observe, observes_before, record, record_start, stages_of
+from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.stepper import Stepper
 
@@ -92,7 +92,7 @@ def make_enter(derivative: Callable, stepper: Stepper, quadrature: Quadrature) -
     def enter(frame, t):
         """Evaluate K[0] (and the integrand) at a new place; choose the first step."""
         count = slots.COUNT(frame)
-        stage = row(stages_of(frame, count[slots.STEPS]), 0)
+        stage = row(plane(slots.STAGES(frame), stages_at(frame, count[slots.STEPS])), 0)
         status = first_slope(frame, t, stage)
         if status == SUCCESS:
             status = begin_quadrature(frame, t, stage)
@@ -207,7 +207,7 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
         """One attempt at a step towards the stop."""
         setting, clock, most = slots.SETTING(frame), slots.CLOCK(frame), slots.CONTROL(frame)[slots.MAX_STEP]
         slot = slots.COUNT(frame)[slots.STEPS]
-        V, coefficients = stages_of(frame, slot), coefficients_of(frame, slot)
+        V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
         h_free = clock[slots.H] if clock[slots.H] < most else most
         lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
         h, t_new, rest = end_of_step(frame, t, h_free, stop, lands)

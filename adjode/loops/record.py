@@ -5,20 +5,20 @@ from __future__ import annotations
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
-from adjode.compile.views import plane, row
+from adjode.compile.views import row
 from adjode.steppers.explicit import interpolate
 
 
 @kernel
-def stages_of(frame, slot):
-    """Where the states of the stages of a step go: in the place of step `slot` if they are recorded, in the only place if not."""
-    return plane(slots.STAGES(frame), slot if slots.SETTING(frame)[slots.RECORD] & RECORD_STAGES else 0)
+def stages_at(frame, slot):
+    """The plane of STAGES for the states of the stages of step `slot`: the only one, if they are not recorded."""
+    return slot if slots.SETTING(frame)[slots.RECORD] & RECORD_STAGES else 0
 
 
 @kernel
-def coefficients_of(frame, slot):
-    """The same for those of the dense output."""
-    return plane(slots.MESH_C(frame), slot if slots.SETTING(frame)[slots.RECORD] & RECORD_DENSE else 0)
+def dense_at(frame, slot):
+    """The same in MESH_C, for its dense output."""
+    return slot if slots.SETTING(frame)[slots.RECORD] & RECORD_DENSE else 0
 
 
 @kernel

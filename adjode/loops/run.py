@@ -17,9 +17,10 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
+from adjode.compile.views import plane
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.loops.attempt import make_steps
-from adjode.loops.record import coefficients_of, observe, record
+from adjode.loops.record import dense_at, observe, record
 from adjode.loops.stops import find_stop, landing, make_meet_stop
 from adjode.loops.switch import make_switching
 from adjode.status import MAX_STEPS, NON_FINITE, STORE_FULL, SUCCESS
@@ -129,7 +130,7 @@ def make_integrate(
             set_tolerances(frame)
             t = slots.CONTROL(frame)[slots.T_START]
             count[slots.STOP] = find_stop(frame, 0, t)
-            observe(frame, t, 1.0, t, slots.Y(frame), coefficients_of(frame, 0))
+            observe(frame, t, 1.0, t, slots.Y(frame), plane(slots.MESH_C(frame), dense_at(frame, 0)))
         status = run(frame)
         count[slots.ENTERED] = 1 if status == STORE_FULL else 0
         return status

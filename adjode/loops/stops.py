@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.views import row
-from adjode.loops.record import coefficients_of, observe, record, stages_of
+from adjode.compile.views import plane, row
+from adjode.loops.record import dense_at, observe, record, stages_at
 from adjode.status import STORE_FULL, SUCCESS
 
 _SPACINGS = 4.0  # see `_half_width`
@@ -56,7 +56,8 @@ def find_stop(frame, k, t):
 @kernel
 def _cross(frame, slot, t, t_new, y):
     """Record a step from t to t_new in which the state stays as it is."""
-    count, coefficients, stage = slots.COUNT(frame), coefficients_of(frame, slot), row(stages_of(frame, slot), 0)
+    count, coefficients = slots.COUNT(frame), plane(slots.MESH_C(frame), dense_at(frame, slot))
+    stage = row(plane(slots.STAGES(frame), stages_at(frame, slot)), 0)
     for k in range(y.size):
         stage[k] = y[k]
         for p in range(coefficients.shape[0]):

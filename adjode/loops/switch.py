@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
-from adjode.compile.views import flat, row
-from adjode.loops.record import stages_of
+from adjode.compile.views import flat, plane, row
+from adjode.loops.record import stages_at
 from adjode.status import STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.frozen import STALE
 
@@ -42,7 +42,7 @@ def _stretch(frame, slot):
     """
     setting, rtol = slots.SETTING(frame), slots.CONTROL(frame)[slots.RTOL]
     K, atol, last = slots.K(frame), slots.ATOL(frame), setting[slots.LAST_STAGE]
-    V = stages_of(frame, slot)
+    V = plane(slots.STAGES(frame), stages_at(frame, slot))
     slopes, states = 0.0, 0.0
     for k in range(atol.size):
         scale = atol[k] + rtol * abs(V[last, k])
