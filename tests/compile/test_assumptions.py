@@ -33,7 +33,7 @@ from numba.core.untyped_passes import (
     RewriteSemanticConstants,
     TranslateByteCode,
 )
-from numba.extending import get_cython_function_address, intrinsic
+from numba.extending import get_cython_function_address, intrinsic, typeof_impl
 from numba.np.arrayobj import populate_array
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
@@ -715,6 +715,29 @@ def test_an_intrinsic_may_return_nothing():
         return types.none(), lambda context, builder, sig, args: context.get_dummy_value()
 
     assert njit(lambda: nothing())() is None
+
+
+def test_an_object_can_be_taken_for_an_intrinsic():
+    class Own:
+        def __init__(self, n):
+            self.n = n
+
+    def reader(n):
+        @intrinsic
+        def read(typingctx, m):
+            return i8(i8), lambda context, builder, sig, args: builder.mul(args[0], context.get_constant(i8, n))
+
+        read.factor = n
+        return read
+
+    readers = {n: reader(n) for n in (2, 3)}
+    context = cpu_target.typing_context
+    context.refresh()
+    functions = {n: context.resolve_value_type(read) for n, read in readers.items()}
+    typeof_impl.register(Own)(lambda own, c: functions[own.n])
+    double, triple = Own(2), Own(3)
+    assert njit(lambda m: double(m) + triple(m))(1) == 5
+    assert [function.typing_key.factor for function in functions.values()] == [2, 3]
 
 
 def test_a_pointer_can_have_a_type_of_its_own():

@@ -3,37 +3,40 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from adjode.compile.flags import DISABLED
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 
-# The callback of a user, an entry with a kernel, and whether passes can be fused.
+# An entry that calls a kernel and, as callbacks are called, a user's function that may raise; and whether passes can be fused.
 SCRIPT = """
 {broken}
-import adjode, ctypes
+import numba
 from adjode.compile import entries, flags, tiers
-from adjode.callbacks import Callback
 
 {broken_later}
-def f(t, u, theta, du):
-    du[0] = -theta[0] * u[0]
+@numba.njit
+def positive(n):
+    if n <= 0:
+        raise ValueError("not positive")
 
-callback = Callback("f", f)
-arrays = [(ctypes.c_double * 1)(x) for x in (2.0, 3.0, 0.0)]
-kinds = ctypes.c_double, *(ctypes.POINTER(ctypes.c_double),) * 3, *(ctypes.c_int64,) * 3
-status = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(callback.handle)(0.0, *arrays, 1, 1, 1)
+@flags.linked
+def guarded(n):
+    try:
+        positive(n)
+    except Exception:
+        return 1
+    return 0
 
 @flags.kernel
 def double(n):
     return 2 * n
 
-entry = entries.entry(lambda n: double(n), (flags.i8,), "double")
-print(status, arrays[2][0], entry(21), tiers.fused_works(), sum(entry.stats.cache_misses.values()))
+entry = entries.entry(lambda n: double(n) + guarded(n), (flags.i8,), "double")
+print(entry(21), entry(-21), tiers.fused_works(), sum(entry.stats.cache_misses.values()))
 """
 
 
@@ -48,31 +51,31 @@ def run(tmp_path, broken="", later=""):
 
 
 def test_nothing_is_lost_where_all_is_as_expected(tmp_path):
-    assert run(tmp_path) == (["0", "-6.0", "42", "True", "1"], [])
-    assert run(tmp_path) == (["0", "-6.0", "42", "True", "0"], [])
+    assert run(tmp_path) == (["42", "-41", "True", "1"], [])
+    assert run(tmp_path) == (["42", "-41", "True", "0"], [])
 
 
 def test_a_pass_that_is_gone_costs_the_pipeline(tmp_path):
     printed, (warning,) = run(tmp_path, "from numba.core import untyped_passes; del untyped_passes.FixupArgs")
-    assert printed == ["0", "-6.0", "42", "False", "1"]
+    assert printed == ["42", "-41", "False", "1"]
     assert "Numba's own pipeline" in warning and "cannot import name 'FixupArgs'" in warning
 
 
 def test_a_pipeline_that_fails_is_replaced_by_numbas(tmp_path):
     printed, (warning,) = run(tmp_path, later="flags.pipeline._LoweringInto.run_pass = lambda self, state: state.nothing()")
-    assert printed == ["0", "-6.0", "42", "False", "1"]
+    assert printed == ["42", "-41", "False", "1"]
     assert "Numba's own pipeline" in warning and "AttributeError" in warning
 
 
 def test_an_option_that_is_gone_is_not_used(tmp_path):
     printed, (warning,) = run(tmp_path, "from numba.core.cpu import CPUTargetOptions; del CPUTargetOptions.__mro__[1]._nrt")
-    assert printed == ["0", "-6.0", "42", "True", "1"]
+    assert printed == ["42", "-41", "True", "1"]
     assert "count references" in warning and "_nrt" in warning
 
 
 def test_bitcode_that_cannot_be_linked_costs_the_fused_tier(tmp_path):
     printed, (warning,) = run(tmp_path, later="flags.pipeline._PassLibrary.bitcode = lambda *names: b'nothing'")
-    assert printed == ["0", "-6.0", "42", "False", "1"]
+    assert printed == ["42", "-41", "False", "1"]
     assert "fused=True has no effect" in warning
 
 
@@ -81,7 +84,7 @@ def test_what_cannot_be_pickled_costs_the_cache(tmp_path, gone, lost):
     if gone == "_rebuild":  # of something that is there
         run(tmp_path)
     printed, (warning,) = run(tmp_path, later=f"from numba.core.compiler import CompileResult; del CompileResult.{gone}")
-    assert printed == ["0", "-6.0", "42", "True", "1"]
+    assert printed == ["42", "-41", "True", "1"]
     assert lost in warning and gone in warning
 
 
