@@ -298,16 +298,18 @@ def test_precompiled_kernels_serve_where_no_folder_can_be_used(tmp_path, kept):
 def test_what_has_large_constants_is_compiled_by_every_process(tmp_path):
     source = """
 import numpy as np
-from adjode.model.callbacks import Callback
+from adjode.compile.entries import entry
+from adjode.compile.flags import i8, linked
 
 table = np.full(1_000_001, 3.0)  # so large that Numba compiles its address in
 
-def f(t, u, theta, du):
-    du[0] = table[-1] * u[0]
+@linked
+def look_up(k):
+    return table[k]
 
-c_function, address = Callback("f", f)._c_function
-print(sum(c_function.stats.cache_misses.values()))
+found = entry(lambda k: look_up(k), (i8,), "look_up", "key")
+print(found(1_000_000), sum(found.stats.cache_misses.values()))
 """
     for _ in range(2):
         done = start(tmp_path, source)
-        assert done.stdout.split() == ["1"] and done.stderr == ""
+        assert done.stdout.split() == ["3.0", "1"] and done.stderr == ""

@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from adjode.compile.flags import DISABLED
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 
 # An entry that calls a kernel and, as callbacks are called, a user's function that may raise; and whether passes can be fused.
@@ -63,7 +62,7 @@ def test_a_pass_that_is_gone_costs_the_pipeline(tmp_path):
 
 
 def test_a_pipeline_that_fails_is_replaced_by_numbas(tmp_path):
-    printed, (warning,) = run(tmp_path, later="jit.compiler._LoweringInto.run_pass = lambda self, state: state.nothing()")
+    printed, (warning,) = run(tmp_path, later="flags.pipeline._LoweringInto.run_pass = lambda self, state: state.nothing()")
     assert printed == ["42", "-41", "False", "1"]
     assert "Numba's own pipeline" in warning and "AttributeError" in warning
 
@@ -75,7 +74,7 @@ def test_an_option_that_is_gone_is_not_used(tmp_path):
 
 
 def test_bitcode_that_cannot_be_linked_costs_the_fused_tier(tmp_path):
-    printed, (warning,) = run(tmp_path, later="jit.compiler._PassLibrary.bitcode = lambda *names: b'nothing'")
+    printed, (warning,) = run(tmp_path, later="flags.pipeline._PassLibrary.bitcode = lambda *names: b'nothing'")
     assert printed == ["42", "-41", "False", "1"]
     assert "fused=True has no effect" in warning
 
