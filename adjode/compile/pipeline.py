@@ -110,15 +110,23 @@ class _LinkedLowering(_LoweringInto):
 
 
 def _reached(library: Any) -> list:
-    """The libraries that an entry needs, those that its kernels need among them."""
-    reached: list = []
-    waiting = list(library._linking_libraries)
-    while waiting:
-        one = waiting.pop()
-        if one not in reached:
-            reached.append(one)
-            waiting += one._linking_libraries if isinstance(one, _LinkedLibrary) else []
-    return reached
+    """The libraries that an entry needs, those that its kernels need among them, each behind all that call it.
+
+    LLVM links a function that may be defined more than once where something linked before has asked for it, and else leaves it out.
+    """
+    last_first: list = []
+
+    def visit(one: Any) -> None:
+        if one not in seen:
+            seen.append(one)
+            for needed in one._linking_libraries if isinstance(one, _LinkedLibrary) else []:
+                visit(needed)
+            last_first.append(one)
+
+    seen: list = []
+    for one in library._linking_libraries:
+        visit(one)
+    return last_first[::-1]
 
 
 class _PassLibrary(_LinkedLibrary):
