@@ -65,27 +65,25 @@ def _make_slopes(derivative: Callable) -> Callable:
 
 
 @kernel
-def _transformed(frame):
-    """W as it is in the equations without a mass matrix."""
-    return slots.W(frame)
+def _as_it_is(frame):
+    """Without a mass matrix the equations have W itself."""
 
 
 @kernel
-def _transformed_with_mass(frame):
-    """M times W."""
+def _times_mass(frame):
     W, X = slots.W(frame), slots.MASSED(frame)
     for i in range(3):
         multiply(frame, row(W, i), row(X, i))
-    return X
 
 
 def _make_correct(frozen: Frozen) -> Callable:
     solve, solve_pair = frozen.solve, frozen.solve_pair
-    transformed = _transformed_with_mass if frozen.massed else _transformed
+    transform, transformed = (_times_mass, slots.MASSED) if frozen.massed else (_as_it_is, slots.W)
 
     @kernel
     def correct(frame, h):
         """One Newton correction of W and Z from the slopes in RIGHT; leaves that of W in RIGHT."""
+        transform(frame)
         values, T, W, X = slots.EIGENVALUES(frame), slots.TRANSFORM(frame), slots.W(frame), transformed(frame)
         F, Z, pair = slots.RIGHT(frame), slots.Z(frame), slots.PAIR(frame)
         mu, alpha, beta, real = values[0] / h, values[1] / h, values[2] / h, row(F, 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adjode import solve, value_and_gradient
-from adjode.loops import loop
+from adjode.passes import base
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
 from adjode.tableaus import tableau
 from benchmarks.stiff_problems import STIFF_PROBLEMS
@@ -136,7 +136,7 @@ def replay(f, vjp, solution, u, theta, times, g=None):
 @pytest.mark.parametrize("span", [(0.0, 90.0), (0.0, -1.6)], ids=["forwards", "backwards"])
 def test_transpose_of_the_steps_to_rounding(span, cost, monkeypatch):
     """With Newton's iteration carried to rounding; observations in both kinds of steps, many in one."""
-    monkeypatch.setattr(loop, "newton_tolerance", lambda rtol: 1e-9)
+    monkeypatch.setattr(base, "newton_tolerance", lambda rtol: 1e-9)
     theta = CYCLE_THETA if span[1] > 0 else -CYCLE_THETA
     rng = np.random.default_rng(0)
     solution = solve(van_der_pol(), CYCLE_U0, theta, span, method="auto", rtol=1e-4, atol=1e-6)
