@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from adjode import solve, value_and_gradient
-from adjode.passes import base
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
+from adjode.passes import base
 from adjode.tableaus import tableau
 from benchmarks.stiff_problems import STIFF_PROBLEMS
 from tests.problems.methods import AUTO_ADJOINTS
