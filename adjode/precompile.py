@@ -1,7 +1,8 @@
 """Compile kernels before they are needed: `python -m adjode.precompile`.
 
-The portable tier is compiled whole, but for matrices that are not dense; the fused tier for the methods in `METHODS` and
-`FAMILIES`, as far as it depends on no callbacks. So once on a machine is enough, when a container image or an environment is built.
+The portable tier is compiled whole, but for matrices that are not dense; the fused tier for the methods in `METHODS` and for all
+implicit families that can be transposed, as far as it depends on no callbacks. So once on a machine is enough, when a container
+image or an environment is built.
 The kernels are kept in the folder that ADJODE_PRECOMPILED names, beside the package by default, and found from there by every
 process of every user, whatever NUMBA_CACHE_DIR says, if the user, root or the owner of the package has made them. Kernels that
 other sources, another Numba or another CPU made are never used.
@@ -31,12 +32,17 @@ from adjode.compile.tiers import fused_works
 from adjode.model import losses
 from adjode.passes import program, trajectory
 from adjode.passes.forward import make_forward
-from adjode.steppers.families import Solver
-from adjode.tableaus import tableau
+from adjode.steppers.family import FAMILIES, Solver
+from adjode.tableaus import Tableau, tableau
 
 METHODS = ("Tsit5", "DOP853")
-FAMILIES = {"radau": None, "esdirk": None, "auto": (6, 6)}  # with the stages, as below, of the explicit method among theirs
+_SWITCHING = "auto"  # whose explicit steps are straight code
 PASSES = ("solve", "discrete-recorded", "interpolating")
+
+
+def _stages(method: Tableau) -> tuple[int, int]:
+    """As `Calls.entry` has them."""
+    return method.stages, len(method.A) - 1
 
 
 def _tasks() -> list[Callable[[], Any]]:
@@ -49,18 +55,20 @@ def _tasks() -> list[Callable[[], Any]]:
     }
     outline = FUSED.outline if fused_works() else lambda *named: b""
     tasks: list[Callable[[], Any]] = []
-    for family, name in itertools.product(FAMILIES, PASSES):  # these take longest, so they come first
+    implicit = [family for family in FAMILIES.values() if family.records_stages]
+    for family, name in itertools.product(implicit, PASSES):  # these take longest, so they come first
         solver = Solver(family, "dense")
         named = solver.entry_name(name), functools.partial(passes[name], solver=solver)
         tasks.append(functools.partial(PORTABLE.entry, named[0], Frame(), named[1]))
-        tasks.append(functools.partial(outline, *named, FAMILIES[family]))
-    massed = Solver("radau", "dense", massed=True)
-    for name in ("solve", "discrete-recorded"):
-        make = functools.partial(passes[name], solver=massed)
-        tasks.append(functools.partial(PORTABLE.entry, massed.entry_name(name), Frame(), make))
+        tasks.append(functools.partial(outline, *named, _stages(tableau(_SWITCHING)) if family.switches else None))
+    for family, name in itertools.product(implicit, ("solve", "discrete-recorded")):
+        if family.takes_mass_matrix:
+            solver = Solver(family, "dense", massed=True)
+            make = functools.partial(passes[name], solver=solver)
+            tasks.append(functools.partial(PORTABLE.entry, solver.entry_name(name), Frame(), make))
     tasks += [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
     for method, name in itertools.product(map(tableau, METHODS), PASSES):
-        tasks.append(functools.partial(outline, name, passes[name], (method.stages, len(method.A) - 1)))
+        tasks.append(functools.partial(outline, name, passes[name], _stages(method)))
     return [*tasks, *program.ENTRIES, *trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
 
 

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from adjode import SolveError
-from adjode.steppers.families import TRANSPOSES
+from adjode.steppers.family import family_of
 from adjode.tableaus import METHODS, tableau
 from benchmarks.report import table
 from benchmarks.stiff_problems import STIFF_PROBLEMS
@@ -22,7 +22,7 @@ ACCURATE = ("rober", "hires", "orego", "pollu", "van_der_pol_1e+00", "van_der_po
 PROBLEMS = (*ACCURATE, "van_der_pol_1e+03")
 IMPLICIT = [name for name in METHODS if tableau(name).implicit]
 COMBINATIONS = [
-    (m, a) for m in IMPLICIT for a in ("discrete", "interpolating") if a != "discrete" or tableau(m).family in TRANSPOSES
+    (m, a) for m in IMPLICIT for a in ("discrete", "interpolating") if a != "discrete" or family_of(tableau(m)).transposable
 ]
 
 

@@ -22,7 +22,7 @@ from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import make_transposed_stages
-from adjode.steppers.families import EXPLICIT, Solver
+from adjode.steppers.family import EXPLICIT, Solver
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense

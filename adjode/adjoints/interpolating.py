@@ -21,7 +21,7 @@ from adjode.jacobian import make_jacobian
 from adjode.loops.run import make_integrate
 from adjode.status import SUCCESS
 from adjode.steppers.explicit import interpolate
-from adjode.steppers.families import EXPLICIT, Solver
+from adjode.steppers.family import EXPLICIT, Solver
 
 
 @kernel

@@ -13,7 +13,7 @@ from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import Program
 from adjode.status import SUCCESS
-from adjode.steppers.families import TRANSPOSES
+from adjode.steppers.family import family_of
 
 
 def solve(
@@ -90,7 +90,7 @@ def solve(
     options.absolute_tolerances(u.size)
     dynamics.f.require_inside(t0, u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
-    keeps = options.tableau.family in TRANSPOSES  # the states of the stages, which would have to be solved for again
+    keeps = family_of(options.tableau).records_stages
     record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
     forward = Forward(dynamics, options, structure, u, parameters, (t0, T), record=record)
     status = Program(forward).run()

@@ -18,7 +18,7 @@ from adjode.passes.base import Pass, put_method, put_partner
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, TIMED_OUT, SolveError, solve_error
-from adjode.steppers.families import EXPLICIT, TRANSPOSES, Solver
+from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.steppers.frozen import put_frozen
 from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
@@ -58,7 +58,7 @@ class Discrete(Pass):
         recorded: bool = False,
         max_seconds: float | None = None,
     ):
-        if tableau.implicit and tableau.family not in TRANSPOSES:
+        if not family_of(tableau).transposable:
             raise ValueError(
                 f"adjoint='discrete' with {tableau.name} would need second derivatives of f, because the Jacobian is part of the "
                 f"method: choose adjoint='interpolating', or method='Radau'."
@@ -68,7 +68,7 @@ class Discrete(Pass):
         n, m = start.size, theta.size
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta
-        solver = EXPLICIT if structure is None else Solver(tableau.family, structure.kind, dynamics.mass is not None)
+        solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
         wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
         products.put_products(self.frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
         self.frame[slots.START], self.frame[slots.TIMES], self.frame[slots.JUMPS] = start, times, jumps

@@ -23,7 +23,7 @@ from adjode.model.layout import Layout
 from adjode.passes.base import Integration, Tolerances
 from adjode.passes.options import SolveOptions
 from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, TIMED_OUT, SolveError, solve_error
-from adjode.steppers.families import EXPLICIT, Solver
+from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.tableaus import Tableau
 
 _ROUNDING_HINT = "Tolerances of algebraic components, atol above all, may also be tighter than rounding allows"
@@ -87,7 +87,7 @@ class Forward(Integration):
         self.frame[slots.THETA] = theta
         if not dynamics.calls.fused:
             self.frame[slots.F] = dynamics.f.handle
-        solver = EXPLICIT if structure is None else Solver(method.family, structure.kind, dynamics.mass is not None)
+        solver = EXPLICIT if structure is None else Solver(family_of(method), structure.kind, dynamics.mass is not None)
         if structure is not None:
             put_jacobian(self.frame, dynamics, structure, theta.size)
         self.entry_name = solver.entry_name("solve")
@@ -160,7 +160,7 @@ def structure_for(
 
 
 def _check_mass(mass: Mass, method: Tableau, n: int) -> None:
-    if method.family != "radau":
+    if not family_of(method).takes_mass_matrix:
         inverse = "" if mass.singular else ", or multiply f and vjp by the inverse of M and leave mass out"
         raise ValueError(f"method={method.name!r} takes no mass matrix: choose method='Radau'{inverse}.")
     mass.require_size(n)

@@ -19,7 +19,7 @@ from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
-from adjode.steppers.families import EXPLICIT, Solver
+from adjode.steppers.family import EXPLICIT, Solver, family_of
 
 
 class Sweep(Integration):
@@ -54,7 +54,7 @@ class Sweep(Integration):
         # vjp_u serves the stages if nothing needs the integrand there
         self.short = dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
         method = options.method
-        if method.family == "rosenbrock" and kind in (AUGMENTED_LAM, AUGMENTED_ALL):
+        if not family_of(method).has_stage_quadrature and kind in (AUGMENTED_LAM, AUGMENTED_ALL):
             raise ValueError(f"the stages of {method.name} are no quadrature nodes: choose quadrature='gauss'.")
         explicit = not method.implicit or method.partner is not None
         free = wants_lam and not self.short and explicit  # Newton's last iterate is not the stage itself
@@ -83,7 +83,7 @@ class Sweep(Integration):
         solver = EXPLICIT
         if structure is not None:
             put_jacobian(frame, dynamics, structure, self.theta.size)
-            solver = Solver(self.options.method.family, structure.kind)
+            solver = Solver(family_of(self.options.method), structure.kind)
         self.entry_name = solver.entry_name(backward.name)
         self.make = functools.partial(backward.make, solver=solver) if structure is not None else backward.make
 

@@ -89,7 +89,7 @@ def make_preconditioner(frozen: Frozen) -> Callable:
     return precondition
 
 
-def make_transposed_step(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
+def make_transposed_esdirk(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
     """`(frame, t, h, t_new, V) -> status`: pull LAM and the seeds in K_BAR back over a step; adds to Y_BAR and K_BAR[0]."""
     block = make_transposed_block(pull, product, frozen, make_preconditioner(frozen))
 

@@ -111,9 +111,9 @@ def _solver(way: Callable, matrix: Slot, pivots: Slot, sign: float) -> Callable:
 
 def put_frozen(frame: Any, tableau: Tableau, n: int) -> None:
     """Fill the slots that implicit methods have beside those of every method and those of the linear solver."""
-    (s, degree), pairs = (tableau.P.shape[0] - 1, tableau.P.shape[1]), len(tableau.decoupled[0]) > 1
+    degree, together = tableau.P.shape[1], tableau.together
     frame[slots.EIGENVALUES], frame[slots.TRANSFORM], frame[slots.INVERSE] = tableau.decoupled
-    frame[slots.PAIR] = np.zeros(2 * n if pairs else 0)
+    frame[slots.PAIR] = np.zeros(2 * n if together else 0)
     frame[slots.PREVIOUS] = np.zeros((degree, n))
     for slot in (slots.Z, slots.W, slots.RIGHT):
-        frame[slot] = np.zeros((s if pairs else 1, n))
+        frame[slot] = np.zeros((tableau.stages if together else 1, n))

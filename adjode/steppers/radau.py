@@ -64,28 +64,18 @@ def _make_slopes(derivative: Callable) -> Callable:
     return slopes
 
 
-@kernel
-def _as_it_is(frame):
-    """Without a mass matrix the equations have W itself."""
-
-
-@kernel
-def _times_mass(frame):
-    W, X = slots.W(frame), slots.MASSED(frame)
-    for i in range(3):
-        multiply(frame, row(W, i), row(X, i))
-
-
 def _make_correct(frozen: Frozen) -> Callable:
-    solve, solve_pair = frozen.solve, frozen.solve_pair
-    transform, transformed = (_times_mass, slots.MASSED) if frozen.massed else (_as_it_is, slots.W)
+    solve, solve_pair, massed = frozen.solve, frozen.solve_pair, frozen.massed
 
     @kernel
     def correct(frame, h):
         """One Newton correction of W and Z from the slopes in RIGHT; leaves that of W in RIGHT."""
-        transform(frame)
-        values, T, W, X = slots.EIGENVALUES(frame), slots.TRANSFORM(frame), slots.W(frame), transformed(frame)
-        F, Z, pair = slots.RIGHT(frame), slots.Z(frame), slots.PAIR(frame)
+        values, T, W, Z = slots.EIGENVALUES(frame), slots.TRANSFORM(frame), slots.W(frame), slots.Z(frame)
+        F, pair, X = slots.RIGHT(frame), slots.PAIR(frame), W
+        if massed:
+            X = slots.MASSED(frame)
+            for i in range(3):
+                multiply(frame, row(W, i), row(X, i))
         mu, alpha, beta, real = values[0] / h, values[1] / h, values[2] / h, row(F, 0)
         for k in range(real.size):
             f0, f1, f2 = F[0, k], F[1, k], F[2, k]
@@ -157,7 +147,7 @@ def make_preconditioner(frozen: Frozen) -> Callable:
     return precondition
 
 
-def make_transposed_step(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
+def make_transposed_radau(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
     """`(frame, t, h, t_new, V) -> status`: pull LAM and the seeds in K_BAR back over a step; adds to Y_BAR and K_BAR[0]."""
     block = make_transposed_block(pull, product, frozen, make_preconditioner(frozen))
 

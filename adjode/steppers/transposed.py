@@ -30,7 +30,7 @@ SAME_STEP = 0.2  # relative difference of step sizes that share a preconditioner
 
 def put_transposed(frame: Any, tableau: Tableau, n: int) -> None:
     """Fill the slots of the Krylov space."""
-    put_gmres(frame, tableau.stages if tableau.family == "radau" else 1, n)
+    put_gmres(frame, tableau.stages if tableau.together else 1, n)
 
 
 @kernel

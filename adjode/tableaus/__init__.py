@@ -11,12 +11,12 @@ from adjode.tableaus.esdirk import kvaerno5, trbdf2
 from adjode.tableaus.radau import radau
 from adjode.tableaus.rk45 import rk45
 from adjode.tableaus.rodas5p import rodas5p
-from adjode.tableaus.tableau import Tableau
+from adjode.tableaus.tableau import ImplicitTableau, Tableau
 from adjode.tableaus.tsit5 import tsit5
 from adjode.tableaus.vern7 import vern7
 from adjode.tableaus.vern9 import vern9
 
-__all__ = ["METHODS", "Tableau", "tableau"]
+__all__ = ["METHODS", "ImplicitTableau", "Tableau", "tableau"]
 
 METHODS = {
     "Tsit5": tsit5,

@@ -1,9 +1,42 @@
 """Stiffly accurate, L-stable ESDIRK methods: Kvaerno5 and TRBDF2."""
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
 import numpy as np
 
 from adjode.tableaus.order_conditions import elementary_weights
-from adjode.tableaus.tableau import Tableau, hermite_weights
+from adjode.tableaus.tableau import ImplicitTableau, hermite_weights
+
+
+@dataclass(frozen=True, eq=False)
+class EsdirkTableau(ImplicitTableau):
+    """An explicit first stage, then implicit ones: A is lower triangular with one number on the diagonal of rows 1.."""
+
+    family: ClassVar[str] = "esdirk"
+
+    @cached_property
+    def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The one eigenvalue mu; in place of a transformation, weights of the slopes before in a first guess of each; mu."""
+        mu = 1.0 / self.A[1, 1]
+        return np.array([mu]), self._guesses(), np.array([[mu]])
+
+    def _guesses(self) -> np.ndarray:
+        """The parabola through the first three slopes; at a node that the stage before has too, what leads to the same state."""
+        c, guesses = self.c, np.zeros_like(self.A)
+        for i in range(1, len(c)):
+            if c[i] == c[i - 1]:
+                guesses[i, :i] = (self.A[i - 1, :i] - self.A[i, :i]) / self.A[i, i]
+            else:
+                near = np.vander(c[: min(i, 3)], increasing=True).T
+                guesses[i, : len(near)] = np.linalg.solve(near, c[i] ** np.arange(len(near)))
+        return guesses
+
+    def _has_its_form(self) -> bool:
+        inside = self.A[1:, 1:]
+        one_number = bool(np.all(np.diag(inside) == self.A[1, 1])) and self.A[1, 1] > 0
+        return super()._has_its_form() and not np.any(np.triu(inside, 1)) and one_number
 
 
 def _square(rows: list[list[float]]) -> np.ndarray:
@@ -20,7 +53,7 @@ def _nodes(A: np.ndarray) -> np.ndarray:
     return c
 
 
-def kvaerno5() -> Tableau:
+def kvaerno5() -> EsdirkTableau:
     """Kvaerno's 5(4) pair, both of whose solutions are stages: the sixth is the embedded one.
 
     The two are so near each other that steps by their difference make errors of tens of tolerances. The error estimate is ten times
@@ -46,7 +79,7 @@ def kvaerno5() -> Tableau:
             ],
         ]
     )
-    return Tableau(
+    return EsdirkTableau(
         name="Kvaerno5",
         order=5,
         dense_order=4,
@@ -58,15 +91,14 @@ def kvaerno5() -> Tableau:
         embedded_orders=(4,),
         error_order=4,
         source="A. Kvaerno (2004), BIT Numerical Mathematics 44, 489-502; dense output: see `_least_interpolant`",
-        family="esdirk",
     )
 
 
-def trbdf2() -> Tableau:
+def trbdf2() -> EsdirkTableau:
     """The trapezoidal rule and BDF2 as one method; cubic Hermite output."""
     w, d = np.sqrt(2.0) / 4, 1.0 - np.sqrt(2.0) / 2
     A = _square([[], [d, d], [w, w, d]])
-    return Tableau(
+    return EsdirkTableau(
         name="TRBDF2",
         order=2,
         dense_order=2,
@@ -78,7 +110,6 @@ def trbdf2() -> Tableau:
         embedded_orders=(3,),
         error_order=2,
         source="M. Hosea, L. Shampine (1996), Applied Numerical Mathematics 20, 21-37",
-        family="esdirk",
         filtered=True,
     )
 

@@ -1,8 +1,58 @@
 """Rodas5P: a Rosenbrock method of order 5 that keeps its order, nearly, where the problem is stiff."""
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
 import numpy as np
 
-from adjode.tableaus.tableau import Tableau
+from adjode.tableaus.order_conditions import order_defect
+from adjode.tableaus.tableau import ImplicitTableau
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RosenbrockTableau(ImplicitTableau):
+    """A Rosenbrock method, see steppers/rosenbrock.py. Rows 1..s-1 are k_i / h, and row s the slope after the step.
+
+    Parameters
+    ----------
+    C, slopes : (r, r), (r,) arrays
+        Weights of the k before in each stage, and of df/dt.
+    gamma : float
+    """
+
+    family: ClassVar[str] = "rosenbrock"
+
+    C: np.ndarray
+    slopes: np.ndarray
+    gamma: float
+
+    @cached_property
+    def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The one eigenvalue mu, C, and the weights of df/dt."""
+        return np.array([1.0 / self.gamma]), self.C, self.slopes[None].copy()
+
+    def without_sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """alpha, alpha + Gamma, and Gamma, of the stages: with l = Gamma^-1 k / h in place of k / h there are no sums over C."""
+        inner = slice(1, self.stages)
+        Gamma = np.linalg.inv(np.eye(self.stages - 1) / self.gamma - self.C[inner, inner])
+        alpha = self.A[inner, inner] @ Gamma
+        return alpha, alpha + Gamma, Gamma
+
+    def _check(self) -> None:
+        inner, (alpha, beta, Gamma) = slice(1, self.stages), self.without_sums()
+        b, E, P = self.A[self.stages, inner] @ Gamma, self.E[0, inner] @ Gamma, Gamma.T @ self.P[inner]
+        self._require(
+            {
+                "row sums": np.allclose(alpha.sum(axis=1), self.c[inner], rtol=0, atol=1e-12),
+                "row sums of Gamma": np.allclose(Gamma.sum(axis=1), self.slopes[inner], rtol=0, atol=1e-12),
+                "order conditions of the step": order_defect(alpha, b, self.order, beta=beta) < 1e-12,
+                "order conditions of the embedded solution": order_defect(alpha, b - E, self.embedded_orders[0], beta=beta) < 1e-12,
+                "order conditions of the dense output": order_defect(alpha, P, self.dense_order, P.shape[1], beta=beta) < 1e-12,
+                "dense output meets the step's end": np.allclose(self.P.sum(axis=1), self.A[self.stages], rtol=0, atol=1e-11),
+            }
+        )
+
 
 _GAMMA = 0.21193756319429014
 _A = [
@@ -68,7 +118,7 @@ _H = [
 ]
 
 
-def rodas5p() -> Tableau:
+def rodas5p() -> RosenbrockTableau:
     """Row 0 is the slope at the start, rows 1..8 the stages, row 9 the slope at the end, which is the next step's row 0."""
     A, C, P, E = np.zeros((10, 10)), np.zeros((10, 10)), np.zeros((10, 4)), np.zeros((1, 10))
     for i, coefficients in enumerate(_A, 1):
@@ -81,7 +131,7 @@ def rodas5p() -> Tableau:
     h0, h1, h2 = np.array(_H)
     P[1:9] = np.column_stack([A[9, 1:9] + h0, h1 - h0, h2 - h1, -h2])
     E[0, 8] = 1.0
-    return Tableau(
+    return RosenbrockTableau(
         name="Rodas5P",
         order=5,
         dense_order=4,
@@ -93,7 +143,6 @@ def rodas5p() -> Tableau:
         embedded_orders=(4,),
         error_order=4,
         source="G. Steinebach (2023), BIT Numerical Mathematics 63, 27",
-        family="rosenbrock",
         C=C,
         slopes=np.array([0.0, *_SLOPES, 0.0]),
         gamma=_GAMMA,
