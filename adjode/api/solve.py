@@ -46,9 +46,9 @@ def solve(
     t_span : (t0, T)
         Time may run backwards, T < t0.
     method : str
-        "Tsit5", "RK45", "DOP853", "BS3" (or "RK23"); for stiff problems "Radau", "Kvaerno5", "TRBDF2", "Rodas5P"; "auto" takes
-        the steps of Tsit5, and those of Radau where the problem is stiff; "RK4", "Midpoint", "Euler" take fixed steps and need
-        `step`.
+        "Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3" (or "RK23"); for stiff problems "Radau", "Kvaerno5", "TRBDF2", "Rodas5P";
+        "auto" takes the steps of Tsit5, and those of Radau where the problem is stiff; "RK4", "Midpoint", "Euler" take fixed steps
+        and need `step`.
     rtol, atol : float; atol may be an (n,) array
         The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`.
     t_eval : (k,) array, optional
