@@ -22,6 +22,7 @@ from adjode.loops.quadrature import AUGMENTED_ALL, GAUSS, GAUSS_ORDER, gauss_est
 from adjode.loops.switch import make_switching
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import Stepper, interpolate
+from adjode.steppers.frozen import STALE
 from adjode.steppers.implicit import ImplicitStepper
 from adjode.watch import begin_watch, keep_watch
 
@@ -52,7 +53,7 @@ def _begin(frame):
         y[k] = start[k]
     for k in range(total.size):
         total[k] = 0.0
-    count[slots.ENTERED] = 1
+    clock[slots.T_FROM], count[slots.ENTERED] = control[slots.T_START], 1
     begin_watch(frame)
     return SUCCESS if all_finite(start) and all_finite(slots.THETA(frame)) else NON_FINITE
 
@@ -114,9 +115,8 @@ def _fine_step(frame, t, h_free, stop, lands):
 @exact_kernel
 def _resolution(frame, t):
     """What the smallest step is measured by: t, or the time since the last stop if less, but not the square of the spacing at t."""
-    control, stop = slots.CONTROL(frame), slots.COUNT(frame)[slots.STOP]
-    last = slots.STOPS(frame)[stop - 1] if stop > 0 else control[slots.T_START]
-    since = abs((t - last) + slots.CLOCK(frame)[slots.T_REST]) + control[slots.EPS] * abs(t)
+    clock = slots.CLOCK(frame)
+    since = abs((t - clock[slots.T_FROM]) + clock[slots.T_REST]) + slots.CONTROL(frame)[slots.EPS] * abs(t)
     return since if since < abs(t) else abs(t)
 
 
@@ -166,7 +166,7 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
             if status != SUCCESS:
                 return status
         if clock[slots.H] == 0.0:
-            return CALLBACK_RAISED if initial_step(frame, t, stage) != 0 else SUCCESS
+            return CALLBACK_RAISED if initial_step(frame, t, stage, _room(frame, t)) != 0 else SUCCESS
         return SUCCESS
 
     @kernel
@@ -343,7 +343,7 @@ def _half_width(frame, k):
     crossed, stops, control = slots.CROSSED(frame), slots.STOPS(frame), slots.CONTROL(frame)
     if crossed.size == 0 or crossed[k] == 0:
         return 0.0
-    largest = max(abs(stops[k]), abs(stops[stops.size - 1]), abs(control[slots.T_START]))
+    largest = max(abs(stops[stops.size - 1]), abs(control[slots.T_START]))
     return control[slots.DIRECTION] * _SPACINGS * control[slots.EPS] * largest
 
 
@@ -362,16 +362,33 @@ def _resumption(frame, k):
 
 
 @kernel
-def _find_stop(frame, k, t):
-    """The first stop from k on that is before the end and, if it is to be crossed, not behind t; or the last one, the end."""
-    direction, stops = slots.CONTROL(frame)[slots.DIRECTION], slots.STOPS(frame)
-    last = stops.size - 1
+def _find_stop(frame, k):
+    """The first stop from k on that is before the end or, where f may jump, anywhere in the span; or the last one, the end."""
+    control, stops, crossed = slots.CONTROL(frame), slots.STOPS(frame), slots.CROSSED(frame)
+    direction, last = control[slots.DIRECTION], stops.size - 1
     while k < last:
-        crossed = _half_width(frame, k) != 0.0 and direction * (_resumption(frame, k) - t) < 0.0
-        if not crossed and direction * (_landing(frame, k) - stops[last]) < 0.0:
+        left = direction * (stops[last] - stops[k])
+        if crossed.size == 0 or crossed[k] == 0:
+            if left > 0.0:
+                return k
+        elif left >= 0.0 and direction * (stops[k] - control[slots.T_START]) >= 0.0:
             return k
         k += 1
     return last
+
+
+@kernel
+def _room(frame, t):
+    """How far from t on f does not jump, as far as that is known, but at most the span."""
+    control, count, crossed = slots.CONTROL(frame), slots.COUNT(frame), slots.CROSSED(frame)
+    direction, room = control[slots.DIRECTION], control[slots.SPAN]
+    for k in range(count[slots.STOP], crossed.size):
+        if crossed[k] == 1:
+            ahead = direction * (_landing(frame, k) - t)
+            if ahead <= 0.0:  # there is an observation between the two
+                ahead = direction * (_landing(frame, count[slots.STOP]) - t)
+            return min(ahead, room)
+    return room
 
 
 @kernel
@@ -386,7 +403,9 @@ def _cross(frame, slot, t, t_new, y):
             coefficients[p, k] = 0.0
     _observe(frame, t, t_new - t, t_new, y, coefficients)
     _record(frame, slot, t)
-    slots.MESH_KIND(frame)[slot] = slots.CROSSING
+    kinds = slots.MESH_KIND(frame)
+    if kinds.size > 0:
+        kinds[slot] = slots.CROSSING
     count[slots.STEPS] += 1
     count[slots.CROSSINGS] += 1
     slots.CLOCK(frame)[slots.T] = t_new
@@ -394,15 +413,15 @@ def _cross(frame, slot, t, t_new, y):
 
 @kernel
 def cross(frame, k, y):
-    """At a stop of a forward pass: across it, in two steps, so that the stop itself is in the mesh."""
-    stop, behind = slots.STOPS(frame)[k], _resumption(frame, k)
+    """At a stop of a forward pass: across it, in two steps, so that the stop itself is in the mesh unless another is as near."""
+    stop, behind, direction = slots.STOPS(frame)[k], _resumption(frame, k), slots.CONTROL(frame)[slots.DIRECTION]
     count, record = slots.COUNT(frame), slots.SETTING(frame)[slots.RECORD]
     if record != 0:
         if count[slots.STEPS] + 2 > slots.MESH_T(frame).size - 1:
             return STORE_FULL
     for t_new in (stop, behind):
         t = slots.CLOCK(frame)[slots.T]
-        if t != t_new:
+        if direction * (t_new - t) > 0.0:
             _cross(frame, count[slots.STEPS] if record != 0 else 0, t, t_new, y)
     return SUCCESS
 
@@ -431,7 +450,10 @@ def make_integrate(
             behind = _resumption(frame, k)
             if slots.CONTROL(frame)[slots.DIRECTION] * (behind - t) > 0.0:
                 clock[slots.T] = behind
-            count[slots.STOP] = _find_stop(frame, k + 1, clock[slots.T])
+            if _half_width(frame, k) != 0.0:  # f, its Jacobian and how fast Newton converges are others
+                count[slots.FRESHNESS], clock[slots.H_FACTORED], clock[slots.REMAINS] = STALE, 0.0, 1.0
+            clock[slots.T_FROM] = clock[slots.T]
+            count[slots.STOP] = _find_stop(frame, k + 1)
             count[slots.FRESH] = 0
         return status
 
@@ -453,7 +475,7 @@ def make_integrate(
                 continue
             if record != 0 and count[slots.STEPS] == store:
                 return STORE_FULL
-            attempts = count[slots.STEPS] + count[slots.REJECTED]
+            attempts = count[slots.STEPS] - count[slots.CROSSINGS] + count[slots.REJECTED]
             if attempts >= control[slots.MAX_ATTEMPTS]:
                 return MAX_STEPS
             status = keep_watch(frame, attempts)
@@ -479,7 +501,7 @@ def make_integrate(
                 if control[slots.ATOL_SCALE] > 0.0:
                     _scale_tolerances(frame)
             t = control[slots.T_START]
-            count[slots.STOP] = _find_stop(frame, 0, t)
+            count[slots.STOP] = _find_stop(frame, 0)
             _observe(frame, t, 1.0, t, y, plane(slots.MESH_C(frame), 0))
         status = run(frame)
         if status != STORE_FULL:

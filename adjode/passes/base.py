@@ -149,7 +149,8 @@ class Integration(Pass):
         rows = rule(kind, tableau).weights.shape[1] + 1
         direction = 1.0 if stops[-1] >= t_start else -1.0
         span, first = abs(stops[-1] - t_start), step or first_step or 0.0
-        expected = None if step is None else min(max_steps, math.ceil(span / step) + stops.size)
+        crossings = 0 if crossed is None else 2 * int(crossed.sum())
+        expected = None if step is None else min(max_steps, math.ceil(span / step) + stops.size) + crossings
         super().__init__(dynamics, max_seconds)
         kinds = tableau.partner is not None or crossed is not None
         self.trajectory = Trajectory.empty(n, degree, stages, record, expected, kinds)
