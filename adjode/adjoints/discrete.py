@@ -198,6 +198,7 @@ def _make_pull_crossing(first_stage: Callable) -> Callable:
         """Where f may jump: the slope at the start of the step behind is one of its own."""
         mesh_t, kinds = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame)
         lam, times, u_bars = slots.LAM(frame), slots.TIMES(frame), slots.JUMPS(frame)
+        slots.COUNT(frame)[slots.CROSSINGS] += 1
         t, behind = mesh_t[step], step + 1
         direction = 1.0 if mesh_t[behind] > t else -1.0
         if behind < slots.PLACE(frame)[slots.RELEVANT]:
@@ -252,7 +253,8 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
                 status, left = pull_step(frame, step, left)
             if status != SUCCESS:
                 return status
-        if place[slots.RELEVANT] > 0:
+        kinds = slots.FORWARD_KIND(frame)
+        if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] != slots.CROSSING):
             if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED
         return SUCCESS if all_finite(slots.TOTAL(frame)) else NON_FINITE

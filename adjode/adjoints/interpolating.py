@@ -103,7 +103,8 @@ class _Stops:
             return
         jumps = stops.size - 1
         times = np.append(stops[:-1], crossed)
-        order = np.argsort(-times if backwards else times, kind="stable")
+        # where lam jumps at such a time, it does so behind it: steps must not end in between
+        order = np.lexsort((np.arange(times.size) < jumps, -times if backwards else times))
         if first:
             order = np.append(0, order[order != 0])
         self.times = np.append(times[order], stops[-1])

@@ -252,7 +252,7 @@ class _Pullback:
             steps = len(solution.t)
             for k in {0, steps // 2, steps - 1}:
                 arguments = cost[1].arguments({"u": solution.u[k], "theta": solution.theta})
-                cost[1](float(solution.t[k]), *arguments)
+                cost[1](float(solution.trajectory.beside_stops(solution.t[k : k + 1])[0]), *arguments)
                 self.stats.n_g_vjp += 1
                 slope = np.max(np.abs(arguments[-2]), initial=0.0) * abs(solution.t[-1] - solution.t[0])
                 size = max(size, slope if np.isfinite(slope) else 0.0)
@@ -296,7 +296,8 @@ class _Pullback:
         if "T" in wanted:
             result["T"] = self._rate(T, solution.u[-1], seeds.u_T_bar)
         if "observation_times" in wanted:
-            result["observation_times"] = self._along_f(seeds.times, solution(seeds.times), seeds.u_bars)
+            times = solution.trajectory.beside_stops(seeds.times)
+            result["observation_times"] = self._along_f(times, solution(seeds.times), seeds.u_bars)
         return Cotangents(**result)
 
     def _seen_at_t0(self) -> np.ndarray:
@@ -309,11 +310,12 @@ class _Pullback:
 
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""
-        rate = float(self._along_f(np.array([t]), u[None], lam[None])[0])
+        times = self.solution.trajectory.beside_stops(np.array([t]))
+        rate = float(self._along_f(times, u[None], lam[None])[0])
         if self.cost is None:
             return rate
         value = np.zeros(1)
-        self.cost[0](t, u.copy(), self.solution.theta, value)
+        self.cost[0](float(times[0]), u.copy(), self.solution.theta, value)
         self.stats.n_g += 1
         return rate + float(value[0])
 

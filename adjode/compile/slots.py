@@ -99,8 +99,9 @@ CLOCK = floats_by_name(
     remains="what is left after a correction of Newton's, as a part of it",
     radius="spectral radius of the Jacobian",
     t_rest="what the time reached has beyond t, by rounding",
+    t_from="where the last stop left off, or the start",
 )
-T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST = CLOCK.places
+T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM = CLOCK.places
 
 COUNT = integers_by_name(
     SIZED,

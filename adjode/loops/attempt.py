@@ -16,6 +16,7 @@ from adjode.compile.views import plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
+from adjode.loops.stops import room
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.stepper import Stepper
 
@@ -52,9 +53,8 @@ def _fine_step(frame, t, h_free, stop, lands):
 @exact_kernel
 def _fine_resolution(frame, t):
     """t, or the time since the last stop if less, but not the square of the spacing at t."""
-    control, stop = slots.CONTROL(frame), slots.COUNT(frame)[slots.STOP]
-    last = slots.STOPS(frame)[stop - 1] if stop > 0 else control[slots.T_START]
-    since = abs((t - last) + slots.CLOCK(frame)[slots.T_REST]) + control[slots.EPS] * abs(t)
+    clock = slots.CLOCK(frame)
+    since = abs((t - clock[slots.T_FROM]) + clock[slots.T_REST]) + slots.CONTROL(frame)[slots.EPS] * abs(t)
     return since if since < abs(t) else abs(t)
 
 
@@ -102,7 +102,7 @@ def make_enter(derivative: Callable, stepper: Stepper, quadrature: Quadrature) -
         enter_method(frame)
         status = begin_method(frame, t)
         if status == SUCCESS and slots.CLOCK(frame)[slots.H] == 0.0:
-            return initial_step(frame, t, stage)
+            return initial_step(frame, t, stage, room(frame, t))
         return status
 
     return enter

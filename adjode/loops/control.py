@@ -137,10 +137,10 @@ def make_initial_step(derivative, to_slope=None):
     at_start, at_trial = _make_slopes(derivative, to_slope)
 
     @kernel
-    def initial_step(frame, t, stage):
+    def initial_step(frame, t, stage, room):
         """The starting step of Hairer, Norsett, Wanner I, II.4 as SciPy has it, into CLOCK[H]; one evaluation; the status.
 
-        Overwrites `stage` and K[1], with a mass matrix K[2] too.
+        It evaluates no further than `room` from t. Overwrites `stage` and K[1], with a mass matrix K[2] too.
         """
         clock, control = slots.CLOCK(frame), slots.CONTROL(frame)
         direction, span, rtol = control[slots.DIRECTION], control[slots.SPAN], control[slots.RTOL]
@@ -150,8 +150,8 @@ def make_initial_step(derivative, to_slope=None):
         d0 = _scaled_norm(y, y, atol, rtol)
         d1 = _scaled_norm(start, y, atol, rtol)
         h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
-        if h0 > span:
-            h0 = span
+        if h0 > room:
+            h0 = room
         for k in range(y.size):
             stage[k] = y[k] + direction * h0 * start[k]
         slope = row(K, 1)

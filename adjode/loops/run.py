@@ -35,7 +35,8 @@ def _begin(frame):
     y, start, total = slots.Y(frame), slots.START(frame), slots.TOTAL(frame)
     for k in range(clock.size):
         clock[k] = 0.0
-    clock[slots.T], clock[slots.H], clock[slots.REMAINS] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
+    clock[slots.T] = clock[slots.T_FROM] = control[slots.T_START]
+    clock[slots.H], clock[slots.REMAINS] = control[slots.FIRST_STEP], 1.0
     for k in range(count.size):
         count[k] = 0
     for k in range(y.size):
@@ -75,7 +76,7 @@ def _may_go_on(frame):
     count = slots.COUNT(frame)
     if slots.SETTING(frame)[slots.RECORD] != 0 and count[slots.STEPS] == slots.MESH_T(frame).size - 1:
         return STORE_FULL
-    attempts = count[slots.STEPS] + count[slots.REJECTED]
+    attempts = count[slots.STEPS] - count[slots.CROSSINGS] + count[slots.REJECTED]
     return MAX_STEPS if attempts >= slots.CONTROL(frame)[slots.MAX_ATTEMPTS] else keep_watch(frame, attempts)
 
 
@@ -129,7 +130,7 @@ def make_integrate(
                 return NON_FINITE
             set_tolerances(frame)
             t = slots.CONTROL(frame)[slots.T_START]
-            count[slots.STOP] = find_stop(frame, 0, t)
+            count[slots.STOP] = find_stop(frame, 0)
             observe(frame, t, 1.0, t, slots.Y(frame), plane(slots.MESH_C(frame), dense_at(frame, 0)))
         status = run(frame)
         count[slots.ENTERED] = 1 if status == STORE_FULL else 0

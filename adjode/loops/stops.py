@@ -9,6 +9,7 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.loops.record import dense_at, observe, record, stages_at
 from adjode.status import STORE_FULL, SUCCESS
+from adjode.steppers.frozen import STALE
 
 _SPACINGS = 4.0  # see `_half_width`
 
@@ -22,7 +23,7 @@ def _half_width(frame, k):
     crossed, stops, control = slots.CROSSED(frame), slots.STOPS(frame), slots.CONTROL(frame)
     if crossed.size == 0 or crossed[k] == 0:
         return 0.0
-    largest = max(abs(stops[k]), abs(stops[stops.size - 1]), abs(control[slots.T_START]))
+    largest = max(abs(stops[stops.size - 1]), abs(control[slots.T_START]))
     return control[slots.DIRECTION] * _SPACINGS * control[slots.EPS] * largest
 
 
@@ -41,16 +42,33 @@ def resumption(frame, k):
 
 
 @kernel
-def find_stop(frame, k, t):
-    """The first stop from k on that is before the end and, if it is to be crossed, not behind t; or the last one, the end."""
-    direction, stops = slots.CONTROL(frame)[slots.DIRECTION], slots.STOPS(frame)
-    last = stops.size - 1
+def find_stop(frame, k):
+    """The first stop from k on that is before the end or, where f may jump, anywhere in the span; or the last one, the end."""
+    control, stops, crossed = slots.CONTROL(frame), slots.STOPS(frame), slots.CROSSED(frame)
+    direction, last = control[slots.DIRECTION], stops.size - 1
     while k < last:
-        crossed = _half_width(frame, k) != 0.0 and direction * (resumption(frame, k) - t) < 0.0
-        if not crossed and direction * (landing(frame, k) - stops[last]) < 0.0:
+        left = direction * (stops[last] - stops[k])
+        if crossed.size == 0 or crossed[k] == 0:
+            if left > 0.0:
+                return k
+        elif left >= 0.0 and direction * (stops[k] - control[slots.T_START]) >= 0.0:
             return k
         k += 1
     return last
+
+
+@kernel
+def room(frame, t):
+    """How far from t on f does not jump, as far as that is known, but at most the span."""
+    control, count, crossed = slots.CONTROL(frame), slots.COUNT(frame), slots.CROSSED(frame)
+    direction, span = control[slots.DIRECTION], control[slots.SPAN]
+    for k in range(count[slots.STOP], crossed.size):
+        if crossed[k] == 1:
+            ahead = direction * (landing(frame, k) - t)
+            if ahead <= 0.0:  # there is an observation between the two
+                ahead = direction * (landing(frame, count[slots.STOP]) - t)
+            return min(ahead, span)
+    return span
 
 
 @kernel
@@ -64,7 +82,9 @@ def _cross(frame, slot, t, t_new, y):
             coefficients[p, k] = 0.0
     observe(frame, t, t_new - t, t_new, y, coefficients)
     record(frame, slot, t)
-    slots.MESH_KIND(frame)[slot] = slots.CROSSING
+    kinds = slots.MESH_KIND(frame)
+    if kinds.size > 0:
+        kinds[slot] = slots.CROSSING
     count[slots.STEPS] += 1
     count[slots.CROSSINGS] += 1
     slots.CLOCK(frame)[slots.T] = t_new
@@ -72,14 +92,14 @@ def _cross(frame, slot, t, t_new, y):
 
 @kernel
 def cross(frame, k, y):
-    """At a stop of a forward pass: across it, in two steps, so that the stop itself is in the mesh."""
-    stop, behind = slots.STOPS(frame)[k], resumption(frame, k)
+    """At a stop of a forward pass: across it, in two steps, so that the stop itself is in the mesh unless another is as near."""
+    stop, behind, direction = slots.STOPS(frame)[k], resumption(frame, k), slots.CONTROL(frame)[slots.DIRECTION]
     count, recorded = slots.COUNT(frame), slots.SETTING(frame)[slots.RECORD] != 0
     if recorded and count[slots.STEPS] + 2 > slots.MESH_T(frame).size - 1:
         return STORE_FULL
     for t_new in (stop, behind):
         t = slots.CLOCK(frame)[slots.T]
-        if t != t_new:
+        if direction * (t_new - t) > 0.0:
             _cross(frame, count[slots.STEPS] if recorded else 0, t, t_new, y)
     return SUCCESS
 
@@ -95,7 +115,10 @@ def make_meet_stop(at_stop: Callable) -> Callable:
             behind = resumption(frame, k)
             if slots.CONTROL(frame)[slots.DIRECTION] * (behind - t) > 0.0:
                 clock[slots.T] = behind
-            count[slots.STOP] = find_stop(frame, k + 1, clock[slots.T])
+            if _half_width(frame, k) != 0.0:  # f, its Jacobian and how fast Newton converges are others
+                count[slots.FRESHNESS], clock[slots.H_FACTORED], clock[slots.REMAINS] = STALE, 0.0, 1.0
+            clock[slots.T_FROM] = clock[slots.T]
+            count[slots.STOP] = find_stop(frame, k + 1)
             count[slots.FRESH] = 0
         return status
 

@@ -187,7 +187,8 @@ class Integration(Pass):
         n, kind, span, frame = start.size, quadrature.kind, abs(stops[-1] - t_start), self.frame
         stages, degree = tableau.P.shape
         put_method(frame, tableau, kind)
-        expected = None if limits.step is None else min(limits.max_steps, math.ceil(span / limits.step) + stops.size)
+        crossings = 0 if crossed is None else 2 * int(crossed.sum())
+        expected = None if limits.step is None else min(limits.max_steps, math.ceil(span / limits.step) + stops.size) + crossings
         kinds = tableau.partner is not None or crossed is not None
         self.trajectory = Trajectory.empty(n, degree, stages, record, expected, kinds)
         frame[slots.SETTING] = slots.SETTING.fill(

@@ -132,7 +132,7 @@ class Discrete(Pass):
 
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
-        stats.n_steps = self.frame[slots.PLACE].item(slots.RELEVANT)
+        stats.n_steps = self.frame[slots.PLACE].item(slots.RELEVANT) - self.count.item(slots.CROSSINGS)
         n_f, n_vjp, n_g, n_product = self.count[[slots.DERIVATIVES, slots.VJPS, slots.COSTS, slots.PRODUCTS]].tolist()
         stats.n_f += n_f
         stats.n_g += n_g

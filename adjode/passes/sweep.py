@@ -114,7 +114,9 @@ class Sweep(Integration):
     @property
     def dense_adjoint(self) -> DenseOutput:
         kept = self.trajectory.trimmed(self.steps)
-        parts = kept.t, kept.u[:, self.lam_from :], kept.c[:, :, self.lam_from :]
+        t = kept.t.copy()
+        t[0] = self.t_start  # which may be a stop, behind which the first step began
+        parts = t, kept.u[:, self.lam_from :], kept.c[:, :, self.lam_from :]
         return DenseOutput(*(np.ascontiguousarray(part) for part in parts))
 
     def add_work(self, stats: PullbackStats) -> None:

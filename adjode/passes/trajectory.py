@@ -101,6 +101,21 @@ class Trajectory:
     def dense(self) -> DenseOutput:
         return DenseOutput(self.t, self.u, self.c)
 
+    def beside_stops(self, times: np.ndarray) -> np.ndarray:
+        """`times`, but for those so near to a stop that f was not evaluated there: the end of the steps before it or, at the start
+        of the trajectory, where the steps behind it begin.
+        """
+        crossing = np.concatenate(([False], self.kinds == slots.CROSSING, [False]))
+        edges = np.flatnonzero(crossing[1:] != crossing[:-1])
+        if edges.size == 0:
+            return times
+        first, last = edges[::2], edges[1::2]
+        sign = 1.0 if self.t[-1] >= self.t[0] else -1.0
+        before, behind = sign * self.t[first], sign * self.t[last]
+        k = np.searchsorted(before, sign * times, side="right") - 1
+        near = (k >= 0) & ((sign * times < behind[k]) | (last[k] == self.kinds.size))
+        return np.where(near, self.t[np.where(first == 0, last, first)][k], times)
+
     def put_recorded(self, frame: Frame) -> None:
         """Have a pass write here; if this is interrupted, it has no room, and asks for more at once."""
         frame[slots.MESH_T] = np.empty(1)
