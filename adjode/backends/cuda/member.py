@@ -172,7 +172,7 @@ def _behind_discrete(plan: Plan, pull: Callable) -> Callable:
         put(frame, slots.TIMES, times, k)
         take_theta(frame, row(inputs[2], j if own_theta else 0))
         status = pull(frame)
-        add_at_t0(times, jumps, mesh_t[0], slots.LAM(frame))
+        add_at_t0(segment(times, 0, k), jumps, mesh_t[0], slots.LAM(frame))
         return status
 
     return behind
@@ -203,7 +203,7 @@ def _behind_interpolating(plan: Plan) -> Callable:
         put(frame, slots.OBSERVED, jumps, 0)
         take_theta(frame, row(inputs[2], j if own_theta else 0))
         status = pull(frame)
-        add_at_t0(times, jumps, mesh_t[0], slots.Y(frame))
+        add_at_t0(segment(times, 0, k), jumps, mesh_t[0], slots.Y(frame))
         return status
 
     return behind
