@@ -169,7 +169,9 @@ class ValueAndGradient:
         """Buffers and entries of one thread, for inputs like these; the errors of `jitted`."""
         self.require_prepared()
         self._check_callbacks(u0, theta)
-        return self._make(u0, theta)
+        workspace = self._make(u0, theta)
+        workspace.loss.require_compiled()
+        return workspace
 
     def require_prepared(self) -> None:
         """Raise a TypeError if the loss or an option needs Python."""

@@ -71,7 +71,7 @@ def test_transpose_of_the_steps_to_rounding(method, steps, cost, direction):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=rounding * np.abs(wanted).max())
     if cost:
         value = replay(lv, solution.t, LV_U0, LV_THETA, method, TIMES, cost_g)[2]
-        assert bar.running_cost == pytest.approx(value, rel=1e-13)
+        assert bar.running_cost == pytest.approx(value, rel=rounding)
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "DOP853"])

@@ -110,6 +110,14 @@ def switching() -> Iterator:
     yield solved(van_der_pol(), np.array([2.0, -0.6]), np.array([50.0]), (0.0, 45.0), pullbacks, method="auto", **CONTROLLED)
 
 
+def stopping(**steps) -> Iterator:
+    """Stops, across which no step looks, forwards and backwards, for explicit and implicit methods."""
+    pullbacks = [{"adjoint": "discrete"}, CONTINUOUS[0]]
+    for span in ((0.0, 2.0), (2.0, 0.0)):
+        yield solved(lotka_volterra(), LV_U0, LV_THETA, span, pullbacks, stops=[0.7, 1.3], **steps)
+    yield solved(milder(True), MILD_U0, MILD_THETA, MILD_SPAN, pullbacks, method="Radau", stops=[np.mean(MILD_SPAN)], **steps)
+
+
 # --- mass matrices -----------------------------------------------------------------------------------------------------------
 def massed(**steps) -> Iterator:
     pullbacks = [{"adjoint": "discrete", "wrt": ("u0", "theta")}]
@@ -188,6 +196,7 @@ BOTH: dict[str, Callable[..., Iterator]] = {
     **{method: functools.partial(explicit, method) for method in ADAPTIVE},
     **{method: functools.partial(implicit, method) for method in STIFF},
     "vjp_u": short_products,
+    "stops": stopping,
     "mass": massed,
     "losses": gradients,
     "ensembles": ensembles,

@@ -119,10 +119,11 @@ def test_ensembles(alarm, workers):
     make = lambda: adjode.ensemble_value_and_gradient(DYNAMICS, FinalState([1.0]), SPAN, workers=workers)  # noqa: E731
     evaluate = make()
     evaluate(u0, FAST)
+    others = threading.active_count()
     alarm()
     with pytest.raises(Alarm):
         evaluate(u0, SLOW)
-    assert threading.active_count() == 1
+    assert threading.active_count() <= others
     same_gradient_of_all(evaluate(u0, FAST), make()(u0, FAST))
     alarm()
     with pytest.raises(Alarm):

@@ -76,7 +76,12 @@ class PreparedLoss:
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
         """The compiled loss: `entry(frame.argument) -> status`, with the value in `value[0]`."""
-        raise TypeError("a loss in plain Python cannot be called from compiled code: decorate its callback with @numba.njit.")
+        raise NotImplementedError
+
+    def require_compiled(self) -> None:
+        """Raise a TypeError if `run` is plain Python."""
+        if not self.compiled:
+            raise TypeError("a loss in plain Python cannot be called from compiled code: decorate its callback with @numba.njit.")
 
     def run(self) -> float:
         """The value, which is in `value[0]` too; NaN if it or a cotangent is not finite."""
