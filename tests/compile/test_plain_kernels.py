@@ -25,10 +25,10 @@ SLOW = {"banded", "sparse"}  # compile passes of their own
 
 # Kernels that no run enters in plain Python, and why.
 NOT_ENTERED = {
-    "_fused_f": "imports of the fused tier, in whose place plain Python takes the portable one",
-    "_fused_vjp": "likewise",
-    "_fused_vjp_u": "likewise",
-    "_fused_jac": "likewise",
+    "settle_pipeline.<locals>.probe.<locals>.double": "asks whether Numba compiles, which plain Python does not",
+    "fused_works.<locals>.probe.<locals>.run": "likewise",
+    "unwatched": "for a GPU, in place of a look at the clock; tests/cuda",
+    "_subtract_from": "a restart of GMRES, which takes a smaller space than these runs have; tests/steppers/test_stiff.py",
     "_infinite_pivot": "behind LAPACK, in whose place plain Python takes loops; tests/linalg compares the two",
     "make_series.<locals>.series": "calls a jitted callback; without one a series is a loop in Python, whose numbers are compared",
 }
