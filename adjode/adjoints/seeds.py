@@ -29,10 +29,11 @@ def _cost_at(frame, t, u, weight):
 def _place_in_step(frame, x):
     """BASIS[0, i] = b_i(x), the weights of the dense output."""
     PT, basis = slots.PT(frame), slots.BASIS(frame)
+    z = x - 0.5 if slots.SETTING(frame)[slots.CENTRED] == 1 else x
     for i in range(PT.shape[1]):
         total = 0.0
         for p in range(PT.shape[0] - 1, -1, -1):
-            total = PT[p, i] + x * total
+            total = PT[p, i] + z * total
         basis[0, i] = x * total
 
 

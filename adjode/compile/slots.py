@@ -29,7 +29,7 @@ METHOD, SETTINGS, SIZED, STORE = Group.METHOD, Group.SETTINGS, Group.SIZED, Grou
 A = matrix(METHOD, "(rows, rows)", "coefficients of the stages, row s those of the step")
 C = vector(METHOD, "(rows,)", "nodes of the stages")
 E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
-PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power of x")
+PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power, see Tableau")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
 Q_ROWS = integers(METHOD, "(rows,)", "row of Q for the integrand of each stage")
@@ -50,8 +50,9 @@ SETTING = integers_by_name(
     rule="the kind of quadrature, see loops/quadrature.py",
     integrand_free="whether the derivative writes the whole integrand into q",
     filtered="as in Tableau",
+    centred="as in Tableau",
 )
-LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED = SETTING.places
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED = SETTING.places
 RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
 
 CONTROL = floats_by_name(

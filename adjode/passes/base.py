@@ -45,7 +45,8 @@ def put_partner(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
     partner, rows = frame.pair(), stiff.stages + 1
     put_method(partner, stiff, kind)
     setting = frame[slots.SETTING].copy()
-    setting[[slots.LAST_STAGE, slots.TOP, slots.INTEGRAND_FREE, slots.FILTERED]] = stiff.stages, stiff.stages, 0, stiff.filtered
+    setting[[slots.LAST_STAGE, slots.TOP, slots.INTEGRAND_FREE]] = stiff.stages, stiff.stages, 0
+    setting[[slots.FILTERED, slots.CENTRED]] = stiff.filtered, stiff.centred
     partner[slots.SETTING] = setting
     partner[slots.K] = frame[slots.K][:rows]
     partner[slots.Q] = frame[slots.Q][: rule(kind, stiff).weights.shape[1] + 1]
@@ -200,6 +201,7 @@ class Integration(Pass):
             rule=kind,
             integrand_free=quadrature.integrand_free,
             filtered=tableau.filtered,
+            centred=tableau.centred,
         )
         direction = 1.0 if stops[-1] >= t_start else -1.0
         frame[slots.CONTROL] = _control(tolerances, limits, tableau.error_order, t_start, direction, span)

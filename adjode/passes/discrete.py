@@ -87,7 +87,15 @@ class Discrete(Pass):
         frame, rows = self.frame, len(tableau.A)
         put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
         frame[slots.SETTING] = slots.SETTING.fill(
-            last_stage=tableau.stages, top=rows - 1, adaptive=0, dense=0, record=0, rule=GAUSS, integrand_free=0, filtered=0
+            last_stage=tableau.stages,
+            top=rows - 1,
+            adaptive=0,
+            dense=0,
+            record=0,
+            rule=GAUSS,
+            integrand_free=0,
+            filtered=0,
+            centred=tableau.centred,
         )
         frame[slots.COUNT] = self.count = slots.COUNT.zeros()
         frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()

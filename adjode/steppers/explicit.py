@@ -55,6 +55,16 @@ def interpolate(out, u, coefficients, x):
         out[k] = u[k] + x * total
 
 
+@kernel
+def _about_start(out):
+    """Coefficients of powers of x from those of powers of x - 1/2, by Horner's scheme: rounding stays at the size of the latter."""
+    degree = out.shape[0]
+    for first in range(degree - 1):
+        for p in range(degree - 2, first - 1, -1):
+            for k in range(out.shape[1]):
+                out[p, k] -= 0.5 * out[p + 1, k]
+
+
 def make_interpolant(combine: Callable) -> Callable:
     @kernel
     def interpolant(frame, h, out):
@@ -62,6 +72,8 @@ def make_interpolant(combine: Callable) -> Callable:
         PT, K = slots.PT(frame), slots.K(frame)
         for p in range(PT.shape[0]):
             combine(row(out, p), None, h, PT, p, K, PT.shape[1])
+        if slots.SETTING(frame)[slots.CENTRED] == 1:
+            _about_start(out)
 
     return interpolant
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from itertools import combinations_with_replacement, product
+from math import comb
 
 import numpy as np
 
@@ -73,18 +74,21 @@ def elementary_weights(A: np.ndarray, order: int, beta: np.ndarray | None = None
     return phi, sizes, densities
 
 
-def order_defect(A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0, beta: np.ndarray | None = None) -> float:
+def order_defect(
+    A: np.ndarray, weights: np.ndarray, order: int, powers: int = 0, beta: np.ndarray | None = None, about: float = 0.0
+) -> float:
     """The largest violation of the conditions up to `order`; for `beta` see `elementary_weights`.
 
     Parameters
     ----------
     A : (r, r) stage coefficients
     weights : (r,) or (r, powers)
-        `b` of a method; or, with `powers`, the coefficients of `b_i(x) = sum_p weights[i, p] x**(p+1)` of a dense output,
+        `b` of a method; or, with `powers`, the coefficients of `b_i(x) = x sum_p weights[i, p] (x - about)**p` of a dense output,
         which must satisfy `sum_i b_i(x) Phi_i(tree) = x**vertices / density` as a polynomial in x.
     """
     phi, sizes, densities = elementary_weights(A, order, beta)
     targets = 1.0 / densities
     if powers:
-        targets = targets[:, None] * (sizes[:, None] == np.arange(1, powers + 1))
+        expanded = [[comb(n, p) * about ** max(n - p, 0) for p in range(powers)] for n in range(order)]  # x**n about `about`
+        targets = targets[:, None] * np.array(expanded)[sizes - 1]
     return float(np.max(np.abs(phi @ weights - targets)))

@@ -43,6 +43,9 @@ class Tableau:
     filtered : bool
         Whether an implicit method's error estimate is multiplied by (I - h gamma J)^-1, as it must be where it would grow without
         bound with the stiffness (Hosea, Shampine 1996, Appl. Numer. Math. 20, 21-37, section 4).
+    middle : (r, d) array, optional
+        The same dense output about the middle of the step, `u(t + x h) = u + h sum_i K_i x sum_p middle[i, p] (x - 1/2)**p`. At
+        high order the weights of powers of x are in the ten thousands and cancel, these hardly do: kernels take them if given.
     partner : Tableau, optional
         Of a method that switches, the implicit one, with no more rows than this one has, and a dense output of the same degree.
 
@@ -72,10 +75,11 @@ class Tableau:
     error_order: int
     source: str
     filtered: bool = False
+    middle: np.ndarray | None = None
     partner: Tableau | None = None
 
     def __post_init__(self):
-        for field in ("A", "c", "P", "E"):
+        for field in ("A", "c", "P", "E", *(["middle"] if self.centred else [])):
             array = np.array(getattr(self, field), dtype=float, order="C")
             array.setflags(write=False)
             object.__setattr__(self, field, array)
@@ -89,6 +93,11 @@ class Tableau:
     def has_extra_stages(self) -> bool:
         return len(self.A) > self.stages + 1
 
+    @property
+    def centred(self) -> bool:
+        """Whether kernels take the weights of the dense output about the middle of the step."""
+        return self.middle is not None
+
     @cached_property
     def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What separates implicit stages: eigenvalues of A^-1, A being that of the stages, and matrices that the family needs."""
@@ -96,24 +105,35 @@ class Tableau:
 
     @cached_property
     def for_kernels(self) -> tuple[np.ndarray, ...]:
-        """(A, c, E, P transposed) in C order."""
-        return tuple(np.ascontiguousarray(a) for a in (self.A, self.c, self.E, self.P.T))
+        """(A, c, E, P or `middle` transposed) in C order."""
+        weights = self.P if self.middle is None else self.middle
+        return tuple(np.ascontiguousarray(a) for a in (self.A, self.c, self.E, weights.T))
 
     def _check(self) -> None:
         rows, s = len(self.A), self.stages
-        b, rounding = self.A[s], 1e-14 * np.abs(self.P).sum(axis=0).max()  # the weights of a dense output may be far above 1
+        b = self.A[s]
         checks = {
             "shapes": self.A.shape == (rows, rows) and self.c.shape == (rows,) and self.P.shape[0] == rows,
             "error weights": self.E.ndim == 2 and self.E.shape[1] == rows,
             "form of A": self._has_its_form(),
             "row sums": np.allclose(self.A.sum(axis=1), self.c, rtol=0, atol=1e-13),
             "order conditions of the step": order_defect(self.A, b, self.order) < 1e-13,
-            "order conditions of the dense output": order_defect(self.A, self.P, self.dense_order, self.P.shape[1]) < rounding,
-            "dense output meets the step's end": np.allclose(self.P.sum(axis=1), b, rtol=0, atol=rounding),
+            **self._check_dense_output(),
             "order conditions of the embedded solutions": len(self.E) == len(self.embedded_orders)
             and all(order_defect(self.A, b - e, p) < 1e-13 for e, p in zip(self.E, self.embedded_orders, strict=True)),
         }
         self._require(checks)
+
+    def _check_dense_output(self) -> dict[str, bool]:
+        weights, about, powers = (self.P, 0.0, self.P) if self.middle is None else (self.middle, 0.5, about_start(self.middle))
+        # weights may be far above 1, and so is what rounding leaves
+        least, rounding = (1e-14 * np.abs(array).sum(axis=0).max() for array in (weights, self.P))
+        defect = order_defect(self.A, weights, self.dense_order, weights.shape[1], about=about)
+        return {
+            "order conditions of the dense output": defect < least,
+            "dense output meets the step's end": np.allclose(self.P.sum(axis=1), self.A[self.stages], rtol=0, atol=rounding),
+            "dense output about the middle": np.allclose(powers, self.P, rtol=0, atol=rounding),
+        }
 
     def _require(self, checks: dict[str, bool]) -> None:
         failed = [what for what, holds in checks.items() if not holds]
@@ -136,6 +156,15 @@ class ImplicitTableau(Tableau):
 
     def _has_its_form(self) -> bool:
         return self.stages == len(self.A) - 1 and not np.any(self.A[0])
+
+
+def about_start(middle: np.ndarray) -> np.ndarray:
+    """Weights of powers of x from those of powers of x - 1/2, by Horner's scheme."""
+    P, degree = middle.copy(), middle.shape[1]
+    for first in range(degree - 1):
+        for p in range(degree - 2, first - 1, -1):
+            P[:, p] -= 0.5 * P[:, p + 1]
+    return P
 
 
 def hermite_weights(A: np.ndarray, stages: int) -> np.ndarray:
