@@ -80,9 +80,9 @@ def tolerance_vector(name: str, value: Any, size: int) -> np.ndarray:
 def relative_tolerance(name: str, value: Any) -> float:
     """A relative tolerance that rounding leaves attainable."""
     number = positive(name, value, allow_zero=True)
-    least = 100 * np.finfo(float).eps
+    least = 10 * np.finfo(float).eps
     if 0.0 < number < least:
-        raise ValueError(f"{name} must be at least {least:.2g} (100 times the spacing of floats), but {value!r} was given.")
+        raise ValueError(f"{name} must be at least {least:.2g} (10 times the spacing of floats), but {value!r} was given.")
     return number
 
 

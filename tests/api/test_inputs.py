@@ -35,7 +35,7 @@ BAD_SOLVES = [
     ({"method": "Euler"}, ValueError, r"Euler has no error estimate: give step="),
     ({"method": "LSODA"}, ValueError, r"method 'LSODA' is unknown"),
     ({"rtol": -1e-3}, ValueError, r"rtol must be zero or positive, but -0.001 was given"),
-    ({"rtol": 1e-16}, ValueError, r"rtol must be at least 2.2e-14"),
+    ({"rtol": 1e-16}, ValueError, r"rtol must be at least 2.2e-15"),
     ({"rtol": "tight"}, TypeError, r"rtol must be a number, but 'tight' was given"),
     ({"rtol": 0.0, "atol": 0.0}, ValueError, r"rtol and atol must not both be zero"),
     ({"atol": [1e-6, 1e-6, 1e-6]}, ValueError, r"atol must be a scalar or have 2 entries, but it has 3"),
