@@ -7,10 +7,10 @@ from scipy.integrate import solve_ivp
 from adjode import solve
 from tests.problems.systems import CLOSED_FORMS, DECAY, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, ROTATION, lotka_volterra
 
-ADAPTIVE = ["Tsit5", "RK45", "DOP853", "BS3"]
+ADAPTIVE = ["Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3"]
 FIXED = ["RK4", "Midpoint", "Euler"]
-ORDERS = {"Tsit5": 5, "RK45": 5, "DOP853": 8, "BS3": 3, "RK4": 4, "Midpoint": 2, "Euler": 1}
-DENSE_ORDERS = {"Tsit5": 4, "RK45": 4, "DOP853": 7, "BS3": 3, "RK4": 3, "Midpoint": 2, "Euler": 1}
+ORDERS = {"Tsit5": 5, "RK45": 5, "DOP853": 8, "Vern7": 7, "Vern9": 9, "BS3": 3, "RK4": 4, "Midpoint": 2, "Euler": 1}
+DENSE_ORDERS = {"Tsit5": 4, "RK45": 4, "DOP853": 7, "Vern7": 7, "Vern9": 9, "BS3": 3, "RK4": 3, "Midpoint": 2, "Euler": 1}
 
 
 @pytest.mark.parametrize("direction", ["forwards", "backwards"])
@@ -30,7 +30,7 @@ def test_error_in_units_of_the_tolerance(problem, method, direction):
 @pytest.mark.parametrize("method", ADAPTIVE + FIXED)
 def test_convergence_order_of_the_step(method):
     span, exact = (0.0, 2.0), OSCILLATOR.final(OSCILLATOR.u0, OSCILLATOR.theta, 0.0, 2.0)
-    counts = (8, 16) if method == "DOP853" else (64, 128)
+    counts = {"DOP853": (8, 16), "Vern7": (12, 24), "Vern9": (10, 20)}.get(method, (64, 128))
     errors = [
         np.abs(solve(OSCILLATOR.dynamics, OSCILLATOR.u0, OSCILLATOR.theta, span, method=method, step=2.0 / n).u_T - exact).max()
         for n in counts
@@ -101,8 +101,9 @@ def test_work_is_within_a_tenth_of_scipy(method, problem, tol):
 def test_counts_of_one_step():
     solution = solve(lotka_volterra(), LV_U0, LV_THETA, (0.0, 1.0), method="RK4", step=0.5)
     assert solution.stats.n_steps == 2 and solution.stats.n_f == 1 + 2 * 4
-    solution = solve(lotka_volterra(), LV_U0, LV_THETA, (0.0, 1.0), method="DOP853", step=0.5)
-    assert solution.stats.n_f == 1 + 2 * (12 + 3)
+    for method, stages, more in (("DOP853", 12, 3), ("Vern7", 10, 5), ("Vern9", 16, 9)):
+        solution = solve(lotka_volterra(), LV_U0, LV_THETA, (0.0, 1.0), method=method, step=0.5)
+        assert solution.stats.n_f == 1 + 2 * (stages + more)
 
 
 def test_fixed_steps_land_on_T():

@@ -96,7 +96,7 @@ def test_the_bits_of_single_calls(loss, adjoint):
 
 
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
-@pytest.mark.parametrize("method", ["DOP853", "BS3", "RK4"])
+@pytest.mark.parametrize("method", ["DOP853", "Vern9", "BS3", "RK4"])
 def test_other_methods(method, adjoint):
     options = {"method": method, "adjoint": adjoint, **({"step": 0.05} if method == "RK4" else {})}
     u0, theta = inputs()

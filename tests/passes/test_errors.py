@@ -114,7 +114,7 @@ def test_exception_in_vjp(strategy):
     assert "ValueError: no such state" in str(error)
 
 
-@pytest.mark.parametrize("method", ["Tsit5", "RK45", "DOP853", "BS3"])
+@pytest.mark.parametrize("method", ["Tsit5", "RK45", "DOP853", "Vern9", "BS3"])
 def test_blow_up_in_finite_time(method):
     error = failure(lambda: solve(square(), [1.0], [], (0.0, 2.0), method=method))
     assert (error.phase, error.status) == ("forward", Status.STEP_TOO_SMALL)

@@ -70,6 +70,21 @@ def test_a_wrong_digit_is_noticed(field):
         replace(t, **{field: array})
 
 
+def test_dense_output_about_the_middle():
+    t = tableau("Vern9")
+    x = np.linspace(0.0, 1.0, 9)
+    about = x[:, None] * (x[:, None] - 0.5) ** np.arange(9)
+    powers = x[:, None] ** np.arange(1, 10)
+    np.testing.assert_allclose(powers @ t.P.T, about @ t.middle.T, rtol=0, atol=1e-10)
+    assert np.abs(t.middle * 0.5 ** np.arange(9)).max() < 1e-2 * np.abs(t.P).max()
+    wrong = t.middle.copy()
+    wrong[24, 3] += 1e-9
+    with pytest.raises(ValueError, match="order conditions of the dense output"):
+        replace(t, middle=wrong)
+    with pytest.raises(ValueError, match="dense output about the middle"):
+        replace(t, P=t.P + 1e-8)
+
+
 def test_arrays_are_frozen():
     with pytest.raises(ValueError, match="read-only"):
         tableau("Tsit5").A[1, 0] = 1.0
