@@ -1,6 +1,7 @@
 """Time and gradient error of adjode, of the C floor, and of other libraries, on the reference problems, in one run.
 
-    python -m benchmarks.compare [--problems NAME ...] [--contenders TEXT ...] [--tolerances TOL ...] [--quick] [--output FOLDER]
+    python -m benchmarks.compare [--problems NAME ...] [--contenders TEXT ...] [--tolerances TOL ...] [--errors ERROR ...] [--quick]
+        [--output FOLDER]
 
 in the folder of the repository. `--contenders` keeps those whose name contains one of the texts ("adjode: fused", "heyoka").
 The stiff problems, rober, hires, pollu and brusselator_2d, are measured if they are named. Libraries that are not installed are
@@ -28,11 +29,12 @@ from typing import Any, NamedTuple
 from benchmarks import peers
 from benchmarks.cases import CASES, Gradient, gradient_error
 from benchmarks.peers.process import Pool, Worker, WorkerError
-from benchmarks.report import write
+from benchmarks.report import TARGETS, write
 from benchmarks.stiff_cases import STIFF_CASES
 
 NAMES = (*CASES, *STIFF_CASES)
 TOLERANCES = (1e-4, 1e-6, 1e-8, 1e-10)
+FINE = (1e-12, 1e-13, 1e-14)  # for methods of high order
 STARTUP_TOLERANCE = 1e-8
 
 
@@ -43,9 +45,10 @@ class Effort(NamedTuple):
     most: float  # seconds after which a contender takes no further turn in a problem and tolerance
     startups: int  # fresh processes with a full cache
     patience: float = 300.0
+    fine: tuple[float, ...] = ()  # tolerances for methods of high order alone
 
 
-FULL = Effort(TOLERANCES, rounds=30, turn=0.008, most=2.0, startups=3)
+FULL = Effort(TOLERANCES, rounds=30, turn=0.008, most=2.0, startups=3, fine=FINE)
 QUICK = Effort((1e-6, 1e-8), rounds=7, turn=0.004, most=0.5, startups=1)
 
 
@@ -70,7 +73,8 @@ class Measurement:
 
 def measure_case(case: str, tol: float, pool: Pool, chosen: list[peers.Contender], effort: Effort) -> list[dict[str, Any]]:
     """Build all contenders, then measure them in turns."""
-    cells = [Measurement(one.name, one.peer, case, tol, one.floor) for one in chosen if case in one.cases]
+    measured = (one for one in chosen if case in one.cases and (one.fine or tol not in effort.fine))
+    cells = [Measurement(one.name, one.peer, case, tol, one.floor) for one in measured]
     for cell in cells:
         try:
             answer = pool.ask(cell.peer, "make", contender=cell.contender, case=case, tol=tol)
@@ -102,7 +106,7 @@ def measure_speed(problems, chosen: list[peers.Contender], effort: Effort) -> li
     results = []
     with tempfile.TemporaryDirectory(prefix="adjode-compare-") as cache, Pool(cache, effort.patience) as pool:
         for case in problems:
-            for tol in effort.tolerances:
+            for tol in (*effort.tolerances, *effort.fine):
                 say(f"{case}, tolerance {tol:.0e}")
                 results += measure_case(case, tol, pool, chosen, effort)
     return results
@@ -174,6 +178,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--problems", nargs="+", choices=NAMES, default=list(CASES), metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--contenders", nargs="+", metavar="TEXT", help="those whose name contains one of these texts")
     parser.add_argument("--tolerances", nargs="+", type=float, metavar="TOL", help="others than those of the tables")
+    parser.add_argument("--errors", nargs="+", type=float, default=TARGETS, metavar="ERROR", help="at which times are compared")
     parser.add_argument("--quick", action="store_true", help="fewer tolerances and rounds")
     parser.add_argument("--no-startup", action="store_true", help="leave out the first gradients of fresh processes")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write compare.json, tables and figure there")
@@ -184,7 +189,7 @@ def main() -> None:
     given = arguments()
     effort = QUICK if given.quick else FULL
     if given.tolerances:
-        effort = effort._replace(tolerances=tuple(given.tolerances))
+        effort = effort._replace(tolerances=tuple(given.tolerances), fine=())
     chosen, absent, versions = choose(given.contenders)
     if not chosen:
         raise SystemExit("No contender is left: none has such a name, or its library is not installed.")
@@ -195,6 +200,7 @@ def main() -> None:
         "versions": versions,
         "absent": absent,
         "startup_tolerance": STARTUP_TOLERANCE,
+        "errors": given.errors,
         "speed": measure_speed(given.problems, chosen, effort),
         "startup": [] if given.no_startup else measure_startup(given.problems, chosen, effort),
     }

@@ -98,7 +98,7 @@ def precision(results: dict[str, Any]) -> str:
     """Times to reach the same errors; the least of each column in bold, the floor apart."""
     cases, contenders = unique(results["speed"], "case"), unique(results["speed"], "contender")
     peer = {cell["contender"]: cell["peer"] for cell in results["speed"]}
-    columns = [(case, target) for case in cases for target in TARGETS]
+    columns = [(case, target) for case in cases for target in results.get("errors", TARGETS)]
     times = {name: [seconds_to_reach(points(results, case, name), target) for case, target in columns] for name in contenders}
     best = [
         min((times[name][k] for name in contenders if peer[name] != "floor" and times[name][k]), default=None)

@@ -42,6 +42,8 @@ class Contender:
         The algorithm of the C floor that it uses as well.
     startup : bool
         Whether its first gradient in a fresh process is measured: one or two variants of each library.
+    fine : bool
+        Whether it is measured at the tightest tolerances too: methods of high order.
     """
 
     peer: str
@@ -50,6 +52,7 @@ class Contender:
     cases: tuple[str, ...] = CASES
     floor: str | None = None
     startup: bool = False
+    fine: bool = False
 
     @property
     def name(self) -> str:

@@ -1,5 +1,5 @@
-"""adjode: both tiers, its adjoints, two methods, and those for stiff problems. With `"gauss"` the spiral has its `vjp_u`, as the
-documentation advises."""
+"""adjode: both tiers, its adjoints, two methods, those of Verner fused, and those for stiff problems. With `"gauss"` the spiral has
+its `vjp_u`, as the documentation advises."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from benchmarks.stiff_cases import CHEMICAL, STIFF_CASES
 REQUIRES = ("adjode",)
 TIERS = ("fused", "portable")
 METHODS = ("Tsit5", "DOP853")
+VERNER = (("fused", "discrete", "Vern7"), ("fused", "discrete", "Vern9"), ("fused", "gauss", "Vern9"))
 STIFF = (("discrete", "Radau"), ("discrete", "Kvaerno5"), ("discrete", "TRBDF2"), ("gauss", "Radau"), ("gauss", "Rodas5P"))
 ADJOINTS = {  # options, and the algorithm of the C floor
     "gauss": ({"adjoint": "interpolating", "quadrature": "gauss"}, "quadrature"),
@@ -31,8 +32,9 @@ def contenders() -> list[Contender]:
             partial(_make, tier, adjoint, method),
             floor=ADJOINTS[adjoint][1] if method == "Tsit5" else None,
             startup=(adjoint, method) == ("discrete", "Tsit5"),
+            fine=tier == "fused" and method != "Tsit5",
         )
-        for tier, adjoint, method in itertools.product(TIERS, ADJOINTS, METHODS)
+        for tier, adjoint, method in [*itertools.product(TIERS, ADJOINTS, METHODS), *VERNER]
     ]
     stiff = [
         Contender(

@@ -17,8 +17,8 @@ REQUIRES = ("heyoka",)
 
 def contenders() -> list[Contender]:
     return [
-        Contender("heyoka", "variational equations", _make_variational, startup=True),
-        Contender("heyoka", "adjoint", _make_adjoint, startup=True),
+        Contender("heyoka", "variational equations", _make_variational, startup=True, fine=True),
+        Contender("heyoka", "adjoint", _make_adjoint, startup=True, fine=True),
     ]
 
 

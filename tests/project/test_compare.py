@@ -1,6 +1,7 @@
 """The comparison with other libraries: those that are installed compute the gradients, and the tables say what was measured."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,19 @@ def test_report(tmp_path):
     assert "not installed: heyoka" in written["setup.md"]
     assert written["speed.md"].count("no such variant") == 1 + 2 * len(effort.tolerances) and "KeyError" in written["speed.md"]
     assert "failed: too bad" in written["startup.md"]
+
+
+def test_tight_tolerances_and_chosen_errors():
+    """Methods of high order alone are measured at the tightest tolerances, and times compared at the errors asked for."""
+    if peers.why_not("floor"):
+        pytest.skip("needs gcc")
+    plain = peers.module("floor").contenders()[:2]
+    chosen = [plain[0], replace(plain[1], fine=True)]
+    effort = Effort((1e-4, 1e-6), rounds=2, turn=0.001, most=1.0, startups=1, fine=(1e-8,))
+    speed = measure_speed(["lv_final"], chosen, effort)
+    assert [cell["contender"] for cell in speed if cell["tol"] == 1e-8] == [plain[1].name]
+    first, *rows = report.precision({"speed": speed, "errors": [1e-3, 1e-6]}).splitlines()
+    assert first == "| contender | lv_final, 1e-03 | lv_final, 1e-06 |" and len(rows) == 1 + len(chosen)
 
 
 def test_time_at_an_error():
