@@ -41,6 +41,19 @@ def test_the_numbers_of_the_portable_tier(fused, adjoint, steps):
     assert (bars[0].T, bars[0].t0) == pytest.approx((bars[1].T, bars[1].t0), rel=10 * agreement)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("adjoint", ["interpolating", "discrete"])
+def test_many_stages(fused, adjoint):
+    """26 of them in straight code, and weights of the dense output about the middle of the step."""
+    observations = (np.array([1.0, 2.5, 9.9]), np.ones((3, 2)))
+    bars = [
+        solve(dynamics, LV_U0, LV_THETA, LV_SPAN, method="Vern9", step=0.1).pullback(observations=observations, adjoint=adjoint)
+        for dynamics in (fused, lotka_volterra(True))
+    ]
+    np.testing.assert_allclose(bars[0].u0, bars[1].u0, rtol=1e-11)
+    np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=1e-11)
+
+
 @pytest.mark.parametrize("adjoint", ["interpolating", "discrete"])
 def test_repeated_calls_are_equal_to_the_last_bit(fused, adjoint):
     solutions = [solve(fused, LV_U0, LV_THETA, LV_SPAN) for _ in range(2)]
