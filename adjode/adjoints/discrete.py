@@ -20,33 +20,42 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
-from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
+from adjode.status import CALLBACK_RAISED, NON_FINITE, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import make_transposed_stages
 from adjode.steppers.family import EXPLICIT, Solver
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
-# output at one place; PLACE the step being pulled back, and the number of steps that have a part in the gradient.
+# output at one place. Along a trajectory in segments LAM, K_BAR[0], TOTAL, COUNT and PLACE go on from one to the one before.
 
 
 @kernel
 def _begin(frame):
-    """Everything to its start; the number of observations that are left, and of the steps that have a part in the gradient."""
+    """Everything to its start."""
     lam, start, total = slots.LAM(frame), slots.START(frame), slots.TOTAL(frame)
-    K_bar, count, place = slots.K_BAR(frame), slots.COUNT(frame), slots.PLACE(frame)
-    mesh_t, times, jumps = slots.FORWARD_T(frame), slots.TIMES(frame), slots.JUMPS(frame)
-    clock, largest = slots.CLOCK(frame), 0.0
+    K_bar, count, place, clock = slots.K_BAR(frame), slots.COUNT(frame), slots.PLACE(frame), slots.CLOCK(frame)
     for k in range(clock.size):
         clock[k] = 0.0
     for k in range(lam.size):
         lam[k] = start[k]
         K_bar[0, k] = 0.0
-        largest += abs(lam[k])
     for k in range(total.size):
         total[k] = 0.0
     for k in range(count.size):
         count[k] = 0
-    left, steps = times.size, slots.FORWARD_COUNT(frame)[slots.STEPS]
+    count[slots.ENTERED], place[slots.RELEVANT], place[slots.LEFT] = 1, 0, slots.TIMES(frame).size
+
+
+@kernel
+def _find_relevant(frame):
+    """How many of the steps at hand have a part in the gradient, and if that is known only now, how many of all."""
+    place, forward, lam = slots.PLACE(frame), slots.FORWARD_COUNT(frame), slots.LAM(frame)
+    mesh_t, times, jumps = slots.FORWARD_T(frame), slots.TIMES(frame), slots.JUMPS(frame)
+    left, steps, largest = place[slots.LEFT], forward[slots.STEPS], 0.0
+    if place[slots.RELEVANT] > 0:
+        return steps
+    for k in range(lam.size):
+        largest += abs(lam[k])
     if largest == 0.0 and slots.WANTS(frame)[slots.WANTS_COST] == 0:
         while left > 0 and largest == 0.0:  # what comes after the last cotangent has no part in the gradient
             for k in range(lam.size):
@@ -56,8 +65,9 @@ def _begin(frame):
         direction = 1.0 if mesh_t[steps] >= mesh_t[0] else -1.0
         while steps > 0 and (left == 0 or direction * (times[left - 1] - mesh_t[steps - 1]) <= 0.0):
             steps -= 1
-    place[slots.RELEVANT] = steps
-    return left
+    place[slots.LEFT] = left
+    place[slots.RELEVANT] = forward[slots.EARLIER] + steps if steps > 0 else 0
+    return steps
 
 
 @kernel
@@ -201,7 +211,7 @@ def _make_pull_crossing(first_stage: Callable) -> Callable:
         slots.COUNT(frame)[slots.CROSSINGS] += 1
         t, behind = mesh_t[step], step + 1
         direction = 1.0 if mesh_t[behind] > t else -1.0
-        if behind < slots.PLACE(frame)[slots.RELEVANT]:
+        if slots.FORWARD_COUNT(frame)[slots.EARLIER] + behind < slots.PLACE(frame)[slots.RELEVANT]:
             if kinds[behind] != slots.CROSSING:
                 if first_stage(frame, behind) != SUCCESS:
                     return CALLBACK_RAISED, left
@@ -233,6 +243,31 @@ def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | N
     return pull_step
 
 
+def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
+    @kernel
+    def pull_back(frame):
+        place, forward = slots.PLACE(frame), slots.FORWARD_COUNT(frame)
+        steps = _find_relevant(frame)
+        left = place[slots.LEFT]
+        for step in range(steps - 1, -1, -1):
+            place[slots.STEP] = step
+            status = keep_watch(frame, steps - 1 - step)
+            if status == SUCCESS:
+                status, left = pull_step(frame, step, left)
+            if status != SUCCESS:
+                return status
+        place[slots.LEFT] = left
+        if forward[slots.EARLIER] > 0:
+            return STORE_FULL
+        kinds = slots.FORWARD_KIND(frame)
+        if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] != slots.CROSSING):
+            if first_stage(frame, 0) != SUCCESS:
+                return CALLBACK_RAISED
+        return SUCCESS if all_finite(slots.TOTAL(frame)) else NON_FINITE
+
+    return pull_back
+
+
 def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
     may_cost = not recorded or solver.implicit
@@ -240,23 +275,18 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
     pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage))
+    pull_back = _make_pull_back(pull_step, first_stage)
 
     @kernel
     def discrete(frame):
-        """Pull START = u_T_bar back to t0, over all steps."""
-        place, left = slots.PLACE(frame), _begin(frame)
+        """Pull START = u_T_bar back to t0; STORE_FULL after the steps at hand, if there are others before them."""
+        count = slots.COUNT(frame)
+        if count[slots.ENTERED] == 0:
+            _begin(frame)
         begin_watch(frame)
-        for step in range(place[slots.RELEVANT] - 1, -1, -1):
-            place[slots.STEP] = step
-            status = keep_watch(frame, place[slots.RELEVANT] - 1 - step)
-            if status == SUCCESS:
-                status, left = pull_step(frame, step, left)
-            if status != SUCCESS:
-                return status
-        kinds = slots.FORWARD_KIND(frame)
-        if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] != slots.CROSSING):
-            if first_stage(frame, 0) != SUCCESS:
-                return CALLBACK_RAISED
-        return SUCCESS if all_finite(slots.TOTAL(frame)) else NON_FINITE
+        status = pull_back(frame)
+        if status != STORE_FULL:
+            count[slots.ENTERED] = 0
+        return status
 
     return discrete

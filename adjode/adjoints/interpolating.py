@@ -19,7 +19,7 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.jacobian import make_jacobian
 from adjode.loops.run import make_integrate
-from adjode.status import SUCCESS
+from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.family import EXPLICIT, Solver
 
@@ -41,7 +41,11 @@ def _look_up(frame, t):
 
 @kernel
 def _jump(frame, k, lam):
-    jumps, rows = slots.JUMPS(frame), slots.JUMP_ROWS(frame)
+    """The jump of lam at stop k; STORE_FULL where the steps at hand begin and there are others before them."""
+    jumps, rows, start = slots.JUMPS(frame), slots.JUMP_ROWS(frame), slots.FORWARD_T(frame)[0]
+    if slots.FORWARD_COUNT(frame)[slots.EARLIER] > 0:
+        if slots.CONTROL(frame)[slots.DIRECTION] * (slots.STOPS(frame)[k] - start) >= 0.0:
+            return STORE_FULL
     at = rows[k] if rows.size > 0 else jumps.shape[0] - 1 - k
     if at >= 0:
         for i in range(lam.size):

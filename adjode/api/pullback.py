@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from adjode.passes.forward import structure_for
 from adjode.passes.options import PullbackOptions, SolveOptions
 from adjode.passes.program import Program, at_t0
 from adjode.passes.result import Cotangents, PullbackStats
+from adjode.passes.segments import SegmentedOutput, Segments
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import DenseOutput, Trajectory, slopes
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, Status, solve_error
@@ -55,7 +57,9 @@ class Solved(Protocol):
     @property
     def u(self) -> np.ndarray: ...
     @property
-    def dense(self) -> DenseOutput: ...
+    def dense(self) -> DenseOutput | SegmentedOutput: ...
+    @property
+    def segments(self) -> Segments | None: ...
     def __call__(self, t: Any) -> np.ndarray: ...
 
 
@@ -161,7 +165,8 @@ def pullback(
     seeds = _read_seeds(solution, u_T_bar, observations)
     cost = None if running_cost is None else _read_cost(running_cost)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
-    return _Pullback(solution, seeds, cost, options, wanted).run()
+    with contextlib.nullcontext() if solution.segments is None else solution.segments.lock:
+        return _Pullback(solution, seeds, cost, options, wanted).run()
 
 
 class _Pullback:
@@ -177,6 +182,7 @@ class _Pullback:
     ):
         self.solution, self.seeds, self.cost, self.options, self.wanted = solution, seeds, cost, options, wanted
         self.stats = PullbackStats()
+        self.n = solution.layouts[0].size
         self.wants_lam = bool(wanted & {"u0", "theta", "t0"})
 
     def run(self) -> Cotangents:
@@ -189,16 +195,34 @@ class _Pullback:
         if self.wants_lam:
             for product in (self.solution.dynamics.vjp, self.solution.dynamics.vjp_u):
                 if product is not None:
-                    product.require_inside(float(self.solution.t[0]), self.solution.u[0], self.solution.theta)
+                    product.require_inside(float(self.solution.t[0]), self._state(0), self.solution.theta)
         if made is None or not needs_pass:
             return self._cotangents(None)
-        status = Program(backward=made).run()
+        status = self._run(made)
         made.add_work(self.stats)
         if status != SUCCESS:
             raise made.error(status, self.solution.dense)
         if self.options.adjoint == "backsolve":
             self._check_drift(made)
         return self._cotangents(made)
+
+    def _run(self, made: Discrete | Sweep) -> int:
+        segments = self.solution.segments
+        if segments is None:
+            return Program(backward=made).run()
+        made.share_watch(segments.forward.watch)
+        status = Program(backward=made, segments=segments).run()
+        self.stats.n_recomputed = segments.n_recomputed
+        return status
+
+    @property
+    def _kept(self) -> Trajectory | Segments:
+        return self.solution.segments or self.solution.trajectory
+
+    def _state(self, k: int) -> np.ndarray:
+        """The state at the start of step k, which is the end of the pass for -1."""
+        segments = self.solution.segments
+        return self.solution.u[k] if segments is None else segments.state(k)
 
     def _discrete(self) -> Discrete:
         solution, seeds, steps = self.solution, self.seeds, self.solution.dense.steps
@@ -216,14 +240,14 @@ class _Pullback:
             cost=self.cost,
             max_seconds=self.options.seconds(solution.options),
         )
-        made.follow(solution.trajectory, np.array([steps], dtype=np.int64))
+        made.follow(solution.trajectory, np.array([steps, 0], dtype=np.int64))
         return made
 
     def _sweep(self) -> Sweep:
         solution, seeds, asked = self.solution, self.seeds, self.options
         forward = solution.options
         method = asked.backward_method(forward)
-        atol_u = forward.absolute_tolerances(solution.u.shape[1])
+        atol_u = forward.absolute_tolerances(self.n)
         options = asked.for_sweep(forward, atol_u, self._structure(method), self._cotangent_size)
         from_T = self.cost is not None
         jumps = plan_jumps(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T)
@@ -234,7 +258,7 @@ class _Pullback:
             backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
         wants = {"wants_theta": "theta" in self.wanted, "wants_lam": self.wants_lam}
         made = Sweep(solution.dynamics, solution.theta, backward, options, **wants, cost=self.cost)
-        made.follow(solution.trajectory, np.array([solution.dense.steps]))
+        made.follow(solution.trajectory, np.array([solution.dense.steps, 0]))
         return made
 
     def _structure(self, method: Tableau) -> Structure | None:
@@ -242,7 +266,7 @@ class _Pullback:
         solution = self.solution
         if method.implicit and solution.structure is not None:
             return solution.structure
-        return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), solution.u[0], solution.theta)
+        return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), self._state(0), solution.theta)
 
     def _cotangent_size(self) -> float:
         """The largest entry among the cotangents that enter lam; for a running cost, of dg/du times the span at three times."""
@@ -251,8 +275,8 @@ class _Pullback:
         if cost is not None:
             steps = len(solution.t)
             for k in {0, steps // 2, steps - 1}:
-                arguments = cost[1].arguments({"u": solution.u[k], "theta": solution.theta})
-                cost[1](float(solution.trajectory.beside_stops(solution.t[k : k + 1])[0]), *arguments)
+                arguments = cost[1].arguments({"u": self._state(k), "theta": solution.theta})
+                cost[1](float(self._kept.beside_stops(solution.t[k : k + 1])[0]), *arguments)
                 self.stats.n_g_vjp += 1
                 slope = np.max(np.abs(arguments[-2]), initial=0.0) * abs(solution.t[-1] - solution.t[0])
                 size = max(size, slope if np.isfinite(slope) else 0.0)
@@ -292,11 +316,11 @@ class _Pullback:
             if "theta" in wanted:
                 result["theta"] = solution.layouts[1].unflatten(swept.theta_bar)
             if "t0" in wanted:
-                result["t0"] = -self._rate(t0, solution.u[0], swept.lam)
+                result["t0"] = -self._rate(t0, self._state(0), swept.lam)
         if "T" in wanted:
-            result["T"] = self._rate(T, solution.u[-1], seeds.u_T_bar)
+            result["T"] = self._rate(T, self._state(-1), seeds.u_T_bar)
         if "observation_times" in wanted:
-            times = solution.trajectory.beside_stops(seeds.times)
+            times = self._kept.beside_stops(seeds.times)
             result["observation_times"] = self._along_f(times, solution(seeds.times), seeds.u_bars)
         return Cotangents(**result)
 
@@ -310,7 +334,7 @@ class _Pullback:
 
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""
-        times = self.solution.trajectory.beside_stops(np.array([t]))
+        times = self._kept.beside_stops(np.array([t]))
         rate = float(self._along_f(times, u[None], lam[None])[0])
         if self.cost is None:
             return rate
@@ -344,7 +368,7 @@ class _Seeds:
 
 
 def _read_seeds(solution: Solved, u_T_bar: Any, observations: tuple[Any, Any] | None) -> _Seeds:
-    n = solution.u.shape[1]
+    n = solution.layouts[0].size
     at_T = np.zeros(n) if u_T_bar is None else solution.layouts[0].flatten("u_T_bar", u_T_bar)
     if observations is None:
         return _Seeds(at_T, np.zeros(0), np.zeros((0, n)))

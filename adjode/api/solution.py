@@ -15,6 +15,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import Cotangents
+from adjode.passes.segments import SegmentedOutput, Segments
 from adjode.passes.trajectory import DenseOutput, Trajectory
 
 
@@ -58,6 +59,9 @@ class Solution:
         one of Radau's in the same array 3, the rest being of no meaning.
     stiff : (n_steps,) array of bool, or None
         For `method="auto"`, which steps are Radau's; the others are Tsit5's.
+    segments : Segments or None
+        Where not all steps have been kept, because of `memory`: what solves them again, for `u`, for a call and for a pullback,
+        each time that they are asked for. There are no `stages` then.
     """
 
     dynamics: Dynamics
@@ -69,26 +73,32 @@ class Solution:
     layouts: tuple[Layout, Layout] = field(kw_only=True)
     t_eval: np.ndarray | None = None
     u_eval: np.ndarray | None = None
+    segments: Segments | None = None
 
     @property
     def t(self) -> np.ndarray:
-        return self.trajectory.t
+        return self.trajectory.t if self.segments is None else self.segments.t
 
     @property
     def u(self) -> np.ndarray:
-        return self.trajectory.u
+        return self.trajectory.u if self.segments is None else SegmentedOutput(self.segments).u
 
     @property
-    def dense(self) -> DenseOutput:
-        return self.trajectory.dense
+    def dense(self) -> DenseOutput | SegmentedOutput:
+        return self.trajectory.dense if self.segments is None else SegmentedOutput(self.segments)
 
     @property
     def stages(self) -> np.ndarray | None:
-        return self.trajectory.stages if self.trajectory.record & RECORD_STAGES else None
+        if not self.trajectory.record & RECORD_STAGES:
+            return None
+        if self.segments is not None:
+            raise ValueError(f"memory={self.options.memory} was too little to keep the stages of all steps: give more, or none.")
+        return self.trajectory.stages
 
     @property
     def stiff(self) -> np.ndarray | None:
-        return self.trajectory.kinds == IMPLICIT_STEP if self.options.tableau.partner is not None else None
+        kept = self.segments or self.trajectory
+        return kept.kinds == IMPLICIT_STEP if self.options.tableau.partner is not None else None
 
     @property
     def method(self) -> str:
@@ -97,7 +107,7 @@ class Solution:
     @property
     def u_T(self) -> Any:
         """The state at T, named as u0 was."""
-        flat = self.u[-1].copy()
+        flat = self.u[-1].copy() if self.segments is None else self.segments.u_T.copy()
         return self.layouts[0].unflatten(flat)
 
     def __call__(self, t: Any) -> np.ndarray:
@@ -109,7 +119,7 @@ class Solution:
         return pullback(self, u_T_bar, **options)
 
     def __repr__(self) -> str:
-        n, m, stats = self.u.shape[1], self.theta.size, self.stats
+        n, m, stats = self.layouts[0].size, self.theta.size, self.stats
         return (
             f"Solution of {self.dynamics.name} by {self.method}: t = {self.t[0]:g} .. {self.t[-1]:g}, {n} states, {m} parameters, "
             f"{stats.n_steps} steps ({stats.n_rejected} rejected), {stats.n_f} evaluations of f"

@@ -113,7 +113,7 @@ def _run_members(members, program, between, given, flags, buffers, count, value,
             status[i] = run_program(table)
             if status[i] == INTERRUPTED:
                 return INTERRUPTED
-            steps = count[slots.STEPS] - count[slots.CROSSINGS]
+            steps = count[slots.EARLIER] + count[slots.STEPS] - count[slots.CROSSINGS]
             work[i, 0], work[i, 1], work[i, 2] = count[slots.DERIVATIVES], steps, count[slots.REJECTED]
             if status[i] != SUCCESS:  # rows that were not written to hold NaN
                 continue

@@ -107,7 +107,8 @@ T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADI
 COUNT = integers_by_name(
     SIZED,
     "integers that change along the way",
-    steps="accepted",
+    steps="accepted, of those in the store",
+    earlier="steps before the first one in the store",
     rejected="steps",
     derivatives="evaluations of the right-hand side",
     integrands="evaluations of the integrand",
@@ -132,8 +133,8 @@ COUNT = integers_by_name(
 )
 # fmt: off
 (
-    STEPS, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF, EVIDENCE, CALM, SWITCHES,
-    VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
+    STEPS, EARLIER, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF, EVIDENCE, CALM,
+    SWITCHES, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
 ) = COUNT.places
 # fmt: on
 
@@ -221,8 +222,9 @@ PLACE = integers_by_name(
     "where the backward pass is in the mesh of the forward one",
     step="the step last looked up, or being pulled back",
     relevant="how many steps have a part in the gradient",
+    left="observations before it",
 )
-STEP, RELEVANT = PLACE.places
+STEP, RELEVANT, LEFT = PLACE.places
 
 U = vector(SIZED, "(n,)", "the forward solution at the place last looked up")
 LAM = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state")
@@ -235,7 +237,7 @@ FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")
 FORWARD_C = cube(STORE, "(k, degree, n)", "MESH_C of the forward pass")
 FORWARD_STAGES = cube(STORE, "(k, rows, n)", "STAGES of the forward pass")
 FORWARD_KIND = integers(STORE, "(k,) or (0,)", "MESH_KIND of the forward pass")
-FORWARD_COUNT = integers(STORE, "(1 or more,)", "COUNT of the forward pass, its number of steps at least")
+FORWARD_COUNT = integers(STORE, "(2 or more,)", "COUNT of the forward pass, its STEPS and EARLIER at least")
 JUMP_ROWS = integers(STORE, "(k,) or (0,)", "row of JUMPS for each stop, -1 for none; empty where they are in reverse order")
 U0_BAR = vector(STORE, "(n,)", "where the backward pass leaves lam at t0")
 JUMPS = matrix(STORE, "(k, n)", "what to add to lam at each time; a loss: its derivatives")

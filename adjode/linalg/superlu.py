@@ -20,13 +20,15 @@ class SuperLU:
 
     Attributes
     ----------
+    factors : list of two
+        The last real and the last complex ones, or None.
     routines : (1,) array
         Its address (with NUMBA_DISABLE_JIT, the Python function), for `call_solver`. Keep this object as long as it is in use.
     """
 
     def __init__(self, pattern: Any):
         self._pattern = pattern
-        self._factors: list[Any] = [None, None]
+        self.factors: list[Any] = [None, None]
         if DISABLED:
             self.routines = np.array([self._run], dtype=object)
             return
@@ -54,11 +56,11 @@ class SuperLU:
                 return 1
             matrix = sparse.csc_array((A[: pattern.nnz].copy(), pattern.indices, pattern.indptr), shape=pattern.shape)
             try:
-                self._factors[is_complex] = splu(matrix)
+                self.factors[is_complex] = splu(matrix)
             except RuntimeError:
                 return 1
             return 0
-        b[:] = self._factors[is_complex].solve(b.copy(), "T" if verb == SOLVE_TRANSPOSED else "N")
+        b[:] = self.factors[is_complex].solve(b.copy(), "T" if verb == SOLVE_TRANSPOSED else "N")
         return 0
 
 

@@ -7,7 +7,7 @@ It knows no method (tableaus are data) and no meaning (`make_integrate` closes o
 - `at_stop(frame, k, y) -> status`: what happens to the state at stop k, a jump for instance.
 
 Everything it works on is in a frame, which an `Integration` (passes/base.py) fills from Python. The kernel starts from START; it
-can be left and entered again when a store is full, which is how its stores grow.
+can be left and entered again when a store is full, which is how its stores grow, or how it goes on at their beginning.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _may_go_on(frame):
     count = slots.COUNT(frame)
     if slots.SETTING(frame)[slots.RECORD] != 0 and count[slots.STEPS] == slots.MESH_T(frame).size - 1:
         return STORE_FULL
-    attempts = count[slots.STEPS] - count[slots.CROSSINGS] + count[slots.REJECTED]
+    attempts = count[slots.EARLIER] + count[slots.STEPS] - count[slots.CROSSINGS] + count[slots.REJECTED]
     return MAX_STEPS if attempts >= slots.CONTROL(frame)[slots.MAX_ATTEMPTS] else keep_watch(frame, attempts)
 
 

@@ -78,13 +78,14 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Limits:
-    """What bounds the steps of a pass, and its time: see `adjode.solve`."""
+    """What bounds the steps of a pass, its time and what it keeps: see `adjode.solve`."""
 
     max_step: float
     max_steps: int
     step: float | None
     first_step: float | None = None
     max_seconds: float | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +191,7 @@ class Integration(Pass):
         put_method(frame, tableau, kind)
         crossings = 0 if crossed is None else 2 * int(crossed.sum())
         expected = None if limits.step is None else min(limits.max_steps, math.ceil(span / limits.step) + stops.size) + crossings
+        expected = expected if limits.memory is None else 1  # Segments make room
         kinds = tableau.partner is not None or crossed is not None
         self.trajectory = Trajectory.empty(n, degree, stages, record, expected, kinds)
         frame[slots.SETTING] = slots.SETTING.fill(
@@ -239,7 +241,7 @@ class Integration(Pass):
     def tried(self) -> np.ndarray:
         """The states of the stages of the step tried last: where a callback may have raised."""
         stages = self.trajectory.stages
-        return stages[min(self.steps, len(stages) - 1)]
+        return stages[min(self.count[slots.STEPS], len(stages) - 1)]
 
     @property
     def total(self) -> np.ndarray:
@@ -248,7 +250,7 @@ class Integration(Pass):
 
     @property
     def steps(self) -> int:
-        return int(self.count[slots.STEPS])
+        return int(self.count[slots.EARLIER] + self.count[slots.STEPS])
 
     @property
     def crossings(self) -> int:

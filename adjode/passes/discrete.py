@@ -120,7 +120,7 @@ class Discrete(Pass):
         put_jacobian(frame, self.dynamics, structure, self.theta.size)
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory, of `count[STEPS]` steps."""
+        """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
 

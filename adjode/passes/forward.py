@@ -22,6 +22,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.base import Integration, Tolerances
 from adjode.passes.options import SolveOptions
+from adjode.passes.segments import Segments
 from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.tableaus import Tableau
@@ -57,6 +58,13 @@ class Forward(Integration):
         What to keep of each step.
     times : (k,) array, optional
         Where to write down the state, in the order of integration.
+    lasting : bool
+        Whether what is kept is to be read more than once.
+
+    Attributes
+    ----------
+    segments : Segments or None
+        What keeps to a budget of memory, if there is one.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class Forward(Integration):
         *,
         record: int,
         times: np.ndarray | None = None,
+        lasting: bool = False,
     ):
         method, stops = options.tableau, options.stops if t_span[1] >= t_span[0] else options.stops[::-1]
         super().__init__(
@@ -92,6 +101,8 @@ class Forward(Integration):
             put_jacobian(self.frame, dynamics, structure, theta.size)
         self.entry_name = solver.entry_name("solve")
         self.make = functools.partial(make_forward, solver=solver)
+        memory = options.limits.memory
+        self.segments = None if memory is None else Segments(self, memory, lasting)
 
     def error(self, status: int, layout: Layout) -> SolveError:
         """What a run that ended with this status is called; `layout` is that of u0."""

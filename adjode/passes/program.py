@@ -1,6 +1,7 @@
 """`Program`: a forward pass, a loss and a backward pass, or some of these, and what one hands to the next.
 
-This is the one place that says in which order passes run, when a full trajectory grows, and what becomes of observations at t0.
+This is the one place that says in which order passes run, when a full trajectory grows or other steps are put into it, and what
+becomes of observations at t0.
 Python calls `run_program` through an entry of its own, users' compiled code by its address, and the loop over an ensemble directly;
 a thread of a GPU runs the same order over passes of its own, and grows on the host.
 """
@@ -23,12 +24,15 @@ from adjode.compile.watch import DEADLINE, NEVER, keep_raised, nanoseconds, rais
 from adjode.passes.base import Pass
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
+from adjode.passes.segments import Segments
 from adjode.passes.sweep import Sweep
 from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
 
-# The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what makes room for
-# more steps; the pass that ran last; and how many nanoseconds a run may take, 0 for any, -1 for what the run before it has left.
-FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, GROW, RAN, LIMIT, ENTRIES_OF_TABLE = range(10)
+# The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what helps a pass
+# with its store of steps; START if the store has other steps than a run begins with, else 0; the pass that ran last; and how many
+# nanoseconds a run may take, 0 for any, -1 for what the run before it has left.
+FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, HELP, AWAY, RAN, LIMIT, ENTRIES_OF_TABLE = range(11)
+START = -1  # what to help with: this, or the pass whose store is full, or read to its beginning
 
 
 @kernel
@@ -46,7 +50,7 @@ at_t0 = getattr(add_at_t0, "py_func", add_at_t0)  # for Python to call
 
 @kernel
 def _run_pass(table, which):
-    """One pass, if there is one, again and again while its trajectory is full and can grow."""
+    """One pass, if there is one, again and again while its store needs Python's help."""
     if table[which] == 0:
         return SUCCESS
     frame = opened(table[which + 1])
@@ -56,7 +60,7 @@ def _run_pass(table, which):
     while status == STORE_FULL:
         if run_handlers(slots.WATCH(frame)) != 0:  # here rather than in what Python is about to do
             return INTERRUPTED
-        status = call_code(table[GROW], 0)
+        status = call_code(table[HELP], which)
         if status != SUCCESS:
             return status
         status = call_code(table[which], table[which + 1])
@@ -65,7 +69,10 @@ def _run_pass(table, which):
 
 @kernel
 def _run_forward(table):
-    return _run_pass(table, FORWARD)
+    status = SUCCESS
+    if table[AWAY] != 0:
+        status = call_code(table[HELP], START)
+    return _run_pass(table, FORWARD) if status == SUCCESS else status
 
 
 @kernel
@@ -137,6 +144,8 @@ class Program:
         Along the trajectory of the forward pass, if there is one. With a loss, what that writes are its jumps.
     goes_on : bool
         Whether it has the deadline of another program, whose watch its passes share.
+    segments : Segments, optional
+        Of a forward pass that is no part of it, along which `backward` runs.
     """
 
     def __init__(
@@ -146,8 +155,10 @@ class Program:
         backward: Discrete | Sweep | None = None,
         *,
         goes_on: bool = False,
+        segments: Segments | None = None,
     ):
         self.forward, self.loss, self.backward = forward, loss, backward
+        self.segments = segments if forward is None else forward.segments
         first: Pass | None = forward or backward
         assert first is not None
         self.watch, self.max_seconds = first.watch, first.max_seconds
@@ -160,8 +171,9 @@ class Program:
         for at, one in ((FORWARD, forward), (LOSS, loss), (BACKWARD, backward)):
             if one is not None:
                 self._table[at], self._table[at + 1] = code_address(one.entry), one.frame.argument
-        self._grow = c_function(self.grow)  # kept alive
-        self._table[GROW] = code_address(self._grow)
+        self._help = c_function(self.help)  # kept alive
+        self._table[HELP] = code_address(self._help)
+        self._table[AWAY] = 0 if segments is None else START
         self.table: Any = self._table if DISABLED else numbers.__array_interface__["data"][0]
         self._entry = program_entry()
 
@@ -186,35 +198,61 @@ class Program:
         """FORWARD, LOSS or BACKWARD."""
         return int(self._table[RAN])
 
-    def grow(self) -> None:
+    def help(self, which: int) -> int:
+        """Do what the store of a pass needs, or a run at its START; the status."""
+        segments, status = self.segments, SUCCESS
+        if which == BACKWARD and isinstance(self.backward, Sweep) and self.backward.is_full:
+            self.backward.trajectory.grow()
+            self.backward.trajectory.put_recorded(self.backward.frame)
+        elif segments is None:
+            self._grow()
+        else:
+            status = self._move(segments, which)
+        return status
+
+    def _grow(self) -> None:
         """More room for steps. Wherever this is interrupted, the forward pass has no room until it has been done again."""
         forward, backward = self.forward, self.backward
-        if self.ran == BACKWARD or forward is None:  # which keeps lam
-            assert isinstance(backward, Sweep)
-            backward.trajectory.grow()
-            backward.trajectory.put_recorded(backward.frame)
-            return
+        assert forward is not None
         forward.trajectory.grow()
         forward.frame[slots.MESH_T] = np.empty(1)
         if backward is not None:
             forward.trajectory.put_forward(backward.frame)
         forward.trajectory.put_recorded(forward.frame)
 
+    def _move(self, segments: Segments, which: int) -> int:
+        """Other steps into the store. Wherever this is interrupted, the next run begins anew."""
+        status, count = SUCCESS, segments.at_hand
+        if which == BACKWARD:
+            status = segments.back_up()
+        elif self.forward is None:
+            status = segments.to_end()
+        else:
+            count = self.forward.count
+            self._table[AWAY] = START
+            if which == FORWARD:
+                segments.go_on()
+            else:
+                segments.rewind()
+                self._table[AWAY] = 0
+        if self.backward is not None:
+            self.backward.follow(segments.trajectory, count)
+        return status
 
-def c_function(action: Callable[[], None]) -> Any:
-    """What compiled code can call by its address, with any number, to have `action` done in Python.
 
-    It returns SUCCESS, STORE_FULL if memory is short, or INTERRUPTED if a handler of signals raised.
+def c_function(action: Callable[[int], int]) -> Any:
+    """What compiled code can call by its address, with a number, to have `action` done in Python.
+
+    It returns what `action` returns, STORE_FULL if memory is short, or INTERRUPTED if a handler of signals raised.
     """
 
-    def act(_):
+    def act(number):
         try:
-            action()
+            return action(number)
         except MemoryError:
             return STORE_FULL
         except BaseException as error:
             keep_raised(error)
             return INTERRUPTED
-        return SUCCESS
 
     return act if DISABLED else ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(act)

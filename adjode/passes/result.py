@@ -17,7 +17,7 @@ class PullbackStats:
     """Work of a pullback: evaluations of each callback, steps of the backward pass, drift of a backsolve in tolerances.
 
     For implicit methods also Jacobians, whose rows are among the evaluations, factorisations (real and complex ones alike), and
-    iterations: of Newton, or for the discrete adjoint of GMRES.
+    iterations: of Newton, or for the discrete adjoint of GMRES. With `memory` also steps of the forward pass solved again.
     """
 
     n_f: int = 0
@@ -31,6 +31,7 @@ class PullbackStats:
     n_jac: int = 0
     n_lu: int = 0
     n_newton: int = 0
+    n_recomputed: int = 0
 
 
 @dataclass(frozen=True, eq=False)

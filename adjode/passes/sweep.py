@@ -72,6 +72,7 @@ class Sweep(Integration):
         )
         self._fill(backward)
         self.frame[slots.U0_BAR] = self.lam
+        self._stops, self._pauses = tuple(self.frame[slot] for slot in (slots.STOPS, slots.CROSSED, slots.JUMP_ROWS)), False
 
     def _fill(self, backward: Backward) -> None:
         frame, dynamics, structure = self.frame, self.dynamics, self.options.structure
@@ -95,9 +96,30 @@ class Sweep(Integration):
         return AUGMENTED_ALL if self.options.asked.error_norm == "all" else AUGMENTED_LAM
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory, of `count[STEPS]` steps."""
+        """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
+        if count[slots.EARLIER] or self._pauses:
+            self._pause_at(trajectory.t[0] if count[slots.EARLIER] else None)
+
+    def _pause_at(self, t: float | None) -> None:
+        """Make this time a stop beside those of `backward`, in place of the one before."""
+        frame, sign = self.frame, self.frame[slots.CONTROL][slots.DIRECTION]
+        times, crossed, rows = self._stops
+        self._pauses = t is not None
+        if t is not None:
+            k = 0 if sign * (t - self.t_start) < 0.0 else np.count_nonzero(sign * times <= sign * t)
+            if not rows.size:
+                jumps = times.size - 1
+                rows = np.append(np.arange(jumps)[::-1], -1)
+            times, rows = np.insert(times, k, t), np.insert(rows, k, -1)
+            crossed = np.insert(crossed, k, 0) if crossed.size else crossed
+        frame[slots.STOPS], frame[slots.CROSSED], frame[slots.JUMP_ROWS] = times, crossed, rows
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has no room for what it records of its own steps."""
+        return self.trajectory.record != 0 and self.steps == self.trajectory.t.size - 1
 
     @property
     def lam(self) -> np.ndarray:

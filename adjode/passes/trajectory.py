@@ -71,17 +71,29 @@ class Trajectory:
     @classmethod
     def empty(cls, n: int, degree: int, rows: int, record: int, expected: int | None = None, kinds: bool = False) -> Trajectory:
         """Room for the steps of a pass, `expected` so many if their number is known."""
-        states, dense = record & (RECORD_DENSE | RECORD_MESH) > 0, record & RECORD_DENSE > 0
-        width = n * (states + degree * dense + rows * (record & RECORD_STAGES > 0)) + 1
-        capacity = max(8, min(expected or _FIRST_CAPACITY, _FIRST_BYTES // (8 * width))) if record else 1
+        most = _FIRST_BYTES // bytes_of_step(n, degree, rows, record)
+        capacity = max(8, min(expected or _FIRST_CAPACITY, most)) if record else 1
+        return cls.of_capacity(capacity, n, degree, rows, record, kinds)
+
+    @classmethod
+    def of_capacity(
+        cls, capacity: int, n: int, degree: int, rows: int, record: int, kinds: bool = False, behind: int = 0
+    ) -> Trajectory:
+        """Room for so many steps, and for the start of so many `behind` them."""
+        states, dense, further = record & (RECORD_DENSE | RECORD_MESH) > 0, record & RECORD_DENSE > 0, capacity + behind
         return cls(
             t=np.empty(capacity + 1),
             u=np.empty(((capacity if states else 1) + 1, n)),
             c=np.empty((capacity if dense else 1, degree, n)),
-            stages=np.empty((capacity, rows, n)) if record & RECORD_STAGES else np.zeros((1, rows, n)),
-            kinds=np.zeros(capacity if kinds and record else 0, dtype=np.int64),
+            stages=np.empty((further, rows, n)) if record & RECORD_STAGES else np.zeros((1, rows, n)),
+            kinds=np.zeros(further if kinds and record else 0, dtype=np.int64),
             record=record,
         )
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of what is kept."""
+        return sum(getattr(self, name).nbytes for name, record in _KEPT_WITH.items() if self.record & record)
 
     def grow(self) -> None:
         """Twice as many steps: all arrays or, if memory is short, none."""
@@ -102,19 +114,8 @@ class Trajectory:
         return DenseOutput(self.t, self.u, self.c)
 
     def beside_stops(self, times: np.ndarray) -> np.ndarray:
-        """`times`, but for those so near to a stop that f was not evaluated there: the end of the steps before it or, at the start
-        of the trajectory, where the steps behind it begin.
-        """
-        crossing = np.concatenate(([False], self.kinds == slots.CROSSING, [False]))
-        edges = np.flatnonzero(crossing[1:] != crossing[:-1])
-        if edges.size == 0:
-            return times
-        first, last = edges[::2], edges[1::2]
-        sign = 1.0 if self.t[-1] >= self.t[0] else -1.0
-        before, behind = sign * self.t[first], sign * self.t[last]
-        k = np.searchsorted(before, sign * times, side="right") - 1
-        near = (k >= 0) & ((sign * times < behind[k]) | (last[k] == self.kinds.size))
-        return np.where(near, self.t[np.where(first == 0, last, first)][k], times)
+        """See `beside_stops`."""
+        return beside_stops(self.t, self.kinds, times)
 
     def put_recorded(self, frame: Frame) -> None:
         """Have a pass write here; if this is interrupted, it has no room, and asks for more at once."""
@@ -127,6 +128,28 @@ class Trajectory:
         """Have a backward pass read from here."""
         frame[slots.FORWARD_T], frame[slots.FORWARD_U], frame[slots.FORWARD_C] = self.t, self.u, self.c
         frame[slots.FORWARD_STAGES], frame[slots.FORWARD_KIND] = self.stages, self.kinds
+
+
+def beside_stops(t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """`times`, but for those so near to a stop that f was not evaluated there: the end of the steps before it or, at the start
+    of the trajectory, where the steps behind it begin.
+    """
+    crossing = np.concatenate(([False], kinds == slots.CROSSING, [False]))
+    edges = np.flatnonzero(crossing[1:] != crossing[:-1])
+    if edges.size == 0:
+        return times
+    first, last = edges[::2], edges[1::2]
+    sign = 1.0 if t[-1] >= t[0] else -1.0
+    before, behind = sign * t[first], sign * t[last]
+    k = np.searchsorted(before, sign * times, side="right") - 1
+    near = (k >= 0) & ((sign * times < behind[k]) | (last[k] == kinds.size))
+    return np.where(near, t[np.where(first == 0, last, first)][k], times)
+
+
+def bytes_of_step(n: int, degree: int, rows: int, record: int, kinds: bool = False) -> int:
+    """The memory of one step in a trajectory."""
+    states, dense = record & (RECORD_DENSE | RECORD_MESH) > 0, record & RECORD_DENSE > 0
+    return 8 * (n * (states + degree * dense + rows * (record & RECORD_STAGES > 0)) + 1 + kinds)
 
 
 def _lengthened(old: np.ndarray, added: int) -> np.ndarray:

@@ -208,7 +208,8 @@ def _make_estimate(frozen: Frozen) -> tuple[Callable, Callable]:
 def _may_be_transient(frame):
     """Whether the step tried is one into a transient: the first one, or one after another was rejected."""
     count = slots.COUNT(frame)
-    return slots.EIGENVALUES(frame).size > 1 and (count[slots.STEPS] == 0 or count[slots.RETRY] == 1)
+    first = count[slots.EARLIER] + count[slots.STEPS] == 0
+    return slots.EIGENVALUES(frame).size > 1 and (first or count[slots.RETRY] == 1)
 
 
 def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:

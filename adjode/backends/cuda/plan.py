@@ -225,7 +225,7 @@ def _forward_frame(device: Dynamics, options: SolveOptions, n: int, m: int, k: i
 def _interpolating_frame(device: Dynamics, n: int, m: int, k: int, sweep: SweepOptions, wants_theta: bool) -> Frame:
     backward = interpolating.prepare_observed(np.zeros(k), np.zeros((k, n)), 0.0, sweep.atol, sweep.stops, True)
     made = Sweep(device, np.zeros(m), backward, sweep, wants_theta=wants_theta)
-    made.follow(Trajectory.empty(n, 1, 1, 0), np.zeros(1, dtype=np.int64))
+    made.follow(Trajectory.empty(n, 1, 1, 0), slots.COUNT.zeros())
     return made.frame
 
 

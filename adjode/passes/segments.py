@@ -1,0 +1,396 @@
+"""`Segments`: the steps of a forward pass in a given amount of memory.
+
+Most of the memory is a store of steps, the rest holds *snapshots*: all that decides how a forward pass goes on. When the store is
+full the pass goes on at its beginning, with a new *segment*. Later the pass is taken up again at a snapshot, for the steps of a
+segment that are needed; it repeats them to the last bit, since it runs the same machine code on the same numbers.
+
+How many steps there will be is not known while the pass runs: it takes a snapshot at each segment, and when their room is used up
+drops every second one, here and from then on. A backward pass wants the segments in reverse order. From the last snapshot before a
+segment it may be several stores away; the snapshots on the way there are placed as is optimal for the number of stores, which is
+known by then, in the room that is free (A. Griewank, A. Walther, ACM Trans. Math. Softw. 26 (2000) 19-45).
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adjode.checks import times_in_span
+from adjode.compile import slots
+from adjode.compile.frame import Frame
+from adjode.compile.slots import RECORD_STAGES
+from adjode.compile.watch import NEXT_LOOK, raise_pending, set_deadline
+from adjode.model.layout import Layout
+from adjode.passes.trajectory import Trajectory, beside_stops, bytes_of_step, evaluate
+from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
+
+if TYPE_CHECKING:
+    from adjode.passes.forward import Forward
+
+# What decides how a forward pass goes on between two steps, beside what it is given; of K row 0 alone.
+STATE = (
+    slots.CLOCK,
+    slots.COUNT,
+    slots.Y,
+    slots.K,
+    slots.PREVIOUS,
+    slots.JACOBIAN,
+    slots.LU,
+    slots.PIVOTS,
+    slots.LU_COMPLEX,
+    slots.PIVOTS_COMPLEX,
+    slots.POWER,
+)
+_PART_OF_SNAPSHOTS = 8  # one in so many bytes is theirs
+_FEWEST_SNAPSHOTS, _FEWEST_STEPS = 3, 4
+
+
+def steps_ahead(stores: int, snapshots: int) -> int:
+    """How many of so many stores, at least 2, to pass before the next snapshot, where so many (that at hand counted) can be had.
+
+    With c snapshots, C(c + r, c) stores can be reversed such that none is solved more often than r times; a way that is optimal
+    splits them so that both parts need no more than r, and no less than r - 1.
+    """
+    if snapshots == 1:
+        return stores - 1
+    repeats = 1
+    while math.comb(snapshots + repeats, snapshots) < stores:
+        repeats += 1
+    before = math.comb(snapshots + repeats - 2, snapshots) if repeats > 1 else 1
+    return max(before, stores - math.comb(snapshots - 1 + repeats, snapshots - 1))
+
+
+class Segments:
+    """
+    Parameters
+    ----------
+    forward : Forward
+        Whose trajectory becomes the store.
+    memory : int
+        Bytes for the steps and the snapshots.
+    lasting : bool
+        Whether snapshots are kept while segments are read in reverse order, which may then be done again; half of their room is
+        left for others.
+
+    Attributes
+    ----------
+    at_hand : (2,) array
+        STEPS and EARLIER, as in COUNT, of the segment in the store.
+    u_T : (n,) array
+        The state at the end of the pass, after `finish`.
+    n_recomputed : int
+        Steps that have been solved again, since `rewind` or `to_end`.
+    lock : RLock
+        To be held while segments are read.
+
+    Raises
+    ------
+    ValueError
+        If the memory is too little.
+    """
+
+    def __init__(self, forward: Forward, memory: int, lasting: bool = False):
+        self.forward, self.lasting, self.lock = forward, lasting, threading.RLock()
+        self._arrays = list(_arrays_of(forward.frame))
+        self.at_hand = np.zeros(2, dtype=np.int64)
+        while True:
+            try:
+                self._make_room(memory)
+                break
+            except MemoryError:  # there may be fewer steps than the budget has room for
+                memory //= 2
+        self.rewind()
+
+    def __reduce__(self):
+        raise TypeError("a Solution with memory= holds addresses of this process, so it cannot be copied or pickled.")
+
+    def _make_room(self, memory: int) -> None:
+        forward, old, width = self.forward, self.forward.trajectory, sum(array.size for array in self._arrays)
+        kinds, (_, degree, n), rows = old.kinds.size > 0, old.c.shape, old.stages.shape[1]
+        step, snapshot = bytes_of_step(n, degree, rows, old.record, kinds), 8 * width
+        least = _FEWEST_SNAPSHOTS * snapshot + (_FEWEST_STEPS + 1) * step
+        if memory < least:
+            raise ValueError(f"memory must be at least {least} bytes for this problem and this method, but {memory} were given.")
+        snapshots, self.capacity = 0, forward.max_steps + 2 * forward.frame[slots.STOPS].size
+        if memory < (self.capacity + 1) * step:  # that many steps would not fit
+            snapshots = max(_FEWEST_SNAPSHOTS, memory // _PART_OF_SNAPSHOTS // snapshot)
+            self.capacity = (memory - snapshots * snapshot) // step - 1
+        self._room, self._most = np.empty((snapshots, width), dtype=np.int64), snapshots // (2 if self.lasting else 1)
+        self.trajectory = forward.trajectory = Trajectory.of_capacity(self.capacity, n, degree, rows, old.record, kinds, behind=1)
+        self.trajectory.put_recorded(forward.frame)
+
+    @property
+    def nbytes(self) -> int:
+        """What the store and the snapshots take."""
+        return self.trajectory.nbytes + self._room.nbytes
+
+    def _state(self, row: int) -> np.ndarray:
+        """The state at the start of a step in the store."""
+        store = self.trajectory
+        return store.stages[row, 0] if store.record & RECORD_STAGES else store.u[row]
+
+    # --- the forward pass ------------------------------------------------------------------------------------------------------
+
+    def rewind(self) -> None:
+        """To the beginning, as if nothing had been done."""
+        self._starts, self._rows, self._factors = [0], {}, {}
+        self._free, self._temporary = list(range(len(self._room))), set()
+        self._segments, self._spacing, self.n_recomputed = 0, 1, 0
+        self._whole: np.ndarray | None = None
+        self._before = -1  # where the segment before that at hand begins, while what that has not overwritten is there
+        self._meshes: list[np.ndarray] = []
+        self._kinds: list[np.ndarray] = []
+        self.forward.count[:2] = 0
+        self.forward.frame[slots.MESH_T] = self.trajectory.t
+
+    def go_on(self) -> None:
+        """Another segment: the store is full."""
+        count, t = self.forward.count, self.trajectory.t
+        self._before, steps = int(count[slots.EARLIER]), int(count[slots.STEPS])
+        if self.lasting:
+            self._meshes.append(t[:steps].copy())
+            self._kinds.append(self.trajectory.kinds[:steps].astype(np.int8))
+        self._segments += 1
+        if self._segments % self._spacing == 0 and len(self._starts) > self._most:
+            for start in self._starts[1::2]:
+                self._discard(start)
+            self._spacing *= 2
+        if self._segments % self._spacing == 0:
+            self._take(self._before + steps)
+        t[0], self._state(0)[:] = self.forward.clock[slots.T], self.forward.y
+        count[slots.EARLIER], count[slots.STEPS] = self._before + steps, 0
+
+    def finish(self) -> Trajectory:
+        """The forward pass has reached its end; the store."""
+        if self._whole is None:
+            self._whole = self.forward.count.copy()
+            self.at_hand[:], self.u_T = self._whole[[slots.STEPS, slots.EARLIER]], self.forward.y.copy()
+            if self.lasting:
+                steps = int(self.at_hand[0])
+                self._meshes.append(self.trajectory.t[: steps + 1].copy())
+                self._kinds.append(self.trajectory.kinds[:steps].astype(np.int8))
+        return self.trajectory
+
+    # --- snapshots --------------------------------------------------------------------------------------------------------------
+
+    def _take(self, at: int) -> None:
+        row = self._free[-1]
+        begin, to = 0, self._room[row]
+        for array in self._arrays:
+            to[begin : begin + array.size] = array
+            begin += array.size
+        self._factors[at] = [owner.factors.copy() for owner in self.forward.frame.owners]
+        self._free.pop()
+        self._rows[at] = row
+        bisect.insort(self._starts, at)
+
+    def _discard(self, at: int) -> None:
+        self._starts.remove(at)
+        self._temporary.discard(at)
+        self._free.append(self._rows.pop(at))
+        del self._factors[at]
+
+    def _restore(self, at: int) -> None:
+        """The forward pass as it was before step `at`, the first of those it is going to take."""
+        if at == 0:
+            self.forward.count[slots.ENTERED] = 0
+            return
+        begin, source = 0, self._room[self._rows[at]]
+        for array in self._arrays:
+            array[:] = source[begin : begin + array.size]
+            begin += array.size
+        for owner, factors in zip(self.forward.frame.owners, self._factors[at], strict=True):
+            owner.factors[:] = factors
+
+    def _start_before(self, step: int) -> int:
+        return self._starts[bisect.bisect_left(self._starts, step) - 1]
+
+    # --- steps again ------------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _again(self) -> Iterator[None]:
+        """Around what runs the forward pass once more: at the end its counts are those of the whole pass."""
+        self.at_hand[0], self._before = -1, -1
+        try:
+            yield
+        finally:
+            self.forward.count[:] = self._whole
+            self.forward.watch[NEXT_LOOK] = 0  # the steps that are counted now are others
+
+    def _solve(self, first: int, last: int) -> int:
+        """Steps from `first`, which the pass has reached, up to `last`."""
+        forward = self.forward
+        forward.count[slots.EARLIER], forward.count[slots.STEPS] = first, 0
+        forward.frame[slots.MESH_T] = self.trajectory.t[: last - first + 1]
+        forward.watch[NEXT_LOOK] = 0
+        status = forward.entry(forward.frame.argument)
+        self.n_recomputed += int(forward.count[slots.STEPS])
+        return status
+
+    def _approach(self, end: int) -> tuple[int, int]:
+        """Have the forward pass where the store has room for all steps up to `end`: (status, the first of them)."""
+        start = self._start_before(end)
+        self._restore(start)
+        while (stores := -(-(end - start) // self.capacity)) > 1:
+            for _ in range(steps_ahead(stores, len(self._free) + 1)):
+                status = self._solve(start, start + self.capacity)
+                if status != STORE_FULL:
+                    return status, start
+                start = self.forward.steps
+            if self._free:
+                self._take(start)
+                self._temporary.add(start)
+        return SUCCESS, start
+
+    def back_up(self) -> int:
+        """Have the steps before those at hand in the store, in their place; the status."""
+        self.finish()
+        store, (steps, end), before = self.trajectory, self.at_hand.tolist(), self._before
+        edge = store.t[0], self._state(0).copy(), int(store.kinds[0]) if store.kinds.size else 0
+        for start in [each for each in self._starts if each >= end and (each in self._temporary or not self.lasting)]:
+            self._discard(start)
+        with self._again():
+            status, start, last = SUCCESS, before, min(before + steps + 2, end)
+            if before >= 0 and before == self._start_before(end):  # its later steps are there still; two, to cross a stop
+                self._restore(start)
+            else:
+                (status, start), last = self._approach(end), end
+            if status == SUCCESS:
+                status = self._solve(start, last)
+            if status not in (STORE_FULL, SUCCESS):
+                return status
+            store.t[end - start], self._state(end - start)[:] = edge[:2]
+            if store.kinds.size:
+                store.kinds[end - start] = edge[2]
+            row = self.forward.steps - start
+            _require(store.t[row] == self.forward.clock[slots.T] and (self._state(row) == self.forward.y).all())
+        self.at_hand[:] = end - start, start
+        return SUCCESS
+
+    def to_end(self) -> int:
+        """Have the last steps in the store; the status."""
+        self.finish()
+        assert self._whole is not None
+        end, self.n_recomputed = int(self._whole[:2].sum()), 0
+        for start in list(self._temporary):
+            self._discard(start)
+        if self.at_hand[0] >= 0 and self.at_hand.sum() == end:
+            return SUCCESS
+        with self._again():
+            status, start = self._approach(end)
+            if status == SUCCESS:
+                status = self._solve(start, end)
+            _require(status != STORE_FULL and (status != SUCCESS or (self.forward.y == self.u_T).all()))
+        if status == SUCCESS:
+            self.at_hand[:] = end - start, start
+        return status
+
+    # --- states -----------------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def t(self) -> np.ndarray:
+        """The times of all steps, of a pass that has been finished and is lasting."""
+        return np.concatenate(self._meshes)
+
+    @functools.cached_property
+    def kinds(self) -> np.ndarray:
+        """The kinds of all steps, as `Trajectory.kinds`."""
+        return np.concatenate(self._kinds)
+
+    def beside_stops(self, times: np.ndarray) -> np.ndarray:
+        """See `trajectory.beside_stops`."""
+        return beside_stops(self.t, self.kinds, times)
+
+    def state(self, k: int) -> np.ndarray:
+        """The state at the start of step k, which is the end of the pass for -1."""
+        if k == 0:
+            return self.forward.frame[slots.START]
+        return self.u_T if k in (-1, self.t.size - 1) else self.states(self.t[k : k + 1])[0]
+
+    def states(self, times: np.ndarray) -> np.ndarray:
+        """The states at `times`, in the order of integration."""
+        forward, sign, seen = self.forward, self.forward.frame[slots.CONTROL][slots.DIRECTION], 0
+        out = np.empty((times.size, forward.y.size))
+        ends = np.searchsorted(sign * self.t, sign * times)  # of the steps that they lie in
+        set_deadline(forward.watch, forward.max_seconds)
+        with self._again():
+            while seen < times.size:
+                seen = self._see(times, ends, out, seen)
+        return out
+
+    def _see(self, times: np.ndarray, ends: np.ndarray, out: np.ndarray, seen: int) -> int:
+        """The states at those times, from `seen` on, that lie between the same two snapshots; how many have been seen now."""
+        forward, store, starts = self.forward, self.trajectory, self._starts
+        k = bisect.bisect_left(starts, max(int(ends[seen]), 1)) - 1
+        last = starts[k + 1] if k + 1 < len(starts) else self.t.size - 1
+        goal = int(np.searchsorted(ends, last, side="right"))
+        last, first = min(int(ends[goal - 1]) + 1, last), starts[k]  # one more, to cross a stop
+        self._restore(first)
+        while seen < goal:
+            status = self._solve(first, min(first + self.capacity, last))
+            if status == INTERRUPTED:
+                raise_pending(forward.watch)
+            if status not in (STORE_FULL, SUCCESS):
+                raise forward.error(status, Layout("u0", forward.y))
+            first, steps = forward.steps, int(forward.count[slots.STEPS])
+            store.t[steps], store.u[steps] = forward.clock[slots.T], forward.y
+            _require(store.t[steps] == self.t[first])
+            here = slice(seen, int(np.searchsorted(ends, first, side="right")))
+            evaluate(store.t, store.u, store.c, steps, times[here], out[here])
+            seen = here.stop
+        return goal
+
+
+class SegmentedOutput:
+    """The states between the steps of a pass whose steps have not all been kept: they are solved again where they are asked for.
+
+    Attributes
+    ----------
+    t : (n_steps + 1,) array
+    """
+
+    def __init__(self, segments: Segments):
+        self._segments, self.t = segments, segments.t
+
+    @property
+    def steps(self) -> int:
+        return self.t.size - 1
+
+    @property
+    def u(self) -> np.ndarray:
+        """The states at all `t`."""
+        return self(self.t)
+
+    def __call__(self, t: Any) -> np.ndarray:
+        """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
+        times = times_in_span("t", t, self.t[0], self.t[-1])
+        order = np.argsort(times if self.t[-1] >= self.t[0] else -times, kind="stable")
+        with self._segments.lock:
+            states = self._segments.states(times[order])
+        out = np.empty_like(states)
+        out[order] = states
+        return out[0] if np.ndim(t) == 0 else out
+
+
+def _require(same: bool) -> None:
+    if not same:
+        raise RuntimeError("f gave other values when steps were solved again for memory=: it must depend on its inputs alone.")
+
+
+def _arrays_of(frame: Frame) -> Iterator[np.ndarray]:
+    """What decides how a pass goes on, as vectors of integers; the arrays of two methods that share some."""
+    seen = set()
+    for one in filter(None, (frame, frame.partner)):
+        for slot in filter(one.has, STATE):
+            array = one[slot][0] if slot is slots.K else one[slot]
+            address = array.__array_interface__["data"][0]
+            if array.size and address not in seen:
+                seen.add(address)
+                yield array.reshape(-1).view(np.int64)
