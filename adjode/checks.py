@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,22 @@ def positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
     if not (number > 0.0 or (allow_zero and number == 0.0)):
         raise ValueError(f"{name} must be {'zero or ' if allow_zero else ''}positive, but {value!r} was given.")
     return number
+
+
+_BYTES = {"b": 1} | {prefix + unit: base**k for k, prefix in enumerate("kmgt", 1) for unit, base in (("b", 1000), ("ib", 1024))}
+
+
+def memory_size(name: str, value: Any) -> int:
+    """A number of bytes, from that or from "512MB", "2 GiB" and the like."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]+)\s*", value.lower())
+        if found is None or found[2] not in _BYTES:
+            raise ValueError(f'{name} must be a number of bytes, or a string such as "512MB" or "2 GiB", but {value!r} was given.')
+        return int(float(found[1]) * _BYTES[found[2]])
+    number = positive(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, but {value!r} was given.")
+    return int(number)
 
 
 def tolerance_vector(name: str, value: Any, size: int) -> np.ndarray:

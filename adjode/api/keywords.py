@@ -22,6 +22,7 @@ class ForwardKeywords(TypedDict, total=False):
     max_seconds: float | None
     linear_solver: str
     stops: Any
+    memory: float | str | None
 
 
 class SolveKeywords(ForwardKeywords, total=False):
@@ -83,10 +84,9 @@ class FitKeywords(GradientKeywords, total=False):
 
 
 class DeviceKeywords(TypedDict, total=False):
-    """Of backend="cuda" alone."""
+    """Of backend="cuda" alone, which has a meaning of its own for `memory`, too."""
 
     dtype: Any
-    memory: float | None
     device_output: bool | None
 
 

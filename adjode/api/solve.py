@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
+from adjode.compile import slots
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
@@ -33,6 +35,7 @@ def solve(
     max_seconds: float | None = SolveOptions.max_seconds,
     linear_solver: str = SolveOptions.linear_solver,
     stops: Any = SolveOptions.stops,
+    memory: float | str | None = SolveOptions.memory,
 ) -> Solution:
     """Solve `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)` where the dynamics have a mass matrix, from `u(t0) = u0` to T.
 
@@ -67,6 +70,9 @@ def solve(
     stops : (k,) array
         Times at which f may jump. A step ends at each of them, f is evaluated on either side alone, and both adjoints respect
         that; the state is continuous. Times outside the span are left out.
+    memory : int or str, optional
+        A budget for what is kept of the steps: bytes, or "512MB", "2 GiB". Where the steps do not fit, the solution keeps snapshots
+        from which it solves them again, whenever it is called, `u` is asked for or it is pulled back; times are kept in any case.
 
     Returns
     -------
@@ -86,18 +92,22 @@ def solve(
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
-    options = SolveOptions(method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops)
+    options = SolveOptions(method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory)
     options.absolute_tolerances(u.size)
     dynamics.f.require_inside(t0, u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
     keeps = family_of(options.tableau).records_stages
     record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
-    forward = Forward(dynamics, options, structure, u, parameters, (t0, T), record=record)
+    forward = Forward(dynamics, options, structure, u, parameters, (t0, T), record=record, lasting=True)
     status = Program(forward).run()
     if status != SUCCESS:
         raise forward.error(status, layouts[0])
-    trajectory = forward.trajectory.trimmed(forward.steps)
-    return Solution(
+    segments = forward.segments if forward.count[slots.EARLIER] else None
+    if segments is None:
+        trajectory = forward.trajectory.trimmed(forward.steps)
+    else:
+        trajectory = segments.finish()
+    solution = Solution(
         dynamics=dynamics,
         theta=parameters,
         trajectory=trajectory,
@@ -106,8 +116,9 @@ def solve(
         structure=structure,
         layouts=layouts,
         t_eval=evaluation_times,
-        u_eval=None if evaluation_times is None else trajectory.dense(evaluation_times),
+        segments=segments,
     )
+    return solution if evaluation_times is None else replace(solution, u_eval=solution(evaluation_times))
 
 
 def _stats(forward: Forward) -> SolveStats:

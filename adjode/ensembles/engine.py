@@ -14,14 +14,16 @@ from adjode.checks import choose
 from adjode.model.dynamics import Dynamics
 
 BACKENDS = ("threads", "cuda")
-_DEVICE_OPTIONS = ("dtype", "memory", "device_output")
+_DEVICE_OPTIONS = ("dtype", "device_output")
 
 
 def split_options(backend: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the solver, and those that only the backend of a GPU has."""
+    """Options of the solver, and those of the backend of a GPU, whose `memory` is that of all trajectories."""
     of_device = {name: options[name] for name in _DEVICE_OPTIONS if name in options}
     if of_device and backend != "cuda":
         raise TypeError(f"{', '.join(of_device)}: an option of backend='cuda' alone.")
+    if backend == "cuda" and "memory" in options:
+        of_device["memory"] = options["memory"]
     return {name: value for name, value in options.items() if name not in of_device}, of_device
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode.checks import choose, float_vector, positive, relative_tolerance, tolerance_vector
+from adjode.checks import choose, float_vector, memory_size, positive, relative_tolerance, tolerance_vector
 from adjode.linalg.structure import Structure
 from adjode.passes.base import Limits, Tolerances
 from adjode.tableaus import METHODS, Tableau, tableau
@@ -40,6 +40,7 @@ class SolveOptions:
     max_seconds: float | None = None
     linear_solver: str = "auto"
     stops: Any = ()
+    memory: Any = None
 
     def __post_init__(self) -> None:
         chosen = self.tableau
@@ -59,6 +60,7 @@ class SolveOptions:
             if getattr(self, name) is not None:
                 _set(self, name, positive(name, getattr(self, name)))
         _set(self, "max_steps", int(self.max_steps))
+        _set(self, "memory", None if self.memory is None else memory_size("memory", self.memory))
         _set(self, "stops", np.unique(float_vector("stops", self.stops)))
 
     @functools.cached_property
@@ -67,7 +69,7 @@ class SolveOptions:
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.max_step, self.max_steps, self.step, self.first_step, self.max_seconds)
+        return Limits(self.max_step, self.max_steps, self.step, self.first_step, self.max_seconds, self.memory)
 
     @property
     def adaptive(self) -> bool:
@@ -141,6 +143,8 @@ class PullbackOptions:
         if self.adjoint == "backsolve":
             if forward.stops.size:
                 raise ValueError("adjoint='backsolve' knows no stops: choose adjoint='discrete' or 'interpolating'.")
+            if forward.memory is not None:
+                raise ValueError("adjoint='backsolve' needs the states at all steps: leave memory out, or choose another adjoint.")
             for one in (forward.tableau, chosen):
                 _refuse_backsolve(one)
         return chosen

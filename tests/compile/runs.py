@@ -159,6 +159,14 @@ def ensembles(**steps) -> Iterator:
     yield solutions.u_T, solutions.u_eval, solutions.status, solutions.pullback(u0, observations=([0.3], [[1.0, 2.0]]))
 
 
+def segments(**steps) -> Iterator:
+    """With memory for a few steps."""
+    for adjoint in ("discrete", "interpolating"):
+        yield value_and_gradient(lotka_volterra(), LOSSES[1], (0.0, 2.0), adjoint=adjoint, memory=2500, **steps)(LV_U0, LV_THETA)
+    solution = solve(lotka_volterra(), LV_U0, LV_THETA, (2.0, 0.0), memory=2500, **steps)
+    yield solution, solution(np.linspace(0.0, 2.0, 7)), solution.pullback([1.0, 2.0], adjoint="discrete")
+
+
 # --- matrices that are banded or sparse -----------------------------------------------------------------------------------------
 def grid_f(t, u, theta, du):
     """What flows between neighbours, one and six places away, and what decays."""
@@ -200,6 +208,7 @@ BOTH: dict[str, Callable[..., Iterator]] = {
     "mass": massed,
     "losses": gradients,
     "ensembles": ensembles,
+    "segments": segments,
     **{kind: functools.partial(storage, kind) for kind in ("banded", "sparse")},
 }
 FIXED_RUNS = {name: functools.partial(run, **STEPS) for name, run in BOTH.items()} | {
