@@ -48,7 +48,8 @@ STATE = (
     slots.PIVOTS_COMPLEX,
     slots.POWER,
 )
-_PART_OF_SNAPSHOTS = 8  # one in so many bytes is theirs
+# The part of snapshots: one in so many bytes, or a few if they take no more than half, so that schedules need few repetitions.
+_PART_OF_SNAPSHOTS, _FEW_SNAPSHOTS = 8, 32
 _FEWEST_SNAPSHOTS, _FEWEST_STEPS = 3, 4
 
 
@@ -120,7 +121,8 @@ class Segments:
             raise ValueError(f"memory must be at least {least} bytes for this problem and this method, but {memory} were given.")
         snapshots, self.capacity = 0, forward.max_steps + 2 * forward.frame[slots.STOPS].size
         if memory < (self.capacity + 1) * step:  # that many steps would not fit
-            snapshots = max(_FEWEST_SNAPSHOTS, memory // _PART_OF_SNAPSHOTS // snapshot)
+            few = min(_FEW_SNAPSHOTS, memory // 2 // snapshot)
+            snapshots = max(_FEWEST_SNAPSHOTS, few, memory // _PART_OF_SNAPSHOTS // snapshot)
             self.capacity = (memory - snapshots * snapshot) // step - 1
         self._room, self._most = np.empty((snapshots, width), dtype=np.int64), snapshots // (2 if self.lasting else 1)
         self.trajectory = forward.trajectory = Trajectory.of_capacity(self.capacity, n, degree, rows, old.record, kinds, behind=1)
