@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
-from adjode.checks import require_finite, times_in_span
+from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.compile import slots
 from adjode.linalg.structure import Structure
-from adjode.model.callbacks import Callback, callback
+from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.discrete import Discrete, observed_after_t0
@@ -162,11 +160,10 @@ def pullback(
         dense_adjoint=dense_adjoint,
     )
     wanted = check_wrt(wrt)
-    seeds = _read_seeds(solution, u_T_bar, observations)
-    cost = None if running_cost is None else _read_cost(running_cost)
+    seeds = read_seeds(solution.layouts[0], solution.t, u_T_bar, observations)
+    cost = None if running_cost is None else read_cost(running_cost)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
-    with contextlib.nullcontext() if solution.segments is None else solution.segments.lock:
-        return _Pullback(solution, seeds, cost, options, wanted).run()
+    return _Pullback(solution, seeds, cost, options, wanted).run()
 
 
 class _Pullback:
@@ -175,7 +172,7 @@ class _Pullback:
     def __init__(
         self,
         solution: Solved,
-        seeds: _Seeds,
+        seeds: Seeds,
         cost: tuple[Callback, Callback] | None,
         options: PullbackOptions,
         wanted: frozenset[str],
@@ -210,9 +207,10 @@ class _Pullback:
         segments = self.solution.segments
         if segments is None:
             return Program(backward=made).run()
-        made.share_watch(segments.forward.watch)
-        status = Program(backward=made, segments=segments).run()
-        self.stats.n_recomputed = segments.n_recomputed
+        with segments.lock:
+            made.share_watch(segments.forward.watch)
+            status = Program(backward=made, segments=segments).run()
+            self.stats.n_recomputed = segments.n_recomputed
         return status
 
     @property
@@ -356,48 +354,6 @@ class _Pullback:
         if not np.isfinite(rates).all():
             raise solve_error(NON_FINITE, phase="adjoint", t=times[~np.isfinite(rates)][0], callback="f")
         return rates
-
-
-@dataclass(frozen=True, eq=False)
-class _Seeds:
-    """The cotangents that enter: of u(T), and of the states at the observation times."""
-
-    u_T_bar: np.ndarray
-    times: np.ndarray
-    u_bars: np.ndarray
-
-
-def _read_seeds(solution: Solved, u_T_bar: Any, observations: tuple[Any, Any] | None) -> _Seeds:
-    n = solution.layouts[0].size
-    at_T = np.zeros(n) if u_T_bar is None else solution.layouts[0].flatten("u_T_bar", u_T_bar)
-    if observations is None:
-        return _Seeds(at_T, np.zeros(0), np.zeros((0, n)))
-    try:
-        times, u_bars = observations
-    except (TypeError, ValueError):
-        raise ValueError("observations must be a pair (times, u_bars).") from None
-    times = times_in_span("observation times", times, float(solution.t[0]), float(solution.t[-1]))
-    u_bars = np.asarray(u_bars)
-    if u_bars.dtype.kind not in "fiub":
-        raise TypeError(f"u_bars must hold real numbers, but its dtype is {u_bars.dtype}.")
-    if u_bars.size == 0 and times.size == 0:
-        u_bars = u_bars.reshape(0, n)
-    if n == 1 and u_bars.ndim == 1:
-        u_bars = u_bars[:, None]
-    if u_bars.shape != (times.size, n):
-        raise ValueError(
-            f"u_bars must have shape ({times.size}, {n}), one row for each observation time, but its shape is {u_bars.shape}."
-        )
-    require_finite("u_bars", u_bars)
-    return _Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"))
-
-
-def _read_cost(running_cost: tuple[Callable, Callable]) -> tuple[Callback, Callback]:
-    try:
-        g, g_vjp = running_cost
-    except (TypeError, ValueError):
-        raise TypeError("running_cost must be a pair of functions (g, g_vjp).") from None
-    return callback("g", g), callback("g_vjp", g_vjp)
 
 
 def check_wrt(wrt: Sequence[str]) -> frozenset[str]:

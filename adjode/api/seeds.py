@@ -1,0 +1,55 @@
+"""What a pullback is given: cotangents of states, and a running cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjode.checks import require_finite, times_in_span
+from adjode.model.callbacks import Callback, callback
+from adjode.model.layout import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """The cotangents that enter: of u(T), and of the states at the observation times."""
+
+    u_T_bar: np.ndarray
+    times: np.ndarray
+    u_bars: np.ndarray
+
+
+def read_seeds(layout: Layout, t: np.ndarray, u_T_bar: Any, observations: tuple[Any, Any] | None) -> Seeds:
+    n = layout.size
+    at_T = np.zeros(n) if u_T_bar is None else layout.flatten("u_T_bar", u_T_bar)
+    if observations is None:
+        return Seeds(at_T, np.zeros(0), np.zeros((0, n)))
+    try:
+        times, u_bars = observations
+    except (TypeError, ValueError):
+        raise ValueError("observations must be a pair (times, u_bars).") from None
+    times = times_in_span("observation times", times, float(t[0]), float(t[-1]))
+    u_bars = np.asarray(u_bars)
+    if u_bars.dtype.kind not in "fiub":
+        raise TypeError(f"u_bars must hold real numbers, but its dtype is {u_bars.dtype}.")
+    if u_bars.size == 0 and times.size == 0:
+        u_bars = u_bars.reshape(0, n)
+    if n == 1 and u_bars.ndim == 1:
+        u_bars = u_bars[:, None]
+    if u_bars.shape != (times.size, n):
+        raise ValueError(
+            f"u_bars must have shape ({times.size}, {n}), one row for each observation time, but its shape is {u_bars.shape}."
+        )
+    require_finite("u_bars", u_bars)
+    return Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"))
+
+
+def read_cost(running_cost: tuple[Callable, Callable]) -> tuple[Callback, Callback]:
+    try:
+        g, g_vjp = running_cost
+    except (TypeError, ValueError):
+        raise TypeError("running_cost must be a pair of functions (g, g_vjp).") from None
+    return callback("g", g), callback("g_vjp", g_vjp)
