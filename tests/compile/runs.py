@@ -160,10 +160,11 @@ def ensembles(**steps) -> Iterator:
 
 
 def segments(**steps) -> Iterator:
-    """With memory for a few steps."""
+    """With memory for a few steps, and a stop."""
+    options = {"memory": 2500, "stops": [1.0], **steps}
     for adjoint in ("discrete", "interpolating"):
-        yield value_and_gradient(lotka_volterra(), LOSSES[1], (0.0, 2.0), adjoint=adjoint, memory=2500, **steps)(LV_U0, LV_THETA)
-    solution = solve(lotka_volterra(), LV_U0, LV_THETA, (2.0, 0.0), memory=2500, **steps)
+        yield value_and_gradient(lotka_volterra(), LOSSES[1], (0.0, 2.0), adjoint=adjoint, **options)(LV_U0, LV_THETA)
+    solution = solve(lotka_volterra(), LV_U0, LV_THETA, (2.0, 0.0), **options)
     yield solution, solution(np.linspace(0.0, 2.0, 7)), solution.pullback([1.0, 2.0], adjoint="discrete")
 
 

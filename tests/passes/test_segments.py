@@ -210,7 +210,7 @@ def test_solutions(method, span):
         for _ in range(2):
             np.testing.assert_array_equal(found(times), full(times))
             np.testing.assert_array_equal(found(span[0]), full(span[0]))
-            for name in ("t", "u", "u_eval", "u_T"):
+            for name in ("t", "u", "u_eval", "u_T", "stiff"):
                 np.testing.assert_array_equal(getattr(found, name), getattr(full, name))
             for options, right in zip(PULLBACKS, bars, strict=True):
                 bar = found.pullback(**SEEDS, **WRT, **options)
@@ -218,7 +218,7 @@ def test_solutions(method, span):
                     np.testing.assert_array_equal(getattr(bar, name), getattr(right, name))
         assert repr(found) == repr(full)
     if method in ("Radau", "auto"):
-        with pytest.raises(ValueError, match="too little to keep stages"):
+        with pytest.raises(ValueError, match="too little to keep the stages"):
             _ = make(memory=6000).stages
 
 
