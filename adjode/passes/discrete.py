@@ -16,6 +16,7 @@ from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_method, put_partner
 from adjode.passes.result import PullbackStats, find_cause
+from adjode.passes.segments import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
@@ -154,7 +155,7 @@ class Discrete(Pass):
         else:
             stats.n_vjp += n_product
 
-    def error(self, status: int, state: DenseOutput) -> SolveError:
+    def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
         """What a run that ended with this status is called; `state` is the forward solution."""
         component, name, cause = None, None, None
         (t, step_size), lam = self.place, self.lam

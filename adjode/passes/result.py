@@ -9,6 +9,7 @@ import numpy as np
 
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
+from adjode.passes.segments import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput
 
 
@@ -87,7 +88,7 @@ class Cotangents:
 def find_cause(
     dynamics: Dynamics,
     theta: np.ndarray,
-    state: DenseOutput,
+    state: DenseOutput | SegmentedOutput,
     cost: tuple[Callback, Callback] | None,
     places: list[tuple[float, np.ndarray]],
 ) -> Exception | None:

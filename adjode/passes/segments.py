@@ -142,8 +142,10 @@ class Segments:
 
     def rewind(self) -> None:
         """To the beginning, as if nothing had been done."""
-        self._starts, self._rows, self._factors = [0], {}, {}
-        self._free, self._temporary = list(range(len(self._room))), set()
+        self._starts, self._free = [0], list(range(len(self._room)))
+        self._rows: dict[int, int] = {}
+        self._factors: dict[int, list[Any]] = {}
+        self._temporary: set[int] = set()
         self._segments, self._spacing, self.n_recomputed = 0, 1, 0
         self._whole: np.ndarray | None = None
         self._before = -1  # where the segment before that at hand begins, while what that has not overwritten is there

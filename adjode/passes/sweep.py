@@ -17,6 +17,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Integration, Quadrature
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
+from adjode.passes.segments import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
@@ -157,7 +158,7 @@ class Sweep(Integration):
             stats.n_vjp_u += rows if self.dynamics.vjp_u is not None else 0
             stats.n_vjp += 0 if self.dynamics.vjp_u is not None else rows
 
-    def error(self, status: int, state: DenseOutput) -> SolveError:
+    def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
         """What a run that ended with this status is called; `state` is the forward solution."""
         component, name = self._blamed(status)
         hint = "Backsolve is unstable where the flow contracts: try adjoint='interpolating'" if self.lam_from else ""
