@@ -234,6 +234,8 @@ def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | N
         if kinds.size > 0:
             if kinds[step] == slots.CROSSING:
                 return pull_crossing(frame, step, left)
+            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] == slots.CROSSING
+            slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if ends else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:
                 return pull_explicit_step(frame, step, left)

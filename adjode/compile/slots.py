@@ -122,6 +122,7 @@ COUNT = integers_by_name(
     evidence="for the other method",
     calm="steps in a row that speak against it",
     switches="from one method to the other",
+    before_gap="whether the step tried ends where f may jump",
     vjps="discrete adjoint: products that keep (df/dtheta)^T w",
     costs="discrete adjoint: evaluations of g",
     products="discrete adjoint: other products",
@@ -134,7 +135,7 @@ COUNT = integers_by_name(
 # fmt: off
 (
     STEPS, EARLIER, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF, EVIDENCE, CALM,
-    SWITCHES, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
+    SWITCHES, BEFORE_GAP, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
 ) = COUNT.places
 # fmt: on
 

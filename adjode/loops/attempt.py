@@ -16,7 +16,7 @@ from adjode.compile.views import plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
-from adjode.loops.stops import room
+from adjode.loops.stops import is_gap, room, shortened
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.stepper import Stepper
 
@@ -210,6 +210,9 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
         V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
         h_free = clock[slots.H] if clock[slots.H] < most else most
         lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
+        if not lands:
+            h_free = shortened(frame, h_free, abs(stop - t))
+        slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if lands and is_gap(frame) else 0
         h, t_new, rest = end_of_step(frame, t, h_free, stop, lands)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, h
         record_start(frame, V)

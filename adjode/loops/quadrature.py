@@ -26,7 +26,7 @@ from adjode.compile.views import row
 from adjode.loops.control import SAFETY, step_factor
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import interpolate
-from adjode.steppers.stepper import Stepper
+from adjode.steppers.stepper import Stepper, stage_time
 from adjode.tableaus import Tableau
 
 NONE, GAUSS, AUGMENTED_LAM, AUGMENTED_ALL = range(4)
@@ -173,11 +173,10 @@ def _make_at_stages(integrand: Callable) -> Callable:
     @kernel
     def at_stages(frame, t, h, t_new, V):
         """Evaluate the integrand at the stages of the step just computed, which for an implicit method are known only now."""
-        count, c, q = slots.COUNT(frame), slots.C(frame), slots.Q(frame)
-        last = slots.SETTING(frame)[slots.LAST_STAGE]
+        count, q, last = slots.COUNT(frame), slots.Q(frame), slots.SETTING(frame)[slots.LAST_STAGE]
         for i in range(1, last + 1):
             count[slots.INTEGRANDS] += 1
-            if integrand(frame, t_new if i == last else t + c[i] * h, row(V, i), row(q, i)) != 0:
+            if integrand(frame, stage_time(frame, t, h, t_new, i), row(V, i), row(q, i)) != 0:
                 return CALLBACK_RAISED
         return SUCCESS
 

@@ -35,8 +35,8 @@ def _begin(frame):
     y, start, total = slots.Y(frame), slots.START(frame), slots.TOTAL(frame)
     for k in range(clock.size):
         clock[k] = 0.0
-    clock[slots.T] = clock[slots.T_FROM] = control[slots.T_START]
-    clock[slots.H], clock[slots.REMAINS] = control[slots.FIRST_STEP], 1.0
+    clock[slots.T], clock[slots.H], clock[slots.REMAINS] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
+    clock[slots.T_FROM] = clock[slots.T]
     for k in range(count.size):
         count[k] = 0
     for k in range(y.size):

@@ -15,14 +15,21 @@ _SPACINGS = 4.0  # see `_half_width`
 
 
 @kernel
+def _crosses(frame, k):
+    """Whether f may jump at stop k."""
+    crossed = slots.CROSSED(frame)
+    return crossed.size > 0 and crossed[k] == 1
+
+
+@kernel
 def _half_width(frame, k):
     """How far before stop k steps end, and how far behind it they go on, signed.
 
     Where f may jump, a few times the spacing of numbers in the span, so that rounding takes no stage to the other side.
     """
-    crossed, stops, control = slots.CROSSED(frame), slots.STOPS(frame), slots.CONTROL(frame)
-    if crossed.size == 0 or crossed[k] == 0:
+    if not _crosses(frame, k):
         return 0.0
+    stops, control = slots.STOPS(frame), slots.CONTROL(frame)
     largest = max(abs(stops[stops.size - 1]), abs(control[slots.T_START]))
     return control[slots.DIRECTION] * _SPACINGS * control[slots.EPS] * largest
 
@@ -44,11 +51,11 @@ def resumption(frame, k):
 @kernel
 def find_stop(frame, k):
     """The first stop from k on that is before the end or, where f may jump, anywhere in the span; or the last one, the end."""
-    control, stops, crossed = slots.CONTROL(frame), slots.STOPS(frame), slots.CROSSED(frame)
+    control, stops = slots.CONTROL(frame), slots.STOPS(frame)
     direction, last = control[slots.DIRECTION], stops.size - 1
     while k < last:
         left = direction * (stops[last] - stops[k])
-        if crossed.size == 0 or crossed[k] == 0:
+        if not _crosses(frame, k):
             if left > 0.0:
                 return k
         elif left >= 0.0 and direction * (stops[k] - control[slots.T_START]) >= 0.0:
@@ -60,15 +67,31 @@ def find_stop(frame, k):
 @kernel
 def room(frame, t):
     """How far from t on f does not jump, as far as that is known, but at most the span."""
-    control, count, crossed = slots.CONTROL(frame), slots.COUNT(frame), slots.CROSSED(frame)
-    direction, span = control[slots.DIRECTION], control[slots.SPAN]
-    for k in range(count[slots.STOP], crossed.size):
-        if crossed[k] == 1:
-            ahead = direction * (landing(frame, k) - t)
-            if ahead <= 0.0:  # there is an observation between the two
-                ahead = direction * (landing(frame, count[slots.STOP]) - t)
-            return min(ahead, span)
-    return span
+    control, next_stop = slots.CONTROL(frame), slots.COUNT(frame)[slots.STOP]
+    for k in range(next_stop, slots.CROSSED(frame).size):
+        if _crosses(frame, k):
+            ahead = control[slots.DIRECTION] * (landing(frame, k) - t)
+            if ahead <= 0.0:  # lam jumps between the two
+                ahead = abs(landing(frame, next_stop) - t)
+            return min(ahead, control[slots.SPAN])
+    return control[slots.SPAN]
+
+
+@kernel
+def is_gap(frame):
+    """Whether f may jump at the next stop."""
+    return _crosses(frame, slots.COUNT(frame)[slots.STOP])
+
+
+@kernel
+def shortened(frame, h, left):
+    """h, or where f may jump at the next stop, `left` away, so much less that no stage of the step is behind it."""
+    if not is_gap(frame):
+        return h
+    c, furthest = slots.C(frame), 1.0
+    for i in range(c.size):
+        furthest = max(furthest, c[i])
+    return min(h, left / furthest)
 
 
 @kernel
@@ -115,7 +138,7 @@ def make_meet_stop(at_stop: Callable) -> Callable:
             behind = resumption(frame, k)
             if slots.CONTROL(frame)[slots.DIRECTION] * (behind - t) > 0.0:
                 clock[slots.T] = behind
-            if _half_width(frame, k) != 0.0:  # f, its Jacobian and how fast Newton converges are others
+            if _crosses(frame, k):  # f, its Jacobian and how fast Newton converges are others
                 count[slots.FRESHNESS], clock[slots.H_FACTORED], clock[slots.REMAINS] = STALE, 0.0, 1.0
             clock[slots.T_FROM] = clock[slots.T]
             count[slots.STOP] = find_stop(frame, k + 1)

@@ -12,6 +12,7 @@ from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.frozen import Frozen
 from adjode.steppers.implicit import CONTINUE, ImplicitStepper, judge, scaled_change
+from adjode.steppers.stepper import stage_time
 from adjode.steppers.transposed import make_transposed_block
 
 
@@ -62,11 +63,11 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
 
     @kernel
     def solve_stages(frame, t, h, t_new, V):
-        c, count, most = slots.C(frame), slots.COUNT(frame), 0
+        count, most = slots.COUNT(frame), 0
         last, status = slots.SETTING(frame)[slots.LAST_STAGE], SUCCESS
         for i in range(1, last + 1):
             if status == SUCCESS:
-                status, iterations = solve_stage(frame, t_new if i == last else t + c[i] * h, h, i, row(V, i))
+                status, iterations = solve_stage(frame, stage_time(frame, t, h, t_new, i), h, i, row(V, i))
                 count[slots.ITERATIONS] += iterations
                 most = iterations if iterations > most else most
         count[slots.LAST_ITERATIONS] = most

@@ -21,6 +21,7 @@ from adjode.linalg.gmres import make_gmres, put_gmres
 from adjode.linalg.mass import multiply_transposed
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
+from adjode.steppers.stepper import stage_time
 from adjode.tableaus import Tableau
 
 _ROUNDING = 5e-15  # of a stage's cotangents, by their norm: some times the tolerance of GMRES
@@ -52,12 +53,6 @@ def _mend(product, x, right, scale):
 
 
 @kernel
-def _stage_time(frame, t, h, t_new, i):
-    last = i == slots.SETTING(frame)[slots.LAST_STAGE]
-    return t_new if last else t + slots.C(frame)[i] * h
-
-
-@kernel
 def _as_it_is(frame, x, out):
     for k in range(x.size):
         out[k] = x[k]
@@ -72,7 +67,7 @@ def _make_apply(product: Callable, frozen: Frozen, precondition: Callable) -> Ca
         for i in range(x.shape[0]):
             multiply(frame, row(x, i), row(out, i))
         for j in range(x.shape[0]):
-            if product(frame, _stage_time(frame, t, h, t_new, first + j), row(V, first + j), row(x, j), stage_bar) != 0:
+            if product(frame, stage_time(frame, t, h, t_new, first + j), row(V, first + j), row(x, j), stage_bar) != 0:
                 return CALLBACK_RAISED
             for i in range(x.shape[0]):
                 weight = h * A[first + j, first + i]
@@ -99,7 +94,7 @@ def _make_solve(refresh: Callable, precondition: Callable, gmres: Callable) -> C
         """RIGHT holds the right-hand sides; their solution into W; the status."""
         count, middle = slots.COUNT(frame), first + slots.W(frame).shape[0] // 2
         while True:
-            status, iterations = refresh(frame, _stage_time(frame, t, h, t_new, middle), row(V, middle), h), 0
+            status, iterations = refresh(frame, stage_time(frame, t, h, t_new, middle), row(V, middle), h), 0
             if status in (CALLBACK_RAISED, NON_FINITE):
                 return status
             if status == SUCCESS:
@@ -131,7 +126,7 @@ def _make_pull_stage(pull: Callable) -> Callable:
         A, K_bar, inverse, x = slots.A(frame), slots.K_BAR(frame), slots.INVERSE(frame), row(slots.W(frame), i)
         stage_bar, y_bar, lam = slots.STAGE_BAR(frame), slots.Y_BAR(frame), slots.LAM(frame)
         stage, s = first + i, slots.SETTING(frame)[slots.LAST_STAGE]
-        if pull(frame, _stage_time(frame, t, h, t_new, stage), row(V, stage), x, stage_bar) != 0:
+        if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), x, stage_bar) != 0:
             return CALLBACK_RAISED
         if A[stage, 0] != 0.0:
             _mend(stage_bar, x, row(slots.RIGHT(frame), i), inverse[i, i] / h)
