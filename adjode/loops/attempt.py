@@ -16,7 +16,7 @@ from adjode.compile.views import plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
-from adjode.loops.stops import is_gap, room, shortened
+from adjode.loops.stops import looks_across, room, shortened
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.stepper import Stepper
 
@@ -211,10 +211,10 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
         h_free = clock[slots.H] if clock[slots.H] < most else most
         lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
         if not lands:
-            h_free = shortened(frame, h_free, abs(stop - t))
-        slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if lands and is_gap(frame) else 0
+            h_free = shortened(frame, t, h_free)
         h, t_new, rest = end_of_step(frame, t, h_free, stop, lands)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, h
+        slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if lands and looks_across(frame, t, h) else 0
         record_start(frame, V)
         dense = setting[slots.DENSE] == 1 or observes_before(frame, t_new)
         status, norm, factor, log_error = try_step(frame, t, h, t_new, V, coefficients, dense)

@@ -150,6 +150,8 @@ def make_initial_step(derivative, to_slope=None):
         d0 = _scaled_norm(y, y, atol, rtol)
         d1 = _scaled_norm(start, y, atol, rtol)
         h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
+        if h0 > span:
+            h0 = span
         if h0 > room:
             h0 = room
         for k in range(y.size):

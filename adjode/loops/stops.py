@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from adjode.compile import slots
@@ -66,32 +67,37 @@ def find_stop(frame, k):
 
 @kernel
 def room(frame, t):
-    """How far from t on f does not jump, as far as that is known, but at most the span."""
-    control, next_stop = slots.CONTROL(frame), slots.COUNT(frame)[slots.STOP]
+    """How far from t on f does not jump, as far as that is known."""
+    next_stop = slots.COUNT(frame)[slots.STOP]
     for k in range(next_stop, slots.CROSSED(frame).size):
         if _crosses(frame, k):
-            ahead = control[slots.DIRECTION] * (landing(frame, k) - t)
-            if ahead <= 0.0:  # lam jumps between the two
-                ahead = abs(landing(frame, next_stop) - t)
-            return min(ahead, control[slots.SPAN])
-    return control[slots.SPAN]
+            ahead = slots.CONTROL(frame)[slots.DIRECTION] * (landing(frame, k) - t)
+            return ahead if ahead > 0.0 else abs(landing(frame, next_stop) - t)  # lam jumps between the two
+    return math.inf
 
 
 @kernel
-def is_gap(frame):
-    """Whether f may jump at the next stop."""
-    return _crosses(frame, slots.COUNT(frame)[slots.STOP])
-
-
-@kernel
-def shortened(frame, h, left):
-    """h, or where f may jump at the next stop, `left` away, so much less that no stage of the step is behind it."""
-    if not is_gap(frame):
-        return h
+def _reach(frame):
+    """How far ahead the stages of a step are, in steps, if that matters."""
     c, furthest = slots.C(frame), 1.0
-    for i in range(c.size):
-        furthest = max(furthest, c[i])
-    return min(h, left / furthest)
+    if slots.CROSSED(frame).size > 0:
+        for i in range(c.size):
+            furthest = max(furthest, c[i])
+    return furthest
+
+
+@kernel
+def shortened(frame, t, h):
+    """h, or so much less that no stage of the step is where f may have jumped."""
+    reach = _reach(frame)
+    return h if reach == 1.0 else min(h, room(frame, t) / reach)
+
+
+@kernel
+def looks_across(frame, t, h):
+    """Whether a stage of the step is where f may have jumped."""
+    reach = _reach(frame)
+    return reach > 1.0 and reach * abs(h) > room(frame, t)
 
 
 @kernel
