@@ -41,7 +41,7 @@ class Solution:
     Attributes
     ----------
     t : (n_steps + 1,) array
-        Times of the accepted steps, from t0 to T.
+        Times of the accepted steps, from t0 to T; for each stop three, since nothing is evaluated next to it.
     u : (n_steps + 1, n) array
         States there.
     t_eval, u_eval : (k,), (k, n) arrays or None

@@ -416,6 +416,8 @@ def test_implicit_methods_are_refused():
     massed = Dynamics(lotka_volterra.f.source, lotka_volterra.vjp.source, mass=[1.0, 2.0])
     with pytest.raises(ValueError, match="backend='cuda' has explicit methods alone, which take no mass matrix"):
         solve_ensemble(massed, *inputs(), SPAN, backend="cuda")
+    with pytest.raises(ValueError, match="backend='cuda' knows no stops: leave them out, or use backend='threads'"):
+        solve_ensemble(lotka_volterra, *inputs(), SPAN, backend="cuda", stops=[1.0])
 
 
 def test_the_benchmark_measures(monkeypatch):
