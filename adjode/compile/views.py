@@ -10,13 +10,14 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from adjode.compile.flags import DISABLED, i8, vector
 
 
 def array_view(context, builder, array_type, data, shape, width=None):
     """A view of numbers at `data`, which owns nothing: in C order, and every `width`-th number of what lies there if given."""
+    from numba.np.arrayobj import populate_array  # which takes longer to import than all of this package
+
     view = context.make_array(array_type)(context, builder)
     itemsize = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
     strides = [itemsize if width is None else builder.mul(itemsize, width)]

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib import recfunctions
 
 from adjode.backends.cuda.arrays import is_device_array, to_host
 from adjode.checks import require_finite, time_span
-from adjode.model.layout import Layout
+from adjode.model.layout import Layout, unstructured
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +63,7 @@ def read_rows(name: str, value: Any, letter: str, *, on_device: bool = False) ->
     if layout is not None:
         if array.ndim > 1:
             raise ValueError(f"{name} must have the shape () or (N,) if it is structured, but its shape is {array.shape}.")
-        flat = recfunctions.structured_to_unstructured(array, dtype=np.float64)
+        flat = unstructured(array)
     elif array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, but its dtype is {array.dtype}.")
     elif array.ndim not in (1, 2):

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.lib import recfunctions
 
 from adjode.checks import float_vector
+
+
+def unstructured(array: np.ndarray) -> np.ndarray:
+    """The numbers of a structured array, with an axis more."""
+    from numpy.lib import recfunctions  # which takes NumPy's masked arrays with it
+
+    return recfunctions.structured_to_unstructured(array, dtype=np.float64)
 
 
 class Layout:
@@ -52,8 +58,7 @@ class Layout:
         if self.dtype is not None and isinstance(value, (np.void, np.ndarray)) and value.dtype.names:
             if value.dtype.names != self.dtype.names:
                 raise ValueError(f"{name} must have the fields {self.dtype.names}, but it has {value.dtype.names}.")
-            flat = recfunctions.structured_to_unstructured(np.asarray(value)[()], dtype=np.float64)
-            return float_vector(name, np.ravel(flat))
+            return float_vector(name, np.ravel(unstructured(np.asarray(value)[()])))
         if isinstance(value, Mapping) or (isinstance(value, (np.void, np.ndarray)) and value.dtype.names):
             raise TypeError(f"{name} must be a flat vector like {self.name}, but a {type(value).__name__} was given.")
         return float_vector(name, value, getattr(self, "size", None))
@@ -79,6 +84,8 @@ class Layout:
                 start += size
             return named
         if self.dtype is not None:
+            from numpy.lib import recfunctions
+
             return recfunctions.unstructured_to_structured(flat[None], self.dtype)[0]
         return flat
 
