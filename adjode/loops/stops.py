@@ -12,7 +12,7 @@ from adjode.loops.record import dense_at, observe, record, stages_at
 from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.frozen import STALE
 
-_SPACINGS = 4.0  # see `_half_width`
+_SPACINGS = 4.0  # see `_clearance`
 
 
 @kernel
@@ -23,22 +23,32 @@ def _crosses(frame, k):
 
 
 @kernel
-def _half_width(frame, k):
-    """How far before stop k steps end, and how far behind it they go on, signed.
-
-    Where f may jump, a few times the spacing of numbers in the span, so that rounding takes no stage to the other side.
-    """
-    if not _crosses(frame, k):
-        return 0.0
+def _clearance(frame):
+    """How near steps may come to where f may jump, signed: a few spacings of numbers, so that rounding takes no stage across."""
     stops, control = slots.STOPS(frame), slots.CONTROL(frame)
     largest = max(abs(stops[stops.size - 1]), abs(control[slots.T_START]))
     return control[slots.DIRECTION] * _SPACINGS * control[slots.EPS] * largest
 
 
 @kernel
+def _half_width(frame, k):
+    """How far before stop k steps end, and how far behind it they go on, signed."""
+    return _clearance(frame) if _crosses(frame, k) else 0.0
+
+
+@kernel
 def landing(frame, k):
-    """Where steps towards stop k end."""
-    return slots.STOPS(frame)[k] - _half_width(frame, k)
+    """Where steps towards stop k end: at a jump of lam not within reach of where f may jump."""
+    stops, direction = slots.STOPS(frame), slots.CONTROL(frame)[slots.DIRECTION]
+    if _crosses(frame, k):
+        return stops[k] - _clearance(frame)
+    for j in range(k + 1, slots.CROSSED(frame).size):
+        end = stops[j] - _clearance(frame)
+        if direction * (end - stops[k]) >= 0.0:
+            return stops[k]
+        if _crosses(frame, j):
+            return end
+    return stops[k]
 
 
 @kernel
@@ -51,16 +61,14 @@ def resumption(frame, k):
 
 @kernel
 def find_stop(frame, k):
-    """The first stop from k on that is before the end or, where f may jump, anywhere in the span; or the last one, the end."""
+    """The first stop from k on that is before the end or, where f may jump, within reach of the span; or the last one, the end."""
     control, stops = slots.CONTROL(frame), slots.STOPS(frame)
     direction, last = control[slots.DIRECTION], stops.size - 1
     while k < last:
-        left = direction * (stops[last] - stops[k])
-        if not _crosses(frame, k):
-            if left > 0.0:
+        width = _half_width(frame, k)
+        if direction * (stops[last] - (stops[k] - width)) > 0.0:
+            if width == 0.0 or direction * (stops[k] + width - control[slots.T_START]) > 0.0:
                 return k
-        elif left >= 0.0 and direction * (stops[k] - control[slots.T_START]) >= 0.0:
-            return k
         k += 1
     return last
 
@@ -68,11 +76,9 @@ def find_stop(frame, k):
 @kernel
 def room(frame, t):
     """How far from t on f does not jump, as far as that is known."""
-    next_stop = slots.COUNT(frame)[slots.STOP]
-    for k in range(next_stop, slots.CROSSED(frame).size):
+    for k in range(slots.COUNT(frame)[slots.STOP], slots.CROSSED(frame).size):
         if _crosses(frame, k):
-            ahead = slots.CONTROL(frame)[slots.DIRECTION] * (landing(frame, k) - t)
-            return ahead if ahead > 0.0 else abs(landing(frame, next_stop) - t)  # lam jumps between the two
+            return abs(landing(frame, k) - t)
     return math.inf
 
 
@@ -128,7 +134,7 @@ def cross(frame, k, y):
         return STORE_FULL
     for t_new in (stop, behind):
         t = slots.CLOCK(frame)[slots.T]
-        if direction * (t_new - t) > 0.0:
+        if direction * (t_new - t) > 0.0 and direction * (behind - t_new) >= 0.0:
             _cross(frame, count[slots.STEPS] if recorded else 0, t, t_new, y)
     return SUCCESS
 
