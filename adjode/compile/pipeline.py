@@ -172,7 +172,8 @@ class _EntryLibrary(_Library):
             if function.name in self._imported:
                 function.add_function_attribute("alwaysinline")
             inner = function.linkage in (Linkage.linkonce_odr, Linkage.internal) or function.name == PASS
-            if inner and not function.is_declaration:
+            counts = function.name.startswith("NRT_")  # whose calls Numba's pruning of reference counts finds by name
+            if inner and not counts and not function.is_declaration:
                 # LLVM may change how it is called, but its run-time linker still offers internal functions to other modules by name
                 function.name = f"{function.name}.in.{self.name}"
                 function.linkage = Linkage.internal

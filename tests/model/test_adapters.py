@@ -3,10 +3,12 @@
 import ctypes
 import linecache
 import os
+import re
 
 import numba
 import numpy as np
 import pytest
+from numba.core import codegen
 
 from adjode.compile import adapters, kinds
 from adjode.compile.adapters import c_function, guard, guard_inputs, in_place_form, is_ours
@@ -132,3 +134,19 @@ def test_the_source_of_what_is_written_can_be_read():
     linecache.checkcache()
     assert linecache.getline(file, 2)
     assert is_ours(file) and is_ours(adapters.__file__) and not is_ours(__file__) and not is_ours("<stdin>")
+
+
+@jitted
+def test_no_references_are_counted_around_a_users_function(monkeypatch):
+    """Numba's pruning of reference counts finds calls by their names, which the pipeline must leave alone."""
+    seen = []
+    take = codegen.JITCodeLibrary.get_pointer_to_function
+    monkeypatch.setattr(codegen.JITCodeLibrary, "get_pointer_to_function", lambda self, name: seen.append(self) or take(self, name))
+
+    def f(t, u, theta, du):
+        du[0] = theta[0] * u[0]
+
+    c_function(KINDS["f"], numba.njit(f, error_model="numpy"), None)
+    code = seen[-1].get_llvm_str()
+    assert "callback_f" in code
+    assert not re.search(r"call .*@\"?NRT_(in|de)cref", code)
