@@ -107,14 +107,14 @@ def layers_vjp(t, u, theta, lam, u_bar, theta_bar):
     adjode.kernels.tanh_into(lam, u_bar)
 
 
-def test_functions_of_adjode_kernels(compiled):
+def test_adjodes_own_functions(compiled):
     """tanh and exp are CUDA's own; the others have no form there, and say so."""
     seen, capabilities = compiled
     capabilities += [(9, 0)]
     dynamics = Dynamics(layers, layers_vjp)
     solve_ensemble(dynamics, *rows(), SPAN, backend="cuda", dtype="float32")
     assert_lean(seen[0][1], (9, 0), stack=(4 + 2) * 2 * 4)
-    with pytest.raises(TypeError, match=r"adjode\.kernels\.tanh_into has no form for a GPU"):
+    with pytest.raises(TypeError, match=r"adjode\.functions\.tanh_into has no form for a GPU"):
         ensemble_value_and_gradient(dynamics, FinalState([1.0, 0.0]), SPAN, backend="cuda")(*rows())
 
 
