@@ -356,15 +356,21 @@ def test_blocks_are_run_once_each(blocks, seats):
 
 
 def test_what_a_thread_raises_stops_the_others():
+    class Seat:
+        cancelled = False
+
+        def cancel(self):
+            self.cancelled = True
+
     def run(seat, first, stop):
         seen.append(first)
         if first >= 100:
             raise MemoryError("no more")
 
-    seen = []
+    seen, seats = [], [Seat(), Seat(), Seat()]
     with pytest.raises(MemoryError, match="no more"):
-        run_blocks(run, [0, 1, 2], 1024, None)
-    assert max(seen) < 200
+        run_blocks(run, seats, 1024, None)
+    assert max(seen) < 200 and all(seat.cancelled for seat in seats)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 7, 64, 1023])

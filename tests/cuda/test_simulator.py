@@ -148,7 +148,7 @@ def test_sums_over_what_is_shared(shared):
     assert_same_bits(one, one_by_one(*given), {shared})
     threads, bar = ensemble_value_and_gradient(lotka_volterra, LOSSES["final"], SPAN)(*given)
     np.testing.assert_array_equal(getattr(one, shared), getattr(bar, shared))
-    in_chunks = on_device(*given, memory=9000)
+    in_chunks = on_device(*given, memory="9kB")
     np.testing.assert_array_equal(getattr(one, shared), getattr(in_chunks, shared))
 
 
@@ -313,8 +313,10 @@ def test_few_trajectories(count):
 def test_options_are_checked():
     with pytest.raises(ValueError, match="dtype must be float64 or float32, but 'int32' was given"):
         on_device(*inputs(), dtype="int32")
-    with pytest.raises(TypeError, match="memory: an option of backend='cuda' alone"):
-        ensemble_value_and_gradient(lotka_volterra, LOSSES["final"], SPAN, memory=1e6)
+    with pytest.raises(ValueError, match="memory must be a number of bytes, or a string such as .*, but 'much' was given"):
+        on_device(*inputs(), memory="much")
+    with pytest.raises(TypeError, match="device_output: an option of backend='cuda' alone"):
+        ensemble_value_and_gradient(lotka_volterra, LOSSES["final"], SPAN, device_output=False)
 
 
 # --- arrays on the device ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 from adjode.backends.cuda import device
 from adjode.backends.cuda.arrays import is_device_array, to_host
 from adjode.backends.cuda.plan import Plan
-from adjode.checks import positive
+from adjode.checks import memory_size
 from adjode.compile import slots
 from adjode.status import STORE_FULL
 
@@ -32,8 +32,8 @@ class DeviceOptions:
     ----------
     dtype : dtype
         float64 or float32, of all arithmetic, times included.
-    memory : float, optional
-        Bytes of the GPU's memory for what is kept of the steps; half of what is free by default.
+    memory : float or str, optional
+        Bytes of the GPU's memory for what is kept of the steps, or "512MB" and the like; half of what is free by default.
     device_output : bool, optional
         Whether values and cotangents stay on the GPU; by default if u0 or theta came from there.
 
@@ -44,7 +44,7 @@ class DeviceOptions:
     """
 
     dtype: Any = np.float64
-    memory: float | None = None
+    memory: float | str | None = None
     device_output: bool | None = None
     real: np.dtype = field(init=False)
 
@@ -57,7 +57,7 @@ class DeviceOptions:
             raise ValueError(f"dtype must be float64 or float32, but {self.dtype!r} was given.")
         object.__setattr__(self, "real", real)
         if self.memory is not None:
-            positive("memory", self.memory)
+            memory_size("memory", self.memory)
 
     def require_attainable(self, rtol: float) -> None:
         """Raise a ValueError if rounding in single precision leaves a relative tolerance out of reach."""
@@ -67,7 +67,7 @@ class DeviceOptions:
 
     @property
     def budget(self) -> int:
-        return device.free_memory() // 2 if self.memory is None else int(self.memory)
+        return device.free_memory() // 2 if self.memory is None else memory_size("memory", self.memory)
 
     def stays(self, *inputs: Any) -> bool:
         """Whether results stay on the GPU."""
