@@ -13,6 +13,7 @@ from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.frozen import STALE
 
 _SPACINGS = 4.0  # see `_clearance`
+_FAR = math.inf  # by a name of this file, which in single precision has another value: `math.inf` would make all that it meets double
 
 
 @kernel
@@ -79,7 +80,7 @@ def room(frame, t):
     for k in range(slots.COUNT(frame)[slots.STOP], slots.CROSSED(frame).size):
         if _crosses(frame, k):
             return abs(landing(frame, k) - t)
-    return math.inf
+    return _FAR
 
 
 @kernel
