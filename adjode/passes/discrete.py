@@ -79,7 +79,8 @@ class Discrete(Pass):
         frame = self.frame
         self.products = 0 if structure is None else products_for(dynamics, structure)
         self.lam = frame[slots.U0_BAR] = frame[slots.LAM]
-        self.total = frame[slots.TOTAL]
+        self.total, self._at = frame[slots.TOTAL], frame[slots.PLACE]
+        self.theta_bar = self.total[:-1]
         recorded = recorded or structure is not None
         self.entry_name = solver.entry_name("discrete-recorded" if recorded else "discrete")
         self.make = functools.partial(make_discrete, recorded=recorded, solver=solver)
@@ -126,31 +127,28 @@ class Discrete(Pass):
         self.frame[slots.FORWARD_COUNT] = count
 
     @property
-    def theta_bar(self) -> np.ndarray:
-        return self.total[:-1]
-
-    @property
     def running_cost(self) -> float:
         return float(self.total[-1])
 
     @property
     def place(self) -> tuple[float, float]:
         """The time reached, and the step that was being pulled back."""
-        step, mesh = self.frame[slots.PLACE].item(slots.STEP), self.frame[slots.FORWARD_T]
+        step, mesh = self._at.item(slots.STEP), self.frame[slots.FORWARD_T]
         return float(mesh[step]), float(mesh[step] - mesh[step + 1])
 
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
-        stats.n_steps = self.frame[slots.PLACE].item(slots.RELEVANT) - self.count.item(slots.CROSSINGS)
-        n_f, n_vjp, n_g, n_product = self.count[[slots.DERIVATIVES, slots.VJPS, slots.COSTS, slots.PRODUCTS]].tolist()
-        stats.n_f += n_f
+        count = self.count.tolist()
+        n_vjp, n_g, n_product = count[slots.VJPS], count[slots.COSTS], count[slots.PRODUCTS]
+        stats.n_steps = self._at.item(slots.RELEVANT) - count[slots.CROSSINGS]
+        stats.n_f += count[slots.DERIVATIVES]
         stats.n_g += n_g
         stats.n_g_vjp += n_g if self.cost is not None and self.wants_lam else 0
         stats.n_vjp_u += n_vjp if self.short else 0
         stats.n_vjp += 0 if self.short else n_vjp
-        stats.n_jac, stats.n_lu, stats.n_newton = self.count[slots.JACOBIANS : slots.ITERATIONS + 1].tolist()
+        stats.n_jac, stats.n_lu, stats.n_newton = count[slots.JACOBIANS : slots.ITERATIONS + 1]
         n_product += stats.n_jac * self.products
-        if self.frame[slots.WANTS][slots.HAS_VJP_U]:
+        if self.dynamics.vjp_u is not None:
             stats.n_vjp_u += n_product
         else:
             stats.n_vjp += n_product

@@ -56,7 +56,7 @@ class EnsembleStats:
         return int(np.count_nonzero(self.status))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)  # not frozen: that would take as long as a quarter of a call's Python
 class Cotangents:
     """What a pullback returns; an entry that was not asked for is None.
 

@@ -21,7 +21,7 @@ from adjode.model.losses import PreparedLoss
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.options import SolveOptions, SweepOptions
-from adjode.passes.program import BACKWARD, FORWARD, Program, at_t0, program_entry
+from adjode.passes.program import FORWARD, Program, at_t0, program_entry
 from adjode.passes.result import PullbackStats
 from adjode.passes.sweep import Sweep
 from adjode.status import NON_FINITE, SUCCESS, TIMED_OUT, solve_error
@@ -94,12 +94,13 @@ class Workspace:
         SolveError
             If it takes longer than `max_seconds`; other failures are for the step-by-step way to explain.
         """
-        status, ran = self.program.run(), self.program.ran
+        status, behind = self.program.run(), False
         if self._behind is not None and status == SUCCESS:
-            status, ran = self._run_in_python(self._behind), BACKWARD
+            status, behind = self._run_in_python(self._behind), True
         if status == TIMED_OUT:
-            t, step_size = (self.forward if ran == FORWARD else self.backward).place
-            phase = "forward" if ran == FORWARD else "adjoint"
+            forward = not behind and self.program.ran == FORWARD
+            t, step_size = (self.forward if forward else self.backward).place
+            phase = "forward" if forward else "adjoint"
             raise solve_error(status, phase=phase, t=t, step_size=step_size, max_seconds=self.program.max_seconds)
         return status == SUCCESS
 
