@@ -13,7 +13,7 @@ from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.frozen import STALE
 
 _SPACINGS = 4.0  # see `_clearance`
-_FAR = math.inf  # by a name of this file, which in single precision has another value: `math.inf` would make all that it meets double
+_FAR = math.inf  # in single precision a name of this file is single too; `math.inf` would make all that it meets double
 
 
 @kernel
