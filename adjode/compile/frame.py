@@ -32,7 +32,7 @@ from adjode.compile.slot import I64, WORDS, Block, Group, Slot, load_pointer, wo
 SLOTS = len(slots.ALL)
 # where each group begins, and the last one ends
 _FIRST = [next(slot.index for slot in slots.ALL if slot.group == group) for group in Group] + [SLOTS]
-_FIRST_SIZED, _FIRST_STORE, _FIRST_NUMBER = _FIRST[Group.SIZED], _FIRST[Group.STORE], _FIRST[Group.NUMBER]
+_FIRST_SIZED, _FIRST_OPTIONAL, _FIRST_STORE, _FIRST_NUMBER = _FIRST[Group.SIZED : Group.NUMBER + 1]
 _ON_STACK = 128  # entries of an array that a fused entry keeps on its stack
 
 
@@ -121,10 +121,11 @@ class Frame:
     def form(self) -> bytes:
         """What tells frames apart that need different entries of the fused tier."""
         words = self._words
-        ends = {1: _FIRST_STORE, 2: _FIRST_NUMBER, 3: _FIRST_NUMBER}  # the first length of a store may be any
+        ends = {1: _FIRST_OPTIONAL, 2: _FIRST_NUMBER, 3: _FIRST_NUMBER}  # the first length of a store may be any
         shapes = (words[k : WORDS * end : WORDS].tobytes() for k, end in ends.items())
+        empty = bytes(words[k] == 0 for k in range(WORDS * _FIRST_OPTIONAL + 1, WORDS * _FIRST_STORE, WORDS))
         kept = (one.tobytes() for one in self._kept[:_FIRST_SIZED] if one is not None)
-        return b"".join((*shapes, *kept, b"" if self.partner is None else self.partner.form))
+        return b"".join((*shapes, empty, *kept, b"" if self.partner is None else self.partner.form))
 
     def known(self) -> Known:
         """What a fused entry for frames like this one may know."""
@@ -133,14 +134,14 @@ class Frame:
             kept = self[slot]
             if slot.group < Group.SIZED:
                 constants[slot] = kept
-            elif slot.group == Group.SIZED:
+            elif slot.group == Group.SIZED or (slot.group == Group.OPTIONAL and not kept.size):
                 shapes[slot] = kept.shape
             else:
                 shapes[slot] = (None, *kept.shape[1:])
         if self.partner is None:
             return Known(constants, shapes)
         ours, theirs = self._words, self.partner._words
-        sized = slots.ALL[_FIRST_SIZED:_FIRST_STORE]
+        sized = slots.ALL[_FIRST_SIZED:_FIRST_OPTIONAL]
         same = frozenset(slot for slot in sized if ours[WORDS * slot.index] == theirs[WORDS * slot.index])
         return Known(constants, shapes, replace(self.partner.known(), shared=same))
 

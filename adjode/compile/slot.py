@@ -29,8 +29,9 @@ class Group(IntEnum):
     METHOD = 0  # its contents: arrays of the method
     SETTINGS = 1  # its contents
     SIZED = 2  # its shape, by the method and the numbers of states and parameters
-    STORE = 3  # its shape but for the first length: there is a row for each step or time
-    NUMBER = 4  # nothing
+    OPTIONAL = 3  # whether it is empty, which few passes need it not to be; if not, what is known of a store
+    STORE = 4  # its shape but for the first length: there is a row for each step or time
+    NUMBER = 5  # nothing
 
 
 class Slot:

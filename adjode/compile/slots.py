@@ -22,7 +22,7 @@ from adjode.compile.slot import (
     vector,
 )
 
-METHOD, SETTINGS, SIZED, STORE = Group.METHOD, Group.SETTINGS, Group.SIZED, Group.STORE
+METHOD, SETTINGS, SIZED, OPTIONAL, STORE = Group.METHOD, Group.SETTINGS, Group.SIZED, Group.OPTIONAL, Group.STORE
 
 # --- the method -------------------------------------------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STE
 ATOL = vector(SIZED, "(n,)", "absolute tolerances of the state")
 START = vector(SIZED, "(n,)", "the state at the start of the pass")
 STOPS = vector(STORE, "(k,)", "times to meet, the last one the end of the pass")
-CROSSED = integers(STORE, "(k,) or (0,)", "1 for stops at which f may jump, else 0; empty for zeros")
+CROSSED = integers(OPTIONAL, "(k,) or (0,)", "1 for stops at which f may jump, else 0; empty for zeros")
 TIMES = vector(STORE, "(k,)", "times to observe, in the order of integration; a loss: those of its observations")
 
 WATCH = integers(STORE, "see watch.py", "when to look up from the work")
@@ -154,7 +154,7 @@ STAGES = cube(STORE, "(k, rows, n)", "states of all stages, that at the start of
 MESH_T = vector(STORE, "(k + 1,)", "times at the ends of the steps")
 MESH_U = matrix(STORE, "(k + 1, n)", "states there")
 MESH_C = cube(STORE, "(k, degree, n)", "dense output, coefficients of the powers of x")
-MESH_KIND = integers(STORE, "(k,) or (0,)", "the kind of each step, below; empty where all are of the method's own")
+MESH_KIND = integers(OPTIONAL, "(k,) or (0,)", "the kind of each step, below; empty where all are of the method's own")
 EXPLICIT_STEP, IMPLICIT_STEP, CROSSING = range(3)
 OBSERVED = matrix(STORE, "(k, n)", "states at TIMES")
 
@@ -237,7 +237,7 @@ FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")
 FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")
 FORWARD_C = cube(STORE, "(k, degree, n)", "MESH_C of the forward pass")
 FORWARD_STAGES = cube(STORE, "(k, rows, n)", "STAGES of the forward pass")
-FORWARD_KIND = integers(STORE, "(k,) or (0,)", "MESH_KIND of the forward pass")
+FORWARD_KIND = integers(OPTIONAL, "(k,) or (0,)", "MESH_KIND of the forward pass")
 FORWARD_COUNT = integers(STORE, "(2 or more,)", "COUNT of the forward pass, its STEPS and EARLIER at least")
 JUMP_ROWS = integers(STORE, "(k,) or (0,)", "row of JUMPS for each stop, -1 for none; empty where they are in reverse order")
 U0_BAR = vector(STORE, "(n,)", "where the backward pass leaves lam at t0")
