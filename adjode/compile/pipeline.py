@@ -75,8 +75,7 @@ def _overloads_last(context: Any) -> Callable[[], None]:
 
     def put(kinds: dict[Any, Any]) -> None:
         for one, kind in kinds.items():
-            context._remove_global(one)
-            context._insert_global(one, kind)
+            context._insert_global(one, kind)  # in place of the one before: it is never without, whatever interrupts this
 
     def put_back() -> None:
         put({one: kind for one, kind in before.items() if context._lookup_global(one) is after[one]})  # or more is registered now

@@ -185,10 +185,14 @@ class Program:
 
         Raises
         ------
+        MemoryError
+            If there is no room for more steps.
         BaseException
             What a handler of signals raised meanwhile.
         """
         status = self._entry(self.table)
+        if status == STORE_FULL:
+            raise MemoryError("there is no room for more steps: give them a budget, such as memory='1GB', or loosen the tolerances.")
         if status == INTERRUPTED:
             raise_pending(self.watch)
         return status

@@ -225,6 +225,22 @@ def test_a_store_that_could_not_grow(monkeypatch, ended_by):
     np.testing.assert_array_equal(bars[1], right[1].theta)
 
 
+def test_python_says_that_there_is_no_room(monkeypatch):
+    evaluate = adjode.value_and_gradient(DYNAMICS, FinalState([1.0]), SPAN, rtol=1e-9)
+    right = evaluate(U0, FAST)
+    fresh = adjode.value_and_gradient(DYNAMICS, FinalState([1.0]), SPAN, rtol=1e-9)
+
+    def grow(trajectory):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trajectory, "grow", grow)
+        for call in (lambda: fresh(U0, FAST), lambda: adjode.solve(DYNAMICS, U0, FAST, SPAN, rtol=1e-9)):
+            with pytest.raises(MemoryError, match="no room for more steps: give them a budget, such as memory="):
+                call()
+    same_gradient(fresh(U0, FAST), right)
+
+
 # --- a limit on time ----------------------------------------------------------------------------------------------------
 
 
