@@ -70,17 +70,14 @@ def undisturbed() -> Iterator[None]:
 
 def _overloads_last(context: Any) -> Callable[[], None]:
     """Have what overloads an operator for other types tried last; what puts it back."""
-    before = {one: context._lookup_global(one) for one in _OVERLOADED}
-    after = {one: type(kind)(sorted(kind.templates, key=_is_overload)) for one, kind in before.items()}
-
-    def put(kinds: dict[Any, Any]) -> None:
-        for one, kind in kinds.items():
-            context._insert_global(one, kind)  # in place of the one before: it is never without, whatever interrupts this
+    before = [(kind, kind.templates) for kind in map(context._lookup_global, _OVERLOADED)]
 
     def put_back() -> None:
-        put({one: kind for one, kind in before.items() if context._lookup_global(one) is after[one]})  # or more is registered now
+        for kind, templates in before:
+            kind.templates = templates
 
-    put(after)
+    for kind, templates in before:
+        kind.templates = tuple(sorted(templates, key=_is_overload))
     return put_back
 
 

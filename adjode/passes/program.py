@@ -192,7 +192,7 @@ class Program:
         """
         status = self._entry(self.table)
         if status == STORE_FULL:
-            raise MemoryError("there is no room for more steps: give them a budget, such as memory='1GB', or loosen the tolerances.")
+            raise MemoryError("there is no room for more steps: give a budget, such as memory='1GB', or loosen the tolerances.")
         if status == INTERRUPTED:
             raise_pending(self.watch)
         return status

@@ -505,22 +505,18 @@ def test_addresses_of_this_process_are_noticed():
 def test_the_order_of_overloads_can_be_changed():
     """Numba keeps the ways to type an operator in a `types.Function`, in the order in which it tries them."""
     typing = cpu_target.typing_context
-
-    def put(kind):
-        typing._insert_global(operator.getitem, kind)  # in place of the one before
-
     with global_compiler_lock:
         typing.refresh()
-        before = typing._lookup_global(operator.getitem)
-        overloads = [template for template in before.templates if hasattr(template, "_overload_func")]
-        others = [template for template in before.templates if template not in overloads]
+        kind = typing._lookup_global(operator.getitem)
+        before = kind.templates
+        overloads = [template for template in before if hasattr(template, "_overload_func")]
+        others = [template for template in before if template not in overloads]
         assert overloads and others
         try:
-            put(type(before)(others + overloads))
+            kind.templates = (*others, *overloads)
             assert njit(lambda x, k: x[k])(np.arange(3.0), 2) == 2.0
-            assert typing._lookup_global(operator.getitem).templates == (*others, *overloads)
         finally:
-            put(before)
+            kind.templates = before
     assert njit(lambda x: x[1])("abc") == "b"
 
 

@@ -236,7 +236,7 @@ def test_python_says_that_there_is_no_room(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Trajectory, "grow", grow)
         for call in (lambda: fresh(U0, FAST), lambda: adjode.solve(DYNAMICS, U0, FAST, SPAN, rtol=1e-9)):
-            with pytest.raises(MemoryError, match="no room for more steps: give them a budget, such as memory="):
+            with pytest.raises(MemoryError, match="no room for more steps: give a budget, such as memory="):
                 call()
     same_gradient(fresh(U0, FAST), right)
 
