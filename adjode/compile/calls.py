@@ -21,6 +21,7 @@ from adjode.compile.entries import entry
 from adjode.compile.flags import DISABLED, f8, i8, kernel, linked, vector
 from adjode.compile.frame import Frame, Known, make_local, opened
 from adjode.compile.kinds import KINDS, Kind
+from adjode.compile.signals import uninterrupted
 from adjode.compile.tiers import call_pass, fused_works, imported, outline
 from adjode.compile.views import invoke
 
@@ -69,6 +70,7 @@ class Calls:
             self._entries[found] = self._compile(name, frame, make)
         return self._entries[found]
 
+    @uninterrupted()
     def _compile(self, name: str, frame: Frame, make: Callable) -> Callable:
         if not self.unchanged():
             raise ValueError(

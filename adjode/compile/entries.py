@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from adjode.compile.cache import EntryCache, keep_bytes, kept_bytes
 from adjode.compile.flags import DISABLED, FAST, FLAGS, STANDARD, i8, kernel, pipeline, pipeline_class
+from adjode.compile.signals import uninterrupted
 from adjode.compile.versions import warn_lost
 
 
@@ -38,7 +39,7 @@ def compile_entry(function: Callable, signature: Any, cache: EntryCache | None =
     dispatcher = njit(**FLAGS, fastmath=FAST, no_cpython_wrapper=not wrapped, **pipeline_class("EntryCompiler"))(function)
     if cache is not None:
         dispatcher._cache = cache
-    with undisturbed():
+    with uninterrupted(), undisturbed():
         dispatcher.compile(signature)
     dispatcher.disable_compile()
     return dispatcher
@@ -63,6 +64,7 @@ def settle_pipeline() -> None:
         pipeline.Pipeline.standard = True
 
 
+@uninterrupted()  # what a handler raises would look like a failure
 def works(name: str, probe: Callable[[], int], lost: str) -> bool:
     """Whether the probe compiles and doubles 21; remembered on disk, where a folder stands for one version of everything."""
     if kept_bytes(f"{name}.works") is not None:

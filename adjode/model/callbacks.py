@@ -27,6 +27,7 @@ from adjode.compile.cache import keep_bytes, kept_bytes
 from adjode.compile.fingerprint import fingerprint
 from adjode.compile.flags import DISABLED, f8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
+from adjode.compile.signals import uninterrupted
 from adjode.model.messages import compile_message, takes_in_place
 from adjode.status import describe_error
 
@@ -121,6 +122,7 @@ class Callback:
             if mark is not None:
                 keep_bytes(mark, b"")
 
+    @uninterrupted()
     def compile(self) -> None:
         """Compile the callback by itself; a TypeError that shows the user's line if Numba cannot."""
         if DISABLED:
