@@ -265,7 +265,7 @@ def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
         if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] != slots.CROSSING):
             if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED
-        return SUCCESS if all_finite(slots.TOTAL(frame)) else NON_FINITE
+        return SUCCESS if all_finite(slots.LAM(frame)) and all_finite(slots.TOTAL(frame)) else NON_FINITE
 
     return pull_back
 

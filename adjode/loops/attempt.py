@@ -214,6 +214,8 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
             h_free = shortened(frame, t, h_free)
         h, t_new, rest = end_of_step(frame, t, h_free, stop, lands)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, h
+        if h == 0.0:  # below the spacing of floating-point numbers at t
+            return STEP_TOO_SMALL
         slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if lands and looks_across(frame, t, h) else 0
         record_start(frame, V)
         dense = setting[slots.DENSE] == 1 or observes_before(frame, t_new)

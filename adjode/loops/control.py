@@ -7,7 +7,7 @@ import math
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
-from adjode.status import CALLBACK_RAISED, SUCCESS
+from adjode.status import CALLBACK_RAISED, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.implicit import MAX_ITERATIONS, slow_newton
 
 SAFETY = 0.9
@@ -149,11 +149,10 @@ def make_initial_step(derivative, to_slope=None):
         start = row(K, at_start(frame))
         d0 = _scaled_norm(y, y, atol, rtol)
         d1 = _scaled_norm(start, y, atol, rtol)
-        h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
-        if h0 > span:
-            h0 = span
-        if h0 > room:
-            h0 = room
+        h0 = min(1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1, span, room)
+        if not h0 > 0.0:  # the slope is too large for its square to be a number
+            clock[slots.H_TRIED] = h0
+            return STEP_TOO_SMALL
         for k in range(y.size):
             stage[k] = y[k] + direction * h0 * start[k]
         slope = row(K, 1)

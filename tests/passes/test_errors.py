@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from adjode import Dynamics, SolveError, Status, solve
+from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
+from adjode.losses import FinalState
 
 STRATEGIES = [(a, q) for a in ("interpolating", "backsolve") for q in ("gauss", "augmented")]
 
@@ -153,6 +154,82 @@ def _singular_vjp(t, u, theta, lam, u_bar, theta_bar):
 @functools.cache
 def _singular():
     return Dynamics(_constant_f, _singular_vjp)
+
+
+def everyday(*methods):
+    """Parameters of which the first three are tested every day."""
+    return pytest.mark.parametrize(
+        "method", [pytest.param(one, marks=[pytest.mark.slow] * (k > 2)) for k, one in enumerate(methods)]
+    )
+
+
+@everyday("Tsit5", "Radau", "auto", "DOP853", "BS3", "Kvaerno5", "TRBDF2")
+def test_a_vjp_that_is_infinite_at_the_start_alone(method):
+    """The outflow of an empty tank: its derivative by the level is infinite at t0, which explicit steps do not see."""
+
+    def f(t, u, theta, du):
+        du[0] = theta[0] - theta[1] * np.sqrt(u[0])
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0] = -theta[1] * 0.5 / np.sqrt(u[0]) * lam[0]
+        theta_bar[0] = lam[0]
+        theta_bar[1] = -np.sqrt(u[0]) * lam[0]
+
+    dynamics, theta = Dynamics(f, vjp), np.array([1.0, 0.1])
+    evaluate = value_and_gradient(dynamics, FinalState([1.0]), (0.0, 1.0), method=method)
+    for call in (
+        lambda: evaluate([0.0], theta),
+        lambda: solve(dynamics, [0.0], theta, (0.0, 1.0), method=method).pullback([1.0], adjoint="discrete"),
+        lambda: ensemble_value_and_gradient(dynamics, FinalState([1.0]), (0.0, 1.0), method=method)(np.zeros((2, 1)), theta),
+    ):
+        with pytest.raises(SolveError, match="solve stopped at t = 0 ") as raised:
+            call()
+        assert raised.value.status == Status.NON_FINITE
+    bars = np.zeros(1), np.zeros(2)
+    assert evaluate.jitted(1, 2)(np.zeros(1), theta, *bars)[0] == Status.NON_FINITE
+    assert np.isnan(np.concatenate(bars)).all()
+
+
+@everyday("Tsit5", "Radau", "auto", "DOP853", "Kvaerno5", "TRBDF2", "Rodas5P")
+def test_a_first_step_that_is_no_number(method):
+    """A diode at 10 V: the square of its current is infinite."""
+
+    def f(t, u, theta, du):
+        du[0] = theta[0] - u[0] - theta[1] * (np.exp(u[0] / 0.02585) - 1.0)
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        grown = np.exp(u[0] / 0.02585)
+        u_bar[0] = -lam[0] * (1.0 + theta[1] * grown / 0.02585)
+        theta_bar[0] = lam[0]
+        theta_bar[1] = -lam[0] * (grown - 1.0)
+
+    dynamics, theta, u0 = Dynamics(f, vjp), np.array([1.0, 1e-9]), np.array([[10.0], [0.0]])
+    with pytest.raises(SolveError, match="the forward solve stopped at t = 0 with step size 0") as raised:
+        solve(dynamics, u0[0], theta, (0.0, 1.0), method=method)
+    assert raised.value.status == Status.STEP_TOO_SMALL
+    evaluate = value_and_gradient(dynamics, FinalState([1.0]), (0.0, 1.0), method=method, adjoint="interpolating")
+    bars = np.zeros(1), np.zeros(2)
+    status, value = evaluate.jitted(1, 2)(u0[0], theta, *bars)
+    assert status == Status.STEP_TOO_SMALL and np.isnan([value, *np.concatenate(bars)]).all()
+    many = solve_ensemble(dynamics, u0, theta, (0.0, 1.0), method=method)
+    assert many.status.tolist() == [Status.STEP_TOO_SMALL, 0] and np.isnan(many.u_T[0]).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"step": 1e-9}, {"method": "Radau", "first_step": 1e-9}])
+def test_steps_below_the_spacing_of_times(options):
+    """In place of steps of size zero until their number is too large."""
+    start = 1.7e9
+
+    def f(t, u, theta, du):
+        du[0] = -theta[0] * (u[0] - np.cos(theta[0] * (t - start)))
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0] = -theta[0] * lam[0]
+        theta_bar[0] = 0.0
+
+    with pytest.raises(SolveError) as raised:
+        solve(Dynamics(f, vjp), [0.0], [1e9], (start, start + 1.0), **options)
+    assert raised.value.status == Status.STEP_TOO_SMALL and raised.value.t == start
 
 
 def test_errors_can_be_pickled():
