@@ -11,6 +11,8 @@ import numpy as np
 
 def float_vector(name: str, value: Any, size: int | None = None) -> np.ndarray:
     """A fresh contiguous float64 vector, or an error that says what was given."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} must be numbers, but entries of it are masked: leave them out, or fill them.")
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -202,6 +202,12 @@ BAD = [
     (lambda: losses.LeastSquares([1.0], [[-1.0]], log=True), ValueError, r"finite and positive \(log=True\)"),
     (lambda: losses.LeastSquares([1.0], [[np.inf]]), ValueError, "y_obs must be finite"),
     (lambda: losses.LeastSquares([1.0], [[1.0]], sigma=0.0), ValueError, "sigma must be positive"),
+    (
+        lambda: losses.LeastSquares(np.ma.masked_less([1.0, -9.0], 0.0), np.ones(2)),
+        ValueError,
+        "t_obs must be numbers, but .* masked",
+    ),
+    (lambda: losses.LeastSquares([1.0], [1.0], sigma=np.ma.masked_less([-9.0], 0.0)), ValueError, "wherever there is data"),
     (lambda: losses.LeastSquares([1.0], [[1.0]], sigma=[1.0, 2.0]), ValueError, "sigma must be a number or broadcast"),
     (lambda: losses.LeastSquares([1.0], [[1.0]], components=[0, 1]), ValueError, "components must be 1 integers"),
     (lambda: losses.LeastSquares([1.0], [[1.0, 1.0]], components=[0, 0]), ValueError, "components must be different"),
@@ -225,3 +231,17 @@ def test_losses_that_do_not_fit_the_state():
         losses.LeastSquares([1.0], [[1.0, 1.0]]).value_and_cotangents(solution)
     with pytest.raises(ValueError, match="t must lie in the span"):
         losses.LeastSquares([3.0], [[1.0]]).value_and_cotangents(solution)
+
+
+def test_masked_data_is_missing():
+    masked = np.ma.masked_invalid(Y_OBS)
+    masked.data[masked.mask] = -999.0
+    sigma = np.ma.array(np.full(Y_OBS.shape, 0.3), mask=masked.mask)
+    sigma.data[masked.mask] = -1.0
+    solved = solve(lotka_volterra(), LV_U0, LV_THETA, (0.0, 4.0))
+    expected, other = (losses.LeastSquares(T_OBS, *given).value_and_cotangents(solved) for given in [(Y_OBS,), (masked,)])
+    assert np.ma.is_masked(masked) and other[0] == expected[0]
+    value, _ = losses.LeastSquares(T_OBS, masked, sigma=sigma).value_and_cotangents(solved)
+    assert value == pytest.approx(expected[0] / 0.3**2, rel=1e-12)
+    with pytest.raises(ValueError, match="u0 must be numbers, but entries of it are masked"):
+        solve(lotka_volterra(), np.ma.masked_greater(LV_U0, 0.0), LV_THETA, (0.0, 1.0))

@@ -19,7 +19,9 @@ from adjode.status import SolveError, Status
 
 
 class LeastSquares(MemberData):
-    """`0.5 sum(((u(t_obs) - y_obs) / sigma)**2)`, of logarithms if asked; NaN in `y_obs` is missing data and left out.
+    """`0.5 sum(((u(t_obs) - y_obs) / sigma)**2)`, of logarithms if asked.
+
+    What is NaN or masked in `y_obs` is missing data and left out.
 
     Parameters
     ----------
@@ -44,6 +46,7 @@ class LeastSquares(MemberData):
 
     def __init__(self, t_obs: Any, y_obs: Any, *, sigma: Any = 1.0, components: Any = None, log: bool = False):
         self.t_obs = float_vector("t_obs", t_obs)
+        y_obs, sigma = _unmasked(y_obs, sigma)
         y = np.asarray(y_obs)
         if y.dtype.kind not in "fiub":
             raise TypeError(f"y_obs must hold real numbers, but its dtype is {y.dtype}.")
@@ -90,6 +93,18 @@ class LeastSquares(MemberData):
         if self.components.size and self.components.max() >= n:
             raise ValueError(f"components go up to {self.components.max()}, but the state has {n} components.")
         return _PreparedLeastSquares(self, n, self.t_obs, as_given=as_given)
+
+
+def _unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
+    """Masked data is NaN; without data it does not matter what is masked in sigma."""
+    if np.ma.is_masked(y_obs):
+        y_obs = np.ma.filled(y_obs.astype(float), np.nan)
+    if np.ma.is_masked(sigma):
+        masked = np.ma.getmaskarray(sigma)
+        if masked.shape != np.shape(y_obs) or not np.isnan(np.asarray(y_obs, dtype=float)[masked]).all():
+            raise ValueError("sigma must be given wherever there is data, but entries of it are masked.")
+        sigma = np.ma.filled(sigma, 1.0)
+    return y_obs, sigma
 
 
 class _PreparedLeastSquares(PreparedLoss):
