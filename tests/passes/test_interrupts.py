@@ -300,6 +300,7 @@ def test_a_cancelled_pass_stops():
         seat.run(0, 1, 1, given, outputs)
 
 
+@pytest.mark.slow
 def test_numba_does_not_cache_what_holds_addresses(tmp_path, monkeypatch):
     """A file of a user's with cache=True around `jitted`: the second process must not load the first one's addresses."""
     import subprocess

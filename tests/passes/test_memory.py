@@ -43,6 +43,7 @@ def test_a_million_steps():
     assert abs(bar.stats.n_steps - 1_000_000) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 def test_ten_thousand_solves_leave_nothing_behind():
     def rounds(count):

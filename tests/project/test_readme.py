@@ -12,7 +12,7 @@ from tests import ROOT
 from tests.project.pages import Block, assert_same_text, blocks_of, run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = {"vjp.md"}
+SLOW = {"vjp.md", "stiff.md"}
 
 
 def pages_with_blocks():
