@@ -129,8 +129,6 @@ def _cross(frame, slot, t, t_new, y):
 @kernel
 def cross(frame, k, y):
     """At a stop of a forward pass: across it, in two steps, so that the stop itself is in the mesh unless another is as near."""
-    if slots.CROSSED(frame).size == 0:  # known in the fused tier, where the rest then vanishes from the loop
-        return SUCCESS
     stop, behind, direction = slots.STOPS(frame)[k], resumption(frame, k), slots.CONTROL(frame)[slots.DIRECTION]
     count, recorded = slots.COUNT(frame), slots.SETTING(frame)[slots.RECORD] != 0
     if recorded and count[slots.STEPS] + 2 > slots.MESH_T(frame).size - 1:
