@@ -57,7 +57,7 @@ class DeviceOptions:
             raise ValueError(f"dtype must be float64 or float32, but {self.dtype!r} was given.")
         object.__setattr__(self, "real", real)
         if self.memory is not None:
-            memory_size("memory", self.memory)
+            object.__setattr__(self, "memory", memory_size("memory", self.memory))
 
     def require_attainable(self, rtol: float) -> None:
         """Raise a ValueError if rounding in single precision leaves a relative tolerance out of reach."""
@@ -67,7 +67,7 @@ class DeviceOptions:
 
     @property
     def budget(self) -> int:
-        return device.free_memory() // 2 if self.memory is None else memory_size("memory", self.memory)
+        return device.free_memory() // 2 if self.memory is None else int(self.memory)
 
     def stays(self, *inputs: Any) -> bool:
         """Whether results stay on the GPU."""
