@@ -1,10 +1,7 @@
 """Copies of what has been used: the numbers of the original, on buffers of their own, in this process and in another."""
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 
 import cloudpickle
 import numpy as np
@@ -13,8 +10,8 @@ import pytest
 from adjode import Dynamics, Fit, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_f, lv_vjp
-from tests import ROOT
 from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra
+from tests.processes import said_elsewhere
 
 pytestmark = pytest.mark.jitted
 ADJOINTS = ("discrete", "interpolating")
@@ -113,13 +110,4 @@ def test_arrays_of_a_deep_copy_of_a_solution_are_its_own():
 
 def test_another_process_gives_the_same_numbers(used, tmp_path):
     expected = {name: say(thing) for name, (thing, say) in used.items()}
-    given, taken = tmp_path / "given", tmp_path / "taken"
-    given.write_bytes(cloudpickle.dumps(used))
-    script = (
-        "import pickle, sys; used = pickle.load(open(sys.argv[1], 'rb')); "
-        "pickle.dump({name: say(thing) for name, (thing, say) in used.items()}, open(sys.argv[2], 'wb'))"
-    )
-    command = [sys.executable, "-c", script, str(given), str(taken)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert pickle.loads(taken.read_bytes()) == expected
+    assert said_elsewhere(used, tmp_path) == expected

@@ -1,11 +1,7 @@
 """Copies of what users bring give the numbers of the original, in this process and in another, and share nothing that changes."""
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import cloudpickle
 import numba
@@ -17,8 +13,8 @@ from adjode import Dynamics, losses, solve, value_and_gradient
 from adjode.jacobian import structure_of
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.systems import LV_THETA, LV_U0, lv_vjp_u
+from tests.processes import said_elsewhere
 
-ROOT = Path(__file__).parents[2]
 SPAN = (0.0, 2.0)
 T_OBS = np.array([1.5, 0.5, 1.5])
 Y_OBS = np.array([[1.0, 0.5], [np.nan, 2.0], [0.7, 0.9]])
@@ -97,16 +93,7 @@ def originals():
 @pytest.fixture(scope="module")
 def elsewhere(originals, tmp_path_factory):
     """The results of all objects in another process, which has them by cloudpickle."""
-    given, taken = (tmp_path_factory.mktemp("copies") / name for name in ("given", "taken"))
-    given.write_bytes(cloudpickle.dumps((results, {name: thing for name, (thing, _) in originals.items()})))
-    script = (
-        "import pickle, sys; results, things = pickle.load(open(sys.argv[1], 'rb')); "
-        "pickle.dump({name: results(thing) for name, thing in things.items()}, open(sys.argv[2], 'wb'))"
-    )
-    command = [sys.executable, "-c", script, str(given), str(taken)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return pickle.loads(taken.read_bytes())
+    return said_elsewhere({name: (thing, results) for name, (thing, _) in originals.items()}, tmp_path_factory.mktemp("copies"))
 
 
 @pytest.mark.parametrize("name", OBJECTS)
