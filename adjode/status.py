@@ -23,6 +23,8 @@ class Status(IntEnum):
     HIGH_INDEX = 10
     TIMED_OUT = 11
     INTERRUPTED = 12  # internal: the caller raises what was raised in between
+    INACCURATE = 13
+    REFINE = 14  # internal: the caller solves again, with the limits that have been set to the steps
 
 
 # Kernels see plain integers: Numba types an IntEnum member as its own type, which would not mix with int returns.
@@ -38,6 +40,8 @@ INCONSISTENT = int(Status.INCONSISTENT)
 HIGH_INDEX = int(Status.HIGH_INDEX)
 TIMED_OUT = int(Status.TIMED_OUT)
 INTERRUPTED = int(Status.INTERRUPTED)
+INACCURATE = int(Status.INACCURATE)
+REFINE = int(Status.REFINE)
 
 _REASONS = {
     Status.MAX_STEPS: "the cap of {max_steps} steps was reached; raise max_steps, loosen the tolerances, or, if the problem "
@@ -54,6 +58,8 @@ _REASONS = {
     "smaller one: check with check_vjp that vjp is right, since the Jacobian comes from it, and that f is smooth here",
     Status.STAGES_UNSOLVED: "the transposed equations of a step's stages could not be solved to rounding: the Jacobian may be "
     "close to singular here; adjoint='interpolating' does not need them",
+    Status.INACCURATE: "the gradient may be off by {units:.3g} times rtol, as a part of the largest logarithmic derivative: the "
+    "steps that the forward solve took are too long for its adjoint",
     Status.INCONSISTENT: "the initial state does not satisfy the algebraic equations: entry {equation} of f has {residual:.3g} "
     "where the mass matrix leaves zero, and this component would have to change by {change:.3g}, more than its tolerance; "
     "adjode.consistent_initial finds a state that does",
@@ -62,7 +68,7 @@ _REASONS = {
 }
 
 
-_UNKNOWN = {"residual": math.nan, "equation": "?", "change": math.nan, "max_seconds": math.nan}
+_UNKNOWN = {"residual": math.nan, "equation": "?", "change": math.nan, "max_seconds": math.nan, "units": math.nan}
 
 
 class SolveError(RuntimeError):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from adjode.adjoints import products
 from adjode.adjoints.seeds import seed_cost, seed_observations
 from adjode.adjoints.stages_again import make_stages_again
+from adjode.adjoints.trust import add_stage, begin_step, begin_trust, divide_mesh, end_step, judge
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.finite import all_finite
@@ -44,6 +45,7 @@ def _begin(frame):
     for k in range(count.size):
         count[k] = 0
     count[slots.ENTERED], place[slots.RELEVANT], place[slots.LEFT] = 1, 0, slots.TIMES(frame).size
+    begin_trust(frame)
 
 
 @kernel
@@ -67,6 +69,7 @@ def _find_relevant(frame):
             steps -= 1
     place[slots.LEFT] = left
     place[slots.RELEVANT] = forward[slots.EARLIER] + steps if steps > 0 else 0
+    divide_mesh(frame)
     return steps
 
 
@@ -87,8 +90,8 @@ def _make_pull(calls: Calls) -> Callable:
     pull_state = products.make_pull_state(calls)
 
     @kernel
-    def pull(frame, t, u, w, u_bar):
-        """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the total."""
+    def pull(frame, t, u, w, u_bar, stage):
+        """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the total, and both to the estimates of the step that has this stage."""
         wants = slots.WANTS(frame)
         if wants[slots.WANTS_LAM] == 0:
             return 0
@@ -99,6 +102,7 @@ def _make_pull(calls: Calls) -> Callable:
             total = slots.TOTAL(frame)
             for i in range(theta_bar.size):
                 total[i] += theta_bar[i]
+        add_stage(frame, stage, u_bar, theta_bar)
         return status
 
     return pull
@@ -171,9 +175,11 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
                 dense = True
                 if seed_cost(frame, step, t, h, t_new, V) != 0:
                     return CALLBACK_RAISED, left
+        begin_step(frame, step, h, V, dense)
         status = pull_stages(frame, t, h, t_new, V, dense)
         if status != SUCCESS:
             return status, left
+        end_step(frame, step, h, V)
         for k in range(lam.size):
             lam[k] = y_bar[k]
         return (SUCCESS if all_finite(lam) else NON_FINITE), left
@@ -185,14 +191,14 @@ def _make_first_stage(pull: Callable, recorded: bool) -> Callable:
     @kernel
     def first_stage(frame, step):
         """The transpose of K[0] = f(t, u) at the start of a step, which no step before has taken over."""
-        lam, u_bar, w = slots.LAM(frame), slots.Y_BAR(frame), row(slots.K_BAR(frame), 0)
+        lam, u_bar, w, start = slots.LAM(frame), slots.Y_BAR(frame), row(slots.K_BAR(frame), 0), slots.U(frame)
         if recorded:
             u = row(plane(slots.FORWARD_STAGES(frame), step), 0)
         else:
             u = row(slots.FORWARD_U(frame), step)
         for k in range(u_bar.size):
-            u_bar[k] = 0.0
-        if pull(frame, slots.FORWARD_T(frame)[step], u, w, u_bar) != 0:
+            u_bar[k], start[k] = 0.0, u[k]
+        if pull(frame, slots.FORWARD_T(frame)[step], u, w, u_bar, 0) != 0:
             return CALLBACK_RAISED
         for k in range(lam.size):
             lam[k] += u_bar[k]
@@ -289,6 +295,6 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         status = pull_back(frame)
         if status != STORE_FULL:
             count[slots.ENTERED] = 0
-        return status
+        return judge(frame, status)
 
     return discrete

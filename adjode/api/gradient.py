@@ -103,9 +103,10 @@ class ValueAndGradient:
         self._solve_options, self._pullback_options, self._running_cost = _split(options)
         self.forward_options = SolveOptions(**self._solve_options)
         self.backward_options = PullbackOptions(**self._pullback_options)
-        self.backward_options.refuse_if_discrete(tuple(name for name in self._pullback_options if name != "adjoint"))
+        self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate"}))
         self._wrt = check_wrt(wrt)
         refuse_with_mass(dynamics, self.backward_options.adjoint, self._wrt)
+        self._warns = self.backward_options.on_inaccurate == "warn"
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
         self._form = _Form(Layout("u0", ()), Layout("theta", ()))  # of the latest call
@@ -134,7 +135,9 @@ class ValueAndGradient:
         if workspace.run():
             bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
             u0_bar, theta_bar = bars if form.flat else form.unflatten(*bars)
-            result = workspace.value, Cotangents(u0_bar, theta_bar, stats=workspace.stats())
+            result = workspace.value, Cotangents(u0_bar, theta_bar, error=workspace.error, stats=workspace.stats())
+            if self._warns:
+                workspace.warn_if_inaccurate()
         # not reached after an exception, which may have come between any two steps of the above: those buffers are given up
         self._idle[form.sizes].append(workspace)
         return result or self.step_by_step(u0, theta)  # which says what is wrong
@@ -215,7 +218,8 @@ class ValueAndGradient:
     def _make(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         structure, loss, sweep = self.prepare(u0, theta)
         sizes = u0.size, theta.size
-        return Workspace(self.dynamics, self.forward_options, structure, loss, self.t_span, *sizes, sweep, self._wants[1])
+        wants = self._wants[1], self.backward_options.on_inaccurate
+        return Workspace(self.dynamics, self.forward_options, structure, loss, self.t_span, *sizes, sweep, *wants)
 
     def prepare(self, u0: np.ndarray, theta: np.ndarray) -> tuple[Structure | None, PreparedLoss, SweepOptions | None]:
         """The structure for the forward method, the loss prepared, and what a continuous adjoint is told."""

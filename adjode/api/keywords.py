@@ -49,6 +49,7 @@ class PullbackKeywords(TypedDict, total=False):
     max_seconds: float | None
     reanchor: bool
     on_drift: str
+    on_inaccurate: str
     dense_adjoint: bool
 
 
@@ -59,6 +60,7 @@ class SweepKeywords(TypedDict, total=False):
     """
 
     quadrature: str
+    on_inaccurate: str
     adjoint_rtol: float | None
     adjoint_atol: float | None
     quadrature_rtol: float | None

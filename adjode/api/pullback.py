@@ -17,14 +17,14 @@ from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.discrete import Discrete, observed_after_t0
-from adjode.passes.forward import structure_for
+from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import PullbackOptions, SolveOptions
-from adjode.passes.program import Program, at_t0
+from adjode.passes.program import FORWARD, Program, at_t0
 from adjode.passes.result import Cotangents, PullbackStats
 from adjode.passes.segments import SegmentedOutput, Segments
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import DenseOutput, Trajectory, slopes
-from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS, Status, solve_error
+from adjode.status import CALLBACK_RAISED, NON_FINITE, REFINE, SUCCESS, Status, solve_error
 from adjode.tableaus import Tableau
 
 WRT = ("u0", "theta", "t0", "T", "observation_times")
@@ -80,6 +80,7 @@ def pullback(
     max_seconds: float | None = PullbackOptions.max_seconds,
     reanchor: bool = PullbackOptions.reanchor,
     on_drift: str = PullbackOptions.on_drift,
+    on_inaccurate: str = PullbackOptions.on_inaccurate,
     dense_adjoint: bool = PullbackOptions.dense_adjoint,
 ) -> Cotangents:
     """Pull cotangents of a solution back to its inputs, by the adjoint equation.
@@ -120,6 +121,10 @@ def pullback(
         With adjoint="backsolve": put the state back onto the stored trajectory at every stored step and observation.
     on_drift : {"raise", "warn"}
         With adjoint="backsolve": what to do if the state does not arrive at the true initial state.
+    on_inaccurate : {"refine", "raise", "warn"}
+        With adjoint="discrete": what to do if the gradient may be further off than 100 times rtol, as a part of the largest
+        logarithmic derivative, because the steps of the forward solve are too long for its adjoint. Solve again with shorter steps
+        where they are, and raise if that does not help; or raise, or warn at once.
     dense_adjoint : bool
         Keep lam(t) as a dense output on the result.
 
@@ -132,7 +137,8 @@ def pullback(
     ValueError, TypeError
         For bad input, before anything is computed.
     SolveError
-        If the backward pass cannot be completed, or a backsolve drifts. A partial gradient is never returned.
+        If the backward pass cannot be completed, a backsolve drifts, or the gradient is not as accurate as that. A partial gradient
+        is never returned.
 
     Notes
     -----
@@ -157,6 +163,7 @@ def pullback(
         max_seconds=max_seconds,
         reanchor=reanchor,
         on_drift=on_drift,
+        on_inaccurate=on_inaccurate,
         dense_adjoint=dense_adjoint,
     )
     wanted = check_wrt(wrt)
@@ -196,6 +203,9 @@ class _Pullback:
         if made is None or not needs_pass:
             return self._cotangents(None)
         status = self._run(made)
+        if status == REFINE:
+            assert isinstance(made, Discrete)
+            status = self._run_refined(made)
         made.add_work(self.stats)
         if status != SUCCESS:
             raise made.error(status, self.solution.dense)
@@ -213,6 +223,20 @@ class _Pullback:
             self.stats.n_recomputed = segments.n_recomputed
         return status
 
+    def _run_refined(self, made: Discrete) -> int:
+        """The same along a solution with shorter steps, where the last run has found that it needs them."""
+        solution, record = self.solution, self.solution.trajectory.record
+        span = float(solution.t[0]), float(solution.t[-1])
+        inputs = self._state(0), solution.theta, span
+        forward = Forward(solution.dynamics, solution.options, solution.structure, *inputs, record=record)
+        forward.share_watch(made.watch)
+        forward.limit_by(made.frame)
+        program = Program(forward, None, made, goes_on=True)
+        status = program.run(again=True)
+        if status != SUCCESS and program.ran == FORWARD:
+            raise forward.error(status, solution.layouts[0])
+        return status
+
     @property
     def _kept(self) -> Trajectory | Segments:
         return self.solution.segments or self.solution.trajectory
@@ -227,7 +251,7 @@ class _Pullback:
         times, u_bars = observed_after_t0(solution.t, seeds.times, seeds.u_bars)
         made = Discrete(
             solution.dynamics,
-            solution.options.tableau,
+            solution.options,
             solution.structure,
             solution.theta,
             seeds.u_T_bar if steps else np.zeros_like(seeds.u_T_bar),
@@ -237,6 +261,7 @@ class _Pullback:
             wants_lam=self.wants_lam,
             cost=self.cost,
             max_seconds=self.options.seconds(solution.options),
+            on_inaccurate=self.options.on_inaccurate,
         )
         made.follow(solution.trajectory, np.array([steps, 0], dtype=np.int64))
         return made
@@ -304,6 +329,9 @@ class _Pullback:
         solution, seeds, wanted = self.solution, self.seeds, self.wanted
         t0, T = float(solution.t[0]), float(solution.t[-1])
         result: dict[str, Any] = {"stats": self.stats}
+        if isinstance(swept, Discrete):
+            result["error"] = swept.estimate
+            swept.warn_if_inaccurate(stacklevel=5)
         if swept is not None:
             if self.options.dense_adjoint and isinstance(swept, Sweep):
                 result["adjoint"] = swept.dense_adjoint

@@ -30,6 +30,9 @@ A = matrix(METHOD, "(rows, rows)", "coefficients of the stages, row s those of t
 C = vector(METHOD, "(rows,)", "nodes of the stages")
 E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
 PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power, see Tableau")
+LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error estimate, see tableaus/adjoint_error.py")
+LAM_POWERS = integers(METHOD, "(1,)", "halves, see there")
+LAM_FACTORS = vector(METHOD, "(2,)", "order and factor, see there")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
 Q_ROWS = integers(METHOD, "(rows,)", "row of Q for the integrand of each stage")
@@ -82,6 +85,9 @@ STOPS = vector(STORE, "(k,)", "times to meet, the last one the end of the pass")
 CROSSED = integers(OPTIONAL, "(k,) or (0,)", "1 for stops at which f may jump, else 0; empty for zeros")
 TIMES = vector(STORE, "(k,)", "times to observe, in the order of integration; a loss: those of its observations")
 
+LIMITS = matrix(STORE, "(k, 3)", "for parts of the span in order: the end, the largest step, and 1 where it is stiff")
+LIMITED = integers(STORE, "(2,)", "how many rows of LIMITS there are, and how often they have been set")
+
 WATCH = integers(STORE, "see watch.py", "when to look up from the work")
 
 # --- loops: where a pass is -------------------------------------------------------------------------------------------------------
@@ -123,6 +129,7 @@ COUNT = integers_by_name(
     calm="steps in a row that speak against it",
     switches="from one method to the other",
     before_gap="whether the step tried ends where f may jump",
+    limit="the row of LIMITS that the time reached is in",
     vjps="discrete adjoint: products that keep (df/dtheta)^T w",
     costs="discrete adjoint: evaluations of g",
     products="discrete adjoint: other products",
@@ -135,7 +142,7 @@ COUNT = integers_by_name(
 # fmt: off
 (
     STEPS, EARLIER, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF, EVIDENCE, CALM,
-    SWITCHES, BEFORE_GAP, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
+    SWITCHES, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
 ) = COUNT.places
 # fmt: on
 
@@ -232,6 +239,42 @@ LAM = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state")
 K_BAR = matrix(SIZED, "(rows, n)", "discrete adjoint: cotangents of the slopes")
 Y_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state at the start of the step")
 STAGE_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of a stage")
+TRUST = floats_by_name(
+    SIZED,
+    "discrete adjoint: what is known of the gradient's error, in the scale of logarithmic derivatives",
+    unit="the relative error that is one unit, rtol; 0 if errors are not judged",
+    most="units that pass",
+    switches="whether the forward pass can turn to an implicit method",
+    lam_sum="sum of the errors of lam",
+    theta_sum="sum of those of theta_bar",
+    counts_for="how many steps the one being pulled back stands for; 0 if it is not judged",
+    behind="the size of the step behind it",
+    theta_along="error estimate of theta_bar along THETA_PROBE, of the step being pulled back",
+    theta_bar_size="the largest theta_bar on the way, in the units of the parameters",
+    seeds="cotangents of states inside the step being pulled back",
+    sound="the largest lam before any step that may amplify it",
+    amplified="whether there has been such a step",
+    worst="the largest error of a step",
+    worst_t="where that step begins",
+    worst_h="its size",
+    worst_entry="the entry of lam with the largest estimate there",
+    u0_error="the error of u0_bar as a part of the largest logarithmic derivative, at the end",
+    theta_error="the error of theta_bar as a part of that",
+    units="the larger one in units",
+    steps_in_cell="how many steps a row of CELLS is for",
+    room_in_cell="how many more the last one has room for",
+    cells_used="how many rows of CELLS there are",
+)
+# fmt: off
+(
+    UNIT_ERROR, MOST, SWITCHES_TO, LAM_SUM, THETA_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, THETA_BAR_SIZE, SEEDS, SOUND, AMPLIFIED,
+    WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED,
+) = TRUST.places
+# fmt: on
+LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
+U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
+THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
+CELLS = matrix(STORE, "(k, 5)", "for parts of the mesh, last one first: start, smallest and largest step, error, estimate")
 BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")
 FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")
 FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")

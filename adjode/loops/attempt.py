@@ -14,6 +14,7 @@ from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
+from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
 from adjode.loops.stops import looks_across, room, shortened
@@ -208,7 +209,7 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
         setting, clock, most = slots.SETTING(frame), slots.CLOCK(frame), slots.CONTROL(frame)[slots.MAX_STEP]
         slot = slots.COUNT(frame)[slots.STEPS]
         V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
-        h_free = clock[slots.H] if clock[slots.H] < most else most
+        h_free = limited(frame, t, clock[slots.H] if clock[slots.H] < most else most)
         lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
         if not lands:
             h_free = shortened(frame, t, h_free)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import flat, plane, row
+from adjode.loops.limits import is_stiff
 from adjode.loops.record import stages_at
 from adjode.status import STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.frozen import STALE
@@ -165,6 +166,8 @@ def make_switching(explicit: tuple[Callable, Callable], implicit: tuple[Callable
     @kernel
     def step_on(frame, t, stop):
         count, marks = slots.COUNT(frame), slots.MESH_KIND(frame)
+        if count[slots.STIFF] == 0 and is_stiff(frame, t):
+            _turn(frame, 1)
         stiff, slot, jacobians = count[slots.STIFF], count[slots.STEPS], count[slots.JACOBIANS]
         status = step_explicit(frame, t, stop) if stiff == 0 else step_implicit(slots.PARTNER(frame), t, stop)
         if status == STEP_TOO_SMALL and stiff == 0:  # faster than times can tell: Radau's steps for lam may be shorter still

@@ -29,6 +29,9 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
     frame, selected = Frame(), rule(kind, tableau)
     for slot, array in zip((slots.A, slots.C, slots.E, slots.PT), tableau.for_kernels, strict=True):
         frame[slot] = array
+    of_lam = tableau.adjoint_error
+    frame[slots.LAM_WEIGHTS], frame[slots.LAM_POWERS] = of_lam.weights, np.array([of_lam.halves])
+    frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor])
     frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
     return frame
 
@@ -212,6 +215,7 @@ class Integration(Pass):
         frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), tolerances.atol
         frame[slots.JUMP_ROWS] = none = np.zeros(0, dtype=np.int64)
         frame[slots.CROSSED] = none if crossed is None else crossed
+        frame[slots.LIMITS], frame[slots.LIMITED] = np.zeros((0, 3)), np.zeros(2, dtype=np.int64)
         frame[slots.START], frame[slots.TIMES] = start, np.zeros(0) if times is None else times
         frame[slots.OBSERVED] = self.observed = np.empty((frame[slots.TIMES].size, n))
         self._allocate(tableau, n, quadrature)

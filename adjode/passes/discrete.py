@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import warnings
 
 import numpy as np
 
@@ -15,14 +17,20 @@ from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_method, put_partner
+from adjode.passes.options import SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segments import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput, Trajectory
-from adjode.status import CALLBACK_RAISED, TIMED_OUT, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, INACCURATE, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.steppers.frozen import put_frozen
 from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
+
+MOST_UNITS = 100.0  # units of rtol that a gradient may be off
+_LEAST_FLOOR = 1e-100  # so that there is a scale where a state is zero, and so is its absolute tolerance
+_CELLS = 512
+_INACCURATE_HINT = "If the problem is stiff, choose method='Radau' or 'auto'; if not, tighten the tolerances or set max_step"
 
 
 class Discrete(Pass):
@@ -31,7 +39,7 @@ class Discrete(Pass):
     Parameters
     ----------
     dynamics : Dynamics
-    tableau, structure
+    options, structure
         Of the forward pass.
     theta : (m,) array
         Which the pass reads whenever it runs.
@@ -41,12 +49,14 @@ class Discrete(Pass):
         Observations in the order of integration and their cotangents; what was observed at t0 itself is left out.
     recorded : bool
         Whether the trajectory has the states of the stages.
+    on_inaccurate : str
+        See `adjode.api.pullback.pullback`.
     """
 
     def __init__(
         self,
         dynamics: Dynamics,
-        tableau: Tableau,
+        options: SolveOptions,
         structure: Structure | None,
         theta: np.ndarray,
         start: np.ndarray,
@@ -58,7 +68,9 @@ class Discrete(Pass):
         cost: tuple[Callback, Callback] | None = None,
         recorded: bool = False,
         max_seconds: float | None = None,
+        on_inaccurate: str = "refine",
     ):
+        tableau = options.tableau
         if not family_of(tableau).transposable:
             raise ValueError(
                 f"adjoint='discrete' with {tableau.name} would need second derivatives of f, because the Jacobian is part of the "
@@ -74,6 +86,7 @@ class Discrete(Pass):
         products.put_products(self.frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
         self.frame[slots.START], self.frame[slots.TIMES], self.frame[slots.JUMPS] = start, times, jumps
         self._allocate(tableau, n, m if wants_theta else 0)
+        self._put_trust(options, n, on_inaccurate)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         frame = self.frame
@@ -104,13 +117,38 @@ class Discrete(Pass):
         frame[slots.STAGES] = np.zeros((1, rows, n))
         frame.allocate(
             {
-                **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR), (n,)),
+                **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR), (n,)),
+                slots.THETA_PROBE: (m,),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 slots.BASIS: (1, rows),
                 slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
                 slots.TOTAL: (m + 1,),
             }
         )
+
+    def _put_trust(self, options: SolveOptions, n: int, on_inaccurate: str) -> None:
+        frame, weights, atol = self.frame, options.tableau.adjoint_error, options.absolute_tolerances(n)
+        frame[slots.TRUST] = self.trust = slots.TRUST.zeros()
+        unit = options.rtol or float(np.max(atol, initial=1e-15))
+        most = math.inf if on_inaccurate == "warn" else MOST_UNITS
+        self.trust[: slots.LAM_SUM] = unit * options.adaptive, most, options.tableau.partner is not None
+        frame[slots.U_FLOOR] = np.maximum(atol / options.rtol if options.rtol else np.ones(n), _LEAST_FLOOR)
+        cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
+        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 5)), np.zeros((cells, 3))
+        frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
+        self._estimates = bool(weights.halves and self.wants_lam)
+
+    @property
+    def estimate(self) -> dict[str, float] | None:
+        """See `Cotangents.error`."""
+        if not self._estimates:
+            return None
+        return {"u0": self.trust.item(slots.U0_ERROR), "theta": self.trust.item(slots.THETA_ERROR)}
+
+    def warn_if_inaccurate(self, stacklevel: int) -> None:
+        if self.trust[slots.UNITS] > MOST_UNITS and self.trust[slots.MOST] == math.inf:
+            # what would have been raised
+            warnings.warn(str(self.error(INACCURATE, None)), RuntimeWarning, stacklevel=stacklevel + 1)
 
     def _put_implicit(self, tableau: Tableau, structure: Structure, n: int) -> None:
         frame = self.frame
@@ -140,6 +178,7 @@ class Discrete(Pass):
         """Count the work of the last run."""
         count = self.count.tolist()
         n_vjp, n_g, n_product = count[slots.VJPS], count[slots.COSTS], count[slots.PRODUCTS]
+        stats.n_refined = self._limited.item(1)
         stats.n_steps = self._at.item(slots.RELEVANT) - count[slots.CROSSINGS]
         stats.n_f += count[slots.DERIVATIVES]
         stats.n_g += n_g
@@ -153,13 +192,17 @@ class Discrete(Pass):
         else:
             stats.n_vjp += n_product
 
-    def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
+    def error(self, status: int, state: DenseOutput | SegmentedOutput | None) -> SolveError:
         """What a run that ended with this status is called; `state` is the forward solution."""
-        component, name, cause = None, None, None
-        (t, step_size), lam = self.place, self.lam
+        component, name, cause, hint = None, None, None, ""
+        (t, step_size), lam, trust = self.place, self.lam, self.trust
         if status == CALLBACK_RAISED:
+            assert state is not None
             places = [(float(time), lam) for time in np.linspace(t, t - step_size, 9)]
             cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
+        elif status == INACCURATE:
+            t, step_size, component = trust[slots.WORST_T], trust[slots.WORST_H], int(trust[slots.WORST_ENTRY])
+            name, hint = f"lam[{component}]", _INACCURATE_HINT
         elif status != TIMED_OUT:
             for where, values in (("lam", lam), ("theta_bar", self.total)):
                 bad = np.flatnonzero(~np.isfinite(values))
@@ -176,6 +219,8 @@ class Discrete(Pass):
             max_seconds=self.max_seconds,
             callback="vjp (or another callback of the backward pass)",
             cause=cause,
+            hint=hint,
+            units=trust[slots.UNITS],
         )
 
 

@@ -13,6 +13,7 @@ from adjode.checks import choose
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
+from adjode.compile.frame import Frame
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
@@ -103,6 +104,10 @@ class Forward(Integration):
         self.make = functools.partial(make_forward, solver=solver)
         memory = options.limits.memory
         self.segments = None if memory is None else Segments(self, memory, lasting)
+
+    def limit_by(self, backward: Frame) -> None:
+        """Keep to the limits of steps that the pass on this frame sets."""
+        self.frame[slots.LIMITS], self.frame[slots.LIMITED] = backward[slots.LIMITS], backward[slots.LIMITED]
 
     def error(self, status: int, layout: Layout) -> SolveError:
         """What a run that ended with this status is called; `layout` is that of u0."""

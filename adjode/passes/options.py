@@ -99,6 +99,7 @@ class PullbackOptions:
     max_seconds: float | None = None
     reanchor: bool = False
     on_drift: str = "raise"
+    on_inaccurate: str = "refine"
     dense_adjoint: bool = False
 
     def __post_init__(self) -> None:
@@ -106,8 +107,11 @@ class PullbackOptions:
         choose("quadrature", self.quadrature, ("gauss", "augmented"))
         choose("error_norm", self.error_norm, ("all", "lam"))
         choose("on_drift", self.on_drift, ("raise", "warn"))
+        choose("on_inaccurate", self.on_inaccurate, ("refine", "raise", "warn"))
         if self.reanchor and self.adjoint != "backsolve":
             raise ValueError("reanchor=True belongs to adjoint='backsolve'.")
+        if self.on_inaccurate != "refine" and not self.discrete:
+            raise ValueError(f"on_inaccurate={self.on_inaccurate!r} belongs to adjoint='discrete'.")
         for name in _TOLERANCES:
             value = getattr(self, name)
             if value is not None:

@@ -26,12 +26,13 @@ from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.segments import Segments
 from adjode.passes.sweep import Sweep
-from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
+from adjode.status import INTERRUPTED, REFINE, STORE_FULL, SUCCESS
 
 # The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what helps a pass
 # with its store of steps; START if the store has other steps than a run begins with, else 0; the pass that ran last; and how many
-# nanoseconds a run may take, 0 for any, -1 for what the run before it has left.
-FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, HELP, AWAY, RAN, LIMIT, ENTRIES_OF_TABLE = range(11)
+# nanoseconds a run may take, 0 for any, -1 for what the run before it has left; and 1 for a run that keeps to the limits of steps
+# that the one before it has set.
+FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, HELP, AWAY, RAN, LIMIT, AGAIN, ENTRIES_OF_TABLE = range(12)
 START = -1  # what to help with: this, or the pass whose store is full, or read to its beginning
 
 
@@ -101,22 +102,39 @@ def _run_backward(table):
     return status
 
 
-def make_run(forward: Callable, loss: Callable, backward: Callable) -> Callable:
-    """`run(passes) -> status`: one pass after the other, as far as all is well."""
+@kernel
+def _begin_limits(table):
+    """At first nothing limits the steps; whether there is a forward pass, to be run again within limits."""
+    if table[FORWARD] != 0 and table[AGAIN] == 0:
+        limited = slots.LIMITED(opened(table[FORWARD_FRAME]))
+        limited[0] = limited[1] = 0
+    return table[FORWARD] != 0
+
+
+@kernel
+def _no_limits(passes):
+    return False
+
+
+def make_run(forward: Callable, loss: Callable, backward: Callable, begin: Callable = _no_limits) -> Callable:
+    """`run(passes) -> status`: one pass after the other, as far as all is well, and again while the last asks for shorter steps."""
 
     @kernel
     def run(passes):
-        status = forward(passes)
-        if status == SUCCESS:
-            status = loss(passes)
-        if status == SUCCESS:
-            status = backward(passes)
+        repeats, goes_on, status = begin(passes), True, SUCCESS
+        while goes_on:
+            status = forward(passes)
+            if status == SUCCESS:
+                status = loss(passes)
+            if status == SUCCESS:
+                status = backward(passes)
+            goes_on = repeats and status == REFINE
         return status
 
     return run
 
 
-run_program = make_run(_run_forward, _run_loss, _run_backward)
+run_program = make_run(_run_forward, _run_loss, _run_backward, _begin_limits)
 
 
 def _run_timed(address):
@@ -180,8 +198,8 @@ class Program:
     def __reduce__(self):
         raise TypeError("a program holds addresses of this process, so it cannot be copied or pickled.")
 
-    def run(self) -> int:
-        """From the first pass to the last; the status of the one that `ran` last.
+    def run(self, again: bool = False) -> int:
+        """From the first pass to the last; the status of the one that `ran` last. `again` keeps to the limits of steps.
 
         Raises
         ------
@@ -190,6 +208,7 @@ class Program:
         BaseException
             What a handler of signals raised meanwhile.
         """
+        self._table[AGAIN] = again
         status = self._entry(self.table)
         if status == STORE_FULL:
             raise MemoryError("there is no room for more steps: give a budget, such as memory='1GB', or loosen the tolerances.")

@@ -19,6 +19,7 @@ class PullbackStats:
 
     For implicit methods also Jacobians, whose rows are among the evaluations, factorisations (real and complex ones alike), and
     iterations: of Newton, or for the discrete adjoint of GMRES. With `memory` also steps of the forward pass solved again.
+    `n_refined` is how often the forward pass was run again with shorter steps.
     """
 
     n_f: int = 0
@@ -33,6 +34,7 @@ class PullbackStats:
     n_lu: int = 0
     n_newton: int = 0
     n_recomputed: int = 0
+    n_refined: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,10 @@ class Cotangents:
         Cotangents of the observation times, in the order given.
     running_cost : float
         The value of the running cost's integral.
+    error : dict of str -> float, or None
+        By "u0" and "theta" an estimate of their error, by the steps that were taken, in the scale of logarithmic derivatives: of
+        x dL/dx, as a part of the largest one, where x is the size of a state (at least atol / rtol) or of a parameter (1 for a
+        zero). From adjoint="discrete" with an explicit method.
     stats : PullbackStats
     adjoint : DenseOutput
         lam(t), if `dense_adjoint` was asked for.
@@ -81,6 +87,7 @@ class Cotangents:
     T: float | None = None
     observation_times: np.ndarray | None = None
     running_cost: float | None = None
+    error: dict[str, float] | None = None
     stats: PullbackStats | EnsembleStats | None = None
     adjoint: DenseOutput | None = None
 

@@ -24,7 +24,7 @@ from adjode.passes.options import SolveOptions, SweepOptions
 from adjode.passes.program import FORWARD, Program, at_t0, program_entry
 from adjode.passes.result import PullbackStats
 from adjode.passes.sweep import Sweep
-from adjode.status import NON_FINITE, SUCCESS, TIMED_OUT, solve_error
+from adjode.status import NON_FINITE, REFINE, SUCCESS, TIMED_OUT, solve_error
 
 
 class Workspace:
@@ -41,6 +41,8 @@ class Workspace:
     sweep : SweepOptions or None
         Of the interpolating adjoint; None for the discrete one.
     wants_theta : bool
+    on_inaccurate : str
+        Of the discrete adjoint, see `adjode.api.pullback.pullback`.
 
     Attributes
     ----------
@@ -62,6 +64,7 @@ class Workspace:
         m: int,
         sweep: SweepOptions | None,
         wants_theta: bool,
+        on_inaccurate: str = "refine",
     ):
         if t_span[1] < t_span[0]:
             loss.reverse()
@@ -72,8 +75,17 @@ class Workspace:
         self.backward: Discrete | Sweep
         if sweep is None:
             seeds = np.zeros(n), loss.times, loss.u_bars
-            method = options.tableau, structure
-            self.backward = Discrete(dynamics, *method, self.theta, *seeds, wants_theta=wants_theta, recorded=True)
+            self.backward = Discrete(
+                dynamics,
+                options,
+                structure,
+                self.theta,
+                *seeds,
+                wants_theta=wants_theta,
+                recorded=True,
+                on_inaccurate=on_inaccurate,
+            )
+            self.forward.limit_by(self.backward.frame)
         else:
             backwards = t_span[1] >= t_span[0]
             observed = loss.times, loss.u_bars, t_span[0]
@@ -95,8 +107,11 @@ class Workspace:
             If it takes longer than `max_seconds`; other failures are for the step-by-step way to explain.
         """
         status, behind = self.program.run(), False
-        if self._behind is not None and status == SUCCESS:
-            status, behind = self._run_in_python(self._behind), True
+        if self._behind is not None:
+            while status == SUCCESS and not behind:
+                status, behind = self._run_in_python(self._behind), True
+                if status == REFINE:
+                    status, behind = self.program.run(again=True), False
         if status == TIMED_OUT:
             forward = not behind and self.program.ran == FORWARD
             t, step_size = (self.forward if forward else self.backward).place
@@ -123,6 +138,14 @@ class Workspace:
 
     def theta_bar(self) -> np.ndarray:
         return self.backward.theta_bar.copy()
+
+    @property
+    def error(self) -> dict[str, float] | None:
+        return self.backward.estimate
+
+    def warn_if_inaccurate(self) -> None:
+        if isinstance(self.backward, Discrete):
+            self.backward.warn_if_inaccurate(stacklevel=3)
 
     def stats(self) -> PullbackStats:
         stats = PullbackStats()

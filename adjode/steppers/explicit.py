@@ -187,7 +187,9 @@ def _make_error_norm(combine: Callable) -> Callable:
 
 
 def make_transposed_stages(pull: Callable, stages: tuple[int, int] | None = None) -> tuple[Callable, Callable]:
-    """The transpose of the stages; `pull(frame, t, u, w, u_bar) -> status` gives u_bar = (df/du)^T w and keeps (df/dtheta)^T w.
+    """The transpose of the stages.
+
+    `pull(frame, t, u, w, u_bar, stage) -> status` gives u_bar = (df/du)^T w and keeps (df/dtheta)^T w.
 
     Two loops `(frame, t, h, t_new, V, first, last)`, over the stages of the step from s down to 1 and, to come before it, over the
     further ones of its dense output. Together they pull the cotangents of the state after the step (in LAM) and of K[1..] back to y
@@ -201,7 +203,7 @@ def make_transposed_stages(pull: Callable, stages: tuple[int, int] | None = None
         stage_bar, y_bar, lam = slots.STAGE_BAR(frame), slots.Y_BAR(frame), slots.LAM(frame)
         last = i == slots.SETTING(frame)[slots.LAST_STAGE]
         t_i = t_new if last else t + slots.C(frame)[i] * h
-        if pull(frame, t_i, row(V, i), row(K_bar, i), stage_bar) != 0:
+        if pull(frame, t_i, row(V, i), row(K_bar, i), stage_bar, i) != 0:
             return 1
         if last:
             for k in range(lam.size):

@@ -126,7 +126,7 @@ def _make_pull_stage(pull: Callable) -> Callable:
         A, K_bar, inverse, x = slots.A(frame), slots.K_BAR(frame), slots.INVERSE(frame), row(slots.W(frame), i)
         stage_bar, y_bar, lam = slots.STAGE_BAR(frame), slots.Y_BAR(frame), slots.LAM(frame)
         stage, s = first + i, slots.SETTING(frame)[slots.LAST_STAGE]
-        if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), x, stage_bar) != 0:
+        if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), x, stage_bar, stage) != 0:
             return CALLBACK_RAISED
         if A[stage, 0] != 0.0:
             _mend(stage_bar, x, row(slots.RIGHT(frame), i), inverse[i, i] / h)
@@ -143,7 +143,7 @@ def _make_pull_stage(pull: Callable) -> Callable:
 def make_transposed_block(pull: Callable, product: Callable, frozen: Frozen, precondition: Callable) -> Callable:
     """The transpose of the stages first..last, which are solved for together.
 
-    `pull(frame, t, u, w, u_bar) -> status` gives u_bar = (df/du)^T w and keeps (df/dtheta)^T w; `product` gives u_bar alone;
+    `pull(frame, t, u, w, u_bar, stage) -> status` gives u_bar = (df/du)^T w and keeps (df/dtheta)^T w; `product` gives u_bar alone;
     `precondition(frame, x)` multiplies a block of cotangents by the inverse of the frozen system.
     """
     gmres = make_gmres(_make_apply(product, frozen, precondition))

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from adjode.tableaus.adjoint_error import AdjointError, adjoint_error
 from adjode.tableaus.order_conditions import order_defect
 
 
@@ -104,6 +105,11 @@ class Tableau:
         raise TypeError(f"{self.name} has no implicit stages")
 
     @cached_property
+    def adjoint_error(self) -> AdjointError:
+        """What the discrete adjoint estimates its error by."""
+        return adjoint_error(self.A, self.P, self.stages, self.order)
+
+    @cached_property
     def for_kernels(self) -> tuple[np.ndarray, ...]:
         """(A, c, E, P or `middle` transposed) in C order."""
         weights = self.P if self.middle is None else self.middle
@@ -153,6 +159,10 @@ class ImplicitTableau(Tableau):
     """
 
     implicit: ClassVar[bool] = True
+
+    @cached_property
+    def adjoint_error(self) -> AdjointError:
+        return AdjointError(np.zeros(len(self.A)))
 
     def _has_its_form(self) -> bool:
         return self.stages == len(self.A) - 1 and not np.any(self.A[0])

@@ -47,6 +47,7 @@ def replay(f, mesh, u, theta, method, times, g=None):
     return u, seen, cost
 
 
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")  # of the steps as they are
 @pytest.mark.parametrize("direction", ["forwards", "backwards"])
 @pytest.mark.parametrize("cost", [False, True], ids=["", "cost"])
 @pytest.mark.parametrize("steps", ["fixed", "adaptive"])
@@ -66,7 +67,7 @@ def test_transpose_of_the_steps_to_rounding(method, steps, cost, direction):
 
     exact = complex_step(loss, [LV_U0, LV_THETA])
     running = {"running_cost": (cost_g, cost_g_vjp)} if cost else {}
-    bar = solution.pullback(u_T_bar, observations=(TIMES, u_bars), adjoint="discrete", **running)
+    bar = solution.pullback(u_T_bar, observations=(TIMES, u_bars), adjoint="discrete", on_inaccurate="warn", **running)
     for got, wanted in ((bar.u0, exact[0]), (bar.theta, exact[1])):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
     if cost:

@@ -181,7 +181,7 @@ def plan_gradient(
     back_lanes |= {slots.JUMPS: states} if far else {}
     if sweep is None:
         seeds = np.zeros(n), np.zeros(k), np.zeros((k, n))
-        backward = Discrete(device, tableau, None, np.zeros(m), *seeds, wants_theta=wants_theta).frame
+        backward = Discrete(device, options, None, np.zeros(m), *seeds, wants_theta=wants_theta).frame
         idle = {slots.STAGES: backward[slots.STAGES].shape}
     else:
         backward = _interpolating_frame(device, n, m, k, sweep, wants_theta)

@@ -1,0 +1,105 @@
+"""Error weights of transposed steps: what the stages of a discrete adjoint say of its error, at no further evaluation.
+
+The transpose of a Runge-Kutta step is a Runge-Kutta step of the adjoint equation: with the cotangents w_i of the slopes, the stages
+give J_i^T w_i, and lam after the step is lam plus their sum (Hager 2000, Numer. Math. 87, 247-282). Weights d that annihilate its
+elementary differentials up to some order q leave sum_i d_i J_i^T w_i of order h^(q+1): an error estimate, as that of an embedded
+solution is. The elementary differentials are those of a tree whose trunk runs through J^T, and whose branches are those of the
+forward step, which vary J.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from adjode.tableaus.order_conditions import elementary_weights
+
+_HIGHEST = 4  # embedded order: the conditions for more leave no weights, and take long to find that out
+_TYPICAL = 1e-8  # the relative error of a step at which powers that do not quite match are made to agree
+_RANK = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class AdjointError:
+    """
+    Attributes
+    ----------
+    weights : (rows,) array
+        d, normalised to sum_i d_i J_i^T w_i = (h J^T)^(q+1) lam for constant J; zeros if there are none.
+    order : int
+        q + 1.
+    halves, factor : int, float
+        `factor * ratio**(halves / 2)` is the relative error of the step itself, for the ratio of the estimate and lam: that of a
+        lower order, to the power that makes it one of the method's.
+    """
+
+    weights: np.ndarray
+    order: int = 1
+    halves: int = 0
+    factor: float = 0.0
+
+    @property
+    def power_of_step(self) -> float:
+        """What power of the step the error estimated in this way grows with."""
+        return self.order * self.halves / 2.0
+
+
+def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> AdjointError:
+    """The weights of highest order for an explicit method; see `Tableau` for A, P and `stages`.
+
+    They are those of the inner stages, 1 to s - 1: the first and the last are pulled back with other steps. Cotangents of states
+    inside a step enter by the weights P of its dense output: of these the estimate is free to one order less.
+    """
+    b = np.zeros(len(A))
+    b[: stages + 1] = A[stages, : stages + 1]
+    inner, found, null = slice(1, stages), 0, np.zeros((0, 0))
+    of_lam, of_seeds = (_differentials(A, seeds, _HIGHEST + 1) for seeds in (b[None], P.T))
+    for q in range(1, _HIGHEST + 1):
+        conditions = np.vstack([*of_lam[:q], *of_seeds[: q - 1 or 1]])[:, inner]
+        left = _null_space(conditions) if stages > 1 else null
+        response = left @ of_lam[q][-1][inner] if left.size else np.zeros(1)  # to the tall tree: J^T to the power q + 1
+        if (np.abs(response) > _RANK * np.abs(of_lam[q][-1]).max()).any():
+            found, null = q, left
+    weights = np.zeros(len(A))
+    if not found:
+        return AdjointError(weights)
+    response = null @ of_lam[found][-1][inner]
+    weights[inner] = null.T @ response / (response @ response)
+    return AdjointError(weights, found + 1, *_as_error_of_step(A[: stages + 1, : stages + 1], b[: stages + 1], order, found + 1))
+
+
+def _differentials(A: np.ndarray, seeds: np.ndarray, order: int) -> list[np.ndarray]:
+    """For each order up to `order`, the weights of the stages in all elementary differentials, that of the tall tree last."""
+    phi, sizes, _ = elementary_weights(A, order)
+    found: list[np.ndarray] = []
+    for size in range(1, order + 1):
+        rows = [seed * branches for seed in seeds for branches in phi[sizes == size]]
+        for k in range(1, size):  # branches of k vertices at the root, the rest further along the trunk
+            rows += [(A.T @ trunk) * branches for trunk in found[size - k - 1] for branches in phi[sizes == k]]
+        tall = (A.T @ found[-1][-1]) if found else seeds[-1]
+        found.append(np.array([*rows, tall]))
+    return found
+
+
+def _null_space(conditions: np.ndarray) -> np.ndarray:
+    """Weights that satisfy the conditions, of those stages that anything depends on."""
+    live = np.abs(conditions).max(axis=0) > 0.0
+    largest = np.abs(conditions).max(axis=1)
+    scaled = (conditions[largest > 0.0] / largest[largest > 0.0, None])[:, live]
+    _, values, rows = np.linalg.svd(scaled)
+    null = np.zeros((live.sum() - int(np.sum(values > _RANK)), live.size))
+    null[:, live] = rows[live.sum() - len(null) :]
+    return null
+
+
+def _as_error_of_step(A: np.ndarray, b: np.ndarray, order: int, estimated: int) -> tuple[int, float]:
+    """(halves, factor) by which an estimate z^`estimated` gives the error of the step for u' = z u, with h = 1."""
+    tall = b
+    for _ in range(order):
+        tall = A.T @ tall
+    constant = abs(tall.sum() - 1.0 / math.factorial(order + 1))
+    halves = round(2 * (order + 1) / estimated)
+    typical = (_TYPICAL / constant) ** (1.0 / (order + 1))
+    return halves, constant * typical ** (order + 1 - estimated * halves / 2.0)
