@@ -16,11 +16,15 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
-START, SHORTEST, LONGEST, ERROR, RATIO = range(5)  # the columns of CELLS
+# The columns of CELLS: where it starts; its steps; their largest error, that for parameters that are zero, what may be amplified.
+START, SHORTEST, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO = range(6)
 
-_SHARE = 1.0  # of a unit, for the error of a step after refinement; half of that the next time
+# Estimates up to this part of what passes do, at first and where steps have been shortened; there twice as much the next time.
+_SAFETY, _SAFETY_REFINED = 0.6, 0.05
+_SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
 _AMPLIFIES = 0.3  # a step whose estimate is that part of lam may amplify what it should damp
 _DAMPS = 4.0  # and one whose estimate is more does
+_GROWS = 10.0
 _FEW_STEPS = 24
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
 _EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
@@ -30,13 +34,14 @@ _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 
 @kernel
 def begin_trust(frame):
-    trust, lam_error, probe, theta = slots.TRUST(frame), slots.LAM_ERROR(frame), slots.THETA_PROBE(frame), slots.THETA(frame)
+    trust, lam_error, theta = slots.TRUST(frame), slots.LAM_ERROR(frame), slots.THETA(frame)
+    probe, zero_probe = slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame)
     for k in range(slots.LAM_SUM, trust.size):
         trust[k] = 0.0
     for k in range(probe.size):
         about_one = 0.75 + 0.5 * (0.618 * k % 1.0)
-        size = abs(theta[k]) if theta[k] != 0.0 else 1.0
-        probe[k] = size * (about_one if k * (k + 1) % 7 < 3 else -about_one)
+        about_one = about_one if k * (k + 1) % 7 < 3 else -about_one
+        probe[k], zero_probe[k] = abs(theta[k]) * about_one, about_one if theta[k] == 0.0 else 0.0
     for k in range(lam_error.size):
         lam_error[k] = 0.0
 
@@ -73,12 +78,20 @@ def add_stage(frame, stage, u_bar, theta_bar):
     trust, weight = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
     if weight == 0.0 or trust[slots.COUNTS_FOR] == 0.0:
         return
-    error, probe, along = slots.LAM_ERROR(frame), slots.THETA_PROBE(frame), 0.0
+    error, probe, zero_probe, along, zero_along = (
+        slots.LAM_ERROR(frame),
+        slots.THETA_PROBE(frame),
+        slots.ZERO_PROBE(frame),
+        0.0,
+        0.0,
+    )
     for k in range(error.size):
         error[k] += weight * u_bar[k]
     for k in range(probe.size):
         along += probe[k] * theta_bar[k]
+        zero_along += zero_probe[k] * theta_bar[k]
     trust[slots.THETA_ALONG] += weight * along
+    trust[slots.ZERO_ALONG] += weight * zero_along
 
 
 @exact_kernel
@@ -97,25 +110,35 @@ def _error_of_step(frame, estimate, ratio):
 
 @exact_kernel
 def _lam_error(frame, V):
-    """The largest error estimate of lam, whose that is, and lam itself before and after the step: in the units of the states."""
+    """The largest error estimate of lam and whose that is, lam before and after the step, and that entry of it: in units of u."""
     lam, y_bar, error = slots.LAM(frame), slots.Y_BAR(frame), slots.LAM_ERROR(frame)
-    largest, entry, before, after = 0.0, 0, slots.TRUST(frame)[slots.SEEDS], 0.0
+    largest, entry, before, after, own = 0.0, 0, slots.TRUST(frame)[slots.SEEDS], 0.0, 0.0
     for k in range(lam.size):
         size = _size_of_state(frame, V, k)
         if abs(error[k]) * size > largest:
-            largest, entry = abs(error[k]) * size, k
+            largest, entry, own = abs(error[k]) * size, k, max(abs(lam[k]), abs(y_bar[k])) * size
         before = max(before, abs(lam[k]) * size)
         after = max(after, abs(y_bar[k]) * size)
         error[k] = 0.0
-    return largest, entry, before, after
+    return largest, entry, before, after, own
 
 
 @exact_kernel
-def _size_of_theta_bar(frame):
-    total, probe, size = slots.TOTAL(frame), slots.THETA_PROBE(frame), 0.0
+def _size_along(frame, probe):
+    """The largest entry of theta_bar times that of a probe."""
+    total, size = slots.TOTAL(frame), 0.0
     for k in range(probe.size):
         size = max(size, abs(total[k] * probe[k]))
     return size
+
+
+@exact_kernel
+def _theta_error(frame, probe, along, size):
+    """The error of theta_bar in the step along a probe, and the largest size of that so far."""
+    if along == 0.0:
+        return 0.0, size
+    size = max(_size_along(frame, probe), size)
+    return _error_of_step(frame, abs(along), abs(along) / size if size > 0.0 else 1.0), size
 
 
 @exact_kernel
@@ -125,29 +148,35 @@ def end_step(frame, step, h, V):
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
         return
-    estimate, entry, before, after = _lam_error(frame, V)
+    estimate, entry, before, after, own = _lam_error(frame, V)
     ratio = estimate / before if before > 0.0 else 0.0
-    error = _error_of_step(frame, estimate, ratio)
+    if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
+        ratio = max(ratio, math.log(after / before) ** slots.LAM_FACTORS(frame)[0])
+    error = _error_of_step(frame, before * ratio, ratio)
+    if estimate > slots.LAM_FACTORS(frame)[2] * own > 0.0:  # an entry that is too fast for the step, behind others that are larger
+        error = max(error, _error_of_step(frame, estimate, estimate / own))
     trust[slots.LAM_SUM] += steps * error
-    estimate, trust[slots.THETA_ALONG] = abs(trust[slots.THETA_ALONG]), 0.0
-    if estimate > 0.0:
-        size = trust[slots.THETA_BAR_SIZE] = max(_size_of_theta_bar(frame), trust[slots.THETA_BAR_SIZE])
-        error_of_theta = _error_of_step(frame, estimate, estimate / size if size > 0.0 else 1.0)
-        trust[slots.THETA_SUM] += steps * error_of_theta
-        error = max(error, error_of_theta)
+    of_theta, trust[slots.THETA_SIZE] = _theta_error(
+        frame, slots.THETA_PROBE(frame), trust[slots.THETA_ALONG], trust[slots.THETA_SIZE]
+    )
+    of_zeros, trust[slots.ZERO_SIZE] = _theta_error(frame, slots.ZERO_PROBE(frame), trust[slots.ZERO_ALONG], trust[slots.ZERO_SIZE])
+    trust[slots.THETA_SUM] += steps * of_theta
+    trust[slots.ZERO_SUM] += steps * of_zeros
+    trust[slots.THETA_ALONG] = trust[slots.ZERO_ALONG] = 0.0
+    error = max(error, of_theta)
     if error > trust[slots.WORST]:
         trust[slots.WORST], trust[slots.WORST_ENTRY] = error, entry
         trust[slots.WORST_T], trust[slots.WORST_H] = slots.FORWARD_T(frame)[step], h
     if trust[slots.AMPLIFIED] == 1.0:
-        error = 0.0  # of something that should not be there
+        error = of_zeros = 0.0  # of something that should not be there
     else:
         trust[slots.SOUND] = max(trust[slots.SOUND], before)
         trust[slots.AMPLIFIED] = 1.0 if ratio > _AMPLIFIES and after > before else 0.0
-    _keep(frame, step, steps, abs(h), error, ratio if after > before else 0.0)
+    _keep(frame, step, steps, abs(h), (error, of_zeros, ratio if after > before else 0.0))
 
 
 @kernel
-def _keep(frame, step, steps, h, error, ratio):
+def _keep(frame, step, steps, h, found):
     """Put a step down in its cell: that of the step behind it, or the next one where that is full."""
     trust, cells = slots.TRUST(frame), slots.CELLS(frame)
     if cells.shape[0] == 0:
@@ -156,11 +185,14 @@ def _keep(frame, step, steps, h, error, ratio):
     if not trust[slots.ROOM_IN_CELL] > 0.0:
         k += 1
         trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
-        cells[k, SHORTEST], cells[k, LONGEST], cells[k, ERROR], cells[k, RATIO] = h, h, 0.0, 0.0
+        cells[k, SHORTEST], cells[k, LONGEST] = h, h
+        cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = 0.0
     trust[slots.ROOM_IN_CELL] -= steps
     cells[k, START] = slots.FORWARD_T(frame)[step]
     cells[k, SHORTEST], cells[k, LONGEST] = min(cells[k, SHORTEST], h), max(cells[k, LONGEST], h)
+    error, of_zeros, ratio = found
     cells[k, ERROR], cells[k, RATIO] = _larger(cells[k, ERROR], error), _larger(cells[k, RATIO], ratio)
+    cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
 
 
 @exact_kernel
@@ -175,7 +207,7 @@ def _larger(one, other):
 def _size_of_gradient(frame):
     """The largest logarithmic derivative."""
     lam, floor, start = slots.LAM(frame), slots.U_FLOOR(frame), slots.U(frame)
-    largest = _size_of_theta_bar(frame)
+    largest = _size_along(frame, slots.THETA_PROBE(frame))
     for k in range(lam.size):
         largest = max(largest, abs(lam[k]) * (abs(start[k]) + floor[k]))
     return largest
@@ -191,33 +223,37 @@ def judge(frame, status):
     elif status != SUCCESS:
         return status
     largest = max(_size_of_gradient(frame), _ROUNDING * sound)
-    if largest > 0.0:
+    with_zeros = max(largest, _size_along(frame, slots.ZERO_PROBE(frame)))
+    if with_zeros > 0.0:
+        largest = max(largest, _ROUNDING * with_zeros)
         trust[slots.U0_ERROR] = trust[slots.LAM_SUM] / largest
-        trust[slots.THETA_ERROR] = trust[slots.U0_ERROR] + trust[slots.THETA_SUM] / largest
+        trust[slots.THETA_ERROR] = (trust[slots.LAM_SUM] + trust[slots.THETA_SUM]) / largest + trust[slots.ZERO_SUM] / with_zeros
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit
-    if trust[slots.UNITS] <= trust[slots.MOST]:
+    last = slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS
+    safety = 1.0 if last else _SAFETY if limited[1] == 0 else _SAFETY_REFINED * 2.0 ** limited[1]
+    if trust[slots.UNITS] <= safety * trust[slots.MOST]:
         return status
-    if slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS:
+    if last:
         return INACCURATE
     if amplified and not largest < sound:  # what has been amplified is no measure of the gradient
-        largest = sound
-    _set_limits(frame, unit * largest)
+        largest = with_zeros = sound
+    _set_limits(frame, unit * largest, unit * with_zeros)
     return REFINE
 
 
 @exact_kernel
-def _set_limits(frame, unit):
+def _set_limits(frame, unit, unit_of_zeros):
     """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
-    allowed, order, halves = unit * _SHARE / 2.0 ** limited[1], slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
+    share, order, halves = _SHARE / 2.0 ** limited[1], slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0 and limited[1] >= _EXPLICIT_ROUNDS
     for k in range(rows):
-        error, ratio, factor = cells[k, ERROR], cells[k, RATIO], math.inf
+        error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
         stiff = turns and not ratio <= _DAMPS
-        if not (stiff or error <= allowed):
-            factor = 0.8 * (allowed / error) ** (2.0 / (order * halves))
+        if not (stiff or error <= share):
+            factor = 0.8 * (share / error) ** (2.0 / (order * halves))
         if not (stiff or ratio <= _DAMPS):
             factor = min(factor, (0.5 * _DAMPS / ratio) ** (1.0 / order))
         limit = cells[k, SHORTEST] * max(factor, _LEAST_FACTOR)

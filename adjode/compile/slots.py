@@ -32,7 +32,7 @@ E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
 PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power, see Tableau")
 LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error estimate, see tableaus/adjoint_error.py")
 LAM_POWERS = integers(METHOD, "(1,)", "halves, see there")
-LAM_FACTORS = vector(METHOD, "(2,)", "order and factor, see there")
+LAM_FACTORS = vector(METHOD, "(3,)", "order, factor, and lost, see there")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
 Q_ROWS = integers(METHOD, "(rows,)", "row of Q for the integrand of each stage")
@@ -247,10 +247,13 @@ TRUST = floats_by_name(
     switches="whether the forward pass can turn to an implicit method",
     lam_sum="sum of the errors of lam",
     theta_sum="sum of those of theta_bar",
+    zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
     counts_for="how many steps the one being pulled back stands for; 0 if it is not judged",
     behind="the size of the step behind it",
     theta_along="error estimate of theta_bar along THETA_PROBE, of the step being pulled back",
-    theta_bar_size="the largest theta_bar on the way, in the units of the parameters",
+    zero_along="the same along ZERO_PROBE",
+    theta_size="the largest theta_bar on the way, in the units of the parameters",
+    zero_size="the same of those that are zero",
     seeds="cotangents of states inside the step being pulled back",
     sound="the largest lam before any step that may amplify it",
     amplified="whether there has been such a step",
@@ -267,14 +270,16 @@ TRUST = floats_by_name(
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, LAM_SUM, THETA_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, THETA_BAR_SIZE, SEEDS, SOUND, AMPLIFIED,
-    WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED,
+    UNIT_ERROR, MOST, SWITCHES_TO, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG, THETA_SIZE, ZERO_SIZE,
+    SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL,
+    CELLS_USED,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
-CELLS = matrix(STORE, "(k, 5)", "for parts of the mesh, last one first: start, smallest and largest step, error, estimate")
+ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
+CELLS = matrix(STORE, "(k, 6)", "for parts of the mesh, last one first, what adjoints/trust.py says")
 BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")
 FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")
 FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")

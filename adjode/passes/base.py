@@ -31,7 +31,7 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
         frame[slot] = array
     of_lam = tableau.adjoint_error
     frame[slots.LAM_WEIGHTS], frame[slots.LAM_POWERS] = of_lam.weights, np.array([of_lam.halves])
-    frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor])
+    frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.lost])
     frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
     return frame
 

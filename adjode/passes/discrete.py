@@ -118,7 +118,7 @@ class Discrete(Pass):
         frame.allocate(
             {
                 **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR), (n,)),
-                slots.THETA_PROBE: (m,),
+                **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE), (m,)),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 slots.BASIS: (1, rows),
                 slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
@@ -134,7 +134,7 @@ class Discrete(Pass):
         self.trust[: slots.LAM_SUM] = unit * options.adaptive, most, options.tableau.partner is not None
         frame[slots.U_FLOOR] = np.maximum(atol / options.rtol if options.rtol else np.ones(n), _LEAST_FLOOR)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 5)), np.zeros((cells, 3))
+        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 6)), np.zeros((cells, 3))
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = bool(weights.halves and self.wants_lam)
 

@@ -19,6 +19,8 @@ from adjode.tableaus.order_conditions import elementary_weights
 _HIGHEST = 4  # embedded order: the conditions for more leave no weights, and take long to find that out
 _TYPICAL = 1e-8  # the relative error of a step at which powers that do not quite match are made to agree
 _RANK = 1e-8
+_SEEN = 0.5  # of a decay, at least
+_LONG = 6.0  # h times the rate of a step somewhat longer than stability allows
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +35,16 @@ class AdjointError:
     halves, factor : int, float
         `factor * ratio**(halves / 2)` is the relative error of the step itself, for the ratio of the estimate and lam: that of a
         lower order, to the power that makes it one of the method's.
+    lost : float
+        The ratio of the estimate and an entry of lam from which that entry is too fast for the step, to be told right by more than
+        three digits.
     """
 
     weights: np.ndarray
     order: int = 1
     halves: int = 0
     factor: float = 0.0
-
-    @property
-    def power_of_step(self) -> float:
-        """What power of the step the error estimated in this way grows with."""
-        return self.order * self.halves / 2.0
+    lost: float = np.inf
 
 
 def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> AdjointError:
@@ -54,24 +55,44 @@ def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> Adjo
     """
     b = np.zeros(len(A))
     b[: stages + 1] = A[stages, : stages + 1]
-    inner, found, null = slice(1, stages), 0, np.zeros((0, 0))
-    of_lam, of_seeds = (_differentials(A, seeds, _HIGHEST + 1) for seeds in (b[None], P.T))
-    for q in range(1, _HIGHEST + 1):
-        conditions = np.vstack([*of_lam[:q], *of_seeds[: q - 1 or 1]])[:, inner]
-        left = _null_space(conditions) if stages > 1 else null
-        response = left @ of_lam[q][-1][inner] if left.size else np.zeros(1)  # to the tall tree: J^T to the power q + 1
-        if (np.abs(response) > _RANK * np.abs(of_lam[q][-1]).max()).any():
-            found, null = q, left
-    weights = np.zeros(len(A))
+    inner, weights, found = slice(1, stages), np.zeros(len(A)), 0
+    of_lam, of_seeds = (_differentials(A, seeds, _HIGHEST) for seeds in (b[None], P.T))
+    talls = _tall_trees(A, b, stages)
+    for q in range(1, _HIGHEST + 1 if stages > 1 else 0):
+        null = _null_space(np.vstack([*of_lam[:q], *of_seeds[: q - 1 or 1]])[:, inner])
+        responses = null @ talls[q:, inner].T  # to h J^T to the powers q + 1 and more
+        if null.size and np.abs(responses[:, 0]).max() > _RANK * np.abs(talls[q]).max():
+            weights[inner], found = null.T @ _combination(responses), q + 1
     if not found:
         return AdjointError(weights)
-    response = null @ of_lam[found][-1][inner]
-    weights[inner] = null.T @ response / (response @ response)
-    return AdjointError(weights, found + 1, *_as_error_of_step(A[: stages + 1, : stages + 1], b[: stages + 1], order, found + 1))
+    return AdjointError(weights, found, *_as_error_of_step(A[: stages + 1, : stages + 1], b[: stages + 1], order, found))
+
+
+def _tall_trees(A: np.ndarray, b: np.ndarray, stages: int) -> np.ndarray:
+    """The weights of the stages in the powers of h J^T, from the first on."""
+    rows = [b]
+    for _ in range(stages - 1):
+        rows.append(A.T @ rows[-1])
+    return np.array(rows)
+
+
+def _combination(responses: np.ndarray) -> np.ndarray:
+    """Of weights that respond with 1 to the lowest power, the least; or, if these overlook some decay within the step, others.
+
+    For u' = z u the estimate of others is to respond like (1 - 2 z)^2 times the lowest power, as far as it can: the more
+    decays within the step, the more of it is seen. So it is for the least weights of methods of lower order.
+    """
+    first, z = responses[:, 0], np.linspace(-_LONG, 0.0, 61)
+    seen = np.polynomial.polynomial.polyval(z, responses.T)  # a row for each of the weights
+    least = first / (first @ first)
+    if (least @ seen).min() > _SEEN:
+        return least
+    nearest = np.linalg.lstsq(seen.T, (1.0 - 2.0 * z) ** 2, rcond=1e-10)[0]
+    return nearest / (first @ nearest)
 
 
 def _differentials(A: np.ndarray, seeds: np.ndarray, order: int) -> list[np.ndarray]:
-    """For each order up to `order`, the weights of the stages in all elementary differentials, that of the tall tree last."""
+    """For each order up to `order` the weights of the stages in all elementary differentials, that of the tall tree last."""
     phi, sizes, _ = elementary_weights(A, order)
     found: list[np.ndarray] = []
     for size in range(1, order + 1):
@@ -94,12 +115,13 @@ def _null_space(conditions: np.ndarray) -> np.ndarray:
     return null
 
 
-def _as_error_of_step(A: np.ndarray, b: np.ndarray, order: int, estimated: int) -> tuple[int, float]:
-    """(halves, factor) by which an estimate z^`estimated` gives the error of the step for u' = z u, with h = 1."""
+def _as_error_of_step(A: np.ndarray, b: np.ndarray, order: int, estimated: int) -> tuple[int, float, float]:
+    """(halves, factor, lost) by which an estimate z^`estimated` gives the error of the step for u' = z u, with h = 1."""
     tall = b
     for _ in range(order):
         tall = A.T @ tall
     constant = abs(tall.sum() - 1.0 / math.factorial(order + 1))
     halves = round(2 * (order + 1) / estimated)
     typical = (_TYPICAL / constant) ** (1.0 / (order + 1))
-    return halves, constant * typical ** (order + 1 - estimated * halves / 2.0)
+    lost = 3.0 * (1e-3 / constant) ** (estimated / (order + 1))
+    return halves, constant * typical ** (order + 1 - estimated * halves / 2.0), lost
