@@ -48,10 +48,15 @@ def time_span(t_span: Any) -> tuple[float, float]:
     return t0, T
 
 
+_ROUNDINGS = 4.0  # spacings of numbers that a time may be off an end of the span
+
+
 def times_in_span(name: str, times: Any, t0: float, T: float) -> np.ndarray:
-    """Times as a vector; each must lie between t0 and T, whichever is larger."""
+    """Times as a vector; each must lie between t0 and T, whichever is larger. Those next to an end, by rounding, are that end."""
     array = float_vector(name, np.ravel(times) if np.ndim(times) == 0 else times)
     low, high = min(t0, T), max(t0, T)
+    spacing = _ROUNDINGS * float(np.spacing(max(abs(t0), abs(T))))
+    array = np.where(abs(array - high) <= spacing, high, np.where(abs(array - low) <= spacing, low, array))
     outside = (array < low) | (array > high)
     if outside.any():
         raise ValueError(

@@ -10,8 +10,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from adjode.api.keywords import GradientKeywords, SolveKeywords
-from adjode.api.pullback import check_wrt, pullback, refuse_with_mass
+from adjode.api.pullback import pullback
 from adjode.api.solve import solve
+from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.checks import time_span, times_in_span
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
@@ -233,7 +234,7 @@ class ValueAndGradient:
             # how large cotangents are is known when the loss is
             sweep = replace(sweep, atol_scale=sweep.atol if backward.atol is None else 0.0)
         loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])  # type: ignore[attr-defined]
-        times_in_span("t_obs", loss.times, *self.t_span)
+        loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         return structure, loss, sweep
 
     def step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:

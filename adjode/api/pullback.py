@@ -11,6 +11,7 @@ import numpy as np
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
 from adjode.api.seeds import Seeds, read_cost, read_seeds
+from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.compile import slots
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
@@ -26,9 +27,6 @@ from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import DenseOutput, Trajectory, slopes
 from adjode.status import CALLBACK_RAISED, NON_FINITE, REFINE, SUCCESS, Status, solve_error
 from adjode.tableaus import Tableau
-
-WRT = ("u0", "theta", "t0", "T", "observation_times")
-
 
 # How far, in tolerances, a backsolve may end from the true initial state before its gradient is refused. Local errors of one
 # tolerance a step add up along a trajectory, so some drift is no fault.
@@ -122,9 +120,9 @@ def pullback(
     on_drift : {"raise", "warn"}
         With adjoint="backsolve": what to do if the state does not arrive at the true initial state.
     on_inaccurate : {"refine", "raise", "warn"}
-        With adjoint="discrete": what to do if the gradient may be further off than 100 times rtol, as a part of the largest
-        logarithmic derivative, because the steps of the forward solve are too long for its adjoint. Solve again with shorter steps
-        where they are, and raise if that does not help; or raise, or warn at once.
+        With adjoint="discrete": what to do where steps are too long for lam, so that the gradient may be further off than 100 times
+        rtol, as a part of the largest logarithmic derivative. Solve again with shorter ones, and raise if that does not help; or
+        raise, or warn at once.
     dense_adjoint : bool
         Keep lam(t) as a dense output on the result.
 
@@ -203,8 +201,7 @@ class _Pullback:
         if made is None or not needs_pass:
             return self._cotangents(None)
         status = self._run(made)
-        if status == REFINE:
-            assert isinstance(made, Discrete)
+        if status == REFINE and isinstance(made, Discrete):
             status = self._run_refined(made)
         made.add_work(self.stats)
         if status != SUCCESS:
@@ -225,10 +222,9 @@ class _Pullback:
 
     def _run_refined(self, made: Discrete) -> int:
         """The same along a solution with shorter steps, where the last run has found that it needs them."""
-        solution, record = self.solution, self.solution.trajectory.record
-        span = float(solution.t[0]), float(solution.t[-1])
-        inputs = self._state(0), solution.theta, span
-        forward = Forward(solution.dynamics, solution.options, solution.structure, *inputs, record=record)
+        solution, span = self.solution, (float(self.solution.t[0]), float(self.solution.t[-1]))
+        problem = solution.dynamics, solution.options, solution.structure, self._state(0), solution.theta, span
+        forward = Forward(*problem, record=solution.trajectory.record)
         forward.share_watch(made.watch)
         forward.limit_by(made.frame)
         program = Program(forward, None, made, goes_on=True)
@@ -382,25 +378,3 @@ class _Pullback:
         if not np.isfinite(rates).all():
             raise solve_error(NON_FINITE, phase="adjoint", t=times[~np.isfinite(rates)][0], callback="f")
         return rates
-
-
-def check_wrt(wrt: Sequence[str]) -> frozenset[str]:
-    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-    for name in names:
-        if name not in WRT:
-            raise ValueError(f"wrt may hold {', '.join(map(repr, WRT))}, but {name!r} was given.")
-    return frozenset(names)
-
-
-def refuse_with_mass(dynamics: Dynamics, adjoint: str, wanted: frozenset[str]) -> None:
-    """Refuse what problems with a mass matrix do not have."""
-    if dynamics.mass is None:
-        return
-    times = sorted(wanted - {"u0", "theta"}) if dynamics.mass.singular else []
-    if times:
-        raise ValueError(
-            f"with a singular mass matrix f does not say how fast the algebraic components change, which the cotangents of "
-            f"{', '.join(times)} need: choose wrt=('u0', 'theta') or less, with adjoint='discrete'."
-        )
-    if adjoint != "discrete":
-        raise ValueError(f"adjoint={adjoint!r} is not available with a mass matrix: choose adjoint='discrete'.")

@@ -242,9 +242,9 @@ STAGE_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of a stage")
 TRUST = floats_by_name(
     SIZED,
     "discrete adjoint: what is known of the gradient's error, in the scale of logarithmic derivatives",
-    unit="the relative error that is one unit, rtol; 0 if errors are not judged",
+    unit_error="the relative error that is one unit, rtol; 0 if errors are not judged",
     most="units that pass",
-    switches="whether the forward pass can turn to an implicit method",
+    switches_to="whether the forward pass can turn to an implicit method",
     lam_sum="sum of the errors of lam",
     theta_sum="sum of those of theta_bar",
     zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",

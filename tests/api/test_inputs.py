@@ -8,7 +8,8 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import Dynamics, solve
+from adjode import Dynamics, solve, value_and_gradient
+from adjode.losses import LeastSquares
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
@@ -272,3 +273,22 @@ def test_sizes_that_the_callbacks_leave():
     with pytest.raises(ValueError, match=r"vjp leaves its arrays where u has 1 entries and theta 1 .*theta_bar\[2\] = 0.0"):
         wrong.pullback([1.0])
     assert wrong.pullback([1.0], wrt="T").T == pytest.approx(-np.exp(-1), rel=1e-5)
+
+
+@pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
+def test_times_beside_the_ends_by_rounding_are_the_ends(adjoint):
+    """0.1 * 3 is not 0.3."""
+    inputs, times = (lotka_volterra(), LV_U0, LV_THETA), np.array([0.1, 0.1 * 3])
+    for span in ((0.0, 0.3), (0.3, 0.0)):
+        solution = solve(*inputs, span, t_eval=times)
+        np.testing.assert_array_equal(solution.u_eval[1], solution.u_T if span[1] == 0.3 else LV_U0)
+        got, wanted = (
+            value_and_gradient(inputs[0], LeastSquares(t, np.ones((2, 2))), span, adjoint=adjoint)(LV_U0, LV_THETA)
+            for t in (times, np.array([0.1, 0.3]))
+        )
+        assert got[0] == wanted[0]
+        np.testing.assert_array_equal(got[1].theta, wanted[1].theta)
+        bars = [solution.pullback(observations=(t, np.ones((2, 2))), adjoint=adjoint) for t in (times, [0.1, 0.3])]
+        np.testing.assert_array_equal(bars[0].u0, bars[1].u0)
+    with pytest.raises(ValueError, match="t_eval must lie in the span"):
+        solve(*inputs, (0.0, 0.3), t_eval=[0.3 + 1e-12])

@@ -27,6 +27,7 @@ SLOW = {"banded", "sparse"}  # compile passes of their own
 NOT_ENTERED = {
     "settle_pipeline.<locals>.probe.<locals>.double": "asks whether Numba compiles, which plain Python does not",
     "fused_works.<locals>.probe.<locals>.run": "likewise",
+    "_no_limits": "for a GPU, where no trajectory is solved again; tests/cuda",
     "unwatched": "for a GPU, in place of a look at the clock; tests/cuda",
     "_subtract_from": "a restart of GMRES, which takes a smaller space than these runs have; tests/steppers/test_stiff.py",
     "_infinite_pivot": "behind LAPACK, in whose place plain Python takes loops; tests/linalg compares the two",

@@ -82,6 +82,7 @@ CASES = [(method, places) for method in METHOD_NAMES for places in ("inside", "a
 
 
 @pytest.mark.jitted
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")  # of one run alone the calls are looked at
 @pytest.mark.parametrize("sign", DIRECTIONS.values(), ids=DIRECTIONS.keys())
 @pytest.mark.parametrize(("method", "places"), CASES)
 def test_every_call_is_on_its_side(method, places, sign):
@@ -96,9 +97,10 @@ def test_every_call_is_on_its_side(method, places, sign):
     for adjoint in ("discrete", "interpolating"):
         if adjoint == "discrete" and method == "Rodas5P":
             continue
+        how = {"adjoint": adjoint} | ({"on_inaccurate": "warn"} if adjoint == "discrete" else {})
         for u_T_bar in (SEED, None):
             for extra in ({}, {"running_cost": cost}):
-                solution.pullback(u_T_bar, observations=observations, wrt=("u0", "theta"), adjoint=adjoint, **extra)
+                solution.pullback(u_T_bar, observations=observations, wrt=("u0", "theta"), **how, **extra)
                 log = take_log(solution.theta)
                 if extra and adjoint == "interpolating":
                     log = log[3:]  # which were for the size of the cotangents
