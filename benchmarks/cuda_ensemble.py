@@ -145,7 +145,8 @@ def check_against_cpu(dtype: str) -> float:
     u0, theta = inputs(_COUNTED)
     problem = lorenz_dynamics(), LORENZ_LOSS, LORENZ_SPAN
     _, there = adjode.ensemble_value_and_gradient(*problem, backend="cuda", dtype=dtype, **options_for(dtype))(u0, theta)
-    _, here = adjode.ensemble_value_and_gradient(*problem, **options_for(dtype))(u0, theta)
+    as_there = options_for(dtype) | {"on_inaccurate": "warn"}  # a GPU does not solve again with shorter steps
+    _, here = adjode.ensemble_value_and_gradient(*problem, **as_there)(u0, theta)
     difference = max(np.abs(getattr(there, name) - getattr(here, name)).max() for name in ("u0", "theta"))
     difference /= max(np.abs(here.u0).max(), np.abs(here.theta).max())
     if not difference < 100.0 * options_for(dtype)["rtol"]:

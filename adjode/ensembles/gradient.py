@@ -72,7 +72,8 @@ def ensemble_value_and_gradient(
     progress : bool
         Show a bar.
     **options
-        Options of `value_and_gradient`: `method`, `rtol`, `atol`, ...; `memory` for each thread. With backend="cuda" also `dtype`
+        Options of `value_and_gradient`: `method`, `rtol`, `atol`, ...; `memory` for each thread. `on_inaccurate="warn"` does not
+        warn here: gradients are those of the steps as they are, which on a GPU they always are. With backend="cuda" also `dtype`
         (float64 or float32, of all arithmetic), `memory` (bytes of the GPU's memory for what is kept of the steps; half of what is
         free by default) and `device_output` (whether values and cotangents stay on the GPU; by default if u0 or theta is an array
         there).

@@ -37,7 +37,8 @@ def test_the_numbers_of_the_cpu(loss, adjoint, dtype, agreement):
     u0, theta = LV_U0 + rng.uniform(-0.3, 0.3, (N, 2)), LV_THETA * rng.uniform(0.8, 1.2, (N, 4))
     u0[4, 0] = np.nan
     options = {"adjoint": adjoint, "rtol": 1e-5, "atol": 1e-5, "on_failure": "nan"}
-    expected = ensemble_value_and_gradient(lv_dynamics(), loss, SPAN, **options)(u0, theta)
+    as_there = options | ({"on_inaccurate": "warn"} if adjoint == "discrete" else {})  # a GPU does not solve again
+    expected = ensemble_value_and_gradient(lv_dynamics(), loss, SPAN, **as_there)(u0, theta)
     value, bar = ensemble_value_and_gradient(lv_dynamics(), loss, SPAN, backend="cuda", dtype=dtype, **options)(u0, theta)
     assert bar.u0.dtype == dtype and np.isnan(value[4]) and np.isfinite(np.delete(value, 4)).all()
     np.testing.assert_allclose(value, expected[0], rtol=agreement)
