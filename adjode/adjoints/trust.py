@@ -148,6 +148,10 @@ def end_step(frame, step, h, V):
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
         return
+    if slots.LAM_POWERS(frame)[0] == 0:  # of an implicit step nothing is known
+        trust[slots.STIFF_BEHIND] = 1.0
+        _keep(frame, step, steps, abs(h), (0.0, 0.0, 0.0))
+        return
     estimate, entry, before, after, own = _lam_error(frame, V)
     ratio = estimate / before if before > 0.0 else 0.0
     if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
@@ -155,6 +159,8 @@ def end_step(frame, step, h, V):
     error = _error_of_step(frame, before * ratio, ratio)
     if estimate > slots.LAM_FACTORS(frame)[2] * own > 0.0:  # an entry that is too fast for the step, behind others that are larger
         error = max(error, _error_of_step(frame, estimate, estimate / own))
+    if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > _DAMPS):
+        error = 0.0  # of what implicit steps have left of the stiff part of lam, which explicit steps damp
     trust[slots.LAM_SUM] += steps * error
     of_theta, trust[slots.THETA_SIZE] = _theta_error(
         frame, slots.THETA_PROBE(frame), trust[slots.THETA_ALONG], trust[slots.THETA_SIZE]
@@ -248,7 +254,8 @@ def _set_limits(frame, unit, unit_of_zeros):
     """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
     share, order, halves = _SHARE / 2.0 ** limited[1], slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
-    rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0 and limited[1] >= _EXPLICIT_ROUNDS
+    rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
+    turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
         error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
         stiff = turns and not ratio <= _DAMPS

@@ -254,6 +254,7 @@ TRUST = floats_by_name(
     zero_along="the same along ZERO_PROBE",
     theta_size="the largest theta_bar on the way, in the units of the parameters",
     zero_size="the same of those that are zero",
+    stiff_behind="whether there are implicit steps behind the one being pulled back",
     seeds="cotangents of states inside the step being pulled back",
     sound="the largest lam before any step that may amplify it",
     amplified="whether there has been such a step",
@@ -271,8 +272,8 @@ TRUST = floats_by_name(
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG, THETA_SIZE, ZERO_SIZE,
-    SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL,
-    CELLS_USED,
+    STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL,
+    ROOM_IN_CELL, CELLS_USED,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
