@@ -148,11 +148,11 @@ def end_step(frame, step, h, V):
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
         return
+    estimate, entry, before, after, own = _lam_error(frame, V)
     if slots.LAM_POWERS(frame)[0] == 0:  # of an implicit step nothing is known
-        trust[slots.STIFF_BEHIND] = 1.0
+        trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
         _keep(frame, step, steps, abs(h), (0.0, 0.0, 0.0))
         return
-    estimate, entry, before, after, own = _lam_error(frame, V)
     ratio = estimate / before if before > 0.0 else 0.0
     if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
         ratio = max(ratio, math.log(after / before) ** slots.LAM_FACTORS(frame)[0])
@@ -242,7 +242,7 @@ def judge(frame, status):
     if trust[slots.UNITS] <= safety * trust[slots.MOST]:
         return status
     if last:
-        return INACCURATE
+        return INACCURATE if status == SUCCESS else status
     if amplified and not largest < sound:  # what has been amplified is no measure of the gradient
         largest = with_zeros = sound
     _set_limits(frame, unit * largest, unit * with_zeros)
