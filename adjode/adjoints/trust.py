@@ -78,13 +78,8 @@ def add_stage(frame, stage, u_bar, theta_bar):
     trust, weight = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
     if weight == 0.0 or trust[slots.COUNTS_FOR] == 0.0:
         return
-    error, probe, zero_probe, along, zero_along = (
-        slots.LAM_ERROR(frame),
-        slots.THETA_PROBE(frame),
-        slots.ZERO_PROBE(frame),
-        0.0,
-        0.0,
-    )
+    error, probe, zero_probe = slots.LAM_ERROR(frame), slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame)
+    along, zero_along = 0.0, 0.0
     for k in range(error.size):
         error[k] += weight * u_bar[k]
     for k in range(probe.size):

@@ -59,7 +59,8 @@ def value_and_gradient(
 
     Buffers and compiled code are prepared at the first call; each call then runs the forward pass, the loss and the backward pass
     in compiled code, without the GIL. A loss of another kind than those named below, a running cost, cotangents of times and
-    `adjoint="backsolve"` take the long way instead: solve, loss, pullback.
+    `adjoint="backsolve"` take the long way instead: solve, loss, pullback. The value is then that of the first solve, whatever
+    `on_inaccurate="refine"` does for the gradient.
 
     Parameters
     ----------
@@ -136,9 +137,9 @@ class ValueAndGradient:
         if workspace.run():
             bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
             u0_bar, theta_bar = bars if form.flat else form.unflatten(*bars)
-            result = workspace.value, Cotangents(u0_bar, theta_bar, error=workspace.error, stats=workspace.stats())
+            result = workspace.value, Cotangents(u0_bar, theta_bar, error=workspace.backward.estimate, stats=workspace.stats())
             if self._warns:
-                workspace.warn_if_inaccurate()
+                workspace.backward.warn_if_inaccurate(stacklevel=2)
         # not reached after an exception, which may have come between any two steps of the above: those buffers are given up
         self._idle[form.sizes].append(workspace)
         return result or self.step_by_step(u0, theta)  # which says what is wrong

@@ -325,10 +325,9 @@ class _Pullback:
         solution, seeds, wanted = self.solution, self.seeds, self.wanted
         t0, T = float(solution.t[0]), float(solution.t[-1])
         result: dict[str, Any] = {"stats": self.stats}
-        if isinstance(swept, Discrete):
+        if swept is not None:
             result["error"] = swept.estimate
             swept.warn_if_inaccurate(stacklevel=5)
-        if swept is not None:
             if self.options.dense_adjoint and isinstance(swept, Sweep):
                 result["adjoint"] = swept.dense_adjoint
             if self.cost is not None:

@@ -146,6 +146,14 @@ class Pass:
         """`entry(frame.argument) -> status`, compiled for the frame as it is when this is first asked for."""
         return self.dynamics.calls.entry(self.entry_name, self.frame, self.make)
 
+    @property
+    def estimate(self) -> dict[str, float] | None:
+        """See `Cotangents.error`; None of a pass that does not judge itself."""
+        return None
+
+    def warn_if_inaccurate(self, stacklevel: int) -> None:
+        """Warn of what `on_inaccurate="warn"` lets pass; where nothing is judged, of nothing."""
+
     def share_watch(self, watch: np.ndarray) -> None:
         self.watch = self.frame[slots.WATCH] = watch
 

@@ -142,11 +142,6 @@ class Sweep(Integration):
         parts = t, kept.u[:, self.lam_from :], kept.c[:, :, self.lam_from :]
         return DenseOutput(*(np.ascontiguousarray(part) for part in parts))
 
-    @property
-    def estimate(self) -> None:
-        """See `Cotangents.error`."""
-        return None
-
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
         stats.n_steps, stats.n_rejected = self.steps, self.rejected

@@ -139,14 +139,6 @@ class Workspace:
     def theta_bar(self) -> np.ndarray:
         return self.backward.theta_bar.copy()
 
-    @property
-    def error(self) -> dict[str, float] | None:
-        return self.backward.estimate
-
-    def warn_if_inaccurate(self) -> None:
-        if isinstance(self.backward, Discrete):
-            self.backward.warn_if_inaccurate(stacklevel=3)
-
     def stats(self) -> PullbackStats:
         stats = PullbackStats()
         self.backward.add_work(stats)

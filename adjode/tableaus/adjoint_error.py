@@ -57,7 +57,7 @@ def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> Adjo
     b[: stages + 1] = A[stages, : stages + 1]
     inner, weights, found = slice(1, stages), np.zeros(len(A)), 0
     of_lam, of_seeds = (_differentials(A, seeds, _HIGHEST) for seeds in (b[None], P.T))
-    talls = _tall_trees(A, b, stages)
+    talls = _tall_trees(A, b, max(stages, order + 1))
     for q in range(1, _HIGHEST + 1 if stages > 1 else 0):
         null = _null_space(np.vstack([*of_lam[:q], *of_seeds[: q - 1 or 1]])[:, inner])
         responses = null @ talls[q:, inner].T  # to h J^T to the powers q + 1 and more
@@ -65,13 +65,14 @@ def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> Adjo
             weights[inner], found = null.T @ _combination(responses), q + 1
     if not found:
         return AdjointError(weights)
-    return AdjointError(weights, found, *_as_error_of_step(A[: stages + 1, : stages + 1], b[: stages + 1], order, found))
+    constant = abs(talls[order].sum() - 1.0 / math.factorial(order + 1))
+    return AdjointError(weights, found, *_as_error_of_step(constant, order, found))
 
 
-def _tall_trees(A: np.ndarray, b: np.ndarray, stages: int) -> np.ndarray:
-    """The weights of the stages in the powers of h J^T, from the first on."""
+def _tall_trees(A: np.ndarray, b: np.ndarray, powers: int) -> np.ndarray:
+    """The weights of the stages in so many powers of h J^T, from the first on."""
     rows = [b]
-    for _ in range(stages - 1):
+    for _ in range(powers - 1):
         rows.append(A.T @ rows[-1])
     return np.array(rows)
 
@@ -92,15 +93,14 @@ def _combination(responses: np.ndarray) -> np.ndarray:
 
 
 def _differentials(A: np.ndarray, seeds: np.ndarray, order: int) -> list[np.ndarray]:
-    """For each order up to `order` the weights of the stages in all elementary differentials, that of the tall tree last."""
+    """For each order up to `order` the weights of the stages in all elementary differentials."""
     phi, sizes, _ = elementary_weights(A, order)
     found: list[np.ndarray] = []
     for size in range(1, order + 1):
         rows = [seed * branches for seed in seeds for branches in phi[sizes == size]]
         for k in range(1, size):  # branches of k vertices at the root, the rest further along the trunk
             rows += [(A.T @ trunk) * branches for trunk in found[size - k - 1] for branches in phi[sizes == k]]
-        tall = (A.T @ found[-1][-1]) if found else seeds[-1]
-        found.append(np.array([*rows, tall]))
+        found.append(np.array(rows))
     return found
 
 
@@ -115,12 +115,8 @@ def _null_space(conditions: np.ndarray) -> np.ndarray:
     return null
 
 
-def _as_error_of_step(A: np.ndarray, b: np.ndarray, order: int, estimated: int) -> tuple[int, float, float]:
-    """(halves, factor, lost) by which an estimate z^`estimated` gives the error of the step for u' = z u, with h = 1."""
-    tall = b
-    for _ in range(order):
-        tall = A.T @ tall
-    constant = abs(tall.sum() - 1.0 / math.factorial(order + 1))
+def _as_error_of_step(constant: float, order: int, estimated: int) -> tuple[int, float, float]:
+    """(halves, factor, lost) by which an estimate z^`estimated` gives that of the step for u' = z u, constant z^(order + 1)."""
     halves = round(2 * (order + 1) / estimated)
     typical = (_TYPICAL / constant) ** (1.0 / (order + 1))
     lost = 3.0 * (1e-3 / constant) ** (estimated / (order + 1))

@@ -17,7 +17,6 @@ from adjode import Dynamics, solve
 
 N, M = 3, 28
 A, B, C, DRIVE, RATE, SATURATED = slice(0, 3), slice(3, 12), slice(12, 21), slice(21, 24), 24, slice(25, 28)
-KINDS = ("driven", "at rest", "growing", "predators", "competition", "following", "empty", "oscillating")
 
 
 def family_f(t, u, theta, du):
@@ -187,4 +186,14 @@ def _oscillating(rng, theta, u0, T):
     return u0, T
 
 
-_MAKERS = dict(zip(KINDS, (_driven, _at_rest, _growing, _predators, _competition, _following, _empty, _oscillating), strict=True))
+_MAKERS = {
+    "driven": _driven,
+    "at rest": _at_rest,
+    "growing": _growing,
+    "predators": _predators,
+    "competition": _competition,
+    "following": _following,
+    "empty": _empty,
+    "oscillating": _oscillating,
+}
+KINDS = tuple(_MAKERS)
