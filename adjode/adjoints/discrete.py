@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints import products
-from adjode.adjoints.seeds import seed_cost, seed_observations
+from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed
+from adjode.adjoints.seeds import seed_observations
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.adjoints.trust import add_stage, begin_step, begin_trust, divide_mesh, end_step, judge
 from adjode.compile import slots
@@ -28,6 +29,9 @@ from adjode.steppers.family import EXPLICIT, Solver
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
 # output at one place. Along a trajectory in segments LAM, K_BAR[0], TOTAL, COUNT and PLACE go on from one to the one before.
+
+
+_integrate_cost = make_integrate_cost(seed)
 
 
 @kernel
@@ -92,13 +96,10 @@ def _make_pull(calls: Calls) -> Callable:
     @kernel
     def pull(frame, t, u, w, u_bar, stage):
         """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the total, and both to the estimates of the step that has this stage."""
-        wants = slots.WANTS(frame)
-        if wants[slots.WANTS_LAM] == 0:
-            return 0
         theta_bar = slots.THETA_BAR(frame)
         slots.COUNT(frame)[slots.VJPS] += 1
         status = pull_state(frame, t, u, w, u_bar, theta_bar)
-        if wants[slots.WANTS_THETA] == 1:
+        if slots.WANTS(frame)[slots.WANTS_THETA] == 1:
             total = slots.TOTAL(frame)
             for i in range(theta_bar.size):
                 total[i] += theta_bar[i]
@@ -130,8 +131,6 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
 
         @kernel
         def pull_implicit(frame, t, h, t_new, V, dense):
-            if slots.WANTS(frame)[slots.WANTS_LAM] == 0:
-                return SUCCESS
             return transposed_step(frame, t, h, t_new, V)
 
         return pull_implicit
@@ -172,9 +171,10 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
                 return CALLBACK_RAISED, left
         if may_cost:
             if costs:
-                dense = True
-                if seed_cost(frame, step, t, h, t_new, V) != 0:
-                    return CALLBACK_RAISED, left
+                dense, coefficients = True, plane(slots.FORWARD_C(frame), step)
+                status = _integrate_cost(frame, (t, h, t_new, row(V, 0), row(V, last), coefficients))
+                if status != SUCCESS:
+                    return status, left
         begin_step(frame, step, h, V, dense)
         status = pull_stages(frame, t, h, t_new, V, dense)
         if status != SUCCESS:
@@ -276,6 +276,11 @@ def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
     return pull_back
 
 
+@kernel
+def _no_costs(frame, status):
+    return status
+
+
 def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
     may_cost = not recorded or solver.implicit
@@ -284,6 +289,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
     pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage))
     pull_back = _make_pull_back(pull_step, first_stage)
+    judge_running_cost = judge_costs if may_cost else _no_costs
 
     @kernel
     def discrete(frame):
@@ -291,10 +297,12 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         count = slots.COUNT(frame)
         if count[slots.ENTERED] == 0:
             _begin(frame)
+            if may_cost:
+                begin_costs(frame)
         begin_watch(frame)
         status = pull_back(frame)
         if status != STORE_FULL:
             count[slots.ENTERED] = 0
-        return judge(frame, status)
+        return judge(frame, judge_running_cost(frame, status))
 
     return discrete

@@ -1,6 +1,6 @@
 """What every adjoint does at a point (t, u, lam): the user's products, and the running cost's part in them.
 
-The integrand `q` holds theta_bar's m entries if theta is wanted, then the running cost's value if there is one.
+The integrand `q` is that of theta_bar, if theta is wanted. The integrals of a running cost itself do not depend on lam: costs.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
-from adjode.compile.views import invoke, segment
+from adjode.compile.views import invoke
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 
@@ -30,25 +30,6 @@ def pull_cost(frame, t, u):
 def cost(frame, t, u):
     """VALUE = g."""
     return invoke(slots.G(frame), t, (u, slots.THETA(frame), slots.VALUE(frame)))
-
-
-@kernel
-def _add_cost(frame, t, u, slope, q, with_integrand):
-    """Add dg/du to `slope` and, if asked, dg/dtheta and g to the integrand."""
-    wants = slots.WANTS(frame)
-    status = 0
-    if wants[slots.WANTS_LAM] == 1:
-        status |= pull_cost(frame, t, u)
-        g_u, theta_bar = slots.G_U(frame), slots.THETA_BAR(frame)
-        for i in range(slope.size):
-            slope[i] += g_u[i]
-        if wants[slots.WANTS_THETA] == 1 and with_integrand:
-            for i in range(theta_bar.size):
-                q[i] += theta_bar[i]
-    if with_integrand:
-        status |= cost(frame, t, u)
-        q[q.size - 1] = slots.VALUE(frame)[0]
-    return status
 
 
 @functools.cache
@@ -74,30 +55,23 @@ def make_products(calls: Calls) -> tuple[Callable, Callable]:
     def lam_slope(frame, t, u, lam, slope, q):
         """slope = -(df/du)^T lam - (dg/du); leaves the whole integrand in q unless `vjp_u` is used."""
         wants = slots.WANTS(frame)
-        if wants[slots.WANTS_LAM] == 0:
-            for i in range(slope.size):
-                slope[i] = 0.0
-            return 0
         theta_bar = slots.THETA_BAR(frame)
         if wants[slots.WANTS_THETA] == 1 and wants[slots.USES_VJP_U] == 0:
-            theta_bar = segment(q, 0, theta_bar.size)
+            theta_bar = q
         status = pull_state(frame, t, u, lam, slope, theta_bar)
         if wants[slots.WANTS_COST] == 1:
-            status |= _add_cost(frame, t, u, slope, q, wants[slots.USES_VJP_U] == 0)
+            status |= pull_cost(frame, t, u)
+            g_u = slots.G_U(frame)
+            for i in range(slope.size):
+                slope[i] += g_u[i]
         for i in range(slope.size):
             slope[i] = -slope[i]
         return status
 
     @kernel
     def integrand(frame, t, u, lam, q):
-        """q = (df/dtheta)^T lam + dg/dtheta, then g."""
-        wants, u_bar = slots.WANTS(frame), slots.U_BAR(frame)
-        status = 0
-        if wants[slots.WANTS_THETA] == 1:
-            status = call_vjp(frame, t, u, lam, u_bar, segment(q, 0, slots.THETA(frame).size))
-        if wants[slots.WANTS_COST] == 1:
-            status |= _add_cost(frame, t, u, u_bar, q, True)
-        return status
+        """q = (df/dtheta)^T lam"""
+        return call_vjp(frame, t, u, lam, slots.U_BAR(frame), q)
 
     return lam_slope, integrand
 
@@ -109,7 +83,6 @@ def put_products(
     n: int,
     *,
     wants_theta: bool,
-    wants_lam: bool,
     running_cost: tuple[Callback, Callback] | None,
     short: bool,
 ) -> None:
@@ -123,7 +96,6 @@ def put_products(
     frame[slots.THETA] = theta
     frame[slots.WANTS] = slots.WANTS.fill(
         wants_theta=wants_theta,
-        wants_lam=wants_lam,
         wants_cost=running_cost is not None,
         uses_vjp_u=short,
         has_vjp_u=dynamics.vjp_u is not None,

@@ -1,32 +1,14 @@
-"""What feeds cotangents into the step that the discrete adjoint pulls back: observations inside of it, and the running cost."""
+"""What feeds cotangents into the step that the discrete adjoint pulls back: those of states inside of it."""
 
 from __future__ import annotations
 
-from adjode.adjoints import products
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.views import plane, row
-from adjode.steppers.explicit import interpolate
+from adjode.compile.views import row
 
 
 @kernel
-def _cost_at(frame, t, u, weight):
-    """Add `weight` times g to the running cost and of dg/dtheta to theta_bar; leave dg/du in G_U."""
-    wants, total = slots.WANTS(frame), slots.TOTAL(frame)
-    status = products.cost(frame, t, u)
-    total[total.size - 1] += weight * slots.VALUE(frame)[0]
-    if wants[slots.WANTS_LAM] == 0:
-        return status
-    status |= products.pull_cost(frame, t, u)
-    if wants[slots.WANTS_THETA] == 1:
-        theta_bar = slots.THETA_BAR(frame)
-        for i in range(theta_bar.size):
-            total[i] += weight * theta_bar[i]
-    return status
-
-
-@kernel
-def _place_in_step(frame, x):
+def place_in_step(frame, x):
     """BASIS[0, i] = b_i(x), the weights of the dense output."""
     PT, basis = slots.PT(frame), slots.BASIS(frame)
     z = x - 0.5 if slots.SETTING(frame)[slots.CENTRED] == 1 else x
@@ -38,7 +20,7 @@ def _place_in_step(frame, x):
 
 
 @kernel
-def _seed_inside(frame, h, weight, u_bar):
+def seed_inside(frame, h, weight, u_bar):
     """Transpose of u = y + h sum_i b_i(x) K[i], for the cotangent weight * u_bar."""
     basis, y_bar, K_bar = slots.BASIS(frame), slots.Y_BAR(frame), slots.K_BAR(frame)
     for k in range(y_bar.size):
@@ -48,28 +30,6 @@ def _seed_inside(frame, h, weight, u_bar):
         if w != 0.0:
             for k in range(y_bar.size):
                 K_bar[i, k] += w * u_bar[k]
-
-
-@kernel
-def seed_cost(frame, step, t, h, t_new, V):
-    """The running cost of one step: its value, and its cotangents into the step."""
-    weights, nodes, g_u = slots.WEIGHTS(frame), slots.NODES(frame), slots.G_U(frame)
-    y_bar, lam, state, y = slots.Y_BAR(frame), slots.LAM(frame), slots.U(frame), row(V, 0)
-    coefficients = plane(slots.FORWARD_C(frame), step)
-    status = _cost_at(frame, t, y, h * weights[0, 0])
-    for k in range(y.size):
-        y_bar[k] += h * weights[0, 0] * g_u[k]
-    for i in range(nodes.size):
-        _place_in_step(frame, nodes[i])
-        interpolate(state, y, coefficients, nodes[i])
-        status |= _cost_at(frame, t + nodes[i] * h, state, h * weights[0, i + 1])
-        _seed_inside(frame, h, h * weights[0, i + 1], g_u)
-    end = nodes.size + 1
-    status |= _cost_at(frame, t_new, row(V, slots.SETTING(frame)[slots.LAST_STAGE]), h * weights[0, end])
-    for k in range(y.size):
-        lam[k] += h * weights[0, end] * g_u[k]
-    slots.COUNT(frame)[slots.COSTS] += weights.shape[1]
-    return status
 
 
 @kernel
@@ -84,6 +44,6 @@ def seed_observations(frame, left, t, h, t_new):
                 lam[k] += u_bars[left, k]
         else:
             inside = True
-            _place_in_step(frame, (times[left] - t) / h)
-            _seed_inside(frame, h, 1.0, row(u_bars, left))
+            place_in_step(frame, (times[left] - t) / h)
+            seed_inside(frame, h, 1.0, row(u_bars, left))
     return left, inside

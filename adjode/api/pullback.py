@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
+from adjode.passes.costs import Costs
 from adjode.passes.discrete import Discrete, observed_after_t0
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import PullbackOptions, SolveOptions
@@ -188,17 +190,16 @@ class _Pullback:
         self.wants_lam = bool(wanted & {"u0", "theta", "t0"})
 
     def run(self) -> Cotangents:
-        needs_pass = self.wants_lam or self.cost is not None
         made: Discrete | Sweep | None = None
         if not self.options.discrete:
             made = self._sweep()
-        elif needs_pass:
+        elif self.wants_lam:
             made = self._discrete()
         if self.wants_lam:
             for product in (self.solution.dynamics.vjp, self.solution.dynamics.vjp_u):
                 if product is not None:
                     product.require_inside(float(self.solution.t[0]), self._state(0), self.solution.theta)
-        if made is None or not needs_pass:
+        if made is None or not self.wants_lam:
             return self._cotangents(None)
         status = self._run(made)
         if status == REFINE and isinstance(made, Discrete):
@@ -210,15 +211,39 @@ class _Pullback:
             self._check_drift(made)
         return self._cotangents(made)
 
-    def _run(self, made: Discrete | Sweep) -> int:
+    def _run(self, made: Discrete | Sweep | Costs) -> int:
         segments = self.solution.segments
         if segments is None:
             return Program(backward=made).run()
         with segments.lock:
             made.share_watch(segments.forward.watch)
             status = Program(backward=made, segments=segments).run()
-            self.stats.n_recomputed = segments.n_recomputed
+            self.stats.n_recomputed += segments.n_recomputed
         return status
+
+    @functools.cached_property
+    def _costs(self) -> Costs | None:
+        """The running cost along the trajectory as it is, unless the discrete adjoint integrates it."""
+        solution, span = self.solution, abs(float(self.solution.t[-1] - self.solution.t[0]))
+        if self.cost is None or (self.options.discrete and self.wants_lam):
+            return None
+        made = Costs(
+            solution.dynamics,
+            solution.options,
+            solution.theta,
+            self.n,
+            span,
+            self.cost,
+            wants_theta="theta" in self.wanted,
+            wants_lam=self.wants_lam,
+            max_seconds=self.options.seconds(solution.options),
+        )
+        made.follow(solution.trajectory, np.array([solution.dense.steps, 0], dtype=np.int64))
+        status = self._run(made)
+        made.add_work(self.stats)
+        if status != SUCCESS:
+            raise made.error(status, solution.dense)
+        return made
 
     def _run_refined(self, made: Discrete) -> int:
         """The same along a solution with shorter steps, where the last run has found that it needs them."""
@@ -254,8 +279,8 @@ class _Pullback:
             times,
             u_bars,
             wants_theta="theta" in self.wanted,
-            wants_lam=self.wants_lam,
             cost=self.cost,
+            span=abs(float(solution.t[-1] - solution.t[0])),
             max_seconds=self.options.seconds(solution.options),
             on_inaccurate=self.options.on_inaccurate,
         )
@@ -275,9 +300,10 @@ class _Pullback:
         else:
             backwards = bool(solution.t[-1] >= solution.t[0])
             backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
-        wants = {"wants_theta": "theta" in self.wanted, "wants_lam": self.wants_lam}
-        made = Sweep(solution.dynamics, solution.theta, backward, options, **wants, cost=self.cost)
+        made = Sweep(solution.dynamics, solution.theta, backward, options, wants_theta="theta" in self.wanted, cost=self.cost)
         made.follow(solution.trajectory, np.array([solution.dense.steps, 0]))
+        if self._costs is not None:
+            made.limit_by(self._costs.frame)
         return made
 
     def _structure(self, method: Tableau) -> Structure | None:
@@ -288,17 +314,10 @@ class _Pullback:
         return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), self._state(0), solution.theta)
 
     def _cotangent_size(self) -> float:
-        """The largest entry among the cotangents that enter lam; for a running cost, of dg/du times the span at three times."""
-        solution, cost = self.solution, self.cost
+        """The largest entry among the cotangents that enter lam; for a running cost, of the integral of |dg/du|."""
         size = max(np.max(np.abs(self.seeds.u_T_bar), initial=0.0), np.max(np.abs(self.seeds.u_bars), initial=0.0))
-        if cost is not None:
-            steps = len(solution.t)
-            for k in {0, steps // 2, steps - 1}:
-                arguments = cost[1].arguments({"u": self._state(k), "theta": solution.theta})
-                cost[1](float(self._kept.beside_stops(solution.t[k : k + 1])[0]), *arguments)
-                self.stats.n_g_vjp += 1
-                slope = np.max(np.abs(arguments[-2]), initial=0.0) * abs(solution.t[-1] - solution.t[0])
-                size = max(size, slope if np.isfinite(slope) else 0.0)
+        if self._costs is not None:
+            size = max(size, np.max(self._costs.largest_lam, initial=0.0))
         return float(size)
 
     def _check_drift(self, made: Discrete | Sweep) -> None:
@@ -330,20 +349,24 @@ class _Pullback:
             swept.warn_if_inaccurate(stacklevel=5)
             if self.options.dense_adjoint and isinstance(swept, Sweep):
                 result["adjoint"] = swept.dense_adjoint
-            if self.cost is not None:
-                result["running_cost"] = swept.running_cost
             if "u0" in wanted:
                 result["u0"] = solution.layouts[0].unflatten(swept.lam + self._seen_at_t0())
             if "theta" in wanted:
-                result["theta"] = solution.layouts[1].unflatten(swept.theta_bar)
+                result["theta"] = solution.layouts[1].unflatten(self._theta_bar(swept))
             if "t0" in wanted:
                 result["t0"] = -self._rate(t0, self._state(0), swept.lam)
+        if self.cost is not None:
+            result["running_cost"] = (self._costs or swept).running_cost
         if "T" in wanted:
             result["T"] = self._rate(T, self._state(-1), seeds.u_T_bar)
         if "observation_times" in wanted:
             times = self._kept.beside_stops(seeds.times)
             result["observation_times"] = self._along_f(times, solution(seeds.times), seeds.u_bars)
         return Cotangents(**result)
+
+    def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
+        """Of the discrete adjoint whole, of others without what the running cost has itself."""
+        return swept.theta_bar if self._costs is None else swept.theta_bar + self._costs.theta_bar
 
     def _seen_at_t0(self) -> np.ndarray:
         """The cotangents of what is observed at t0, u(T) among it on a span of no length."""

@@ -213,12 +213,11 @@ WANTS = integers_by_name(
     SETTINGS,
     "flags: what a backward pass is to find, and how",
     wants_theta="theta_bar",
-    wants_lam="lam",
     wants_cost="a running cost",
     uses_vjp_u="in place of vjp along lam",
     has_vjp_u="there is one",
 )
-WANTS_THETA, WANTS_LAM, WANTS_COST, USES_VJP_U, HAS_VJP_U = WANTS.places
+WANTS_THETA, WANTS_COST, USES_VJP_U, HAS_VJP_U = WANTS.places
 
 U_BAR = vector(SIZED, "(n,)", "scratch that callbacks write to: a cotangent of the state")
 THETA_BAR = vector(SIZED, "(m,)", "scratch that callbacks write to: a cotangent of the parameters")
@@ -233,6 +232,23 @@ PLACE = integers_by_name(
     left="observations before it",
 )
 STEP, RELEVANT, LEFT = PLACE.places
+
+COST = floats_by_name(
+    SIZED,
+    "the quadrature of a running cost, see adjoints/costs.py",
+    cost_unit="the error that is one unit, as a part of what has been integrated; 0 for one piece a step",
+    cost_span="|T - t0|",
+    spacing="how far apart g is looked at, at most",
+    most_pieces="into which all steps may be divided",
+    pieces="so far",
+    looks="evaluations of g alone",
+    piece_t="where the piece begins that was integrated last",
+    piece_h="its length, signed",
+)
+COST_UNIT, COST_SPAN, SPACING, MOST_PIECES, PIECES, LOOKS, PIECE_T, PIECE_H = COST.places
+COST_SUMS = matrix(SIZED, "(6, p)", "integrals by logarithms, so far and of a piece, see adjoints/costs.py; a column for each of Q")
+COST_GROUPS = matrix(SIZED, "(3, 3)", "errors of a piece, what they are compared with, and errors that stay, by kind of integral")
+DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
 
 U = vector(SIZED, "(n,)", "the forward solution at the place last looked up")
 LAM = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state")

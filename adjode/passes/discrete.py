@@ -17,18 +17,18 @@ from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_method, put_partner
+from adjode.passes.costs import add_work, put_costs, quadrature_error
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segments import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput, Trajectory
-from adjode.status import CALLBACK_RAISED, INACCURATE, TIMED_OUT, SolveError, solve_error
+from adjode.status import CALLBACK_RAISED, INACCURATE, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.steppers.frozen import put_frozen
 from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
 
 MOST_UNITS = 100.0  # units of rtol that a gradient may be off
-_LEAST_FLOOR = 1e-100  # so that there is a scale where a state is zero, and so is its absolute tolerance
 _CELLS = 512
 _INACCURATE_HINT = "If the problem is stiff, choose method='Radau' or 'auto'; if not, tighten the tolerances or set max_step"
 
@@ -64,8 +64,8 @@ class Discrete(Pass):
         jumps: np.ndarray,
         *,
         wants_theta: bool,
-        wants_lam: bool = True,
         cost: tuple[Callback, Callback] | None = None,
+        span: float = 0.0,
         recorded: bool = False,
         max_seconds: float | None = None,
         on_inaccurate: str = "refine",
@@ -77,16 +77,17 @@ class Discrete(Pass):
                 f"method: choose adjoint='interpolating', or method='Radau'."
             )
         super().__init__(dynamics, max_seconds)
-        self.theta, self.cost, self.wants_lam = theta, cost, wants_lam
+        self.theta, self.cost = theta, cost
         n, m = start.size, theta.size
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta
         solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
-        wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
-        products.put_products(self.frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
+        products.put_products(self.frame, dynamics, theta, n, wants_theta=wants_theta, running_cost=cost, short=self.short)
         self.frame[slots.START], self.frame[slots.TIMES], self.frame[slots.JUMPS] = start, times, jumps
         self._allocate(tableau, n, m if wants_theta else 0)
         self._put_trust(options, n, on_inaccurate)
+        columns = 0 if cost is None else 1 + n + (m if wants_theta else 0)
+        put_costs(self.frame, options, n, span, columns)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         frame = self.frame
@@ -121,22 +122,20 @@ class Discrete(Pass):
                 **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE), (m,)),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 slots.BASIS: (1, rows),
-                slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
                 slots.TOTAL: (m + 1,),
             }
         )
 
     def _put_trust(self, options: SolveOptions, n: int, on_inaccurate: str) -> None:
-        frame, weights, atol = self.frame, options.tableau.adjoint_error, options.absolute_tolerances(n)
+        frame, weights = self.frame, options.tableau.adjoint_error
         frame[slots.TRUST] = self.trust = slots.TRUST.zeros()
-        unit = options.rtol or float(np.max(atol, initial=1e-15))
         most = math.inf if on_inaccurate == "warn" else MOST_UNITS
-        self.trust[: slots.LAM_SUM] = unit * options.adaptive, most, options.tableau.partner is not None
-        frame[slots.U_FLOOR] = np.maximum(atol / options.rtol if options.rtol else np.ones(n), _LEAST_FLOOR)
+        self.trust[: slots.LAM_SUM] = options.unit_error(n), most, options.tableau.partner is not None
+        frame[slots.U_FLOOR] = options.least_sizes(n)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
         frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 6)), np.zeros((cells, 3))
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
-        self._estimates = bool(weights.halves and self.wants_lam)
+        self._estimates = weights.halves > 0
 
     @property
     def estimate(self) -> dict[str, float] | None:
@@ -177,12 +176,11 @@ class Discrete(Pass):
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
         count = self.count.tolist()
-        n_vjp, n_g, n_product = count[slots.VJPS], count[slots.COSTS], count[slots.PRODUCTS]
+        n_vjp, n_product = count[slots.VJPS], count[slots.PRODUCTS]
         stats.n_refined = self._limited.item(1)
         stats.n_steps = self._at.item(slots.RELEVANT) - count[slots.CROSSINGS]
         stats.n_f += count[slots.DERIVATIVES]
-        stats.n_g += n_g
-        stats.n_g_vjp += n_g if self.cost is not None and self.wants_lam else 0
+        add_work(self.frame, stats)
         stats.n_vjp_u += n_vjp if self.short else 0
         stats.n_vjp += 0 if self.short else n_vjp
         stats.n_jac, stats.n_lu, stats.n_newton = count[slots.JACOBIANS : slots.ITERATIONS + 1]
@@ -196,6 +194,9 @@ class Discrete(Pass):
         """What a run that ended with this status is called; `state` is the forward solution."""
         component, name, cause, hint = None, None, None, ""
         (t, step_size), lam, trust = self.place, self.lam, self.trust
+        if status in (MAX_STEPS, STEP_TOO_SMALL) and self.cost is not None:  # for it has no steps of its own
+            assert state is not None
+            return quadrature_error(self.frame, status, self.dynamics, self.cost, state, self.max_seconds)
         if status == CALLBACK_RAISED:
             assert state is not None
             places = [(float(time), lam) for time in np.linspace(t, t - step_size, 9)]

@@ -18,6 +18,7 @@ from adjode.tableaus import METHODS, Tableau, tableau
 ADJOINTS = ("discrete", "interpolating", "backsolve")
 # Where both passes have an option of this name, `value_and_gradient` calls that of the pullback "adjoint_...".
 SHARED_NAMES = ("rtol", "atol", "method", "max_steps")
+_LEAST_SIZE = 1e-100  # so that there is a scale where a state is zero, and so is its absolute tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,15 @@ class SolveOptions:
         if self.adaptive and self.rtol == 0.0 and (atol == 0.0).any():
             raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
         return atol
+
+    def unit_error(self, n: int) -> float:
+        """The relative error that is one unit, `rtol` unless that is 0; 0 for fixed steps, which are not judged."""
+        unit = self.rtol or float(np.max(self.absolute_tolerances(n), initial=1e-15))
+        return unit if self.adaptive else 0.0
+
+    def least_sizes(self, n: int) -> np.ndarray:
+        """The least size of each state, in whose units its cotangent is measured."""
+        return np.maximum(self.absolute_tolerances(n) / self.rtol if self.rtol else np.ones(n), _LEAST_SIZE)
 
 
 @dataclass(frozen=True, eq=False)

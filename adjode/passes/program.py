@@ -22,6 +22,7 @@ from adjode.compile.frame import opened
 from adjode.compile.views import call_code
 from adjode.compile.watch import DEADLINE, NEVER, keep_raised, nanoseconds, raise_pending, run_handlers
 from adjode.passes.base import Pass
+from adjode.passes.costs import Costs
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.segments import Segments
@@ -170,7 +171,7 @@ class Program:
         self,
         forward: Forward | None = None,
         loss: Any = None,
-        backward: Discrete | Sweep | None = None,
+        backward: Discrete | Sweep | Costs | None = None,
         *,
         goes_on: bool = False,
         segments: Segments | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.products import put_products
 from adjode.compile import slots
+from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_DENSE
 from adjode.jacobian import products_for, put_jacobian
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
@@ -33,7 +34,7 @@ class Sweep(Integration):
         Which the pass reads whenever it runs.
     backward : Backward
     options : SweepOptions
-    wants_theta, wants_lam : bool
+    wants_theta : bool
     cost : pair of Callbacks, optional
         A running cost and its derivatives.
     """
@@ -46,19 +47,18 @@ class Sweep(Integration):
         options: SweepOptions,
         *,
         wants_theta: bool,
-        wants_lam: bool = True,
         cost: tuple[Callback, Callback] | None = None,
     ):
         self.theta, self.cost, self.options = theta, cost, options
-        self.lam_from, self.wants_lam, self.wants_theta = backward.lam_from, wants_lam, wants_theta and theta.size > 0
+        self.lam_from, self.wants_theta = backward.lam_from, wants_theta and theta.size > 0
         kind = self._quadrature_kind()
         # vjp_u serves the stages if nothing needs the integrand there
-        self.short = dynamics.vjp_u is not None and kind in (NONE, GAUSS) and wants_lam
+        self.short = dynamics.vjp_u is not None and kind in (NONE, GAUSS)
         method = options.method
         if not family_of(method).has_stage_quadrature and kind in (AUGMENTED_LAM, AUGMENTED_ALL):
             raise ValueError(f"the stages of {method.name} are no quadrature nodes: choose quadrature='gauss'.")
         explicit = not method.implicit or method.partner is not None
-        free = wants_lam and not self.short and explicit  # Newton's last iterate is not the stage itself
+        free = not self.short and explicit  # Newton's last iterate is not the stage itself
         super().__init__(
             dynamics,
             method,
@@ -68,7 +68,7 @@ class Sweep(Integration):
             backward.crossed,
             options.tolerances(backward.atol),
             options.limits,
-            quadrature=Quadrature(kind, theta.size * self.wants_theta + (cost is not None), free),
+            quadrature=Quadrature(kind, theta.size * self.wants_theta, free),
             record=RECORD_DENSE if options.asked.dense_adjoint else 0,
         )
         self._fill(backward)
@@ -80,8 +80,7 @@ class Sweep(Integration):
         for slot, array in backward.arrays.items():
             frame[slot] = array
         n = backward.y.size - backward.lam_from
-        wants = {"wants_theta": self.wants_theta, "wants_lam": self.wants_lam}
-        put_products(frame, dynamics, self.theta, n, **wants, running_cost=self.cost, short=self.short)
+        put_products(frame, dynamics, self.theta, n, wants_theta=self.wants_theta, running_cost=self.cost, short=self.short)
         solver = EXPLICIT
         if structure is not None:
             put_jacobian(frame, dynamics, structure, self.theta.size)
@@ -90,9 +89,9 @@ class Sweep(Integration):
         self.make = functools.partial(backward.make, solver=solver) if structure is not None else backward.make
 
     def _quadrature_kind(self) -> int:
-        if not self.wants_theta and self.cost is None:
+        if not self.wants_theta:
             return NONE
-        if self.options.asked.quadrature == "gauss" or not self.wants_lam:  # without lam there are no stages to sum over
+        if self.options.asked.quadrature == "gauss":
             return GAUSS
         return AUGMENTED_ALL if self.options.asked.error_norm == "all" else AUGMENTED_LAM
 
@@ -102,6 +101,10 @@ class Sweep(Integration):
         self.frame[slots.FORWARD_COUNT] = count
         if count[slots.EARLIER] or self._pauses:
             self._pause_at(trajectory.t[0] if count[slots.EARLIER] else None)
+
+    def limit_by(self, costs: Frame) -> None:
+        """Take no longer steps than the running cost allows that drives lam, see adjoints/costs.py."""
+        self.frame[slots.LIMITS], self.frame[slots.LIMITED] = costs[slots.DRIVEN], costs[slots.LIMITED]
 
     def _pause_at(self, t: float | None) -> None:
         """Make this time a stop beside those of `backward`, in place of the one before."""
@@ -128,11 +131,7 @@ class Sweep(Integration):
 
     @property
     def theta_bar(self) -> np.ndarray:
-        return self.total[: self.theta.size if self.wants_theta else 0]
-
-    @property
-    def running_cost(self) -> float:
-        return float(self.total[-1]) if self.cost else 0.0
+        return self.total
 
     @property
     def dense_adjoint(self) -> DenseOutput:
@@ -147,11 +146,9 @@ class Sweep(Integration):
         stats.n_steps, stats.n_rejected = self.steps, self.rejected
         along, nodes = self.derivatives, self.integrands
         stats.n_f += along if self.lam_from else 0  # the state runs along
-        stats.n_vjp_u += along if self.wants_lam and self.short else 0
-        stats.n_vjp += (along if self.wants_lam and not self.short else 0) + (nodes if self.wants_theta else 0)
-        if self.cost is not None:
-            stats.n_g += nodes + (0 if self.short or not self.wants_lam else along)
-            stats.n_g_vjp += along + nodes if self.wants_lam else 0
+        stats.n_vjp_u += along if self.short else 0
+        stats.n_vjp += (0 if self.short else along) + nodes
+        stats.n_g_vjp += along if self.cost is not None else 0
         if self.options.structure is not None:
             stats.n_jac, stats.n_lu, stats.n_newton = self.implicit_work
             rows = stats.n_jac * products_for(self.dynamics, self.options.structure)
@@ -190,7 +187,7 @@ class Sweep(Integration):
             return None, None
         where, component = blamed
         if where == "quadrature":
-            return component, f"theta_bar[{component}]" if component < self.theta.size else "running cost"
+            return component, f"theta_bar[{component}]"
         if component < self.lam_from:
             return component, f"u[{component}]"
         component -= self.lam_from

@@ -1,0 +1,143 @@
+"""The integrals of a running cost: what passes need for them, and a pass along a trajectory for these alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from adjode.adjoints import products
+from adjode.adjoints.costs import LOOKS, MOST_PARTS, make_costs
+from adjode.compile import slots
+from adjode.compile.calls import PORTABLE
+from adjode.compile.frame import Frame
+from adjode.loops.quadrature import GAUSS
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
+from adjode.passes.base import Pass, put_method
+from adjode.passes.options import SolveOptions
+from adjode.passes.result import PullbackStats, find_cause
+from adjode.passes.segments import SegmentedOutput
+from adjode.passes.trajectory import DenseOutput, Trajectory
+from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, SolveError, solve_error
+
+_HINTS = {
+    MAX_STEPS: "So many pieces are too few for the quadrature of the running cost, which oscillates faster than that or is not smooth",
+    STEP_TOO_SMALL: "This is the quadrature of the running cost: its integrand may be singular here",
+}
+
+
+def put_costs(frame: Frame, options: SolveOptions, n: int, span: float, columns: int, parts: int = 0) -> None:
+    """Fill the slots of adjoints/costs.py: for so many integrands, and so many parts of the span with limits to the steps of lam."""
+    frame[slots.COST] = slots.COST.fill(
+        cost_unit=options.unit_error(n),
+        cost_span=span,
+        spacing=span / LOOKS,
+        most_pieces=options.max_steps,
+        pieces=0,
+        looks=0,
+        piece_t=0,
+        piece_h=0,
+    )
+    frame[slots.Q], frame[slots.COST_SUMS] = np.zeros((6, columns)), np.zeros((6, columns))
+    frame[slots.COST_GROUPS], frame[slots.DRIVEN] = np.zeros((3, 3)), np.zeros((parts, 3))
+
+
+def quadrature_error(
+    frame: Frame, status: int, dynamics: Dynamics, cost: tuple[Callback, Callback], state: DenseOutput | SegmentedOutput, seconds: float | None
+) -> SolveError:
+    """What the end of a quadrature with this status is called; `state` is the forward solution."""
+    numbers, theta, cause = frame[slots.COST], frame[slots.THETA], None
+    t, h = float(numbers[slots.PIECE_T]), float(numbers[slots.PIECE_H])
+    if status == CALLBACK_RAISED:
+        low, high = sorted((float(state.t[0]), float(state.t[-1])))
+        places = [(float(time), np.zeros(frame[slots.U].size)) for time in np.linspace(t - h, t + h, 17) if low <= time <= high]
+        cause = find_cause(dynamics, theta, state, cost, places)
+    return solve_error(
+        status,
+        phase="adjoint",
+        t=t,
+        step_size=h,
+        max_steps=int(numbers[slots.MOST_PIECES]),
+        max_seconds=seconds,
+        callback="the running cost (or its derivatives)",
+        cause=cause,
+        hint=_HINTS.get(status, ""),
+    )
+
+
+class Costs(Pass):
+    """The running cost along a trajectory, which `follow` names.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    options : SolveOptions
+        Of the forward pass.
+    theta : (m,) array
+    n : int
+    span : float
+    cost : pair of Callbacks
+    wants_theta, wants_lam : bool
+        Whether to integrate its derivatives by theta; whether by u.
+    max_seconds : float, optional
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        options: SolveOptions,
+        theta: np.ndarray,
+        n: int,
+        span: float,
+        cost: tuple[Callback, Callback],
+        *,
+        wants_theta: bool,
+        wants_lam: bool,
+        max_seconds: float | None = None,
+    ):
+        super().__init__(dynamics, max_seconds)
+        frame, self.theta, self.cost = self.frame, theta, cost
+        m = theta.size if wants_theta else 0
+        products.put_products(frame, dynamics, theta, n, wants_theta=m > 0, running_cost=cost, short=False)
+        put_method(frame, options.tableau, GAUSS)
+        put_costs(frame, options, n, span, 1 + (n + m if wants_lam else 0), MOST_PARTS if wants_lam and options.adaptive else 0)
+        frame[slots.COUNT] = slots.COUNT.zeros()
+        frame[slots.LIMITED], frame[slots.U_FLOOR] = np.zeros(2, dtype=np.int64), options.least_sizes(n)
+        frame.allocate({slots.U: (n,), slots.Y: (n,), slots.TOTAL: (m + 1,)})
+        self.entry_name, self.make = "costs", make_costs
+
+    @property
+    def entry(self):
+        """Of the portable tier, as it calls no callbacks but those of the cost, which are not inlined."""
+        return PORTABLE.entry(self.entry_name, self.frame, self.make)
+
+    def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
+        """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
+        trajectory.put_forward(self.frame)
+        self.frame[slots.FORWARD_COUNT] = count
+
+    @property
+    def running_cost(self) -> float:
+        return float(self.frame[slots.TOTAL][-1])
+
+    @property
+    def theta_bar(self) -> np.ndarray:
+        """The integral of dg/dtheta."""
+        return self.frame[slots.TOTAL][:-1]
+
+    @property
+    def largest_lam(self) -> np.ndarray:
+        """For each entry of lam what |dg/du| may add to it at most."""
+        return self.frame[slots.COST_SUMS][-1, 1 : 1 + self.frame[slots.U].size]
+
+    def add_work(self, stats: PullbackStats) -> None:
+        add_work(self.frame, stats)
+
+    def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
+        return quadrature_error(self.frame, status, self.dynamics, self.cost, state, self.max_seconds)
+
+
+def add_work(frame: Frame, stats: PullbackStats) -> None:
+    """Count the evaluations of a cost."""
+    nodes, looks = int(frame[slots.COUNT][slots.COSTS]), int(frame[slots.COST][slots.LOOKS])
+    stats.n_g += nodes + looks
+    stats.n_g_vjp += nodes if frame[slots.Q].shape[1] > 1 else 0
