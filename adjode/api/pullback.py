@@ -23,10 +23,11 @@ from adjode.passes.discrete import Discrete, observed_after_t0
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import PullbackOptions, SolveOptions
 from adjode.passes.program import FORWARD, Program, at_t0
+from adjode.passes.rates import implicit_rates
 from adjode.passes.result import Cotangents, PullbackStats
 from adjode.passes.segments import SegmentedOutput, Segments
 from adjode.passes.sweep import Sweep
-from adjode.passes.trajectory import DenseOutput, Trajectory, slopes
+from adjode.passes.trajectory import DenseOutput, Trajectory, slopes, step_before
 from adjode.status import CALLBACK_RAISED, NON_FINITE, REFINE, SUCCESS, Status, solve_error
 from adjode.tableaus import Tableau
 
@@ -361,7 +362,7 @@ class _Pullback:
             result["T"] = self._rate(T, self._state(-1), seeds.u_T_bar)
         if "observation_times" in wanted:
             times = self._kept.beside_stops(seeds.times)
-            result["observation_times"] = self._along_f(times, solution(seeds.times), seeds.u_bars)
+            result["observation_times"] = self._along_slopes(times, solution(seeds.times), seeds.u_bars)
         return Cotangents(**result)
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
@@ -379,13 +380,35 @@ class _Pullback:
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""
         times = self._kept.beside_stops(np.array([t]))
-        rate = float(self._along_f(times, u[None], lam[None])[0])
+        rate = float(self._along_slopes(times, u[None], lam[None])[0])
         if self.cost is None:
             return rate
         value = np.zeros(1)
         self.cost[0](float(times[0]), u.copy(), self.solution.theta, value)
         self.stats.n_g += 1
         return rate + float(value[0])
+
+    def _along_slopes(self, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray) -> np.ndarray:
+        """u_bar . du/dt at each time: by f or, behind the start of an implicit step, by what that knows better."""
+        solution, out, step = self.solution, np.empty(times.size), step_before(self.solution.t, times)
+        implicit = self._is_implicit(step) & (times != solution.t[0])
+        out[~implicit] = self._along_f(times[~implicit], states[~implicit], u_bars[~implicit])
+        if not implicit.any():
+            return out
+        times, states, u_bars, step = times[implicit], states[implicit], u_bars[implicit], step[implicit]
+        assert solution.structure is not None
+        begin, sizes = solution.t[step], np.diff(solution.t)[step]
+        problem = solution.dynamics, solution.options.tableau, solution.structure, solution.theta
+        places = times, sizes, (times - begin) / sizes, states, solution.dense.derivatives(times), u_bars
+        out[implicit] = implicit_rates(*problem, *places, self.stats)
+        return out
+
+    def _is_implicit(self, step: np.ndarray) -> np.ndarray:
+        """Whether each of these steps is one of an implicit method."""
+        method, kinds = self.solution.options.tableau, self._kept.kinds
+        if not method.implicit or not kinds.size:
+            return np.full(step.size, method.implicit)
+        return kinds[step] == slots.IMPLICIT_STEP if method.partner is not None else kinds[step] != slots.CROSSING
 
     def _along_f(self, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray) -> np.ndarray:
         """u_bar . du/dt at each time, which is u_bar . f(t, u, theta) or, with a mass matrix, M^-T u_bar . f."""

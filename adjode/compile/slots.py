@@ -307,7 +307,11 @@ FORWARD_COUNT = integers(STORE, "(2 or more,)", "COUNT of the forward pass, its 
 JUMP_ROWS = integers(STORE, "(k,) or (0,)", "row of JUMPS for each stop, -1 for none; empty where they are in reverse order")
 U0_BAR = vector(STORE, "(n,)", "where the backward pass leaves lam at t0")
 JUMPS = matrix(STORE, "(k, n)", "what to add to lam at each time; a loss: its derivatives")
-ANCHORS = matrix(STORE, "(k, n)", "backsolve: where to put the state at each time")
+ANCHORS = matrix(STORE, "(k, n)", "backsolve: where to put the state at each time; rates: slopes of the dense output")
+CURVES = matrix(STORE, "(k, n)", "rates: second derivatives of the dense output")
+STEP_SIZES = vector(STORE, "(k,)", "rates: of the steps that the times lie in")
+PLACES = vector(STORE, "(k,)", "rates: where in these they lie, 0 .. 1")
+RATES = vector(STORE, "(k,)", "rates: cotangents along du/dt")
 
 # --- losses -----------------------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import contextlib
 import functools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_STAGES
 from adjode.compile.watch import NEXT_LOOK, raise_pending, set_deadline
 from adjode.model.layout import Layout
-from adjode.passes.trajectory import Trajectory, beside_stops, bytes_of_step, evaluate
+from adjode.passes.trajectory import Trajectory, beside_stops, bytes_of_step, derivatives, evaluate
 from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
 
 if TYPE_CHECKING:
@@ -318,18 +318,18 @@ class Segments:
             return self.forward.frame[slots.START]
         return self.u_T if k in (-1, self.t.size - 1) else self.states(self.t[k : k + 1])[0]
 
-    def states(self, times: np.ndarray) -> np.ndarray:
-        """The states at `times`, in the order of integration."""
+    def states(self, times: np.ndarray, read: Callable[..., None] = evaluate) -> np.ndarray:
+        """The states at `times`, in the order of integration, or what else `read` makes of the steps as `evaluate` does."""
         forward, sign, seen = self.forward, self.forward.frame[slots.CONTROL][slots.DIRECTION], 0
-        out = np.empty((times.size, forward.y.size))
+        out = np.empty((times.size, forward.y.size * (1 if read is evaluate else 2)))
         ends = np.searchsorted(sign * self.t, sign * times)  # of the steps that they lie in
         set_deadline(forward.watch, forward.max_seconds)
         with self._again():
             while seen < times.size:
-                seen = self._see(times, ends, out, seen)
+                seen = self._see(times, ends, out, seen, read)
         return out
 
-    def _see(self, times: np.ndarray, ends: np.ndarray, out: np.ndarray, seen: int) -> int:
+    def _see(self, times: np.ndarray, ends: np.ndarray, out: np.ndarray, seen: int, read: Callable[..., None]) -> int:
         """The states at those times, from `seen` on, that lie between the same two snapshots; how many have been seen now."""
         forward, store, starts = self.forward, self.trajectory, self._starts
         k = bisect.bisect_left(starts, max(int(ends[seen]), 1)) - 1
@@ -347,7 +347,7 @@ class Segments:
             store.t[steps], store.u[steps] = forward.clock[slots.T], forward.y
             _require(store.t[steps] == self.t[first])
             here = slice(seen, int(np.searchsorted(ends, first, side="right")))
-            evaluate(store.t, store.u, store.c, steps, times[here], out[here])
+            read(store.t, store.u, store.c, steps, times[here], out[here])
             seen = here.stop
         return goal
 
@@ -374,13 +374,20 @@ class SegmentedOutput:
 
     def __call__(self, t: Any) -> np.ndarray:
         """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
-        times = times_in_span("t", t, self.t[0], self.t[-1])
+        out = self._read(times_in_span("t", t, self.t[0], self.t[-1]), evaluate)
+        return out[0] if np.ndim(t) == 0 else out
+
+    def derivatives(self, times: np.ndarray) -> np.ndarray:
+        """See `DenseOutput.derivatives`."""
+        return self._read(times, derivatives)
+
+    def _read(self, times: np.ndarray, read: Callable[..., None]) -> np.ndarray:
         order = np.argsort(times if self.t[-1] >= self.t[0] else -times, kind="stable")
         with self._segments.lock:
-            states = self._segments.states(times[order])
-        out = np.empty_like(states)
-        out[order] = states
-        return out[0] if np.ndim(t) == 0 else out
+            read_in_order = self._segments.states(times[order], read)
+        out = np.empty_like(read_in_order)
+        out[order] = read_in_order
+        return out
 
 
 def _require(same: bool) -> None:

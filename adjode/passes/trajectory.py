@@ -42,6 +42,12 @@ class DenseOutput:
         evaluate(self.t, self.u, self.c, self.steps, times, out)
         return out[0] if np.ndim(t) == 0 else out
 
+    def derivatives(self, times: np.ndarray) -> np.ndarray:
+        """First and second ones (k, 2 n) at `times` (k,) inside the mesh: where two steps meet, those of the one before."""
+        out = np.empty((times.size, 2 * self.u.shape[1]))
+        derivatives(self.t, self.u, self.c, self.steps, times, out)
+        return out
+
 
 @dataclass(eq=False)
 class Trajectory:
@@ -206,6 +212,21 @@ def _evaluate_entry() -> Callable:
 def evaluate(mesh_t, mesh_u, mesh_c, steps, times, out) -> None:
     """Fill `out` (k, n) with the states at `times` (k,), which lie inside the mesh, in any order."""
     _evaluate_entry()(mesh_t, mesh_u, mesh_c, steps, times, out)
+
+
+def step_before(mesh_t: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The steps that `times` lie in: where two meet, the one before."""
+    sign = 1.0 if mesh_t[-1] >= mesh_t[0] else -1.0
+    return np.maximum(np.searchsorted(sign * mesh_t, sign * times, side="left") - 1, 0)
+
+
+def derivatives(mesh_t, mesh_u, mesh_c, steps, times, out) -> None:
+    """Fill `out` (k, 2 n) with first and second derivatives of the dense output at `times` (k,), as `DenseOutput.derivatives`."""
+    k = step_before(mesh_t[: steps + 1], times)
+    h, powers, n = (mesh_t[k + 1] - mesh_t[k])[:, None], np.arange(mesh_c.shape[1]), mesh_c.shape[2]
+    x = (times - mesh_t[k])[:, None] / h
+    np.einsum("kp,kpn->kn", (powers + 1) * x**powers / h, mesh_c[k], out=out[:, :n])
+    np.einsum("kp,kpn->kn", powers[1:] * (powers[1:] + 1) * x ** powers[:-1] / h**2, mesh_c[k, 1:], out=out[:, n:])
 
 
 def _slopes(f, theta, times, states, out):
