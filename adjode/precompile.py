@@ -22,7 +22,7 @@ from typing import Any
 from numba.core import config
 from tqdm import tqdm
 
-from adjode.adjoints import backsolve, discrete, interpolating
+from adjode.adjoints import backsolve, costs, discrete, interpolating, rates
 from adjode.backends import driver
 from adjode.compile.cache import claimed, precompiled_folder
 from adjode.compile.calls import FUSED, PORTABLE
@@ -67,6 +67,9 @@ def _tasks() -> list[Callable[[], Any]]:
             make = functools.partial(passes[name], solver=solver)
             tasks.append(functools.partial(PORTABLE.entry, solver.entry_name(name), Frame(), make))
     tasks += [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
+    tasks.append(functools.partial(PORTABLE.entry, "costs", Frame(), costs.make_costs))
+    of_rates = functools.partial(rates.make_rates, kind="dense", massed=False)
+    tasks.append(functools.partial(PORTABLE.entry, "rates-dense", Frame(), of_rates))
     for method, name in itertools.product(map(tableau, METHODS), PASSES):
         tasks.append(functools.partial(outline, name, passes[name], _stages(method)))
     return [*tasks, *program.ENTRIES, *trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]

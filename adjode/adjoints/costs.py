@@ -150,7 +150,7 @@ def _are_within(frame, errors, tolerance):
 def _look_between(frame, step, left, width, size, tolerance):
     """Whether g is something else between the nodes of a piece than the polynomial through them: (status, answer)."""
     cost, q, weights, groups = slots.COST(frame), slots.Q(frame), slots.WEIGHTS(frame), slots.COST_GROUPS(frame)
-    looks, fine = int(math.ceil(size / cost[slots.SPACING])), 0.0
+    looks, fine = math.ceil(size / cost[slots.SPACING]), 0.0
     if looks <= weights.shape[1] - 2:  # the nodes are as near
         return 0, False
     for i in range(weights.shape[1]):
@@ -192,6 +192,15 @@ def _judge(frame, step, left, width):
     for k in range(groups.shape[1]):
         groups[_UNRESOLVED, k] += groups[_ERRORS, k]
     return (SUCCESS if finite else NON_FINITE), False
+
+
+@kernel
+def _try_piece(frame, step, left, width):
+    """The piece of this width, whose last node is in Q already: (status, whether it is to be halved)."""
+    for i in range(slots.WEIGHTS(frame).shape[1] - 1):
+        if _evaluate(frame, step, _node(frame, left, width, i), i) != 0:
+            return CALLBACK_RAISED, False
+    return _judge(frame, step, left, width)
 
 
 @kernel
@@ -255,10 +264,7 @@ def make_integrate_cost(accept: Callable) -> Callable:
             return CALLBACK_RAISED
         while True:
             left = 1.0 - (k + 1) * width
-            for i in range(last):
-                if _evaluate(frame, step, _node(frame, left, width, i), i) != 0:
-                    return CALLBACK_RAISED
-            status, halve = _judge(frame, step, left, width)
+            status, halve = _try_piece(frame, step, left, width)
             if status != SUCCESS:
                 return status
             if halve:

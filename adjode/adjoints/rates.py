@@ -5,10 +5,10 @@ order. Of what is fast the equation itself knows more: differentiated, M u'' = f
 
     (M - eta J) u' = M (u' - eta u'') + eta f_t.
 
-With p' and p'' on its right side it gives a slope s whose errors are damped as far as they are fast; f is right for what is slow. With
-F = (M - eta J)^-1 M and d = M^-1 f - s, the answer is s + (3 F^2 - 2 F^3) d: the factor of d is 1 + O(eta^2) for what is slow and
-O(1 / (eta J)^2) for what is fast. eta is the size of the step. Such filters are those of the error estimates of implicit methods (L. F.
-Shampine, L. S. Baca 1984, Appl. Numer. Math. 1, 1-14; Hairer, Wanner, Solving ODEs II, section IV.8).
+With p' and p'' on its right side it gives a slope s whose errors are damped as far as they are fast; f is right for what is slow.
+With F = (M - eta J)^-1 M and d = M^-1 f - s, the answer is s + (3 F^2 - 2 F^3) d: the factor of d is 1 + O(eta^2) for what is slow
+and O(1 / (eta J)^2) for what is fast. eta is the size of the step. Error estimates of implicit methods are filtered in the same way
+(L. F. Shampine, L. S. Baca 1984, Appl. Numer. Math. 1, 1-14; Hairer, Wanner, Solving ODEs II, section IV.8).
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from adjode.jacobian import make_jacobian
 from adjode.linalg.linear import make_linear
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
-from adjode.steppers.family import Solver
 from adjode.steppers.frozen import STALE, Frozen
 
 _APART = 1e-3  # of the step, for the difference that f_t is
 
-# In the frame: TIMES, OBSERVED, ANCHORS and CURVES are the places, with p, p' and p'' there; STEP_SIZES and PLACES say in which steps,
-# and where in these; JUMPS are the cotangents; RATES the answers. f_t is in G_U, f in LAM, s in Y.
+# In the frame: TIMES, OBSERVED, ANCHORS and CURVES are the times, with p, p' and p'' there; STEP_SIZES and PLACES say in which
+# steps, and where in these; JUMPS are the cotangents; RATES the answers. f_t is in G_U, f in LAM, s in Y.
 
 
 @kernel
@@ -43,7 +42,13 @@ def _make_slope_of_f(call_f: Callable) -> Callable:
     @kernel
     def slope_of_f(frame, j):
         """LAM = f and G_U = f_t, by a difference of second order inside the step; the status of f."""
-        t, u, f, f_t, other = slots.TIMES(frame)[j], row(slots.OBSERVED(frame), j), slots.LAM(frame), slots.G_U(frame), slots.U(frame)
+        t, u, f, f_t, other = (
+            slots.TIMES(frame)[j],
+            row(slots.OBSERVED(frame), j),
+            slots.LAM(frame),
+            slots.G_U(frame),
+            slots.U(frame),
+        )
         apart = _APART * slots.STEP_SIZES(frame)[j]
         apart = -apart if slots.PLACES(frame)[j] > 0.5 else apart
         slots.COUNT(frame)[slots.DERIVATIVES] += 3
@@ -87,9 +92,9 @@ def _make_slope(frozen: Frozen) -> Callable:
     return slope
 
 
-def make_rates(calls: Calls, stages: tuple[int, int] | None, *, solver: Solver) -> Callable:
-    """The kernel that fills RATES."""
-    frozen = Frozen(make_jacobian(calls), make_linear(solver.kind, solver.massed))
+def make_rates(calls: Calls, stages: tuple[int, int] | None, *, kind: str, massed: bool) -> Callable:
+    """The kernel that fills RATES, with matrices in storage of this kind, and perhaps a mass matrix."""
+    frozen = Frozen(make_jacobian(calls), make_linear(kind, massed))
     refresh, slope_of_f, slope = frozen.refresh, _make_slope_of_f(calls.f), _make_slope(frozen)
 
     @kernel

@@ -5,61 +5,34 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
+from adjode.api.rates import rates_along
 from adjode.api.seeds import Seeds, read_cost, read_seeds
+from adjode.api.solved import Solved
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.compile import slots
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
-from adjode.model.dynamics import Dynamics
-from adjode.model.layout import Layout
 from adjode.passes.costs import Costs
 from adjode.passes.discrete import Discrete, observed_after_t0
 from adjode.passes.forward import Forward, structure_for
-from adjode.passes.options import PullbackOptions, SolveOptions
+from adjode.passes.options import PullbackOptions
 from adjode.passes.program import FORWARD, Program, at_t0
-from adjode.passes.rates import implicit_rates
 from adjode.passes.result import Cotangents, PullbackStats
-from adjode.passes.segments import SegmentedOutput, Segments
+from adjode.passes.segments import Segments
 from adjode.passes.sweep import Sweep
-from adjode.passes.trajectory import DenseOutput, Trajectory, slopes, step_before
-from adjode.status import CALLBACK_RAISED, NON_FINITE, REFINE, SUCCESS, Status, solve_error
+from adjode.passes.trajectory import Trajectory
+from adjode.status import REFINE, SUCCESS, Status, solve_error
 from adjode.tableaus import Tableau
 
 # How far, in tolerances, a backsolve may end from the true initial state before its gradient is refused. Local errors of one
 # tolerance a step add up along a trajectory, so some drift is no fault.
 DRIFT_LIMIT = 100.0
-
-
-class Solved(Protocol):
-    """What a pullback reads of a `Solution`."""
-
-    @property
-    def dynamics(self) -> Dynamics: ...
-    @property
-    def theta(self) -> np.ndarray: ...
-    @property
-    def trajectory(self) -> Trajectory: ...
-    @property
-    def options(self) -> SolveOptions: ...
-    @property
-    def structure(self) -> Structure | None: ...
-    @property
-    def layouts(self) -> tuple[Layout, Layout]: ...
-    @property
-    def t(self) -> np.ndarray: ...
-    @property
-    def u(self) -> np.ndarray: ...
-    @property
-    def dense(self) -> DenseOutput | SegmentedOutput: ...
-    @property
-    def segments(self) -> Segments | None: ...
-    def __call__(self, t: Any) -> np.ndarray: ...
 
 
 def pullback(
@@ -94,7 +67,8 @@ def pullback(
     observations : (times, u_bars), optional
         Times (k,) in the span, in any order, repeated or at the ends, and the cotangents (k, n) of the states there.
     running_cost : (g, g_vjp), optional
-        Adds `integral of g(t, u, theta) dt` to the loss. `g(t, u, theta)` returns a float and
+        Adds `integral of g(t, u, theta) dt` to the loss, to rtol of the solve where that has error control, see adjoints/costs.py.
+        `g(t, u, theta)` returns a float and
         `g_vjp(t, u, theta, u_bar, theta_bar)` overwrites `dg/du` and `dg/dtheta` (or `g_vjp(t, u, theta)` returns the two).
     wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
         What to compute. What is left out is None and costs nothing.
@@ -138,8 +112,8 @@ def pullback(
     ValueError, TypeError
         For bad input, before anything is computed.
     SolveError
-        If the backward pass cannot be completed, a backsolve drifts, or the gradient is not as accurate as that. A partial gradient
-        is never returned.
+        If the backward pass or the integral of the running cost cannot be completed, a backsolve drifts, or the gradient is not as
+        accurate as that. A partial gradient is never returned.
 
     Notes
     -----
@@ -147,9 +121,9 @@ def pullback(
     `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt`, `T_bar = u_T_bar . f(T) + g(T)` and
     `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 enters u0_bar alone; observation times are held fixed as T and t0
     move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to
-    rounding; its T_bar, t0_bar and observation times follow the same formulas. With a mass matrix it is the only adjoint; u0_bar
-    lies in the range of M^T but for what is observed at t0 or inside the first step, and a singular M leaves `wrt` no more than u0
-    and theta.
+    rounding; its T_bar, t0_bar and observation times follow the same formulas. In implicit steps these have du/dt in place of
+    f(t, u), see adjoints/rates.py. With a mass matrix it is the only adjoint; u0_bar lies in the range of M^T but for what is
+    observed at t0 or inside the first step, and a singular M leaves `wrt` no more than u0 and theta.
     """
     options = PullbackOptions(
         adjoint=adjoint,
@@ -356,13 +330,14 @@ class _Pullback:
                 result["theta"] = solution.layouts[1].unflatten(self._theta_bar(swept))
             if "t0" in wanted:
                 result["t0"] = -self._rate(t0, self._state(0), swept.lam)
-        if self.cost is not None:
-            result["running_cost"] = (self._costs or swept).running_cost
+        integrated = swept if isinstance(swept, Discrete) else self._costs
+        if self.cost is not None and integrated is not None:
+            result["running_cost"] = integrated.running_cost
         if "T" in wanted:
             result["T"] = self._rate(T, self._state(-1), seeds.u_T_bar)
         if "observation_times" in wanted:
             times = self._kept.beside_stops(seeds.times)
-            result["observation_times"] = self._along_slopes(times, solution(seeds.times), seeds.u_bars)
+            result["observation_times"] = rates_along(solution, times, solution(seeds.times), seeds.u_bars, self.stats)
         return Cotangents(**result)
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
@@ -380,46 +355,10 @@ class _Pullback:
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""
         times = self._kept.beside_stops(np.array([t]))
-        rate = float(self._along_slopes(times, u[None], lam[None])[0])
+        rate = float(rates_along(self.solution, times, u[None], lam[None], self.stats)[0])
         if self.cost is None:
             return rate
         value = np.zeros(1)
         self.cost[0](float(times[0]), u.copy(), self.solution.theta, value)
         self.stats.n_g += 1
         return rate + float(value[0])
-
-    def _along_slopes(self, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray) -> np.ndarray:
-        """u_bar . du/dt at each time: by f or, behind the start of an implicit step, by what that knows better."""
-        solution, out, step = self.solution, np.empty(times.size), step_before(self.solution.t, times)
-        implicit = self._is_implicit(step) & (times != solution.t[0])
-        out[~implicit] = self._along_f(times[~implicit], states[~implicit], u_bars[~implicit])
-        if not implicit.any():
-            return out
-        times, states, u_bars, step = times[implicit], states[implicit], u_bars[implicit], step[implicit]
-        assert solution.structure is not None
-        begin, sizes = solution.t[step], np.diff(solution.t)[step]
-        problem = solution.dynamics, solution.options.tableau, solution.structure, solution.theta
-        places = times, sizes, (times - begin) / sizes, states, solution.dense.derivatives(times), u_bars
-        out[implicit] = implicit_rates(*problem, *places, self.stats)
-        return out
-
-    def _is_implicit(self, step: np.ndarray) -> np.ndarray:
-        """Whether each of these steps is one of an implicit method."""
-        method, kinds = self.solution.options.tableau, self._kept.kinds
-        if not method.implicit or not kinds.size:
-            return np.full(step.size, method.implicit)
-        return kinds[step] == slots.IMPLICIT_STEP if method.partner is not None else kinds[step] != slots.CROSSING
-
-    def _along_f(self, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray) -> np.ndarray:
-        """u_bar . du/dt at each time, which is u_bar . f(t, u, theta) or, with a mass matrix, M^-T u_bar . f."""
-        dynamics, theta, out = self.solution.dynamics, self.solution.theta, np.empty_like(states)
-        failed = slopes(dynamics.f.handle, theta, times, np.ascontiguousarray(states), out)
-        self.stats.n_f += times.size
-        mass = dynamics.mass
-        rates = np.einsum("kn,kn->k", u_bars if mass is None else mass.solve_transposed(u_bars), out)
-        if failed >= 0:
-            cause = dynamics.f.reproduce_error(times[failed], *dynamics.f.arguments({"u": states[failed], "theta": theta}))
-            raise solve_error(CALLBACK_RAISED, phase="adjoint", t=times[failed], callback="f", cause=cause)
-        if not np.isfinite(rates).all():
-            raise solve_error(NON_FINITE, phase="adjoint", t=times[~np.isfinite(rates)][0], callback="f")
-        return rates

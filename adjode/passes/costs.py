@@ -20,13 +20,13 @@ from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, SolveError, solve_error
 
 _HINTS = {
-    MAX_STEPS: "So many pieces are too few for the quadrature of the running cost, which oscillates faster than that or is not smooth",
+    MAX_STEPS: "That is of pieces, for the quadrature of the running cost, which may oscillate faster or not be smooth",
     STEP_TOO_SMALL: "This is the quadrature of the running cost: its integrand may be singular here",
 }
 
 
 def put_costs(frame: Frame, options: SolveOptions, n: int, span: float, columns: int, parts: int = 0) -> None:
-    """Fill the slots of adjoints/costs.py: for so many integrands, and so many parts of the span with limits to the steps of lam."""
+    """Fill the slots of adjoints/costs.py: for so many integrands, and parts of the span with limits to the steps of lam."""
     frame[slots.COST] = slots.COST.fill(
         cost_unit=options.unit_error(n),
         cost_span=span,
@@ -42,7 +42,12 @@ def put_costs(frame: Frame, options: SolveOptions, n: int, span: float, columns:
 
 
 def quadrature_error(
-    frame: Frame, status: int, dynamics: Dynamics, cost: tuple[Callback, Callback], state: DenseOutput | SegmentedOutput, seconds: float | None
+    frame: Frame,
+    status: int,
+    dynamics: Dynamics,
+    cost: tuple[Callback, Callback],
+    state: DenseOutput | SegmentedOutput,
+    seconds: float | None,
 ) -> SolveError:
     """What the end of a quadrature with this status is called; `state` is the forward solution."""
     numbers, theta, cause = frame[slots.COST], frame[slots.THETA], None

@@ -14,14 +14,11 @@ from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass
 from adjode.passes.result import PullbackStats
-from adjode.status import SUCCESS, solve_error
-from adjode.steppers.family import Solver, family_of
-from adjode.tableaus import Tableau
+from adjode.status import CALLBACK_RAISED, SUCCESS, solve_error
 
 
 def implicit_rates(
     dynamics: Dynamics,
-    tableau: Tableau,
     structure: Structure,
     theta: np.ndarray,
     times: np.ndarray,
@@ -40,7 +37,7 @@ def implicit_rates(
     SolveError
         If a callback raises, or what it returns is not finite.
     """
-    made = _Rates(dynamics, tableau, structure, theta)
+    made = _Rates(dynamics, structure, theta)
     frame = made.frame
     frame[slots.TIMES], frame[slots.STEP_SIZES], frame[slots.RATES] = times, steps, np.zeros(times.size)
     frame[slots.PLACES], frame[slots.OBSERVED], frame[slots.JUMPS] = places, states, np.array(u_bars, order="C")
@@ -56,24 +53,32 @@ def implicit_rates(
     else:
         stats.n_vjp += jacobians * products
     if status != SUCCESS:
-        raise solve_error(status, phase="adjoint", t=frame[slots.CLOCK][slots.T_TRIED], callback="f or its Jacobian")
+        t = float(frame[slots.CLOCK][slots.T_TRIED])
+        inputs = {"u": states[times == t][0], "theta": theta}
+        cause = dynamics.f.reproduce_error(t, *dynamics.f.arguments(inputs)) if status == CALLBACK_RAISED else None
+        raise solve_error(status, phase="adjoint", t=t, callback="f (or its Jacobian)", cause=cause)
     return frame[slots.RATES]
 
 
 class _Rates(Pass):
-    def __init__(self, dynamics: Dynamics, tableau: Tableau, structure: Structure, theta: np.ndarray):
+    def __init__(self, dynamics: Dynamics, structure: Structure, theta: np.ndarray):
         super().__init__(dynamics)
         frame, n = self.frame, structure.n
         put_jacobian(frame, dynamics, structure, theta.size)
-        for slot, callback in ((slots.F, dynamics.f), (slots.VJP, dynamics.vjp), (slots.VJP_U, dynamics.vjp_u), (slots.JAC, dynamics.jac)):
+        for slot, callback in (
+            (slots.F, dynamics.f),
+            (slots.VJP, dynamics.vjp),
+            (slots.VJP_U, dynamics.vjp_u),
+            (slots.JAC, dynamics.jac),
+        ):
             if callback is not None:
                 frame[slot] = callback.handle
         frame[slots.THETA], frame[slots.EIGENVALUES] = theta, np.ones(1)
         frame[slots.COUNT], frame[slots.CLOCK] = slots.COUNT.zeros(), slots.CLOCK.zeros()
         frame.allocate(dict.fromkeys((slots.Y, slots.U, slots.LAM, slots.G_U), (n,)))
-        solver = Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
-        mass = "-mass" if solver.massed else ""
-        self.entry_name, self.make = f"rates-{solver.kind}{mass}", functools.partial(make_rates, solver=solver)
+        massed = dynamics.mass is not None
+        self.entry_name = f"rates-{structure.kind}{'-mass' if massed else ''}"
+        self.make = functools.partial(make_rates, kind=structure.kind, massed=massed)
 
     @property
     def entry(self):

@@ -69,7 +69,7 @@ DECAY, CIRCLE = Dynamics(decay, decay_vjp), Dynamics(circle, circle_vjp)
 
 
 def wave_exactly(k, omega, T):
-    """Of `wave` from u0 = 1 over [0, T]: its integral, the derivatives by k and omega, and the largest integral of what oscillates."""
+    """Of `wave` from u0 = 1 over [0, T]: its integral, the derivatives by k and omega, and the largest one of absolute values."""
     z = -k + 1j * omega
     value, slope = (np.exp(z * T) - 1.0) / z, T * np.exp(z * T) / z - (np.exp(z * T) - 1.0) / z**2
     return value.real, -slope.real, -slope.imag, (1.0 - np.exp(-k * T) * (1.0 + k * T)) / k**2 * omega
@@ -163,7 +163,7 @@ def test_what_cannot_be_integrated_is_refused(adjoint):
     with pytest.raises(SolveError, match="running cost") as caught:
         solution.pullback(running_cost=(pole, pole_vjp), adjoint=adjoint)
     assert caught.value.status == Status.STEP_TOO_SMALL or caught.value.status == Status.NON_FINITE
-    with pytest.raises(SolveError, match="running cost, which oscillates") as caught:
+    with pytest.raises(SolveError, match="cap of 2000 .* running cost") as caught:
         solution.pullback(running_cost=(wave, wave_vjp), adjoint=adjoint)
     assert caught.value.status == Status.MAX_STEPS
 

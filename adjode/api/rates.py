@@ -1,0 +1,58 @@
+"""How fast a solution changes along cotangents, u_bar . du/dt: the cotangents of times."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from adjode.api.solved import Solved
+from adjode.compile import slots
+from adjode.passes.rates import implicit_rates
+from adjode.passes.result import PullbackStats
+from adjode.passes.trajectory import slopes, step_before
+from adjode.status import CALLBACK_RAISED, NON_FINITE, solve_error
+
+
+def rates_along(solution: Solved, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
+    """u_bar . du/dt (k,) at `times` (k,), where the `states` are, along `u_bars` (k, n); the work is added to `stats`.
+
+    By f or, behind the start of an implicit step, by what that knows better.
+
+    Raises
+    ------
+    SolveError
+        If a callback raises, or what it returns is not finite.
+    """
+    t, out, step = solution.t, np.empty(times.size), step_before(solution.t, times)
+    implicit = _is_implicit(solution, step) & (times != t[0])
+    out[~implicit] = _along_f(solution, times[~implicit], states[~implicit], u_bars[~implicit], stats)
+    if not implicit.any():
+        return out
+    times, states, u_bars, step = times[implicit], states[implicit], u_bars[implicit], step[implicit]
+    assert solution.structure is not None
+    problem, sizes = (solution.dynamics, solution.structure, solution.theta), np.diff(t)[step]
+    places = times, sizes, (times - t[step]) / sizes, states, solution.dense.derivatives(times), u_bars
+    out[implicit] = implicit_rates(*problem, *places, stats)
+    return out
+
+
+def _is_implicit(solution: Solved, step: np.ndarray) -> np.ndarray:
+    """Whether each of these steps is one of an implicit method."""
+    method, kinds = solution.options.tableau, (solution.segments or solution.trajectory).kinds
+    if not method.implicit or not kinds.size:
+        return np.full(step.size, method.implicit)
+    return kinds[step] == slots.IMPLICIT_STEP if method.partner is not None else kinds[step] != slots.CROSSING
+
+
+def _along_f(solution: Solved, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
+    """The same by f alone: u_bar . f(t, u, theta) or, with a mass matrix, M^-T u_bar . f."""
+    dynamics, theta, out = solution.dynamics, solution.theta, np.empty_like(states)
+    failed = slopes(dynamics.f.handle, theta, times, np.ascontiguousarray(states), out)
+    stats.n_f += times.size
+    mass = dynamics.mass
+    rates = np.einsum("kn,kn->k", u_bars if mass is None else mass.solve_transposed(u_bars), out)
+    if failed >= 0:
+        cause = dynamics.f.reproduce_error(times[failed], *dynamics.f.arguments({"u": states[failed], "theta": theta}))
+        raise solve_error(CALLBACK_RAISED, phase="adjoint", t=times[failed], callback="f", cause=cause)
+    if not np.isfinite(rates).all():
+        raise solve_error(NON_FINITE, phase="adjoint", t=times[~np.isfinite(rates)][0], callback="f")
+    return rates

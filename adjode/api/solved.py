@@ -1,0 +1,40 @@
+"""What is read of a `Solution`, which is above those who read it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from adjode.linalg.structure import Structure
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
+from adjode.passes.options import SolveOptions
+from adjode.passes.segments import SegmentedOutput, Segments
+from adjode.passes.trajectory import DenseOutput, Trajectory
+
+
+class Solved(Protocol):
+    """What a pullback reads of a `Solution`."""
+
+    @property
+    def dynamics(self) -> Dynamics: ...
+    @property
+    def theta(self) -> np.ndarray: ...
+    @property
+    def trajectory(self) -> Trajectory: ...
+    @property
+    def options(self) -> SolveOptions: ...
+    @property
+    def structure(self) -> Structure | None: ...
+    @property
+    def layouts(self) -> tuple[Layout, Layout]: ...
+    @property
+    def t(self) -> np.ndarray: ...
+    @property
+    def u(self) -> np.ndarray: ...
+    @property
+    def dense(self) -> DenseOutput | SegmentedOutput: ...
+    @property
+    def segments(self) -> Segments | None: ...
+    def __call__(self, t: Any) -> np.ndarray: ...
