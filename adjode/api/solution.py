@@ -15,7 +15,8 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import Cotangents
-from adjode.passes.segments import SegmentedOutput, Segments
+from adjode.passes.segmented import SegmentedOutput
+from adjode.passes.segments import Segments
 from adjode.passes.trajectory import DenseOutput, Trajectory
 
 

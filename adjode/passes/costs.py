@@ -15,7 +15,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_method
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
-from adjode.passes.segments import SegmentedOutput
+from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, SolveError, solve_error
 

@@ -20,7 +20,7 @@ from adjode.passes.base import Pass, put_method, put_partner
 from adjode.passes.costs import add_work, put_costs, quadrature_error
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
-from adjode.passes.segments import SegmentedOutput
+from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, INACCURATE, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
-from adjode.passes.segments import SegmentedOutput
+from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput
 
 

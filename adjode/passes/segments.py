@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adjode.checks import times_in_span
 from adjode.compile import slots
 from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_STAGES
 from adjode.compile.watch import NEXT_LOOK, raise_pending, set_deadline
 from adjode.model.layout import Layout
-from adjode.passes.trajectory import Trajectory, beside_stops, bytes_of_step, derivatives, evaluate
+from adjode.passes.trajectory import Trajectory, beside_stops, bytes_of_step, evaluate
 from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
 
 if TYPE_CHECKING:
@@ -350,44 +349,6 @@ class Segments:
             read(store.t, store.u, store.c, steps, times[here], out[here])
             seen = here.stop
         return goal
-
-
-class SegmentedOutput:
-    """The states between the steps of a pass whose steps have not all been kept: they are solved again where they are asked for.
-
-    Attributes
-    ----------
-    t : (n_steps + 1,) array
-    """
-
-    def __init__(self, segments: Segments):
-        self._segments, self.t = segments, segments.t
-
-    @property
-    def steps(self) -> int:
-        return self.t.size - 1
-
-    @property
-    def u(self) -> np.ndarray:
-        """The states at all `t`."""
-        return self(self.t)
-
-    def __call__(self, t: Any) -> np.ndarray:
-        """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
-        out = self._read(times_in_span("t", t, self.t[0], self.t[-1]), evaluate)
-        return out[0] if np.ndim(t) == 0 else out
-
-    def derivatives(self, times: np.ndarray) -> np.ndarray:
-        """See `DenseOutput.derivatives`."""
-        return self._read(times, derivatives)
-
-    def _read(self, times: np.ndarray, read: Callable[..., None]) -> np.ndarray:
-        order = np.argsort(times if self.t[-1] >= self.t[0] else -times, kind="stable")
-        with self._segments.lock:
-            read_in_order = self._segments.states(times[order], read)
-        out = np.empty_like(read_in_order)
-        out[order] = read_in_order
-        return out
 
 
 def _require(same: bool) -> None:

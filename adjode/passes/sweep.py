@@ -18,7 +18,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Integration, Quadrature
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
-from adjode.passes.segments import SegmentedOutput
+from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
