@@ -296,7 +296,7 @@ def test_the_discrete_adjoint_factors_less_than_the_forward_pass(method, name):
     build, _, _, u0, theta, span = PROBLEMS[name]
     for tol in (1e-4, 1e-7):
         solution = solve(build(), u0, theta, span, method=method, rtol=tol, atol=1e-4 * tol)
-        stats = solution.pullback(np.ones(u0.size), adjoint="discrete").stats
+        stats = solution.pullback(np.ones(u0.size), adjoint="discrete", wrt=("u0", "theta")).stats
         assert stats.n_lu <= solution.stats.n_lu and stats.n_jac <= solution.stats.n_jac
         # each stage is solved for once: one product for each stage of a block in each iteration, one more when it is solved; and
         # the rows of the Jacobians
@@ -308,10 +308,10 @@ def test_the_discrete_adjoint_factors_less_than_the_forward_pass(method, name):
 
 def test_a_linear_problem_takes_little_more_than_one_iteration_a_step():
     solution = solve(reflected(), REFLECTED_U0, REFLECTED_RATES, (0.0, 2.0), method="Radau", rtol=1e-7, atol=1e-10)
-    bar = solution.pullback(np.ones(4))
+    bar = solution.pullback(np.ones(4), wrt=("u0", "theta"))
     assert solution.stats.n_jac == 1 and solution.stats.n_newton < 1.5 * solution.stats.n_steps
     assert bar.stats.n_jac == 1 and bar.stats.n_newton < 1.5 * (bar.stats.n_steps + bar.stats.n_rejected)
-    discrete = solution.pullback(np.ones(4), adjoint="discrete").stats
+    discrete = solution.pullback(np.ones(4), adjoint="discrete", wrt=("u0", "theta")).stats
     assert discrete.n_jac == 1 and discrete.n_newton < 3 * discrete.n_steps  # step sizes share a preconditioner
 
 
