@@ -13,7 +13,7 @@ from collections.abc import Callable
 from adjode.adjoints import products
 from adjode.adjoints.seeds import seed_cost, seed_observations
 from adjode.adjoints.stages_again import make_stages_again
-from adjode.adjoints.trust import add_stage, begin_step, begin_trust, divide_mesh, end_step, judge
+from adjode.adjoints.trust import add_stage, begin_step, begin_trust, divide_mesh, end_implicit_step, end_step, judge, measure_states
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.finite import all_finite
@@ -108,6 +108,18 @@ def _make_pull(calls: Calls) -> Callable:
     return pull
 
 
+def _make_pull_error(calls: Calls) -> Callable:
+    pull_state = products.make_pull_state(calls)
+
+    @kernel
+    def pull_error(frame, t, u, w, u_bar, theta_bar):
+        """u_bar = (df/du)^T w and theta_bar = (df/dtheta)^T w, which are no parts of the gradient."""
+        slots.COUNT(frame)[slots.VJPS] += 1
+        return pull_state(frame, t, u, w, u_bar, theta_bar)
+
+    return pull_error
+
+
 def _make_product(calls: Calls) -> Callable:
     call_vjp, call_vjp_u = calls.vjp, calls.vjp_u
 
@@ -126,13 +138,15 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
     """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
     pull = _make_pull(calls)
     if solver.implicit:
-        transposed_step = solver.transposed_step(pull, _make_product(calls), make_jacobian(calls))
+        take, carry_error = solver.transposed_step(pull, _make_pull_error(calls), _make_product(calls), make_jacobian(calls))
 
         @kernel
         def pull_implicit(frame, t, h, t_new, V, dense):
             if slots.WANTS(frame)[slots.WANTS_LAM] == 0:
                 return SUCCESS
-            return transposed_step(frame, t, h, t_new, V)
+            measure_states(frame, V)
+            status = take(frame, t, h, t_new, V)
+            return carry_error(frame, t, h, t_new, V) if status == SUCCESS else status
 
         return pull_implicit
     pull_step, pull_extra = make_transposed_stages(pull, stages)
@@ -151,7 +165,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
 
 def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:
     """The kernel that pulls back over one step of one method."""
-    pull_stages = _make_pull_stages(calls, stages, solver)
+    pull_stages, implicit = _make_pull_stages(calls, stages, solver), solver.implicit
     stages_again = None if recorded else make_stages_again(calls, stages)
 
     @kernel
@@ -179,7 +193,10 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
         status = pull_stages(frame, t, h, t_new, V, dense)
         if status != SUCCESS:
             return status, left
-        end_step(frame, step, h, V)
+        if implicit:
+            end_implicit_step(frame, step, h, V)
+        else:
+            end_step(frame, step, h, V)
         for k in range(lam.size):
             lam[k] = y_bar[k]
         return (SUCCESS if all_finite(lam) else NON_FINITE), left

@@ -7,6 +7,7 @@ from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.steppers.explicit import interpolate
+from adjode.steppers.transposed_error import SEEDS
 
 
 @kernel
@@ -38,11 +39,27 @@ def _place_in_step(frame, x):
 
 
 @kernel
-def _seed_inside(frame, h, weight, u_bar):
+def _seed_error(frame, x, weight, u_bar):
+    """What the dense output of an implicit step at x makes wrong: (sum_i b_i(x) (A^q 1)_i - x^(q+1) / (q+1)!) z^(q+1) u_bar."""
+    defect, basis, powers = slots.DENSE_DEFECT(frame), slots.BASIS(frame), slots.LAM_POWERS(frame)
+    if defect.size == 0:
+        return
+    seeds, total, term = row(slots.PROPAGATED(frame), SEEDS), 0.0, 1.0
+    for i in range(defect.size):
+        total += basis[0, i] * defect[i]
+    for p in range(powers[1] + 1):
+        term *= x / (p + 1)
+    for k in range(u_bar.size):
+        seeds[k] += (total - term) * weight * u_bar[k]
+
+
+@kernel
+def _seed_inside(frame, h, x, weight, u_bar):
     """Transpose of u = y + h sum_i b_i(x) K[i], for the cotangent weight * u_bar."""
     basis, y_bar, K_bar = slots.BASIS(frame), slots.Y_BAR(frame), slots.K_BAR(frame)
     for k in range(y_bar.size):
         y_bar[k] += weight * u_bar[k]
+    _seed_error(frame, x, weight, u_bar)
     for i in range(K_bar.shape[0]):
         w = h * basis[0, i] * weight
         if w != 0.0:
@@ -63,7 +80,7 @@ def seed_cost(frame, step, t, h, t_new, V):
         _place_in_step(frame, nodes[i])
         interpolate(state, y, coefficients, nodes[i])
         status |= _cost_at(frame, t + nodes[i] * h, state, h * weights[0, i + 1])
-        _seed_inside(frame, h, h * weights[0, i + 1], g_u)
+        _seed_inside(frame, h, nodes[i], h * weights[0, i + 1], g_u)
     end = nodes.size + 1
     status |= _cost_at(frame, t_new, row(V, slots.SETTING(frame)[slots.LAST_STAGE]), h * weights[0, end])
     for k in range(y.size):
@@ -84,6 +101,7 @@ def seed_observations(frame, left, t, h, t_new):
                 lam[k] += u_bars[left, k]
         else:
             inside = True
-            _place_in_step(frame, (times[left] - t) / h)
-            _seed_inside(frame, h, 1.0, row(u_bars, left))
+            x = (times[left] - t) / h
+            _place_in_step(frame, x)
+            _seed_inside(frame, h, x, 1.0, row(u_bars, left))
     return left, inside

@@ -13,7 +13,9 @@ import math
 
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import row
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
+from adjode.steppers.transposed_error import FIRST_STAGE, OWN, SEEDS
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; its steps; their largest error, that for parameters that are zero, what may be amplified.
@@ -44,6 +46,16 @@ def begin_trust(frame):
         probe[k], zero_probe[k] = abs(theta[k]) * about_one, about_one if theta[k] == 0.0 else 0.0
     for k in range(lam_error.size):
         lam_error[k] = 0.0
+    _begin_carried(frame)
+
+
+@kernel
+def _begin_carried(frame):
+    carried, of_theta, rows = slots.CARRIED(frame), slots.CARRIED_THETA(frame), slots.PROPAGATED(frame)
+    for k in range(carried.size):
+        carried[k] = rows[SEEDS, k] = rows[FIRST_STAGE, k] = 0.0
+    for k in range(of_theta.size):
+        of_theta[k] = 0.0
 
 
 @kernel
@@ -63,7 +75,7 @@ def begin_step(frame, step, h, V, seeded):
     trust, y_bar, earlier = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER]
     few, size, behind = slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS, abs(h), trust[slots.BEHIND]
     trust[slots.BEHIND], trust[slots.SEEDS] = size, 0.0
-    if few or size > _UNLIKE * behind or behind > _UNLIKE * size:
+    if slots.DENSE_DEFECT(frame).size > 0 or few or size > _UNLIKE * behind or behind > _UNLIKE * size:
         trust[slots.COUNTS_FOR] = 1.0
     else:
         trust[slots.COUNTS_FOR] = 2.0 * ((earlier + step) % 2)
@@ -92,6 +104,14 @@ def add_stage(frame, stage, u_bar, theta_bar):
 @exact_kernel
 def _size_of_state(frame, V, k):
     return max(abs(V[0, k]), abs(V[slots.SETTING(frame)[slots.LAST_STAGE], k])) + slots.U_FLOOR(frame)[k]
+
+
+@kernel
+def measure_states(frame, V):
+    """The sizes of the states in an implicit step."""
+    sizes = slots.U_SIZE(frame)
+    for k in range(sizes.size):
+        sizes[k] = _size_of_state(frame, V, k)
 
 
 @exact_kernel
@@ -136,6 +156,57 @@ def _theta_error(frame, probe, along, size):
     return _error_of_step(frame, abs(along), abs(along) / size if size > 0.0 else 1.0), size
 
 
+@kernel
+def _blame(frame, step, h, error, entry):
+    """Remember the step with the largest error."""
+    trust = slots.TRUST(frame)
+    if error > trust[slots.WORST]:
+        trust[slots.WORST], trust[slots.WORST_ENTRY] = error, entry
+        trust[slots.WORST_T], trust[slots.WORST_H] = slots.FORWARD_T(frame)[step], h
+
+
+@exact_kernel
+def _carried(frame):
+    """The largest error of lam that implicit steps have made, in the units of the state at hand."""
+    carried, floor, start, largest = slots.CARRIED(frame), slots.U_FLOOR(frame), slots.U(frame), 0.0
+    for k in range(carried.size):
+        largest = max(largest, abs(carried[k]) * (abs(start[k]) + floor[k]))
+    return largest
+
+
+@exact_kernel
+def _carried_theta(frame):
+    """The largest error of theta_bar of that origin in the units of the parameters, and that for parameters that are zero."""
+    carried, theta, largest, of_zeros = slots.CARRIED_THETA(frame), slots.THETA(frame), 0.0, 0.0
+    for k in range(carried.size):
+        largest = max(largest, abs(carried[k] * theta[k]))
+        of_zeros = max(of_zeros, abs(carried[k]) if theta[k] == 0.0 else 0.0)
+    return largest, of_zeros
+
+
+@exact_kernel
+def _hand_over(frame, V):
+    """What implicit steps have carried so far, to the errors that are only summed."""
+    carried, trust, largest = slots.CARRIED(frame), slots.TRUST(frame), 0.0
+    for k in range(carried.size):
+        largest, carried[k] = max(largest, abs(carried[k]) * _size_of_state(frame, V, k)), 0.0
+    trust[slots.LAM_SUM] += largest
+
+
+@exact_kernel
+def end_implicit_step(frame, step, h, V):
+    """The same for an implicit step, whose error is in PROPAGATED."""
+    trust, error, lam, sizes = slots.TRUST(frame), row(slots.PROPAGATED(frame), OWN), slots.LAM(frame), slots.U_SIZE(frame)
+    largest, entry, before = 0.0, 0, 0.0
+    for k in range(error.size):
+        before = max(before, abs(lam[k]) * sizes[k])
+        if abs(error[k]) * sizes[k] > largest:
+            largest, entry = abs(error[k]) * sizes[k], k
+    trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
+    _blame(frame, step, h, largest, entry)
+    _keep(frame, step, 1.0, abs(h), (largest, 0.0, 0.0))
+
+
 @exact_kernel
 def end_step(frame, step, h, V):
     """Judge the step that has been pulled back from LAM to Y_BAR."""
@@ -143,11 +214,8 @@ def end_step(frame, step, h, V):
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
         return
+    _hand_over(frame, V)
     estimate, entry, before, after, own = _lam_error(frame, V)
-    if slots.LAM_POWERS(frame)[0] == 0:  # of an implicit step nothing is known
-        trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
-        _keep(frame, step, steps, abs(h), (0.0, 0.0, 0.0))
-        return
     ratio = estimate / before if before > 0.0 else 0.0
     if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
         ratio = max(ratio, math.log(after / before) ** slots.LAM_FACTORS(frame)[0])
@@ -165,9 +233,7 @@ def end_step(frame, step, h, V):
     trust[slots.ZERO_SUM] += steps * of_zeros
     trust[slots.THETA_ALONG] = trust[slots.ZERO_ALONG] = 0.0
     error = max(error, of_theta)
-    if error > trust[slots.WORST]:
-        trust[slots.WORST], trust[slots.WORST_ENTRY] = error, entry
-        trust[slots.WORST_T], trust[slots.WORST_H] = slots.FORWARD_T(frame)[step], h
+    _blame(frame, step, h, error, entry)
     if trust[slots.AMPLIFIED] == 1.0:
         error = of_zeros = 0.0  # of something that should not be there
     else:
@@ -227,8 +293,9 @@ def judge(frame, status):
     with_zeros = max(largest, _size_along(frame, slots.ZERO_PROBE(frame)))
     if with_zeros > 0.0:
         largest = max(largest, _ROUNDING * with_zeros)
-        trust[slots.U0_ERROR] = trust[slots.LAM_SUM] / largest
-        trust[slots.THETA_ERROR] = (trust[slots.LAM_SUM] + trust[slots.THETA_SUM]) / largest + trust[slots.ZERO_SUM] / with_zeros
+        of_lam, (of_theta, of_zeros) = trust[slots.LAM_SUM] + _carried(frame), _carried_theta(frame)
+        trust[slots.U0_ERROR] = of_lam / largest
+        trust[slots.THETA_ERROR] = (of_lam + trust[slots.THETA_SUM] + of_theta) / largest + (trust[slots.ZERO_SUM] + of_zeros) / with_zeros
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit

@@ -31,8 +31,9 @@ C = vector(METHOD, "(rows,)", "nodes of the stages")
 E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
 PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power, see Tableau")
 LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error estimate, see tableaus/adjoint_error.py")
-LAM_POWERS = integers(METHOD, "(1,)", "halves, see there")
+LAM_POWERS = integers(METHOD, "(2,)", "halves, see there, and the order of the dense output")
 LAM_FACTORS = vector(METHOD, "(3,)", "order, factor, and lost, see there")
+DENSE_DEFECT = vector(METHOD, "(rows,) or (0,)", "implicit methods: weights of the error of the dense output, see there")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
 Q_ROWS = integers(METHOD, "(rows,)", "row of Q for the integrand of each stage")
@@ -107,8 +108,9 @@ CLOCK = floats_by_name(
     radius="spectral radius of the Jacobian",
     t_rest="what the time reached has beyond t, by rounding",
     t_from="where the last stop left off, or the start",
+    apart="how far a preconditioned matrix is from 1, along the right-hand side",
 )
-T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM = CLOCK.places
+T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, APART = CLOCK.places
 
 COUNT = integers_by_name(
     SIZED,
@@ -268,15 +270,20 @@ TRUST = floats_by_name(
     steps_in_cell="how many steps a row of CELLS is for",
     room_in_cell="how many more the last one has room for",
     cells_used="how many rows of CELLS there are",
+    implicit="whether the step being pulled back is an implicit one",
 )
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG, THETA_SIZE, ZERO_SIZE,
     STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL,
-    ROOM_IN_CELL, CELLS_USED,
+    ROOM_IN_CELL, CELLS_USED, IMPLICIT,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
+PROPAGATED = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
+CARRIED = vector(SIZED, "(n,) or (0,)", "the error that implicit steps have made in lam, carried on")
+CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "that in theta_bar")
+U_SIZE = vector(SIZED, "(n,)", "sizes of the states in the implicit step being pulled back, in whose units its equations are solved")
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")

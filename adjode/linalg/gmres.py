@@ -1,7 +1,9 @@
 """GMRES inside kernels, restarted as long as that gets on, to rounding.
 
 Y. Saad, M. Schultz, SIAM J. Sci. Stat. Comput. 7 (1986) 856. Vectors are matrices (rows, n) here, and the matrix is a kernel:
-`apply(frame, t, h, t_new, V, first, x, out) -> status`, where all but x and out is handed on to it.
+`apply(frame, t, h, t_new, V, first, x, out) -> status`, where all but x and out is handed on to it. They are cotangents of states,
+each in a unit of its own: the scalar product is that of cotangents times the sizes U_SIZE of the states, so that none of them is
+lost beside others whose states are smaller by many decades.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 _BASIS = 24  # vectors of a Krylov space at most
 _PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
 _TOLERANCE = 1e-15
+_NOTHING = 1e-290  # below that the preconditioned right-hand side will do for a solution
 _SLACK = 1e4  # how far above that rounding in the products of a large stiff system may keep the residual
 
 
@@ -31,12 +34,21 @@ def put_gmres(frame: Frame, rows: int, n: int) -> None:
 
 
 @kernel
-def _dot(x, y):
+def _dot(x, y, sizes):
     total = 0.0
     for i in range(x.shape[0]):
         for k in range(x.shape[1]):
-            total += x[i, k] * y[i, k]
+            total += (x[i, k] * sizes[k]) * (y[i, k] * sizes[k])
     return total
+
+
+@kernel
+def _largest(x, sizes):
+    largest = 0.0
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            largest = max(largest, abs(x[i, k] * sizes[k]))
+    return largest
 
 
 @exact_kernel
@@ -69,17 +81,17 @@ def _scale(out, x, factor):
 
 
 @kernel
-def _orthogonalise(basis, j, H):
+def _orthogonalise(basis, j, H, sizes):
     """Make vector j + 1 orthogonal to those before it, with its parts along them in column j of H; what length was left."""
     new = plane(basis, j + 1)
     for m in range(j + 1):
         old = plane(basis, m)
-        part = _dot(old, new)
+        part = _dot(old, new, sizes)
         H[m, j] = part
         for i in range(new.shape[0]):
             for k in range(new.shape[1]):
                 new[i, k] -= part * old[i, k]
-    length = math.sqrt(_dot(new, new))
+    length = math.sqrt(_dot(new, new, sizes))
     _scale(new, new, 1.0 / length if length > 0.0 else 0.0)
     return length
 
@@ -123,16 +135,19 @@ def _make_reduce(apply: Callable) -> Callable:
     @kernel
     def reduce(frame, t, h, t_new, V, first, x, size, target):
         """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations)."""
-        basis, H = slots.KRYLOV(frame), slots.HESSENBERG(frame)
+        basis, H, sizes = slots.KRYLOV(frame), slots.HESSENBERG(frame), slots.U_SIZE(frame)
         most = H.shape[1] - 1
         right, residual, j = row(H, most + 3), size, 0
         right[0] = size
-        _scale(plane(basis, 0), x, 1.0 / size)
+        _scale(plane(basis, 0), x, 1.0 / size if size > 0.0 else 0.0)
         before = math.inf
         while _goes_on(j, most, residual, before, target):
             if apply(frame, t, h, t_new, V, first, plane(basis, j), plane(basis, j + 1)) != SUCCESS:
                 return CALLBACK_RAISED, residual, j
-            before, residual = residual, _rotate(H, j, _orthogonalise(basis, j, H))
+            beyond = _orthogonalise(basis, j, H, sizes)
+            if j == 0:
+                slots.CLOCK(frame)[slots.APART] = math.sqrt((H[0, 0] - 1.0) ** 2 + beyond**2)
+            before, residual = residual, _rotate(H, j, beyond)
             j += 1
         if math.isnan(residual):
             return NON_FINITE, residual, j
@@ -148,10 +163,12 @@ def make_gmres(apply: Callable) -> Callable:
     @kernel
     def gmres(frame, t, h, t_new, V, first, x):
         """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
-        basis, most = slots.KRYLOV(frame), slots.HESSENBERG(frame).shape[1] - 1
-        given, total, size = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
-        if size == 0.0:
+        basis, most, sizes = slots.KRYLOV(frame), slots.HESSENBERG(frame).shape[1] - 1, slots.U_SIZE(frame)
+        given, total, largest = plane(basis, most + 1), plane(basis, most + 2), _largest(x, sizes)
+        if largest < _NOTHING:
             return SUCCESS, 0
+        _scale(x, x, 1.0 / largest)  # so that no square is lost to underflow or overflow
+        size = math.sqrt(_dot(x, x, sizes))
         target = _TOLERANCE * size
         _scale(given, x, 1.0)
         _scale(total, x, 0.0)
@@ -162,11 +179,13 @@ def make_gmres(apply: Callable) -> Callable:
             if apply(frame, t, h, t_new, V, first, total, x) != SUCCESS:
                 return CALLBACK_RAISED, iterations
             _subtract_from(x, given)
-            size = math.sqrt(_dot(x, x))
+            size = math.sqrt(_dot(x, x, sizes))
             status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
             iterations += taken + 1  # the product for the residual is one more
         _add(x, total)
-        enough = _SLACK * target if taken < most else target  # held by rounding, or by the size of the space
+        _scale(x, x, largest)
+        short = taken >= most and most < x.size  # held by the size of the space, or else by rounding
+        enough = target if short else _SLACK * target
         return (STAGES_UNSOLVED if status == SUCCESS and left > enough else status), iterations
 
     return gmres

@@ -25,6 +25,7 @@ from adjode.status import CALLBACK_RAISED, INACCURATE, TIMED_OUT, SolveError, so
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.steppers.frozen import put_frozen
 from adjode.steppers.transposed import put_transposed
+from adjode.steppers.transposed_error import put_propagated
 from adjode.tableaus import Tableau
 
 MOST_UNITS = 100.0  # units of rtol that a gradient may be off
@@ -120,6 +121,8 @@ class Discrete(Pass):
                 **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR), (n,)),
                 **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE), (m,)),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
+                **{slot: (0,) for slot in (slots.CARRIED, slots.CARRIED_THETA)},
+                slots.PROPAGATED: (0, n),
                 slots.BASIS: (1, rows),
                 slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
                 slots.TOTAL: (m + 1,),
@@ -157,6 +160,7 @@ class Discrete(Pass):
         else:
             put_frozen(frame, tableau, n)
         put_transposed(frame.partner or frame, tableau.partner or tableau, n)
+        put_propagated(frame, n, frame[slots.TOTAL].size - 1)
         put_jacobian(frame, self.dynamics, structure, self.theta.size)
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:

@@ -14,6 +14,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
@@ -26,29 +28,33 @@ from adjode.tableaus import Tableau
 
 _ROUNDING = 5e-15  # of a stage's cotangents, by their norm: some times the tolerance of GMRES
 _QUICK = 6  # iterations up to which a frozen Jacobian goes on to serve the step before
+_NEAR = 0.5  # how far the preconditioned matrix may then be from 1: small systems take few iterations even with a Jacobian that is
+_FAR = 0.9  # wrong by many decades, whose rounding spoils their solution; from there on it is replaced at once
 SAME_STEP = 0.2  # relative difference of step sizes that share a preconditioner
 
 
 def put_transposed(frame: Any, tableau: Tableau, n: int) -> None:
     """Fill the slots of the Krylov space."""
     put_gmres(frame, tableau.stages if tableau.together else 1, n)
+    frame[slots.U_SIZE] = np.zeros(n)
 
 
 @kernel
-def _mend(product, x, right, scale):
+def _mend(product, x, right, scale, sizes):
     """Put right the entries of J^T x that rounding has spoilt, by the equation x = right + (J^T x) / scale of a stage alone.
 
     Where J has entries of z times the scale, 1 / (h gamma), the product is off by z times the rounding of scale * x. An explicit
     first stage multiplies by J once more: together z^2, which took all digits from the cotangent of a state that decays within 1e-8
-    of the first step. The equation is off by the rounding of scale * x for all entries alike; smaller differences stay.
+    of the first step. The equation is off by the rounding of scale * x for all entries alike, each in the unit of its state; smaller
+    differences stay.
     """
     size = 0.0
     for k in range(x.size):
-        size += x[k] * x[k]
+        size += (x[k] * sizes[k]) ** 2
     rounding = _ROUNDING * math.sqrt(size) * abs(scale)
     for k in range(product.size):
         other = (x[k] - right[k]) * scale
-        if abs(other - product[k]) > rounding:
+        if abs(other - product[k]) * sizes[k] > rounding:
             product[k] = other
 
 
@@ -100,9 +106,10 @@ def _make_solve(refresh: Callable, precondition: Callable, gmres: Callable) -> C
             if status == SUCCESS:
                 status, iterations = solve_with_factors(frame, t, h, t_new, V, first)
             count[slots.ITERATIONS] += iterations
-            fresh = count[slots.FRESHNESS] == CURRENT
-            count[slots.FRESHNESS] = OLDER if status == SUCCESS and (fresh or iterations <= _QUICK) else STALE
-            if status in (SUCCESS, CALLBACK_RAISED) or fresh:
+            fresh, apart = count[slots.FRESHNESS] == CURRENT, slots.CLOCK(frame)[slots.APART] if iterations > 0 else 0.0
+            serves = fresh or (iterations <= _QUICK and apart <= _NEAR)
+            count[slots.FRESHNESS] = OLDER if status == SUCCESS and serves else STALE
+            if (status == SUCCESS and apart <= _FAR) or status == CALLBACK_RAISED or fresh:
                 return STAGES_UNSOLVED if status == NEWTON_FAILED else status
 
     return solve
@@ -129,7 +136,7 @@ def _make_pull_stage(pull: Callable) -> Callable:
         if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), x, stage_bar, stage) != 0:
             return CALLBACK_RAISED
         if A[stage, 0] != 0.0:
-            _mend(stage_bar, x, row(slots.RIGHT(frame), i), inverse[i, i] / h)
+            _mend(stage_bar, x, row(slots.RIGHT(frame), i), inverse[i, i] / h, slots.U_SIZE(frame))
         for k in range(lam.size):
             w = stage_bar[k] + (lam[k] if stage == s else 0.0)
             y_bar[k] += w

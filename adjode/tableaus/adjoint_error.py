@@ -10,7 +10,7 @@ forward step, which vary J.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,9 @@ _TYPICAL = 1e-8  # the relative error of a step at which powers that do not quit
 _RANK = 1e-8
 _SEEN = 0.5  # of a decay, at least
 _LONG = 6.0  # h times the rate of a step somewhat longer than stability allows
+
+
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,9 @@ class AdjointError:
     halves, factor : int, float
         `factor * ratio**(halves / 2)` is the relative error of the step itself, for the ratio of the estimate and lam: that of a
         lower order, to the power that makes it one of the method's.
+    dense_defect : (rows,) array
+        Of an implicit method, the weights of the stages whose product with those of the dense output is its first term in h J^T that
+        need not be right; empty for others.
     lost : float
         The ratio of the estimate and an entry of lam from which that entry is too fast for the step, to be told right by more than
         three digits.
@@ -45,6 +51,7 @@ class AdjointError:
     halves: int = 0
     factor: float = 0.0
     lost: float = np.inf
+    dense_defect: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> AdjointError:
@@ -67,6 +74,29 @@ def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> Adjo
         return AdjointError(weights)
     constant = abs(talls[order].sum() - 1.0 / math.factorial(order + 1))
     return AdjointError(weights, found, *_as_error_of_step(constant, order, found))
+
+
+def implicit_adjoint_error(A: np.ndarray, order: int, dense_order: int) -> AdjointError:
+    """That of an implicit method, whose transposed steps multiply lam by R(z): `factor` is the first coefficient of R(z) - exp(z)."""
+    ones = np.ones(len(A))
+    powers = [ones]
+    for _ in range(max(order, dense_order)):
+        powers.append(A @ powers[-1])
+    constant = float(A[-1] @ powers[order]) - 1.0 / math.factorial(order + 1)
+    return AdjointError(np.zeros(len(A)), order + 1, 2, constant * _at_large_steps(A, order, constant), dense_defect=powers[dense_order])
+
+
+def _at_large_steps(A: np.ndarray, order: int, constant: float) -> float:
+    """A factor that makes the error estimate of implicit steps too large for short ones by what it is too small for long ones.
+
+    See steppers/transposed_error.py: z^(p+1) / (1 - gamma z)^(p+2) in place of R(z) - exp(z), with the real pole of R.
+    """
+    z, inside = -np.logspace(-1.0, 2.0, 61), A[1:, 1:]
+    values = np.linalg.eigvals(inside)
+    gamma = values[np.argmin(np.abs(values.imag))].real
+    R = [1.0 + x * (A[-1] @ np.linalg.solve(np.eye(len(A)) - x * A, np.ones(len(A)))) for x in z]
+    model = constant * z ** (order + 1) / (1.0 - gamma * z) ** (order + 2)
+    return float(np.sqrt(np.abs((R - np.exp(z)) / model).max()))
 
 
 def _tall_trees(A: np.ndarray, b: np.ndarray, powers: int) -> np.ndarray:

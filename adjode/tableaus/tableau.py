@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from adjode.tableaus.adjoint_error import AdjointError, adjoint_error
+from adjode.tableaus.adjoint_error import AdjointError, adjoint_error, implicit_adjoint_error
 from adjode.tableaus.order_conditions import order_defect
 
 
@@ -162,7 +162,7 @@ class ImplicitTableau(Tableau):
 
     @cached_property
     def adjoint_error(self) -> AdjointError:
-        return AdjointError(np.zeros(len(self.A)))
+        return implicit_adjoint_error(self.A, self.order, self.dense_order)
 
     def _has_its_form(self) -> bool:
         return self.stages == len(self.A) - 1 and not np.any(self.A[0])
