@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints import products
+from adjode.adjoints.carried import make_carry, shares_first_stage
 from adjode.adjoints.seeds import seed_cost, seed_observations
 from adjode.adjoints.stages_again import make_stages_again
-from adjode.adjoints.trust import add_stage, begin_step, begin_trust, divide_mesh, end_implicit_step, end_step, judge, measure_states
+from adjode.adjoints.trust import add_stage, begin_step, begin_trust, divide_mesh, end_implicit_step, end_step, judge, begin_implicit_step
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.finite import all_finite
@@ -138,34 +139,45 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
     """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
     pull = _make_pull(calls)
     if solver.implicit:
-        take, carry_error = solver.transposed_step(pull, _make_pull_error(calls), _make_product(calls), make_jacobian(calls))
+        product = _make_product(calls)
+        take, find_error = solver.transposed_step(pull, _make_pull_error(calls), product, make_jacobian(calls))
+        carry = make_carry(take, product)
 
         @kernel
-        def pull_implicit(frame, t, h, t_new, V, dense):
+        def pull_implicit(frame, step, t, h, t_new, V, dense):
             if slots.WANTS(frame)[slots.WANTS_LAM] == 0:
                 return SUCCESS
-            measure_states(frame, V)
+            error, entry = 0.0, 0
+            begin_implicit_step(frame, V)
             status = take(frame, t, h, t_new, V)
-            return carry_error(frame, t, h, t_new, V) if status == SUCCESS else status
+            if status == SUCCESS:
+                status = find_error(frame, t, h, t_new, V)
+            if status == SUCCESS:
+                status, error, entry = carry(frame, t, h, t_new, V)
+            end_implicit_step(frame, step, h, error, entry)
+            return status
 
         return pull_implicit
     pull_step, pull_extra = make_transposed_stages(pull, stages)
 
     @kernel
-    def pull_explicit(frame, t, h, t_new, V, dense):
+    def pull_explicit(frame, step, t, h, t_new, V, dense):
         setting = slots.SETTING(frame)
         last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
         if dense and top > last:
             if pull_extra(frame, t, h, t_new, V, top, last + 1) != 0:
                 return CALLBACK_RAISED
-        return CALLBACK_RAISED if pull_step(frame, t, h, t_new, V, last, 1) != 0 else SUCCESS
+        if pull_step(frame, t, h, t_new, V, last, 1) != 0:
+            return CALLBACK_RAISED
+        end_step(frame, step, h, V)
+        return SUCCESS
 
     return pull_explicit
 
 
 def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:
     """The kernel that pulls back over one step of one method."""
-    pull_stages, implicit = _make_pull_stages(calls, stages, solver), solver.implicit
+    pull_stages = _make_pull_stages(calls, stages, solver)
     stages_again = None if recorded else make_stages_again(calls, stages)
 
     @kernel
@@ -190,13 +202,9 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
                 if seed_cost(frame, step, t, h, t_new, V) != 0:
                     return CALLBACK_RAISED, left
         begin_step(frame, step, h, V, dense)
-        status = pull_stages(frame, t, h, t_new, V, dense)
+        status = pull_stages(frame, step, t, h, t_new, V, dense)
         if status != SUCCESS:
             return status, left
-        if implicit:
-            end_implicit_step(frame, step, h, V)
-        else:
-            end_step(frame, step, h, V)
         for k in range(lam.size):
             lam[k] = y_bar[k]
         return (SUCCESS if all_finite(lam) else NON_FINITE), left
@@ -268,7 +276,7 @@ def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | N
     return pull_step
 
 
-def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
+def _make_pull_back(pull_step: Callable, first_stage: Callable, may_carry: bool) -> Callable:
     @kernel
     def pull_back(frame):
         place, forward = slots.PLACE(frame), slots.FORWARD_COUNT(frame)
@@ -288,6 +296,10 @@ def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
         if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] != slots.CROSSING):
             if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED
+            if may_carry:
+                if slots.TRUST(frame)[slots.CARRYING] == 1.0 and shares_first_stage(frame):
+                    if first_stage(slots.PARTNER(frame), 0) != SUCCESS:
+                        return CALLBACK_RAISED
         return SUCCESS if all_finite(slots.LAM(frame)) and all_finite(slots.TOTAL(frame)) else NON_FINITE
 
     return pull_back
@@ -300,7 +312,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
     pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage))
-    pull_back = _make_pull_back(pull_step, first_stage)
+    pull_back = _make_pull_back(pull_step, first_stage, solver.implicit and not solver.switches)
 
     @kernel
     def discrete(frame):

@@ -41,12 +41,12 @@ def _place_in_step(frame, x):
 @kernel
 def _seed_error(frame, x, weight, u_bar):
     """What the dense output of an implicit step at x makes wrong: (sum_i b_i(x) (A^q 1)_i - x^(q+1) / (q+1)!) z^(q+1) u_bar."""
-    defect, basis, powers = slots.DENSE_DEFECT(frame), slots.BASIS(frame), slots.LAM_POWERS(frame)
-    if defect.size == 0:
+    weights, basis, powers = slots.STEP_WEIGHTS(frame), slots.BASIS(frame), slots.LAM_POWERS(frame)
+    if weights.shape[0] == 0:
         return
-    seeds, total, term = row(slots.PROPAGATED(frame), SEEDS), 0.0, 1.0
-    for i in range(defect.size):
-        total += basis[0, i] * defect[i]
+    seeds, total, term = row(slots.STEP_ERROR(frame), SEEDS), 0.0, 1.0
+    for i in range(weights.shape[1]):
+        total += basis[0, i] * weights[1, i]
     for p in range(powers[1] + 1):
         term *= x / (p + 1)
     for k in range(u_bar.size):

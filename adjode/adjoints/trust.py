@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 
+from adjode.adjoints.carried import begin_carried, size_of, size_of_theta, sum_carried
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
-from adjode.compile.views import row
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
-from adjode.steppers.transposed_error import FIRST_STAGE, OWN, SEEDS
+from adjode.steppers.transposed_error import SLOPE
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; its steps; their largest error, that for parameters that are zero, what may be amplified.
@@ -46,16 +46,7 @@ def begin_trust(frame):
         probe[k], zero_probe[k] = abs(theta[k]) * about_one, about_one if theta[k] == 0.0 else 0.0
     for k in range(lam_error.size):
         lam_error[k] = 0.0
-    _begin_carried(frame)
-
-
-@kernel
-def _begin_carried(frame):
-    carried, of_theta, rows = slots.CARRIED(frame), slots.CARRIED_THETA(frame), slots.PROPAGATED(frame)
-    for k in range(carried.size):
-        carried[k] = rows[SEEDS, k] = rows[FIRST_STAGE, k] = 0.0
-    for k in range(of_theta.size):
-        of_theta[k] = 0.0
+    begin_carried(frame)
 
 
 @kernel
@@ -75,7 +66,7 @@ def begin_step(frame, step, h, V, seeded):
     trust, y_bar, earlier = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER]
     few, size, behind = slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS, abs(h), trust[slots.BEHIND]
     trust[slots.BEHIND], trust[slots.SEEDS] = size, 0.0
-    if slots.DENSE_DEFECT(frame).size > 0 or few or size > _UNLIKE * behind or behind > _UNLIKE * size:
+    if slots.STEP_WEIGHTS(frame).shape[0] > 0 or few or size > _UNLIKE * behind or behind > _UNLIKE * size:
         trust[slots.COUNTS_FOR] = 1.0
     else:
         trust[slots.COUNTS_FOR] = 2.0 * ((earlier + step) % 2)
@@ -107,11 +98,11 @@ def _size_of_state(frame, V, k):
 
 
 @kernel
-def measure_states(frame, V):
-    """The sizes of the states in an implicit step."""
-    sizes = slots.U_SIZE(frame)
+def begin_implicit_step(frame, V):
+    """The sizes of the states in an implicit step, and nothing in the sum over its stages."""
+    sizes, rows = slots.U_SIZE(frame), slots.STEP_ERROR(frame)
     for k in range(sizes.size):
-        sizes[k] = _size_of_state(frame, V, k)
+        sizes[k], rows[SLOPE, k] = _size_of_state(frame, V, k), 0.0
 
 
 @exact_kernel
@@ -166,45 +157,12 @@ def _blame(frame, step, h, error, entry):
 
 
 @exact_kernel
-def _carried(frame):
-    """The largest error of lam that implicit steps have made, in the units of the state at hand."""
-    carried, floor, start, largest = slots.CARRIED(frame), slots.U_FLOOR(frame), slots.U(frame), 0.0
-    for k in range(carried.size):
-        largest = max(largest, abs(carried[k]) * (abs(start[k]) + floor[k]))
-    return largest
-
-
-@exact_kernel
-def _carried_theta(frame):
-    """The largest error of theta_bar of that origin in the units of the parameters, and that for parameters that are zero."""
-    carried, theta, largest, of_zeros = slots.CARRIED_THETA(frame), slots.THETA(frame), 0.0, 0.0
-    for k in range(carried.size):
-        largest = max(largest, abs(carried[k] * theta[k]))
-        of_zeros = max(of_zeros, abs(carried[k]) if theta[k] == 0.0 else 0.0)
-    return largest, of_zeros
-
-
-@exact_kernel
-def _hand_over(frame, V):
-    """What implicit steps have carried so far, to the errors that are only summed."""
-    carried, trust, largest = slots.CARRIED(frame), slots.TRUST(frame), 0.0
-    for k in range(carried.size):
-        largest, carried[k] = max(largest, abs(carried[k]) * _size_of_state(frame, V, k)), 0.0
-    trust[slots.LAM_SUM] += largest
-
-
-@exact_kernel
-def end_implicit_step(frame, step, h, V):
-    """The same for an implicit step, whose error is in PROPAGATED."""
-    trust, error, lam, sizes = slots.TRUST(frame), row(slots.PROPAGATED(frame), OWN), slots.LAM(frame), slots.U_SIZE(frame)
-    largest, entry, before = 0.0, 0, 0.0
-    for k in range(error.size):
-        before = max(before, abs(lam[k]) * sizes[k])
-        if abs(error[k]) * sizes[k] > largest:
-            largest, entry = abs(error[k]) * sizes[k], k
+def end_implicit_step(frame, step, h, error, entry):
+    """The same for an implicit step."""
+    trust, before = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
-    _blame(frame, step, h, largest, entry)
-    _keep(frame, step, 1.0, abs(h), (largest, 0.0, 0.0))
+    _blame(frame, step, h, error, entry)
+    _keep(frame, step, 1.0, abs(h), (error, 0.0, 0.0))
 
 
 @exact_kernel
@@ -214,7 +172,7 @@ def end_step(frame, step, h, V):
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
         return
-    _hand_over(frame, V)
+    sum_carried(frame)
     estimate, entry, before, after, own = _lam_error(frame, V)
     ratio = estimate / before if before > 0.0 else 0.0
     if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
@@ -293,14 +251,15 @@ def judge(frame, status):
     with_zeros = max(largest, _size_along(frame, slots.ZERO_PROBE(frame)))
     if with_zeros > 0.0:
         largest = max(largest, _ROUNDING * with_zeros)
-        of_lam, (of_theta, of_zeros) = trust[slots.LAM_SUM] + _carried(frame), _carried_theta(frame)
+        sum_carried(frame)
+        of_lam, (of_theta, of_zeros) = trust[slots.LAM_SUM], size_of_theta(frame, slots.CARRIED_THETA(frame))
         trust[slots.U0_ERROR] = of_lam / largest
         trust[slots.THETA_ERROR] = (of_lam + trust[slots.THETA_SUM] + of_theta) / largest + (trust[slots.ZERO_SUM] + of_zeros) / with_zeros
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit
     last = slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS
-    safety = 1.0 if last else _SAFETY if limited[1] == 0 else _SAFETY_REFINED * 2.0 ** limited[1]
+    safety = 1.0 if last else _SAFETY if limited[1] == 0 else min(1.0, _SAFETY_REFINED * 2.0 ** limited[1])
     if trust[slots.UNITS] <= safety * trust[slots.MOST]:
         return status
     if last:

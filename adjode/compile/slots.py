@@ -31,9 +31,9 @@ C = vector(METHOD, "(rows,)", "nodes of the stages")
 E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
 PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power, see Tableau")
 LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error estimate, see tableaus/adjoint_error.py")
-LAM_POWERS = integers(METHOD, "(2,)", "halves, see there, and the order of the dense output")
+LAM_POWERS = integers(METHOD, "(3,)", "halves, see there, the order of the dense output, and powers_left")
 LAM_FACTORS = vector(METHOD, "(3,)", "order, factor, and lost, see there")
-DENSE_DEFECT = vector(METHOD, "(rows,) or (0,)", "implicit methods: weights of the error of the dense output, see there")
+STEP_WEIGHTS = matrix(METHOD, "(2, rows) or (0, 0)", "implicit methods: step, see there")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
 Q_ROWS = integers(METHOD, "(rows,)", "row of Q for the integrand of each stage")
@@ -155,7 +155,7 @@ Q = matrix(SIZED, "(r + 1, p)", "integrands in the rows of the rule, then a scra
 TOTAL = vector(SIZED, "(p,)", "the quadrature so far")
 INCREMENT = vector(SIZED, "(p,)", "the quadrature over the step tried")
 THETA = vector(SIZED, "(m,)", "parameters")
-PARTNER = frame_address("the frame of the other one of two methods")
+PARTNER = frame_address("the frame of the other one of two methods; behind that, the one along which the error of lam is carried")
 
 # --- loops: what is recorded, with a row for each step or time --------------------------------------------------------------------
 
@@ -175,6 +175,7 @@ RIGHT = matrix(SIZED, "(s or 1, n)", "right-hand sides")
 PAIR = vector(SIZED, "(2 n,) or (0,)", "complex right-hand side")
 PREVIOUS = matrix(SIZED, "(degree, n)", "dense output of the step before")
 KRYLOV = cube(SIZED, "(most + 3, stages, n)", "GMRES: basis, the right-hand side, and the sum of restarts")
+SOLVED_TO = vector(SIZED, "(1,)", "GMRES: where it ends, as a part of the right-hand side")
 HESSENBERG = matrix(SIZED, "(most + 4, most + 1)", "GMRES: the small least-squares problem")
 POWER = matrix(SIZED, "(2, n)", "a vector of the power method and its image")
 
@@ -270,19 +271,20 @@ TRUST = floats_by_name(
     steps_in_cell="how many steps a row of CELLS is for",
     room_in_cell="how many more the last one has room for",
     cells_used="how many rows of CELLS there are",
-    implicit="whether the step being pulled back is an implicit one",
+    carrying="whether CARRIED is not zero",
+    carried_size="the largest entry of it, at the start of the step that has been pulled back",
 )
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG, THETA_SIZE, ZERO_SIZE,
     STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL,
-    ROOM_IN_CELL, CELLS_USED, IMPLICIT,
+    ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
-PROPAGATED = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
-CARRIED = vector(SIZED, "(n,) or (0,)", "the error that implicit steps have made in lam, carried on")
-CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "that in theta_bar")
+STEP_ERROR = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
+CARRIED = vector(SIZED, "(n,) or (0,)", "LAM of the frame that carries errors: that of lam")
+CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")
 U_SIZE = vector(SIZED, "(n,)", "sizes of the states in the implicit step being pulled back, in whose units its equations are solved")
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")

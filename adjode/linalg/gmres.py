@@ -1,4 +1,4 @@
-"""GMRES inside kernels, restarted as long as that gets on, to rounding.
+"""GMRES inside kernels, restarted as long as that gets on.
 
 Y. Saad, M. Schultz, SIAM J. Sci. Stat. Comput. 7 (1986) 856. Vectors are matrices (rows, n) here, and the matrix is a kernel:
 `apply(frame, t, h, t_new, V, first, x, out) -> status`, where all but x and out is handed on to it. They are cotangents of states,
@@ -21,7 +21,7 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 
 _BASIS = 24  # vectors of a Krylov space at most
 _PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
-_TOLERANCE = 1e-15
+TO_ROUNDING = 1e-15
 _NOTHING = 1e-290  # below that the preconditioned right-hand side will do for a solution
 _SLACK = 1e4  # how far above that rounding in the products of a large stiff system may keep the residual
 
@@ -30,7 +30,7 @@ def put_gmres(frame: Frame, rows: int, n: int) -> None:
     """Fill the slots that it works on, for vectors (rows, n)."""
     size = min(_BASIS, rows * n)
     frame[slots.KRYLOV] = np.zeros((size + 3, rows, n))  # the right-hand side and the sum of the restarts behind the basis
-    frame[slots.HESSENBERG] = np.zeros((size + 4, size + 1))  # R by columns, then the rotations and the right-hand side
+    frame[slots.SOLVED_TO], frame[slots.HESSENBERG] = np.array([TO_ROUNDING]), np.zeros((size + 4, size + 1))  # R by columns, then the rotations and the right-hand side
 
 
 @kernel
@@ -169,7 +169,7 @@ def make_gmres(apply: Callable) -> Callable:
             return SUCCESS, 0
         _scale(x, x, 1.0 / largest)  # so that no square is lost to underflow or overflow
         size = math.sqrt(_dot(x, x, sizes))
-        target = _TOLERANCE * size
+        target = slots.SOLVED_TO(frame)[0] * size
         _scale(given, x, 1.0)
         _scale(total, x, 0.0)
         status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from adjode.adjoints import products
+from adjode.adjoints.carried import put_carried
 from adjode.adjoints.discrete import make_discrete
 from adjode.compile import slots
 from adjode.jacobian import products_for, put_jacobian
@@ -25,7 +26,6 @@ from adjode.status import CALLBACK_RAISED, INACCURATE, TIMED_OUT, SolveError, so
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.steppers.frozen import put_frozen
 from adjode.steppers.transposed import put_transposed
-from adjode.steppers.transposed_error import put_propagated
 from adjode.tableaus import Tableau
 
 MOST_UNITS = 100.0  # units of rtol that a gradient may be off
@@ -122,7 +122,7 @@ class Discrete(Pass):
                 **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE), (m,)),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 **{slot: (0,) for slot in (slots.CARRIED, slots.CARRIED_THETA)},
-                slots.PROPAGATED: (0, n),
+                slots.STEP_ERROR: (0, n),
                 slots.BASIS: (1, rows),
                 slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
                 slots.TOTAL: (m + 1,),
@@ -160,8 +160,8 @@ class Discrete(Pass):
         else:
             put_frozen(frame, tableau, n)
         put_transposed(frame.partner or frame, tableau.partner or tableau, n)
-        put_propagated(frame, n, frame[slots.TOTAL].size - 1)
         put_jacobian(frame, self.dynamics, structure, self.theta.size)
+        put_carried(frame, n)
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""

@@ -14,8 +14,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
@@ -24,6 +22,7 @@ from adjode.linalg.mass import multiply_transposed
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.steppers.stepper import stage_time
+from adjode.steppers.transposed_error import SLOPE
 from adjode.tableaus import Tableau
 
 _ROUNDING = 5e-15  # of a stage's cotangents, by their norm: some times the tolerance of GMRES
@@ -36,7 +35,6 @@ SAME_STEP = 0.2  # relative difference of step sizes that share a preconditioner
 def put_transposed(frame: Any, tableau: Tableau, n: int) -> None:
     """Fill the slots of the Krylov space."""
     put_gmres(frame, tableau.stages if tableau.together else 1, n)
-    frame[slots.U_SIZE] = np.zeros(n)
 
 
 @kernel
@@ -126,6 +124,15 @@ def _put_right_hand_sides(frame, h, first):
             right[i, k] = K_bar[first + i, k] + (h * A[s, first + i] * lam[k] if ends else 0.0)
 
 
+@kernel
+def _add_to_error(frame, stage, x):
+    """A stage's part in the sum that the error of the step is found by; the cotangent of the slope is that of this step alone."""
+    weight, K_bar, error = slots.STEP_WEIGHTS(frame)[0, stage], slots.K_BAR(frame), row(slots.STEP_ERROR(frame), SLOPE)
+    ends = stage == slots.SETTING(frame)[slots.LAST_STAGE]
+    for k in range(x.size):
+        error[k] += weight * (x[k] - K_bar[stage, k] if ends else x[k])
+
+
 def _make_pull_stage(pull: Callable) -> Callable:
     @kernel
     def pull_stage(frame, t, h, t_new, V, first, i):
@@ -133,6 +140,7 @@ def _make_pull_stage(pull: Callable) -> Callable:
         A, K_bar, inverse, x = slots.A(frame), slots.K_BAR(frame), slots.INVERSE(frame), row(slots.W(frame), i)
         stage_bar, y_bar, lam = slots.STAGE_BAR(frame), slots.Y_BAR(frame), slots.LAM(frame)
         stage, s = first + i, slots.SETTING(frame)[slots.LAST_STAGE]
+        _add_to_error(frame, stage, x)
         if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), x, stage_bar, stage) != 0:
             return CALLBACK_RAISED
         if A[stage, 0] != 0.0:

@@ -38,9 +38,12 @@ class AdjointError:
     halves, factor : int, float
         `factor * ratio**(halves / 2)` is the relative error of the step itself, for the ratio of the estimate and lam: that of a
         lower order, to the power that makes it one of the method's.
-    dense_defect : (rows,) array
-        Of an implicit method, the weights of the stages whose product with those of the dense output is its first term in h J^T that
-        need not be right; empty for others.
+    step : (2, rows) array
+        Of an implicit method: the weights of the stages, normalised to sum_i d_i w_i = C (h J^T)^(q-1) h lam for constant J, with the
+        C of the error C (h J^T)^(p+1) lam of the step; and those whose product with the weights of the dense output is its first
+        term in h J^T that need not be right. Empty for others.
+    powers_left : int
+        p + 1 - q.
     lost : float
         The ratio of the estimate and an entry of lam from which that entry is too fast for the step, to be told right by more than
         three digits.
@@ -51,7 +54,8 @@ class AdjointError:
     halves: int = 0
     factor: float = 0.0
     lost: float = np.inf
-    dense_defect: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    step: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    powers_left: int = 0
 
 
 def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> AdjointError:
@@ -77,26 +81,41 @@ def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> Adjo
 
 
 def implicit_adjoint_error(A: np.ndarray, order: int, dense_order: int) -> AdjointError:
-    """That of an implicit method, whose transposed steps multiply lam by R(z): `factor` is the first coefficient of R(z) - exp(z)."""
-    ones = np.ones(len(A))
+    """What steppers/transposed_error.py finds the error R(z) - exp(z) of a transposed implicit step by."""
+    ones, b, stages = np.ones(len(A)), A[-1], slice(1, len(A))
     powers = [ones]
     for _ in range(max(order, dense_order)):
         powers.append(A @ powers[-1])
-    constant = float(A[-1] @ powers[order]) - 1.0 / math.factorial(order + 1)
-    return AdjointError(np.zeros(len(A)), order + 1, 2, constant * _at_large_steps(A, order, constant), dense_defect=powers[dense_order])
+    constant = float(b @ powers[order]) - 1.0 / math.factorial(order + 1)
+    weights, found = np.zeros(len(A)), 0
+    of_lam, talls = _differentials(A, b[None], order), _tall_trees(A, b, order + 1)
+    for q in range(1, order + 1):
+        null = _null_space(np.vstack(of_lam[:q])[:, stages])
+        responses = null @ talls[q, stages]
+        if responses.size and np.abs(responses).max() > _RANK * np.abs(talls[q]).max():
+            weights[stages], found = null.T @ responses / (responses @ responses), q
+    z, gamma = -np.logspace(-1.0, 3.0, 81), _real_pole(A)
+    exact = np.array([1.0 + x * (b @ np.linalg.solve(np.eye(len(A)) - x * A, ones)) for x in z]) - np.exp(z)
+    damp, raise_power = 1.0 / (1.0 - gamma * z), z / (1.0 - gamma * z)
+    stage_sums = np.array([weights @ np.linalg.solve(np.eye(len(A)) - x * A.T, b) for x in z])
+    by_stages = constant * z * stage_sums * raise_power ** (order - found) * damp
+    by_lam = constant * raise_power ** (order + 1) * damp
+    # estimates for short steps are made too large by what those for long ones are too small, each by the root of their ratio
+    too_large = [math.sqrt(np.abs(exact / estimate).max()) for estimate in (by_stages, by_lam)]
+    return AdjointError(
+        np.zeros(len(A)),
+        order + 1,
+        2,
+        constant * too_large[1],
+        step=np.array([constant * too_large[0] * weights, powers[dense_order]]),
+        powers_left=order - found,
+    )
 
 
-def _at_large_steps(A: np.ndarray, order: int, constant: float) -> float:
-    """A factor that makes the error estimate of implicit steps too large for short ones by what it is too small for long ones.
-
-    See steppers/transposed_error.py: z^(p+1) / (1 - gamma z)^(p+2) in place of R(z) - exp(z), with the real pole of R.
-    """
-    z, inside = -np.logspace(-1.0, 2.0, 61), A[1:, 1:]
-    values = np.linalg.eigvals(inside)
-    gamma = values[np.argmin(np.abs(values.imag))].real
-    R = [1.0 + x * (A[-1] @ np.linalg.solve(np.eye(len(A)) - x * A, np.ones(len(A)))) for x in z]
-    model = constant * z ** (order + 1) / (1.0 - gamma * z) ** (order + 2)
-    return float(np.sqrt(np.abs((R - np.exp(z)) / model).max()))
+def _real_pole(A: np.ndarray) -> float:
+    """gamma, for which R has a pole at 1 / gamma."""
+    values = np.linalg.eigvals(A[1:, 1:])
+    return float(values[np.argmin(np.abs(values.imag))].real)
 
 
 def _tall_trees(A: np.ndarray, b: np.ndarray, powers: int) -> np.ndarray:
