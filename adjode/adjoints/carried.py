@@ -21,7 +21,8 @@ from adjode.status import SUCCESS
 from adjode.steppers.transposed_error import ERROR, FIRST_STAGE, SEEDS, SLOPE
 
 _SOLVED_TO = 1e-10  # relative, of the stages along which errors are carried: theta_bar multiplies what is left by stiff rates
-_MATTERS = 0.02  # units of lam
+_MATTERS = 0.02  # units
+_EPS = 1e-12  # a unit where there is none
 
 
 def put_carried(frame: Frame, n: int) -> None:
@@ -64,6 +65,14 @@ def size_of_theta(frame, of_theta):
     return largest, of_zeros
 
 
+@exact_kernel
+def _what_matters(frame):
+    """How large an error has to be to be carried: as a part of lam, or of the gradient, if there has been one that it decays to."""
+    trust = slots.TRUST(frame)
+    size, gradient = size_of(slots.LAM(frame), slots.U_SIZE(frame))[0], trust[slots.LAST_LARGEST]
+    return _MATTERS * max(trust[slots.UNIT_ERROR], _EPS) * (min(size, gradient) if gradient > 0.0 else size)
+
+
 @kernel
 def sum_carried(frame):
     """To the sums of errors what has been carried so far."""
@@ -86,9 +95,7 @@ def shares_first_stage(frame):
     return slots.A(frame)[slots.SETTING(frame)[slots.LAST_STAGE], 0] != 0.0
 
 
-def make_carry(take: Callable, product: Callable) -> Callable:
-    """`take` pulls cotangents back over an implicit step, `product` over a single slope."""
-
+def _make_carry_on(take: Callable) -> Callable:
     @kernel
     def carry_on(frame, t, h, t_new, V):
         """LAM, an error, over a step; `frame` is that for errors."""
@@ -103,6 +110,10 @@ def make_carry(take: Callable, product: Callable) -> Callable:
             lam[k] = y_bar[k]
         return status
 
+    return carry_on
+
+
+def _make_size_of_carried(product: Callable) -> Callable:
     @kernel
     def size_of_carried(frame, t, V):
         """With what its first slope still has to pull back."""
@@ -115,19 +126,31 @@ def make_carry(take: Callable, product: Callable) -> Callable:
             rest[k] += carried[k]
         return size_of(rest, sizes)[0]
 
+    return size_of_carried
+
+
+@kernel
+def _sum_own(frame, size):
+    """To the sums of errors that of the step alone."""
+    trust, (of_theta, of_zeros) = slots.TRUST(frame), size_of_theta(frame, slots.THETA_BAR(frame))
+    trust[slots.LAM_SUM] += size
+    trust[slots.THETA_SUM] += of_theta
+    trust[slots.ZERO_SUM] += of_zeros
+
+
+def make_carry(take: Callable, product: Callable) -> Callable:
+    """`take` pulls cotangents back over an implicit step, `product` over a single slope."""
+    carry_on, size_of_carried = _make_carry_on(take), _make_size_of_carried(product)
+
     @kernel
     def carry(frame, t, h, t_new, V):
-        """Carry what there is over the step that has been pulled back, and add its own error, in STEP_ERROR: (status, size, entry)."""
+        """Carry errors over the step that has been pulled back, and add its own, in STEP_ERROR: (status, size, entry) of that."""
         trust, error, carried = slots.TRUST(frame), row(slots.STEP_ERROR(frame), ERROR), slots.CARRIED(frame)
-        sizes, theta_bar, of_theta = slots.U_SIZE(frame), slots.THETA_BAR(frame), slots.CARRIED_THETA(frame)
-        size, entry = size_of(error, sizes)
-        matters = _MATTERS * max(trust[slots.UNIT_ERROR], 1e-12) * size_of(slots.LAM(frame), sizes)[0]
+        theta_bar, of_theta, matters = slots.THETA_BAR(frame), slots.CARRIED_THETA(frame), _what_matters(frame)
+        size, entry = size_of(error, slots.U_SIZE(frame))
         if trust[slots.CARRYING] == 0.0:
             if not size > matters:
-                largest, of_zeros = size_of_theta(frame, theta_bar)
-                trust[slots.LAM_SUM] += size
-                trust[slots.THETA_SUM] += largest
-                trust[slots.ZERO_SUM] += of_zeros
+                _sum_own(frame, size)
                 return SUCCESS, size, entry
             _begin(slots.PARTNER(frame))
             trust[slots.CARRYING] = 1.0

@@ -14,7 +14,16 @@ from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry, shares_first_stage
 from adjode.adjoints.seeds import seed_cost, seed_observations
 from adjode.adjoints.stages_again import make_stages_again
-from adjode.adjoints.trust import add_stage, begin_step, begin_trust, divide_mesh, end_implicit_step, end_step, judge, begin_implicit_step
+from adjode.adjoints.trust import (
+    add_stage,
+    begin_implicit_step,
+    begin_step,
+    begin_trust,
+    divide_mesh,
+    end_implicit_step,
+    end_step,
+    judge,
+)
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.finite import all_finite
@@ -233,6 +242,18 @@ def _make_first_stage(pull: Callable, recorded: bool) -> Callable:
     return first_stage
 
 
+def _make_first_stage_of_both(first_stage: Callable) -> Callable:
+    @kernel
+    def first_stage_of_both(frame, step):
+        """The same for lam and for the error that is carried along."""
+        status = first_stage(frame, step)
+        if status == SUCCESS and slots.TRUST(frame)[slots.CARRYING] == 1.0 and shares_first_stage(frame):
+            status = first_stage(slots.PARTNER(frame), step)
+        return status
+
+    return first_stage_of_both
+
+
 def _make_pull_crossing(first_stage: Callable) -> Callable:
     @kernel
     def pull_crossing(frame, step, left):
@@ -276,7 +297,7 @@ def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | N
     return pull_step
 
 
-def _make_pull_back(pull_step: Callable, first_stage: Callable, may_carry: bool) -> Callable:
+def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
     @kernel
     def pull_back(frame):
         place, forward = slots.PLACE(frame), slots.FORWARD_COUNT(frame)
@@ -296,10 +317,6 @@ def _make_pull_back(pull_step: Callable, first_stage: Callable, may_carry: bool)
         if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] != slots.CROSSING):
             if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED
-            if may_carry:
-                if slots.TRUST(frame)[slots.CARRYING] == 1.0 and shares_first_stage(frame):
-                    if first_stage(slots.PARTNER(frame), 0) != SUCCESS:
-                        return CALLBACK_RAISED
         return SUCCESS if all_finite(slots.LAM(frame)) and all_finite(slots.TOTAL(frame)) else NON_FINITE
 
     return pull_back
@@ -309,10 +326,12 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
     may_cost = not recorded or solver.implicit
     first_stage = _make_first_stage(_make_pull(calls), recorded)
+    if solver.implicit and not solver.switches:
+        first_stage = _make_first_stage_of_both(first_stage)
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
     pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage))
-    pull_back = _make_pull_back(pull_step, first_stage, solver.implicit and not solver.switches)
+    pull_back = _make_pull_back(pull_step, first_stage)
 
     @kernel
     def discrete(frame):

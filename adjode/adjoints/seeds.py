@@ -47,7 +47,7 @@ def _seed_error(frame, x, weight, u_bar):
     seeds, total, term = row(slots.STEP_ERROR(frame), SEEDS), 0.0, 1.0
     for i in range(weights.shape[1]):
         total += basis[0, i] * weights[1, i]
-    for p in range(powers[1] + 1):
+    for p in range(powers[3] + 1):
         term *= x / (p + 1)
     for k in range(u_bar.size):
         seeds[k] += (total - term) * weight * u_bar[k]

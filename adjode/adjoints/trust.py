@@ -38,6 +38,8 @@ _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 def begin_trust(frame):
     trust, lam_error, theta = slots.TRUST(frame), slots.LAM_ERROR(frame), slots.THETA(frame)
     probe, zero_probe = slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame)
+    if slots.LIMITED(frame)[1] == 0:
+        trust[slots.LAST_LARGEST] = 0.0
     for k in range(slots.LAM_SUM, trust.size):
         trust[k] = 0.0
     for k in range(probe.size):
@@ -254,18 +256,23 @@ def judge(frame, status):
         sum_carried(frame)
         of_lam, (of_theta, of_zeros) = trust[slots.LAM_SUM], size_of_theta(frame, slots.CARRIED_THETA(frame))
         trust[slots.U0_ERROR] = of_lam / largest
-        trust[slots.THETA_ERROR] = (of_lam + trust[slots.THETA_SUM] + of_theta) / largest + (trust[slots.ZERO_SUM] + of_zeros) / with_zeros
+        trust[slots.THETA_ERROR] = (of_lam + trust[slots.THETA_SUM] + of_theta) / largest + (
+            trust[slots.ZERO_SUM] + of_zeros
+        ) / with_zeros
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit
     last = slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS
-    safety = 1.0 if last else _SAFETY if limited[1] == 0 else min(1.0, _SAFETY_REFINED * 2.0 ** limited[1])
+    # of implicit steps estimates are rather too large
+    first = _SAFETY if slots.STEP_WEIGHTS(frame).shape[0] == 0 else 1.0
+    safety = 1.0 if last else first if limited[1] == 0 else min(1.0, _SAFETY_REFINED * 2.0 ** limited[1])
     if trust[slots.UNITS] <= safety * trust[slots.MOST]:
         return status
     if last:
         return INACCURATE if status == SUCCESS else status
     if amplified and not largest < sound:  # what has been amplified is no measure of the gradient
         largest = with_zeros = sound
+    trust[slots.LAST_LARGEST] = largest
     _set_limits(frame, unit * largest, unit * with_zeros)
     return REFINE
 

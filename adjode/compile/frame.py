@@ -83,7 +83,7 @@ class Frame:
             self._kept[begin:end] = other._kept[begin:end]
 
     def pair(self) -> Frame:
-        """A frame with the same arrays, to give some of its own: what is put here from now on goes there too, but not the reverse."""
+        """A frame with the same arrays, to be given others: what is put here from now on goes there too, but not the reverse."""
         partner = Frame()
         partner.adopt(self, *Group)
         partner._block = self._block

@@ -31,8 +31,8 @@ C = vector(METHOD, "(rows,)", "nodes of the stages")
 E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
 PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power, see Tableau")
 LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error estimate, see tableaus/adjoint_error.py")
-LAM_POWERS = integers(METHOD, "(3,)", "halves, see there, the order of the dense output, and powers_left")
-LAM_FACTORS = vector(METHOD, "(3,)", "order, factor, and lost, see there")
+LAM_POWERS = integers(METHOD, "(4,)", "halves and raised, see there, the orders of the method and of its dense output")
+LAM_FACTORS = vector(METHOD, "(4,)", "order, factor, lost, and by_lam, see there")
 STEP_WEIGHTS = matrix(METHOD, "(2, rows) or (0, 0)", "implicit methods: step, see there")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
@@ -248,6 +248,7 @@ TRUST = floats_by_name(
     unit_error="the relative error that is one unit, rtol; 0 if errors are not judged",
     most="units that pass",
     switches_to="whether the forward pass can turn to an implicit method",
+    last_largest="the largest logarithmic derivative of the pass before, on longer steps; 0 if there was none",
     lam_sum="sum of the errors of lam",
     theta_sum="sum of those of theta_bar",
     zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
@@ -276,16 +277,16 @@ TRUST = floats_by_name(
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG, THETA_SIZE, ZERO_SIZE,
-    STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL,
-    ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE,
+    UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG,
+    THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS,
+    STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
 STEP_ERROR = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
 CARRIED = vector(SIZED, "(n,) or (0,)", "LAM of the frame that carries errors: that of lam")
 CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")
-U_SIZE = vector(SIZED, "(n,)", "sizes of the states in the implicit step being pulled back, in whose units its equations are solved")
+U_SIZE = vector(SIZED, "(n,)", "sizes of the states in an implicit step, in whose units its equations are solved")
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")

@@ -30,7 +30,10 @@ def put_gmres(frame: Frame, rows: int, n: int) -> None:
     """Fill the slots that it works on, for vectors (rows, n)."""
     size = min(_BASIS, rows * n)
     frame[slots.KRYLOV] = np.zeros((size + 3, rows, n))  # the right-hand side and the sum of the restarts behind the basis
-    frame[slots.SOLVED_TO], frame[slots.HESSENBERG] = np.array([TO_ROUNDING]), np.zeros((size + 4, size + 1))  # R by columns, then the rotations and the right-hand side
+    frame[slots.SOLVED_TO], frame[slots.HESSENBERG] = (
+        np.array([TO_ROUNDING]),
+        np.zeros((size + 4, size + 1)),
+    )  # R by columns, then the rotations and the right-hand side
 
 
 @kernel

@@ -121,7 +121,7 @@ class Discrete(Pass):
                 **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR), (n,)),
                 **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE), (m,)),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
-                **{slot: (0,) for slot in (slots.CARRIED, slots.CARRIED_THETA)},
+                **dict.fromkeys((slots.CARRIED, slots.CARRIED_THETA), (0,)),
                 slots.STEP_ERROR: (0, n),
                 slots.BASIS: (1, rows),
                 slots.Q: (frame[slots.WEIGHTS].shape[1] + 1, 0),
@@ -134,7 +134,7 @@ class Discrete(Pass):
         frame[slots.TRUST] = self.trust = slots.TRUST.zeros()
         unit = options.rtol or float(np.max(atol, initial=1e-15))
         most = math.inf if on_inaccurate == "warn" else MOST_UNITS
-        self.trust[: slots.LAM_SUM] = unit * options.adaptive, most, options.tableau.partner is not None
+        self.trust[: slots.LAST_LARGEST] = unit * options.adaptive, most, options.tableau.partner is not None
         frame[slots.U_FLOOR] = np.maximum(atol / options.rtol if options.rtol else np.ones(n), _LEAST_FLOOR)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
         frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 6)), np.zeros((cells, 3))

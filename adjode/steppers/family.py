@@ -105,7 +105,9 @@ class Solver:
         place = 0.5 if turned and self.family.keeps_steps else 0.0
         return make(derivative, Frozen(jacobian, make_linear(self.kind, self.massed), turned, place))
 
-    def transposed_step(self, pull: Callable, pull_error: Callable, product: Callable, jacobian: Callable) -> tuple[Callable, Callable]:
+    def transposed_step(
+        self, pull: Callable, pull_error: Callable, product: Callable, jacobian: Callable
+    ) -> tuple[Callable, Callable]:
         """The kernels that pull cotangents back over a step and then find its error: `(frame, t, h, t_new, V) -> status`."""
         make = self.family.make_transposed_step
         assert make is not None

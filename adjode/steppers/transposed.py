@@ -43,7 +43,7 @@ def _mend(product, x, right, scale, sizes):
 
     Where J has entries of z times the scale, 1 / (h gamma), the product is off by z times the rounding of scale * x. An explicit
     first stage multiplies by J once more: together z^2, which took all digits from the cotangent of a state that decays within 1e-8
-    of the first step. The equation is off by the rounding of scale * x for all entries alike, each in the unit of its state; smaller
+    of the first step. The equation is off by the rounding of scale * x for all entries alike, in the units of their states; smaller
     differences stay.
     """
     size = 0.0
