@@ -175,6 +175,7 @@ RIGHT = matrix(SIZED, "(s or 1, n)", "right-hand sides")
 PAIR = vector(SIZED, "(2 n,) or (0,)", "complex right-hand side")
 PREVIOUS = matrix(SIZED, "(degree, n)", "dense output of the step before")
 KRYLOV = cube(SIZED, "(most + 3, stages, n)", "GMRES: basis, the right-hand side, and the sum of restarts")
+SOLVE_WEIGHTS = vector(SIZED, "(n,)", "GMRES: weights of the entries of a cotangent in a norm")
 SOLVED_TO = vector(SIZED, "(1,)", "GMRES: where it ends, as a part of the right-hand side")
 HESSENBERG = matrix(SIZED, "(most + 4, most + 1)", "GMRES: the small least-squares problem")
 POWER = matrix(SIZED, "(2, n)", "a vector of the power method and its image")
@@ -278,8 +279,8 @@ TRUST = floats_by_name(
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG,
-    THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS,
-    STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE,
+    THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR,
+    UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")

@@ -10,7 +10,6 @@ iterations are enough. Where the solution turns within the step it is restarted,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,7 @@ from adjode.steppers.stepper import stage_time
 from adjode.steppers.transposed_error import SLOPE
 from adjode.tableaus import Tableau
 
-_ROUNDING = 5e-15  # of a stage's cotangents, by their norm: some times the tolerance of GMRES
+_ROUNDING = 5e-15  # of a stage's cotangents, in the norm of GMRES: some times its tolerance
 _QUICK = 6  # iterations up to which a frozen Jacobian goes on to serve the step before
 _NEAR = 0.5  # how far the preconditioned matrix may then be from 1: small systems take few iterations even with a Jacobian that is
 _FAR = 0.9  # wrong by many decades, whose rounding spoils their solution; from there on it is replaced at once
@@ -38,21 +37,16 @@ def put_transposed(frame: Any, tableau: Tableau, n: int) -> None:
 
 
 @kernel
-def _mend(product, x, right, scale, sizes):
+def _mend(product, x, right, scale, weights):
     """Put right the entries of J^T x that rounding has spoilt, by the equation x = right + (J^T x) / scale of a stage alone.
 
     Where J has entries of z times the scale, 1 / (h gamma), the product is off by z times the rounding of scale * x. An explicit
     first stage multiplies by J once more: together z^2, which took all digits from the cotangent of a state that decays within 1e-8
-    of the first step. The equation is off by the rounding of scale * x for all entries alike, in the units of their states; smaller
-    differences stay.
+    of the first step. The equation is off by the rounding of scale * x as GMRES has it; smaller differences stay.
     """
-    size = 0.0
-    for k in range(x.size):
-        size += (x[k] * sizes[k]) ** 2
-    rounding = _ROUNDING * math.sqrt(size) * abs(scale)
     for k in range(product.size):
         other = (x[k] - right[k]) * scale
-        if abs(other - product[k]) * sizes[k] > rounding:
+        if abs(other - product[k]) * weights[k] > _ROUNDING * abs(scale):
             product[k] = other
 
 
@@ -144,7 +138,7 @@ def _make_pull_stage(pull: Callable) -> Callable:
         if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), x, stage_bar, stage) != 0:
             return CALLBACK_RAISED
         if A[stage, 0] != 0.0:
-            _mend(stage_bar, x, row(slots.RIGHT(frame), i), inverse[i, i] / h, slots.U_SIZE(frame))
+            _mend(stage_bar, x, row(slots.RIGHT(frame), i), inverse[i, i] / h, slots.SOLVE_WEIGHTS(frame))
         for k in range(lam.size):
             w = stage_bar[k] + (lam[k] if stage == s else 0.0)
             y_bar[k] += w
