@@ -22,7 +22,7 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 _BASIS = 24  # vectors of a Krylov space at most
 _PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
 TO_ROUNDING = 1e-15
-_NOTHING = 1e-290  # below that the preconditioned right-hand side will do for a solution
+_NOTHING = 1e-140  # below that the preconditioned right-hand side will do for a solution, and the squares of weights overflow
 _LEAST = 1e-4  # of the largest entry: with smaller ones rounding would be asked for its digits
 _SLACK = 1e4  # how far above that rounding in the products of a large stiff system may keep the residual
 
@@ -47,9 +47,9 @@ def _dot(x, y, weights):
     return total
 
 
-@kernel
+@exact_kernel
 def _weigh(x, sizes, weights):
-    """The weights of the entries for this right-hand side; whether it is anything."""
+    """Make the largest entry of x 1, so that no square underflows, and weigh the entries: what the largest one was, or 0."""
     largest, in_units = 0.0, 0.0
     for k in range(x.shape[1]):
         own = 0.0
@@ -57,10 +57,11 @@ def _weigh(x, sizes, weights):
             own = max(own, abs(x[i, k]))
         weights[k], largest, in_units = own, max(largest, own), max(in_units, own * sizes[k])
     if not largest > _NOTHING:
-        return False
+        return 0.0
     for k in range(x.shape[1]):
-        weights[k] = 1.0 / max(weights[k], _LEAST * min(largest, in_units / sizes[k]), _NOTHING)
-    return True
+        weights[k] = 1.0 / max(weights[k] / largest, _LEAST * min(1.0, in_units / largest / sizes[k]), _NOTHING)
+    _scale(x, x, 1.0 / largest)
+    return largest
 
 
 @exact_kernel
@@ -176,8 +177,8 @@ def make_gmres(apply: Callable) -> Callable:
     def gmres(frame, t, h, t_new, V, first, x):
         """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
         basis, most, weights = slots.KRYLOV(frame), slots.HESSENBERG(frame).shape[1] - 1, slots.SOLVE_WEIGHTS(frame)
-        given, total = plane(basis, most + 1), plane(basis, most + 2)
-        if not _weigh(x, slots.U_SIZE(frame), weights):
+        given, total, largest = plane(basis, most + 1), plane(basis, most + 2), _weigh(x, slots.U_SIZE(frame), weights)
+        if largest == 0.0:
             return SUCCESS, 0
         size = math.sqrt(_dot(x, x, weights))
         target = slots.SOLVED_TO(frame)[0] * size
@@ -196,6 +197,7 @@ def make_gmres(apply: Callable) -> Callable:
             status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
             iterations += taken + 1  # the product for the residual is one more
         _add(x, total)
+        _scale(x, x, largest)
         short = taken >= most and most < x.size  # held by the size of the space, or else by rounding
         enough = target if short else _SLACK * target
         return (STAGES_UNSOLVED if status == SUCCESS and left > enough else status), iterations

@@ -44,9 +44,12 @@ def _mend(product, x, right, scale, weights):
     first stage multiplies by J once more: together z^2, which took all digits from the cotangent of a state that decays within 1e-8
     of the first step. The equation is off by the rounding of scale * x as GMRES has it; smaller differences stay.
     """
+    largest = 0.0
+    for k in range(x.size):
+        largest = max(largest, abs(x[k]))
     for k in range(product.size):
         other = (x[k] - right[k]) * scale
-        if abs(other - product[k]) * weights[k] > _ROUNDING * abs(scale):
+        if abs(other - product[k]) * weights[k] > _ROUNDING * largest * abs(scale):
             product[k] = other
 
 
