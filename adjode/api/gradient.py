@@ -9,9 +9,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from adjode.api.first_calls import backward_parts, forward_parts, try_behind
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
-from adjode.api.solve import solve
+from adjode.api.solve import solve, try_before
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.checks import time_span, times_in_span
 from adjode.linalg.structure import Structure
@@ -108,6 +109,7 @@ class ValueAndGradient:
         self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate"}))
         self._wrt = check_wrt(wrt)
         refuse_with_mass(dynamics, self.backward_options.adjoint, self._wrt)
+        self._parts = forward_parts(dynamics, self.forward_options) + backward_parts(dynamics, wants_theta="theta" in self._wrt)
         self._warns = self.backward_options.on_inaccurate == "warn"
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
@@ -135,6 +137,8 @@ class ValueAndGradient:
             form = self._form = _Form(Layout("u0", u0), Layout("theta", theta))
         workspace, result = self._take_workspace(*((u0, theta) if flat else form.flatten(u0, theta))), None
         if workspace.run():
+            if not workspace.is_tried:
+                self._try_behind(workspace)
             bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
             u0_bar, theta_bar = bars if form.flat else form.unflatten(*bars)
             result = workspace.value, Cotangents(u0_bar, theta_bar, error=workspace.backward.estimate, stats=workspace.stats())
@@ -173,8 +177,7 @@ class ValueAndGradient:
     def workspace(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """Buffers and entries of one thread, for inputs like these; the errors of `jitted`."""
         self.require_prepared()
-        self._check_callbacks(u0, theta)
-        workspace = self._make(u0, theta)
+        workspace = self._make_tried(u0, theta)
         workspace.loss.require_compiled()
         return workspace
 
@@ -192,16 +195,22 @@ class ValueAndGradient:
             workspace = self._idle[u0.size, theta.size].pop()
         except (KeyError, IndexError):
             self._idle.setdefault((u0.size, theta.size), [])
-            workspace = self._make(u0, theta)
-            self._check_callbacks(u0, theta)
+            workspace = self._make_tried(u0, theta)
         workspace.u0[:] = u0
         workspace.theta[:] = theta
         return workspace
 
-    def _check_callbacks(self, u0: np.ndarray, theta: np.ndarray) -> None:
-        for callback in (self.dynamics.f, self.dynamics.vjp, self.dynamics.vjp_u):
-            if callback is not None:
-                callback.require_inside(self.t_span[0], u0, theta)
+    def _make_tried(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
+        """The same, behind trial calls of what it calls."""
+        try_before(self.dynamics, self.forward_options, self._parts, self.t_span, u0, theta)
+        workspace = self._make(u0, theta)
+        workspace.loss.try_calls(u0)
+        return workspace
+
+    def _try_behind(self, workspace: Workspace) -> None:
+        workspace.is_tried = True
+        if workspace.forward.segments is None:
+            try_behind(self.dynamics, self._parts, *workspace.forward.places(), workspace.theta)
 
     def _can_prepare(self) -> bool:
         """Whether the passes can be made once and for all: not for a loss that wants a Solution, nor for rarer options."""

@@ -111,6 +111,11 @@ class Dynamics:
                 self._structures[n, linear_solver] = find()
             return self._structures[n, linear_solver]
 
+    def checked(self) -> Dynamics:
+        """The same with every access checked for bounds."""
+        *parts, _, _ = self.__reduce__()[1]
+        return _rebuild(*parts, fused=False, debug=True)
+
     def __reduce__(self):
         given = (None if part is None else part.given for part in (self.f, self.vjp, self.vjp_u, self.jac))
         mass = None if self.mass is None else self.mass.matrix

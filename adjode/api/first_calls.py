@@ -1,0 +1,114 @@
+"""Trial calls of a problem's callbacks, once for each pair of sizes: where a solve starts, ahead of it, and along the first one.
+
+What is noticed where a solve starts, or on its way, is an error. Ahead of it only rough states are known, at which even a right
+callback may leave a table of its own. So there the verdict is left to a solve that checks the bounds of every access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from adjode.jacobian import source_of
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
+from adjode.model.trial import PLACES, Slip, Trial, walk
+from adjode.passes.options import SolveOptions
+from adjode.status import SolveError, describe_error
+
+Part = tuple[Callback, tuple[str, ...]]  # a callback, and which of its outputs nobody reads
+
+
+def forward_parts(dynamics: Dynamics, options: SolveOptions) -> list[Part]:
+    """What a forward solve calls."""
+    return [(dynamics.f, ()), *([(source_of(dynamics), ("theta_bar",))] if options.tableau.implicit else [])]
+
+
+def backward_parts(dynamics: Dynamics, *, wants_theta: bool) -> list[Part]:
+    """What a backward pass calls besides."""
+    vjp_u: list[Part] = [] if dynamics.vjp_u is None else [(dynamics.vjp_u, ())]
+    return [(dynamics.vjp, () if wants_theta else ("theta_bar",)), *vjp_u]
+
+
+def try_at_start(
+    dynamics: Dynamics, parts: Sequence[Part], t: float, u: np.ndarray, theta: np.ndarray, *, compiled: bool = True
+) -> None:
+    """Raise a ValueError if something is wrong with a call here; `compiled` says whether kernels of the CPU make such calls."""
+    if not (np.isfinite(u).all() and np.isfinite(theta).all()):  # a failure of one trajectory in an ensemble
+        return
+    for trial in _new("start", dynamics, parts, u.size, theta.size, compiled):
+        _require_none(trial, t, trial.slip(t, u, theta))
+
+
+def try_ahead(
+    dynamics: Dynamics,
+    parts: Sequence[Part],
+    t_span: tuple[float, float],
+    u: np.ndarray,
+    theta: np.ndarray,
+    solve_checked: Callable[[Dynamics], Any],
+) -> None:
+    """The same along the span, for callbacks that leave their arrays: compiled code would spoil what lies there.
+
+    `solve_checked` solves the problem with other dynamics.
+    """
+    trials = _new("ahead", dynamics, parts, u.size, theta.size)
+    if not trials or dynamics.debug or not (np.isfinite(u).all() and np.isfinite(theta).all()):
+        return
+    f = Trial(dynamics.f, compiled=not dynamics.calls.fused)
+    if any(_is_outside(trial.slip(t, v, theta)) for t, v in walk(f, *t_span, u, theta) for trial in trials):
+        _judge(dynamics, trials, theta, solve_checked)
+
+
+def try_behind(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    """Raise a ValueError if something is wrong with calls along a trajectory: times (k,), states (k, n)."""
+    _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
+
+
+def _new(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, compiled: bool = True) -> list[Trial]:
+    """Trials that have not been made."""
+    trials = []
+    for callback, ignored in parts:
+        by_handle = compiled and not (callback.kind.of_dynamics and dynamics.calls.fused)
+        key = stage, n, m, ignored, by_handle
+        if key not in callback.tried:
+            trials.append(Trial(callback, compiled=by_handle, ignored=ignored))
+            callback.tried.add(key)
+    return trials
+
+
+def _try_along(trials: Sequence[Trial], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    if not trials:
+        return
+    for k in np.unique(np.linspace(0, times.size - 1, PLACES).round().astype(int)):
+        if np.isfinite(states[k]).all():
+            for trial in trials:
+                _require_none(trial, float(times[k]), trial.slip(float(times[k]), states[k].copy(), theta))
+
+
+def _require_none(trial: Trial, t: float, slip: Slip | None) -> None:
+    if slip is not None:
+        trial.callback.tried.clear()
+        raise ValueError(f"{trial.callback.name} {slip.text} (seen at t = {t:g}).")
+
+
+def _is_outside(slip: Slip | None) -> bool:
+    return slip is not None and slip.outside
+
+
+def _judge(dynamics: Dynamics, trials: Sequence[Trial], theta: np.ndarray, solve_checked: Callable[[Dynamics], Any]) -> None:
+    try:
+        solution = solve_checked(dynamics.checked())
+    except SolveError as error:
+        cause = error.__cause__
+        if isinstance(cause, IndexError):
+            for trial in trials:
+                trial.callback.tried.clear()
+            raise ValueError(
+                f"a callback leaves its arrays at t = {error.t:g} ({describe_error(cause)}): check the lengths of u0 and theta, "
+                f"and those of arrays that it captures."
+            ) from cause
+        return  # the solve itself will say what is wrong
+    _try_along(trials, solution.t, solution.u, theta)
