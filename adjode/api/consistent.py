@@ -47,6 +47,7 @@ def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0,
     layouts = Layout("u0", u0), Layout("theta", theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t, rtol, atol = float(float_vector("t0", t0, 1)[0]), relative_tolerance("rtol", rtol), positive("atol", atol, allow_zero=True)
+    dynamics.require_order(*layouts)
     mass.require_size(u.size)
     try_at_start(dynamics, [(dynamics.f, ()), (dynamics.vjp, ("theta_bar",))], t, u, parameters)
     for _ in range(_MOST):

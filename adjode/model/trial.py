@@ -2,8 +2,8 @@
 
 Compiled code reads and writes past the end of an array without a word, and an output that is never written holds what an earlier
 call left. A trial call shows both. The plain Python source raises IndexError, also in the helpers that it calls and for arrays that
-it captures. The compiled function is called three times, on arrays that lie inside of larger ones, with other numbers in the outputs
-and around all arrays each time: what changes with these is a slip.
+it captures. The compiled function is called three times, on arrays that lie inside of larger ones, with other numbers in outputs and
+around all arrays each time: what changes with these is a slip.
 """
 
 from __future__ import annotations
@@ -123,10 +123,12 @@ class Trial:
         return function(t, *(array.ctypes.data for array in arrays), *(array.size for array in arrays)) == 0
 
     def _compiled_seconds(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> float:
-        arrays = [*map(padded, inputs), *(padded(np.zeros(size)) for size in sizes)]
-        started = time.perf_counter()
-        self._call(t, arrays)
-        return time.perf_counter() - started
+        arrays, times = [*map(padded, inputs), *(padded(np.zeros(size)) for size in sizes)], []
+        for _ in range(2):  # the first call is slower
+            started = time.perf_counter()
+            self._call(t, arrays)
+            times.append(time.perf_counter() - started)
+        return min(times)
 
     def _leftover(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> Slip | None:
         names, count = self.kind.arrays, len(inputs)

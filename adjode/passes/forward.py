@@ -11,10 +11,10 @@ import numpy as np
 
 from adjode.checks import choose
 from adjode.compile import slots
-from adjode.compile.slots import RECORD_STAGES
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
+from adjode.compile.slots import RECORD_STAGES
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure

@@ -130,7 +130,7 @@ class CudaEnsemble(_Backend):
             single = ValueAndGradient(self._dynamics, loss, span, self._wrt, self._options)
             single.require_prepared()
             self._require_explicit("method", "adjoint_method")
-            _, prepared, sweep = single.prepare(np.ones(n), np.ones(m), compiled=False)
+            _, prepared, sweep = single.prepare(np.ones(n), np.ones(m))
             forward = single.forward_options
             for rtol in (forward.rtol, sweep.rtol if sweep else 0.0):
                 self._device_options.require_attainable(rtol)

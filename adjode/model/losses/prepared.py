@@ -69,7 +69,7 @@ class PreparedLoss:
         self.observed = self.frame[slots.OBSERVED] = observed
 
     def try_calls(self, u: np.ndarray) -> None:
-        """Raise a ValueError if a callback leaves its arrays at a state like this one; looked for once for each number of states."""
+        """Raise a ValueError if a callback leaves its arrays at a state like this one; tried once for each number of them."""
 
     def reverse(self) -> None:
         """For time that runs backwards."""

@@ -22,7 +22,6 @@ from adjode.model.messages import count_arguments
 from adjode.model.rebuilt import plain
 from adjode.status import describe_error
 
-
 _SECONDS = 0.01  # for trial calls
 
 
