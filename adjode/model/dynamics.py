@@ -130,7 +130,9 @@ class Dynamics:
 
     def checked(self) -> Dynamics:
         """The same with every access checked for bounds."""
-        return _rebuild(*self.__reduce__()[1][:-2], False, True)
+        vjp_u, jac = (None if part is None else part.given for part in (self.vjp_u, self.jac))
+        mass = None if self.mass is None else self.mass.matrix
+        return _rebuild(self.f.given, self.vjp.given, vjp_u, jac, self.sparsity, mass, self.name, False, True)
 
     def __reduce__(self):
         given = (None if part is None else part.given for part in (self.f, self.vjp, self.vjp_u, self.jac))

@@ -2,8 +2,8 @@
 
 Compiled code reads and writes past the end of an array without a word, and an output that is never written holds what an earlier
 call left. A trial call shows both. The plain Python source raises IndexError, also in the helpers that it calls and for arrays that
-it captures. The compiled function is called three times, on arrays that lie inside of larger ones, with other numbers in outputs and
-around all arrays each time: what changes with these is a slip.
+it captures. The compiled function is called three times, on arrays that lie inside of larger ones, with other numbers in outputs
+and around all arrays each time: what changes with these is a slip.
 """
 
 from __future__ import annotations
