@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from adjode.compile.adapters import CHANGED
 from adjode.jacobian import source_of
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
@@ -50,7 +51,7 @@ def try_ahead(
     theta: np.ndarray,
     solve_checked: Callable[[Dynamics], Any],
 ) -> None:
-    """The same along the span, for callbacks that leave their arrays: compiled code would spoil what lies there.
+    """The same along the span, for callbacks that read or write where they must not: compiled code would spoil what lies there.
 
     `solve_checked` solves the problem with other dynamics.
     """
@@ -58,8 +59,13 @@ def try_ahead(
     if not trials or dynamics.debug or not (np.isfinite(u).all() and np.isfinite(theta).all()):
         return
     f = Trial(dynamics.f, compiled=not dynamics.calls.fused)
-    if any(_is_outside(trial.slip(t, v, theta)) for t, v in walk(f, *t_span, u, theta) for trial in trials):
-        _judge(dynamics, trials, theta, solve_checked)
+    for t, v in walk(f, *t_span, u, theta):
+        slips = [trial.slip(t, v, theta) for trial in trials]
+        if any(slip is not None and slip.trespasses for slip in slips):
+            return _judge(dynamics, trials, theta, solve_checked)
+        if any(trial.is_late for trial in trials):
+            return None
+    return None
 
 
 def try_behind(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
@@ -94,21 +100,19 @@ def _require_none(trial: Trial, t: float, slip: Slip | None) -> None:
         raise ValueError(f"{trial.callback.name} {slip.text} (seen at t = {t:g}).")
 
 
-def _is_outside(slip: Slip | None) -> bool:
-    return slip is not None and slip.outside
-
-
 def _judge(dynamics: Dynamics, trials: Sequence[Trial], theta: np.ndarray, solve_checked: Callable[[Dynamics], Any]) -> None:
     try:
         solution = solve_checked(dynamics.checked())
     except SolveError as error:
         cause = error.__cause__
-        if isinstance(cause, IndexError):
-            for trial in trials:
-                trial.callback.tried.clear()
-            raise ValueError(
-                f"a callback leaves its arrays at t = {error.t:g} ({describe_error(cause)}): check the lengths of u0 and theta, "
-                f"and those of arrays that it captures."
-            ) from cause
-        return  # the solve itself will say what is wrong
+        if not isinstance(cause, Exception) or not (isinstance(cause, IndexError) or str(cause) == CHANGED):
+            return  # the solve itself will say what is wrong
+        for trial in trials:
+            trial.callback.tried.clear()
+        if str(cause) == CHANGED:
+            raise ValueError(f"a callback changes one of its inputs at t = {error.t:g}: it must leave them alone.") from cause
+        raise ValueError(
+            f"a callback leaves its arrays at t = {error.t:g} ({describe_error(cause)}): check the lengths of u0 and theta, and of "
+            f"arrays that it captures."
+        ) from cause
     _try_along(trials, solution.t, solution.u, theta)

@@ -290,7 +290,7 @@ def _problems_of_f(f: Callback, trial: Trial, points: list[Place], suffixes: Suf
         du = calls.results[0, 0]
         if not problems and not np.isfinite(du).all():
             slip = trial.slip(point.t, point.u, point.theta)
-            if slip is not None and slip.outside:
+            if slip is not None and slip.trespasses:
                 raise ValueError(f"f {slip.text}.")
             i = int(np.argmin(np.isfinite(du)))
             raise ValueError(f"f must be finite for a comparison, but du{suffixes[0][i]} is {du[i]} at t = {point.t:g}.")

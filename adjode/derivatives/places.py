@@ -63,7 +63,7 @@ def _is_defined(f: Trial, place: Place) -> bool:
     if not all(np.isfinite(part).all() for part in where):
         return False
     slip = f.slip(*where)
-    if slip is not None and slip.outside:
+    if slip is not None and slip.trespasses:
         return False
     slope = f.slope(*where)
     return slope is not None and bool((np.abs(slope) < _LARGEST).all())

@@ -22,12 +22,13 @@ from adjode.model.callbacks import Callback, unwarned
 from adjode.status import describe_error
 
 PLACES = 24  # along a span
-_PAD = 1024
+_PAD = 4096
 _LARGEST = 10**6  # entries of an output
 _SMALL = 500  # states and parameters up to which plain Python is quick, whatever f does
 _QUICK = 50e-6  # seconds that a compiled call may take for its plain Python source to be called
-_SECONDS = 0.01  # for calls of plain Python in all
+_SECONDS = 0.02  # of this thread, for calls of plain Python in all
 _HELD, _HELD_NEXT = 1.75, -0.625  # what outputs hold before
+_OF_THE_SOLVER = "u", "lam"  # inputs that hold what a pass goes on with
 _ADVICE = "check the lengths of u0 and theta"
 
 
@@ -51,10 +52,10 @@ def _around(array: np.ndarray) -> np.ndarray:
 
 
 class Slip(NamedTuple):
-    """What is wrong: the rest of a sentence, and whether the callback leaves its arrays."""
+    """What is wrong: the rest of a sentence, and whether the callback reads or writes where it must not."""
 
     text: str
-    outside: bool = False
+    trespasses: bool = False
 
 
 class Trial:
@@ -80,13 +81,20 @@ class Trial:
         if max(sizes) > _LARGEST:
             return None
         quick = u.size + theta.size <= _SMALL or (self.compiled and self._compiled_seconds(t, inputs, sizes) < _QUICK)
-        if quick and not self.callback.debug and self._seconds > 0.0:
-            started = time.perf_counter()
+        if quick and self.is_late:
+            return None
+        if quick and not self.callback.debug:
+            started = time.thread_time()
             error = self._error(t, inputs, sizes)
-            self._seconds -= time.perf_counter() - started
+            self._seconds -= time.thread_time() - started
             if error is not None:
-                return Slip(f"leaves its arrays {_where(u, theta)} ({describe_error(error)}): {_ADVICE}", outside=True)
+                return Slip(f"leaves its arrays {_where(u, theta)} ({describe_error(error)}): {_ADVICE}", trespasses=True)
         return self._leftover(t, inputs, sizes) if self.compiled or quick else None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether plain Python has taken its time, so that it will not be called again, nor compiled code in its stead."""
+        return self._seconds <= 0.0
 
     def slope(self, t: float, u: np.ndarray, theta: np.ndarray) -> np.ndarray | None:
         """What f gives here; None if it raises, or gives what is not finite."""
@@ -125,9 +133,9 @@ class Trial:
     def _compiled_seconds(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> float:
         arrays, times = [*map(padded, inputs), *(padded(np.zeros(size)) for size in sizes)], []
         for _ in range(2):  # the first call is slower
-            started = time.perf_counter()
+            started = time.thread_time()
             self._call(t, arrays)
-            times.append(time.perf_counter() - started)
+            times.append(time.thread_time() - started)
         return min(times)
 
     def _leftover(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> Slip | None:
@@ -142,10 +150,11 @@ class Trial:
             for name, array, before in zip(names, arrays, given, strict=True):
                 if not _all_are(_around(array), around):
                     where = _where(*inputs[:2])
-                    return Slip(f"writes outside of {name}, which has {array.size} entries, {where}: {_ADVICE}", outside=True)
+                    return Slip(f"writes outside of {name}, which has {array.size} entries, {where}: {_ADVICE}", trespasses=True)
                 changed = array != before
-                if name in self.kind.inputs and changed.any():
-                    return Slip(f"changes its input {name}[{int(changed.argmax())}], but must leave its inputs alone")
+                if name in _OF_THE_SOLVER and changed.any():
+                    where = f"{name}[{int(changed.argmax())}]"
+                    return Slip(f"changes its input {where}, but must leave its inputs alone", trespasses=True)
             results.append([array.copy() for array in arrays[count:]])
         for name, *values in zip(self.kind.outputs, *results, strict=True):
             if name not in self.ignored and (slip := self._compared(name, *values, *inputs[:2])) is not None:
@@ -165,7 +174,7 @@ class Trial:
         if stale.any():
             return Slip(f"makes {name}[{int(stale.argmax())}] depend on what the array held before, but must overwrite it")
         if not _same(first, beside).all():
-            return Slip(f"reads outside of its arrays {_where(u, theta)}: {_ADVICE}", outside=True)
+            return Slip(f"reads outside of its arrays {_where(u, theta)}: {_ADVICE}", trespasses=True)
         return None
 
 

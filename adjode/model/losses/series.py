@@ -22,7 +22,7 @@ from adjode.model.messages import count_arguments
 from adjode.model.rebuilt import plain
 from adjode.status import describe_error
 
-_SECONDS = 0.01  # for trial calls
+_SECONDS = 0.02  # for trial calls
 
 
 class Series:
@@ -87,7 +87,7 @@ class _PreparedJittedSeries(_PreparedSeries):
 
     def _try_calls(self, u: np.ndarray) -> None:
         """Call it in plain Python, the last observation first, as the most likely one beyond the end of what it reads."""
-        call, end = plain(self.loss.value_and_cotangent), time.perf_counter() + _SECONDS
+        call, end = plain(self.loss.value_and_cotangent), time.thread_time() + _SECONDS
         for k in reversed(range(self.loss.t_obs.size)):
             try:
                 with np.errstate(all="ignore"), unwarned():
@@ -99,7 +99,7 @@ class _PreparedJittedSeries(_PreparedSeries):
                 ) from error
             except Exception:  # what only compiled code can do, or an error that the run will report
                 return
-            if time.perf_counter() > end:
+            if time.thread_time() > end:
                 return
 
     @functools.cached_property
