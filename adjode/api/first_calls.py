@@ -7,6 +7,7 @@ callback may leave a table of its own. So there the verdict is left to a solve t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,34 @@ from adjode.model.trial import PLACES, Slip, Trial, walk
 from adjode.passes.options import SolveOptions
 from adjode.status import SolveError, describe_error
 
-Part = tuple[Callback, tuple[str, ...]]  # a callback, and which of its outputs nobody reads
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A callback, which of its outputs nobody reads, and what it is the derivative of."""
+
+    callback: Callback
+    ignored: tuple[str, ...] = ()
+    of: Callback | None = None
+
+
+_NO_THETA = ("theta_bar",)
 
 
 def forward_parts(dynamics: Dynamics, options: SolveOptions) -> list[Part]:
     """What a forward solve calls."""
-    return [(dynamics.f, ()), *([(source_of(dynamics), ("theta_bar",))] if options.tableau.implicit else [])]
+    return [Part(dynamics.f), *([Part(source_of(dynamics), _NO_THETA)] if options.tableau.implicit else [])]
 
 
 def backward_parts(dynamics: Dynamics, *, wants_theta: bool) -> list[Part]:
     """What a backward pass calls besides."""
-    vjp_u: list[Part] = [] if dynamics.vjp_u is None else [(dynamics.vjp_u, ())]
-    return [(dynamics.vjp, () if wants_theta else ("theta_bar",)), *vjp_u]
+    vjp_u = [] if dynamics.vjp_u is None else [Part(dynamics.vjp_u)]
+    return [Part(dynamics.vjp, () if wants_theta else _NO_THETA, dynamics.f), *vjp_u]
+
+
+def cost_parts(cost: tuple[Callback, Callback], *, wants_theta: bool) -> list[Part]:
+    """What a running cost calls."""
+    g, g_vjp = cost
+    return [Part(g), Part(g_vjp, () if wants_theta else _NO_THETA, g)]
 
 
 def try_at_start(
@@ -60,7 +77,7 @@ def try_ahead(
         return
     f = Trial(dynamics.f, compiled=not dynamics.calls.fused)
     for t, v in walk(f, *t_span, u, theta):
-        slips = [trial.slip(t, v, theta) for trial in trials]
+        slips = [trial.slip(t, v, theta, wholly=False) for trial in trials]
         if any(slip is not None and slip.trespasses for slip in slips):
             return _judge(dynamics, trials, theta, solve_checked)
         if any(trial.is_late for trial in trials):
@@ -76,12 +93,12 @@ def try_behind(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, sta
 def _new(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, compiled: bool = True) -> list[Trial]:
     """Trials that have not been made."""
     trials = []
-    for callback, ignored in parts:
-        by_handle = compiled and not (callback.kind.of_dynamics and dynamics.calls.fused)
-        key = stage, n, m, ignored, by_handle
-        if key not in callback.tried:
-            trials.append(Trial(callback, compiled=by_handle, ignored=ignored))
-            callback.tried.add(key)
+    for part in parts:
+        by_handle = compiled and not (part.callback.kind.of_dynamics and dynamics.calls.fused)
+        key = stage, n, m, part.ignored, by_handle
+        if key not in part.callback.tried:
+            trials.append(Trial(part.callback, compiled=by_handle, ignored=part.ignored, of=part.of))
+            part.callback.tried.add(key)
     return trials
 
 

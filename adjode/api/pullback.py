@@ -10,7 +10,7 @@ import numpy as np
 
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
-from adjode.api.first_calls import backward_parts, try_at_start, try_behind
+from adjode.api.first_calls import backward_parts, cost_parts, try_at_start, try_behind
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.compile import slots
@@ -214,7 +214,8 @@ class _Pullback:
         solution, dynamics = self.solution, self.solution.dynamics
         wants_theta = "theta" in self.wanted
         parts = backward_parts(dynamics, wants_theta=wants_theta)
-        parts += [(callback, () if wants_theta else ("theta_bar",)) for callback in self.cost or ()]
+        if self.cost is not None:
+            parts += cost_parts(self.cost, wants_theta=wants_theta)
         try_at_start(dynamics, parts, float(solution.t[0]), self._state(0), solution.theta)
         if solution.segments is None:
             try_behind(dynamics, parts, solution.t, solution.u, solution.theta)

@@ -22,7 +22,7 @@ from adjode.model.callbacks import Callback, unwarned
 from adjode.status import describe_error
 
 PLACES = 24  # along a span
-_PAD = 4096
+_PAD, _PAD_BEHIND_PLAIN = 4096, 64  # entries around arrays; fewer where plain Python has found no index beyond the end
 _LARGEST = 10**6  # entries of an output
 _SMALL = 500  # states and parameters up to which plain Python is quick, whatever f does
 _QUICK = 50e-6  # seconds that a compiled call may take for its plain Python source to be called
@@ -68,15 +68,18 @@ class Trial:
         Whether kernels call it through its handle; if not, it is tried in plain Python alone.
     ignored : tuple of str
         Outputs that nobody reads.
+    of : Callback, optional
+        What it is the derivative of. Entries of theta that this does not depend on need not be written: they stay zero.
     """
 
-    def __init__(self, callback: Callback, *, compiled: bool, ignored: tuple[str, ...] = ()):
+    def __init__(self, callback: Callback, *, compiled: bool, ignored: tuple[str, ...] = (), of: Callback | None = None):
         self.callback, self.kind, self.ignored = callback, callback.kind, ignored
+        self._of = None if of is None else Trial(of, compiled=compiled)
         self.compiled = compiled and not DISABLED
         self._seconds = _SECONDS
 
-    def slip(self, t: float, u: np.ndarray, theta: np.ndarray) -> Slip | None:
-        """What is wrong with a call here, if something is noticed."""
+    def slip(self, t: float, u: np.ndarray, theta: np.ndarray, *, wholly: bool = True) -> Slip | None:
+        """What is wrong with a call here, if something is noticed; whether it trespasses alone unless it is to be tried wholly."""
         inputs, sizes = self._inputs(u, theta), [size_of(name, u.size, theta.size) for name in self.kind.outputs]
         if max(sizes) > _LARGEST:
             return None
@@ -85,11 +88,11 @@ class Trial:
             return None
         if quick and not self.callback.debug:
             started = time.thread_time()
-            error = self._error(t, inputs, sizes)
+            slip = self._plain_slip(t, inputs, sizes)
             self._seconds -= time.thread_time() - started
-            if error is not None:
-                return Slip(f"leaves its arrays {_where(u, theta)} ({describe_error(error)}): {_ADVICE}", trespasses=True)
-        return self._leftover(t, inputs, sizes) if self.compiled or quick else None
+            if slip is not None or not wholly:
+                return slip
+        return self._leftover(t, inputs, sizes, _PAD_BEHIND_PLAIN if quick else _PAD) if self.compiled or quick else None
 
     @property
     def is_late(self) -> bool:
@@ -98,21 +101,30 @@ class Trial:
 
     def slope(self, t: float, u: np.ndarray, theta: np.ndarray) -> np.ndarray | None:
         """What f gives here; None if it raises, or gives what is not finite."""
-        arrays = [*map(padded, self._inputs(u, theta)), padded(np.zeros_like(u))]
+        output = np.zeros(size_of(self.kind.outputs[0], u.size, theta.size))
+        arrays = [padded(array, by=_PAD_BEHIND_PLAIN) for array in (*self._inputs(u, theta), output)]
         return arrays[-1] if self._call(t, arrays) and np.isfinite(arrays[-1]).all() else None
 
     def _inputs(self, u: np.ndarray, theta: np.ndarray) -> list[np.ndarray]:
         return [{"u": u, "theta": theta, "lam": np.ones_like(u)}[name] for name in self.kind.inputs]
 
-    def _error(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> IndexError | None:
-        """What the plain Python source raises if it leaves an array."""
+    def _plain_slip(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> Slip | None:
+        """Whether the plain Python source leaves an array, or changes what it should read."""
         arrays = [*(array.copy() for array in inputs), *map(np.zeros, sizes)]
         try:
             self._call_plain(t, arrays)
         except IndexError as error:
-            return error
+            return Slip(f"leaves its arrays {_where(*inputs[:2])} ({describe_error(error)}): {_ADVICE}", trespasses=True)
         except Exception:  # what only compiled code can do, or an error that the solve will report
-            pass
+            return None
+        return self._changed_input(arrays, inputs)
+
+    def _changed_input(self, arrays: list[np.ndarray], before: list[np.ndarray]) -> Slip | None:
+        for name, array, given in zip(self.kind.inputs, arrays, before, strict=False):
+            changed = array != given
+            if name in _OF_THE_SOLVER and changed.any():
+                where = f"{name}[{int(changed.argmax())}]"
+                return Slip(f"changes its input {where}, but must leave its inputs alone", trespasses=True)
         return None
 
     def _call_plain(self, t: float, arrays: list[np.ndarray]) -> None:
@@ -138,44 +150,54 @@ class Trial:
             times.append(time.thread_time() - started)
         return min(times)
 
-    def _leftover(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> Slip | None:
+    def _leftover(self, t: float, inputs: list[np.ndarray], sizes: list[int], pad: int) -> Slip | None:
         names, count = self.kind.arrays, len(inputs)
         given = [*inputs, *map(np.zeros, sizes)]
-        arrays, results = [padded(array) for array in given], []
+        arrays, results = [padded(array, by=pad) for array in given], []
         for held, around in ((_HELD, np.nan), (_HELD_NEXT, np.nan), (_HELD, 3.5)):
             for k, array in enumerate(arrays):
                 _refill(array, given[k] if k < count else held, around)
             if not self._call(t, arrays):
                 return None
-            for name, array, before in zip(names, arrays, given, strict=True):
+            for name, array in zip(names, arrays, strict=True):
                 if not _all_are(_around(array), around):
                     where = _where(*inputs[:2])
                     return Slip(f"writes outside of {name}, which has {array.size} entries, {where}: {_ADVICE}", trespasses=True)
-                changed = array != before
-                if name in _OF_THE_SOLVER and changed.any():
-                    where = f"{name}[{int(changed.argmax())}]"
-                    return Slip(f"changes its input {where}, but must leave its inputs alone", trespasses=True)
+            if (slip := self._changed_input(arrays, given)) is not None:
+                return slip
             results.append([array.copy() for array in arrays[count:]])
         for name, *values in zip(self.kind.outputs, *results, strict=True):
-            if name not in self.ignored and (slip := self._compared(name, *values, *inputs[:2])) is not None:
+            if name not in self.ignored and (slip := self._compared(name, values, (t, inputs[0], inputs[1]))) is not None:
                 return slip
         return None
 
-    def _compared(
-        self, name: str, first: np.ndarray, other: np.ndarray, beside: np.ndarray, u: np.ndarray, theta: np.ndarray
-    ) -> Slip | None:
+    def _compared(self, name: str, values: list[np.ndarray], place: tuple[float, np.ndarray, np.ndarray]) -> Slip | None:
+        """What is wrong with an output, from the values that three calls left, the second with another content before, the third
+        with other numbers around the arrays."""
+        first, other, beside = values
+        where = _where(*place[1:])
         unwritten = (first == _HELD) & (other == _HELD_NEXT)
-        if unwritten.any():
+        if unwritten.any() and name == "theta_bar" and not self._depends_on(unwritten, *place):
+            other = np.where(unwritten, first, other)
+        elif unwritten.any():
             advice = f"write every entry, as `{name}[:] = ...` does"
             if False in self.kind.forms:
                 advice += f", or take the form {self.kind.name}({', '.join(self.kind.arguments(False))}) and return them"
-            return Slip(f"does not write {name}[{int(unwritten.argmax())}] {_where(u, theta)}: {advice}")
+            return Slip(f"does not write {name}[{int(unwritten.argmax())}] {where}: {advice}")
         stale = ~_same(first, other)
         if stale.any():
             return Slip(f"makes {name}[{int(stale.argmax())}] depend on what the array held before, but must overwrite it")
         if not _same(first, beside).all():
-            return Slip(f"reads outside of its arrays {_where(u, theta)}: {_ADVICE}", trespasses=True)
+            return Slip(f"reads outside of its arrays {where}: {_ADVICE}", trespasses=True)
         return None
+
+    def _depends_on(self, entries: np.ndarray, t: float, u: np.ndarray, theta: np.ndarray) -> bool:
+        """Whether what it is the derivative of does, as far as a small change shows, which leaves the whole parts of numbers."""
+        if self._of is None:
+            return True
+        moved = np.where(entries, theta * (1.0 + 1e-6) + 1e-9 * (theta == 0.0), theta)
+        before, after = self._of.slope(t, u, theta), self._of.slope(t, u, moved)
+        return before is None or after is None or not np.array_equal(before, after)
 
 
 def _where(u: np.ndarray, theta: np.ndarray) -> str:
