@@ -90,6 +90,7 @@ class Dynamics:
         self._structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
         self._lock = threading.RLock()
         self._orders: dict[str, dict] = {"u0": {}, "theta": {}}  # in which named entries came
+        self._ordered: set[Layout] = set()  # that have been found to be in order
         self.name = name or str(getattr(f, "__name__", "f"))
         self.fused = fused
         self.debug = debug
@@ -118,11 +119,12 @@ class Dynamics:
     def require_order(self, *layouts: Layout) -> None:
         """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read."""
         for layout in layouts:
-            if layout.names is None:
+            if layout.names is None or layout in self._ordered:
                 continue
             if layout.name == "theta" and not self._orders["theta"]:
                 warn_of_unread(layout, [entries_read(part.source, 2) for part in self.callbacks], stacklevel=4)
             require_order(layout, self._unpacked[layout.name], self._orders[layout.name])
+            self._ordered.add(layout)
 
     @functools.cached_property
     def _unpacked(self) -> dict[str, dict[str, int]]:
@@ -142,7 +144,9 @@ class Dynamics:
     def __copy__(self) -> Dynamics:
         """The callbacks are one thing, as functions are; what is found out about them each copy finds for itself."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, _structures={}, _orders={"u0": {}, "theta": {}}, _lock=threading.RLock())
+        other.__dict__.update(
+            self.__dict__, _structures={}, _orders={"u0": {}, "theta": {}}, _ordered=set(), _lock=threading.RLock()
+        )
         return other
 
     def __deepcopy__(self, memo: Any) -> Dynamics:
