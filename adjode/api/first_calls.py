@@ -86,7 +86,10 @@ def try_ahead(
 
 
 def try_behind(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
-    """Raise a ValueError if something is wrong with calls along a trajectory: times (k,), states (k, n)."""
+    """Raise a ValueError if something is wrong with calls along a trajectory: times (k,), states (k, n), the end left out.
+
+    Not every method calls a callback there.
+    """
     _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
 
 
@@ -96,14 +99,14 @@ def _new(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, 
     for part in parts:
         by_handle = compiled and not (part.callback.kind.of_dynamics and dynamics.calls.fused)
         key = stage, n, m, part.ignored, by_handle
-        if key not in part.callback.tried:
+        if key not in part.callback.tried and not (part.callback.is_slow and stage != "start"):
             trials.append(Trial(part.callback, compiled=by_handle, ignored=part.ignored, of=part.of))
             part.callback.tried.add(key)
     return trials
 
 
 def _try_along(trials: Sequence[Trial], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
-    if not trials:
+    if not trials or not times.size:
         return
     for k in np.unique(np.linspace(0, times.size - 1, PLACES).round().astype(int)):
         if np.isfinite(states[k]).all():
@@ -132,4 +135,4 @@ def _judge(dynamics: Dynamics, trials: Sequence[Trial], theta: np.ndarray, solve
             f"a callback leaves its arrays at t = {error.t:g} ({describe_error(cause)}): check the lengths of u0 and theta, and of "
             f"arrays that it captures."
         ) from cause
-    _try_along(trials, solution.t, solution.u, theta)
+    _try_along(trials, solution.t[:-1], solution.u[:-1], theta)

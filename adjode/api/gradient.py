@@ -209,7 +209,6 @@ class ValueAndGradient:
         """The same, behind trial calls of what it calls."""
         try_before(self.dynamics, self.forward_options, self._parts, self.t_span, u0, theta)
         workspace = self._make(u0, theta)
-        workspace.loss.try_calls(u0)
         self._warn_of_tolerances(layout, stacklevel=6)
         return workspace
 
@@ -250,6 +249,7 @@ class ValueAndGradient:
             # how large cotangents are is known when the loss is
             sweep = replace(sweep, atol_scale=sweep.atol if backward.atol is None else 0.0)
         loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])  # type: ignore[attr-defined]
+        loss.try_calls(u0)
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         return structure, loss, sweep
 

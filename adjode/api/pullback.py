@@ -218,7 +218,7 @@ class _Pullback:
             parts += cost_parts(self.cost, wants_theta=wants_theta)
         try_at_start(dynamics, parts, float(solution.t[0]), self._state(0), solution.theta)
         if solution.segments is None:
-            try_behind(dynamics, parts, solution.t, solution.u, solution.theta)
+            try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta)
 
     def _run(self, made: Discrete | Sweep) -> int:
         segments = self.solution.segments

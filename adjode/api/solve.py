@@ -110,7 +110,7 @@ def solve(
     segments = forward.segments if forward.count[slots.EARLIER] else None
     if segments is None:
         trajectory = forward.trajectory.trimmed(forward.steps)
-        try_behind(dynamics, parts, trajectory.t, trajectory.u, parameters)
+        try_behind(dynamics, parts, trajectory.t[:-1], trajectory.u[:-1], parameters)
     else:
         trajectory = segments.finish()
     solution = Solution(

@@ -68,6 +68,8 @@ class Callback:
     kind : Kind
     tried : set
         Trial calls that it has passed, see `adjode.api.first_calls`.
+    is_slow : bool
+        Whether its plain Python source has been seen to take long.
     in_place : callable
         The compiled function with the in-place arguments, for use from Python and from other compiled code.
     debug : bool
@@ -86,6 +88,7 @@ class Callback:
         self.kind = KINDS[name]
         self._takes_in_place = takes_in_place(self.kind, function)
         self.tried: set[tuple] = set()
+        self.is_slow = False
         self._compiled: tuple[Any, Any] | None = None
         self._lock = threading.RLock()
         self._fingerprint = fingerprint_of(function, debug)

@@ -27,6 +27,7 @@ _LARGEST = 10**6  # entries of an output
 _SMALL = 500  # states and parameters up to which plain Python is quick, whatever f does
 _QUICK = 50e-6  # seconds that a compiled call may take for its plain Python source to be called
 _SECONDS = 0.02  # of this thread, for calls of plain Python in all
+_SLOW = 0.005  # seconds of a call of plain Python, after which it is tried no further
 _HELD, _HELD_NEXT = 1.75, -0.625  # what outputs hold before
 _OF_THE_SOLVER = "u", "lam"  # inputs that hold what a pass goes on with
 _ADVICE = "check the lengths of u0 and theta"
@@ -89,7 +90,9 @@ class Trial:
         if quick and not self.callback.debug:
             started = time.thread_time()
             slip = self._plain_slip(t, inputs, sizes)
-            self._seconds -= time.thread_time() - started
+            taken = time.thread_time() - started
+            self._seconds -= taken
+            self.callback.is_slow |= taken > _SLOW
             if slip is not None or not wholly:
                 return slip
         return self._leftover(t, inputs, sizes, _PAD_BEHIND_PLAIN if quick else _PAD) if self.compiled or quick else None

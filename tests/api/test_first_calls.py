@@ -288,6 +288,17 @@ def test_series_that_leaves_its_data():
     assert v == pytest.approx(0.5 * np.sum((np.exp([-0.2, -0.4, -0.6]) - 1.0) ** 2), rel=1e-5)
 
 
+@pytest.mark.parametrize("wrap", [njit, lambda function: function])
+def test_series_that_returns_an_array(wrap):
+    @wrap
+    def value(k, t, u, u_bar):
+        u_bar[:] = u
+        return 0.5 * u * u
+
+    with pytest.raises(TypeError, match=r"must return a number, but it returns an array of shape \(1,\): sum it up"):
+        value_and_gradient(Dynamics(decay, decay_vjp), Series([0.2, 0.4], value), (0.0, 1.0))([1.0], [1.0])
+
+
 class Own:
     def __init__(self, value, seeds):
         self.value, self.seeds = value, seeds
@@ -354,3 +365,17 @@ def test_plain_copies_reach_helpers_of_helpers():
     with pytest.raises(IndexError):
         plain(function)(x, 3)
     assert outer.py_func is not plain(outer)
+
+
+def test_the_end_of_the_span_is_not_called_by_every_method():
+    """A table with an entry for each of Euler's steps, and none for T."""
+
+    def f(t, u, theta, du):
+        du[0] = theta[0] * TABLE[int(t)]
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0], theta_bar[0] = 0.0, TABLE[int(t)] * lam[0]
+
+    solution = solve(Dynamics(f, vjp), [0.0], [2.0], (0.0, 6.0), method="Euler", step=1.0)
+    assert solution.u_T[0] == pytest.approx(2.0 * TABLE.sum())
+    assert solution.pullback([1.0], adjoint="discrete", wrt="theta").theta[0] == pytest.approx(TABLE.sum())

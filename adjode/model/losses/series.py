@@ -59,6 +59,12 @@ class Series:
         return (_PreparedJittedSeries if jitted else _PreparedSeries)(self, n, self.t_obs, as_given=as_given)
 
 
+def _number(value: Any) -> float:
+    if np.ndim(value):
+        raise TypeError(f"value_and_cotangent must return a number, but it returns an array of shape {np.shape(value)}: sum it up.")
+    return float(value)
+
+
 class _PreparedSeries(PreparedLoss):
     compiled = False
 
@@ -67,7 +73,7 @@ class _PreparedSeries(PreparedLoss):
         self.u_bars[:] = 0.0
         for k, (row_k, t) in enumerate(zip(self.rows, self.loss.t_obs, strict=True)):
             u_bar[:] = np.nan  # an entry the callback forgets must not pass as zero
-            total += float(self.loss.value_and_cotangent(k, t, self.observed[row_k].copy(), u_bar))
+            total += _number(self.loss.value_and_cotangent(k, t, self.observed[row_k].copy(), u_bar))
             self.u_bars[row_k] += u_bar
         self.value[0] = total if np.isfinite(self.u_bars).all() else math.nan
         return self.value.item()
@@ -91,7 +97,7 @@ class _PreparedJittedSeries(_PreparedSeries):
         for k in reversed(range(self.loss.t_obs.size)):
             try:
                 with np.errstate(all="ignore"), unwarned():
-                    call(k, float(self.loss.t_obs[k]), u.copy(), np.zeros_like(u))
+                    value = call(k, float(self.loss.t_obs[k]), u.copy(), np.zeros_like(u))
             except IndexError as error:
                 raise ValueError(
                     f"the callback of Series leaves its arrays at observation {k} of {self.loss.t_obs.size}, where u has {u.size} "
@@ -99,6 +105,7 @@ class _PreparedJittedSeries(_PreparedSeries):
                 ) from error
             except Exception:  # what only compiled code can do, or an error that the run will report
                 return
+            _number(value)
             if time.thread_time() > end:
                 return
 
