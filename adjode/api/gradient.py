@@ -207,6 +207,7 @@ class ValueAndGradient:
 
     def _make_tried(self, layout: Layout, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """The same, behind trial calls of what it calls."""
+        self.loss.prepare(u0.size, self.t_span[1])  # type: ignore[attr-defined] # its errors come first
         try_before(self.dynamics, self.forward_options, self._parts, self.t_span, u0, theta)
         workspace = self._make(u0, theta)
         self._warn_of_tolerances(layout, stacklevel=6)

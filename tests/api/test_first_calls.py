@@ -365,17 +365,3 @@ def test_plain_copies_reach_helpers_of_helpers():
     with pytest.raises(IndexError):
         plain(function)(x, 3)
     assert outer.py_func is not plain(outer)
-
-
-def test_the_end_of_the_span_is_not_called_by_every_method():
-    """A table with an entry for each of Euler's steps, and none for T."""
-
-    def f(t, u, theta, du):
-        du[0] = theta[0] * TABLE[int(t)]
-
-    def vjp(t, u, theta, lam, u_bar, theta_bar):
-        u_bar[0], theta_bar[0] = 0.0, TABLE[int(t)] * lam[0]
-
-    solution = solve(Dynamics(f, vjp), [0.0], [2.0], (0.0, 6.0), method="Euler", step=1.0)
-    assert solution.u_T[0] == pytest.approx(2.0 * TABLE.sum())
-    assert solution.pullback([1.0], adjoint="discrete", wrt="theta").theta[0] == pytest.approx(TABLE.sum())
