@@ -10,6 +10,7 @@ import numpy as np
 
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
+from adjode.api.first_calls import backward_parts, cost_parts, try_at_start, try_behind
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.compile import slots
@@ -195,9 +196,7 @@ class _Pullback:
         elif needs_pass:
             made = self._discrete()
         if self.wants_lam:
-            for product in (self.solution.dynamics.vjp, self.solution.dynamics.vjp_u):
-                if product is not None:
-                    product.require_inside(float(self.solution.t[0]), self._state(0), self.solution.theta)
+            self._try_calls()
         if made is None or not needs_pass:
             return self._cotangents(None)
         status = self._run(made)
@@ -209,6 +208,17 @@ class _Pullback:
         if self.options.adjoint == "backsolve":
             self._check_drift(made)
         return self._cotangents(made)
+
+    def _try_calls(self) -> None:
+        """Notice slips of the callbacks where this solution has been."""
+        solution, dynamics = self.solution, self.solution.dynamics
+        wants_theta = "theta" in self.wanted
+        parts = backward_parts(dynamics, wants_theta=wants_theta)
+        if self.cost is not None:
+            parts += cost_parts(self.cost, wants_theta=wants_theta)
+        try_at_start(dynamics, parts, float(solution.t[0]), self._state(0), solution.theta)
+        if solution.segments is None:
+            try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta)
 
     def _run(self, made: Discrete | Sweep) -> int:
         segments = self.solution.segments

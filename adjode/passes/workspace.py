@@ -49,6 +49,8 @@ class Workspace:
     u0, theta : (n,), (m,) arrays
         The inputs, for the caller to write to.
     forward, loss, backward : Forward, PreparedLoss, Discrete or Sweep
+    is_tried : bool
+        Whether slips of the callbacks have been looked for along a run.
     program : Program
         Of these three; None for a loss in plain Python, which runs between two programs.
     """
@@ -68,7 +70,7 @@ class Workspace:
     ):
         if t_span[1] < t_span[0]:
             loss.reverse()
-        self.loss, self.u0, self.theta = loss, np.zeros(n), np.zeros(m)
+        self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), np.zeros(m), False
         record = RECORD_STAGES if sweep is None else RECORD_DENSE
         self.forward = Forward(dynamics, options, structure, self.u0, self.theta, t_span, record=record, times=loss.times)
         loss.observe(self.forward.observed)
