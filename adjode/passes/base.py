@@ -77,6 +77,7 @@ class Tolerances:
     q_rtol: float = 0.0
     q_atol: float = 0.0
     atol_scale: float = 0.0
+    q_atol_scale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def _control(
         first_step=limits.step or limits.first_step or 0.0,
         max_attempts=limits.max_steps,
         atol_scale=tolerances.atol_scale,
+        q_atol_scale=tolerances.q_atol_scale,
+        cost_size=0.0,
         newton_tol=newton_tolerance(tolerances.rtol),
         eps=_EPS,
     )
