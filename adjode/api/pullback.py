@@ -104,7 +104,8 @@ def pullback(
         Integrate theta_bar at Gauss-Lobatto nodes inside each accepted step, or with the stages of the method (what theta_bar as
         further ODE states amounts to).
     rtol, atol : float, optional
-        Tolerances of lam: by default rtol of the forward solve, and its atol times the largest cotangent.
+        Tolerances of lam: by default rtol of the forward solve, and absolute ones that follow the size of lam, in the units of each
+        entry (`docs/maths.md`). An `atol` that is given is one number for all entries.
     quadrature_rtol, quadrature_atol : float, optional
         Tolerances of theta_bar: by default those of lam.
     error_norm : {"all", "lam"}

@@ -54,8 +54,9 @@ SETTING = integers_by_name(
     integrand_free="whether the derivative writes the whole integrand into q",
     filtered="as in Tableau",
     centred="as in Tableau",
+    adds_up="as in Tableau",
 )
-LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED = SETTING.places
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED, ADDS_UP = SETTING.places
 RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
 
 CONTROL = floats_by_name(
@@ -113,12 +114,14 @@ CLOCK = floats_by_name(
     t_rest="what the time reached has beyond t, by rounding",
     t_from="where the last stop left off, or the start",
     size="of lam and theta_bar, see loops/tolerances.py",
+    size_of_theta="of theta_bar alone",
     least_size="which it is taken for where it is less",
     part="of rtol times the size that absolute tolerances are",
 )
 # fmt: off
 (
-    T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, SIZE, LEAST_SIZE, PART,
+    T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, SIZE, SIZE_OF_THETA,
+    LEAST_SIZE, PART,
 ) = CLOCK.places
 # fmt: on
 

@@ -13,8 +13,8 @@ from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row
-from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.along import within_reach
+from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at

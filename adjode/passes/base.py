@@ -49,7 +49,7 @@ def put_partner(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
     put_method(partner, stiff, kind)
     setting = frame[slots.SETTING].copy()
     setting[[slots.LAST_STAGE, slots.TOP, slots.INTEGRAND_FREE]] = stiff.stages, stiff.stages, 0
-    setting[[slots.FILTERED, slots.CENTRED]] = stiff.filtered, stiff.centred
+    setting[[slots.FILTERED, slots.CENTRED, slots.ADDS_UP]] = stiff.filtered, stiff.centred, stiff.adds_up
     partner[slots.SETTING] = setting
     partner[slots.K] = frame[slots.K][:rows]
     partner[slots.Q] = frame[slots.Q][: rule(kind, stiff).weights.shape[1] + 1]
@@ -218,6 +218,7 @@ class Integration(Pass):
             integrand_free=quadrature.integrand_free,
             filtered=tableau.filtered,
             centred=tableau.centred,
+            adds_up=tableau.adds_up,
         )
         direction = 1.0 if stops[-1] >= t_start else -1.0
         frame[slots.CONTROL] = _control(tolerances, limits, tableau.error_order, t_start, direction, span)
