@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -228,7 +227,6 @@ class ValueAndGradient:
             and _has_own_preparation(self.loss)
             and self._wrt <= {"u0", "theta"}
             and self._wrt != set()
-            and (options.quadrature_atol is None or options.atol is not None)
             and self.t_span[0] != self.t_span[1]
         )
 
@@ -241,14 +239,12 @@ class ValueAndGradient:
     def prepare(self, u0: np.ndarray, theta: np.ndarray) -> tuple[Structure | None, PreparedLoss, SweepOptions | None]:
         """The structure for the forward method, the loss prepared, and what a continuous adjoint is told."""
         n, forward, backward = u0.size, self.forward_options, self.backward_options
-        atol, sweep = forward.absolute_tolerances(n), None
+        sweep = None
         place = self.t_span[0], u0, theta
         structure = structure_for(forward.tableau, self.dynamics, forward.linear_solver, *place)
         if not backward.discrete:
             behind = structure_for(backward.backward_method(forward), self.dynamics, forward.linear_solver, *place)
-            sweep = backward.for_sweep(forward, atol, behind, lambda: 1.0)
-            # how large cotangents are is known when the loss is
-            sweep = replace(sweep, atol_scale=sweep.atol if backward.atol is None else 0.0)
+            sweep = backward.for_sweep(forward, forward.absolute_tolerances(n), behind)
         loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])  # type: ignore[attr-defined]
         loss.try_calls(u0)
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)

@@ -105,7 +105,8 @@ def pullback(
         Integrate theta_bar at Gauss-Lobatto nodes inside each accepted step, or with the stages of the method (what theta_bar as
         further ODE states amounts to).
     rtol, atol : float, optional
-        Tolerances of lam: by default rtol of the forward solve, and its atol times the largest cotangent.
+        Tolerances of lam: by default rtol of the forward solve, and absolute ones that follow the size of lam, in the units of each
+        entry (`docs/maths.md`). An `atol` that is given is one number for all entries.
     quadrature_rtol, quadrature_atol : float, optional
         Tolerances of theta_bar: by default those of lam.
     error_norm : {"all", "lam"}
@@ -277,7 +278,7 @@ class _Pullback:
         forward = solution.options
         method = asked.backward_method(forward)
         atol_u = forward.absolute_tolerances(self.n)
-        options = asked.for_sweep(forward, atol_u, self._structure(method), self._cotangent_size)
+        options = asked.for_sweep(forward, atol_u, self._structure(method))
         from_T = self.cost is not None
         jumps = plan_jumps(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T)
         if asked.adjoint == "backsolve":
@@ -286,7 +287,8 @@ class _Pullback:
             backwards = bool(solution.t[-1] >= solution.t[0])
             backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
         wants = {"wants_theta": "theta" in self.wanted, "wants_lam": self.wants_lam}
-        made = Sweep(solution.dynamics, solution.theta, backward, options, **wants, cost=self.cost)
+        size = self._cost_size(options.u_floor)
+        made = Sweep(solution.dynamics, solution.theta, backward, options, **wants, cost=self.cost, cost_size=size)
         made.follow(solution.trajectory, np.array([solution.dense.steps, 0]))
         return made
 
@@ -297,17 +299,17 @@ class _Pullback:
             return solution.structure
         return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), self._state(0), solution.theta)
 
-    def _cotangent_size(self) -> float:
-        """The largest entry among the cotangents that enter lam; for a running cost, of dg/du times the span at three times."""
-        solution, cost = self.solution, self.cost
-        size = max(np.max(np.abs(self.seeds.u_T_bar), initial=0.0), np.max(np.abs(self.seeds.u_bars), initial=0.0))
+    def _cost_size(self, floor: np.ndarray) -> float:
+        """The largest entry of u dg/du times the span at three times, with |u| at least `floor`."""
+        solution, cost, size = self.solution, self.cost, 0.0
         if cost is not None:
             steps = len(solution.t)
             for k in {0, steps // 2, steps - 1}:
-                arguments = cost[1].arguments({"u": self._state(k), "theta": solution.theta})
+                u = self._state(k)
+                arguments = cost[1].arguments({"u": u, "theta": solution.theta})
                 cost[1](float(self._kept.beside_stops(solution.t[k : k + 1])[0]), *arguments)
                 self.stats.n_g_vjp += 1
-                slope = np.max(np.abs(arguments[-2]), initial=0.0) * abs(solution.t[-1] - solution.t[0])
+                slope = np.max(np.abs(arguments[-2]) * (np.abs(u) + floor), initial=0.0) * abs(solution.t[-1] - solution.t[0])
                 size = max(size, slope if np.isfinite(slope) else 0.0)
         return float(size)
 

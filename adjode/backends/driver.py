@@ -155,7 +155,7 @@ class Seat:
         self._flags = np.zeros(4, dtype=np.int64)
         self._flags[[ENDS_AT_T, FORWARD_ONLY]] = forward_only
         self._buffers = buffers = [np.zeros(0)] * (BACKWARD_STOPS + 1)
-        buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(slots.ATOL_SCALE + 1), np.zeros(1)
+        buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(len(slots.CONTROL.entries)), np.zeros(1)
         buffers[U0], buffers[THETA] = frame[slots.START], frame[slots.THETA]
         buffers[TIMES], buffers[OBSERVED] = frame[slots.TIMES], forward.observed.reshape(-1)
         buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS] = frame[slots.CONTROL], frame[slots.STOPS]

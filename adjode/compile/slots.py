@@ -55,8 +55,9 @@ SETTING = integers_by_name(
     integrand_free="whether the derivative writes the whole integrand into q",
     filtered="as in Tableau",
     centred="as in Tableau",
+    adds_up="as in Tableau",
 )
-LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED = SETTING.places
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED, ADDS_UP = SETTING.places
 RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
 
 CONTROL = floats_by_name(
@@ -64,7 +65,7 @@ CONTROL = floats_by_name(
     "tolerances and limits",
     rtol="of the state",
     q_rtol="of the quadrature",
-    q_atol="of the quadrature",
+    q_atol="of the quadrature, where it is given",
     max_step="the largest step",
     direction="1 or -1",
     span="|T - t0|",
@@ -72,13 +73,18 @@ CONTROL = floats_by_name(
     t_start="where the pass starts",
     first_step="0 to choose it",
     max_attempts="steps accepted and rejected, at most",
-    atol_scale="if positive, absolute tolerances of a pass over lam are this times the largest cotangent",
+    atol_scale="if positive, absolute tolerances of lam are a part of this, see loops/tolerances.py; else ATOL is given",
+    q_atol_scale="the same of the quadrature",
+    cost_size="the least size of lam that a running cost will make",
     newton_tol="where Newton's iteration ends, in tolerances",
     eps="the spacing of numbers at 1",
 )
-RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, NEWTON_TOL, EPS = (
-    CONTROL.places
-)
+# fmt: off
+(
+    RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, Q_ATOL_SCALE,
+    COST_SIZE, NEWTON_TOL, EPS,
+) = CONTROL.places
+# fmt: on
 
 ATOL = vector(SIZED, "(n,)", "absolute tolerances of the state")
 START = vector(SIZED, "(n,)", "the state at the start of the pass")
@@ -109,8 +115,17 @@ CLOCK = floats_by_name(
     t_rest="what the time reached has beyond t, by rounding",
     t_from="where the last stop left off, or the start",
     apart="how far a preconditioned matrix is from 1, along the right-hand side",
+    size="of lam and theta_bar, see loops/tolerances.py",
+    size_of_theta="of theta_bar alone",
+    least_size="which it is taken for where it is less",
+    part="of rtol times the size that absolute tolerances are",
 )
-T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, APART = CLOCK.places
+# fmt: off
+(
+    T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, APART, SIZE,
+    SIZE_OF_THETA, LEAST_SIZE, PART,
+) = CLOCK.places
+# fmt: on
 
 COUNT = integers_by_name(
     SIZED,
@@ -289,6 +304,8 @@ CARRIED = vector(SIZED, "(n,) or (0,)", "LAM of the frame that carries errors: t
 CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")
 U_SIZE = vector(SIZED, "(n,)", "sizes of the states in an implicit step, in whose units its equations are solved")
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
+U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a state in the steps that are not at hand")
+U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
 CELLS = matrix(STORE, "(k, 6)", "for parts of the mesh, last one first, what adjoints/trust.py says")

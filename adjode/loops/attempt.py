@@ -13,6 +13,7 @@ from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row
+from adjode.loops.along import within_reach
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
@@ -70,7 +71,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     quadrature = NoQuadrature() if integrand is None else Quadrature(integrand, stepper)
     # behind a jump of lam a stiff transient may be over before t, as a floating-point number, has changed
     times = FINE if stepper.implicit and integrand is not None else COARSE
-    return make_enter(derivative, stepper, quadrature), make_step_on(stepper, quadrature, times)
+    longest = limited if integrand is None else within_reach
+    return make_enter(derivative, stepper, quadrature), make_step_on(stepper, quadrature, times, longest)
 
 
 def make_enter(derivative: Callable, stepper: Stepper, quadrature: Quadrature) -> Callable:
@@ -110,7 +112,7 @@ def make_enter(derivative: Callable, stepper: Stepper, quadrature: Quadrature) -
 
 
 def _make_error_of(stepper: Stepper, quadrature: Quadrature) -> Callable:
-    step_error, stages_error = stepper.error_norm, quadrature.along_stages
+    step_error, stages_error, in_size_left = stepper.error_norm, quadrature.along_stages, quadrature.in_size_left
 
     @kernel
     def error_of(frame, t, h, t_new, V):
@@ -123,6 +125,7 @@ def _make_error_of(stepper: Stepper, quadrature: Quadrature) -> Callable:
         y_new = row(V, last)
         if setting[slots.ADAPTIVE] == 1:
             norm = step_error(frame, h, last + 1, slots.CONTROL(frame)[slots.RTOL], y_new, first, second, joined)
+            norm = in_size_left(frame, norm, y_new)
         else:
             norm = 0.0 if all_finite(y_new) else math.nan
         return SUCCESS, math.nan if math.isnan(first) else norm
@@ -198,7 +201,7 @@ def _make_reject(resolution: Callable, infinite: int) -> Callable:
     return reject
 
 
-def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable, Callable]) -> Callable:
+def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable, Callable], longest: Callable) -> Callable:
     end_of_step, resolution = times
     try_step, accept = _make_try_step(stepper, quadrature), _make_accept(stepper, quadrature)
     reject = _make_reject(resolution, stepper.infinite_error)
@@ -209,7 +212,7 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
         setting, clock, most = slots.SETTING(frame), slots.CLOCK(frame), slots.CONTROL(frame)[slots.MAX_STEP]
         slot = slots.COUNT(frame)[slots.STEPS]
         V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
-        h_free = limited(frame, t, clock[slots.H] if clock[slots.H] < most else most)
+        h_free = longest(frame, t, clock[slots.H] if clock[slots.H] < most else most)
         lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
         if not lands:
             h_free = shortened(frame, t, h_free)

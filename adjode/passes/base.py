@@ -53,7 +53,7 @@ def put_partner(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
     put_method(partner, stiff, kind)
     setting = frame[slots.SETTING].copy()
     setting[[slots.LAST_STAGE, slots.TOP, slots.INTEGRAND_FREE]] = stiff.stages, stiff.stages, 0
-    setting[[slots.FILTERED, slots.CENTRED]] = stiff.filtered, stiff.centred
+    setting[[slots.FILTERED, slots.CENTRED, slots.ADDS_UP]] = stiff.filtered, stiff.centred, stiff.adds_up
     partner[slots.SETTING] = setting
     partner[slots.K] = frame[slots.K][:rows]
     partner[slots.Q] = frame[slots.Q][: rule(kind, stiff).weights.shape[1] + 1]
@@ -81,6 +81,7 @@ class Tolerances:
     q_rtol: float = 0.0
     q_atol: float = 0.0
     atol_scale: float = 0.0
+    q_atol_scale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def _control(
         first_step=limits.step or limits.first_step or 0.0,
         max_attempts=limits.max_steps,
         atol_scale=tolerances.atol_scale,
+        q_atol_scale=tolerances.q_atol_scale,
+        cost_size=0.0,
         newton_tol=newton_tolerance(tolerances.rtol),
         eps=_EPS,
     )
@@ -219,6 +222,7 @@ class Integration(Pass):
             integrand_free=quadrature.integrand_free,
             filtered=tableau.filtered,
             centred=tableau.centred,
+            adds_up=tableau.adds_up,
         )
         direction = 1.0 if stops[-1] >= t_start else -1.0
         frame[slots.CONTROL] = _control(tolerances, limits, tableau.error_order, t_start, direction, span)

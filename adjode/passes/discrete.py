@@ -18,7 +18,7 @@ from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_method, put_partner
-from adjode.passes.options import SolveOptions
+from adjode.passes.options import LEAST_FLOOR, SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segments import SegmentedOutput
 from adjode.passes.trajectory import DenseOutput, Trajectory
@@ -29,7 +29,6 @@ from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
 
 MOST_UNITS = 100.0  # units of rtol that a gradient may be off
-_LEAST_FLOOR = 1e-100  # so that there is a scale where a state is zero, and so is its absolute tolerance
 _CELLS = 512
 _INACCURATE_HINT = "If the problem is stiff, choose method='Radau' or 'auto'; if not, tighten the tolerances or set max_step"
 
@@ -112,6 +111,7 @@ class Discrete(Pass):
             integrand_free=0,
             filtered=0,
             centred=tableau.centred,
+            adds_up=0,
         )
         frame[slots.COUNT] = self.count = slots.COUNT.zeros()
         frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()
@@ -135,7 +135,7 @@ class Discrete(Pass):
         unit = options.rtol or float(np.max(atol, initial=1e-15))
         most = math.inf if on_inaccurate == "warn" else MOST_UNITS
         self.trust[: slots.LAST_LARGEST] = unit * options.adaptive, most, options.tableau.partner is not None
-        frame[slots.U_FLOOR] = np.maximum(atol / options.rtol if options.rtol else np.ones(n), _LEAST_FLOOR)
+        frame[slots.U_FLOOR] = np.maximum(atol / options.rtol if options.rtol else np.ones(n), LEAST_FLOOR)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
         frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 6)), np.zeros((cells, 3))
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)

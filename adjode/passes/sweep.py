@@ -36,6 +36,8 @@ class Sweep(Integration):
     wants_theta, wants_lam : bool
     cost : pair of Callbacks, optional
         A running cost and its derivatives.
+    cost_size : float
+        About the largest logarithmic derivative that a running cost makes.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Sweep(Integration):
         wants_theta: bool,
         wants_lam: bool = True,
         cost: tuple[Callback, Callback] | None = None,
+        cost_size: float = 0.0,
     ):
         self.theta, self.cost, self.options = theta, cost, options
         self.lam_from, self.wants_lam, self.wants_theta = backward.lam_from, wants_lam, wants_theta and theta.size > 0
@@ -72,6 +75,7 @@ class Sweep(Integration):
             record=RECORD_DENSE if options.asked.dense_adjoint else 0,
         )
         self._fill(backward)
+        self.frame[slots.CONTROL][slots.COST_SIZE] = cost_size
         self.frame[slots.U0_BAR] = self.lam
         self._stops, self._pauses = tuple(self.frame[slot] for slot in (slots.STOPS, slots.CROSSED, slots.JUMP_ROWS)), False
 
@@ -80,6 +84,7 @@ class Sweep(Integration):
         for slot, array in backward.arrays.items():
             frame[slot] = array
         n = backward.y.size - backward.lam_from
+        frame[slots.U_FLOOR], frame[slots.U_LARGEST], frame[slots.U_SCALES] = self.options.u_floor, np.zeros(n), np.zeros(n)
         wants = {"wants_theta": self.wants_theta, "wants_lam": self.wants_lam}
         put_products(frame, dynamics, self.theta, n, **wants, running_cost=self.cost, short=self.short)
         solver = EXPLICIT

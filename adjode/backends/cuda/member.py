@@ -191,6 +191,9 @@ def _behind_interpolating(plan: Plan) -> Callable:
         put(frame, slots.FORWARD_C, slots.MESH_C(ahead), mesh_t.size - 1)
         slots.PLACE(frame)[0] = count[slots.STEPS]  # where to look first: the last step
         put(frame, slots.FORWARD_COUNT, count, count.size)
+        floor = slots.U_FLOOR(frame)
+        for i in range(floor.size):
+            floor[i] = inputs[0][inputs[0].size - floor.size + i]
         times = row(inputs[4], j if own_times else 0)
         stops = row(inputs[5], j if own_stops else 0)
         t_start = mesh_t[0]

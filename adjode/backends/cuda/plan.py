@@ -246,7 +246,8 @@ def _pass_plan(
         del sized[slots.START]
     if sized[slots.THETA][0] > _NEAR:
         del sized[slots.THETA]
-    given = [frame[slot].copy() for slot in (slots.CONTROL, slots.ATOL) if slot in sized]
+    tolerances = (slots.CONTROL, slots.ATOL, slots.U_FLOOR) if slots.CONTROL in sized else ()
+    given = [frame[slot].copy() for slot in tolerances if slot in sized]
     if given:
         given[0][slots.EPS] = np.finfo(real).eps
     return PassPlan(Layout(real, known.constants, sized | idle | empty, lanes), np.concatenate(given) if given else np.zeros(0))
