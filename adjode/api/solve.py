@@ -111,6 +111,7 @@ def solve(
         dynamics=dynamics,
         theta=parameters,
         trajectory=trajectory,
+        span=forward.span,
         stats=_stats(forward),
         options=options,
         structure=structure,

@@ -68,16 +68,29 @@ CONTROL = floats_by_name(
     direction="1 or -1",
     span="|T - t0|",
     error_order="order of the error estimate",
-    t_start="where the pass starts",
+    t_start="where the pass starts, as all times of passes counted from the start of the solve",
     first_step="0 to choose it",
     max_attempts="steps accepted and rejected, at most",
     atol_scale="if positive, absolute tolerances of a pass over lam are this times the largest cotangent",
     newton_tol="where Newton's iteration ends, in tolerances",
     eps="the spacing of numbers at 1",
+    reach="how far ahead the stages of a step are, in steps: 1 or more",
 )
-RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, NEWTON_TOL, EPS = (
-    CONTROL.places
+# fmt: off
+(
+    RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, NEWTON_TOL, EPS,
+    REACH,
+) = CONTROL.places
+# fmt: on
+
+TIME_SPAN = floats_by_name(
+    SIZED,
+    "the time of callbacks",
+    origin="what passes count time from, the start of the solve",
+    earliest="time of the span",
+    latest="time of the span",
 )
+ORIGIN, EARLIEST, LATEST = TIME_SPAN.places
 
 ATOL = vector(SIZED, "(n,)", "absolute tolerances of the state")
 START = vector(SIZED, "(n,)", "the state at the start of the pass")
@@ -128,7 +141,7 @@ COUNT = integers_by_name(
     evidence="for the other method",
     calm="steps in a row that speak against it",
     switches="from one method to the other",
-    before_gap="whether the step tried ends where f may jump",
+    before_gap="whether the step tried has a stage behind it, where f may have jumped or has ended",
     limit="the row of LIMITS that the time reached is in",
     vjps="discrete adjoint: products that keep (df/dtheta)^T w",
     costs="discrete adjoint: evaluations of g",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from adjode.compile import slots
@@ -13,7 +12,6 @@ from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.frozen import STALE
 
 _SPACINGS = 4.0  # see `_clearance`
-_FAR = math.inf  # in single precision a name of this file is single too; `math.inf` would make all that it meets double
 
 
 @kernel
@@ -26,8 +24,8 @@ def _crosses(frame, k):
 @kernel
 def _clearance(frame):
     """How near steps may come to where f may jump, signed: a few spacings of numbers, so that rounding takes no stage across."""
-    stops, control = slots.STOPS(frame), slots.CONTROL(frame)
-    largest = max(abs(stops[stops.size - 1]), abs(control[slots.T_START]))
+    control, span = slots.CONTROL(frame), slots.TIME_SPAN(frame)
+    largest = max(abs(span[slots.EARLIEST]), abs(span[slots.LATEST]))
     return control[slots.DIRECTION] * _SPACINGS * control[slots.EPS] * largest
 
 
@@ -76,34 +74,25 @@ def find_stop(frame, k):
 
 @kernel
 def room(frame, t):
-    """How far from t on f does not jump, as far as that is known."""
+    """How far from t on f is there and does not jump, as far as that is known."""
+    stops = slots.STOPS(frame)
     for k in range(slots.COUNT(frame)[slots.STOP], slots.CROSSED(frame).size):
         if _crosses(frame, k):
             return abs(landing(frame, k) - t)
-    return _FAR
-
-
-@kernel
-def _reach(frame):
-    """How far ahead the stages of a step are, in steps, if that matters."""
-    c, furthest = slots.C(frame), 1.0
-    if slots.CROSSED(frame).size > 0:
-        for i in range(c.size):
-            furthest = max(furthest, c[i])
-    return furthest
+    return abs(stops[stops.size - 1] - t)
 
 
 @kernel
 def shortened(frame, t, h):
-    """h, or so much less that no stage of the step is where f may have jumped."""
-    reach = _reach(frame)
+    """h, or so much less that no stage of the step is where f may have jumped or has ended."""
+    reach = slots.CONTROL(frame)[slots.REACH]
     return h if reach == 1.0 else min(h, room(frame, t) / reach)
 
 
 @kernel
 def looks_across(frame, t, h):
-    """Whether a stage of the step is where f may have jumped."""
-    reach = _reach(frame)
+    """Whether a stage of the step would be where f may have jumped or has ended."""
+    reach = slots.CONTROL(frame)[slots.REACH]
     return reach > 1.0 and reach * abs(h) > room(frame, t)
 
 
