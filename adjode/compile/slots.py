@@ -120,8 +120,13 @@ CLOCK = floats_by_name(
     radius="spectral radius of the Jacobian",
     t_rest="what the time reached has beyond t, by rounding",
     t_from="where the last stop left off, or the start",
+    lands_within="how near a stop must be for a step with a stage behind it to end there",
 )
-T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM = CLOCK.places
+# fmt: off
+(
+    T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, LANDS_WITHIN,
+) = CLOCK.places
+# fmt: on
 
 COUNT = integers_by_name(
     SIZED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from adjode.compile import slots
@@ -12,6 +13,8 @@ from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.frozen import STALE
 
 _SPACINGS = 4.0  # see `_clearance`
+_SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
+_LANDS_FIXED = 1e-3  # of a fixed step
 
 
 @kernel
@@ -83,17 +86,48 @@ def room(frame, t):
 
 
 @kernel
-def shortened(frame, t, h):
+def _shortened(frame, t, h):
     """h, or so much less that no stage of the step is where f may have jumped or has ended."""
     reach = slots.CONTROL(frame)[slots.REACH]
     return h if reach == 1.0 else min(h, room(frame, t) / reach)
 
 
 @kernel
-def looks_across(frame, t, h):
+def _looks_across(frame, t, h):
     """Whether a stage of the step would be where f may have jumped or has ended."""
     reach = slots.CONTROL(frame)[slots.REACH]
     return reach > 1.0 and reach * abs(h) > room(frame, t)
+
+
+@kernel
+def next_end(frame, t, h, distance):
+    """(the step to take where h is wanted, whether it lands on the stop at this distance, and whether it then has a stage behind).
+
+    The time of such a stage is that of the stop, an error of h^2: where a step has failed for it, nearer steps land, and others
+    before them have all their stages where they should be.
+    """
+    if h * (1.0 + _SNAP) < distance:
+        return _shortened(frame, t, h), False, False
+    if not _looks_across(frame, t, distance):
+        return h, True, False
+    if distance > slots.CLOCK(frame)[slots.LANDS_WITHIN]:
+        return distance / slots.CONTROL(frame)[slots.REACH], False, False
+    return h, True, True
+
+
+@kernel
+def keep_off(frame, h, norm):
+    """After a step with a stage behind its end has failed with this error norm: the factor for the next one."""
+    part = 0.7 / math.sqrt(norm) if 2.0 < norm < math.inf else 0.5
+    slots.CLOCK(frame)[slots.LANDS_WITHIN] = abs(h) * part
+    return 1.0 / slots.CONTROL(frame)[slots.REACH]
+
+
+@kernel
+def forget_landing(frame):
+    """What is known of steps that land does not hold for another stop; fixed steps have no error that would tell."""
+    fixed = _LANDS_FIXED * slots.CONTROL(frame)[slots.FIRST_STEP]
+    slots.CLOCK(frame)[slots.LANDS_WITHIN] = math.inf if slots.SETTING(frame)[slots.ADAPTIVE] == 1 else fixed
 
 
 @kernel
@@ -143,6 +177,7 @@ def make_meet_stop(at_stop: Callable) -> Callable:
             if _crosses(frame, k):  # f, its Jacobian and how fast Newton converges are others
                 count[slots.FRESHNESS], clock[slots.H_FACTORED], clock[slots.REMAINS] = STALE, 0.0, 1.0
             clock[slots.T_FROM] = clock[slots.T]
+            forget_landing(frame)
             count[slots.STOP] = find_stop(frame, k + 1)
             count[slots.FRESH] = 0
         return status
