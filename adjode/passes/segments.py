@@ -319,8 +319,8 @@ class Segments:
         forward, sign, seen = self.forward, self.forward.frame[slots.CONTROL][slots.DIRECTION], 0
         out = np.empty((times.size, forward.y.size))
         ends = np.searchsorted(sign * self.t, sign * times)  # of the steps that they lie in
-        set_deadline(forward.watch, forward.max_seconds)
-        with self._again():
+        with self.lock, self._again():
+            set_deadline(forward.watch, forward.max_seconds)
             while seen < times.size:
                 seen = self._see(times, ends, out, seen)
         return out
@@ -370,20 +370,16 @@ class SegmentedOutput:
     @property
     def u(self) -> np.ndarray:
         """The states at all `t`."""
-        return self._states(self._segments.t)
+        return self._segments.states(self._segments.t)
 
     def __call__(self, t: Any) -> np.ndarray:
         """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
         times = self._span.elapsed(times_in_span("t", t, self.t[0], self.t[-1]))
         order = np.argsort(abs(times), kind="stable")
-        states = self._states(times[order])
+        states = self._segments.states(times[order])
         out = np.empty_like(states)
         out[order] = states
         return out[0] if np.ndim(t) == 0 else out
-
-    def _states(self, elapsed: np.ndarray) -> np.ndarray:
-        with self._segments.lock:
-            return self._segments.states(elapsed)
 
 
 def _require(same: bool) -> None:
