@@ -24,8 +24,9 @@ from adjode.passes.options import PullbackOptions, SolveOptions
 from adjode.passes.program import FORWARD, Program, at_t0
 from adjode.passes.result import Cotangents, PullbackStats
 from adjode.passes.segments import SegmentedOutput, Segments
+from adjode.passes.span import Span
 from adjode.passes.sweep import Sweep
-from adjode.passes.trajectory import DenseOutput, Trajectory, slopes
+from adjode.passes.trajectory import DenseOutput, Trajectory, beside_stops, slopes
 from adjode.status import CALLBACK_RAISED, NON_FINITE, REFINE, SUCCESS, Status, solve_error
 from adjode.tableaus import Tableau
 
@@ -43,6 +44,8 @@ class Solved(Protocol):
     def theta(self) -> np.ndarray: ...
     @property
     def trajectory(self) -> Trajectory: ...
+    @property
+    def span(self) -> Span: ...
     @property
     def options(self) -> SolveOptions: ...
     @property
@@ -244,9 +247,10 @@ class _Pullback:
             raise forward.error(status, solution.layouts[0])
         return status
 
-    @property
-    def _kept(self) -> Trajectory | Segments:
-        return self.solution.segments or self.solution.trajectory
+    def _beside_stops(self, times: np.ndarray) -> np.ndarray:
+        """See `beside_stops`."""
+        kept = self.solution.segments or self.solution.trajectory
+        return beside_stops(self.solution.span, kept.t, kept.kinds, times)
 
     def _state(self, k: int) -> np.ndarray:
         """The state at the start of step k, which is the end of the pass for -1."""
@@ -260,6 +264,7 @@ class _Pullback:
             solution.dynamics,
             solution.options,
             solution.structure,
+            solution.span,
             solution.theta,
             seeds.u_T_bar if steps else np.zeros_like(seeds.u_T_bar),
             times,
@@ -288,7 +293,7 @@ class _Pullback:
             backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
         wants = {"wants_theta": "theta" in self.wanted, "wants_lam": self.wants_lam}
         size = self._cost_size(options.u_floor)
-        made = Sweep(solution.dynamics, solution.theta, backward, options, **wants, cost=self.cost, cost_size=size)
+        made = Sweep(solution.dynamics, solution.span, solution.theta, backward, options, **wants, cost=self.cost, cost_size=size)
         made.follow(solution.trajectory, np.array([solution.dense.steps, 0]))
         return made
 
@@ -307,7 +312,7 @@ class _Pullback:
             for k in {0, steps // 2, steps - 1}:
                 u = self._state(k)
                 arguments = cost[1].arguments({"u": u, "theta": solution.theta})
-                cost[1](float(self._kept.beside_stops(solution.t[k : k + 1])[0]), *arguments)
+                cost[1](float(self._beside_stops(solution.t[k : k + 1])[0]), *arguments)
                 self.stats.n_g_vjp += 1
                 slope = np.max(np.abs(arguments[-2]) * (np.abs(u) + floor), initial=0.0) * abs(solution.t[-1] - solution.t[0])
                 size = max(size, slope if np.isfinite(slope) else 0.0)
@@ -353,7 +358,7 @@ class _Pullback:
         if "T" in wanted:
             result["T"] = self._rate(T, self._state(-1), seeds.u_T_bar)
         if "observation_times" in wanted:
-            times = self._kept.beside_stops(seeds.times)
+            times = self._beside_stops(seeds.times)
             result["observation_times"] = self._along_f(times, solution(seeds.times), seeds.u_bars)
         return Cotangents(**result)
 
@@ -367,7 +372,7 @@ class _Pullback:
 
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""
-        times = self._kept.beside_stops(np.array([t]))
+        times = self._beside_stops(np.array([t]))
         rate = float(self._along_f(times, u[None], lam[None])[0])
         if self.cost is None:
             return rate

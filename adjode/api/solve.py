@@ -64,8 +64,8 @@ def solve(
     max_steps : int
         Cap on steps, accepted and rejected.
     step : float, optional
-        Take steps of this size, without error control; the last one is shortened to meet T. The tolerances then only say how far
-        the Newton iteration of a stiff method goes.
+        Take steps of this size, without error control; the last one is shortened to meet T, for Kvaerno5 the last few. The
+        tolerances then only say how far the Newton iteration of a stiff method goes.
     max_seconds : float, optional
         Limit on the wall-clock time of the call, checked between steps.
     linear_solver : {"auto", "dense", "banded", "sparse"}
@@ -117,6 +117,7 @@ def solve(
         dynamics=dynamics,
         theta=parameters,
         trajectory=trajectory,
+        span=forward.span,
         stats=_stats(forward),
         options=options,
         structure=structure,

@@ -70,7 +70,7 @@ CONTROL = floats_by_name(
     direction="1 or -1",
     span="|T - t0|",
     error_order="order of the error estimate",
-    t_start="where the pass starts",
+    t_start="where the pass starts, as all times of passes counted from the start of the solve",
     first_step="0 to choose it",
     max_attempts="steps accepted and rejected, at most",
     atol_scale="if positive, absolute tolerances of lam are a part of this, see loops/tolerances.py; else ATOL is given",
@@ -78,13 +78,23 @@ CONTROL = floats_by_name(
     cost_size="the least size of lam that a running cost will make",
     newton_tol="where Newton's iteration ends, in tolerances",
     eps="the spacing of numbers at 1",
+    reach="how far ahead the stages of a step are, in steps: 1 or more",
 )
 # fmt: off
 (
     RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, Q_ATOL_SCALE,
-    COST_SIZE, NEWTON_TOL, EPS,
+    COST_SIZE, NEWTON_TOL, EPS, REACH,
 ) = CONTROL.places
 # fmt: on
+
+TIME_SPAN = floats_by_name(
+    SIZED,
+    "the time of callbacks",
+    origin="what passes count time from, the start of the solve",
+    earliest="time of the span",
+    latest="time of the span",
+)
+ORIGIN, EARLIEST, LATEST = TIME_SPAN.places
 
 ATOL = vector(SIZED, "(n,)", "absolute tolerances of the state")
 START = vector(SIZED, "(n,)", "the state at the start of the pass")
@@ -114,6 +124,7 @@ CLOCK = floats_by_name(
     radius="spectral radius of the Jacobian",
     t_rest="what the time reached has beyond t, by rounding",
     t_from="where the last stop left off, or the start",
+    lands_within="how near a stop must be for a step with a stage behind it to end there",
     apart="how far a preconditioned matrix is from 1, along the right-hand side",
     size="of lam and theta_bar, see loops/tolerances.py",
     size_of_theta="of theta_bar alone",
@@ -122,8 +133,8 @@ CLOCK = floats_by_name(
 )
 # fmt: off
 (
-    T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, APART, SIZE,
-    SIZE_OF_THETA, LEAST_SIZE, PART,
+    T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, LANDS_WITHIN, APART,
+    SIZE, SIZE_OF_THETA, LEAST_SIZE, PART,
 ) = CLOCK.places
 # fmt: on
 
@@ -145,7 +156,7 @@ COUNT = integers_by_name(
     evidence="for the other method",
     calm="steps in a row that speak against it",
     switches="from one method to the other",
-    before_gap="whether the step tried ends where f may jump",
+    before_gap="whether the step tried has a stage behind it, where f may have jumped or has ended",
     limit="the row of LIMITS that the time reached is in",
     vjps="discrete adjoint: products that keep (df/dtheta)^T w",
     costs="discrete adjoint: evaluations of g",

@@ -18,12 +18,11 @@ from adjode.loops.control import make_initial_step, pi_factor, predictive_factor
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
-from adjode.loops.stops import looks_across, room, shortened
+from adjode.loops.stops import keep_off, next_end, room
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.stepper import Stepper
 
 _NEWTON_SHRINKS = 0.5  # what to multiply the step by where Newton's iteration fails
-_SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
 
 # --- where a step ends, and how small it may be --------------------------------------------------------------------------------
 
@@ -213,21 +212,19 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
         slot = slots.COUNT(frame)[slots.STEPS]
         V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
         h_free = longest(frame, t, clock[slots.H] if clock[slots.H] < most else most)
-        lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
-        if not lands:
-            h_free = shortened(frame, t, h_free)
+        h_free, lands, across = next_end(frame, t, h_free, abs(stop - t))
         h, t_new, rest = end_of_step(frame, t, h_free, stop, lands)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, h
         if h == 0.0:  # below the spacing of floating-point numbers at t
             return STEP_TOO_SMALL
-        slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if lands and looks_across(frame, t, h) else 0
+        slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if across else 0
         record_start(frame, V)
         dense = setting[slots.DENSE] == 1 or observes_before(frame, t_new)
         status, norm, factor, log_error = try_step(frame, t, h, t_new, V, coefficients, dense)
         if status != SUCCESS:
             return status
         if not norm <= 1.0:
-            return reject(frame, t, h, norm, factor)
+            return reject(frame, t, h, norm, keep_off(frame, h, norm) if across else factor)
         y_new = row(V, setting[slots.LAST_STAGE])
         observe(frame, t, h, t_new, y_new, coefficients)
         accept(frame, t, h, y_new)

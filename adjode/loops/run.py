@@ -22,7 +22,7 @@ from adjode.compile.watch import begin_watch, keep_watch
 from adjode.loops import tolerances
 from adjode.loops.attempt import make_steps
 from adjode.loops.record import dense_at, observe, record
-from adjode.loops.stops import find_stop, landing, make_meet_stop
+from adjode.loops.stops import find_stop, forget_landing, landing, make_meet_stop
 from adjode.loops.switch import make_switching
 from adjode.status import MAX_STEPS, NON_FINITE, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import ExplicitStepper
@@ -38,6 +38,7 @@ def _begin(frame):
         clock[k] = 0.0
     clock[slots.T], clock[slots.H], clock[slots.REMAINS] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
     clock[slots.T_FROM] = clock[slots.T]
+    forget_landing(frame)
     for k in range(count.size):
         count[k] = 0
     for k in range(y.size):

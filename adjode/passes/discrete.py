@@ -21,6 +21,7 @@ from adjode.passes.base import Pass, put_method, put_partner
 from adjode.passes.options import LEAST_FLOOR, SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segments import SegmentedOutput
+from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, INACCURATE, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
@@ -39,7 +40,7 @@ class Discrete(Pass):
     Parameters
     ----------
     dynamics : Dynamics
-    options, structure
+    options, structure, span
         Of the forward pass.
     theta : (m,) array
         Which the pass reads whenever it runs.
@@ -58,6 +59,7 @@ class Discrete(Pass):
         dynamics: Dynamics,
         options: SolveOptions,
         structure: Structure | None,
+        span: Span,
         theta: np.ndarray,
         start: np.ndarray,
         times: np.ndarray,
@@ -77,14 +79,15 @@ class Discrete(Pass):
                 f"method: choose adjoint='interpolating', or method='Radau'."
             )
         super().__init__(dynamics, max_seconds)
-        self.theta, self.cost, self.wants_lam = theta, cost, wants_lam
+        self.span, self.theta, self.cost, self.wants_lam = span, theta, cost, wants_lam
         n, m = start.size, theta.size
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta
         solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
         wants = {"wants_theta": wants_theta, "wants_lam": wants_lam}
         products.put_products(self.frame, dynamics, theta, n, **wants, running_cost=cost, short=self.short)
-        self.frame[slots.START], self.frame[slots.TIMES], self.frame[slots.JUMPS] = start, times, jumps
+        self.frame[slots.START], self.frame[slots.JUMPS] = start, jumps
+        self.frame[slots.TIMES], self.frame[slots.TIME_SPAN] = np.ascontiguousarray(span.elapsed(times)), span.numbers
         self._allocate(tableau, n, m if wants_theta else 0)
         self._put_trust(options, n, on_inaccurate)
         if structure is not None:
@@ -176,7 +179,7 @@ class Discrete(Pass):
     def place(self) -> tuple[float, float]:
         """The time reached, and the step that was being pulled back."""
         step, mesh = self._at.item(slots.STEP), self.frame[slots.FORWARD_T]
-        return float(mesh[step]), float(mesh[step] - mesh[step + 1])
+        return float(self.span.time(mesh[step])), float(mesh[step] - mesh[step + 1])
 
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
@@ -205,7 +208,8 @@ class Discrete(Pass):
             places = [(float(time), lam) for time in np.linspace(t, t - step_size, 9)]
             cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
         elif status == INACCURATE:
-            t, step_size, component = trust[slots.WORST_T], trust[slots.WORST_H], int(trust[slots.WORST_ENTRY])
+            t, step_size = float(self.span.time(trust[slots.WORST_T])), trust[slots.WORST_H]
+            component = int(trust[slots.WORST_ENTRY])
             name, hint = f"lam[{component}]", _INACCURATE_HINT
         elif status != TIMED_OUT:
             for where, values in (("lam", lam), ("theta_bar", self.total)):

@@ -25,6 +25,7 @@ from adjode.model.layout import Layout
 from adjode.passes.base import Integration, Tolerances
 from adjode.passes.options import SolveOptions
 from adjode.passes.segments import Segments
+from adjode.passes.span import Span
 from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.tableaus import Tableau
@@ -86,6 +87,7 @@ class Forward(Integration):
         super().__init__(
             dynamics,
             method,
+            Span(*t_span),
             u0,
             t_span[0],
             np.append(stops, t_span[1]),

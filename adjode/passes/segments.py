@@ -28,7 +28,7 @@ from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.compile.watch import NEXT_LOOK, raise_pending, set_deadline
 from adjode.model.layout import Layout
-from adjode.passes.trajectory import Trajectory, beside_stops, bytes_of_step, evaluate
+from adjode.passes.trajectory import Trajectory, bytes_of_step, evaluate
 from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
 
 if TYPE_CHECKING:
@@ -310,17 +310,13 @@ class Segments:
 
     @functools.cached_property
     def t(self) -> np.ndarray:
-        """The times of all steps, of a pass that has been finished and is lasting."""
+        """The times of all steps since the start, of a pass that has been finished and is lasting."""
         return np.concatenate(self._meshes)
 
     @functools.cached_property
     def kinds(self) -> np.ndarray:
         """The kinds of all steps, as `Trajectory.kinds`."""
         return np.concatenate(self._kinds)
-
-    def beside_stops(self, times: np.ndarray) -> np.ndarray:
-        """See `trajectory.beside_stops`."""
-        return beside_stops(self.t, self.kinds, times)
 
     def state(self, k: int) -> np.ndarray:
         """The state at the start of step k, which is the end of the pass for -1."""
@@ -329,12 +325,12 @@ class Segments:
         return self.u_T if k in (-1, self.t.size - 1) else self.states(self.t[k : k + 1])[0]
 
     def states(self, times: np.ndarray) -> np.ndarray:
-        """The states at `times`, in the order of integration."""
+        """The states at `times` since the start, in the order of integration."""
         forward, sign, seen = self.forward, self.forward.frame[slots.CONTROL][slots.DIRECTION], 0
         out = np.empty((times.size, forward.y.size))
         ends = np.searchsorted(sign * self.t, sign * times)  # of the steps that they lie in
-        set_deadline(forward.watch, forward.max_seconds)
-        with self._again():
+        with self.lock, self._again():
+            set_deadline(forward.watch, forward.max_seconds)
             while seen < times.size:
                 seen = self._see(times, ends, out, seen)
         return out
@@ -371,23 +367,26 @@ class SegmentedOutput:
     """
 
     def __init__(self, segments: Segments):
-        self._segments, self.t = segments, segments.t
+        self._segments, self._span = segments, segments.forward.span
+
+    @functools.cached_property
+    def t(self) -> np.ndarray:
+        return self._span.time(self._segments.t)
 
     @property
     def steps(self) -> int:
-        return self.t.size - 1
+        return self._segments.t.size - 1
 
     @property
     def u(self) -> np.ndarray:
         """The states at all `t`."""
-        return self(self.t)
+        return self._segments.states(self._segments.t)
 
     def __call__(self, t: Any) -> np.ndarray:
         """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
-        times = times_in_span("t", t, self.t[0], self.t[-1])
-        order = np.argsort(times if self.t[-1] >= self.t[0] else -times, kind="stable")
-        with self._segments.lock:
-            states = self._segments.states(times[order])
+        times = self._span.elapsed(times_in_span("t", t, self.t[0], self.t[-1]))
+        order = np.argsort(abs(times), kind="stable")
+        states = self._segments.states(times[order])
         out = np.empty_like(states)
         out[order] = states
         return out[0] if np.ndim(t) == 0 else out

@@ -18,6 +18,7 @@ from adjode.passes.base import Integration, Quadrature
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segments import SegmentedOutput
+from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
@@ -29,6 +30,8 @@ class Sweep(Integration):
     Parameters
     ----------
     dynamics : Dynamics
+    span : Span
+        Of the forward pass.
     theta : (m,) array
         Which the pass reads whenever it runs.
     backward : Backward
@@ -43,6 +46,7 @@ class Sweep(Integration):
     def __init__(
         self,
         dynamics: Dynamics,
+        span: Span,
         theta: np.ndarray,
         backward: Backward,
         options: SweepOptions,
@@ -65,6 +69,7 @@ class Sweep(Integration):
         super().__init__(
             dynamics,
             method,
+            span,
             backward.y,
             backward.t_start,
             backward.stops,
@@ -109,7 +114,7 @@ class Sweep(Integration):
             self._pause_at(trajectory.t[0] if count[slots.EARLIER] else None)
 
     def _pause_at(self, t: float | None) -> None:
-        """Make this time a stop beside those of `backward`, in place of the one before."""
+        """Make this time, since the start of the solve, a stop beside those of `backward`, in place of the one before."""
         frame, sign = self.frame, self.frame[slots.CONTROL][slots.DIRECTION]
         times, crossed, rows = self._stops
         self._pauses = t is not None
@@ -144,8 +149,8 @@ class Sweep(Integration):
         kept = self.trajectory.trimmed(self.steps)
         t = kept.t.copy()
         t[0] = self.t_start  # which may be a stop, behind which the first step began
-        parts = t, kept.u[:, self.lam_from :], kept.c[:, :, self.lam_from :]
-        return DenseOutput(*(np.ascontiguousarray(part) for part in parts))
+        u, c = (np.ascontiguousarray(part[..., self.lam_from :]) for part in (kept.u, kept.c))
+        return DenseOutput(t, u, c, self.span)
 
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
@@ -171,9 +176,8 @@ class Sweep(Integration):
             hint = "Behind an observation lam has a transient as fast as the stiffest part: adjoint='discrete' need not resolve it"
         cause = None
         if status == CALLBACK_RAISED:
-            low, high = sorted((float(state.t[0]), float(state.t[-1])))
-            t = min(max(self.t_tried, low), high)
-            cause = find_cause(self.dynamics, self.theta, state, self.cost, [(t, y[self.lam_from :]) for y in self.tried])
+            places = [(self.t_tried, y[self.lam_from :]) for y in self.tried]
+            cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
         return solve_error(
             status,
             phase="adjoint",

@@ -16,6 +16,7 @@ from adjode.compile.flags import cube, i8, kernel, matrix, vector
 from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
 from adjode.compile.views import invoke, plane, row
+from adjode.passes.span import Span
 from adjode.steppers.explicit import interpolate
 
 _FIRST_CAPACITY = 512  # steps that there is room for at first
@@ -25,11 +26,25 @@ _KEPT_WITH = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stag
 
 @dataclass(frozen=True, eq=False)
 class DenseOutput:
-    """A piecewise polynomial in time: step k runs from t[k] to t[k+1] with u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1)."""
+    """A piecewise polynomial in time: step k runs from t[k] to t[k+1] with u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1).
 
-    t: np.ndarray
+    Attributes
+    ----------
+    elapsed : (n_steps + 1,) array
+        `t` since the start of the solve; far from the origin of time it tells steps apart that `t` cannot.
+    u, c : (n_steps + 1, n), (n_steps, degree, n) arrays
+    span : Span
+        Of the solve.
+    """
+
+    elapsed: np.ndarray
     u: np.ndarray
     c: np.ndarray
+    span: Span
+
+    @functools.cached_property
+    def t(self) -> np.ndarray:
+        return self.span.time(self.elapsed)
 
     @property
     def steps(self) -> int:
@@ -39,7 +54,7 @@ class DenseOutput:
         """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
         times = times_in_span("t", t, self.t[0], self.t[-1])
         out = np.empty((times.size, self.u.shape[1]))
-        evaluate(self.t, self.u, self.c, self.steps, times, out)
+        evaluate(self.elapsed, self.u, self.c, self.steps, self.span.elapsed(times), out)
         return out[0] if np.ndim(t) == 0 else out
 
 
@@ -50,6 +65,7 @@ class Trajectory:
     Attributes
     ----------
     t : (capacity + 1,) array
+        Since the start of the solve.
     u, c : (capacity + 1, n), (capacity, degree, n) arrays
         The dense output, u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1).
     stages : (capacity, rows, n) array
@@ -109,14 +125,6 @@ class Trajectory:
                 parts[name] = parts[name][: steps + (name in ("t", "u"))]
         return Trajectory(**parts, record=self.record)
 
-    @property
-    def dense(self) -> DenseOutput:
-        return DenseOutput(self.t, self.u, self.c)
-
-    def beside_stops(self, times: np.ndarray) -> np.ndarray:
-        """See `beside_stops`."""
-        return beside_stops(self.t, self.kinds, times)
-
     def put_recorded(self, frame: Frame) -> None:
         """Have a pass write here; if this is interrupted, it has no room, and asks for more at once."""
         frame[slots.MESH_T] = np.empty(1)
@@ -130,9 +138,9 @@ class Trajectory:
         frame[slots.FORWARD_STAGES], frame[slots.FORWARD_KIND] = self.stages, self.kinds
 
 
-def beside_stops(t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:
+def beside_stops(span: Span, t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:
     """`times`, but for those so near to a stop that f was not evaluated there: the end of the steps before it or, at the start
-    of the trajectory, where the steps behind it begin.
+    of the trajectory `t`, `kinds`, where the steps behind it begin.
     """
     crossing = np.concatenate(([False], kinds == slots.CROSSING, [False]))
     edges = np.flatnonzero(crossing[1:] != crossing[:-1])
@@ -140,10 +148,10 @@ def beside_stops(t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndar
         return times
     first, last = edges[::2], edges[1::2]
     sign = 1.0 if t[-1] >= t[0] else -1.0
-    before, behind = sign * t[first], sign * t[last]
-    k = np.searchsorted(before, sign * times, side="right") - 1
-    near = (k >= 0) & ((sign * times < behind[k]) | (last[k] == kinds.size))
-    return np.where(near, t[np.where(first == 0, last, first)][k], times)
+    before, behind, at = sign * t[first], sign * t[last], sign * span.elapsed(times)
+    k = np.searchsorted(before, at, side="right") - 1
+    near = (k >= 0) & ((at < behind[k]) | (last[k] == kinds.size))
+    return np.where(near, span.time(t[np.where(first == 0, last, first)][k]), times)
 
 
 def bytes_of_step(n: int, degree: int, rows: int, record: int, kinds: bool = False) -> int:

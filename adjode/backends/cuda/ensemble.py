@@ -136,7 +136,7 @@ class CudaEnsemble(_Backend):
                 self._device_options.require_attainable(rtol)
             if span[1] < span[0]:
                 prepared.reverse()
-            own |= owned_data(self._loss, prepared) | ({"times"} if prepared.ends_at_T and "span" in own else set())
+            own |= owned_data(self._loss, prepared)
             plan = plan_gradient(
                 self._dynamics,
                 forward,
@@ -165,7 +165,6 @@ class CudaSolver(_Backend):
         if N == 0:
             return States(np.zeros((0, k, n)), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
         own = _own(N, u0=u0, theta=theta, span=t_span)
-        own |= {"times"} if "span" in own else set()
         if (n, m, own) not in self._plans:
             self._check_callbacks(t_span, n, m)
             self._require_explicit("method")
@@ -180,5 +179,6 @@ class CudaSolver(_Backend):
 
 
 def _own(N: int, **arrays: Any) -> frozenset[str]:
-    """Which of the arrays have a row for each trajectory."""
-    return frozenset(name for name, array in arrays.items() if array.shape[0] == N > 1)
+    """Which of the arrays, and of the times, have a row for each trajectory."""
+    own = frozenset(name for name, array in arrays.items() if array.shape[0] == N > 1)
+    return own | {"times"} if "span" in own else own  # which count from t0
