@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from adjode.status import NotFiniteError, Status
+
 
 def float_vector(name: str, value: Any, size: int | None = None) -> np.ndarray:
     """A fresh contiguous float64 vector, or an error that says what was given."""
-    if np.ma.is_masked(value):
-        raise ValueError(f"{name} must be numbers, but entries of it are masked: leave them out, or fill them.")
+    require_unmasked(name, value)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -29,16 +30,21 @@ def float_vector(name: str, value: Any, size: int | None = None) -> np.ndarray:
     return np.array(array, dtype=np.float64, order="C")
 
 
+def require_unmasked(name: str, value: Any) -> None:
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} must be numbers, but entries of it are masked: leave them out, or fill them.")
+
+
 def require_finite(name: str, array: np.ndarray) -> None:
     if not np.isfinite(array).all():
         where = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(
-            f"{name} must be finite, but entry {tuple(map(int, where)) if where.size > 1 else int(where[0])} is "
-            f"{array[tuple(where)]}."
-        )
+        entry = tuple(map(int, where)) if where.size > 1 else int(where[0])
+        message = f"{name} must be finite, but entry {entry} is {array[tuple(where)]}."
+        raise NotFiniteError(message, phase="input", status=Status.NON_FINITE, t=math.nan)
 
 
 def time_span(t_span: Any) -> tuple[float, float]:
+    require_unmasked("t_span", t_span)
     try:
         t0, T = (float(t) for t in t_span)
     except (TypeError, ValueError):
@@ -93,6 +99,7 @@ def memory_size(name: str, value: Any) -> int:
 
 def tolerance_vector(name: str, value: Any, size: int) -> np.ndarray:
     """An absolute tolerance for each component, from a scalar or a vector."""
+    require_unmasked(name, value)
     array = float_vector(name, value) if np.ndim(value) else np.full(size, positive(name, value, allow_zero=True))
     if array.size != size:
         raise ValueError(f"{name} must be a scalar or have {size} entries, but it has {array.size}.")

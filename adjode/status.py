@@ -76,8 +76,8 @@ class SolveError(RuntimeError):
 
     Attributes
     ----------
-    phase : {"forward", "adjoint", "loss"}
-        The pass that failed.
+    phase : {"forward", "adjoint", "loss", "input"}
+        The pass that failed; "input" for what is not finite before any has begun.
     status : Status
         Why it failed.
     t : float
@@ -106,11 +106,15 @@ class SolveError(RuntimeError):
         self.component = component
 
     def __reduce__(self):
-        return _rebuild, (str(self), self.phase, self.status, self.t, self.step_size, self.component)
+        return _rebuild, (type(self), str(self), self.phase, self.status, self.t, self.step_size, self.component)
 
 
-def _rebuild(message, phase, status, t, step_size, component):
-    return SolveError(message, phase=phase, status=status, t=t, step_size=step_size, component=component)
+def _rebuild(kind, message, phase, status, t, step_size, component):
+    return kind(message, phase=phase, status=status, t=t, step_size=step_size, component=component)
+
+
+class NotFiniteError(SolveError, ValueError):
+    """Input with NaN or infinite entries: a mistake, or a trial point of an optimiser or sampler, at which a solve fails."""
 
 
 def solve_error(

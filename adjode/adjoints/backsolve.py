@@ -55,7 +55,7 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None) -> Callable:
 
 
 def prepare(
-    state: Callable[[Any], np.ndarray], mesh: np.ndarray, plan: Jumps, atol_u: np.ndarray, atol: float, reanchor: bool
+    state: Callable[[Any], np.ndarray], mesh: np.ndarray, plan: Jumps, atol_u: np.ndarray, atol: float | None, reanchor: bool
 ) -> Backward:
     """`state(t)` is the forward solution, `atol_u` its tolerance; `mesh` are its times, at which it is taken anew to `reanchor`."""
     n = plan.lam.size
@@ -64,8 +64,9 @@ def prepare(
         stops, jumps = _with_mesh(plan, mesh)
         anchors = state(stops[:-1])
     y = np.concatenate([state(plan.start), plan.lam])
-    tolerances = np.concatenate([atol_u, np.full(n, atol)])
+    tolerances = np.concatenate([atol_u, np.full(n, atol or 0.0)])
     arrays = {slots.JUMPS: np.ascontiguousarray(jumps[::-1]), slots.ANCHORS: np.ascontiguousarray(anchors[::-1])}
+    arrays[slots.PLACE] = slots.PLACE.zeros()
     return Backward("backsolve", make_backward, arrays, plan.start, y, stops, tolerances, lam_from=n)
 
 

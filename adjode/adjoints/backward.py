@@ -20,6 +20,7 @@ class Backward:
     arrays : dict of slot -> array
         What it needs in the frame, beside the trajectory.
     t_start : float
+        As users know it, like the stops.
     y : array
         The state there.
     stops : (k,) array

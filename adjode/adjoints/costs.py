@@ -43,7 +43,7 @@ _QUARTIC = np.linalg.inv(np.vander(np.concatenate(([0.0], LOBATTO_NODES, [1.0]))
 _STEP_OF_LAM = 2.0  # how much longer than a piece it may be
 
 # Rows of COST_SUMS and of COST_GROUPS.
-_TOTAL, _ABSOLUTE, _PIECE, _PIECE_ABSOLUTE, _PIECE_ERROR, _OWN = range(6)  # the last one in the units of Q
+_TOTAL, ABSOLUTE, _PIECE, _PIECE_ABSOLUTE, _PIECE_ERROR = range(5)
 _ERRORS, _SCALES, _UNRESOLVED = range(3)
 
 # A step is passed on as (t, h, t_new, start, end, coefficients): with the states at its ends, and its dense output.
@@ -55,7 +55,7 @@ def begin_costs(frame):
     for k in range(slots.PIECES, cost.size):
         cost[k] = 0.0
     for j in range(sums.shape[1]):
-        sums[_TOTAL, j] = sums[_ABSOLUTE, j] = sums[_OWN, j] = 0.0
+        sums[_TOTAL, j] = sums[ABSOLUTE, j] = 0.0
     for k in range(groups.shape[1]):
         groups[_UNRESOLVED, k] = 0.0
 
@@ -132,7 +132,7 @@ def _integrate(frame, start, size):
         ratio = fine / coarse if fine < coarse else 1.0
         error = fine * ratio * ratio if fine > _ROUNDING * absolute else 0.0
         sums[_PIECE, j], sums[_PIECE_ABSOLUTE, j], sums[_PIECE_ERROR, j] = unit * value, unit * absolute, unit * error
-        scale = max(abs(sums[_TOTAL, j] + unit * value), _CANCELS * (sums[_ABSOLUTE, j] + unit * absolute))
+        scale = max(abs(sums[_TOTAL, j] + unit * value), _CANCELS * (sums[ABSOLUTE, j] + unit * absolute))
         groups[_ERRORS, k] = max(groups[_ERRORS, k], unit * error)
         groups[_SCALES, k] = max(groups[_SCALES, k], scale)
     return finite
@@ -204,7 +204,7 @@ def _try_piece(frame, step, left, width):
 
 
 @kernel
-def _add(frame, start, h):
+def _add(frame, h):
     """The piece that is in Q, to the running cost and to theta_bar; h is its length, signed."""
     q, weights, sums = slots.Q(frame), slots.WEIGHTS(frame), slots.COST_SUMS(frame)
     total, n = slots.TOTAL(frame), slots.U(frame).size
@@ -215,8 +215,7 @@ def _add(frame, start, h):
             total[k] += weight * q[i, 1 + n + k]
     for j in range(sums.shape[1]):
         sums[_TOTAL, j] += sums[_PIECE, j]
-        sums[_ABSOLUTE, j] += sums[_PIECE_ABSOLUTE, j]
-        sums[_OWN, j] += sums[_PIECE_ABSOLUTE, j] / _unit_of(frame, start, j)[0]
+        sums[ABSOLUTE, j] += sums[_PIECE_ABSOLUTE, j]
 
 
 @kernel
@@ -231,7 +230,7 @@ def seed(frame, t, h, left, width):
                 at_end[k] += weight * g_u[k]
         else:
             place_in_step(frame, x)
-            seed_inside(frame, h, weight, g_u)
+            seed_inside(frame, h, x, weight, g_u)
 
 
 @kernel
@@ -270,7 +269,7 @@ def make_integrate_cost(accept: Callable) -> Callable:
             if halve:
                 k, width = 2 * k, 0.5 * width
                 continue
-            _add(frame, start, width * h)
+            _add(frame, width * h)
             accept(frame, t, h, left, width)
             if left == 0.0:
                 return SUCCESS

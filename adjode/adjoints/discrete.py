@@ -11,10 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints import products
+from adjode.adjoints.carried import make_carry, shares_first_stage
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed
 from adjode.adjoints.seeds import seed_observations
 from adjode.adjoints.stages_again import make_stages_again
-from adjode.adjoints.trust import add_stage, begin_step, begin_trust, divide_mesh, end_step, judge
+from adjode.adjoints.trust import (
+    add_stage,
+    begin_implicit_step,
+    begin_step,
+    begin_trust,
+    divide_mesh,
+    end_implicit_step,
+    end_step,
+    judge,
+)
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.finite import all_finite
@@ -109,6 +119,18 @@ def _make_pull(calls: Calls) -> Callable:
     return pull
 
 
+def _make_pull_error(calls: Calls) -> Callable:
+    pull_state = products.make_pull_state(calls)
+
+    @kernel
+    def pull_error(frame, t, u, w, u_bar, theta_bar):
+        """u_bar = (df/du)^T w and theta_bar = (df/dtheta)^T w, which are no parts of the gradient."""
+        slots.COUNT(frame)[slots.VJPS] += 1
+        return pull_state(frame, t, u, w, u_bar, theta_bar)
+
+    return pull_error
+
+
 def _make_product(calls: Calls) -> Callable:
     call_vjp, call_vjp_u = calls.vjp, calls.vjp_u
 
@@ -127,23 +149,36 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
     """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
     pull = _make_pull(calls)
     if solver.implicit:
-        transposed_step = solver.transposed_step(pull, _make_product(calls), make_jacobian(calls))
+        product = _make_product(calls)
+        take, find_error = solver.transposed_step(pull, _make_pull_error(calls), product, make_jacobian(calls))
+        carry = make_carry(take, product)
 
         @kernel
-        def pull_implicit(frame, t, h, t_new, V, dense):
-            return transposed_step(frame, t, h, t_new, V)
+        def pull_implicit(frame, step, t, h, t_new, V, dense):
+            error, entry = 0.0, 0
+            begin_implicit_step(frame, V)
+            status = take(frame, t, h, t_new, V)
+            if status == SUCCESS:
+                status = find_error(frame, t, h, t_new, V)
+            if status == SUCCESS:
+                status, error, entry = carry(frame, t, h, t_new, V)
+            end_implicit_step(frame, step, h, error, entry)
+            return status
 
         return pull_implicit
     pull_step, pull_extra = make_transposed_stages(pull, stages)
 
     @kernel
-    def pull_explicit(frame, t, h, t_new, V, dense):
+    def pull_explicit(frame, step, t, h, t_new, V, dense):
         setting = slots.SETTING(frame)
         last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
         if dense and top > last:
             if pull_extra(frame, t, h, t_new, V, top, last + 1) != 0:
                 return CALLBACK_RAISED
-        return CALLBACK_RAISED if pull_step(frame, t, h, t_new, V, last, 1) != 0 else SUCCESS
+        if pull_step(frame, t, h, t_new, V, last, 1) != 0:
+            return CALLBACK_RAISED
+        end_step(frame, step, h, V)
+        return SUCCESS
 
     return pull_explicit
 
@@ -176,10 +211,9 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
                 if status != SUCCESS:
                     return status, left
         begin_step(frame, step, h, V, dense)
-        status = pull_stages(frame, t, h, t_new, V, dense)
+        status = pull_stages(frame, step, t, h, t_new, V, dense)
         if status != SUCCESS:
             return status, left
-        end_step(frame, step, h, V)
         for k in range(lam.size):
             lam[k] = y_bar[k]
         return (SUCCESS if all_finite(lam) else NON_FINITE), left
@@ -206,6 +240,18 @@ def _make_first_stage(pull: Callable, recorded: bool) -> Callable:
         return SUCCESS
 
     return first_stage
+
+
+def _make_first_stage_of_both(first_stage: Callable) -> Callable:
+    @kernel
+    def first_stage_of_both(frame, step):
+        """The same for lam and for the error that is carried along."""
+        status = first_stage(frame, step)
+        if status == SUCCESS and slots.TRUST(frame)[slots.CARRYING] == 1.0 and shares_first_stage(frame):
+            status = first_stage(slots.PARTNER(frame), step)
+        return status
+
+    return first_stage_of_both
 
 
 def _make_pull_crossing(first_stage: Callable) -> Callable:
@@ -285,6 +331,8 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
     may_cost = not recorded or solver.implicit
     first_stage = _make_first_stage(_make_pull(calls), recorded)
+    if solver.implicit and not solver.switches:
+        first_stage = _make_first_stage_of_both(first_stage)
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
     pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage))

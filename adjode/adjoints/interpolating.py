@@ -18,6 +18,7 @@ from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.jacobian import make_jacobian
+from adjode.loops.along import find_forward_step
 from adjode.loops.run import make_integrate
 from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.explicit import interpolate
@@ -26,15 +27,8 @@ from adjode.steppers.family import EXPLICIT, Solver
 
 @kernel
 def _look_up(frame, t):
-    """U = the forward solution at t, which is most often in the step of the last look or the one before it."""
-    place, u, mesh_t = slots.PLACE(frame), slots.U(frame), slots.FORWARD_T(frame)
-    direction, steps = -slots.CONTROL(frame)[slots.DIRECTION], slots.FORWARD_COUNT(frame)[slots.STEPS]
-    k = place[0] if place[0] < steps else steps - 1
-    while k > 0 and direction * (t - mesh_t[k]) < 0.0:
-        k -= 1
-    while k < steps - 1 and direction * (t - mesh_t[k + 1]) > 0.0:
-        k += 1
-    place[0] = k
+    """U = the forward solution at t."""
+    u, mesh_t, k = slots.U(frame), slots.FORWARD_T(frame), find_forward_step(frame, t)
     x = (t - mesh_t[k]) / (mesh_t[k + 1] - mesh_t[k])
     interpolate(u, row(slots.FORWARD_U(frame), k), plane(slots.FORWARD_C(frame), k), x)
 
@@ -77,7 +71,7 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
     return make_integrate(slope_along, _jump, integrand_along, stages, stepper, solver.switches)
 
 
-def prepare(jumps: Jumps, atol: float, crossed: np.ndarray, backwards: bool) -> Backward:
+def prepare(jumps: Jumps, atol: float | None, crossed: np.ndarray, backwards: bool) -> Backward:
     """From the last cotangent that is not zero, which is the start, through all others back to t0.
 
     `crossed` are times at which f may jump, rising; `backwards` says whether the sweep runs back in time.
@@ -87,7 +81,7 @@ def prepare(jumps: Jumps, atol: float, crossed: np.ndarray, backwards: bool) -> 
 
 
 def prepare_observed(
-    times: np.ndarray, u_bars: np.ndarray, t0: float, atol: float, crossed: np.ndarray, backwards: bool
+    times: np.ndarray, u_bars: np.ndarray, t0: float, atol: float | None, crossed: np.ndarray, backwards: bool
 ) -> Backward:
     """From the last of `times`, in the order of integration, whose cotangents `u_bars` are not known yet: each is a stop."""
     start = float(times[-1]) if times.size else t0
@@ -116,7 +110,7 @@ class _Stops:
         self.arrays = {slots.JUMP_ROWS: np.where(order < jumps, jumps - 1 - order, -1)}
 
 
-def _backward(start: float, lam: np.ndarray, jumps: np.ndarray, atol: float, stops: _Stops) -> Backward:
+def _backward(start: float, lam: np.ndarray, jumps: np.ndarray, atol: float | None, stops: _Stops) -> Backward:
     arrays = {slots.JUMPS: jumps, slots.U: np.zeros(lam.size), slots.PLACE: slots.PLACE.zeros(), **stops.arrays}
-    tolerances = np.full(lam.size, atol)
+    tolerances = np.full(lam.size, atol or 0.0)
     return Backward("interpolating", make_backward, arrays, start, lam, stops.times, tolerances, crossed=stops.crossed)

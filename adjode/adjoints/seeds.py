@@ -5,6 +5,7 @@ from __future__ import annotations
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
+from adjode.steppers.transposed_error import SEEDS
 
 
 @kernel
@@ -20,11 +21,27 @@ def place_in_step(frame, x):
 
 
 @kernel
-def seed_inside(frame, h, weight, u_bar):
+def _seed_error(frame, x, weight, u_bar):
+    """What the dense output of an implicit step at x makes wrong: (sum_i b_i(x) (A^q 1)_i - x^(q+1) / (q+1)!) z^(q+1) u_bar."""
+    weights, basis, powers = slots.STEP_WEIGHTS(frame), slots.BASIS(frame), slots.LAM_POWERS(frame)
+    if weights.shape[0] == 0:
+        return
+    seeds, total, term = row(slots.STEP_ERROR(frame), SEEDS), 0.0, 1.0
+    for i in range(weights.shape[1]):
+        total += basis[0, i] * weights[1, i]
+    for p in range(powers[3] + 1):
+        term *= x / (p + 1)
+    for k in range(u_bar.size):
+        seeds[k] += (total - term) * weight * u_bar[k]
+
+
+@kernel
+def seed_inside(frame, h, x, weight, u_bar):
     """Transpose of u = y + h sum_i b_i(x) K[i], for the cotangent weight * u_bar."""
     basis, y_bar, K_bar = slots.BASIS(frame), slots.Y_BAR(frame), slots.K_BAR(frame)
     for k in range(y_bar.size):
         y_bar[k] += weight * u_bar[k]
+    _seed_error(frame, x, weight, u_bar)
     for i in range(K_bar.shape[0]):
         w = h * basis[0, i] * weight
         if w != 0.0:
@@ -44,6 +61,7 @@ def seed_observations(frame, left, t, h, t_new):
                 lam[k] += u_bars[left, k]
         else:
             inside = True
-            place_in_step(frame, (times[left] - t) / h)
-            seed_inside(frame, h, 1.0, row(u_bars, left))
+            x = (times[left] - t) / h
+            place_in_step(frame, x)
+            seed_inside(frame, h, x, 1.0, row(u_bars, left))
     return left, inside

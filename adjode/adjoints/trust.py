@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 
+from adjode.adjoints.carried import begin_carried, size_of, size_of_theta, sum_carried
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
+from adjode.steppers.transposed_error import SLOPE
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; its steps; their largest error, that for parameters that are zero, what may be amplified.
@@ -36,6 +38,8 @@ _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 def begin_trust(frame):
     trust, lam_error, theta = slots.TRUST(frame), slots.LAM_ERROR(frame), slots.THETA(frame)
     probe, zero_probe = slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame)
+    if slots.LIMITED(frame)[1] == 0:
+        trust[slots.LAST_LARGEST] = 0.0
     for k in range(slots.LAM_SUM, trust.size):
         trust[k] = 0.0
     for k in range(probe.size):
@@ -44,6 +48,7 @@ def begin_trust(frame):
         probe[k], zero_probe[k] = abs(theta[k]) * about_one, about_one if theta[k] == 0.0 else 0.0
     for k in range(lam_error.size):
         lam_error[k] = 0.0
+    begin_carried(frame)
 
 
 @kernel
@@ -63,7 +68,7 @@ def begin_step(frame, step, h, V, seeded):
     trust, y_bar, earlier = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER]
     few, size, behind = slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS, abs(h), trust[slots.BEHIND]
     trust[slots.BEHIND], trust[slots.SEEDS] = size, 0.0
-    if few or size > _UNLIKE * behind or behind > _UNLIKE * size:
+    if slots.STEP_WEIGHTS(frame).shape[0] > 0 or few or size > _UNLIKE * behind or behind > _UNLIKE * size:
         trust[slots.COUNTS_FOR] = 1.0
     else:
         trust[slots.COUNTS_FOR] = 2.0 * ((earlier + step) % 2)
@@ -92,6 +97,14 @@ def add_stage(frame, stage, u_bar, theta_bar):
 @exact_kernel
 def _size_of_state(frame, V, k):
     return max(abs(V[0, k]), abs(V[slots.SETTING(frame)[slots.LAST_STAGE], k])) + slots.U_FLOOR(frame)[k]
+
+
+@kernel
+def begin_implicit_step(frame, V):
+    """The sizes of the states in an implicit step, and nothing in the sum over its stages."""
+    sizes, rows = slots.U_SIZE(frame), slots.STEP_ERROR(frame)
+    for k in range(sizes.size):
+        sizes[k], rows[SLOPE, k] = _size_of_state(frame, V, k), 0.0
 
 
 @exact_kernel
@@ -136,6 +149,24 @@ def _theta_error(frame, probe, along, size):
     return _error_of_step(frame, abs(along), abs(along) / size if size > 0.0 else 1.0), size
 
 
+@kernel
+def _blame(frame, step, h, error, entry):
+    """Remember the step with the largest error."""
+    trust = slots.TRUST(frame)
+    if error > trust[slots.WORST]:
+        trust[slots.WORST], trust[slots.WORST_ENTRY] = error, entry
+        trust[slots.WORST_T], trust[slots.WORST_H] = slots.FORWARD_T(frame)[step], h
+
+
+@exact_kernel
+def end_implicit_step(frame, step, h, error, entry):
+    """The same for an implicit step."""
+    trust, before = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
+    trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
+    _blame(frame, step, h, error, entry)
+    _keep(frame, step, 1.0, abs(h), (error, 0.0, 0.0))
+
+
 @exact_kernel
 def end_step(frame, step, h, V):
     """Judge the step that has been pulled back from LAM to Y_BAR."""
@@ -143,11 +174,8 @@ def end_step(frame, step, h, V):
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
         return
+    sum_carried(frame)
     estimate, entry, before, after, own = _lam_error(frame, V)
-    if slots.LAM_POWERS(frame)[0] == 0:  # of an implicit step nothing is known
-        trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
-        _keep(frame, step, steps, abs(h), (0.0, 0.0, 0.0))
-        return
     ratio = estimate / before if before > 0.0 else 0.0
     if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
         ratio = max(ratio, math.log(after / before) ** slots.LAM_FACTORS(frame)[0])
@@ -165,9 +193,7 @@ def end_step(frame, step, h, V):
     trust[slots.ZERO_SUM] += steps * of_zeros
     trust[slots.THETA_ALONG] = trust[slots.ZERO_ALONG] = 0.0
     error = max(error, of_theta)
-    if error > trust[slots.WORST]:
-        trust[slots.WORST], trust[slots.WORST_ENTRY] = error, entry
-        trust[slots.WORST_T], trust[slots.WORST_H] = slots.FORWARD_T(frame)[step], h
+    _blame(frame, step, h, error, entry)
     if trust[slots.AMPLIFIED] == 1.0:
         error = of_zeros = 0.0  # of something that should not be there
     else:
@@ -227,19 +253,26 @@ def judge(frame, status):
     with_zeros = max(largest, _size_along(frame, slots.ZERO_PROBE(frame)))
     if with_zeros > 0.0:
         largest = max(largest, _ROUNDING * with_zeros)
-        trust[slots.U0_ERROR] = trust[slots.LAM_SUM] / largest
-        trust[slots.THETA_ERROR] = (trust[slots.LAM_SUM] + trust[slots.THETA_SUM]) / largest + trust[slots.ZERO_SUM] / with_zeros
+        sum_carried(frame)
+        of_lam, (of_theta, of_zeros) = trust[slots.LAM_SUM], size_of_theta(frame, slots.CARRIED_THETA(frame))
+        trust[slots.U0_ERROR] = of_lam / largest
+        trust[slots.THETA_ERROR] = (of_lam + trust[slots.THETA_SUM] + of_theta) / largest + (
+            trust[slots.ZERO_SUM] + of_zeros
+        ) / with_zeros
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit
     last = slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS
-    safety = 1.0 if last else _SAFETY if limited[1] == 0 else _SAFETY_REFINED * 2.0 ** limited[1]
+    # of implicit steps estimates are rather too large
+    first = _SAFETY if slots.STEP_WEIGHTS(frame).shape[0] == 0 else 1.0
+    safety = 1.0 if last else first if limited[1] == 0 else min(1.0, _SAFETY_REFINED * 2.0 ** limited[1])
     if trust[slots.UNITS] <= safety * trust[slots.MOST]:
         return status
     if last:
         return INACCURATE if status == SUCCESS else status
     if amplified and not largest < sound:  # what has been amplified is no measure of the gradient
         largest = with_zeros = sound
+    trust[slots.LAST_LARGEST] = largest
     _set_limits(frame, unit * largest, unit * with_zeros)
     return REFINE
 

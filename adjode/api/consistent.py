@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from adjode.api.first_calls import Part, backward_parts, try_at_start
 from adjode.checks import float_vector, positive, relative_tolerance
 from adjode.linalg.mass import Mass
 from adjode.model.dynamics import Dynamics
@@ -46,9 +47,9 @@ def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0,
     layouts = Layout("u0", u0), Layout("theta", theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t, rtol, atol = float(float_vector("t0", t0, 1)[0]), relative_tolerance("rtol", rtol), positive("atol", atol, allow_zero=True)
+    dynamics.require_order(*layouts)
     mass.require_size(u.size)
-    for callback in (dynamics.f, dynamics.vjp):
-        callback.require_inside(t, u, parameters)
+    try_at_start(dynamics, [Part(dynamics.f), *backward_parts(dynamics, wants_theta=False)], t, u, parameters)
     for _ in range(_MOST):
         change = _correction(dynamics, mass, t, u, parameters)
         u += change

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
 
+from adjode.api.first_calls import backward_parts, forward_parts, try_behind
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
-from adjode.api.solve import solve
+from adjode.api.solve import solve, try_before
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.checks import time_span, times_in_span
 from adjode.linalg.structure import Structure
@@ -22,6 +22,7 @@ from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
 from adjode.passes.result import Cotangents
 from adjode.passes.workspace import Workspace, jitted_evaluation
+from adjode.status import SolveError, Status
 
 
 def vjp(
@@ -108,10 +109,12 @@ class ValueAndGradient:
         self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate"}))
         self._wrt = check_wrt(wrt)
         refuse_with_mass(dynamics, self.backward_options.adjoint, self._wrt)
+        self._parts = forward_parts(dynamics, self.forward_options) + backward_parts(dynamics, wants_theta="theta" in self._wrt)
         self._warns = self.backward_options.on_inaccurate == "warn"
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
         self._form = _Form(Layout("u0", ()), Layout("theta", ()))  # of the latest call
+        self._is_warned = False
         self._prepares = self._can_prepare()
 
     def __reduce__(self):
@@ -128,13 +131,18 @@ class ValueAndGradient:
             If a pass cannot be completed, or the loss is not finite.
         """
         if not self._prepares:
+            if not self._is_warned:
+                self._warn_of_tolerances(Layout("u0", u0), stacklevel=4)
             return self.step_by_step(u0, theta)
         form = self._form
         flat = form.flat and type(u0) is type(theta) is np.ndarray and (u0.shape, theta.shape) == form.shapes
         if not flat:
             form = self._form = _Form(Layout("u0", u0), Layout("theta", theta))
-        workspace, result = self._take_workspace(*((u0, theta) if flat else form.flatten(u0, theta))), None
+            self.dynamics.require_order(*form.layouts)
+        workspace, result = self._take_workspace(form, *((u0, theta) if flat else form.flatten(u0, theta))), None
         if workspace.run():
+            if not workspace.is_tried:
+                self._try_behind(workspace)
             bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
             u0_bar, theta_bar = bars if form.flat else form.unflatten(*bars)
             result = workspace.value, Cotangents(u0_bar, theta_bar, error=workspace.backward.estimate, stats=workspace.stats())
@@ -173,8 +181,7 @@ class ValueAndGradient:
     def workspace(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """Buffers and entries of one thread, for inputs like these; the errors of `jitted`."""
         self.require_prepared()
-        self._check_callbacks(u0, theta)
-        workspace = self._make(u0, theta)
+        workspace = self._make_tried(Layout("u0", u0), u0, theta)
         workspace.loss.require_compiled()
         return workspace
 
@@ -186,22 +193,29 @@ class ValueAndGradient:
                 "a running cost, or options that only a backsolve or a dense adjoint has."
             )
 
-    def _take_workspace(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
+    def _take_workspace(self, form: _Form, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """A workspace that nobody else uses, with u0 and theta in it."""
         try:
             workspace = self._idle[u0.size, theta.size].pop()
         except (KeyError, IndexError):
             self._idle.setdefault((u0.size, theta.size), [])
-            workspace = self._make(u0, theta)
-            self._check_callbacks(u0, theta)
+            workspace = self._make_tried(form.layouts[0], u0, theta)
         workspace.u0[:] = u0
         workspace.theta[:] = theta
         return workspace
 
-    def _check_callbacks(self, u0: np.ndarray, theta: np.ndarray) -> None:
-        for callback in (self.dynamics.f, self.dynamics.vjp, self.dynamics.vjp_u):
-            if callback is not None:
-                callback.require_inside(self.t_span[0], u0, theta)
+    def _make_tried(self, layout: Layout, u0: np.ndarray, theta: np.ndarray) -> Workspace:
+        """The same, behind trial calls of what it calls."""
+        self.loss.prepare(u0.size, self.t_span[1])  # type: ignore[attr-defined] # its errors come first
+        try_before(self.dynamics, self.forward_options, self._parts, self.t_span, u0, theta)
+        workspace = self._make(u0, theta)
+        self._warn_of_tolerances(layout, stacklevel=6)
+        return workspace
+
+    def _try_behind(self, workspace: Workspace) -> None:
+        workspace.is_tried = True
+        if workspace.forward.segments is None:
+            try_behind(self.dynamics, self._parts, *workspace.forward.places(), workspace.theta)
 
     def _can_prepare(self) -> bool:
         """Whether the passes can be made once and for all: not for a loss that wants a Solution, nor for rarer options."""
@@ -213,7 +227,6 @@ class ValueAndGradient:
             and _has_own_preparation(self.loss)
             and self._wrt <= {"u0", "theta"}
             and self._wrt != set()
-            and (options.quadrature_atol is None or options.atol is not None)
             and self.t_span[0] != self.t_span[1]
         )
 
@@ -226,28 +239,48 @@ class ValueAndGradient:
     def prepare(self, u0: np.ndarray, theta: np.ndarray) -> tuple[Structure | None, PreparedLoss, SweepOptions | None]:
         """The structure for the forward method, the loss prepared, and what a continuous adjoint is told."""
         n, forward, backward = u0.size, self.forward_options, self.backward_options
-        atol, sweep = forward.absolute_tolerances(n), None
+        sweep = None
         place = self.t_span[0], u0, theta
         structure = structure_for(forward.tableau, self.dynamics, forward.linear_solver, *place)
         if not backward.discrete:
             behind = structure_for(backward.backward_method(forward), self.dynamics, forward.linear_solver, *place)
-            sweep = backward.for_sweep(forward, atol, behind, lambda: 1.0)
-            # how large cotangents are is known when the loss is
-            sweep = replace(sweep, atol_scale=sweep.atol if backward.atol is None else 0.0)
+            sweep = backward.for_sweep(forward, forward.absolute_tolerances(n), behind)
         loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])  # type: ignore[attr-defined]
+        loss.try_calls(u0)
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         return structure, loss, sweep
+
+    def _warn_of_tolerances(self, layout: Layout, stacklevel: int) -> None:
+        """Warn if absolute tolerances hide what the loss compares: once, and not for fixed steps, which have none."""
+        warn = getattr(self.loss, "warn_of_tolerances", None)
+        if warn is not None and not self._is_warned and self.forward_options.adaptive:
+            self._is_warned = True
+            names = [name.replace("u0", "u", 1) for name in layout.entry_names()]
+            warn(self.forward_options.absolute_tolerances(layout.size), self.t_span[0], names, stacklevel)
 
     def step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
         """The same by the long way round: solve, loss, pullback."""
         limit, start = self.forward_options.max_seconds, time.monotonic()
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
         value, seeds = self.loss.value_and_cotangents(solution)
+        value = _finite_number(value, solution.t[-1])
         options = {**self._pullback_options, "wrt": tuple(self._wrt), "running_cost": self._running_cost}
         if limit is not None:
             options["max_seconds"] = max(limit - (time.monotonic() - start), 1e-9)
         bar = pullback(solution, **seeds, **options)
         return value + (bar.running_cost or 0.0), bar
+
+
+def _finite_number(value: Any, t: float) -> float:
+    """The value of a loss of one's own, which may not be defined at a trial point."""
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "fiub":
+        raise TypeError(
+            f"the loss must return a number and a dict of cotangents, but its value is {type(value).__name__} of shape "
+            f"{np.shape(value)}: sum it up."
+        )
+    if not np.isfinite(value):
+        raise SolveError(f"the loss is not finite: its value is {value}.", phase="loss", status=Status.NON_FINITE, t=float(t))
+    return float(value)
 
 
 class _Form:
@@ -257,13 +290,13 @@ class _Form:
         self.sizes = layouts[0].size, layouts[1].size
         self.shapes = (self.sizes[0],), (self.sizes[1],)
         self.flat = all(layout.is_flat for layout in layouts)
-        self._layouts = layouts
+        self.layouts = layouts
 
     def flatten(self, *given: Any) -> Iterator[np.ndarray]:
-        return (layout.flatten(layout.name, block) for layout, block in zip(self._layouts, given, strict=True))
+        return (layout.flatten(layout.name, block) for layout, block in zip(self.layouts, given, strict=True))
 
     def unflatten(self, *bars: np.ndarray | None) -> Iterator[Any]:
-        return (None if bar is None else layout.unflatten(bar) for layout, bar in zip(self._layouts, bars, strict=True))
+        return (None if bar is None else layout.unflatten(bar) for layout, bar in zip(self.layouts, bars, strict=True))
 
 
 def _has_own_preparation(loss: Loss) -> bool:

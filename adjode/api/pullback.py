@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
+from adjode.api.first_calls import backward_parts, cost_parts, try_at_start, try_behind
 from adjode.api.rates import rates_along
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.solved import Solved
@@ -24,9 +25,8 @@ from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import PullbackOptions
 from adjode.passes.program import FORWARD, Program, at_t0
 from adjode.passes.result import Cotangents, PullbackStats
-from adjode.passes.segments import Segments
 from adjode.passes.sweep import Sweep
-from adjode.passes.trajectory import Trajectory
+from adjode.passes.trajectory import beside_stops
 from adjode.status import REFINE, SUCCESS, Status, solve_error
 from adjode.tableaus import Tableau
 
@@ -81,7 +81,8 @@ def pullback(
         Integrate theta_bar at Gauss-Lobatto nodes inside each accepted step, or with the stages of the method (what theta_bar as
         further ODE states amounts to).
     rtol, atol : float, optional
-        Tolerances of lam: by default rtol of the forward solve, and its atol times the largest cotangent.
+        Tolerances of lam: by default rtol of the forward solve, and absolute ones that follow the size of lam, in the units of each
+        entry (`docs/maths.md`). An `atol` that is given is one number for all entries.
     quadrature_rtol, quadrature_atol : float, optional
         Tolerances of theta_bar: by default those of lam.
     error_norm : {"all", "lam"}
@@ -170,12 +171,11 @@ class _Pullback:
             made = self._sweep()
         elif self.wants_lam:
             made = self._discrete()
-        if self.wants_lam:
-            for product in (self.solution.dynamics.vjp, self.solution.dynamics.vjp_u):
-                if product is not None:
-                    product.require_inside(float(self.solution.t[0]), self._state(0), self.solution.theta)
+        self._try_calls()
         if made is None or not self.wants_lam:
             return self._cotangents(None)
+        if isinstance(made, Sweep) and self._costs is not None:
+            made.drive_by(self._costs)
         status = self._run(made)
         if status == REFINE and isinstance(made, Discrete):
             status = self._run_refined(made)
@@ -185,6 +185,17 @@ class _Pullback:
         if self.options.adjoint == "backsolve":
             self._check_drift(made)
         return self._cotangents(made)
+
+    def _try_calls(self) -> None:
+        """Notice slips of the callbacks where this solution has been."""
+        solution, dynamics = self.solution, self.solution.dynamics
+        wants_theta = "theta" in self.wanted
+        parts = backward_parts(dynamics, wants_theta=wants_theta) if self.wants_lam else []
+        if self.cost is not None:
+            parts += cost_parts(self.cost, wants_theta=wants_theta)[: None if self.wants_lam else 1]
+        try_at_start(dynamics, parts, float(solution.t[0]), self._state(0), solution.theta)
+        if solution.segments is None:
+            try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta)
 
     def _run(self, made: Discrete | Sweep | Costs) -> int:
         segments = self.solution.segments
@@ -199,7 +210,7 @@ class _Pullback:
     @functools.cached_property
     def _costs(self) -> Costs | None:
         """The running cost along the trajectory as it is, unless the discrete adjoint integrates it."""
-        solution, span = self.solution, abs(float(self.solution.t[-1] - self.solution.t[0]))
+        solution = self.solution
         if self.cost is None or (self.options.discrete and self.wants_lam):
             return None
         made = Costs(
@@ -207,7 +218,7 @@ class _Pullback:
             solution.options,
             solution.theta,
             self.n,
-            span,
+            solution.span,
             self.cost,
             wants_theta="theta" in self.wanted,
             wants_lam=self.wants_lam,
@@ -233,9 +244,10 @@ class _Pullback:
             raise forward.error(status, solution.layouts[0])
         return status
 
-    @property
-    def _kept(self) -> Trajectory | Segments:
-        return self.solution.segments or self.solution.trajectory
+    def _beside_stops(self, times: np.ndarray) -> np.ndarray:
+        """Since the start of the solve, see `beside_stops`."""
+        kept = self.solution.segments or self.solution.trajectory
+        return beside_stops(self.solution.span, kept.t, kept.kinds, times)
 
     def _state(self, k: int) -> np.ndarray:
         """The state at the start of step k, which is the end of the pass for -1."""
@@ -249,13 +261,13 @@ class _Pullback:
             solution.dynamics,
             solution.options,
             solution.structure,
+            solution.span,
             solution.theta,
             seeds.u_T_bar if steps else np.zeros_like(seeds.u_T_bar),
             times,
             u_bars,
             wants_theta="theta" in self.wanted,
             cost=self.cost,
-            span=abs(float(solution.t[-1] - solution.t[0])),
             max_seconds=self.options.seconds(solution.options),
             on_inaccurate=self.options.on_inaccurate,
         )
@@ -267,7 +279,7 @@ class _Pullback:
         forward = solution.options
         method = asked.backward_method(forward)
         atol_u = forward.absolute_tolerances(self.n)
-        options = asked.for_sweep(forward, atol_u, self._structure(method), self._cotangent_size)
+        options = asked.for_sweep(forward, atol_u, self._structure(method))
         from_T = self.cost is not None
         jumps = plan_jumps(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T)
         if asked.adjoint == "backsolve":
@@ -275,10 +287,9 @@ class _Pullback:
         else:
             backwards = bool(solution.t[-1] >= solution.t[0])
             backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
-        made = Sweep(solution.dynamics, solution.theta, backward, options, wants_theta="theta" in self.wanted, cost=self.cost)
+        wants_theta = "theta" in self.wanted
+        made = Sweep(solution.dynamics, solution.span, solution.theta, backward, options, wants_theta=wants_theta, cost=self.cost)
         made.follow(solution.trajectory, np.array([solution.dense.steps, 0]))
-        if self._costs is not None:
-            made.limit_by(self._costs.frame)
         return made
 
     def _structure(self, method: Tableau) -> Structure | None:
@@ -287,13 +298,6 @@ class _Pullback:
         if method.implicit and solution.structure is not None:
             return solution.structure
         return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), self._state(0), solution.theta)
-
-    def _cotangent_size(self) -> float:
-        """The largest entry among the cotangents that enter lam; for a running cost, of the integral of |dg/du|."""
-        size = max(np.max(np.abs(self.seeds.u_T_bar), initial=0.0), np.max(np.abs(self.seeds.u_bars), initial=0.0))
-        if self._costs is not None:
-            size = max(size, np.max(self._costs.largest_lam, initial=0.0))
-        return float(size)
 
     def _check_drift(self, made: Discrete | Sweep) -> None:
         solution, forward = self.solution, self.solution.options
@@ -336,8 +340,8 @@ class _Pullback:
         if "T" in wanted:
             result["T"] = self._rate(T, self._state(-1), seeds.u_T_bar)
         if "observation_times" in wanted:
-            times = self._kept.beside_stops(seeds.times)
-            result["observation_times"] = rates_along(solution, times, solution(seeds.times), seeds.u_bars, self.stats)
+            elapsed = self._beside_stops(seeds.times)
+            result["observation_times"] = rates_along(solution, elapsed, solution(seeds.times), seeds.u_bars, self.stats)
         return Cotangents(**result)
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
@@ -354,11 +358,11 @@ class _Pullback:
 
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""
-        times = self._kept.beside_stops(np.array([t]))
-        rate = float(rates_along(self.solution, times, u[None], lam[None], self.stats)[0])
+        elapsed = self._beside_stops(np.array([t]))
+        rate = float(rates_along(self.solution, elapsed, u[None], lam[None], self.stats)[0])
         if self.cost is None:
             return rate
         value = np.zeros(1)
-        self.cost[0](float(times[0]), u.copy(), self.solution.theta, value)
+        self.cost[0](float(self.solution.span.time(elapsed[0])), u.copy(), self.solution.theta, value)
         self.stats.n_g += 1
         return rate + float(value[0])

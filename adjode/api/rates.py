@@ -12,8 +12,8 @@ from adjode.passes.trajectory import slopes, step_before
 from adjode.status import CALLBACK_RAISED, NON_FINITE, solve_error
 
 
-def rates_along(solution: Solved, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
-    """u_bar . du/dt (k,) at `times` (k,), where the `states` are, along `u_bars` (k, n); the work is added to `stats`.
+def rates_along(solution: Solved, elapsed: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
+    """u_bar . du/dt (k,) at `elapsed` (k,) since the start, where the `states` are, along `u_bars` (k, n); `stats` counts the work.
 
     By f or, behind the start of an implicit step, by what that knows better.
 
@@ -22,15 +22,16 @@ def rates_along(solution: Solved, times: np.ndarray, states: np.ndarray, u_bars:
     SolveError
         If a callback raises, or what it returns is not finite.
     """
-    t, out, step = solution.t, np.empty(times.size), step_before(solution.t, times)
-    implicit = _is_implicit(solution, step) & (times != t[0])
-    out[~implicit] = _along_f(solution, times[~implicit], states[~implicit], u_bars[~implicit], stats)
+    t = (solution.segments or solution.trajectory).t
+    out, step = np.empty(elapsed.size), step_before(t, elapsed)
+    implicit = _is_implicit(solution, step) & (elapsed != t[0])
+    out[~implicit] = _along_f(solution, solution.span.time(elapsed[~implicit]), states[~implicit], u_bars[~implicit], stats)
     if not implicit.any():
         return out
-    times, states, u_bars, step = times[implicit], states[implicit], u_bars[implicit], step[implicit]
+    elapsed, states, u_bars, step = elapsed[implicit], states[implicit], u_bars[implicit], step[implicit]
     assert solution.structure is not None
-    problem, sizes = (solution.dynamics, solution.structure, solution.theta), np.diff(t)[step]
-    places = times, sizes, (times - t[step]) / sizes, states, solution.dense.derivatives(times), u_bars
+    problem, sizes = (solution.dynamics, solution.structure, solution.span, solution.theta), np.diff(t)[step]
+    places = elapsed, sizes, (elapsed - t[step]) / sizes, states, solution.dense.derivatives(elapsed), u_bars
     out[implicit] = implicit_rates(*problem, *places, stats)
     return out
 

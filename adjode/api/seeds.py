@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode.checks import require_finite, times_in_span
+from adjode.checks import require_finite, require_unmasked, times_in_span
 from adjode.model.callbacks import Callback, callback
 from adjode.model.layout import Layout
 
@@ -32,6 +32,7 @@ def read_seeds(layout: Layout, t: np.ndarray, u_T_bar: Any, observations: tuple[
     except (TypeError, ValueError):
         raise ValueError("observations must be a pair (times, u_bars).") from None
     times = times_in_span("observation times", times, float(t[0]), float(t[-1]))
+    require_unmasked("u_bars", u_bars)
     u_bars = np.asarray(u_bars)
     if u_bars.dtype.kind not in "fiub":
         raise TypeError(f"u_bars must hold real numbers, but its dtype is {u_bars.dtype}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -17,6 +18,7 @@ from adjode.passes.options import SolveOptions
 from adjode.passes.result import Cotangents
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.segments import Segments
+from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
 
 
@@ -68,6 +70,7 @@ class Solution:
     dynamics: Dynamics
     theta: np.ndarray
     trajectory: Trajectory
+    span: Span
     stats: SolveStats
     options: SolveOptions = field(default_factory=SolveOptions)
     structure: Structure | None = None
@@ -76,9 +79,9 @@ class Solution:
     u_eval: np.ndarray | None = None
     segments: Segments | None = None
 
-    @property
+    @functools.cached_property
     def t(self) -> np.ndarray:
-        return self.trajectory.t if self.segments is None else self.segments.t
+        return self.span.time((self.segments or self.trajectory).t)
 
     @property
     def u(self) -> np.ndarray:
@@ -86,7 +89,9 @@ class Solution:
 
     @property
     def dense(self) -> DenseOutput | SegmentedOutput:
-        return self.trajectory.dense if self.segments is None else SegmentedOutput(self.segments)
+        if self.segments is not None:
+            return SegmentedOutput(self.segments)
+        return DenseOutput(self.trajectory.t, self.trajectory.u, self.trajectory.c, self.span)
 
     @property
     def stages(self) -> np.ndarray | None:

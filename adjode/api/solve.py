@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
+from adjode.api.first_calls import Part, forward_parts, try_ahead, try_at_start, try_behind
 from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
 from adjode.compile import slots
@@ -61,8 +64,8 @@ def solve(
     max_steps : int
         Cap on steps, accepted and rejected.
     step : float, optional
-        Take steps of this size, without error control; the last one is shortened to meet T. The tolerances then only say how far
-        the Newton iteration of a stiff method goes.
+        Take steps of this size, without error control; the last one is shortened to meet T, for Kvaerno5 the last few. The
+        tolerances then only say how far the Newton iteration of a stiff method goes.
     max_seconds : float, optional
         Limit on the wall-clock time of the call, checked between steps.
     linear_solver : {"auto", "dense", "banded", "sparse"}
@@ -90,11 +93,13 @@ def solve(
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
     layouts = Layout("u0", u0), Layout("theta", theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
+    dynamics.require_order(*layouts)
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
     options = SolveOptions(method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory)
     options.absolute_tolerances(u.size)
-    dynamics.f.require_inside(t0, u, parameters)
+    parts = forward_parts(dynamics, options)
+    try_before(dynamics, options, parts, (t0, T), u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
     keeps = family_of(options.tableau).records_stages
     record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
@@ -105,12 +110,14 @@ def solve(
     segments = forward.segments if forward.count[slots.EARLIER] else None
     if segments is None:
         trajectory = forward.trajectory.trimmed(forward.steps)
+        try_behind(dynamics, parts, trajectory.t[:-1], trajectory.u[:-1], parameters)
     else:
         trajectory = segments.finish()
     solution = Solution(
         dynamics=dynamics,
         theta=parameters,
         trajectory=trajectory,
+        span=forward.span,
         stats=_stats(forward),
         options=options,
         structure=structure,
@@ -119,6 +126,14 @@ def solve(
         segments=segments,
     )
     return solution if evaluation_times is None else replace(solution, u_eval=solution(evaluation_times))
+
+
+def try_before(
+    dynamics: Dynamics, options: SolveOptions, parts: list[Part], t_span: tuple[float, float], u: np.ndarray, theta: np.ndarray
+) -> None:
+    """Notice slips of callbacks before a first solve from here; see `first_calls`."""
+    try_at_start(dynamics, parts, t_span[0], u, theta)
+    try_ahead(dynamics, parts, t_span, u, theta, lambda checked: solve(checked, u, theta, t_span, **asdict(options)))
 
 
 def _stats(forward: Forward) -> SolveStats:

@@ -12,6 +12,7 @@ from adjode.model.layout import Layout
 from adjode.passes.options import SolveOptions
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.segments import Segments
+from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
 
 
@@ -24,6 +25,8 @@ class Solved(Protocol):
     def theta(self) -> np.ndarray: ...
     @property
     def trajectory(self) -> Trajectory: ...
+    @property
+    def span(self) -> Span: ...
     @property
     def options(self) -> SolveOptions: ...
     @property

@@ -23,13 +23,15 @@ from adjode.compile.watch import CANCELLED, NEXT_LOOK, RAISED, look_up, new_watc
 from adjode.model.losses import PreparedLoss
 from adjode.passes.forward import Forward
 from adjode.passes.program import Program, run_program
+from adjode.passes.sweep import Sweep
 from adjode.passes.workspace import Workspace
 from adjode.status import INTERRUPTED, SUCCESS
 
 # Indices into the arguments of the entry.
 U0, THETA, DATA, DATA_WEIGHTS, SPAN = range(5)  # `given`: a row for each trajectory, or one for all
-# `buffers`: those of `given` but for SPAN, then what is made of them, and where the passes begin and end
-U0_BAR, TOTAL, VALUE, TIMES, OBSERVED, FORWARD_CONTROL, FORWARD_STOPS, BACKWARD_CONTROL, BACKWARD_STOPS = range(4, 13)
+# `buffers`: those of `given` but for SPAN, then what is made of them, where the passes begin and end, and times as users know them
+U0_BAR, TOTAL, VALUE, OBSERVED, TIME_SPAN, FORWARD_CONTROL, BACKWARD_CONTROL = range(4, 11)
+TIMES, FORWARD_STOPS, BACKWARD_STOPS, TIMES_GIVEN, FORWARD_STOPS_GIVEN, BACKWARD_STOPS_GIVEN = range(11, 17)
 STATES = 2  # `out`: cotangents of U0 and THETA, and the states observed; no rows where not wanted
 ENDS_AT_T, FORWARD_ONLY, SHARED_U0, SHARED_THETA = range(4)  # `flags`
 
@@ -48,17 +50,28 @@ def _copy_out(to, i, source):
         to[i, k] = source[k]
 
 
+@exact_kernel
+def _count_from(t0, given, elapsed):
+    for k in range(given.size):
+        elapsed[k] = given[k] - t0
+
+
 @kernel
 def _set_span(t0, T, flags, buffers):
-    times, control, stops = buffers[TIMES], buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS]
-    control[slots.T_START], control[slots.SPAN], stops[stops.size - 1] = t0, abs(T - t0), T
+    span, times, length = buffers[TIME_SPAN], buffers[TIMES], T - t0
+    span[slots.ORIGIN], span[slots.EARLIEST], span[slots.LATEST] = t0, min(t0, T), max(t0, T)
+    _count_from(t0, buffers[TIMES_GIVEN], times)
+    _count_from(t0, buffers[FORWARD_STOPS_GIVEN], buffers[FORWARD_STOPS])
+    _count_from(t0, buffers[BACKWARD_STOPS_GIVEN], buffers[BACKWARD_STOPS])
+    control, stops = buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS]
+    control[slots.SPAN], stops[stops.size - 1] = abs(length), length
     if flags[ENDS_AT_T] == 1:
-        times[times.size - 1] = T
-    start = times[times.size - 1] if times.size > 0 else t0
+        times[times.size - 1] = length
+    start = times[times.size - 1] if times.size > 0 else 0.0
     control, stops = buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS]
-    stops[0], stops[stops.size - 1] = start, t0
-    control[slots.T_START], control[slots.SPAN] = start, abs(t0 - start)
-    control[slots.DIRECTION] = 1.0 if t0 >= start else -1.0
+    stops[0], stops[stops.size - 1] = start, 0.0
+    control[slots.T_START], control[slots.SPAN] = start, abs(start)
+    control[slots.DIRECTION] = 1.0 if start <= 0.0 else -1.0
 
 
 @exact_kernel
@@ -133,7 +146,7 @@ def _run_members(members, program, between, given, flags, buffers, count, value,
 @functools.cache
 def _driver() -> Callable:
     table, inputs = types.Array(types.int64, 2, "C"), types.UniTuple(matrix, SPAN + 1)
-    buffers, out = types.UniTuple(vector, BACKWARD_STOPS + 1), types.UniTuple(matrix, STATES + 1)
+    buffers, out = types.UniTuple(vector, BACKWARD_STOPS_GIVEN + 1), types.UniTuple(matrix, STATES + 1)
     numbers = (integers, i8, integers, inputs, integers, buffers, integers)
     return entry(_run_members, (*numbers, vector, integers, table, out, matrix), "ensemble")
 
@@ -154,8 +167,10 @@ class Seat:
         self._data: Mapping[Slot, str] = {}
         self._flags = np.zeros(4, dtype=np.int64)
         self._flags[[ENDS_AT_T, FORWARD_ONLY]] = forward_only
-        self._buffers = buffers = [np.zeros(0)] * (BACKWARD_STOPS + 1)
-        buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(slots.ATOL_SCALE + 1), np.zeros(1)
+        self._buffers = buffers = [np.zeros(0)] * (BACKWARD_STOPS_GIVEN + 1)
+        buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(len(slots.CONTROL.entries)), np.zeros(1)
+        buffers[TIME_SPAN] = frame[slots.TIME_SPAN]
+        buffers[TIMES_GIVEN], buffers[FORWARD_STOPS_GIVEN] = forward.times, forward.stops
         buffers[U0], buffers[THETA] = frame[slots.START], frame[slots.THETA]
         buffers[TIMES], buffers[OBSERVED] = frame[slots.TIMES], forward.observed.reshape(-1)
         buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS] = frame[slots.CONTROL], frame[slots.STOPS]
@@ -172,7 +187,8 @@ class Seat:
         seat._own_data(loss)
         buffers = seat._buffers
         buffers[U0_BAR], buffers[TOTAL], buffers[VALUE] = backward.lam, backward.theta_bar, loss.value
-        if backward.frame.has(slots.CONTROL):
+        if isinstance(backward, Sweep):
+            buffers[BACKWARD_STOPS_GIVEN] = backward.stops
             buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = backward.frame[slots.CONTROL], backward.frame[slots.STOPS]
         return seat
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from adjode.api.first_calls import forward_parts
 from adjode.api.gradient import ValueAndGradient
+from adjode.api.solve import try_before
 from adjode.backends.driver import Seat
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
 from adjode.compile.slots import RECORD_STAGES
@@ -213,8 +215,8 @@ class ThreadSolver(_Threads):
 
     def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:
         t0, T = float(t_span[0]), float(t_span[1])
-        self._dynamics.f.require_inside(t0, u0, theta)
         options = SolveOptions(**self._options)
+        try_before(self._dynamics, options, forward_parts(self._dynamics, options), (t0, T), u0, theta)
         structure = structure_for(options.tableau, self._dynamics, options.linear_solver, t0, u0, theta)
         # what value_and_gradient records: its pullback then passes through the same entry, and the same states
         keep: dict[str, Any] = {"record": RECORD_STAGES, "times": np.append(self._times, T)}

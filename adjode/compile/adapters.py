@@ -110,12 +110,15 @@ def in_place_form(kind: Kind, function: Callable, in_place: bool) -> Callable:
 # --- guards -------------------------------------------------------------------------------------------------------------------
 
 
+CHANGED = "the callback changed one of its input arrays"
+
+
 @_compiled
 def _unchanged(array, copy):
     for i in range(array.size):
         if array[i] != copy[i]:
             array[:] = copy
-            raise ValueError("the callback changed one of its input arrays")
+            raise ValueError(CHANGED)
 
 
 def guard_inputs(kind: Kind, function: Callable) -> Callable:

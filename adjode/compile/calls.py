@@ -23,6 +23,7 @@ from adjode.compile.frame import Frame, Known, make_local, opened
 from adjode.compile.kinds import KINDS, Kind
 from adjode.compile.signals import uninterrupted
 from adjode.compile.tiers import call_pass, fused_works, imported, outline
+from adjode.compile.times import time_at
 from adjode.compile.views import invoke
 
 UNROLLED = 8  # states up to which stages are straight code: above, loops over the states are as fast, and compile sooner
@@ -113,6 +114,7 @@ def _fused_entry(bitcode: Callable[[], bytes], imports: Callable[[], dict[str, A
 
 _CALL = """
 def call(frame, t, {given}):
+    t = time_at(frame, t)
     return {target}
 """
 
@@ -120,12 +122,12 @@ def call(frame, t, {given}):
 def call_kernel(kind: Kind, target: str, **known: Any) -> Callable:
     """The kernel `call(frame, t, ...)` of a kind's arrays, theta left out: that is in the frame. `target` is what it calls.
 
-    In `target`, {arrays} stands for all of them; `known` are the names in it.
+    It takes t as passes count it. In `target`, {arrays} stands for all of them; `known` are the names in it.
     """
     given = [name for name in kind.arrays if name != "theta"]
     arrays = ", ".join("THETA(frame)" if name == "theta" else name for name in kind.arrays)
     parts = {"given": ", ".join(given), "target": target.format(arrays=arrays)}
-    return kernel(written(_CALL, kind, parts, THETA=slots.THETA, **known))
+    return kernel(written(_CALL, kind, parts, THETA=slots.THETA, time_at=time_at, **known))
 
 
 def _through_address(kind: Kind) -> Callable:

@@ -60,7 +60,7 @@ def _add_function(digest: Any, function: types.FunctionType, seen: set[int]) -> 
     _add_code(digest, function.__code__)
     for cell in function.__closure__ or ():
         _add(digest, cell.cell_contents, seen)
-    for name in sorted(_names(function.__code__)):
+    for name in sorted(names_in(function.__code__)):
         if name in function.__globals__:
             digest.update(name.encode())
             _add(digest, function.__globals__[name], seen)
@@ -84,6 +84,7 @@ def _constant(value: Any) -> str:
     return repr(value)
 
 
-def _names(code: types.CodeType) -> set[str]:
-    nested = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
+def names_in(code: types.CodeType) -> set[str]:
+    """The names of globals and attributes that code uses, and the functions inside of it."""
+    nested = (names_in(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
     return set(code.co_names).union(*nested)

@@ -6,7 +6,8 @@ An entry of the fused tier works on a copy of the frame that it knows more about
 shapes are constants, and small arrays lie on its stack. What is left for LLVM after inlining is straight code in registers.
 
 A pass that switches between two methods has a frame for each. They share all arrays but those of the method, so that a kernel runs
-on either, and takes its method's step.
+on either, and takes its method's step. A backward pass by an implicit method has another one, on which the same kernels carry the
+error of lam along.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Frame:
             self._kept[begin:end] = other._kept[begin:end]
 
     def pair(self) -> Frame:
-        """A frame with the same arrays, for another method: what is put here from now on goes there too, but not the reverse."""
+        """A frame with the same arrays, to be given others: what is put here from now on goes there too, but not the reverse."""
         partner = Frame()
         partner.adopt(self, *Group)
         partner._block = self._block
@@ -150,7 +151,7 @@ class Frame:
 class Known:
     """Contents and shapes that an entry of the fused tier is compiled for; an unknown length is None.
 
-    `partner` is the same for the frame of another method, of which the `shared` slots have the arrays of the first.
+    `partner` is the same for the frame beside it, of which the `shared` slots have the arrays of this one.
     """
 
     constants: dict[Slot, np.ndarray]
@@ -195,22 +196,28 @@ def make_local(known: Known) -> tuple[Callable, Callable]:
     @intrinsic
     def local(typingctx, frame):
         def codegen(context, builder, sig, args):
-            words = _copied_in(builder, args[0], known)
-            if known.partner is not None:
-                theirs = _copied_in(builder, _load(builder, args[0], slots.PARTNER), known.partner)
-                for slot in sorted(known.partner.shared & known.stacked.keys(), key=attrgetter("index")):
+            first = words = _copied_in(builder, args[0], known)
+            source, partner = args[0], known.partner
+            while partner is not None:
+                source = _load(builder, source, slots.PARTNER)
+                theirs = _copied_in(builder, source, partner)
+                for slot in sorted(partner.shared, key=attrgetter("index")):
                     store_pointer(builder, theirs, slot, _load(builder, words, slot))
                 store_pointer(builder, words, slots.PARTNER, theirs)
-            return words
+                words, partner = theirs, partner.partner
+            return first
 
         return frame(frame), codegen
 
     @intrinsic
     def give_back(typingctx, frame, local):
         def codegen(context, builder, sig, args):
-            _copy_out(builder, *args, known)
-            if known.partner is not None:
-                _copy_out(builder, *(_load(builder, each, slots.PARTNER) for each in args), known.partner)
+            frames, one = args, known
+            while one is not None:
+                _copy_out(builder, *frames, one)
+                one = one.partner
+                if one is not None:
+                    frames = [_load(builder, each, slots.PARTNER) for each in frames]
             return context.get_dummy_value()
 
         return types.none(frame, local), codegen

@@ -31,8 +31,9 @@ C = vector(METHOD, "(rows,)", "nodes of the stages")
 E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
 PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power, see Tableau")
 LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error estimate, see tableaus/adjoint_error.py")
-LAM_POWERS = integers(METHOD, "(1,)", "halves, see there")
-LAM_FACTORS = vector(METHOD, "(3,)", "order, factor, and lost, see there")
+LAM_POWERS = integers(METHOD, "(4,)", "halves and raised, see there, the orders of the method and of its dense output")
+LAM_FACTORS = vector(METHOD, "(4,)", "order, factor, lost, and by_lam, see there")
+STEP_WEIGHTS = matrix(METHOD, "(2, rows) or (0, 0)", "implicit methods: step, see there")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
 Q_ROWS = integers(METHOD, "(rows,)", "row of Q for the integrand of each stage")
@@ -54,8 +55,9 @@ SETTING = integers_by_name(
     integrand_free="whether the derivative writes the whole integrand into q",
     filtered="as in Tableau",
     centred="as in Tableau",
+    adds_up="as in Tableau",
 )
-LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED = SETTING.places
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED, ADDS_UP = SETTING.places
 RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
 
 CONTROL = floats_by_name(
@@ -63,21 +65,36 @@ CONTROL = floats_by_name(
     "tolerances and limits",
     rtol="of the state",
     q_rtol="of the quadrature",
-    q_atol="of the quadrature",
+    q_atol="of the quadrature, where it is given",
     max_step="the largest step",
     direction="1 or -1",
     span="|T - t0|",
     error_order="order of the error estimate",
-    t_start="where the pass starts",
+    t_start="where the pass starts, as all times of passes counted from the start of the solve",
     first_step="0 to choose it",
     max_attempts="steps accepted and rejected, at most",
-    atol_scale="if positive, absolute tolerances of a pass over lam are this times the largest cotangent",
+    atol_scale="if positive, absolute tolerances of lam are a part of this, see loops/tolerances.py; else ATOL is given",
+    q_atol_scale="the same of the quadrature",
+    cost_size="the least size of lam that a running cost will make",
     newton_tol="where Newton's iteration ends, in tolerances",
     eps="the spacing of numbers at 1",
+    reach="how far ahead the stages of a step are, in steps: 1 or more",
 )
-RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, NEWTON_TOL, EPS = (
-    CONTROL.places
+# fmt: off
+(
+    RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, Q_ATOL_SCALE,
+    COST_SIZE, NEWTON_TOL, EPS, REACH,
+) = CONTROL.places
+# fmt: on
+
+TIME_SPAN = floats_by_name(
+    SIZED,
+    "the time of callbacks",
+    origin="what passes count time from, the start of the solve",
+    earliest="time of the span",
+    latest="time of the span",
 )
+ORIGIN, EARLIEST, LATEST = TIME_SPAN.places
 
 ATOL = vector(SIZED, "(n,)", "absolute tolerances of the state")
 START = vector(SIZED, "(n,)", "the state at the start of the pass")
@@ -107,8 +124,19 @@ CLOCK = floats_by_name(
     radius="spectral radius of the Jacobian",
     t_rest="what the time reached has beyond t, by rounding",
     t_from="where the last stop left off, or the start",
+    lands_within="how near a stop must be for a step with a stage behind it to end there",
+    apart="how far a preconditioned matrix is from 1, along the right-hand side",
+    size="of lam and theta_bar, see loops/tolerances.py",
+    size_of_theta="of theta_bar alone",
+    least_size="which it is taken for where it is less",
+    part="of rtol times the size that absolute tolerances are",
 )
-T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM = CLOCK.places
+# fmt: off
+(
+    T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, LANDS_WITHIN, APART,
+    SIZE, SIZE_OF_THETA, LEAST_SIZE, PART,
+) = CLOCK.places
+# fmt: on
 
 COUNT = integers_by_name(
     SIZED,
@@ -128,7 +156,7 @@ COUNT = integers_by_name(
     evidence="for the other method",
     calm="steps in a row that speak against it",
     switches="from one method to the other",
-    before_gap="whether the step tried ends where f may jump",
+    before_gap="whether the step tried has a stage behind it, where f may have jumped or has ended",
     limit="the row of LIMITS that the time reached is in",
     vjps="discrete adjoint: products that keep (df/dtheta)^T w",
     costs="discrete adjoint: evaluations of g",
@@ -153,7 +181,7 @@ Q = matrix(SIZED, "(r + 1, p)", "integrands in the rows of the rule, then a scra
 TOTAL = vector(SIZED, "(p,)", "the quadrature so far")
 INCREMENT = vector(SIZED, "(p,)", "the quadrature over the step tried")
 THETA = vector(SIZED, "(m,)", "parameters")
-PARTNER = frame_address("the frame of the other one of two methods")
+PARTNER = frame_address("the frame of the other one of two methods; behind that, the one along which the error of lam is carried")
 
 # --- loops: what is recorded, with a row for each step or time --------------------------------------------------------------------
 
@@ -173,6 +201,8 @@ RIGHT = matrix(SIZED, "(s or 1, n)", "right-hand sides")
 PAIR = vector(SIZED, "(2 n,) or (0,)", "complex right-hand side")
 PREVIOUS = matrix(SIZED, "(degree, n)", "dense output of the step before")
 KRYLOV = cube(SIZED, "(most + 3, stages, n)", "GMRES: basis, the right-hand side, and the sum of restarts")
+SOLVE_WEIGHTS = vector(SIZED, "(n,)", "GMRES: weights of the entries of a cotangent in a norm")
+SOLVED_TO = vector(SIZED, "(1,)", "GMRES: where it ends, as a part of the right-hand side")
 HESSENBERG = matrix(SIZED, "(most + 4, most + 1)", "GMRES: the small least-squares problem")
 POWER = matrix(SIZED, "(2, n)", "a vector of the power method and its image")
 
@@ -246,7 +276,7 @@ COST = floats_by_name(
     piece_h="its length, signed",
 )
 COST_UNIT, COST_SPAN, SPACING, MOST_PIECES, PIECES, LOOKS, PIECE_T, PIECE_H = COST.places
-COST_SUMS = matrix(SIZED, "(6, p)", "integrals by logarithms, so far and of a piece, see adjoints/costs.py; a column for each of Q")
+COST_SUMS = matrix(SIZED, "(5, p)", "integrals by logarithms, so far and of a piece, see adjoints/costs.py; a column for each of Q")
 COST_GROUPS = matrix(SIZED, "(3, 3)", "errors of a piece, what they are compared with, and errors that stay, by kind of integral")
 DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
 
@@ -261,6 +291,7 @@ TRUST = floats_by_name(
     unit_error="the relative error that is one unit, rtol; 0 if errors are not judged",
     most="units that pass",
     switches_to="whether the forward pass can turn to an implicit method",
+    last_largest="the largest logarithmic derivative of the pass before, on longer steps; 0 if there was none",
     lam_sum="sum of the errors of lam",
     theta_sum="sum of those of theta_bar",
     zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
@@ -284,16 +315,24 @@ TRUST = floats_by_name(
     steps_in_cell="how many steps a row of CELLS is for",
     room_in_cell="how many more the last one has room for",
     cells_used="how many rows of CELLS there are",
+    carrying="whether CARRIED is not zero",
+    carried_size="the largest entry of it, at the start of the step that has been pulled back",
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG, THETA_SIZE, ZERO_SIZE,
-    STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL,
-    ROOM_IN_CELL, CELLS_USED,
+    UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG,
+    THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR,
+    UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
+STEP_ERROR = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
+CARRIED = vector(SIZED, "(n,) or (0,)", "LAM of the frame that carries errors: that of lam")
+CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")
+U_SIZE = vector(SIZED, "(n,)", "sizes of the states in an implicit step, in whose units its equations are solved")
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
+U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a state in the steps that are not at hand")
+U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
 CELLS = matrix(STORE, "(k, 6)", "for parts of the mesh, last one first, what adjoints/trust.py says")

@@ -7,18 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from adjode.api.solution import Solution
-from adjode.checks import float_vector, require_finite
-from adjode.derivatives.numerical import Reference, reference, takes_complex
-from adjode.derivatives.slips import Block, Lams, Suffixes, VjpProblem, call_jac, call_with_lams, call_without_lam, find_problems
+from adjode.checks import float_vector
+from adjode.derivatives import places
+from adjode.derivatives.numerical import VAGUE, Reference, reference, takes_complex
+from adjode.derivatives.places import Place, sample
+from adjode.derivatives.slips import (
+    Block,
+    Lams,
+    Suffixes,
+    VjpProblem,
+    call_jac,
+    call_with_lams,
+    call_without_lam,
+    find_problems,
+)
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
+from adjode.model.trial import Trial
 
 _SHOWN = 10  # entries printed
 _LAMS = 64
 _DENSE = 8  # random lam among these, where n is too large for every unit vector
-_TIMES = 8
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,9 +50,12 @@ class VjpReport:
     reference : str
         How the derivatives of f were computed; "" if f itself is wrong.
     accuracy : float
-        How far a product could be off unnoticed, relative to the largest entry of its block, at worst.
-    unknown : int
-        Entries of the Jacobian that could not be compared.
+        How far an entry could be off unnoticed where it is known best, in parts of itself, or of the largest term of its row if it
+        is far smaller than that; at worst.
+    unsure : tuple of str
+        The derivatives that could be judged at none of the points: "df[0]/du[1]", ...
+    skipped : int
+        How many points around the given one were left out, because f is not defined there.
     """
 
     problems: list[VjpProblem]
@@ -53,22 +66,23 @@ class VjpReport:
     n_lam: int
     reference: str
     accuracy: float
-    unknown: int
+    unsure: tuple[str, ...]
+    skipped: int
 
     @property
-    def ok(self) -> bool:
-        """Whether nothing wrong was found."""
-        return not self.problems
+    def ok(self) -> bool | None:
+        """Whether all is right; None if nothing wrong was found, but not all could be judged."""
+        return False if self.problems else None if self.unsure else True
 
     def raise_if_wrong(self) -> None:
-        """Raise a ValueError with the text of the report, unless it is ok."""
+        """Raise a ValueError with the text of the report, which names what is wrong or could not be judged, unless it is ok."""
         if not self.ok:
             raise ValueError(str(self))
 
     def __str__(self) -> str:
-        if self.ok:
-            verb = "is right" if len(self.products) == 1 else "are right"
-            return f"{' and '.join(self.products)} {verb}: {self._what_was_compared()}"
+        if not self.problems:
+            verb = "may be" if self.unsure else "is" if len(self.products) == 1 else "are"
+            return f"{' and '.join(self.products)} {verb} right: {self._what_was_compared()}"
         groups: dict[tuple[str, str], list[VjpProblem]] = {}
         for problem in self.problems:
             groups.setdefault((problem.product, problem.block), []).append(problem)
@@ -102,10 +116,16 @@ class VjpReport:
         where = f"at t = {low:g}" if len(self.times) == 1 else f"at {len(self.times)} points, t = {low:g} .. {high:g}"
         text = (
             f"{_count(self.n, 'state')} and {_count(self.m, 'parameter')}, with {self.n_lam} lam {where}, "
-            f"against f's derivatives by {self.reference}, to {self.accuracy:.1g} of the largest entry."
+            f"against f's derivatives by {self.reference}, to {self.accuracy:.1g} of each entry."
         )
-        if self.unknown:
-            text += f" {self.unknown} derivatives were left out: f is not finite around the point."
+        if self.skipped:
+            text += f" {_count(self.skipped, 'further point')} left out, where f is not defined."
+        if self.unsure:
+            listed = ", ".join(self.unsure[:_SHOWN]) + ", ..." * (len(self.unsure) > _SHOWN)
+            text += (
+                f" {_count(len(self.unsure), 'derivative')} could not be judged, since f is not finite or not smooth around, or "
+                f"its rounding hides them: {listed}."
+            )
         return text
 
 
@@ -113,14 +133,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-@dataclass(frozen=True, eq=False)
-class _Point:
-    t: float
-    u: np.ndarray
-    theta: np.ndarray
-
-
-def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajectory: Any = None) -> VjpReport:
+def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajectory: Any = None, *, around: bool = True) -> VjpReport:
     """Compare the hand-written `vjp` (and `vjp_u`, `jac`, `jac_sparsity`) of a dynamics with numerical derivatives of its f.
 
     Parameters
@@ -134,6 +147,9 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
         The time at which to compare.
     trajectory : Solution or (times, states), optional
         Compare at about 8 of its times, too: a Solution with its own theta, a pair of arrays (k,) and (k, n) with `theta`.
+    around : bool
+        Compare at a few points around (u0, theta), too, where entries that are zero or equal are not, and a short way along a
+        trajectory from there; the same ones in each call. Points where f is not defined are left out.
 
     Returns
     -------
@@ -153,7 +169,8 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
     confirm it, by the differences otherwise. What passes as right follows from their accuracy; where f has a kink, any value
     between the two one-sided derivatives passes. The products are taken with every unit vector (a sample of them if n > 64)
     and with random lam, twice each, with different contents in u_bar and theta_bar before. It costs O(n + m) evaluations of f
-    at each time.
+    at each point. An entry counts as judged where its derivative is known to a thousandth, or
+    where neither this nor what the rule gives can be told from zero, at less than a millionth of the largest term of its row.
 
     Examples
     --------
@@ -162,29 +179,37 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
     if not isinstance(dynamics, Dynamics):
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
     layouts = Layout("u0", u0), Layout("theta", theta)
-    start = _Point(float(float_vector("t", t, 1)[0]), layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta))
+    dynamics.require_order(*layouts)
+    start = Place(float(float_vector("t", t, 1)[0]), layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta))
     if start.u.size == 0:
         raise ValueError("u0 must have at least one entry, but it is empty.")
-    points = [start] if trajectory is None else [start, *_sample(trajectory, start)]
+    points = [start] if trajectory is None else [start, *sample(trajectory, start)]
 
     with np.errstate(all="ignore"):  # f may overflow nearby, and wrong rules anywhere
-        return _check(dynamics, points, (_suffixes(layouts[0]), _suffixes(layouts[1])))
+        return _check(dynamics, points, around, (_suffixes(layouts[0]), _suffixes(layouts[1])))
 
 
-def _check(dynamics: Dynamics, points: list[_Point], suffixes: Suffixes) -> VjpReport:
+def _check(dynamics: Dynamics, points: list[Place], wants_around: bool, suffixes: Suffixes) -> VjpReport:
     n, m = points[0].u.size, points[0].theta.size
     lams = _choose_lams(n)
     rules = [rule for rule in (dynamics.vjp, dynamics.vjp_u, dynamics.jac) if rule is not None]
-    problems = _problems_of_f(dynamics.f, points, suffixes)
-    references = []
+    f = Trial(dynamics.f, compiled=not dynamics.calls.fused)
+    problems = _problems_of_f(dynamics.f, f, points, suffixes)
+    skipped = 0
+    if wants_around and not problems:
+        further, skipped = places.around(f, points[0])
+        points = [*points, *further]
+    references: list[Reference] = []
+    doubts: dict[tuple[str, str], np.ndarray] = {}
     complex_step = compiles = not problems and takes_complex(dynamics.f, points[0].t, points[0].u, points[0].theta)
     for point in [] if problems else points:  # an f that is wrong itself has no derivatives to compare with
         right = reference(dynamics.f, point.t, point.u, point.theta, lams.rows, complex_step=complex_step)
         references.append(right)
         complex_step = right.by_complex_step > 0
         for rule in rules:
-            problems += _compare(rule, point, lams, right, suffixes)
-        problems += _outside_pattern(dynamics, point, lams, right, suffixes)
+            problems += _compare(rule, point, lams, right, suffixes, doubts)
+        if np.array_equal(point.theta == 0.0, points[0].theta == 0.0):  # a pattern may come from zeros among the parameters
+            problems += _outside_pattern(dynamics, point, lams, right, suffixes)
 
     return VjpReport(
         problems=_first_of_each(problems),
@@ -194,25 +219,54 @@ def _check(dynamics: Dynamics, points: list[_Point], suffixes: Suffixes) -> VjpR
         m=m,
         n_lam=len(lams.rows),
         reference=_describe_reference(compiles, references),
-        accuracy=max((right.accuracy for right in references), default=0.0),
-        unknown=sum(right.unknown for right in references),
+        accuracy=_worst_accuracy(references),
+        unsure=_unsure(doubts, problems, lams, suffixes),
+        skipped=skipped,
     )
 
 
-def _compare(rule: Callback, point: _Point, lams: Lams, right: Reference, suffixes: Suffixes) -> list[VjpProblem]:
+def _worst_accuracy(references: list[Reference]) -> float:
+    """That of the entry that is known worst, where it is known best, of those that can be judged."""
+    if not references:
+        return 0.0
+    best = np.min([right.accuracy for right in references], axis=0)
+    return float(np.max(best, where=best <= VAGUE, initial=0.0))
+
+
+def _unsure(
+    doubts: dict[tuple[str, str], np.ndarray], problems: list[VjpProblem], lams: Lams, suffixes: Suffixes
+) -> tuple[str, ...]:
+    """The derivatives that could not be judged at any point, of entries that are not known to be wrong."""
+    wrong, names = {(problem.block, problem.entry) for problem in problems}, dict[str, None]()
+    for (_, block), doubtful in doubts.items():
+        for row, j in np.argwhere(doubtful[: lams.units]):
+            if (block, int(j)) not in wrong:
+                by = f"dtheta{suffixes[1][j]}" if block == "theta_bar" else f"du{suffixes[0][j]}"
+                names[f"df{suffixes[0][lams.axis(int(row))]}/{by}"] = None
+    return tuple(names)
+
+
+def _compare(
+    rule: Callback, point: Place, lams: Lams, right: Reference, suffixes: Suffixes, doubts: dict[tuple[str, str], np.ndarray]
+) -> list[VjpProblem]:
+    """What is wrong with a rule at one point; what cannot be judged there stays among the doubts."""
+    n, size = point.u.size, right.values.shape[1] if rule.name == "vjp" else point.u.size
     if rule.name == "jac":
         calls = call_jac(rule, point.t, point.u, point.theta, lams.rows)
-        return calls.problems(suffixes) + find_problems(Block("J", slice(0, point.u.size), calls, right, lams, suffixes))
-    n, size = point.u.size, right.values.shape[1] if rule.name == "vjp" else point.u.size
-    scales = np.maximum(1.0, np.abs(right.values[:, :size]))  # garbage as large as the results, or it would drown in them
-    calls = call_with_lams(rule, point.t, point.u, point.theta, lams.rows, scales)
-    blocks = [Block("u_bar", slice(0, n), calls, right, lams, suffixes)]
+        blocks = [Block("J", slice(0, n), calls, right, lams, suffixes)]
+    else:
+        scales = np.maximum(1.0, np.abs(right.values[:, :size]))  # garbage as large as the results, or it would drown in them
+        calls = call_with_lams(rule, point.t, point.u, point.theta, lams.rows, scales)
+        blocks = [Block("u_bar", slice(0, n), calls, right, lams, suffixes)]
     if rule.name == "vjp":
         blocks.append(Block("theta_bar", slice(n, None), calls, right, lams, suffixes))
+    for block in blocks:
+        key = rule.name, block.name
+        doubts[key] = doubts.get(key, True) & block.doubtful
     return calls.problems(suffixes) + [problem for block in blocks for problem in find_problems(block)]
 
 
-def _outside_pattern(dynamics: Dynamics, point: _Point, lams: Lams, right: Reference, suffixes: Suffixes) -> list[VjpProblem]:
+def _outside_pattern(dynamics: Dynamics, point: Place, lams: Lams, right: Reference, suffixes: Suffixes) -> list[VjpProblem]:
     """Derivatives that are not zero where `jac_sparsity` says so, for the unit vectors among lam."""
     pattern, n = dynamics.sparsity, point.u.size
     if pattern is None or isinstance(pattern, str) or pattern.shape[0] != n:
@@ -228,7 +282,7 @@ def _outside_pattern(dynamics: Dynamics, point: _Point, lams: Lams, right: Refer
     return problems
 
 
-def _problems_of_f(f: Callback, points: list[_Point], suffixes: Suffixes) -> list[VjpProblem]:
+def _problems_of_f(f: Callback, trial: Trial, points: list[Place], suffixes: Suffixes) -> list[VjpProblem]:
     """f, too, must overwrite its output and leave its inputs alone; and it must be finite."""
     problems = []
     for point in points:
@@ -236,6 +290,9 @@ def _problems_of_f(f: Callback, points: list[_Point], suffixes: Suffixes) -> lis
         problems += calls.problems(suffixes) + calls.leftovers("du", suffixes)
         du = calls.results[0, 0]
         if not problems and not np.isfinite(du).all():
+            slip = trial.slip(point.t, point.u, point.theta)
+            if slip is not None and slip.trespasses:
+                raise ValueError(f"f {slip.text}.")
             i = int(np.argmin(np.isfinite(du)))
             raise ValueError(f"f must be finite for a comparison, but du{suffixes[0][i]} is {du[i]} at t = {point.t:g}.")
     return problems
@@ -278,35 +335,3 @@ def _choose_lams(n: int) -> Lams:
 def _suffixes(layout: Layout) -> list[str]:
     """What follows `u` or `theta` in the names of the entries: `[0]`, `['prey']`, ..."""
     return [name[len(layout.name) :] for name in layout.entry_names()]
-
-
-def _sample(trajectory: Any, start: _Point) -> list[_Point]:
-    n, theta = start.u.size, start.theta
-    if isinstance(trajectory, Solution):
-        times, states, theta = trajectory.t, trajectory.u, trajectory.theta
-        if theta.size != start.theta.size:
-            raise ValueError(f"trajectory must have {start.theta.size} parameters, as theta does, but it has {theta.size}.")
-    else:
-        times, states = _read_pair(trajectory)
-    if n == 1 and states.ndim == 1:
-        states = states[:, None]
-    if states.shape != (times.size, n):
-        raise ValueError(f"the states of trajectory must have shape ({times.size}, {n}), but their shape is {states.shape}.")
-    chosen = np.unique(np.linspace(0, times.size - 1, _TIMES).round().astype(int))
-    points = [_Point(float(times[k]), np.array(states[k], dtype=float), theta) for k in chosen]
-    return [p for p in points if p.t != start.t or (p.u != start.u).any() or (theta != start.theta).any()]
-
-
-def _read_pair(trajectory: Any) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        times, states = trajectory
-    except (TypeError, ValueError):
-        kind = type(trajectory).__name__
-        raise TypeError(f"trajectory must be an adjode.Solution or a pair (times, states), but a {kind} was given.") from None
-    times, states = float_vector("the times of trajectory", times), np.asarray(states)
-    if times.size == 0:
-        raise ValueError("trajectory must hold at least one time, but it is empty.")
-    if states.dtype.kind not in "fiub":
-        raise TypeError(f"the states of trajectory must be real numbers, but their dtype is {states.dtype}.")
-    require_finite("the states of trajectory", states)
-    return times, states

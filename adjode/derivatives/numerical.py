@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adjode.model.callbacks import Callback, unwarned
+from adjode.model.trial import padded
 
 ACCURACY = 1e-10  # what is asked of a rule, relative to the derivative, where the reference is exact
 UNKNOWN = 1e300  # the margin where no derivative could be computed; finite, so that products with a zero of lam vanish
@@ -22,55 +23,93 @@ UNKNOWN = 1e300  # the margin where no derivative could be computed; finite, so 
 _COMPLEX_STEPS = 1e-100, 1e-60, 1e-30
 _SAFETY = 10.0  # margins, in units of error estimates
 _EPS = float(np.finfo(float).eps)
-_VAGUE = 1e-3  # relative margin of differences from which they do not confirm the complex step
+_ROUNDING = 4.0 * _EPS
+VAGUE = 1e-3  # relative margin of differences from which they do not confirm the complex step
 _TINY = 1e-290  # below this, numbers lose their digits
 _LEVELS = 9, 20  # least and most steps
-_PAD = 8
+_NEGLIGIBLE = 1e-6  # parts of `sizes` that hardly show in a gradient
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Products of many lam with the Jacobian at one point, and the margins that a right rule keeps."""
+    """Products of many lam with the Jacobian at one point, and how well they are known.
 
-    values: np.ndarray  # (L, n + m): (df/du)^T lam, then (df/dtheta)^T lam
-    margins: np.ndarray  # (L, n + m)
-    transposed: np.ndarray  # (L, n): (df/du) lam
-    by_complex_step: int  # how many entries of the Jacobian
+    Attributes
+    ----------
+    values : (L, n + m) array
+        (df/du)^T lam, then (df/dtheta)^T lam.
+    margins : (L, n + m) array
+        What is further off is wrong.
+    narrow : (L, n + m) array
+        What is nearer is right, and what lies between cannot be judged: there the complex step has a value that differences are too
+        coarse to confirm.
+    sizes : (L, n + m) array
+        What an entry counts for: its terms of f divided by its input.
+    transposed : (L, n) array
+        (df/du) lam.
+    by_complex_step, unknown : int
+        How many entries of the Jacobian.
+    """
+
+    values: np.ndarray
+    margins: np.ndarray
+    narrow: np.ndarray
+    sizes: np.ndarray
+    transposed: np.ndarray
+    by_complex_step: int
     unknown: int
 
     @property
-    def accuracy(self) -> float:
-        """The largest margin, relative to the largest product, among u_bar or theta_bar."""
-        n, worst = self.transposed.shape[1], 0.0
-        for block in (slice(0, n), slice(n, None)):
-            known = self.margins[:, block] < UNKNOWN * 1e-9
-            size = np.max(np.abs(self.values[:, block]), initial=0.0)
-            margin = np.max(self.margins[:, block], where=known, initial=0.0)
-            worst = max(worst, margin / size if size > 0.0 else 0.0)
-        return worst
+    def accuracy(self) -> np.ndarray:
+        """How far products (L, n + m) could be off unnoticed: in parts of themselves or, if they may be zero, of `sizes`."""
+        return self.narrow / np.where(self.is_small, self.sizes, np.abs(self.values))
+
+    @property
+    def is_small(self) -> np.ndarray:
+        """Which products (L, n + m) cannot be told from zero."""
+        return np.abs(self.values) <= self.narrow
+
+    def can_judge(self, given: np.ndarray, part: slice) -> np.ndarray:
+        """Whether products (L, size) that a rule gives are judged, right or wrong.
+
+        What cannot be told from zero is judged if the rule, too, gives no more than rounding leaves of zero.
+        """
+        size, near = self.sizes[:, part], np.abs(given - self.values[:, part]) <= self.narrow[:, part]
+        is_zero = np.abs(given) <= _ROUNDING * size
+        known = np.where(self.is_small[:, part], is_zero & (self.accuracy[:, part] <= _NEGLIGIBLE), self.accuracy[:, part] <= VAGUE)
+        return near & known
 
 
 def reference(f: Callback, t: float, u: np.ndarray, theta: np.ndarray, lams: np.ndarray, *, complex_step: bool) -> Reference:
     """Products with each row of `lams` (L, n), one column of the Jacobian after another: memory O(L (n + m))."""
     n, m = u.size, theta.size
-    values, margins = np.empty((len(lams), n + m)), np.empty((len(lams), n + m))
+    values, margins, narrow = (np.empty((len(lams), n + m)) for _ in range(3))
     transposed = np.zeros((len(lams), n))
     by_complex_step = unknown = 0
-    sizes = np.abs(lams)
+    weights = np.abs(lams)
     with unwarned(np.exceptions.ComplexWarning):  # an imaginary part was lost
         jacobian = _Jacobian(f, t, u, theta, complex_step)
         for j in range(n + m):
-            column, margin, used, refuted = jacobian.column(j)
-            if refuted.any():  # f is not analytic: then the complex step is wrong elsewhere, too, where it shows less
+            column = jacobian.column(j)
+            if column.refuted.any():  # f is not analytic: then the complex step is wrong elsewhere, too, where it shows less
                 return reference(f, t, u, theta, lams, complex_step=False)
-            lost = ~np.isfinite(column + margin)
-            column[lost], margin[lost] = 0.0, UNKNOWN
-            values[:, j], margins[:, j] = lams @ column, sizes @ margin
+            lost = ~np.isfinite(column.values + column.margins)
+            column.values[lost], column.margins[lost], column.narrow[lost] = 0.0, UNKNOWN, UNKNOWN
+            values[:, j], margins[:, j], narrow[:, j] = lams @ column.values, weights @ column.margins, weights @ column.narrow
             if j < n:
-                transposed += np.outer(lams[:, j], column)
-            by_complex_step += int(np.count_nonzero(used))
+                transposed += np.outer(lams[:, j], column.values)
+            by_complex_step += int(np.count_nonzero(column.by_complex_step))
             unknown += int(np.count_nonzero(lost))
-    return Reference(values, margins, transposed, by_complex_step, unknown)
+    sizes = _sizes(values, weights @ jacobian.magnitude, np.concatenate([np.abs(u), np.abs(theta)]))
+    narrow += np.where(values == 0.0, _ROUNDING * sizes, 0.0)  # what a rule may leave of zero
+    margins = np.maximum(margins, narrow)
+    return Reference(values, margins, narrow, sizes, transposed, by_complex_step, unknown)
+
+
+def _sizes(values: np.ndarray, f: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The largest of f and of its logarithmic derivatives, for each lam, divided by each input; by 1 where that is zero."""
+    terms = np.maximum(f, np.max(np.abs(values) * x, axis=1, initial=0.0))
+    return np.maximum(terms, _TINY / ACCURACY)[:, None] / np.where(x > 0.0, x, 1.0)
 
 
 def takes_complex(f: Callback, t: float, u: np.ndarray, theta: np.ndarray) -> bool:
@@ -82,19 +121,6 @@ def takes_complex(f: Callback, t: float, u: np.ndarray, theta: np.ndarray) -> bo
         except Exception:  # Numba's, or the user's: either way the differences have to do
             return False
     return True
-
-
-def padded(values: np.ndarray, dtype: type = np.float64) -> np.ndarray:
-    """A copy that lies between NaNs, so that a read past its ends shows, and so does a write (see `overrun`)."""
-    buffer: np.ndarray = np.full(values.size + 2 * _PAD, np.nan, dtype=dtype)
-    buffer[_PAD:-_PAD] = values
-    return buffer[_PAD:-_PAD]
-
-
-def overrun(array: np.ndarray) -> bool:
-    """Whether something was written just outside of an array made by `padded`."""
-    buffer = array.base
-    return buffer is not None and not np.isnan(np.concatenate((buffer[:_PAD], buffer[-_PAD:]))).all()
 
 
 class _Jacobian:
@@ -110,22 +136,26 @@ class _Jacobian:
         self._rounding = np.fmax(_EPS * np.abs(here), np.fmax.reduce(np.abs(np.array(moved) - here)))
         self._complex = [[padded(a, np.complex128) for a in arrays] for arrays in nudged] if complex_step else []
 
-    def column(self, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The derivatives by input j, their margins, and which the complex step gave; also where it gave a wrong one."""
+    @property
+    def magnitude(self) -> np.ndarray:
+        return np.nan_to_num(np.abs(self._here))
+
+    def column(self, j: int) -> _Column:
         near = self._differences(j)
         margin = _SAFETY * near.error + near.kink + ACCURACY * np.abs(near.value) + _TINY
         if not self._complex:
             nowhere = np.zeros(near.value.size, dtype=bool)
-            return near.value, margin, nowhere, nowhere
+            return _Column(near.value, margin, margin.copy(), nowhere, nowhere)
         exact, scatter = self._complex_steps(j)
         off = np.abs(exact - near.local)  # NaN where there are no differences: then nothing speaks against the complex step
         refuted = off > _SAFETY * near.local_error + near.kink + ACCURACY * np.abs(exact) + scatter
         used = np.isfinite(exact) & ~refuted
         gap = np.abs(exact - near.value)
         # Wide steps may deceive themselves, and tiny terms of f may not be analytic; nor is what drowns in rounding confirmed.
-        doubt = np.where(gap > margin, gap, 0.0) + np.where((gap > margin) | (margin > _VAGUE * np.abs(exact)), margin, 0.0)
-        tight = ACCURACY * np.abs(exact) + scatter + near.rounding + near.kink + doubt + _TINY
-        return np.where(used, exact, near.value), np.where(used, tight, margin), used, refuted
+        doubt = np.where(gap > margin, gap, 0.0) + np.where((gap > margin) | (margin > VAGUE * np.abs(exact)), margin, 0.0)
+        narrow = ACCURACY * np.abs(exact) + scatter + near.kink + _TINY
+        narrow, wide = (np.where(used, own, margin) for own in (narrow, narrow + near.rounding + doubt))
+        return _Column(np.where(used, exact, near.value), wide, narrow, used, refuted)
 
     def _nudged(self) -> list[list[np.ndarray]]:
         """The arrays (u, theta, du), and twice more with every entry of u and theta moved by some units of rounding."""
@@ -182,6 +212,17 @@ class _Jacobian:
     def _input(arrays: list[np.ndarray], j: int) -> tuple[np.ndarray, int]:
         u, theta = arrays[:2]
         return (u, j) if j < u.size else (theta, j - u.size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """The derivatives of f by one input, with the margins of `Reference`; where the complex step gave them, or a wrong one."""
+
+    values: np.ndarray
+    margins: np.ndarray
+    narrow: np.ndarray
+    by_complex_step: np.ndarray
+    refuted: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from adjode.compile.kinds import KINDS
-from adjode.derivatives.numerical import Reference, overrun, padded
+from adjode.derivatives.numerical import Reference
 from adjode.model.callbacks import Callback
+from adjode.model.trial import overrun, padded
 
 Suffixes = tuple[list[str], list[str]]  # names of the entries of u and of theta, without the name of the array
 
@@ -195,6 +196,7 @@ class Block:
         self.name, self.calls, self.lams = name, calls, lams
         self.start = part.start
         self.given, self.expected, self.margins = calls.results[0][:, part], right.values[:, part], right.margins[:, part]
+        self.doubtful = ~right.can_judge(self.given, part)
         self.transposed = right.transposed if name in ("u_bar", "J") else None
         self._lam_names, self._names = suffixes[0], suffixes[name == "theta_bar"]
         self.wrong = ~(np.abs(self.given - self.expected) <= self.margins)  # so is NaN

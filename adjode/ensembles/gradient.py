@@ -153,6 +153,7 @@ class EnsembleValueAndGradient:
         """
         on_device = self._engine.takes_device_arrays
         blocks = read_rows("u0", u0, "n", on_device=on_device), read_rows("theta", theta, "m", on_device=on_device)
+        self.dynamics.require_order(*(rows.layout for rows in blocks))
         own_spans = None if self._spans_shared else len(self.t_span)
         members = getattr(self.loss, "members", None)
         return self.of_rows(blocks, count_members(u0=blocks[0].count, theta=blocks[1].count, t_span=own_spans, loss=members))

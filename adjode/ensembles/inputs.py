@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adjode.backends.cuda.arrays import is_device_array, to_host
-from adjode.checks import require_finite, time_span
+from adjode.checks import require_finite, require_unmasked, time_span
 from adjode.model.layout import Layout, unstructured
 
 
@@ -58,6 +58,7 @@ def read_rows(name: str, value: Any, letter: str, *, on_device: bool = False) ->
         if not on_device:
             raise TypeError(f"{name} lies on a GPU: use backend='cuda' without an executor, or copy it to the host first.")
         return _rows_on_device(name, value, letter)
+    require_unmasked(name, value)
     array = np.asarray(value)
     layout = Layout(name, array[()] if array.ndim == 0 else np.zeros(1, array.dtype)[0]) if array.dtype.names else None
     if layout is not None:
@@ -93,6 +94,7 @@ def _rows_on_device(name: str, value: Any, letter: str) -> Rows:
 
 def read_spans(t_span: Any) -> np.ndarray:
     """Spans as (1, 2) or (N, 2); all must run the same way."""
+    require_unmasked("t_span", t_span)
     if np.ndim(t_span) != 2:
         spans = np.array([time_span(t_span)])
     else:

@@ -1,7 +1,9 @@
-"""GMRES inside kernels, restarted as long as that gets on, to rounding.
+"""GMRES inside kernels, restarted as long as that gets on.
 
 Y. Saad, M. Schultz, SIAM J. Sci. Stat. Comput. 7 (1986) 856. Vectors are matrices (rows, n) here, and the matrix is a kernel:
-`apply(frame, t, h, t_new, V, first, x, out) -> status`, where all but x and out is handed on to it.
+`apply(frame, t, h, t_new, V, first, x, out) -> status`, where all but x and out is handed on to it. They are cotangents of states,
+each in a unit of its own, and the least of them may matter: the scalar product is that of entries in units of what the right-hand
+side, preconditioned, has there, or where that is nearly nothing, of a part of the largest entry, with or without its unit.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 
 _BASIS = 24  # vectors of a Krylov space at most
 _PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
-_TOLERANCE = 1e-15
+TO_ROUNDING = 1e-15
+_NOTHING = 1e-140  # below that the preconditioned right-hand side will do for a solution, and the squares of weights overflow
+_LEAST = 1e-4  # of the largest entry: with smaller ones rounding would be asked for its digits
 _SLACK = 1e4  # how far above that rounding in the products of a large stiff system may keep the residual
 
 
@@ -27,16 +31,37 @@ def put_gmres(frame: Frame, rows: int, n: int) -> None:
     """Fill the slots that it works on, for vectors (rows, n)."""
     size = min(_BASIS, rows * n)
     frame[slots.KRYLOV] = np.zeros((size + 3, rows, n))  # the right-hand side and the sum of the restarts behind the basis
-    frame[slots.HESSENBERG] = np.zeros((size + 4, size + 1))  # R by columns, then the rotations and the right-hand side
+    frame[slots.SOLVE_WEIGHTS] = np.ones(n)
+    frame[slots.SOLVED_TO], frame[slots.HESSENBERG] = (
+        np.array([TO_ROUNDING]),
+        np.zeros((size + 4, size + 1)),
+    )  # R by columns, then the rotations and the right-hand side
 
 
 @kernel
-def _dot(x, y):
+def _dot(x, y, weights):
     total = 0.0
     for i in range(x.shape[0]):
         for k in range(x.shape[1]):
-            total += x[i, k] * y[i, k]
+            total += (x[i, k] * weights[k]) * (y[i, k] * weights[k])
     return total
+
+
+@exact_kernel
+def _weigh(x, sizes, weights):
+    """Make the largest entry of x 1, so that no square underflows, and weigh the entries: what the largest one was, or 0."""
+    largest, in_units = 0.0, 0.0
+    for k in range(x.shape[1]):
+        own = 0.0
+        for i in range(x.shape[0]):
+            own = max(own, abs(x[i, k]))
+        weights[k], largest, in_units = own, max(largest, own), max(in_units, own * sizes[k])
+    if not largest > _NOTHING:
+        return 0.0
+    for k in range(x.shape[1]):
+        weights[k] = 1.0 / max(weights[k] / largest, _LEAST * min(1.0, in_units / largest / sizes[k]), _NOTHING)
+    _scale(x, x, 1.0 / largest)
+    return largest
 
 
 @exact_kernel
@@ -69,17 +94,17 @@ def _scale(out, x, factor):
 
 
 @kernel
-def _orthogonalise(basis, j, H):
+def _orthogonalise(basis, j, H, weights):
     """Make vector j + 1 orthogonal to those before it, with its parts along them in column j of H; what length was left."""
     new = plane(basis, j + 1)
     for m in range(j + 1):
         old = plane(basis, m)
-        part = _dot(old, new)
+        part = _dot(old, new, weights)
         H[m, j] = part
         for i in range(new.shape[0]):
             for k in range(new.shape[1]):
                 new[i, k] -= part * old[i, k]
-    length = math.sqrt(_dot(new, new))
+    length = math.sqrt(_dot(new, new, weights))
     _scale(new, new, 1.0 / length if length > 0.0 else 0.0)
     return length
 
@@ -123,7 +148,7 @@ def _make_reduce(apply: Callable) -> Callable:
     @kernel
     def reduce(frame, t, h, t_new, V, first, x, size, target):
         """x = what to add for the residual in x, of norm `size`: (status, norm of what will be left, iterations)."""
-        basis, H = slots.KRYLOV(frame), slots.HESSENBERG(frame)
+        basis, H, weights = slots.KRYLOV(frame), slots.HESSENBERG(frame), slots.SOLVE_WEIGHTS(frame)
         most = H.shape[1] - 1
         right, residual, j = row(H, most + 3), size, 0
         right[0] = size
@@ -132,7 +157,10 @@ def _make_reduce(apply: Callable) -> Callable:
         while _goes_on(j, most, residual, before, target):
             if apply(frame, t, h, t_new, V, first, plane(basis, j), plane(basis, j + 1)) != SUCCESS:
                 return CALLBACK_RAISED, residual, j
-            before, residual = residual, _rotate(H, j, _orthogonalise(basis, j, H))
+            beyond = _orthogonalise(basis, j, H, weights)
+            if j == 0:
+                slots.CLOCK(frame)[slots.APART] = math.sqrt((H[0, 0] - 1.0) ** 2 + beyond**2)
+            before, residual = residual, _rotate(H, j, beyond)
             j += 1
         if math.isnan(residual):
             return NON_FINITE, residual, j
@@ -148,11 +176,12 @@ def make_gmres(apply: Callable) -> Callable:
     @kernel
     def gmres(frame, t, h, t_new, V, first, x):
         """Solve for the right-hand side in x, already preconditioned, in place: (status, iterations)."""
-        basis, most = slots.KRYLOV(frame), slots.HESSENBERG(frame).shape[1] - 1
-        given, total, size = plane(basis, most + 1), plane(basis, most + 2), math.sqrt(_dot(x, x))
-        if size == 0.0:
+        basis, most, weights = slots.KRYLOV(frame), slots.HESSENBERG(frame).shape[1] - 1, slots.SOLVE_WEIGHTS(frame)
+        given, total, largest = plane(basis, most + 1), plane(basis, most + 2), _weigh(x, slots.U_SIZE(frame), weights)
+        if largest == 0.0:
             return SUCCESS, 0
-        target = _TOLERANCE * size
+        size = math.sqrt(_dot(x, x, weights))
+        target = slots.SOLVED_TO(frame)[0] * size
         _scale(given, x, 1.0)
         _scale(total, x, 0.0)
         status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
@@ -162,11 +191,15 @@ def make_gmres(apply: Callable) -> Callable:
             if apply(frame, t, h, t_new, V, first, total, x) != SUCCESS:
                 return CALLBACK_RAISED, iterations
             _subtract_from(x, given)
-            size = math.sqrt(_dot(x, x))
+            size = left = math.sqrt(_dot(x, x, weights))
+            if size <= target:  # and x is as good a correction as any
+                break
             status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
             iterations += taken + 1  # the product for the residual is one more
         _add(x, total)
-        enough = _SLACK * target if taken < most else target  # held by rounding, or by the size of the space
+        _scale(x, x, largest)
+        short = taken >= most and most < x.size  # held by the size of the space, or else by rounding
+        enough = target if short else _SLACK * target
         return (STAGES_UNSOLVED if status == SUCCESS and left > enough else status), iterations
 
     return gmres

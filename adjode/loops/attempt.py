@@ -13,16 +13,16 @@ from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row
+from adjode.loops.along import within_reach
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
-from adjode.loops.stops import looks_across, room, shortened
+from adjode.loops.stops import keep_off, next_end, room
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.stepper import Stepper
 
 _NEWTON_SHRINKS = 0.5  # what to multiply the step by where Newton's iteration fails
-_SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
 
 # --- where a step ends, and how small it may be --------------------------------------------------------------------------------
 
@@ -70,7 +70,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     quadrature = NoQuadrature() if integrand is None else Quadrature(integrand, stepper)
     # behind a jump of lam a stiff transient may be over before t, as a floating-point number, has changed
     times = FINE if stepper.implicit and integrand is not None else COARSE
-    return make_enter(derivative, stepper, quadrature), make_step_on(stepper, quadrature, times)
+    longest = limited if integrand is None else within_reach
+    return make_enter(derivative, stepper, quadrature), make_step_on(stepper, quadrature, times, longest)
 
 
 def make_enter(derivative: Callable, stepper: Stepper, quadrature: Quadrature) -> Callable:
@@ -110,7 +111,7 @@ def make_enter(derivative: Callable, stepper: Stepper, quadrature: Quadrature) -
 
 
 def _make_error_of(stepper: Stepper, quadrature: Quadrature) -> Callable:
-    step_error, stages_error = stepper.error_norm, quadrature.along_stages
+    step_error, stages_error, in_size_left = stepper.error_norm, quadrature.along_stages, quadrature.in_size_left
 
     @kernel
     def error_of(frame, t, h, t_new, V):
@@ -123,6 +124,7 @@ def _make_error_of(stepper: Stepper, quadrature: Quadrature) -> Callable:
         y_new = row(V, last)
         if setting[slots.ADAPTIVE] == 1:
             norm = step_error(frame, h, last + 1, slots.CONTROL(frame)[slots.RTOL], y_new, first, second, joined)
+            norm = in_size_left(frame, norm, y_new)
         else:
             norm = 0.0 if all_finite(y_new) else math.nan
         return SUCCESS, math.nan if math.isnan(first) else norm
@@ -198,7 +200,7 @@ def _make_reject(resolution: Callable, infinite: int) -> Callable:
     return reject
 
 
-def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable, Callable]) -> Callable:
+def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable, Callable], longest: Callable) -> Callable:
     end_of_step, resolution = times
     try_step, accept = _make_try_step(stepper, quadrature), _make_accept(stepper, quadrature)
     reject = _make_reject(resolution, stepper.infinite_error)
@@ -209,22 +211,20 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
         setting, clock, most = slots.SETTING(frame), slots.CLOCK(frame), slots.CONTROL(frame)[slots.MAX_STEP]
         slot = slots.COUNT(frame)[slots.STEPS]
         V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
-        h_free = limited(frame, t, clock[slots.H] if clock[slots.H] < most else most)
-        lands = h_free * (1.0 + _SNAP) >= abs(stop - t)
-        if not lands:
-            h_free = shortened(frame, t, h_free)
+        h_free = longest(frame, t, clock[slots.H] if clock[slots.H] < most else most)
+        h_free, lands, across = next_end(frame, t, h_free, abs(stop - t))
         h, t_new, rest = end_of_step(frame, t, h_free, stop, lands)
         clock[slots.T_TRIED], clock[slots.H_TRIED] = t, h
         if h == 0.0:  # below the spacing of floating-point numbers at t
             return STEP_TOO_SMALL
-        slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if lands and looks_across(frame, t, h) else 0
+        slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if across else 0
         record_start(frame, V)
         dense = setting[slots.DENSE] == 1 or observes_before(frame, t_new)
         status, norm, factor, log_error = try_step(frame, t, h, t_new, V, coefficients, dense)
         if status != SUCCESS:
             return status
         if not norm <= 1.0:
-            return reject(frame, t, h, norm, factor)
+            return reject(frame, t, h, norm, keep_off(frame, h, norm) if across else factor)
         y_new = row(V, setting[slots.LAST_STAGE])
         observe(frame, t, h, t_new, y_new, coefficients)
         accept(frame, t, h, y_new)

@@ -23,7 +23,9 @@ from adjode.compile import slots
 from adjode.compile.finite import is_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
+from adjode.loops.along import find_forward_step
 from adjode.loops.control import SAFETY, step_factor
+from adjode.loops.tolerances import in_size_left, quadrature_atol, set_tolerances
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.stepper import Stepper, stage_time
@@ -88,7 +90,8 @@ def make_quadrature_step(combine: Callable) -> Callable:
         """
         weights, q, control = slots.WEIGHTS(frame), slots.Q(frame), slots.CONTROL(frame)
         total, increment = slots.TOTAL(frame), slots.INCREMENT(frame)
-        atol, rtol = control[slots.Q_ATOL], control[slots.Q_RTOL]
+        atol, rtol, theta = quadrature_atol(frame), control[slots.Q_RTOL], slots.THETA(frame)
+        scaled = theta.size if control[slots.Q_ATOL_SCALE] > 0.0 and slots.WANTS(frame)[slots.WANTS_THETA] == 1 else 0
         combine(increment, None, -h, weights, 0, q, weights.shape[1])
         fine, coarse, finite = 0.0, 0.0, True
         for k in range(total.size):
@@ -98,13 +101,14 @@ def make_quadrature_step(combine: Callable) -> Callable:
         if estimates:
             for k in range(total.size):
                 before, after = abs(total[k]), abs(total[k] + increment[k])
-                scale = atol + rtol * (after if after > before else before)
+                unit = abs(theta[k]) if k < scaled and theta[k] != 0.0 else 1.0
+                scale = atol + rtol * unit * (after if after > before else before)
                 e_fine, e_coarse = 0.0, 0.0
                 for i in range(weights.shape[1]):
                     e_fine += weights[1, i] * q[i, k]
                     e_coarse += weights[2, i] * q[i, k]
-                ratio_fine = h * e_fine / scale if e_fine != 0.0 else 0.0
-                ratio_coarse = h * e_coarse / scale if e_coarse != 0.0 else 0.0
+                ratio_fine = h * unit * e_fine / scale if e_fine != 0.0 else 0.0
+                ratio_coarse = h * unit * e_coarse / scale if e_coarse != 0.0 else 0.0
                 fine += ratio_fine * ratio_fine
                 coarse += ratio_coarse * ratio_coarse
         return fine, coarse
@@ -139,13 +143,15 @@ class Quadrature:
     Attributes
     ----------
     begin : (frame, t, stage) -> status
-        The integrand at a new place.
+        Tolerances and the integrand at a new place.
     along_stages : (frame, t, h, t_new, V) -> status, first, second, size
         A rule on the stages: the step's INCREMENT, and what joins the error norm of the step, see `Stepper`.
     along_dense_output : (frame, t, h, t_new, V, coefficients, norm, factor) -> status, norm, factor
         A rule on the dense output of a step that would be accepted: its INCREMENT, and norm and factor with this error too.
     accept : (frame)
-        Add the increment.
+        Add the increment, and set the tolerances of the next step.
+    in_size_left : (frame, norm, y_new) -> norm
+        See loops/tolerances.py.
     """
 
     def __init__(self, integrand: Callable, stepper: Stepper):
@@ -154,13 +160,15 @@ class Quadrature:
         at_stages = _make_at_stages(integrand) if stepper.implicit else _known_at_stages
         self.along_stages = _make_along_stages(at_stages, quadrature_step)
         self.along_dense_output = _make_along_dense_output(_make_at_nodes(integrand), quadrature_step)
-        self.accept = _accept
+        self.accept, self.in_size_left = _accept, in_size_left
 
 
 def _make_begin(integrand: Callable) -> Callable:
     @kernel
     def begin(frame, t, stage):
         setting = slots.SETTING(frame)
+        find_forward_step(frame, t)
+        set_tolerances(frame)
         if setting[slots.RULE] != GAUSS or setting[slots.INTEGRAND_FREE]:
             return SUCCESS
         slots.COUNT(frame)[slots.INTEGRANDS] += 1
@@ -250,6 +258,7 @@ def _accept(frame):
     for k in range(total.size):
         total[k] += increment[k]
         q[0, k] = q[end, k]
+    set_tolerances(frame)
 
 
 class NoQuadrature(Quadrature):
@@ -257,7 +266,7 @@ class NoQuadrature(Quadrature):
 
     def __init__(self) -> None:
         self.begin, self.along_stages = _no_begin, _no_stages
-        self.along_dense_output, self.accept = _no_dense_output, _no_accept
+        self.along_dense_output, self.accept, self.in_size_left = _no_dense_output, _no_accept, _norm_as_it_is
 
 
 @kernel
@@ -278,3 +287,8 @@ def _no_dense_output(frame, t, h, t_new, V, coefficients, norm, factor):
 @kernel
 def _no_accept(frame):
     pass
+
+
+@kernel
+def _norm_as_it_is(frame, norm, y_new):
+    return norm

@@ -19,9 +19,10 @@ from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane
 from adjode.compile.watch import begin_watch, keep_watch
+from adjode.loops import tolerances
 from adjode.loops.attempt import make_steps
 from adjode.loops.record import dense_at, observe, record
-from adjode.loops.stops import find_stop, landing, make_meet_stop
+from adjode.loops.stops import find_stop, forget_landing, landing, make_meet_stop
 from adjode.loops.switch import make_switching
 from adjode.status import MAX_STEPS, NON_FINITE, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import ExplicitStepper
@@ -37,6 +38,7 @@ def _begin(frame):
         clock[k] = 0.0
     clock[slots.T], clock[slots.H], clock[slots.REMAINS] = control[slots.T_START], control[slots.FIRST_STEP], 1.0
     clock[slots.T_FROM] = clock[slots.T]
+    forget_landing(frame)
     for k in range(count.size):
         count[k] = 0
     for k in range(y.size):
@@ -45,24 +47,6 @@ def _begin(frame):
         total[k] = 0.0
     begin_watch(frame)
     return SUCCESS if all_finite(start) and all_finite(slots.THETA(frame)) else NON_FINITE
-
-
-@kernel
-def _scale_tolerances(frame):
-    """Absolute tolerances in units of the largest cotangent, where that is asked for."""
-    control, start, jumps = slots.CONTROL(frame), slots.START(frame), slots.JUMPS(frame)
-    atol, largest = slots.ATOL(frame), 0.0
-    if not control[slots.ATOL_SCALE] > 0.0:
-        return
-    for i in range(start.size):
-        if abs(start[i]) > largest:
-            largest = abs(start[i])
-        for k in range(jumps.shape[0]):
-            if abs(jumps[k, i]) > largest:
-                largest = abs(jumps[k, i])
-    control[slots.Q_ATOL] = control[slots.ATOL_SCALE] * largest
-    for i in range(atol.size):
-        atol[i] = control[slots.Q_ATOL]
 
 
 @kernel
@@ -119,7 +103,7 @@ def make_integrate(
         explicit = make_steps(derivative, integrand, ExplicitStepper(derivative, stages))
         enter, step_on = make_switching(explicit, (enter, step_on))
     run = _make_run(enter, step_on, make_meet_stop(at_stop))
-    set_tolerances = _tolerances_as_given if integrand is None else _scale_tolerances  # in a pass over lam
+    begin_tolerances = _tolerances_as_given if integrand is None else tolerances.begin_tolerances  # in a pass over lam
 
     @kernel
     def integrate(frame):
@@ -128,7 +112,7 @@ def make_integrate(
         if count[slots.ENTERED] == 0:
             if _begin(frame) != SUCCESS:
                 return NON_FINITE
-            set_tolerances(frame)
+            begin_tolerances(frame)
             t = slots.CONTROL(frame)[slots.T_START]
             count[slots.STOP] = find_stop(frame, 0)
             observe(frame, t, 1.0, t, slots.Y(frame), plane(slots.MESH_C(frame), dense_at(frame, 0)))

@@ -13,7 +13,8 @@ from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.frozen import STALE
 
 _SPACINGS = 4.0  # see `_clearance`
-_FAR = math.inf  # in single precision a name of this file is single too; `math.inf` would make all that it meets double
+_SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
+_LANDS_FIXED = 1e-3  # of a fixed step
 
 
 @kernel
@@ -26,8 +27,8 @@ def _crosses(frame, k):
 @kernel
 def _clearance(frame):
     """How near steps may come to where f may jump, signed: a few spacings of numbers, so that rounding takes no stage across."""
-    stops, control = slots.STOPS(frame), slots.CONTROL(frame)
-    largest = max(abs(stops[stops.size - 1]), abs(control[slots.T_START]))
+    control, span = slots.CONTROL(frame), slots.TIME_SPAN(frame)
+    largest = max(abs(span[slots.EARLIEST]), abs(span[slots.LATEST]))
     return control[slots.DIRECTION] * _SPACINGS * control[slots.EPS] * largest
 
 
@@ -76,35 +77,57 @@ def find_stop(frame, k):
 
 @kernel
 def room(frame, t):
-    """How far from t on f does not jump, as far as that is known."""
+    """How far from t on f is there and does not jump, as far as that is known."""
+    stops = slots.STOPS(frame)
     for k in range(slots.COUNT(frame)[slots.STOP], slots.CROSSED(frame).size):
         if _crosses(frame, k):
             return abs(landing(frame, k) - t)
-    return _FAR
+    return abs(stops[stops.size - 1] - t)
 
 
 @kernel
-def _reach(frame):
-    """How far ahead the stages of a step are, in steps, if that matters."""
-    c, furthest = slots.C(frame), 1.0
-    if slots.CROSSED(frame).size > 0:
-        for i in range(c.size):
-            furthest = max(furthest, c[i])
-    return furthest
-
-
-@kernel
-def shortened(frame, t, h):
-    """h, or so much less that no stage of the step is where f may have jumped."""
-    reach = _reach(frame)
+def _shortened(frame, t, h):
+    """h, or so much less that no stage of the step is where f may have jumped or has ended."""
+    reach = slots.CONTROL(frame)[slots.REACH]
     return h if reach == 1.0 else min(h, room(frame, t) / reach)
 
 
 @kernel
-def looks_across(frame, t, h):
-    """Whether a stage of the step is where f may have jumped."""
-    reach = _reach(frame)
+def _looks_across(frame, t, h):
+    """Whether a stage of the step would be where f may have jumped or has ended."""
+    reach = slots.CONTROL(frame)[slots.REACH]
     return reach > 1.0 and reach * abs(h) > room(frame, t)
+
+
+@kernel
+def next_end(frame, t, h, distance):
+    """(the step to take where h is wanted, whether it lands on the stop at this distance, and whether it then has a stage behind).
+
+    The time of such a stage is that of the stop, an error of h^2: where a step has failed for it, nearer steps land, and others
+    before them have all their stages where they should be.
+    """
+    if h * (1.0 + _SNAP) < distance:
+        return _shortened(frame, t, h), False, False
+    if not _looks_across(frame, t, distance):
+        return h, True, False
+    if distance > slots.CLOCK(frame)[slots.LANDS_WITHIN]:
+        return distance / slots.CONTROL(frame)[slots.REACH], False, False
+    return h, True, True
+
+
+@kernel
+def keep_off(frame, h, norm):
+    """After a step with a stage behind its end has failed with this error norm: the factor for the next one."""
+    part = 0.7 / math.sqrt(norm) if 2.0 < norm < math.inf else 0.5
+    slots.CLOCK(frame)[slots.LANDS_WITHIN] = abs(h) * part
+    return 1.0 / slots.CONTROL(frame)[slots.REACH]
+
+
+@kernel
+def forget_landing(frame):
+    """What is known of steps that land does not hold for another stop; fixed steps have no error that would tell."""
+    fixed = _LANDS_FIXED * slots.CONTROL(frame)[slots.FIRST_STEP]
+    slots.CLOCK(frame)[slots.LANDS_WITHIN] = math.inf if slots.SETTING(frame)[slots.ADAPTIVE] == 1 else fixed
 
 
 @kernel
@@ -154,6 +177,7 @@ def make_meet_stop(at_stop: Callable) -> Callable:
             if _crosses(frame, k):  # f, its Jacobian and how fast Newton converges are others
                 count[slots.FRESHNESS], clock[slots.H_FACTORED], clock[slots.REMAINS] = STALE, 0.0, 1.0
             clock[slots.T_FROM] = clock[slots.T]
+            forget_landing(frame)
             count[slots.STOP] = find_stop(frame, k + 1)
             count[slots.FRESH] = 0
         return status

@@ -158,7 +158,7 @@ def make_switching(explicit: tuple[Callable, Callable], implicit: tuple[Callable
             slots.CONTROL(slots.PARTNER(frame)),
         )
         for k in range(control.size):  # which others write to, but to the first frame's alone
-            if k != slots.ERROR_ORDER:
+            if k not in (slots.ERROR_ORDER, slots.REACH):
                 theirs[k] = control[k]
         clock[slots.H_PREVIOUS] = clock[slots.H_LAST] = 0.0
         return enter_explicit(frame, t)

@@ -29,9 +29,8 @@ from adjode.compile.flags import DISABLED, f8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
 from adjode.compile.signals import uninterrupted
 from adjode.model.messages import compile_message, takes_in_place
-from adjode.status import describe_error
+from adjode.model.rebuilt import bounds_checked, plain
 
-_SMALL = 500  # states and parameters
 _filters = threading.RLock()
 
 
@@ -66,6 +65,11 @@ class Callback:
     ----------
     name : str
         "f", "vjp", ...
+    kind : Kind
+    tried : set
+        Trial calls that it has passed, see `adjode.api.first_calls`.
+    is_slow : bool
+        Whether its plain Python source has been seen to take long.
     in_place : callable
         The compiled function with the in-place arguments, for use from Python and from other compiled code.
     debug : bool
@@ -81,17 +85,18 @@ class Callback:
         self.given = function
         self.source = getattr(function, "py_func", function)
         self.debug = debug
-        self._kind = KINDS[name]
-        self._takes_in_place = takes_in_place(self._kind, function)
-        self._sizes_seen: set[tuple[int, int]] = set()
+        self.kind = KINDS[name]
+        self._takes_in_place = takes_in_place(self.kind, function)
+        self.tried: set[tuple] = set()
+        self.is_slow = False
         self._compiled: tuple[Any, Any] | None = None
         self._lock = threading.RLock()
         self._fingerprint = fingerprint_of(function, debug)
         # what stands for the callback on disk, beside its name
         self.key = self._fingerprint and f"{self._fingerprint}{'-debug' * debug}"
         self._jitted = _jitted(function, debug)
-        self._form: Any = in_place_form(self._kind, self._jitted, self._takes_in_place)
-        self.in_place: Any = guard_inputs(self._kind, self._form) if debug else self._form
+        self._form: Any = in_place_form(self.kind, self._jitted, self._takes_in_place)
+        self.in_place: Any = guard_inputs(self.kind, self._form) if debug else self._form
 
     def __reduce__(self):
         return callback, (self.name, self.given, self.debug)
@@ -107,7 +112,7 @@ class Callback:
         with self._lock:  # a second C function would take the place of one whose address is in use
             if self._compiled is None:
                 self.check()
-                self._compiled = c_function(self._kind, self.in_place, self.key)
+                self._compiled = c_function(self.kind, self.in_place, self.key)
             return self._compiled[1]
 
     def unchanged(self) -> bool:
@@ -127,8 +132,8 @@ class Callback:
         """Compile the callback by itself; a TypeError that shows the user's line if Numba cannot."""
         if DISABLED:
             return
-        vectors = (vector,) * len(self._kind.inputs)
-        results = tuple(matrix if len(SHAPES[name]) == 2 else vector for name in self._kind.outputs)
+        vectors = (vector,) * len(self.kind.inputs)
+        results = tuple(matrix if len(SHAPES[name]) == 2 else vector for name in self.kind.outputs)
         try:
             with _bounds_checked(self.debug):
                 if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
@@ -136,7 +141,7 @@ class Callback:
                 if self._form is not self._jitted:
                     self._form.compile((f8, *vectors, *(vector,) * len(results)))
         except Exception as error:  # Numba lets errors of all kinds through
-            raise TypeError(compile_message(self._kind, error, self.given, self._takes_in_place)) from None
+            raise TypeError(compile_message(self.kind, error, self.given, self._takes_in_place)) from None
 
     def __call__(self, t: float, *arrays: np.ndarray) -> None:
         """Call from Python, in place; what the user's code raises comes through."""
@@ -145,39 +150,33 @@ class Callback:
     def arguments(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """The in-place arguments after t: `inputs` by name, and fresh outputs."""
         n, m = inputs["u"].size, inputs["theta"].size
-        outputs = [np.zeros(size_of(name, n, m), dtype=inputs["u"].dtype) for name in self._kind.outputs]
-        return [*(inputs[name] for name in self._kind.inputs), *outputs]
+        outputs = [np.zeros(size_of(name, n, m), dtype=inputs["u"].dtype) for name in self.kind.outputs]
+        return [*(inputs[name] for name in self.kind.inputs), *outputs]
 
     def _as_given(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Copies of in-place arguments as the user's own function takes them."""
-        (n, m), names = (array.size for array in arrays[:2]), self._kind.arguments(self._takes_in_place)[1:]
-        return [array.copy().reshape(shape_of(name, n, m)) for name, array in zip(names, arrays, strict=False)]
+        """In-place arguments in the shapes that the user's own function takes them in."""
+        (n, m), names = (array.size for array in arrays[:2]), self.kind.arguments(self._takes_in_place)[1:]
+        return [array.reshape(shape_of(name, n, m)) for name, array in zip(names, arrays, strict=False)]
 
-    def require_inside(self, t: float, u: np.ndarray, theta: np.ndarray) -> None:
-        """Raise a ValueError if the callback leaves arrays of these sizes, found by one call of its plain Python source.
-
-        Compiled code would read or write past the end without a word. Done once for each pair of sizes, and only for small ones,
-        where the call costs next to nothing; `debug=True` checks every access.
-        """
-        sizes = (u.size, theta.size)
-        if self.debug or sizes in self._sizes_seen or sum(sizes) > _SMALL:
+    def call_plain(self, t: float, *arrays: np.ndarray) -> None:
+        """The same as a call, in plain Python, whose indices NumPy checks, also in jitted functions that it calls."""
+        given = self._as_given(arrays)
+        if self._takes_in_place:
+            self.plain(t, *given)
             return
-        inputs = self._as_given(self.arguments({"u": u, "theta": theta, "lam": np.ones_like(u)}))
-        try:
-            with np.errstate(all="ignore"), unwarned():
-                self.source(t, *inputs)
-        except IndexError as error:
-            raise ValueError(
-                f"{self.name} leaves its arrays where u has {u.size} entries and theta {theta.size} ({describe_error(error)}): "
-                f"check the lengths of u0 and theta."
-            ) from error
-        except Exception:  # what only compiled code can do, or an error that the solve will report
-            pass
-        self._sizes_seen.add(sizes)
+        inputs = len(self.kind.inputs)
+        results, outputs = self.plain(t, *given[:inputs]), arrays[inputs:]
+        for output, result in zip(outputs, results if len(outputs) > 1 else (results,), strict=True):
+            output[:] = np.reshape(result, output.size)
+
+    @functools.cached_property
+    def plain(self) -> Callable:
+        return plain(self.source)
 
     def reproduce_error(self, t: float, *arrays: np.ndarray) -> Exception | None:
         """The exception that the user's code raises here: from its plain Python source, which has line numbers, if that raises."""
-        for function, given in ((self.source, self._as_given(arrays)), (self.in_place, [array.copy() for array in arrays])):
+        copies = [[array.copy() for array in arrays] for _ in range(2)]
+        for function, given in ((self.plain, self._as_given(copies[0])), (self.in_place, copies[1])):
             try:
                 with np.errstate(all="ignore"):
                     function(t, *given)
@@ -245,4 +244,5 @@ class _Itself:
 def _jitted(function: Callable, debug: bool) -> Any:
     if isinstance(function, Dispatcher) and not debug:
         return function
-    return njit(getattr(function, "py_func", function), error_model="numpy", nogil=True, boundscheck=debug)
+    source = getattr(function, "py_func", function)
+    return njit(bounds_checked(source) if debug else source, error_model="numpy", nogil=True, boundscheck=debug)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import threading
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from adjode.compile.calls import PORTABLE, Calls, fused_calls
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
 from adjode.model.callbacks import Callback, callback
+from adjode.model.layout import Layout
+from adjode.model.names import entries_read, require_order, unpacked_names, warn_of_unread
 
 
 class Dynamics:
@@ -86,6 +89,8 @@ class Dynamics:
         self.mass: Mass | None = read_mass(mass)
         self._structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
         self._lock = threading.RLock()
+        self._orders: dict[str, dict] = {"u0": {}, "theta": {}}  # in which named entries came
+        self._ordered: set[Layout] = set()  # that have been found to be in order
         self.name = name or str(getattr(f, "__name__", "f"))
         self.fused = fused
         self.debug = debug
@@ -111,6 +116,26 @@ class Dynamics:
                 self._structures[n, linear_solver] = find()
             return self._structures[n, linear_solver]
 
+    def require_order(self, *layouts: Layout) -> None:
+        """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read."""
+        for layout in layouts:
+            if layout.names is None or layout in self._ordered:
+                continue
+            if layout.name == "theta" and not self._orders["theta"]:
+                warn_of_unread(layout, [entries_read(part.source, 2) for part in self.callbacks], stacklevel=4)
+            require_order(layout, self._unpacked[layout.name], self._orders[layout.name])
+            self._ordered.add(layout)
+
+    @functools.cached_property
+    def _unpacked(self) -> dict[str, dict[str, int]]:
+        return {name: unpacked_names(self.f.source, argument) for name, argument in (("u0", 1), ("theta", 2))}
+
+    def checked(self) -> Dynamics:
+        """The same with every access checked for bounds."""
+        vjp_u, jac = (None if part is None else part.given for part in (self.vjp_u, self.jac))
+        mass = None if self.mass is None else self.mass.matrix
+        return _rebuild(self.f.given, self.vjp.given, vjp_u, jac, self.sparsity, mass, self.name, False, True)
+
     def __reduce__(self):
         given = (None if part is None else part.given for part in (self.f, self.vjp, self.vjp_u, self.jac))
         mass = None if self.mass is None else self.mass.matrix
@@ -119,7 +144,9 @@ class Dynamics:
     def __copy__(self) -> Dynamics:
         """The callbacks are one thing, as functions are; what is found out about them each copy finds for itself."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, _structures={}, _lock=threading.RLock())
+        other.__dict__.update(
+            self.__dict__, _structures={}, _orders={"u0": {}, "theta": {}}, _ordered=set(), _lock=threading.RLock()
+        )
         return other
 
     def __deepcopy__(self, memo: Any) -> Dynamics:

@@ -20,14 +20,15 @@ def unstructured(array: np.ndarray) -> np.ndarray:
 class Layout:
     """How one `u0` or `theta` is laid out in the flat vector that callbacks see.
 
-    A dict is laid out in its own order, each entry a scalar or an array in C order; a NumPy structured scalar in the order of
-    its fields. A flat vector is its own layout.
+    A dict, or a pandas Series whose labels are names, is laid out in its own order, each entry a scalar or an array in C order; a
+    NumPy structured scalar in the order of its fields. A flat vector is its own layout.
     """
 
     def __init__(self, name: str, example: Any):
         self.name = name
         self.shapes: dict[str, tuple[int, ...]] | None = None
         self.dtype: np.dtype | None = None
+        example = _named(example)
         if isinstance(example, Mapping):
             self.shapes = {key: np.shape(value) for key, value in example.items()}
         elif isinstance(example, (np.void, np.ndarray)) and example.dtype.names:
@@ -51,8 +52,18 @@ class Layout:
     def is_flat(self) -> bool:
         return self.shapes is None and self.dtype is None
 
+    @property
+    def names(self) -> dict[str, int] | None:
+        """The named parts and their sizes, in their order; None for a flat vector."""
+        if self.shapes is not None:
+            return {str(key): int(np.prod(shape)) for key, shape in self.shapes.items()}
+        if self.dtype is not None:
+            return {field: int(np.prod(self.dtype[field].shape)) for field in self.dtype.names or ()}
+        return None
+
     def flatten(self, name: str, value: Any) -> np.ndarray:
         """The flat vector of `value`, which must have this layout (a flat vector of the right length also passes)."""
+        value = _named(value)
         if self.shapes is not None and isinstance(value, Mapping):
             return self._flatten_dict(name, value)
         if self.dtype is not None and isinstance(value, (np.void, np.ndarray)) and value.dtype.names:
@@ -100,6 +111,14 @@ class Layout:
         if self.dtype is not None and all(self.dtype[field].shape == () for field in self.dtype.names or ()):
             return [f"{self.name}[{field!r}]" for field in self.dtype.names or ()]
         return [f"{self.name}[{i}]" for i in range(self.size)]
+
+
+def _named(value: Any) -> Any:
+    """A pandas Series whose labels are names as a dict, everything else as it is."""
+    index = getattr(value, "index", None)
+    if hasattr(value, "to_dict") and index is not None and all(isinstance(label, str) for label in index):
+        return value.to_dict()
+    return value
 
 
 def _as_floats(dtype: np.dtype) -> np.dtype:

@@ -17,6 +17,7 @@ from adjode.compile.slots import RECORD_DENSE
 from adjode.compile.watch import new_watch
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.model.dynamics import Dynamics
+from adjode.passes.span import Span
 from adjode.passes.trajectory import Trajectory
 from adjode.steppers.frozen import put_frozen
 from adjode.tableaus import Tableau
@@ -30,8 +31,12 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
     for slot, array in zip((slots.A, slots.C, slots.E, slots.PT), tableau.for_kernels, strict=True):
         frame[slot] = array
     of_lam = tableau.adjoint_error
-    frame[slots.LAM_WEIGHTS], frame[slots.LAM_POWERS] = of_lam.weights, np.array([of_lam.halves])
-    frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.lost])
+    frame[slots.LAM_WEIGHTS], frame[slots.LAM_POWERS] = (
+        of_lam.weights,
+        np.array([of_lam.halves, of_lam.raised, tableau.order, tableau.dense_order]),
+    )
+    frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.lost, of_lam.by_lam])
+    frame[slots.STEP_WEIGHTS] = of_lam.step
     frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
     return frame
 
@@ -49,13 +54,13 @@ def put_partner(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
     put_method(partner, stiff, kind)
     setting = frame[slots.SETTING].copy()
     setting[[slots.LAST_STAGE, slots.TOP, slots.INTEGRAND_FREE]] = stiff.stages, stiff.stages, 0
-    setting[[slots.FILTERED, slots.CENTRED]] = stiff.filtered, stiff.centred
+    setting[[slots.FILTERED, slots.CENTRED, slots.ADDS_UP]] = stiff.filtered, stiff.centred, stiff.adds_up
     partner[slots.SETTING] = setting
     partner[slots.K] = frame[slots.K][:rows]
     partner[slots.Q] = frame[slots.Q][: rule(kind, stiff).weights.shape[1] + 1]
     if frame.has(slots.CONTROL):
         partner[slots.CONTROL] = frame[slots.CONTROL].copy()
-        partner[slots.CONTROL][slots.ERROR_ORDER] = stiff.error_order
+        partner[slots.CONTROL][[slots.ERROR_ORDER, slots.REACH]] = stiff.error_order, _reach(stiff)
         partner[slots.POWER] = np.zeros((2, n))
     if frame.has(slots.K_BAR):
         partner[slots.K_BAR] = frame[slots.K_BAR][:rows]
@@ -77,6 +82,7 @@ class Tolerances:
     q_rtol: float = 0.0
     q_atol: float = 0.0
     atol_scale: float = 0.0
+    q_atol_scale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class Quadrature:
 
 
 def _control(
-    tolerances: Tolerances, limits: Limits, error_order: float, t_start: float, direction: float, span: float
+    tolerances: Tolerances, limits: Limits, tableau: Tableau, t_start: float, direction: float, length: float
 ) -> np.ndarray:
     return slots.CONTROL.fill(
         rtol=tolerances.rtol,
@@ -109,15 +115,22 @@ def _control(
         q_atol=tolerances.q_atol,
         max_step=limits.max_step,
         direction=direction,
-        span=span,
-        error_order=error_order,
+        span=length,
+        error_order=tableau.error_order,
         t_start=t_start,
         first_step=limits.step or limits.first_step or 0.0,
         max_attempts=limits.max_steps,
         atol_scale=tolerances.atol_scale,
+        q_atol_scale=tolerances.q_atol_scale,
+        cost_size=0.0,
         newton_tol=newton_tolerance(tolerances.rtol),
         eps=_EPS,
+        reach=_reach(tableau),
     )
+
+
+def _reach(tableau: Tableau) -> float:
+    return max(1.0, float(np.max(tableau.c)))
 
 
 class Pass:
@@ -159,12 +172,14 @@ class Pass:
 
 
 class Integration(Pass):
-    """A pass over `stops` in the order of integration.
+    """A pass over `stops` in the order of integration. It is told times as users know them, and counts from the start of the solve.
 
     Parameters
     ----------
     dynamics : Dynamics
     tableau : Tableau
+    span : Span
+        Of the solve.
     start : (n,) array
         Initial state.
     t_start : float
@@ -185,6 +200,7 @@ class Integration(Pass):
         self,
         dynamics: Dynamics,
         tableau: Tableau,
+        span: Span,
         start: np.ndarray,
         t_start: float,
         stops: np.ndarray,
@@ -197,11 +213,14 @@ class Integration(Pass):
         times: np.ndarray | None = None,
     ):
         super().__init__(dynamics, limits.max_seconds)
-        n, kind, span, frame = start.size, quadrature.kind, abs(stops[-1] - t_start), self.frame
+        self.span, self.times, self.stops = span, np.zeros(0) if times is None else times, stops
+        n, kind, frame = start.size, quadrature.kind, self.frame
+        ends, first = span.elapsed(stops), float(span.elapsed(t_start))
+        length, direction = abs(ends[-1] - first), 1.0 if ends[-1] >= first else -1.0
         stages, degree = tableau.P.shape
         put_method(frame, tableau, kind)
         crossings = 0 if crossed is None else 2 * int(crossed.sum())
-        expected = None if limits.step is None else min(limits.max_steps, math.ceil(span / limits.step) + stops.size) + crossings
+        expected = None if limits.step is None else min(limits.max_steps, math.ceil(length / limits.step) + stops.size) + crossings
         expected = expected if limits.memory is None else 1  # Segments make room
         kinds = tableau.partner is not None or crossed is not None
         self.trajectory = Trajectory.empty(n, degree, stages, record, expected, kinds)
@@ -215,16 +234,17 @@ class Integration(Pass):
             integrand_free=quadrature.integrand_free,
             filtered=tableau.filtered,
             centred=tableau.centred,
+            adds_up=tableau.adds_up,
         )
-        direction = 1.0 if stops[-1] >= t_start else -1.0
-        frame[slots.CONTROL] = _control(tolerances, limits, tableau.error_order, t_start, direction, span)
+        frame[slots.CONTROL] = _control(tolerances, limits, tableau, first, direction, length)
+        frame[slots.TIME_SPAN] = span.numbers
         frame[slots.COUNT] = self.count = slots.COUNT.zeros()
         frame[slots.CLOCK] = self.clock = slots.CLOCK.zeros()
-        frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(stops, dtype=float), tolerances.atol
+        frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(ends), tolerances.atol
         frame[slots.JUMP_ROWS] = none = np.zeros(0, dtype=np.int64)
         frame[slots.CROSSED] = none if crossed is None else crossed
         frame[slots.LIMITS], frame[slots.LIMITED] = np.zeros((0, 3)), np.zeros(2, dtype=np.int64)
-        frame[slots.START], frame[slots.TIMES] = start, np.zeros(0) if times is None else times
+        frame[slots.START], frame[slots.TIMES] = start, np.ascontiguousarray(span.elapsed(self.times))
         frame[slots.OBSERVED] = self.observed = np.empty((frame[slots.TIMES].size, n))
         self._allocate(tableau, n, quadrature)
         self.trajectory.put_recorded(frame)
@@ -292,6 +312,7 @@ class Integration(Pass):
 
     @property
     def t_start(self) -> float:
+        """Where the pass starts, since the start of the solve."""
         return float(self.frame[slots.CONTROL][slots.T_START])
 
     @property
@@ -305,7 +326,7 @@ class Integration(Pass):
 
     @property
     def t_tried(self) -> float:
-        return float(self.clock[slots.T_TRIED])
+        return float(self.span.time(self.clock[slots.T_TRIED]))
 
     @property
     def h_tried(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from adjode.adjoints import products
-from adjode.adjoints.costs import LOOKS, MOST_PARTS, make_costs
+from adjode.adjoints.costs import ABSOLUTE, LOOKS, MOST_PARTS, make_costs
 from adjode.compile import slots
 from adjode.compile.calls import PORTABLE
 from adjode.compile.frame import Frame
@@ -16,8 +16,13 @@ from adjode.passes.base import Pass, put_method
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segmented import SegmentedOutput
+from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, SolveError, solve_error
+
+# Absolute tolerances are no more than half of rtol in size (loops/tolerances.py), and where a cost oscillates that is all there is,
+# since lam is small. Where nothing cancels, twice rtol of it.
+_OF_ALL = 4.0
 
 _HINTS = {
     MAX_STEPS: "That is of pieces, for the quadrature of the running cost, which may oscillate faster or not be smooth",
@@ -37,7 +42,7 @@ def put_costs(frame: Frame, options: SolveOptions, n: int, span: float, columns:
         piece_t=0,
         piece_h=0,
     )
-    frame[slots.Q], frame[slots.COST_SUMS] = np.zeros((6, columns)), np.zeros((6, columns))
+    frame[slots.Q], frame[slots.COST_SUMS] = np.zeros((6, columns)), np.zeros((5, columns))
     frame[slots.COST_GROUPS], frame[slots.DRIVEN] = np.zeros((3, 3)), np.zeros((parts, 3))
 
 
@@ -46,20 +51,21 @@ def quadrature_error(
     status: int,
     dynamics: Dynamics,
     cost: tuple[Callback, Callback],
+    span: Span,
     state: DenseOutput | SegmentedOutput,
     seconds: float | None,
 ) -> SolveError:
     """What the end of a quadrature with this status is called; `state` is the forward solution."""
     numbers, theta, cause = frame[slots.COST], frame[slots.THETA], None
-    t, h = float(numbers[slots.PIECE_T]), float(numbers[slots.PIECE_H])
+    start, h = float(numbers[slots.PIECE_T]), float(numbers[slots.PIECE_H])
     if status == CALLBACK_RAISED:
-        low, high = sorted((float(state.t[0]), float(state.t[-1])))
-        places = [(float(time), np.zeros(frame[slots.U].size)) for time in np.linspace(t - h, t + h, 17) if low <= time <= high]
+        times = span.time(np.linspace(start - h, start + h, 17))
+        places = [(float(time), np.zeros(frame[slots.U].size)) for time in times]
         cause = find_cause(dynamics, theta, state, cost, places)
     return solve_error(
         status,
         phase="adjoint",
-        t=t,
+        t=float(span.time(start)),
         step_size=h,
         max_steps=int(numbers[slots.MOST_PIECES]),
         max_seconds=seconds,
@@ -79,7 +85,8 @@ class Costs(Pass):
         Of the forward pass.
     theta : (m,) array
     n : int
-    span : float
+    span : Span
+        Of that pass.
     cost : pair of Callbacks
     wants_theta, wants_lam : bool
         Whether to integrate its derivatives by theta; whether by u.
@@ -92,7 +99,7 @@ class Costs(Pass):
         options: SolveOptions,
         theta: np.ndarray,
         n: int,
-        span: float,
+        span: Span,
         cost: tuple[Callback, Callback],
         *,
         wants_theta: bool,
@@ -100,12 +107,13 @@ class Costs(Pass):
         max_seconds: float | None = None,
     ):
         super().__init__(dynamics, max_seconds)
-        frame, self.theta, self.cost = self.frame, theta, cost
+        frame, self.span, self.theta, self.cost = self.frame, span, theta, cost
         m = theta.size if wants_theta else 0
         products.put_products(frame, dynamics, theta, n, wants_theta=m > 0, running_cost=cost, short=False)
         put_method(frame, options.tableau, GAUSS)
-        put_costs(frame, options, n, span, 1 + (n + m if wants_lam else 0), MOST_PARTS if wants_lam and options.adaptive else 0)
-        frame[slots.COUNT] = slots.COUNT.zeros()
+        parts = MOST_PARTS if wants_lam and options.adaptive else 0
+        put_costs(frame, options, n, span.length, 1 + (n + m if wants_lam else 0), parts)
+        frame[slots.TIME_SPAN], frame[slots.COUNT] = span.numbers, slots.COUNT.zeros()
         frame[slots.LIMITED], frame[slots.U_FLOOR] = np.zeros(2, dtype=np.int64), options.least_sizes(n)
         frame.allocate({slots.U: (n,), slots.Y: (n,), slots.TOTAL: (m + 1,)})
         self.entry_name, self.make = "costs", make_costs
@@ -130,15 +138,15 @@ class Costs(Pass):
         return self.frame[slots.TOTAL][:-1]
 
     @property
-    def largest_lam(self) -> np.ndarray:
-        """For each entry of lam what |dg/du| may add to it at most."""
-        return self.frame[slots.COST_SUMS][-1, 1 : 1 + self.frame[slots.U].size]
+    def size(self) -> float:
+        """The least size of lam for its tolerances, by the largest logarithmic derivative that |dg/du| may add to it."""
+        return _OF_ALL * float(np.max(self.frame[slots.COST_SUMS][ABSOLUTE, 1 : 1 + self.frame[slots.U].size], initial=0.0))
 
     def add_work(self, stats: PullbackStats) -> None:
         add_work(self.frame, stats)
 
     def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
-        return quadrature_error(self.frame, status, self.dynamics, self.cost, state, self.max_seconds)
+        return quadrature_error(self.frame, status, self.dynamics, self.cost, self.span, state, self.max_seconds)
 
 
 def add_work(frame: Frame, stats: PullbackStats) -> None:

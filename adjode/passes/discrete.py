@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from adjode.adjoints import products
+from adjode.adjoints.carried import put_carried
 from adjode.adjoints.discrete import make_discrete
 from adjode.compile import slots
 from adjode.jacobian import products_for, put_jacobian
@@ -21,6 +22,7 @@ from adjode.passes.costs import add_work, put_costs, quadrature_error
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segmented import SegmentedOutput
+from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, INACCURATE, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
@@ -39,7 +41,7 @@ class Discrete(Pass):
     Parameters
     ----------
     dynamics : Dynamics
-    options, structure
+    options, structure, span
         Of the forward pass.
     theta : (m,) array
         Which the pass reads whenever it runs.
@@ -58,6 +60,7 @@ class Discrete(Pass):
         dynamics: Dynamics,
         options: SolveOptions,
         structure: Structure | None,
+        span: Span,
         theta: np.ndarray,
         start: np.ndarray,
         times: np.ndarray,
@@ -65,7 +68,6 @@ class Discrete(Pass):
         *,
         wants_theta: bool,
         cost: tuple[Callback, Callback] | None = None,
-        span: float = 0.0,
         recorded: bool = False,
         max_seconds: float | None = None,
         on_inaccurate: str = "refine",
@@ -77,17 +79,18 @@ class Discrete(Pass):
                 f"method: choose adjoint='interpolating', or method='Radau'."
             )
         super().__init__(dynamics, max_seconds)
-        self.theta, self.cost = theta, cost
+        self.span, self.theta, self.cost = span, theta, cost
         n, m = start.size, theta.size
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta
         solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
         products.put_products(self.frame, dynamics, theta, n, wants_theta=wants_theta, running_cost=cost, short=self.short)
-        self.frame[slots.START], self.frame[slots.TIMES], self.frame[slots.JUMPS] = start, times, jumps
+        self.frame[slots.START], self.frame[slots.JUMPS] = start, jumps
+        self.frame[slots.TIMES], self.frame[slots.TIME_SPAN] = np.ascontiguousarray(span.elapsed(times)), span.numbers
         self._allocate(tableau, n, m if wants_theta else 0)
         self._put_trust(options, n, on_inaccurate)
         columns = 0 if cost is None else 1 + n + (m if wants_theta else 0)
-        put_costs(self.frame, options, n, span, columns)
+        put_costs(self.frame, options, n, span.length, columns)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         frame = self.frame
@@ -112,6 +115,7 @@ class Discrete(Pass):
             integrand_free=0,
             filtered=0,
             centred=tableau.centred,
+            adds_up=0,
         )
         frame[slots.COUNT] = self.count = slots.COUNT.zeros()
         frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()
@@ -121,6 +125,8 @@ class Discrete(Pass):
                 **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR), (n,)),
                 **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE), (m,)),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
+                **dict.fromkeys((slots.CARRIED, slots.CARRIED_THETA), (0,)),
+                slots.STEP_ERROR: (0, n),
                 slots.BASIS: (1, rows),
                 slots.TOTAL: (m + 1,),
             }
@@ -130,7 +136,7 @@ class Discrete(Pass):
         frame, weights = self.frame, options.tableau.adjoint_error
         frame[slots.TRUST] = self.trust = slots.TRUST.zeros()
         most = math.inf if on_inaccurate == "warn" else MOST_UNITS
-        self.trust[: slots.LAM_SUM] = options.unit_error(n), most, options.tableau.partner is not None
+        self.trust[: slots.LAST_LARGEST] = options.unit_error(n), most, options.tableau.partner is not None
         frame[slots.U_FLOOR] = options.least_sizes(n)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
         frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 6)), np.zeros((cells, 3))
@@ -157,6 +163,7 @@ class Discrete(Pass):
             put_frozen(frame, tableau, n)
         put_transposed(frame.partner or frame, tableau.partner or tableau, n)
         put_jacobian(frame, self.dynamics, structure, self.theta.size)
+        put_carried(frame, n)
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
@@ -171,7 +178,7 @@ class Discrete(Pass):
     def place(self) -> tuple[float, float]:
         """The time reached, and the step that was being pulled back."""
         step, mesh = self._at.item(slots.STEP), self.frame[slots.FORWARD_T]
-        return float(mesh[step]), float(mesh[step] - mesh[step + 1])
+        return float(self.span.time(mesh[step])), float(mesh[step] - mesh[step + 1])
 
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
@@ -196,13 +203,14 @@ class Discrete(Pass):
         (t, step_size), lam, trust = self.place, self.lam, self.trust
         if status in (MAX_STEPS, STEP_TOO_SMALL) and self.cost is not None:  # for it has no steps of its own
             assert state is not None
-            return quadrature_error(self.frame, status, self.dynamics, self.cost, state, self.max_seconds)
+            return quadrature_error(self.frame, status, self.dynamics, self.cost, self.span, state, self.max_seconds)
         if status == CALLBACK_RAISED:
             assert state is not None
             places = [(float(time), lam) for time in np.linspace(t, t - step_size, 9)]
             cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
         elif status == INACCURATE:
-            t, step_size, component = trust[slots.WORST_T], trust[slots.WORST_H], int(trust[slots.WORST_ENTRY])
+            t, step_size = float(self.span.time(trust[slots.WORST_T])), trust[slots.WORST_H]
+            component = int(trust[slots.WORST_ENTRY])
             name, hint = f"lam[{component}]", _INACCURATE_HINT
         elif status != TIMED_OUT:
             for where, values in (("lam", lam), ("theta_bar", self.total)):

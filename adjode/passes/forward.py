@@ -14,6 +14,7 @@ from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
+from adjode.compile.slots import RECORD_STAGES
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
@@ -24,6 +25,7 @@ from adjode.model.layout import Layout
 from adjode.passes.base import Integration, Tolerances
 from adjode.passes.options import SolveOptions
 from adjode.passes.segments import Segments
+from adjode.passes.span import Span
 from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.tableaus import Tableau
@@ -85,6 +87,7 @@ class Forward(Integration):
         super().__init__(
             dynamics,
             method,
+            Span(*t_span),
             u0,
             t_span[0],
             np.append(stops, t_span[1]),
@@ -108,6 +111,12 @@ class Forward(Integration):
     def limit_by(self, backward: Frame) -> None:
         """Keep to the limits of steps that the pass on this frame sets."""
         self.frame[slots.LIMITS], self.frame[slots.LIMITED] = backward[slots.LIMITS], backward[slots.LIMITED]
+
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """The times (k,) and states (k, n) at the starts of the steps that were taken, as far as they are kept."""
+        kept, steps = self.trajectory, self.steps
+        states = kept.stages[:, 0] if kept.record & RECORD_STAGES else kept.u
+        return kept.t[:steps], states[:steps]
 
     def error(self, status: int, layout: Layout) -> SolveError:
         """What a run that ended with this status is called; `layout` is that of u0."""

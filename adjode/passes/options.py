@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -163,23 +162,23 @@ class PullbackOptions:
                 _refuse_backsolve(one)
         return chosen
 
-    def for_sweep(
-        self, forward: SolveOptions, atol: np.ndarray, structure: Structure | None, cotangent_size: Callable[[], float]
-    ) -> SweepOptions:
-        """What the pass of a continuous adjoint is told: by default rtol of the solve, and its `atol` times the cotangents."""
+    def for_sweep(self, forward: SolveOptions, atol_u: np.ndarray, structure: Structure | None) -> SweepOptions:
+        """What the pass of a continuous adjoint is told: by default rtol of the solve, and absolute tolerances in its scale."""
         if not forward.adaptive and any(getattr(self, name) is not None for name in _TOLERANCES):
             raise ValueError("the solution has fixed steps, and so has its pullback: leave the tolerances out.")
         rtol = forward.rtol if self.rtol is None else self.rtol
         max_steps = forward.max_steps if self.max_steps is None else int(positive("max_steps", self.max_steps))
-        atol_lam = float(np.min(atol, initial=np.inf)) * cotangent_size() if self.atol is None else self.atol
+        q_rtol, q_atol = (rtol if self.quadrature_rtol is None else self.quadrature_rtol), self.quadrature_atol
+        q_atol = self.atol if q_atol is None else q_atol
         return SweepOptions(
             asked=self,
             method=self.backward_method(forward),
             structure=structure,
             rtol=rtol,
-            atol=atol_lam,
-            quadrature_rtol=rtol if self.quadrature_rtol is None else self.quadrature_rtol,
-            quadrature_atol=atol_lam if self.quadrature_atol is None else self.quadrature_atol,
+            atol=self.atol,
+            quadrature_rtol=q_rtol,
+            quadrature_atol=q_atol,
+            u_floor=np.maximum(atol_u / (forward.rtol or 1.0), _LEAST_SIZE),
             limits=Limits(forward.max_step, max_steps, forward.step, max_seconds=self.seconds(forward)),
             stops=forward.stops,
         )
@@ -187,22 +186,23 @@ class PullbackOptions:
 
 @dataclass(frozen=True, eq=False)
 class SweepOptions:
-    """What the pass of a continuous adjoint is told; with `atol_scale` its absolute tolerances are this times the cotangents."""
+    """What the pass of a continuous adjoint is told; absolute tolerances that are None follow the size of lam."""
 
     asked: PullbackOptions
     method: Tableau
     structure: Structure | None
     rtol: float
-    atol: float
+    atol: float | None
     quadrature_rtol: float
-    quadrature_atol: float
+    quadrature_atol: float | None
+    u_floor: np.ndarray
     limits: Limits
     stops: np.ndarray
-    atol_scale: float = 0.0
 
     def tolerances(self, atol: np.ndarray) -> Tolerances:
-        """With the absolute ones of the state that is integrated."""
-        return Tolerances(self.rtol, atol, self.quadrature_rtol, self.quadrature_atol, self.atol_scale)
+        """With the absolute ones of the state that is integrated, those of lam where they are given."""
+        scale, q_scale = (self.rtol or 1.0 if given is None else 0.0 for given in (self.atol, self.quadrature_atol))
+        return Tolerances(self.rtol, atol, self.quadrature_rtol, self.quadrature_atol or 0.0, scale, q_scale)
 
 
 _TOLERANCES = ("rtol", "atol", "quadrature_rtol", "quadrature_atol")

@@ -187,6 +187,8 @@ class Program:
         if forward is not None and backward is not None:
             backward.share_watch(forward.watch)
             backward.follow(forward.trajectory, forward.count)
+        if self.segments is not None and isinstance(backward, Sweep):
+            backward.frame[slots.U_LARGEST] = self.segments.largest
         for at, one in ((FORWARD, forward), (LOSS, loss), (BACKWARD, backward)):
             if one is not None:
                 self._table[at], self._table[at + 1] = code_address(one.entry), one.frame.argument

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,27 +22,30 @@ class SegmentedOutput:
     """
 
     def __init__(self, segments: Segments):
-        self._segments, self.t = segments, segments.t
+        self._segments, self._span = segments, segments.forward.span
+
+    @functools.cached_property
+    def t(self) -> np.ndarray:
+        return self._span.time(self._segments.t)
 
     @property
     def steps(self) -> int:
-        return self.t.size - 1
+        return self._segments.t.size - 1
 
     @property
     def u(self) -> np.ndarray:
         """The states at all `t`."""
-        return self(self.t)
+        return self._segments.states(self._segments.t)
 
     def __call__(self, t: Any) -> np.ndarray:
         """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
-        out = self._read(times_in_span("t", t, self.t[0], self.t[-1]), evaluate)
+        out = self._read(self._span.elapsed(times_in_span("t", t, self.t[0], self.t[-1])), evaluate)
         return out[0] if np.ndim(t) == 0 else out
 
-    def derivatives(self, times: np.ndarray) -> np.ndarray:
+    def derivatives(self, elapsed: np.ndarray) -> np.ndarray:
         """See `DenseOutput.derivatives`."""
-        return self._read(times, derivatives)
+        return self._read(elapsed, derivatives)
 
-    def _read(self, times: np.ndarray, read: Callable[..., None]) -> np.ndarray:
-        order = np.argsort(times if self.t[-1] >= self.t[0] else -times, kind="stable")
-        with self._segments.lock:
-            return self._segments.states(times[order], read)[np.argsort(order)]
+    def _read(self, elapsed: np.ndarray, read: Callable[..., None]) -> np.ndarray:
+        order = np.argsort(abs(elapsed), kind="stable")
+        return self._segments.states(elapsed[order], read)[np.argsort(order)]

@@ -24,10 +24,10 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.frame import Frame
-from adjode.compile.slots import RECORD_STAGES
+from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.compile.watch import NEXT_LOOK, raise_pending, set_deadline
 from adjode.model.layout import Layout
-from adjode.passes.trajectory import Trajectory, beside_stops, bytes_of_step, evaluate
+from adjode.passes.trajectory import Trajectory, bytes_of_step, evaluate
 from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class Segments:
     ----------
     at_hand : (2,) array
         STEPS and EARLIER, as in COUNT, of the segment in the store.
+    largest : (n,) array
+        The largest size of each state at the ends of steps, if dense output is kept.
     u_T : (n,) array
         The state at the end of the pass, after `finish`.
     n_recomputed : int
@@ -99,7 +101,7 @@ class Segments:
     def __init__(self, forward: Forward, memory: int, lasting: bool = False):
         self.forward, self.lasting, self.lock = forward, lasting, threading.RLock()
         self._arrays = list(_arrays_of(forward.frame))
-        self.at_hand = np.zeros(2, dtype=np.int64)
+        self.at_hand, self.largest = np.zeros(2, dtype=np.int64), np.zeros_like(forward.y)
         while True:
             try:
                 self._make_room(memory)
@@ -148,6 +150,7 @@ class Segments:
         self._segments, self._spacing, self.n_recomputed = 0, 1, 0
         self._whole: np.ndarray | None = None
         self._before = -1  # where the segment before that at hand begins, while what that has not overwritten is there
+        self.largest[:] = 0.0
         self._meshes: list[np.ndarray] = []
         self._kinds: list[np.ndarray] = []
         self.forward.count[:2] = 0
@@ -157,6 +160,7 @@ class Segments:
         """Another segment: the store is full."""
         count, t = self.forward.count, self.trajectory.t
         self._before, steps = int(count[slots.EARLIER]), int(count[slots.STEPS])
+        self._measure(steps)
         if self.lasting:
             self._meshes.append(t[:steps].copy())
             self._kinds.append(self.trajectory.kinds[:steps].astype(np.int8))
@@ -170,10 +174,16 @@ class Segments:
         t[0], self._state(0)[:] = self.forward.clock[slots.T], self.forward.y
         count[slots.EARLIER], count[slots.STEPS] = self._before + steps, 0
 
+    def _measure(self, steps: int) -> None:
+        store = self.trajectory
+        if store.record & RECORD_DENSE:
+            np.maximum(self.largest, np.abs(store.u[:steps]).max(axis=0, initial=0.0), out=self.largest)
+
     def finish(self) -> Trajectory:
         """The forward pass has reached its end; the store."""
         if self._whole is None:
             self._whole = self.forward.count.copy()
+            self._measure(int(self._whole[slots.STEPS]))
             self.at_hand[:], self.u_T = self._whole[[slots.STEPS, slots.EARLIER]], self.forward.y.copy()
             if self.lasting:
                 steps = int(self.at_hand[0])
@@ -299,17 +309,13 @@ class Segments:
 
     @functools.cached_property
     def t(self) -> np.ndarray:
-        """The times of all steps, of a pass that has been finished and is lasting."""
+        """The times of all steps since the start, of a pass that has been finished and is lasting."""
         return np.concatenate(self._meshes)
 
     @functools.cached_property
     def kinds(self) -> np.ndarray:
         """The kinds of all steps, as `Trajectory.kinds`."""
         return np.concatenate(self._kinds)
-
-    def beside_stops(self, times: np.ndarray) -> np.ndarray:
-        """See `trajectory.beside_stops`."""
-        return beside_stops(self.t, self.kinds, times)
 
     def state(self, k: int) -> np.ndarray:
         """The state at the start of step k, which is the end of the pass for -1."""
@@ -318,12 +324,12 @@ class Segments:
         return self.u_T if k in (-1, self.t.size - 1) else self.states(self.t[k : k + 1])[0]
 
     def states(self, times: np.ndarray, read: Callable[..., None] = evaluate) -> np.ndarray:
-        """The states at `times`, in the order of integration, or what else `read` makes of the steps as `evaluate` does."""
+        """The states at `times` since the start, in the order of integration, or what else `read` makes of the steps."""
         forward, sign, seen = self.forward, self.forward.frame[slots.CONTROL][slots.DIRECTION], 0
         out = np.empty((times.size, forward.y.size * (1 if read is evaluate else 2)))
         ends = np.searchsorted(sign * self.t, sign * times)  # of the steps that they lie in
-        set_deadline(forward.watch, forward.max_seconds)
-        with self._again():
+        with self.lock, self._again():
+            set_deadline(forward.watch, forward.max_seconds)
             while seen < times.size:
                 seen = self._see(times, ends, out, seen, read)
         return out

@@ -9,16 +9,17 @@ import numpy as np
 from adjode.adjoints.backward import Backward
 from adjode.adjoints.products import put_products
 from adjode.compile import slots
-from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_DENSE
 from adjode.jacobian import products_for, put_jacobian
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Integration, Quadrature
+from adjode.passes.costs import Costs
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segmented import SegmentedOutput
+from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
@@ -30,6 +31,8 @@ class Sweep(Integration):
     Parameters
     ----------
     dynamics : Dynamics
+    span : Span
+        Of the forward pass.
     theta : (m,) array
         Which the pass reads whenever it runs.
     backward : Backward
@@ -42,6 +45,7 @@ class Sweep(Integration):
     def __init__(
         self,
         dynamics: Dynamics,
+        span: Span,
         theta: np.ndarray,
         backward: Backward,
         options: SweepOptions,
@@ -62,6 +66,7 @@ class Sweep(Integration):
         super().__init__(
             dynamics,
             method,
+            span,
             backward.y,
             backward.t_start,
             backward.stops,
@@ -80,6 +85,7 @@ class Sweep(Integration):
         for slot, array in backward.arrays.items():
             frame[slot] = array
         n = backward.y.size - backward.lam_from
+        frame[slots.U_FLOOR], frame[slots.U_LARGEST], frame[slots.U_SCALES] = self.options.u_floor, np.zeros(n), np.zeros(n)
         put_products(frame, dynamics, self.theta, n, wants_theta=self.wants_theta, running_cost=self.cost, short=self.short)
         solver = EXPLICIT
         if structure is not None:
@@ -102,12 +108,13 @@ class Sweep(Integration):
         if count[slots.EARLIER] or self._pauses:
             self._pause_at(trajectory.t[0] if count[slots.EARLIER] else None)
 
-    def limit_by(self, costs: Frame) -> None:
-        """Take no longer steps than the running cost allows that drives lam, see adjoints/costs.py."""
-        self.frame[slots.LIMITS], self.frame[slots.LIMITED] = costs[slots.DRIVEN], costs[slots.LIMITED]
+    def drive_by(self, costs: Costs) -> None:
+        """Take no longer steps than the running cost allows that drives lam, and tolerances for what it makes of lam."""
+        self.frame[slots.LIMITS], self.frame[slots.LIMITED] = costs.frame[slots.DRIVEN], costs.frame[slots.LIMITED]
+        self.frame[slots.CONTROL][slots.COST_SIZE] = costs.size
 
     def _pause_at(self, t: float | None) -> None:
-        """Make this time a stop beside those of `backward`, in place of the one before."""
+        """Make this time, since the start of the solve, a stop beside those of `backward`, in place of the one before."""
         frame, sign = self.frame, self.frame[slots.CONTROL][slots.DIRECTION]
         times, crossed, rows = self._stops
         self._pauses = t is not None
@@ -138,8 +145,8 @@ class Sweep(Integration):
         kept = self.trajectory.trimmed(self.steps)
         t = kept.t.copy()
         t[0] = self.t_start  # which may be a stop, behind which the first step began
-        parts = t, kept.u[:, self.lam_from :], kept.c[:, :, self.lam_from :]
-        return DenseOutput(*(np.ascontiguousarray(part) for part in parts))
+        u, c = (np.ascontiguousarray(part[..., self.lam_from :]) for part in (kept.u, kept.c))
+        return DenseOutput(t, u, c, self.span)
 
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
@@ -163,9 +170,8 @@ class Sweep(Integration):
             hint = "Behind an observation lam has a transient as fast as the stiffest part: adjoint='discrete' need not resolve it"
         cause = None
         if status == CALLBACK_RAISED:
-            low, high = sorted((float(state.t[0]), float(state.t[-1])))
-            t = min(max(self.t_tried, low), high)
-            cause = find_cause(self.dynamics, self.theta, state, self.cost, [(t, y[self.lam_from :]) for y in self.tried])
+            places = [(self.t_tried, y[self.lam_from :]) for y in self.tried]
+            cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
         return solve_error(
             status,
             phase="adjoint",

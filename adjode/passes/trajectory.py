@@ -16,6 +16,7 @@ from adjode.compile.flags import cube, i8, kernel, matrix, vector
 from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
 from adjode.compile.views import invoke, plane, row
+from adjode.passes.span import Span
 from adjode.steppers.explicit import interpolate
 
 _FIRST_CAPACITY = 512  # steps that there is room for at first
@@ -25,11 +26,25 @@ _KEPT_WITH = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stag
 
 @dataclass(frozen=True, eq=False)
 class DenseOutput:
-    """A piecewise polynomial in time: step k runs from t[k] to t[k+1] with u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1)."""
+    """A piecewise polynomial in time: step k runs from t[k] to t[k+1] with u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1).
 
-    t: np.ndarray
+    Attributes
+    ----------
+    elapsed : (n_steps + 1,) array
+        `t` since the start of the solve; far from the origin of time it tells steps apart that `t` cannot.
+    u, c : (n_steps + 1, n), (n_steps, degree, n) arrays
+    span : Span
+        Of the solve.
+    """
+
+    elapsed: np.ndarray
     u: np.ndarray
     c: np.ndarray
+    span: Span
+
+    @functools.cached_property
+    def t(self) -> np.ndarray:
+        return self.span.time(self.elapsed)
 
     @property
     def steps(self) -> int:
@@ -39,13 +54,13 @@ class DenseOutput:
         """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
         times = times_in_span("t", t, self.t[0], self.t[-1])
         out = np.empty((times.size, self.u.shape[1]))
-        evaluate(self.t, self.u, self.c, self.steps, times, out)
+        evaluate(self.elapsed, self.u, self.c, self.steps, self.span.elapsed(times), out)
         return out[0] if np.ndim(t) == 0 else out
 
-    def derivatives(self, times: np.ndarray) -> np.ndarray:
-        """First and second ones (k, 2 n) at `times` (k,) inside the mesh: where two steps meet, those of the one before."""
-        out = np.empty((times.size, 2 * self.u.shape[1]))
-        derivatives(self.t, self.u, self.c, self.steps, times, out)
+    def derivatives(self, elapsed: np.ndarray) -> np.ndarray:
+        """First and second ones (k, 2 n) at `elapsed` (k,) inside the mesh: where two steps meet, those of the one before."""
+        out = np.empty((elapsed.size, 2 * self.u.shape[1]))
+        derivatives(self.elapsed, self.u, self.c, self.steps, elapsed, out)
         return out
 
 
@@ -56,6 +71,7 @@ class Trajectory:
     Attributes
     ----------
     t : (capacity + 1,) array
+        Since the start of the solve.
     u, c : (capacity + 1, n), (capacity, degree, n) arrays
         The dense output, u(t[k] + x h) = u[k] + sum_p c[k, p] x**(p+1).
     stages : (capacity, rows, n) array
@@ -115,14 +131,6 @@ class Trajectory:
                 parts[name] = parts[name][: steps + (name in ("t", "u"))]
         return Trajectory(**parts, record=self.record)
 
-    @property
-    def dense(self) -> DenseOutput:
-        return DenseOutput(self.t, self.u, self.c)
-
-    def beside_stops(self, times: np.ndarray) -> np.ndarray:
-        """See `beside_stops`."""
-        return beside_stops(self.t, self.kinds, times)
-
     def put_recorded(self, frame: Frame) -> None:
         """Have a pass write here; if this is interrupted, it has no room, and asks for more at once."""
         frame[slots.MESH_T] = np.empty(1)
@@ -136,20 +144,20 @@ class Trajectory:
         frame[slots.FORWARD_STAGES], frame[slots.FORWARD_KIND] = self.stages, self.kinds
 
 
-def beside_stops(t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """`times`, but for those so near to a stop that f was not evaluated there: the end of the steps before it or, at the start
-    of the trajectory, where the steps behind it begin.
+def beside_stops(span: Span, t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """`times` since the start, but for those so near to a stop that f was not evaluated there: the end of the steps before it or,
+    at the start of the trajectory `t`, `kinds`, where the steps behind it begin.
     """
     crossing = np.concatenate(([False], kinds == slots.CROSSING, [False]))
-    edges = np.flatnonzero(crossing[1:] != crossing[:-1])
+    edges, elapsed = np.flatnonzero(crossing[1:] != crossing[:-1]), span.elapsed(times)
     if edges.size == 0:
-        return times
+        return elapsed
     first, last = edges[::2], edges[1::2]
     sign = 1.0 if t[-1] >= t[0] else -1.0
-    before, behind = sign * t[first], sign * t[last]
-    k = np.searchsorted(before, sign * times, side="right") - 1
-    near = (k >= 0) & ((sign * times < behind[k]) | (last[k] == kinds.size))
-    return np.where(near, t[np.where(first == 0, last, first)][k], times)
+    before, behind, at = sign * t[first], sign * t[last], sign * elapsed
+    k = np.searchsorted(before, at, side="right") - 1
+    near = (k >= 0) & ((at < behind[k]) | (last[k] == kinds.size))
+    return np.where(near, t[np.where(first == 0, last, first)][k], elapsed)
 
 
 def bytes_of_step(n: int, degree: int, rows: int, record: int, kinds: bool = False) -> int:

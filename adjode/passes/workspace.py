@@ -49,6 +49,8 @@ class Workspace:
     u0, theta : (n,), (m,) arrays
         The inputs, for the caller to write to.
     forward, loss, backward : Forward, PreparedLoss, Discrete or Sweep
+    is_tried : bool
+        Whether slips of the callbacks have been looked for along a run.
     program : Program
         Of these three; None for a loss in plain Python, which runs between two programs.
     """
@@ -68,17 +70,19 @@ class Workspace:
     ):
         if t_span[1] < t_span[0]:
             loss.reverse()
-        self.loss, self.u0, self.theta = loss, np.zeros(n), np.zeros(m)
+        self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), np.zeros(m), False
         record = RECORD_STAGES if sweep is None else RECORD_DENSE
         self.forward = Forward(dynamics, options, structure, self.u0, self.theta, t_span, record=record, times=loss.times)
         loss.observe(self.forward.observed)
         self.backward: Discrete | Sweep
+        span = self.forward.span
         if sweep is None:
             seeds = np.zeros(n), loss.times, loss.u_bars
             self.backward = Discrete(
                 dynamics,
                 options,
                 structure,
+                span,
                 self.theta,
                 *seeds,
                 wants_theta=wants_theta,
@@ -86,11 +90,12 @@ class Workspace:
                 on_inaccurate=on_inaccurate,
             )
             self.forward.limit_by(self.backward.frame)
+            self.backward.frame[slots.TIMES] = self.forward.frame[slots.TIMES]  # which an ensemble writes to
         else:
             backwards = t_span[1] >= t_span[0]
             observed = loss.times, loss.u_bars, t_span[0]
             backward = interpolating.prepare_observed(*observed, sweep.atol, sweep.stops, backwards)
-            self.backward = Sweep(dynamics, self.theta, backward, sweep, wants_theta=wants_theta)
+            self.backward = Sweep(dynamics, span, self.theta, backward, sweep, wants_theta=wants_theta)
         self.program = Program(self.forward, loss if loss.compiled else None, self.backward if loss.compiled else None)
         self._behind = None
         if not loss.compiled:
@@ -126,7 +131,7 @@ class Workspace:
         self.backward.follow(self.forward.trajectory, self.forward.count)
         status = behind.run()
         if status == SUCCESS:
-            at_t0(self.loss.times, self.loss.u_bars, self.forward.t_start, self.backward.lam)
+            at_t0(self.forward.frame[slots.TIMES], self.loss.u_bars, self.forward.t_start, self.backward.lam)
         return status
 
     @property

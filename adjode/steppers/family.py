@@ -12,6 +12,7 @@ from adjode.steppers.radau import RadauStepper, make_transposed_radau
 from adjode.steppers.rosenbrock import RosenbrockStepper
 from adjode.steppers.stepper import Stepper
 from adjode.steppers.transposed import SAME_STEP
+from adjode.steppers.transposed_error import make_step_error
 from adjode.tableaus import Tableau
 
 
@@ -104,11 +105,14 @@ class Solver:
         place = 0.5 if turned and self.family.keeps_steps else 0.0
         return make(derivative, Frozen(jacobian, make_linear(self.kind, self.massed), turned, place))
 
-    def transposed_step(self, pull: Callable, product: Callable, jacobian: Callable) -> Callable:
-        """The kernel that pulls cotangents back over a step: `(frame, t, h, t_new, V) -> status`."""
+    def transposed_step(
+        self, pull: Callable, pull_error: Callable, product: Callable, jacobian: Callable
+    ) -> tuple[Callable, Callable]:
+        """The kernels that pull cotangents back over a step and then find its error: `(frame, t, h, t_new, V) -> status`."""
         make = self.family.make_transposed_step
         assert make is not None
-        return make(pull, product, Frozen(jacobian, make_linear(self.kind, self.massed), same_step=SAME_STEP))
+        frozen = Frozen(jacobian, make_linear(self.kind, self.massed), same_step=SAME_STEP)
+        return make(pull, product, frozen), make_step_error(pull_error, product, frozen)
 
 
 EXPLICIT = Solver()

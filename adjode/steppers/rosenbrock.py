@@ -11,6 +11,7 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
+from adjode.compile.times import time_at
 from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops
@@ -37,18 +38,18 @@ def _make_time_slope(evaluate: Callable) -> Callable:
     @kernel
     def time_slope(frame, t, h, u, out):
         """df/dt by one difference, into the step: exactly zero where f does not depend on time."""
-        K, size = slots.K(frame), abs(t) if abs(t) > abs(h) else abs(h)
-        ahead = _SQRT_EPS * size
-        ahead = ahead if ahead < 0.5 * abs(h) else 0.5 * abs(h)
+        K, now = slots.K(frame), time_at(frame, t)
+        ahead = min(_SQRT_EPS * max(abs(now), abs(h)), 0.5 * abs(h))
         later = t + (ahead if h > 0.0 else -ahead)
-        if later == t:
+        between = time_at(frame, later) - now
+        if between == 0.0:
             for k in range(out.size):
                 out[k] = 0.0
             return SUCCESS
         if evaluate(frame, later, u, out) != SUCCESS:
             return CALLBACK_RAISED
         for k in range(out.size):
-            out[k] = (out[k] - K[0, k]) / (later - t)
+            out[k] = (out[k] - K[0, k]) / between
         return SUCCESS
 
     return time_slope

@@ -11,7 +11,7 @@ from adjode.status import NON_FINITE, SUCCESS
 
 @kernel
 def stage_time(frame, t, h, t_new, i):
-    """When stage i of a method is that has stages behind the end of a step: not behind a time at which f may jump."""
+    """When stage i of a method is that has stages behind the end of a step: not behind a time at which f may jump or ends."""
     t_i = t_new if i == slots.SETTING(frame)[slots.LAST_STAGE] else t + slots.C(frame)[i] * h
     if slots.COUNT(frame)[slots.BEFORE_GAP] == 1 and slots.C(frame)[i] > 1.0:
         return t_new

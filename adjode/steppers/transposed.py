@@ -10,7 +10,6 @@ iterations are enough. Where the solution turns within the step it is restarted,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,10 +21,13 @@ from adjode.linalg.mass import multiply_transposed
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.steppers.stepper import stage_time
+from adjode.steppers.transposed_error import SLOPE
 from adjode.tableaus import Tableau
 
-_ROUNDING = 5e-15  # of a stage's cotangents, by their norm: some times the tolerance of GMRES
+_ROUNDING = 5e-15  # of a stage's cotangents, in the norm of GMRES: some times its tolerance
 _QUICK = 6  # iterations up to which a frozen Jacobian goes on to serve the step before
+_NEAR = 0.5  # how far the preconditioned matrix may then be from 1: small systems take few iterations even with a Jacobian that is
+_FAR = 0.9  # wrong by many decades, whose rounding spoils their solution; from there on it is replaced at once
 SAME_STEP = 0.2  # relative difference of step sizes that share a preconditioner
 
 
@@ -35,20 +37,19 @@ def put_transposed(frame: Any, tableau: Tableau, n: int) -> None:
 
 
 @kernel
-def _mend(product, x, right, scale):
+def _mend(product, x, right, scale, weights):
     """Put right the entries of J^T x that rounding has spoilt, by the equation x = right + (J^T x) / scale of a stage alone.
 
     Where J has entries of z times the scale, 1 / (h gamma), the product is off by z times the rounding of scale * x. An explicit
     first stage multiplies by J once more: together z^2, which took all digits from the cotangent of a state that decays within 1e-8
-    of the first step. The equation is off by the rounding of scale * x for all entries alike; smaller differences stay.
+    of the first step. The equation is off by the rounding of scale * x as GMRES has it; smaller differences stay.
     """
-    size = 0.0
+    largest = 0.0
     for k in range(x.size):
-        size += x[k] * x[k]
-    rounding = _ROUNDING * math.sqrt(size) * abs(scale)
+        largest = max(largest, abs(x[k]))
     for k in range(product.size):
         other = (x[k] - right[k]) * scale
-        if abs(other - product[k]) > rounding:
+        if abs(other - product[k]) * weights[k] > _ROUNDING * largest * abs(scale):
             product[k] = other
 
 
@@ -100,9 +101,10 @@ def _make_solve(refresh: Callable, precondition: Callable, gmres: Callable) -> C
             if status == SUCCESS:
                 status, iterations = solve_with_factors(frame, t, h, t_new, V, first)
             count[slots.ITERATIONS] += iterations
-            fresh = count[slots.FRESHNESS] == CURRENT
-            count[slots.FRESHNESS] = OLDER if status == SUCCESS and (fresh or iterations <= _QUICK) else STALE
-            if status in (SUCCESS, CALLBACK_RAISED) or fresh:
+            fresh, apart = count[slots.FRESHNESS] == CURRENT, slots.CLOCK(frame)[slots.APART] if iterations > 0 else 0.0
+            serves = fresh or (iterations <= _QUICK and apart <= _NEAR)
+            count[slots.FRESHNESS] = OLDER if status == SUCCESS and serves else STALE
+            if (status == SUCCESS and apart <= _FAR) or status == CALLBACK_RAISED or fresh:
                 return STAGES_UNSOLVED if status == NEWTON_FAILED else status
 
     return solve
@@ -119,6 +121,15 @@ def _put_right_hand_sides(frame, h, first):
             right[i, k] = K_bar[first + i, k] + (h * A[s, first + i] * lam[k] if ends else 0.0)
 
 
+@kernel
+def _add_to_error(frame, stage, x):
+    """A stage's part in the sum that the error of the step is found by; the cotangent of the slope is that of this step alone."""
+    weight, K_bar, error = slots.STEP_WEIGHTS(frame)[0, stage], slots.K_BAR(frame), row(slots.STEP_ERROR(frame), SLOPE)
+    ends = stage == slots.SETTING(frame)[slots.LAST_STAGE]
+    for k in range(x.size):
+        error[k] += weight * (x[k] - K_bar[stage, k] if ends else x[k])
+
+
 def _make_pull_stage(pull: Callable) -> Callable:
     @kernel
     def pull_stage(frame, t, h, t_new, V, first, i):
@@ -126,10 +137,11 @@ def _make_pull_stage(pull: Callable) -> Callable:
         A, K_bar, inverse, x = slots.A(frame), slots.K_BAR(frame), slots.INVERSE(frame), row(slots.W(frame), i)
         stage_bar, y_bar, lam = slots.STAGE_BAR(frame), slots.Y_BAR(frame), slots.LAM(frame)
         stage, s = first + i, slots.SETTING(frame)[slots.LAST_STAGE]
+        _add_to_error(frame, stage, x)
         if pull(frame, stage_time(frame, t, h, t_new, stage), row(V, stage), x, stage_bar, stage) != 0:
             return CALLBACK_RAISED
         if A[stage, 0] != 0.0:
-            _mend(stage_bar, x, row(slots.RIGHT(frame), i), inverse[i, i] / h)
+            _mend(stage_bar, x, row(slots.RIGHT(frame), i), inverse[i, i] / h, slots.SOLVE_WEIGHTS(frame))
         for k in range(lam.size):
             w = stage_bar[k] + (lam[k] if stage == s else 0.0)
             y_bar[k] += w

@@ -10,7 +10,7 @@ forward step, which vary J.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from adjode.tableaus.order_conditions import elementary_weights
 _HIGHEST = 4  # embedded order: the conditions for more leave no weights, and take long to find that out
 _TYPICAL = 1e-8  # the relative error of a step at which powers that do not quite match are made to agree
 _RANK = 1e-8
+_RAISED = 1  # more powers need a better frozen matrix, fewer see too little of what decays fast
 _SEEN = 0.5  # of a decay, at least
 _LONG = 6.0  # h times the rate of a step somewhat longer than stability allows
 
@@ -35,6 +36,13 @@ class AdjointError:
     halves, factor : int, float
         `factor * ratio**(halves / 2)` is the relative error of the step itself, for the ratio of the estimate and lam: that of a
         lower order, to the power that makes it one of the method's.
+    step : (2, rows) array
+        Of an implicit method: the weights of the stages in place of d, for cotangents of slopes in place of J_i^T w_i; and those
+        whose product with the weights of the dense output is its first term in h J^T that need not be right. Empty for others.
+    raised : int
+        By how many powers of h J^T the sum over its stages is raised.
+    by_lam : float
+        The factor of (h J^T)^(p+1) lam that is its error, where lam is what it is found by.
     lost : float
         The ratio of the estimate and an entry of lam from which that entry is too fast for the step, to be told right by more than
         three digits.
@@ -45,6 +53,9 @@ class AdjointError:
     halves: int = 0
     factor: float = 0.0
     lost: float = np.inf
+    step: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    raised: int = 0
+    by_lam: float = 0.0
 
 
 def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> AdjointError:
@@ -67,6 +78,51 @@ def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> Adjo
         return AdjointError(weights)
     constant = abs(talls[order].sum() - 1.0 / math.factorial(order + 1))
     return AdjointError(weights, found, *_as_error_of_step(constant, order, found))
+
+
+def implicit_adjoint_error(A: np.ndarray, order: int, dense_order: int) -> AdjointError:
+    """What steppers/transposed_error.py finds the error R(z) - exp(z) of a transposed implicit step by."""
+    b, powers = A[-1], [np.ones(len(A))]
+    for _ in range(max(order, dense_order)):
+        powers.append(A @ powers[-1])
+    constant = float(b @ powers[order]) - 1.0 / math.factorial(order + 1)
+    weights, found = _stage_sum(A, order)
+    z, gamma = -np.logspace(-1.0, 1.5, 51), _real_pole(A)
+    exact = np.array([1.0 + x * (b @ np.linalg.solve(np.eye(len(A)) - x * A, powers[0])) for x in z]) - np.exp(z)
+    sums = np.array([weights @ np.linalg.solve(np.eye(len(A)) - x * A.T, b) for x in z])
+    damp = 1.0 / (1.0 - gamma * z)
+    halves = round(2 * (order + 1) / (found + 1 + _RAISED))
+    by_stages = constant * np.abs(z * sums * (z * damp) ** _RAISED * damp) ** (halves / 2)
+    by_lam = constant * (z * damp) ** (order + 1) * damp
+    # estimates for short steps are made too large by what those for long ones are too small, each by the root of their ratio
+    of_stages, of_lam = (math.sqrt(np.abs(exact / estimate).max()) for estimate in (by_stages, by_lam))
+    return AdjointError(
+        np.zeros(len(A)),
+        order=found + 1 + _RAISED,
+        halves=halves,
+        factor=abs(constant) * of_stages,
+        step=np.array([weights, powers[dense_order]]),
+        raised=_RAISED,
+        by_lam=constant * of_lam,
+    )
+
+
+def _stage_sum(A: np.ndarray, order: int) -> tuple[np.ndarray, int]:
+    """Weights of implicit stages, normalised to sum_i d_i w_i = (h J^T)^(q-1) h lam for constant J, of the highest q, and that."""
+    weights, found, b, stages = np.zeros(len(A)), 0, A[-1], slice(1, len(A))
+    of_lam, talls = _differentials(A, b[None], order), _tall_trees(A, b, order + 1)
+    for q in range(1, order + 1):
+        null = _null_space(np.vstack(of_lam[:q])[:, stages])
+        responses = null @ talls[q, stages]
+        if responses.size and np.abs(responses).max() > _RANK * np.abs(talls[q]).max():
+            weights[stages], found = null.T @ responses / (responses @ responses), q
+    return weights, found
+
+
+def _real_pole(A: np.ndarray) -> float:
+    """gamma, for which R has a pole at 1 / gamma."""
+    values = np.linalg.eigvals(A[1:, 1:])
+    return float(values[np.argmin(np.abs(values.imag))].real)
 
 
 def _tall_trees(A: np.ndarray, b: np.ndarray, powers: int) -> np.ndarray:

@@ -45,8 +45,8 @@ def test_error_falls_with_the_tolerance(name, method, strategy):
     for tol, error in zip(tolerances, errors, strict=True):
         assert error < 500 * tol, (tol, error)
     decades = 3 if method == "Vern9" else 2  # once steps are short enough to tell
-    for coarse, fine in zip(errors[2:], errors[2 + decades :], strict=False):
-        assert fine < max(0.1 * coarse, 1e-11)  # which is rounding
+    for tol, coarse, fine in zip(tolerances[2:], errors[2:], errors[2 + decades :], strict=False):
+        assert fine < max(0.1 * coarse, 0.3 * tol, 1e-11)  # errors of a few tolerances are luck, and the last is rounding
 
 
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])

@@ -8,8 +8,8 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import Dynamics, solve, value_and_gradient
-from adjode.losses import LeastSquares
+from adjode import Dynamics, SolveError, ensemble_value_and_gradient, solve, value_and_gradient
+from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
@@ -273,6 +273,31 @@ def test_sizes_that_the_callbacks_leave():
     with pytest.raises(ValueError, match=r"vjp leaves its arrays where u has 1 entries and theta 1 .*theta_bar\[2\] = 0.0"):
         wrong.pullback([1.0])
     assert wrong.pullback([1.0], wrt="T").T == pytest.approx(-np.exp(-1), rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_input_that_is_not_finite_is_a_failed_solve_too(bad):
+    evaluate = value_and_gradient(lotka_volterra(), LeastSquares([1.0], [[1.0]]), LV_SPAN)
+    for u0, theta in (([LV_U0[0], bad], LV_THETA), (np.array(LV_U0), np.append(LV_THETA[:3], bad))):
+        for call in (evaluate, lambda u0, theta: solve(lotka_volterra(), u0, theta, LV_SPAN)):
+            with pytest.raises(SolveError, match="must be finite, but entry . is") as caught:
+                call(u0, theta)
+            assert caught.value.phase == "input" and isinstance(caught.value, ValueError)
+            again = pickle.loads(pickle.dumps(caught.value))
+            assert type(again) is type(caught.value) and str(again) == str(caught.value)
+
+
+def test_masked_input_is_refused():
+    masked = np.ma.masked_less(np.array([[1.0, 2.0], [1.0, -9.0]]), 0.0)
+    for call in (
+        lambda: lv(u0=masked[1]),
+        lambda: lv(theta=np.ma.masked_equal(LV_THETA, LV_THETA[2])),
+        lambda: lv(atol=np.ma.masked_equal([1e-9, 1.0], 1.0)),
+        lambda: lv().pullback(observations=([0.1, 0.2], masked)),
+        lambda: ensemble_value_and_gradient(lotka_volterra(), FinalState([1.0, 0.0]), LV_SPAN)(masked, LV_THETA),
+    ):
+        with pytest.raises(ValueError, match="must be numbers, but entries of it are masked"):
+            call()
 
 
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])

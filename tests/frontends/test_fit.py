@@ -340,3 +340,23 @@ def test_bad_x():
         fit.value_and_gradient(np.zeros(3))
     with pytest.raises(ValueError, match="x must be finite"):
         fit.unpack([np.nan, 0.0])
+    with pytest.warns(RuntimeWarning, match="a solve failed, .*: x must be finite, but entry 1 is inf"):
+        value, gradient = fit.value_and_gradient([1.0, np.inf])
+    assert value == np.inf and np.isnan(gradient).all() and fit.n_failed == 1
+
+
+class Undefined:
+    """The logarithm of a state less an offset, which is not defined everywhere."""
+
+    def value_and_cotangents(self, solution):
+        with np.errstate(invalid="ignore"):
+            x = solution.u[-1, 0] - 0.3
+            return np.log(x) ** 2, {"u_T_bar": [2.0 * np.log(x) / x]}
+
+
+def test_own_loss_that_is_not_defined_at_a_trial_point():
+    """At x = 0 the state is 0.5, at x = -8 it is below 0.3."""
+    fit = Fit(LOGISTIC.dynamics, Undefined(), (0.0, 1.0), u0=[0.5], theta=[0.0, 1.0], free={"theta": [0]})
+    assert fit.value_and_gradient([0.0])[0] == pytest.approx(np.log(0.2) ** 2)
+    with pytest.warns(RuntimeWarning, match="the loss is not finite: its value is nan"):
+        assert fit.value_and_gradient([-8.0])[0] == np.inf

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from adjode import Dynamics, check_vjp
+from adjode import Dynamics, check_vjp, solve
 from adjode.compile import slots
 from adjode.compile.frame import Frame
 from adjode.jacobian import make_jacobian, probe, products_for, put_jacobian, structure_of
@@ -245,7 +245,7 @@ def test_a_jac_that_leaves_its_matrix():
         J[3, 3] = u[0]
 
     with pytest.raises(ValueError, match="jac leaves its arrays where u has 3 entries"):
-        Dynamics(_products_f, _products_vjp, jac=jac).jac.require_inside(0.0, np.ones(3), np.ones(1))
+        solve(Dynamics(_products_f, _products_vjp, jac=jac), np.ones(3), np.ones(1), (0.0, 1.0), method="Radau")
 
 
 def test_wrong_shape_returned():

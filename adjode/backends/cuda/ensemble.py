@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from adjode.api.first_calls import Part, backward_parts, try_at_start
 from adjode.api.gradient import ValueAndGradient
 from adjode.backends.cuda import device, member
 from adjode.backends.cuda.chunks import DeviceOptions, Lanes
@@ -51,9 +52,8 @@ class _Backend:
                 )
 
     def _check_callbacks(self, t_span: np.ndarray, n: int, m: int) -> None:
-        for callback in (self._dynamics.f, self._dynamics.vjp, self._dynamics.vjp_u):
-            if callback is not None:
-                callback.require_inside(float(t_span[0, 0]), np.ones(n), np.ones(m))
+        parts = [Part(self._dynamics.f), *backward_parts(self._dynamics, wants_theta=False)]
+        try_at_start(self._dynamics, parts, float(t_span[0, 0]), np.ones(n), np.ones(m), compiled=False)
 
     def _run_chunks(self, plan: Plan, kernel: Callable, N: int, inputs: list, data: list, results: Any, done: Any) -> None:
         """Run all trajectories; `inputs` and `data` are pairs (array, whether it has a row for each trajectory)."""
@@ -136,7 +136,7 @@ class CudaEnsemble(_Backend):
                 self._device_options.require_attainable(rtol)
             if span[1] < span[0]:
                 prepared.reverse()
-            own |= owned_data(self._loss, prepared) | ({"times"} if prepared.ends_at_T and "span" in own else set())
+            own |= owned_data(self._loss, prepared)
             plan = plan_gradient(
                 self._dynamics,
                 forward,
@@ -165,7 +165,6 @@ class CudaSolver(_Backend):
         if N == 0:
             return States(np.zeros((0, k, n)), np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
         own = _own(N, u0=u0, theta=theta, span=t_span)
-        own |= {"times"} if "span" in own else set()
         if (n, m, own) not in self._plans:
             self._check_callbacks(t_span, n, m)
             self._require_explicit("method")
@@ -180,5 +179,6 @@ class CudaSolver(_Backend):
 
 
 def _own(N: int, **arrays: Any) -> frozenset[str]:
-    """Which of the arrays have a row for each trajectory."""
-    return frozenset(name for name, array in arrays.items() if array.shape[0] == N > 1)
+    """Which of the arrays, and of the times, have a row for each trajectory."""
+    own = frozenset(name for name, array in arrays.items() if array.shape[0] == N > 1)
+    return own | {"times"} if "span" in own else own  # which count from t0

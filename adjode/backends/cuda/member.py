@@ -7,8 +7,9 @@ Of each accepted step the discrete adjoint keeps the time and the state, n + 1 n
 them would move (s + 1) n numbers more each way. The interpolating adjoint keeps the dense output.
 
 `inputs` of a kernel are (given, u0, theta, spans, times, stops, store), all but the first and the last with a row for each
-trajectory or one for all; `data` of a loss are (rows, t_obs, components, data, weights), likewise the last two. A trajectory is
-row j; `lane` is its thread's column of `store`, which has room for `capacity` steps.
+trajectory or one for all; a span is (t0, T, T - t0), and times and stops count from t0.
+`data` of a loss are (rows, t_obs, components, data, weights), likewise the last two. A trajectory is row j;
+`lane` is its thread's column of `store`, which has room for `capacity` steps.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from adjode.compile.views import plane, row, segment
 from adjode.passes.forward import make_forward
 from adjode.passes.program import add_at_t0, make_run
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
+
+
+@kernel
+def _set_span(frame, span):
+    time = slots.TIME_SPAN(frame)
+    time[slots.ORIGIN], time[slots.EARLIEST], time[slots.LATEST] = span[0], min(span[0], span[1]), max(span[0], span[1])
 
 
 @kernel
@@ -64,10 +71,11 @@ def _make_begin(plan: Plan) -> Callable:
         """The frame of the forward pass, but for its stores."""
         given, u0, theta, spans, times = inputs[0], inputs[1], inputs[2], inputs[3], inputs[4]
         span, start = row(spans, j if own_span else 0), row(u0, j if own_u0 else 0)
-        _set_limits(frame, given, 0, span[0], span[1])
+        _set_span(frame, span)
+        _set_limits(frame, given, 0, 0.0, span[2])
         take_theta(frame, row(theta, j if own_theta else 0))
         put(frame, slots.START, start, start.size)
-        put(frame, slots.STOPS, segment(span, 1, 1), 1)
+        put(frame, slots.STOPS, segment(span, 2, 1), 1)
         put(frame, slots.TIMES, row(times, j if own_times else 0), k)
 
     return begin
@@ -159,10 +167,12 @@ def _make_behind(plan: Plan) -> Callable:
 
 
 def _behind_discrete(plan: Plan, pull: Callable) -> Callable:
-    take_theta, own_theta, own_times, k = _make_take_theta(plan.near_theta), "theta" in plan.own, "times" in plan.own, plan.k
+    take_theta, k = _make_take_theta(plan.near_theta), plan.k
+    own_theta, own_times, own_span = (name in plan.own for name in ("theta", "times", "span"))
 
     @kernel
     def behind(frame, ahead, jumps, j, inputs):
+        _set_span(frame, row(inputs[3], j if own_span else 0))
         mesh_t, count = slots.MESH_T(ahead), slots.COUNT(ahead)
         put(frame, slots.FORWARD_T, mesh_t, mesh_t.size)
         put(frame, slots.FORWARD_U, slots.MESH_U(ahead), mesh_t.size)
@@ -180,19 +190,23 @@ def _behind_discrete(plan: Plan, pull: Callable) -> Callable:
 
 def _behind_interpolating(plan: Plan) -> Callable:
     take_theta, k = _make_take_theta(plan.near_theta), plan.k
-    own_theta, own_times, own_stops = (name in plan.own for name in ("theta", "times", "span"))
+    own_theta, own_times, own_span = (name in plan.own for name in ("theta", "times", "span"))
     pull, first = interpolating.make_backward(plan.calls, plan.stages), plan.forward.given.size
 
     @kernel
     def behind(frame, ahead, jumps, j, inputs):
+        _set_span(frame, row(inputs[3], j if own_span else 0))
         mesh_t, count = slots.MESH_T(ahead), slots.COUNT(ahead)
         put(frame, slots.FORWARD_T, mesh_t, mesh_t.size)
         put(frame, slots.FORWARD_U, slots.MESH_U(ahead), mesh_t.size)
         put(frame, slots.FORWARD_C, slots.MESH_C(ahead), mesh_t.size - 1)
         slots.PLACE(frame)[0] = count[slots.STEPS]  # where to look first: the last step
         put(frame, slots.FORWARD_COUNT, count, count.size)
+        floor = slots.U_FLOOR(frame)
+        for i in range(floor.size):
+            floor[i] = inputs[0][inputs[0].size - floor.size + i]
         times = row(inputs[4], j if own_times else 0)
-        stops = row(inputs[5], j if own_stops else 0)
+        stops = row(inputs[5], j if own_span else 0)
         t_start = mesh_t[0]
         if k > 0:
             t_start = times[k - 1]

@@ -28,6 +28,7 @@ from adjode.model.losses import PreparedLinear, PreparedLoss, Series, make_least
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.options import SolveOptions, SweepOptions
+from adjode.passes.span import Span
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import Trajectory
 from adjode.status import CALLBACK_RAISED
@@ -181,7 +182,7 @@ def plan_gradient(
     back_lanes |= {slots.JUMPS: states} if far else {}
     if sweep is None:
         seeds = np.zeros(n), np.zeros(k), np.zeros((k, n))
-        backward = Discrete(device, options, None, np.zeros(m), *seeds, wants_theta=wants_theta).frame
+        backward = Discrete(device, options, None, Span(0.0, 1.0), np.zeros(m), *seeds, wants_theta=wants_theta).frame
         idle = {slots.STAGES: backward[slots.STAGES].shape}
     else:
         backward = _interpolating_frame(device, n, m, k, sweep, wants_theta)
@@ -224,7 +225,7 @@ def _forward_frame(device: Dynamics, options: SolveOptions, n: int, m: int, k: i
 
 def _interpolating_frame(device: Dynamics, n: int, m: int, k: int, sweep: SweepOptions, wants_theta: bool) -> Frame:
     backward = interpolating.prepare_observed(np.zeros(k), np.zeros((k, n)), 0.0, sweep.atol, sweep.stops, True)
-    made = Sweep(device, np.zeros(m), backward, sweep, wants_theta=wants_theta)
+    made = Sweep(device, Span(0.0, 1.0), np.zeros(m), backward, sweep, wants_theta=wants_theta)
     made.follow(Trajectory.empty(n, 1, 1, 0), slots.COUNT.zeros())
     return made.frame
 
@@ -246,7 +247,8 @@ def _pass_plan(
         del sized[slots.START]
     if sized[slots.THETA][0] > _NEAR:
         del sized[slots.THETA]
-    given = [frame[slot].copy() for slot in (slots.CONTROL, slots.ATOL) if slot in sized]
+    tolerances = (slots.CONTROL, slots.ATOL, slots.U_FLOOR) if slots.CONTROL in sized else ()
+    given = [frame[slot].copy() for slot in tolerances if slot in sized]
     if given:
         given[0][slots.EPS] = np.finfo(real).eps
     return PassPlan(Layout(real, known.constants, sized | idle | empty, lanes), np.concatenate(given) if given else np.zeros(0))

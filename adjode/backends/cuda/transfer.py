@@ -21,19 +21,18 @@ Input = tuple[Any, bool]
 
 def inputs_of(plan: Plan, u0: Any, theta: Any, t_span: np.ndarray, times: np.ndarray, ends_at_T: bool) -> list[Input]:
     """(given, u0, theta, spans, times, stops); `times` are in the order of integration, and if it `ends_at_T` the last is T."""
-    own, real = plan.own, plan.real
-    rows = np.repeat(times[None], len(t_span) if "times" in own else 1, axis=0)
+    own, real, (t0, T) = plan.own, plan.real, t_span.T[:, :, None]
+    rows = times - t0
     if ends_at_T:
-        rows[:, -1] = t_span[:, 1]
+        rows[:, -1:] = T - t0
     # where the interpolating adjoint stops on its way back: at all times, the last being where it begins, and at t0
-    stops = np.broadcast_to(rows[:, ::-1], (len(t_span), times.size))
     arrays = {
         "given": plan.given,
         "u0": u0,
         "theta": theta,
-        "span": t_span,
+        "span": np.concatenate([t0, T, T - t0], axis=1),
         "times": rows,
-        "stops": np.concatenate([stops, t_span[:, :1]], axis=1),
+        "stops": np.concatenate([rows[:, ::-1], np.zeros_like(t0)], axis=1),
     }
     owns = own | ({"stops"} if "span" in own else set())
     return [(device.to_device(name, array, real), name in owns) for name, array in arrays.items()]

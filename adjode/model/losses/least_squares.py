@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,8 @@ from adjode.model.losses.loss import States
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.status import SolveError, Status
+
+_HIDDEN = 0.1  # standard deviations
 
 
 class LeastSquares(MemberData):
@@ -81,6 +84,25 @@ class LeastSquares(MemberData):
         self.log = log
         self.y_obs = np.ascontiguousarray(np.log(y) if log else y)
         self.weights = np.ascontiguousarray(1.0 / scale)
+
+    def warn_of_tolerances(self, atol: np.ndarray, t0: float, names: Sequence[str], stacklevel: int) -> None:
+        """Warn if errors of a state as large as its absolute tolerance, atol (n,), would show beside the standard deviations."""
+        size = np.exp(self.y_obs) if self.log else 1.0
+        late = self.t_obs != t0  # at t0 the state has no error
+        with np.errstate(all="ignore"):
+            ratios = np.where(~self.missing & late[:, None], atol[self.components] * self.weights / size, 0.0)
+        if not ratios.size or not ratios.max() > _HIDDEN:
+            return
+        *_, k, c = np.unravel_index(np.argmax(ratios), ratios.shape)
+        name, value = names[self.components[c]], atol[self.components[c]]
+        compared = f"the logarithm of {name}" if self.log else name
+        allowed = f"atol = {value:.3g} allows errors of {ratios.max():.2g} standard deviations"
+        warnings.warn(
+            f"the loss compares {compared} at t = {self.t_obs[k]:g}, where {allowed}, whatever rtol is: take an atol of at most "
+            f"{value / ratios.max() * _HIDDEN:.1g} for it (atol may have an entry for each state).",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
 
     def prepare(self, n: int, T: float) -> PreparedLoss:
         return self._prepared(n)

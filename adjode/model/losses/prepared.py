@@ -68,6 +68,9 @@ class PreparedLoss:
         """Read states from here."""
         self.observed = self.frame[slots.OBSERVED] = observed
 
+    def try_calls(self, u: np.ndarray) -> None:
+        """Raise a ValueError if a callback leaves its arrays at a state like this one; tried once for each number of them."""
+
     def reverse(self) -> None:
         """For time that runs backwards."""
         self.times = self.times[::-1].copy()

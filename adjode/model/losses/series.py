@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,14 @@ from adjode.checks import float_vector
 from adjode.compile import slots
 from adjode.compile.flags import DISABLED, kernel, linked
 from adjode.compile.views import row
-from adjode.model.callbacks import fingerprint_of
+from adjode.model.callbacks import fingerprint_of, unwarned
 from adjode.model.losses.loss import States
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.model.messages import count_arguments
+from adjode.model.rebuilt import plain
+from adjode.status import describe_error
+
+_SECONDS = 0.02  # for trial calls
 
 
 class Series:
@@ -41,6 +46,7 @@ class Series:
                 f"value_and_cotangent takes {count} arguments, but it must be value_and_cotangent(k, t, u, u_bar) -> float."
             )
         self.value_and_cotangent = value_and_cotangent
+        self.tried: set[int] = set()  # numbers of states for which it has been tried
 
     def prepare(self, n: int, T: float) -> PreparedLoss:
         return self._prepared(n)
@@ -53,6 +59,12 @@ class Series:
         return (_PreparedJittedSeries if jitted else _PreparedSeries)(self, n, self.t_obs, as_given=as_given)
 
 
+def _number(value: Any) -> float:
+    if np.ndim(value):
+        raise TypeError(f"value_and_cotangent must return a number, but it returns an array of shape {np.shape(value)}: sum it up.")
+    return float(value)
+
+
 class _PreparedSeries(PreparedLoss):
     compiled = False
 
@@ -61,7 +73,7 @@ class _PreparedSeries(PreparedLoss):
         self.u_bars[:] = 0.0
         for k, (row_k, t) in enumerate(zip(self.rows, self.loss.t_obs, strict=True)):
             u_bar[:] = np.nan  # an entry the callback forgets must not pass as zero
-            total += float(self.loss.value_and_cotangent(k, t, self.observed[row_k].copy(), u_bar))
+            total += _number(self.loss.value_and_cotangent(k, t, self.observed[row_k].copy(), u_bar))
             self.u_bars[row_k] += u_bar
         self.value[0] = total if np.isfinite(self.u_bars).all() else math.nan
         return self.value.item()
@@ -69,6 +81,33 @@ class _PreparedSeries(PreparedLoss):
 
 class _PreparedJittedSeries(_PreparedSeries):
     compiled = True
+
+    def evaluate(self, solution: States) -> tuple[float, dict[str, Any]]:
+        self.try_calls(solution.u[-1])
+        return super().evaluate(solution)
+
+    def try_calls(self, u: np.ndarray) -> None:
+        if u.size not in self.loss.tried:
+            self._try_calls(u)
+            self.loss.tried.add(u.size)
+
+    def _try_calls(self, u: np.ndarray) -> None:
+        """Call it in plain Python, the last observation first, as the most likely one beyond the end of what it reads."""
+        call, end = plain(self.loss.value_and_cotangent), time.thread_time() + _SECONDS
+        for k in reversed(range(self.loss.t_obs.size)):
+            try:
+                with np.errstate(all="ignore"), unwarned():
+                    value = call(k, float(self.loss.t_obs[k]), u.copy(), np.zeros_like(u))
+            except IndexError as error:
+                raise ValueError(
+                    f"the callback of Series leaves its arrays at observation {k} of {self.loss.t_obs.size}, where u has {u.size} "
+                    f"entries ({describe_error(error)}): check the lengths of what it reads."
+                ) from error
+            except Exception:  # what only compiled code can do, or an error that the run will report
+                return
+            _number(value)
+            if time.thread_time() > end:
+                return
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:

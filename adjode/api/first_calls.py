@@ -1,0 +1,138 @@
+"""Trial calls of a problem's callbacks, once for each pair of sizes: where a solve starts, ahead of it, and along the first one.
+
+What is noticed where a solve starts, or on its way, is an error. Ahead of it only rough states are known, at which even a right
+callback may leave a table of its own. So there the verdict is left to a solve that checks the bounds of every access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjode.compile.adapters import CHANGED
+from adjode.jacobian import source_of
+from adjode.model.callbacks import Callback
+from adjode.model.dynamics import Dynamics
+from adjode.model.trial import PLACES, Slip, Trial, walk
+from adjode.passes.options import SolveOptions
+from adjode.status import SolveError, describe_error
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A callback, which of its outputs nobody reads, and what it is the derivative of."""
+
+    callback: Callback
+    ignored: tuple[str, ...] = ()
+    of: Callback | None = None
+
+
+_NO_THETA = ("theta_bar",)
+
+
+def forward_parts(dynamics: Dynamics, options: SolveOptions) -> list[Part]:
+    """What a forward solve calls."""
+    return [Part(dynamics.f), *([Part(source_of(dynamics), _NO_THETA)] if options.tableau.implicit else [])]
+
+
+def backward_parts(dynamics: Dynamics, *, wants_theta: bool) -> list[Part]:
+    """What a backward pass calls besides."""
+    vjp_u = [] if dynamics.vjp_u is None else [Part(dynamics.vjp_u)]
+    return [Part(dynamics.vjp, () if wants_theta else _NO_THETA, dynamics.f), *vjp_u]
+
+
+def cost_parts(cost: tuple[Callback, Callback], *, wants_theta: bool) -> list[Part]:
+    """What a running cost calls."""
+    g, g_vjp = cost
+    return [Part(g), Part(g_vjp, () if wants_theta else _NO_THETA, g)]
+
+
+def try_at_start(
+    dynamics: Dynamics, parts: Sequence[Part], t: float, u: np.ndarray, theta: np.ndarray, *, compiled: bool = True
+) -> None:
+    """Raise a ValueError if something is wrong with a call here; `compiled` says whether kernels of the CPU make such calls."""
+    if not (np.isfinite(u).all() and np.isfinite(theta).all()):  # a failure of one trajectory in an ensemble
+        return
+    for trial in _new("start", dynamics, parts, u.size, theta.size, compiled):
+        _require_none(trial, t, trial.slip(t, u, theta))
+
+
+def try_ahead(
+    dynamics: Dynamics,
+    parts: Sequence[Part],
+    t_span: tuple[float, float],
+    u: np.ndarray,
+    theta: np.ndarray,
+    solve_checked: Callable[[Dynamics], Any],
+) -> None:
+    """The same along the span, for callbacks that read or write where they must not: compiled code would spoil what lies there.
+
+    `solve_checked` solves the problem with other dynamics.
+    """
+    trials = _new("ahead", dynamics, parts, u.size, theta.size)
+    if not trials or dynamics.debug or not (np.isfinite(u).all() and np.isfinite(theta).all()):
+        return
+    f = Trial(dynamics.f, compiled=not dynamics.calls.fused)
+    for t, v in walk(f, *t_span, u, theta):
+        slips = [trial.slip(t, v, theta, wholly=False) for trial in trials]
+        if any(slip is not None and slip.trespasses for slip in slips):
+            return _judge(dynamics, trials, theta, solve_checked)
+        if any(trial.is_late for trial in trials):
+            return None
+    return None
+
+
+def try_behind(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    """Raise a ValueError if something is wrong with calls along a trajectory: times (k,), states (k, n), the end left out.
+
+    Not every method calls a callback there.
+    """
+    _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
+
+
+def _new(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, compiled: bool = True) -> list[Trial]:
+    """Trials that have not been made."""
+    trials = []
+    for part in parts:
+        by_handle = compiled and not (part.callback.kind.of_dynamics and dynamics.calls.fused)
+        key = stage, n, m, part.ignored, by_handle
+        if key not in part.callback.tried and not (part.callback.is_slow and stage != "start"):
+            trials.append(Trial(part.callback, compiled=by_handle, ignored=part.ignored, of=part.of))
+            part.callback.tried.add(key)
+    return trials
+
+
+def _try_along(trials: Sequence[Trial], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    if not trials or not times.size:
+        return
+    for k in np.unique(np.linspace(0, times.size - 1, PLACES).round().astype(int)):
+        if np.isfinite(states[k]).all():
+            for trial in trials:
+                _require_none(trial, float(times[k]), trial.slip(float(times[k]), states[k].copy(), theta))
+
+
+def _require_none(trial: Trial, t: float, slip: Slip | None) -> None:
+    if slip is not None:
+        trial.callback.tried.clear()
+        raise ValueError(f"{trial.callback.name} {slip.text} (seen at t = {t:g}).")
+
+
+def _judge(dynamics: Dynamics, trials: Sequence[Trial], theta: np.ndarray, solve_checked: Callable[[Dynamics], Any]) -> None:
+    try:
+        solution = solve_checked(dynamics.checked())
+    except SolveError as error:
+        cause = error.__cause__
+        if not isinstance(cause, Exception) or not (isinstance(cause, IndexError) or str(cause) == CHANGED):
+            return  # the solve itself will say what is wrong
+        for trial in trials:
+            trial.callback.tried.clear()
+        if str(cause) == CHANGED:
+            raise ValueError(f"a callback changes one of its inputs at t = {error.t:g}: it must leave them alone.") from cause
+        raise ValueError(
+            f"a callback leaves its arrays at t = {error.t:g} ({describe_error(cause)}): check the lengths of u0 and theta, and of "
+            f"arrays that it captures."
+        ) from cause
+    _try_along(trials, solution.t[:-1], solution.u[:-1], theta)

@@ -1,0 +1,34 @@
+"""`Span`: between the time of users and callbacks, and that of passes, which count from the start of the solve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adjode.compile import slots
+
+
+class Span:
+    """The span of a solve, from t0 to T.
+
+    Attributes
+    ----------
+    numbers : array
+        What kernels know of it, for `slots.TIME_SPAN`.
+    """
+
+    def __init__(self, t0: float, T: float):
+        self.numbers = slots.TIME_SPAN.fill(origin=t0, earliest=min(t0, T), latest=max(t0, T))
+
+    @property
+    def length(self) -> float:
+        return float(self.numbers[slots.LATEST] - self.numbers[slots.EARLIEST])
+
+    def elapsed(self, t: Any) -> np.ndarray:
+        """Since the start: of T exactly where a pass ends."""
+        return np.asarray(t) - self.numbers[slots.ORIGIN]
+
+    def time(self, elapsed: Any) -> np.ndarray:
+        """The reverse, as `compile.times.time_at` has it."""
+        return np.clip(self.numbers[slots.ORIGIN] + elapsed, self.numbers[slots.EARLIEST], self.numbers[slots.LATEST])
