@@ -108,7 +108,7 @@ class Frame:
             words[start] = length
 
     def integers_of(self, chosen: Iterable[Slot]) -> Iterator[np.ndarray]:
-        """The arrays of these slots, here and beside it, as vectors of integers; of K only the first row. Those that are shared once."""
+        """The arrays of these slots, here and in the frame beside, each once, as vectors of integers; of K only the first row."""
         seen = set()
         for one in filter(None, (self, self.partner)):
             for slot in filter(one.has, chosen):
