@@ -54,6 +54,8 @@ def try_at_start(
     dynamics: Dynamics, parts: Sequence[Part], t: float, u: np.ndarray, theta: np.ndarray, *, compiled: bool = True
 ) -> None:
     """Raise a ValueError if something is wrong with a call here; `compiled` says whether kernels of the CPU make such calls."""
+    if dynamics.mass is not None:
+        dynamics.mass.require_size(u.size)
     if not (np.isfinite(u).all() and np.isfinite(theta).all()):  # a failure of one trajectory in an ensemble
         return
     for trial in _new("start", dynamics, parts, u.size, theta.size, compiled):

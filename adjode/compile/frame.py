@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -106,6 +106,17 @@ class Frame:
         for length in shape:
             start += 1
             words[start] = length
+
+    def integers_of(self, chosen: Iterable[Slot]) -> Iterator[np.ndarray]:
+        """The arrays of these slots, here and in the frame beside, each once, as vectors of integers; of K only the first row."""
+        seen = set()
+        for one in filter(None, (self, self.partner)):
+            for slot in filter(one.has, chosen):
+                array = one[slot][0] if slot is slots.K else one[slot]
+                address = array.__array_interface__["data"][0]
+                if array.size and address not in seen:
+                    seen.add(address)
+                    yield array.reshape(-1).view(np.int64)
 
     def describe(self) -> str:
         """What is in the frame, a line for each slot: its name, its shape, what it means; then the numbers that have names."""

@@ -55,9 +55,8 @@ SETTING = integers_by_name(
     integrand_free="whether the derivative writes the whole integrand into q",
     filtered="as in Tableau",
     centred="as in Tableau",
-    adds_up="as in Tableau",
 )
-LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED, ADDS_UP = SETTING.places
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED = SETTING.places
 RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
 
 CONTROL = floats_by_name(
@@ -127,14 +126,15 @@ CLOCK = floats_by_name(
     lands_within="how near a stop must be for a step with a stage behind it to end there",
     apart="how far a preconditioned matrix is from 1, along the right-hand side",
     size="of lam and theta_bar, see loops/tolerances.py",
-    size_of_theta="of theta_bar alone",
+    size_of_theta="of theta_bar alone, and no more than that of the largest lam",
+    largest_lam="the size of the largest lam so far",
     least_size="which it is taken for where it is less",
     part="of rtol times the size that absolute tolerances are",
 )
 # fmt: off
 (
     T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, LANDS_WITHIN, APART,
-    SIZE, SIZE_OF_THETA, LEAST_SIZE, PART,
+    SIZE, SIZE_OF_THETA, LARGEST_LAM, LEAST_SIZE, PART,
 ) = CLOCK.places
 # fmt: on
 

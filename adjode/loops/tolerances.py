@@ -5,7 +5,8 @@ logarithmic derivatives u_i lam_i and theta_j theta_bar_j. The largest of these,
 *size*, and absolute tolerances are a part of it: a size / s_i for lam_i, with s_i the largest |u_i| along the trajectory, and
 a size / |theta_j| for theta_bar_j. (Each |u_i| is increased by atol_i / rtol of the forward solve; a parameter that is zero counts
 as 1.) So units of states and parameters change nothing, and lam may grow or decay by any factor: where it decays, the error of a
-step is measured by what is left of it.
+step is measured by what is left of it. For lam the size is no more than that of the largest lam so far: a parameter that is large
+for no reason but its origin, as a point of time is, has a large logarithmic derivative, but needs as good a lam as others.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def begin_tolerances(frame):
             largest = max(largest, abs(states[k, i]))
         scales[i] = largest + floor[i]
         part = min(part, floor[i] / (_TYPICAL * scales[i]))
-    clock[slots.PART], clock[slots.LEAST_SIZE] = max(part, _LEAST_PART), control[slots.COST_SIZE]
+    clock[slots.PART], clock[slots.LEAST_SIZE], clock[slots.LARGEST_LAM] = max(part, _LEAST_PART), control[slots.COST_SIZE], 0.0
 
 
 @kernel
@@ -63,13 +64,14 @@ def set_tolerances(frame):
     atol, scales = slots.ATOL(frame), slots.U_SCALES(frame)
     if control[slots.ATOL_SCALE] == 0.0 and control[slots.Q_ATOL_SCALE] == 0.0:
         return
-    of_theta, first = _size_of_theta(frame), y.size - scales.size
-    size = max(_size_of_lam(frame, y), of_theta)
-    clock[slots.SIZE], clock[slots.SIZE_OF_THETA] = size, of_theta
-    clock[slots.LEAST_SIZE] = max(clock[slots.LEAST_SIZE], _LOST * size)
-    if control[slots.ATOL_SCALE] > 0.0:
+    of_theta, of_lam, first = _size_of_theta(frame), _size_of_lam(frame, y), y.size - scales.size
+    clock[slots.SIZE], clock[slots.LARGEST_LAM] = max(of_lam, of_theta), max(clock[slots.LARGEST_LAM], of_lam)
+    clock[slots.SIZE_OF_THETA] = min(of_theta, clock[slots.LARGEST_LAM])
+    clock[slots.LEAST_SIZE] = max(clock[slots.LEAST_SIZE], _LOST * clock[slots.SIZE])
+    part = control[slots.ATOL_SCALE] * clock[slots.PART]
+    if part > 0.0:
         for i in range(scales.size):
-            atol[first + i] = control[slots.ATOL_SCALE] * clock[slots.PART] * size / scales[i]
+            atol[first + i] = part * max(of_lam, clock[slots.SIZE_OF_THETA]) / scales[i]
 
 
 @kernel

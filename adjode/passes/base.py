@@ -54,7 +54,7 @@ def put_partner(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
     put_method(partner, stiff, kind)
     setting = frame[slots.SETTING].copy()
     setting[[slots.LAST_STAGE, slots.TOP, slots.INTEGRAND_FREE]] = stiff.stages, stiff.stages, 0
-    setting[[slots.FILTERED, slots.CENTRED, slots.ADDS_UP]] = stiff.filtered, stiff.centred, stiff.adds_up
+    setting[[slots.FILTERED, slots.CENTRED]] = stiff.filtered, stiff.centred
     partner[slots.SETTING] = setting
     partner[slots.K] = frame[slots.K][:rows]
     partner[slots.Q] = frame[slots.Q][: rule(kind, stiff).weights.shape[1] + 1]
@@ -234,7 +234,6 @@ class Integration(Pass):
             integrand_free=quadrature.integrand_free,
             filtered=tableau.filtered,
             centred=tableau.centred,
-            adds_up=tableau.adds_up,
         )
         frame[slots.CONTROL] = _control(tolerances, limits, tableau, first, direction, length)
         frame[slots.TIME_SPAN] = span.numbers

@@ -115,7 +115,6 @@ class Discrete(Pass):
             integrand_free=0,
             filtered=0,
             centred=tableau.centred,
-            adds_up=0,
         )
         frame[slots.COUNT] = self.count = slots.COUNT.zeros()
         frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()

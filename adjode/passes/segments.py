@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adjode.compile import slots
-from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.compile.watch import NEXT_LOOK, raise_pending, set_deadline
 from adjode.model.layout import Layout
@@ -100,7 +99,7 @@ class Segments:
 
     def __init__(self, forward: Forward, memory: int, lasting: bool = False):
         self.forward, self.lasting, self.lock = forward, lasting, threading.RLock()
-        self._arrays = list(_arrays_of(forward.frame))
+        self._arrays = list(forward.frame.integers_of(STATE))
         self.at_hand, self.largest = np.zeros(2, dtype=np.int64), np.zeros_like(forward.y)
         while True:
             try:
@@ -360,15 +359,3 @@ class Segments:
 def _require(same: bool) -> None:
     if not same:
         raise RuntimeError("f gave other values when steps were solved again for memory=: it must depend on its inputs alone.")
-
-
-def _arrays_of(frame: Frame) -> Iterator[np.ndarray]:
-    """What decides how a pass goes on, as vectors of integers; the arrays of two methods that share some."""
-    seen = set()
-    for one in filter(None, (frame, frame.partner)):
-        for slot in filter(one.has, STATE):
-            array = one[slot][0] if slot is slots.K else one[slot]
-            address = array.__array_interface__["data"][0]
-            if array.size and address not in seen:
-                seen.add(address)
-                yield array.reshape(-1).view(np.int64)

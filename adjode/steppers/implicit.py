@@ -17,7 +17,6 @@ from adjode.steppers.stepper import Stepper
 
 MAX_ITERATIONS = 7  # of Newton, for one step or stage
 _WITHOUT_HELP = 50  # the same with fixed steps, where no shorter step can help
-_IN_FULL = 5.0  # steps of a method whose errors add up that may each err by a whole tolerance
 _KEPT_RATE = 1e-3  # a Jacobian whose iteration contracts like this is kept (Hairer, Wanner, Solving ODEs II, IV.8)
 _EPS = 2.220446049250313e-16
 CONTINUE = -1  # not a status: Newton goes on
@@ -213,18 +212,6 @@ def _may_be_transient(frame):
     return slots.EIGENVALUES(frame).size > 1 and (first or count[slots.RETRY] == 1)
 
 
-@kernel
-def added_up(frame):
-    """What to multiply an error norm by where errors of steps add up, see Tableau: of n steps the last may err by few/n tolerances.
-
-    All together then err by few (1 + log(n / few)) tolerances at most.
-    """
-    count = slots.COUNT(frame)
-    if slots.SETTING(frame)[slots.ADDS_UP] == 0:
-        return 1.0
-    return max(1.0, (count[slots.EARLIER] + count[slots.STEPS]) / _IN_FULL)
-
-
 def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
     estimate, filtered = _make_estimate(frozen)
 
@@ -260,6 +247,6 @@ def _make_error_norm(derivative: Callable, frozen: Frozen) -> Callable:
             if estimate_again(frame, h) == 0:
                 total = scaled_squares(frame, error, y_new, rtol)
         total += first
-        return math.sqrt(total / (error.size + size)) * added_up(frame) if total > 0.0 else total
+        return math.sqrt(total / (error.size + size)) if total > 0.0 else total
 
     return error_norm

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from adjode.tableaus.adjoint_error import AdjointError
 from adjode.tableaus.order_conditions import order_defect
 from adjode.tableaus.tableau import ImplicitTableau
 
@@ -26,6 +27,10 @@ class RosenbrockTableau(ImplicitTableau):
     C: np.ndarray
     slopes: np.ndarray
     gamma: float
+
+    @cached_property
+    def adjoint_error(self) -> AdjointError:
+        return AdjointError(np.zeros(len(self.A)))  # its steps are not transposed
 
     @cached_property
     def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -99,15 +99,6 @@ class Tableau:
         """Whether kernels take the weights of the dense output about the middle of the step."""
         return self.middle is not None
 
-    @property
-    def adds_up(self) -> bool:
-        """Whether errors of steps add up, as many tolerances as there are steps.
-
-        Where the embedded solution is of lower order, it is that one's error which is held, and the error of the solution far
-        less. Where it is of higher order the estimate is the very error of the step, in each step of the same sign.
-        """
-        return min(self.embedded_orders, default=0) > self.order
-
     @cached_property
     def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What separates implicit stages: eigenvalues of A^-1, A being that of the stages, and matrices that the family needs."""

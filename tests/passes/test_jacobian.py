@@ -14,6 +14,7 @@ from adjode.compile import slots
 from adjode.compile.frame import Frame
 from adjode.jacobian import make_jacobian, probe, products_for, put_jacobian, structure_of
 from adjode.linalg.structure import KINDS, row_groups
+from adjode.passes.span import Span
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 
 
@@ -99,6 +100,7 @@ def assembled(dynamics, u, theta, linear_solver="auto"):
     frame = Frame()
     frame[slots.Y], frame[slots.THETA] = u, theta
     frame[slots.SETTING], frame[slots.COUNT] = slots.SETTING.zeros(), slots.COUNT.zeros()
+    frame[slots.TIME_SPAN] = Span(0.0, 1.0).numbers
     put_jacobian(frame, dynamics, structure, theta.size)
     status = dynamics.calls.entry("jacobian", frame, make_pass)(frame.argument)
     rows, columns = structure.entries

@@ -38,7 +38,7 @@ def test_the_floor_takes_the_steps_that_adjode_takes(name):
         _, bar = PROBLEMS[name]().value_and_gradient(adjoint="interpolating", quadrature="augmented", rtol=tol, atol=tol)()
         steps = PROBLEMS[name]().solve(rtol=tol, atol=tol).stats.n_steps
         assert abs(floor.output.steps - steps) <= 2
-        assert abs(floor.output.steps_back - bar.stats.n_steps) <= 0.1 * bar.stats.n_steps
+        assert abs(floor.output.steps_back - bar.stats.n_steps) <= 0.2 * bar.stats.n_steps
 
 
 @needs_gcc

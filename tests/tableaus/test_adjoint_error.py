@@ -7,7 +7,8 @@ import pytest
 
 from adjode.tableaus import METHODS, tableau
 
-NAMES = [name for name in METHODS if tableau(name).adjoint_error.halves and tableau(name).partner is None]
+NAMES = [name for name in METHODS if tableau(name).adjoint_error.weights.any() and tableau(name).partner is None]
+IMPLICIT = ("Radau", "Kvaerno5", "TRBDF2")
 
 
 def jacobian(t):
@@ -68,6 +69,35 @@ def constant(chosen):
 
 
 def test_methods_without():
-    for name in ("Euler", "Midpoint", "Radau", "Kvaerno5", "TRBDF2", "Rodas5P"):
+    for name in ("Euler", "Midpoint", "Rodas5P"):
         found = tableau(name).adjoint_error
         assert found.halves == 0 and not found.weights.any() and found.weights.size == len(tableau(name).A)
+
+
+@pytest.mark.parametrize("method", IMPLICIT)
+def test_the_sum_over_implicit_stages(method):
+    """For constant J it is of the order that is said, and a power of its ratio the error of a step, within a factor of ten."""
+    chosen = tableau(method)
+    found, A, p = chosen.adjoint_error, chosen.A, chosen.order
+    gamma = 1.0 / chosen.decoupled[0][0]
+    for z in (-0.01, -0.1, -1.0, -3.0, -10.0, -30.0):
+        w = np.linalg.solve(np.eye(len(A)) - z * A.T, A[-1])
+        ratio = abs(z * (found.step[0] @ w) * (z / (1.0 - gamma * z)) ** found.raised / (1.0 - gamma * z))
+        if z == -0.01:
+            assert ratio == pytest.approx(0.01**found.order, rel=0.1)
+        R = 1.0 + z * A[-1] @ np.linalg.solve(np.eye(len(A)) - z * A, np.ones(len(A)))
+        by_lam = abs(found.by_lam * (z / (1.0 - gamma * z)) ** (p + 1) / (1.0 - gamma * z))
+        for estimate in (found.factor * ratio ** (found.halves / 2), by_lam):
+            assert z > -0.1 or 0.1 < estimate / abs(R - math.exp(z)) < 10.0
+
+
+@pytest.mark.parametrize("method", IMPLICIT)
+def test_the_error_of_the_dense_output_of_implicit_steps(method):
+    chosen = tableau(method)
+    A, q = chosen.A, chosen.dense_order
+    for x in (0.2, 0.7):
+        weights = chosen.P @ x ** np.arange(1, chosen.P.shape[1] + 1)
+        z = -1e-2
+        value = 1.0 + z * weights @ np.linalg.solve(np.eye(len(A)) - z * A, np.ones(len(A)))
+        first_term = (weights @ chosen.adjoint_error.step[1] - x ** (q + 1) / math.factorial(q + 1)) * z ** (q + 1)
+        assert value - math.exp(x * z) == pytest.approx(first_term, rel=0.1)
