@@ -29,7 +29,6 @@ NOT_ENTERED = {
     "fused_works.<locals>.probe.<locals>.run": "likewise",
     "_no_limits": "for a GPU, where no trajectory is solved again; tests/cuda",
     "unwatched": "for a GPU, in place of a look at the clock; tests/cuda",
-    "_subtract_from": "a restart of GMRES, which takes a smaller space than these runs have; tests/steppers/test_stiff.py",
     "_infinite_pivot": "behind LAPACK, in whose place plain Python takes loops; tests/linalg compares the two",
     "make_series.<locals>.series": "calls a jitted callback; without one a series is a loop in Python, whose numbers are compared",
 }
@@ -71,8 +70,13 @@ def test_with_fixed_steps(name, plain):
 
 @pytest.mark.parametrize("name", marked(CONTROLLED_RUNS))
 def test_with_step_control(name, plain):
-    """Which makes more of rounding: the sizes of the first steps follow from errors that are small differences."""
-    agree(name, plain[0], 1e-6 if name.startswith("Vern") else 1e-8)  # the higher the order, the smaller the differences
+    """Which makes more of rounding: the sizes of the first steps follow from errors that are small differences.
+
+    The higher the order, the smaller the differences. Where Newton's iteration ends, and so what lam's tolerances follow, may depend
+    on rounding too.
+    """
+    implicit = name.split(",")[0] in {"Radau", "Kvaerno5", "TRBDF2", "Rodas5P", "stops"}
+    agree(name, plain[0], 1e-5 if implicit else 1e-6 if name.startswith("Vern") else 1e-8)
 
 
 # --- that none is left out -------------------------------------------------------------------------------------------------------
