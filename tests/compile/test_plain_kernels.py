@@ -72,8 +72,8 @@ def test_with_fixed_steps(name, plain):
 def test_with_step_control(name, plain):
     """Which makes more of rounding: the sizes of the first steps follow from errors that are small differences.
 
-    The higher the order, the smaller the differences. Where Newton's iteration ends, and so what lam's tolerances follow, may depend
-    on rounding too.
+    The higher the order, the smaller the differences. Where Newton's iteration ends, and so what the tolerances of lam follow, may
+    depend on rounding too.
     """
     implicit = name.split(",")[0] in {"Radau", "Kvaerno5", "TRBDF2", "Rodas5P", "stops"}
     agree(name, plain[0], 1e-5 if implicit else 1e-6 if name.startswith("Vern") else 1e-8)
