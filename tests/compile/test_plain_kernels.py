@@ -57,7 +57,7 @@ def agree(name, plain, bound, counts=0.0):
             scale = max(1.0, np.max(np.abs(wanted), initial=0.0))
             np.testing.assert_allclose(array, wanted, rtol=0.0, atol=bound * scale, err_msg=label)
         else:
-            np.testing.assert_allclose(array, wanted, rtol=counts if array.dtype.kind == "i" else 0.0, atol=0.0, err_msg=label)
+            np.testing.assert_allclose(array, wanted, rtol=counts, atol=40.0 * counts, err_msg=label)
 
 
 def marked(runs):
