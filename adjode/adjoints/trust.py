@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 
-from adjode.adjoints.carried import begin_carried, size_of, size_of_theta, sum_carried
+from adjode.adjoints.carried import begin_carried, size_of_theta, sum_carried
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
-from adjode.steppers.transposed_error import SLOPE
+from adjode.steppers.transposed_error import SLOPE, size_of
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; its steps; their largest error, that for parameters that are zero, what may be amplified.
