@@ -18,7 +18,7 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.frame import Frame
 from adjode.compile.views import row
 from adjode.status import SUCCESS
-from adjode.steppers.transposed_error import ERROR, FIRST_STAGE, SEEDS, SLOPE
+from adjode.steppers.transposed_error import ERROR, FIRST_STAGE, SEEDS, SLOPE, shares_first_stage, size_of
 
 _SOLVED_TO = 1e-10  # relative, of the stages along which errors are carried: theta_bar multiplies what is left by stiff rates
 _MATTERS = 0.02  # units
@@ -43,16 +43,6 @@ def begin_carried(frame):
         rows[SEEDS, k] = rows[FIRST_STAGE, k] = 0.0
     for k in range(of_theta.size):
         of_theta[k] = 0.0
-
-
-@exact_kernel
-def size_of(values, sizes):
-    """The largest entry in these units, and which it is."""
-    largest, entry = 0.0, 0
-    for k in range(values.size):
-        if abs(values[k]) * sizes[k] > largest:
-            largest, entry = abs(values[k]) * sizes[k], k
-    return largest, entry
 
 
 @exact_kernel
@@ -87,12 +77,6 @@ def _begin(frame):
     lam, K_bar = slots.LAM(frame), slots.K_BAR(frame)
     for k in range(lam.size):
         lam[k] = K_bar[0, k] = 0.0
-
-
-@kernel
-def shares_first_stage(frame):
-    """Whether a part of lam is pulled back only with the step before, by the slope at the start that is the last one of that."""
-    return slots.A(frame)[slots.SETTING(frame)[slots.LAST_STAGE], 0] != 0.0
 
 
 def _make_carry_on(take: Callable) -> Callable:

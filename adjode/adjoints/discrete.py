@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints import products
-from adjode.adjoints.carried import make_carry, shares_first_stage
+from adjode.adjoints.carried import make_carry
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed
 from adjode.adjoints.seeds import seed_observations
 from adjode.adjoints.stages_again import make_stages_again
@@ -35,6 +35,7 @@ from adjode.jacobian import make_jacobian
 from adjode.status import CALLBACK_RAISED, NON_FINITE, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import make_transposed_stages
 from adjode.steppers.family import EXPLICIT, Solver
+from adjode.steppers.transposed_error import shares_first_stage
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense

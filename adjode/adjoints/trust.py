@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 
-from adjode.adjoints.carried import begin_carried, size_of, size_of_theta, sum_carried
+from adjode.adjoints.carried import begin_carried, size_of_theta, sum_carried
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
-from adjode.steppers.transposed_error import SLOPE
+from adjode.steppers.transposed_error import SLOPE, size_of
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; its steps; their largest error, that for parameters that are zero, what may be amplified.
@@ -107,6 +107,15 @@ def begin_implicit_step(frame, V):
         sizes[k], rows[SLOPE, k] = _size_of_state(frame, V, k), 0.0
 
 
+@kernel
+def _to_power(x, times):
+    """x to that power; a call of pow that is not inlined costs a kernel on a GPU its registers."""
+    power = 1.0
+    for _ in range(times):
+        power *= x
+    return power
+
+
 @exact_kernel
 def _error_of_step(frame, estimate, ratio):
     """The error of a step with this estimate, which is that part of what has been pulled back."""
@@ -178,7 +187,7 @@ def end_step(frame, step, h, V):
     estimate, entry, before, after, own = _lam_error(frame, V)
     ratio = estimate / before if before > 0.0 else 0.0
     if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
-        ratio = max(ratio, math.log(after / before) ** slots.LAM_FACTORS(frame)[0])
+        ratio = max(ratio, _to_power(math.log(after / before), int(slots.LAM_FACTORS(frame)[0])))
     error = _error_of_step(frame, before * ratio, ratio)
     if estimate > slots.LAM_FACTORS(frame)[2] * own > 0.0:  # an entry that is too fast for the step, behind others that are larger
         error = max(error, _error_of_step(frame, estimate, estimate / own))
@@ -265,7 +274,7 @@ def judge(frame, status):
     last = slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS
     # of implicit steps estimates are rather too large
     first = _SAFETY if slots.STEP_WEIGHTS(frame).shape[0] == 0 else 1.0
-    safety = 1.0 if last else first if limited[1] == 0 else min(1.0, _SAFETY_REFINED * 2.0 ** limited[1])
+    safety = 1.0 if last else first if limited[1] == 0 else min(1.0, _SAFETY_REFINED * _to_power(2.0, limited[1]))
     if trust[slots.UNITS] <= safety * trust[slots.MOST]:
         return status
     if last:
@@ -281,7 +290,7 @@ def judge(frame, status):
 def _set_limits(frame, unit, unit_of_zeros):
     """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
-    share, order, halves = _SHARE / 2.0 ** limited[1], slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
+    share, order, halves = _SHARE / _to_power(2.0, limited[1]), slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):

@@ -191,11 +191,12 @@ def make_gmres(apply: Callable) -> Callable:
             if apply(frame, t, h, t_new, V, first, total, x) != SUCCESS:
                 return CALLBACK_RAISED, iterations
             _subtract_from(x, given)
+            iterations += 1  # the product for the residual
             size = left = math.sqrt(_dot(x, x, weights))
             if size <= target:  # and x is as good a correction as any
                 break
             status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)
-            iterations += taken + 1  # the product for the residual is one more
+            iterations += taken
         _add(x, total)
         _scale(x, x, largest)
         short = taken >= most and most < x.size  # held by the size of the space, or else by rounding

@@ -14,6 +14,7 @@ from adjode.steppers.frozen import STALE
 
 _SPACINGS = 4.0  # see `_clearance`
 _SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
+_LANDS = 0.01  # of the distance of the first step that might
 _LANDS_FIXED = 1e-3  # of a fixed step
 
 
@@ -103,14 +104,18 @@ def _looks_across(frame, t, h):
 def next_end(frame, t, h, distance):
     """(the step to take where h is wanted, whether it lands on the stop at this distance, and whether it then has a stage behind).
 
-    The time of such a stage is that of the stop, an error of h^2: where a step has failed for it, nearer steps land, and others
-    before them have all their stages where they should be.
+    The time of such a stage is that of the stop, an error of h^2, which the dense output has where the state may not. So a step
+    lands with one only from nearby, nearer still where it has failed for it, and those before it have their stages where they
+    should be.
     """
+    clock = slots.CLOCK(frame)
     if h * (1.0 + _SNAP) < distance:
         return _shortened(frame, t, h), False, False
     if not _looks_across(frame, t, distance):
         return h, True, False
-    if distance > slots.CLOCK(frame)[slots.LANDS_WITHIN]:
+    if not clock[slots.LANDS_WITHIN] < math.inf:
+        clock[slots.LANDS_WITHIN] = _LANDS * distance
+    if distance > clock[slots.LANDS_WITHIN]:
         return distance / slots.CONTROL(frame)[slots.REACH], False, False
     return h, True, True
 

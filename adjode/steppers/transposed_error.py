@@ -25,6 +25,23 @@ from adjode.steppers.frozen import Frozen
 ERROR, SLOPE, SEEDS, FIRST_STAGE, BEFORE = range(5)  # the rows of STEP_ERROR
 
 
+@exact_kernel
+def size_of(values, sizes):
+    """The largest entry in these units, infinity for one that is not a number, and which it is."""
+    largest, entry = 0.0, 0
+    for k in range(values.size):
+        size = abs(values[k]) * sizes[k]
+        if not size <= largest:
+            largest, entry = size if size < math.inf else math.inf, k
+    return largest, entry
+
+
+@kernel
+def shares_first_stage(frame):
+    """Whether a part of lam is pulled back only with the step before, by the slope at the start that is the last one of that."""
+    return slots.A(frame)[slots.SETTING(frame)[slots.LAST_STAGE], 0] != 0.0
+
+
 def _make_resolve(frozen: Frozen) -> tuple[Callable, Callable, Callable]:
     """x = x / (1 - gamma z) for cotangents of slopes and of states, and what makes one of the other."""
     solve, massed = frozen.solve_transposed, frozen.massed
@@ -118,9 +135,8 @@ def _make_by_lam(damp: Callable, resolve: Callable) -> Callable:
 @exact_kernel
 def _error_of_ratio(frame, estimate):
     """What makes an error of the estimate by the stages: the power of its ratio to lam that has the order of the method."""
-    lam, sizes, before, size, power = slots.LAM(frame), slots.U_SIZE(frame), 0.0, 0.0, 1.0
-    for k in range(lam.size):
-        before, size = max(before, abs(lam[k]) * sizes[k]), max(size, abs(estimate[k]) * sizes[k])
+    sizes, power = slots.U_SIZE(frame), 1.0
+    before, size = size_of(slots.LAM(frame), sizes)[0], size_of(estimate, sizes)[0]
     ratio = min(size / before if before > 0.0 else 1.0, 1.0)
     for _ in range(slots.LAM_POWERS(frame)[0] - 2):
         power *= ratio
@@ -143,14 +159,13 @@ def make_step_error(pull: Callable, product: Callable, frozen: Frozen) -> Callab
     @kernel
     def step_error(frame, t, h, t_new, V):
         """The error of the step that has been pulled back: of lam in ERROR, of theta_bar in THETA_BAR; the status."""
-        rows, s = slots.STEP_ERROR(frame), slots.SETTING(frame)[slots.LAST_STAGE]
-        slope = row(rows, SLOPE)
-        seeded = _seeded(rows)
+        rows = slots.STEP_ERROR(frame)
+        slope, seeded = row(rows, SLOPE), _seeded(rows)
         if seeded:
             by_lam(frame, h, slope)
         else:
             by_stages(frame, h, slope)
-        if slots.A(frame)[s, 0] != 0.0:  # the rest of lam, which is pulled back with the step before
+        if shares_first_stage(frame):
             if product(frame, t, row(V, 0), row(slots.K_BAR(frame), 0), row(rows, FIRST_STAGE)) != 0:
                 return CALLBACK_RAISED
         # where the error is when the step is done: of what stiff parts leave behind nothing is in others, whose J they decay by

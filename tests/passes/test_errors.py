@@ -309,7 +309,8 @@ def test_debug_finds_writes_out_of_bounds():
 
 
 def test_debug_finds_changed_inputs_and_passes_right_callbacks():
-    error = failure(lambda: solve(Dynamics(_changes_its_input, _square_vjp, debug=True), [1.0], [], (0.0, 1.0)))
-    assert "changed one of its input arrays" in str(error)
+    # as plain Python, a first call sees it before the solve does
+    with pytest.raises((SolveError, ValueError), match=r"changed one of its input arrays|changes its input u\[0\]"):
+        solve(Dynamics(_changes_its_input, _square_vjp, debug=True), [1.0], [], (0.0, 1.0))
     checked = solve(Dynamics(_square_f, _square_vjp, debug=True), [1.0], [], (0.0, 0.9)).pullback([1.0])
     assert checked.u0[0] == solve(square(), [1.0], [], (0.0, 0.9)).pullback([1.0]).u0[0]

@@ -100,7 +100,7 @@ def test_work_beside_the_differential_equation():
     for before, after in ((stats[0], stats[2]), (stats[1], stats[3])):
         assert after.n_steps <= before.n_steps + 2
         assert after.n_lu <= 1.5 * before.n_lu + 2 and after.n_newton <= 1.3 * before.n_newton
-    assert stats[3].n_lu <= stats[2].n_lu
+    assert stats[3].n_lu <= 1.1 * stats[2].n_lu
 
 
 def linear_loss(w, T):
