@@ -30,9 +30,29 @@ def rates_along(solution: Solved, elapsed: np.ndarray, states: np.ndarray, u_bar
         return out
     elapsed, states, u_bars, step = elapsed[implicit], states[implicit], u_bars[implicit], step[implicit]
     assert solution.structure is not None
+    step = _regular(solution, step)
     problem, sizes = (solution.dynamics, solution.structure, solution.span, solution.theta), np.diff(t)[step]
-    places = elapsed, sizes, (elapsed - t[step]) / sizes, states, solution.dense.derivatives(elapsed), u_bars
+    places = elapsed, sizes, (elapsed - t[step]) / sizes, states, _derivatives(solution, elapsed, t[step + 1]), u_bars
     out[implicit] = implicit_rates(*problem, *places, stats)
+    return out
+
+
+def _regular(solution: Solved, step: np.ndarray) -> np.ndarray:
+    """These steps, or those before where a step lands with a stage that should be behind its end: its slopes are not those of u."""
+    if solution.options.tableau.reach == 1.0:
+        return step
+    mesh = solution.segments or solution.trajectory
+    crossing = np.arange(mesh.t.size) == mesh.t.size - 1
+    crossing[: mesh.kinds.size] = mesh.kinds == slots.CROSSING
+    return np.where(crossing[step + 1] & (step > 0) & ~crossing[step - 1], step - 1, step)
+
+
+def _derivatives(solution: Solved, elapsed: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """First and second ones (k, 2 n) of the dense output at `elapsed`, or from the `ends` of steps on to there."""
+    known = np.where(abs(elapsed) < abs(ends), elapsed, ends)
+    out = solution.dense.derivatives(known)
+    first, second = np.hsplit(out, 2)
+    first += (elapsed - known)[:, None] * second
     return out
 
 

@@ -60,7 +60,7 @@ def put_partner(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
     partner[slots.Q] = frame[slots.Q][: rule(kind, stiff).weights.shape[1] + 1]
     if frame.has(slots.CONTROL):
         partner[slots.CONTROL] = frame[slots.CONTROL].copy()
-        partner[slots.CONTROL][[slots.ERROR_ORDER, slots.REACH]] = stiff.error_order, _reach(stiff)
+        partner[slots.CONTROL][[slots.ERROR_ORDER, slots.REACH]] = stiff.error_order, stiff.reach
         partner[slots.POWER] = np.zeros((2, n))
     if frame.has(slots.K_BAR):
         partner[slots.K_BAR] = frame[slots.K_BAR][:rows]
@@ -125,12 +125,8 @@ def _control(
         cost_size=0.0,
         newton_tol=newton_tolerance(tolerances.rtol),
         eps=_EPS,
-        reach=_reach(tableau),
+        reach=tableau.reach,
     )
-
-
-def _reach(tableau: Tableau) -> float:
-    return max(1.0, float(np.max(tableau.c)))
 
 
 class Pass:

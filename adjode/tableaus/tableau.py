@@ -91,6 +91,11 @@ class Tableau:
         return len(self.E) > 0
 
     @property
+    def reach(self) -> float:
+        """How far from its start a step evaluates f, in steps."""
+        return max(1.0, float(np.max(self.c)))
+
+    @property
     def has_extra_stages(self) -> bool:
         return len(self.A) > self.stages + 1
 
