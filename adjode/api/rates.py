@@ -23,9 +23,10 @@ def rates_along(solution: Solved, elapsed: np.ndarray, states: np.ndarray, u_bar
         If a callback raises, or what it returns is not finite.
     """
     t = (solution.segments or solution.trajectory).t
-    out, step = np.empty(elapsed.size), step_before(t, elapsed)
-    implicit = _is_implicit(solution, step) & (elapsed != t[0])
-    out[~implicit] = _along_f(solution, solution.span.time(elapsed[~implicit]), states[~implicit], u_bars[~implicit], stats)
+    out, step, wanted = np.zeros(elapsed.size), step_before(t, elapsed), u_bars.any(axis=1)
+    implicit = wanted & _is_implicit(solution, step) & (elapsed != t[0])
+    by_f = wanted & ~implicit
+    out[by_f] = _along_f(solution, solution.span.time(elapsed[by_f]), states[by_f], u_bars[by_f], stats)
     if not implicit.any():
         return out
     elapsed, states, u_bars, step = elapsed[implicit], states[implicit], u_bars[implicit], step[implicit]

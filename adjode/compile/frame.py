@@ -139,8 +139,9 @@ class Frame:
         kept = (one.tobytes() for one in self._kept[:_FIRST_SIZED] if one is not None)
         return b"".join((*shapes, empty, *kept, b"" if self.partner is None else self.partner.form))
 
-    def known(self) -> Known:
-        """What a fused entry for frames like this one may know."""
+    def known(self, slots_at: dict[int, set[Slot]] | None = None) -> Known:
+        """What a fused entry for frames like this one may know; `slots_at` says what is at the addresses that are in the frames."""
+        slots_at = slots_at or self._slots_at()
         constants, shapes = {}, {}
         for slot in filter(self.has, slots.ALL[:_FIRST_NUMBER]):
             kept = self[slot]
@@ -150,38 +151,53 @@ class Frame:
                 shapes[slot] = kept.shape
             else:
                 shapes[slot] = (None, *kept.shape[1:])
+        twofold = frozenset(slot for slot, address in self._addresses() if len(slots_at[address]) > 1)
         if self.partner is None:
-            return Known(constants, shapes)
-        ours, theirs = self._words, self.partner._words
-        sized = slots.ALL[_FIRST_SIZED:_FIRST_OPTIONAL]
-        same = frozenset(slot for slot in sized if ours[WORDS * slot.index] == theirs[WORDS * slot.index])
-        return Known(constants, shapes, replace(self.partner.known(), shared=same))
+            return Known(constants, shapes, twofold=twofold)
+        same = frozenset(slot for slot, address in self.partner._addresses() if self._words[WORDS * slot.index] == address)
+        return Known(constants, shapes, replace(self.partner.known(slots_at), shared=same), twofold=twofold)
+
+    def _addresses(self) -> Iterator[tuple[Slot, int]]:
+        """Where the arrays of known sizes are, of those that have any."""
+        for slot in filter(self.has, slots.ALL[_FIRST_SIZED:_FIRST_OPTIONAL]):
+            if self[slot].size:
+                yield slot, self._words[WORDS * slot.index]
+
+    def _slots_at(self) -> dict[int, set[Slot]]:
+        """By address, in this frame and those beside it, the slots of known sizes."""
+        found = {} if self.partner is None else self.partner._slots_at()
+        for slot, address in self._addresses():
+            found.setdefault(address, set()).add(slot)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
     """Contents and shapes that an entry of the fused tier is compiled for; an unknown length is None.
 
-    `partner` is the same for the frame beside it, of which the `shared` slots have the arrays of this one.
+    `partner` is the same for the frame beside it, of which the `shared` slots have the arrays of this one. Those of `twofold` slots are
+    in other slots too, so they stay where they are.
     """
 
     constants: dict[Slot, np.ndarray]
     shapes: dict[Slot, tuple[Any, ...]]
     partner: Known | None = None
     shared: frozenset[Slot] = frozenset()
+    twofold: frozenset[Slot] = frozenset()
 
     @property
     def key(self) -> str:
         contents = [(slot.name, kept.dtype.str, kept.shape, kept.tobytes()) for slot, kept in self.constants.items()]
         shapes = [(slot.name, shape) for slot, shape in self.shapes.items()]
         partner = self.partner and (self.partner.key, sorted(slot.name for slot in self.partner.shared))
-        return hashlib.sha256(repr((contents, shapes, partner)).encode()).hexdigest()[:16]
+        twofold = sorted(slot.name for slot in self.twofold)
+        return hashlib.sha256(repr((contents, shapes, partner, twofold)).encode()).hexdigest()[:16]
 
     @property
     def stacked(self) -> dict[Slot, int]:
         """Sizes of the arrays to keep on the stack."""
         sized = {slot: math.prod(map(int, shape)) for slot, shape in self.shapes.items() if slot.group == Group.SIZED}
-        return {slot: size for slot, size in sized.items() if size <= _ON_STACK and slot not in self.shared}
+        return {slot: size for slot, size in sized.items() if size <= _ON_STACK and slot not in self.shared | self.twofold}
 
 
 if DISABLED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from adjode.steppers.frozen import put_frozen
 from adjode.tableaus import Tableau
 
 _EPS = float(np.finfo(float).eps)
+_LOOSE = 1e-2  # tolerances from which on steps are held to less, see `Tolerances.of_steps`
 
 
 @functools.cache
@@ -83,6 +85,20 @@ class Tolerances:
     q_atol: float = 0.0
     atol_scale: float = 0.0
     q_atol_scale: float = 0.0
+
+    def of_steps(self, tableau: Tableau) -> Tolerances:
+        """What single steps are held to, so that the error of a whole solve is in proportion to what is asked for.
+
+        Where the error that is estimated is of the order h**(q + 1), a solve's error of order p is proportional to the tolerance
+        of a step to the power of p / (q + 1). Methods that go on with the better of two solutions have p = q + 1, TRBDF2 has not.
+        (D. J. Higham 1991, SIAM J. Numer. Anal. 28, 1175-1194; RADAU5 changes its tolerances likewise.)
+        """
+        asked = self.rtol or float(np.max(self.atol, initial=0.0))
+        part = min(1.0, asked / _LOOSE) ** ((tableau.error_order + 1) / tableau.order - 1.0)
+        if not tableau.adaptive or part >= 1.0:
+            return self
+        changed = {"rtol": self.rtol * part, "atol": self.atol * part, "atol_scale": self.atol_scale * part}
+        return dataclasses.replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -231,6 +247,7 @@ class Integration(Pass):
             filtered=tableau.filtered,
             centred=tableau.centred,
         )
+        tolerances = tolerances.of_steps(tableau)
         frame[slots.CONTROL] = _control(tolerances, limits, tableau, first, direction, length)
         frame[slots.TIME_SPAN] = span.numbers
         frame[slots.COUNT] = self.count = slots.COUNT.zeros()

@@ -68,7 +68,7 @@ def test_transposed_stages_where_rounding_hides_their_last_digits():
     problem = brusselator_line(5000)
     bars = [problem.value_and_gradient(method="Radau", rtol=tol, atol=1e-2 * tol)()[1] for tol in (1e-4, 1e-6)]
     np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=1e-3)
-    assert bars[0].stats.n_newton < 10 * bars[0].stats.n_steps
+    assert bars[0].stats.n_newton < 20 * bars[0].stats.n_steps
 
 
 @pytest.mark.slow

@@ -270,3 +270,5 @@ def test_fused_and_portable_agree(method, adjoint):
         bars.append(solution.pullback([1.0, 10.0, 2.0], adjoint=adjoint))
     np.testing.assert_allclose(bars[0].u0, bars[1].u0, rtol=1e-5)
     np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=1e-5)
+    if adjoint == "discrete":
+        assert bars[0].error == pytest.approx(bars[1].error, rel=0.01)
