@@ -12,7 +12,7 @@ from tests.problems.jumps import DIRECTIONS, END, FIRST, JUMP_THETA, JUMP_U0, SE
 
 UP, DOWN = np.nextafter(FIRST, 2.0), np.nextafter(FIRST, 0.0)
 TIMES = np.array([0.0, 0.4, DOWN, FIRST, UP, 1.7, SECOND, 3.1, END])
-_PARAMETERS, _ROOM = 4, 6_000
+_PARAMETERS, _ROOM = 4, 12_000
 
 
 @functools.cache
@@ -25,7 +25,9 @@ def logging(sign):
     @numba.njit
     def note(t, theta):
         theta[_PARAMETERS] += 1.0
-        theta[_PARAMETERS + int(theta[_PARAMETERS])] = t
+        place = _PARAMETERS + int(theta[_PARAMETERS])
+        if place < theta.size:
+            theta[place] = t
 
     def logged_f(t, u, theta, du):
         note(t, theta)
@@ -49,9 +51,9 @@ def logging(sign):
 def take_log(theta):
     """The times noted since the last look."""
     count = int(theta[_PARAMETERS])
+    assert count < _ROOM
     times = theta[_PARAMETERS + 1 : _PARAMETERS + 1 + count].copy()
     theta[_PARAMETERS:] = 0.0
-    assert count < _ROOM
     return times
 
 
