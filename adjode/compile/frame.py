@@ -175,8 +175,8 @@ class Frame:
 class Known:
     """Contents and shapes that an entry of the fused tier is compiled for; an unknown length is None.
 
-    `partner` is the same for the frame beside it, of which the `shared` slots have the arrays of this one. Those of `twofold` slots are
-    in other slots too, so they stay where they are.
+    `partner` is the same for the frame beside it, of which the `shared` slots have the arrays of this one. Those of `twofold` slots
+    are in other slots too, so they stay where they are.
     """
 
     constants: dict[Slot, np.ndarray]
