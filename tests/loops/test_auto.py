@@ -134,7 +134,7 @@ def test_less_asked_for_costs_less():
     for adjoint in AUTO_ADJOINTS:
         both, without = work(adjoint, "u0", "theta"), work(adjoint, "u0")
         assert without.n_vjp <= both.n_vjp and without.n_steps <= 1.05 * both.n_steps
-        assert work(adjoint, "T").n_vjp == 0
+        assert work(adjoint, "T").n_vjp <= cycle().u.shape[1]  # a Jacobian, if the last step is implicit
     assert work("interpolating", "u0").n_vjp < 0.8 * work("interpolating", "u0", "theta").n_vjp
     both = work("discrete", "u0", "theta")
     assert both.n_steps == cycle().stats.n_steps and both.n_lu < 1.1 * cycle().stats.n_lu

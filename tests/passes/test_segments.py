@@ -29,7 +29,9 @@ EXPLICIT = [name for name in METHODS if tableau(name).name == name and not table
 
 
 def steps_of(method):
-    return {"method": method} if tableau(method).adaptive else {"method": method, "step": 0.05}
+    if not tableau(method).adaptive:
+        return {"method": method, "step": 0.05}
+    return {"method": method, "rtol": 1e-3 if tableau(method).order == 2 else 1e-6}
 
 
 def least_memory(make):

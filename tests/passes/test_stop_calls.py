@@ -12,7 +12,7 @@ from tests.problems.jumps import DIRECTIONS, END, FIRST, JUMP_THETA, JUMP_U0, SE
 
 UP, DOWN = np.nextafter(FIRST, 2.0), np.nextafter(FIRST, 0.0)
 TIMES = np.array([0.0, 0.4, DOWN, FIRST, UP, 1.7, SECOND, 3.1, END])
-_PARAMETERS, _ROOM = 4, 12_000
+_PARAMETERS, _ROOM = 4, 20_000
 
 
 @functools.cache

@@ -335,7 +335,7 @@ def test_who_asks_for_less_pays_less(adjoint):
         bar = solution.pullback([1.0, 1.0, 1.0], wrt=wrt, adjoint=adjoint)
         work[wrt] = bar.stats.n_vjp
         assert [name for name in ("u0", "theta", "T") if getattr(bar, name) is not None] == [wrt]
-    assert work["T"] == 0 and 0 < work["u0"] <= work["theta"]
+    assert work["T"] == solution.u.shape[1] < work["u0"] <= work["theta"]  # one Jacobian
 
 
 def with_vjp_u():
