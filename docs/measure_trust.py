@@ -2,10 +2,10 @@
 
     python -m docs.measure_trust
 
-in the folder of the repository prints the tables of the page "How far to trust a gradient", writes them to docs/measured/trust.md
-and docs/measured/trust_at_rest.md, and draws docs/measured/trust.svg where there is Matplotlib. Errors are in the scale of
-logarithmic derivatives, in units of rtol. The references are those of tests/references/problems.json, computed without adjode, and
-at rest the closed form.
+in the folder of the repository prints the tables of the page "How far to trust a gradient", writes them to docs/measured/trust.md,
+trust_at_rest.md and trust_random.md, which takes some minutes, and draws docs/measured/trust.svg where there is Matplotlib. Errors
+are in the scale of logarithmic derivatives, in units of rtol. The references are those of tests/references/problems.json, computed
+without adjode, at rest the closed form, and of random problems forward sensitivities.
 """
 
 import warnings
@@ -16,10 +16,12 @@ import numpy as np
 import adjode
 from adjode.losses import FinalState
 from benchmarks.problems import PROBLEMS
+from tests.problems.random_problems import outcomes
 
 FOLDER = Path(__file__).parent / "measured"
 METHODS = ("BS3", "Tsit5", "RK45", "DOP853", "Vern7", "Vern9")
 TOLERANCES = (1e-4, 1e-6, 1e-8, 1e-10)
+RANDOM = 10_000
 
 
 def sizes(u0, theta, rtol, atol):
@@ -139,8 +141,23 @@ def write_figure(path):
     plt.close(figure)
 
 
+def random_problems():
+    """How many gradients of random problems are off by more than 100 units, and how many are refused."""
+    rows = []
+    for methods, adjoint in (
+        (("Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3"), "discrete"),
+        (("Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3"), "interpolating"),
+        (("Radau", "Kvaerno5", "TRBDF2", "auto"), "discrete"),
+        (("Radau", "Kvaerno5", "TRBDF2", "Rodas5P", "auto"), "interpolating"),
+    ):
+        found = list(outcomes(range(RANDOM), methods, adjoint).values())
+        rows.append((", ".join(methods), f'`"{adjoint}"`', *(str(found.count(one)) for one in ("right", "wrong", "refused"))))
+    return table(("methods in turn", "`adjoint`", "right", "wrong", "refused"), rows)
+
+
 def main():
-    for name, part in (("trust.md", reference_problems), ("trust_at_rest.md", at_rest)):
+    parts = {"trust.md": reference_problems, "trust_at_rest.md": at_rest, "trust_random.md": random_problems}
+    for name, part in parts.items():
         text = part()
         print(text)
         (FOLDER / name).write_text(text)

@@ -23,6 +23,7 @@ from adjode.steppers.transposed_error import ERROR, FIRST_STAGE, SEEDS, SLOPE, s
 _SOLVED_TO = 1e-10  # relative, of the stages along which errors are carried: theta_bar multiplies what is left by stiff rates
 _MATTERS = 0.02  # units
 _EPS = 1e-12  # a unit where there is none
+WITH_STATE = 1.5  # times the error of lam: that and the one of the state
 
 
 def put_carried(frame: Frame, n: int) -> None:
@@ -38,11 +39,14 @@ def put_carried(frame: Frame, n: int) -> None:
 
 @kernel
 def begin_carried(frame):
-    carried, of_theta, rows = slots.CARRIED(frame), slots.CARRIED_THETA(frame), slots.STEP_ERROR(frame)
+    carried, of_theta, lasting = slots.CARRIED(frame), slots.CARRIED_THETA(frame), slots.LASTING_THETA(frame)
+    rows = slots.STEP_ERROR(frame)
     for k in range(carried.size):
         rows[SEEDS, k] = rows[FIRST_STAGE, k] = 0.0
     for k in range(of_theta.size):
         of_theta[k] = 0.0
+    for k in range(lasting.size):
+        lasting[k] = 0.0
 
 
 @exact_kernel
@@ -61,6 +65,27 @@ def _what_matters(frame):
     trust = slots.TRUST(frame)
     size, gradient = size_of(slots.LAM(frame), slots.U_SIZE(frame))[0], trust[slots.LAST_LARGEST]
     return _MATTERS * max(trust[slots.UNIT_ERROR], _EPS) * (min(size, gradient) if gradient > 0.0 else size)
+
+
+@kernel
+def add_lasting(frame, part):
+    """An error of a step in the direction of lam, of which it stays this part, in what the steps before add to theta_bar.
+
+    That is not known before the end, where `sum_lasting` has it. The state has an error like that of lam.
+    """
+    if not 0.0 < abs(part) < math.inf:
+        return
+    of_theta, total = slots.LASTING_THETA(frame), slots.TOTAL(frame)
+    slots.TRUST(frame)[slots.LASTING] += WITH_STATE * part
+    for i in range(of_theta.size):
+        of_theta[i] -= WITH_STATE * part * total[i]
+
+
+@kernel
+def sum_lasting(frame):
+    of_theta, total, lasting = slots.LASTING_THETA(frame), slots.TOTAL(frame), slots.TRUST(frame)[slots.LASTING]
+    for i in range(of_theta.size):
+        of_theta[i] += lasting * total[i]
 
 
 @kernel
@@ -113,6 +138,16 @@ def _make_size_of_carried(product: Callable) -> Callable:
     return size_of_carried
 
 
+@exact_kernel
+def _part_of_lam(frame):
+    """The error of a step in the direction of lam, as a part of it."""
+    lam, error, sizes, product, squares = slots.LAM(frame), row(slots.STEP_ERROR(frame), ERROR), slots.U_SIZE(frame), 0.0, 0.0
+    for k in range(lam.size):
+        product += error[k] * lam[k] * sizes[k] * sizes[k]
+        squares += (lam[k] * sizes[k]) ** 2
+    return product / squares if squares > 0.0 else 0.0
+
+
 @kernel
 def _sum_own(frame, size):
     """To the sums of errors that of the step alone."""
@@ -120,6 +155,7 @@ def _sum_own(frame, size):
     trust[slots.LAM_SUM] += size
     trust[slots.THETA_SUM] += of_theta
     trust[slots.ZERO_SUM] += of_zeros
+    add_lasting(frame, _part_of_lam(frame))
 
 
 def make_carry(take: Callable, product: Callable) -> Callable:

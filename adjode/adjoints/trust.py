@@ -11,25 +11,30 @@ from __future__ import annotations
 
 import math
 
-from adjode.adjoints.carried import begin_carried, size_of_theta, sum_carried
+from adjode.adjoints.carried import WITH_STATE, add_lasting, begin_carried, size_of_theta, sum_carried, sum_lasting
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
 from adjode.steppers.transposed_error import SLOPE, size_of
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
-# The columns of CELLS: where it starts; its steps; their largest error, that for parameters that are zero, what may be amplified.
-START, SHORTEST, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO = range(6)
+# The columns of CELLS: where it starts; the step that is worst, and the longest one; the largest error, that for parameters that
+# are zero, what may be amplified, the error as a part of lam; and theta_bar along the probe behind the cell.
+START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG = range(8)
 
 # Estimates up to this part of what passes do, at first and where steps have been shortened; there twice as much the next time.
 _SAFETY, _SAFETY_REFINED = 0.6, 0.05
+_SAFETY_OF_FEW = 0.1  # of estimates that are sums of few, or raised to a high power
 _SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
+_SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
 _AMPLIFIES = 0.3  # a step whose estimate is that part of lam may amplify what it should damp
+_LASTS = 0.01  # an error that is more of lam is one to be mended where it is
 _DAMPS = 4.0  # and one whose estimate is more does
 _GROWS = 10.0
 _FEW_STEPS = 24
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
 _EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
+_MAGNIFIES = 4  # half powers: estimates that are raised to a higher one are far off where they are off
 _ROUNDING = 1e-14  # of lam: a gradient below that is nothing
 _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 
@@ -127,17 +132,23 @@ def _error_of_step(frame, estimate, ratio):
 
 @exact_kernel
 def _lam_error(frame, V):
-    """The largest error estimate of lam and whose that is, lam before and after the step, and that entry of it: in units of u."""
+    """The largest error estimate of lam and whose that is, lam before and after the step, that entry of it, in units of u; and the
+    cosine of the angle between them."""
     lam, y_bar, error = slots.LAM(frame), slots.Y_BAR(frame), slots.LAM_ERROR(frame)
     largest, entry, before, after, own = 0.0, 0, slots.TRUST(frame)[slots.SEEDS], 0.0, 0.0
+    product, errors, lams = 0.0, 0.0, 0.0
     for k in range(lam.size):
         size = _size_of_state(frame, V, k)
+        product += error[k] * lam[k] * size * size
+        errors += (error[k] * size) ** 2
+        lams += (lam[k] * size) ** 2
         if abs(error[k]) * size > largest:
             largest, entry, own = abs(error[k]) * size, k, max(abs(lam[k]), abs(y_bar[k])) * size
         before = max(before, abs(lam[k]) * size)
         after = max(after, abs(y_bar[k]) * size)
         error[k] = 0.0
-    return largest, entry, before, after, own
+    cosine = product / math.sqrt(errors) / math.sqrt(lams) if errors * lams > 0.0 else 0.0
+    return largest, entry, before, after, own, cosine
 
 
 @exact_kernel
@@ -147,6 +158,15 @@ def _size_along(frame, probe):
     for k in range(probe.size):
         size = max(size, abs(total[k] * probe[k]))
     return size
+
+
+@kernel
+def _along(frame):
+    """theta_bar so far along the probe."""
+    total, probe, along = slots.TOTAL(frame), slots.THETA_PROBE(frame), 0.0
+    for k in range(probe.size):
+        along += total[k] * probe[k]
+    return along
 
 
 @exact_kernel
@@ -173,7 +193,7 @@ def end_implicit_step(frame, step, h, error, entry):
     trust, before = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
     _blame(frame, step, h, error, entry)
-    _keep(frame, step, 1.0, abs(h), (error, 0.0, 0.0))
+    _keep(frame, step, 1.0, abs(h), (error, 0.0, 0.0, 0.0))
 
 
 @exact_kernel
@@ -184,7 +204,7 @@ def end_step(frame, step, h, V):
     if steps == 0.0:
         return
     sum_carried(frame)
-    estimate, entry, before, after, own = _lam_error(frame, V)
+    estimate, entry, before, after, own, cosine = _lam_error(frame, V)
     ratio = estimate / before if before > 0.0 else 0.0
     if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
         ratio = max(ratio, _to_power(math.log(after / before), int(slots.LAM_FACTORS(frame)[0])))
@@ -194,6 +214,8 @@ def end_step(frame, step, h, V):
     if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > _DAMPS):
         error = 0.0  # of what implicit steps have left of the stiff part of lam, which explicit steps damp
     trust[slots.LAM_SUM] += steps * error
+    lasting = cosine * error / before if error < _LASTS * before else 0.0
+    add_lasting(frame, steps * lasting)
     of_theta, trust[slots.THETA_SIZE] = _theta_error(
         frame, slots.THETA_PROBE(frame), trust[slots.THETA_ALONG], trust[slots.THETA_SIZE]
     )
@@ -204,11 +226,11 @@ def end_step(frame, step, h, V):
     error = max(error, of_theta)
     _blame(frame, step, h, error, entry)
     if trust[slots.AMPLIFIED] == 1.0:
-        error = of_zeros = 0.0  # of something that should not be there
+        error = of_zeros = lasting = 0.0  # of something that should not be there
     else:
         trust[slots.SOUND] = max(trust[slots.SOUND], before)
         trust[slots.AMPLIFIED] = 1.0 if ratio > _AMPLIFIES and after > before else 0.0
-    _keep(frame, step, steps, abs(h), (error, of_zeros, ratio if after > before else 0.0))
+    _keep(frame, step, steps, abs(h), (error, of_zeros, ratio if after > before else 0.0, abs(lasting)))
 
 
 @kernel
@@ -221,14 +243,18 @@ def _keep(frame, step, steps, h, found):
     if not trust[slots.ROOM_IN_CELL] > 0.0:
         k += 1
         trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
-        cells[k, SHORTEST], cells[k, LONGEST] = h, h
-        cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = 0.0
+        cells[k, WORST_STEP], cells[k, LONGEST] = h, h
+        cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = cells[k, LASTING] = 0.0
+        cells[k, ALONG] = _along(frame)
     trust[slots.ROOM_IN_CELL] -= steps
     cells[k, START] = slots.FORWARD_T(frame)[step]
-    cells[k, SHORTEST], cells[k, LONGEST] = min(cells[k, SHORTEST], h), max(cells[k, LONGEST], h)
-    error, of_zeros, ratio = found
+    error, of_zeros, ratio, lasting = found
+    if error > cells[k, ERROR] or ratio > cells[k, RATIO] or lasting > cells[k, LASTING]:
+        cells[k, WORST_STEP] = h
+    cells[k, LONGEST] = max(cells[k, LONGEST], h)
     cells[k, ERROR], cells[k, RATIO] = _larger(cells[k, ERROR], error), _larger(cells[k, RATIO], ratio)
     cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
+    cells[k, LASTING] = max(cells[k, LASTING], lasting)
 
 
 @exact_kernel
@@ -249,6 +275,15 @@ def _size_of_gradient(frame):
     return largest
 
 
+@kernel
+def _safety_at_first(frame):
+    """What part of the units that pass an estimate may be: those of implicit steps are rather too large, but for few steps."""
+    implicit, magnified = slots.STEP_WEIGHTS(frame).shape[0] > 0, slots.LAM_POWERS(frame)[0] > _MAGNIFIES
+    if magnified or (implicit and slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS):
+        return _SAFETY_OF_FEW
+    return 1.0 if implicit else _SAFETY
+
+
 @exact_kernel
 def judge(frame, status):
     """What to make of the whole pass, which has ended with this status: SUCCESS, REFINE, INACCURATE, or that status."""
@@ -263,18 +298,17 @@ def judge(frame, status):
     if with_zeros > 0.0:
         largest = max(largest, _ROUNDING * with_zeros)
         sum_carried(frame)
-        of_lam, (of_theta, of_zeros) = trust[slots.LAM_SUM], size_of_theta(frame, slots.CARRIED_THETA(frame))
+        sum_lasting(frame)
+        of_lam, of_theta, of_zeros = trust[slots.LAM_SUM], trust[slots.THETA_SUM], trust[slots.ZERO_SUM]
+        carried, lasting = size_of_theta(frame, slots.CARRIED_THETA(frame)), size_of_theta(frame, slots.LASTING_THETA(frame))
         trust[slots.U0_ERROR] = of_lam / largest
-        trust[slots.THETA_ERROR] = (of_lam + trust[slots.THETA_SUM] + of_theta) / largest + (
-            trust[slots.ZERO_SUM] + of_zeros
-        ) / with_zeros
+        here = (of_lam + of_theta + carried[0]) / largest + (of_zeros + carried[1]) / with_zeros
+        trust[slots.THETA_ERROR] = max(here, lasting[0] / largest, lasting[1] / with_zeros)
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit
     last = slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS
-    # of implicit steps estimates are rather too large
-    first = _SAFETY if slots.STEP_WEIGHTS(frame).shape[0] == 0 else 1.0
-    safety = 1.0 if last else first if limited[1] == 0 else min(1.0, _SAFETY_REFINED * _to_power(2.0, limited[1]))
+    safety = 1.0 if last else _safety_at_first(frame) if limited[1] == 0 else min(1.0, _SAFETY_REFINED * _to_power(2.0, limited[1]))
     if trust[slots.UNITS] <= safety * trust[slots.MOST]:
         return status
     if last:
@@ -290,17 +324,19 @@ def judge(frame, status):
 def _set_limits(frame, unit, unit_of_zeros):
     """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
-    share, order, halves = _SHARE / _to_power(2.0, limited[1]), slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
+    share, lasts = _SHARE / _to_power(2.0, limited[1]), max(1.0, _SHARE / _SHARES * slots.PLACE(frame)[slots.RELEVANT])
+    order, halves, along = slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0], _along(frame)
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
         error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
+        error = max(error, lasts * WITH_STATE * cells[k, LASTING] * abs(along - cells[k, ALONG]) / unit)
         stiff = turns and not ratio <= _DAMPS
         if not (stiff or error <= share):
             factor = 0.8 * (share / error) ** (2.0 / (order * halves))
         if not (stiff or ratio <= _DAMPS):
             factor = min(factor, (0.5 * _DAMPS / ratio) ** (1.0 / order))
-        limit = cells[k, SHORTEST] * max(factor, _LEAST_FACTOR)
+        limit = cells[k, WORST_STEP] * max(factor, _LEAST_FACTOR)
         if limited[1] > 0:
             limit = min(limit, cells[k, LONGEST])
         limits[rows - 1 - k, 0] = cells[k - 1, START] if k > 0 else math.inf

@@ -317,25 +317,27 @@ TRUST = floats_by_name(
     cells_used="how many rows of CELLS there are",
     carrying="whether CARRIED is not zero",
     carried_size="the largest entry of it, at the start of the step that has been pulled back",
+    lasting="the sum of errors as parts of lam",
 )
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG,
     THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR,
-    UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE,
+    UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
 STEP_ERROR = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
 CARRIED = vector(SIZED, "(n,) or (0,)", "LAM of the frame that carries errors: that of lam")
 CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")
+LASTING_THETA = vector(SIZED, "(m,)", "the parts in theta_bar of errors that last, see `add_lasting` in adjoints/carried.py")
 U_SIZE = vector(SIZED, "(n,)", "sizes of the states in an implicit step, in whose units its equations are solved")
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
 U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a state in the steps that are not at hand")
 U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
-CELLS = matrix(STORE, "(k, 6)", "for parts of the mesh, last one first, what adjoints/trust.py says")
+CELLS = matrix(STORE, "(k, 8)", "for parts of the mesh, last one first, what adjoints/trust.py says")
 BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")
 FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")
 FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")

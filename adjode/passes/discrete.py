@@ -122,7 +122,7 @@ class Discrete(Pass):
         frame.allocate(
             {
                 **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR), (n,)),
-                **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE), (m,)),
+                **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE, slots.LASTING_THETA), (m,)),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 **dict.fromkeys((slots.CARRIED, slots.CARRIED_THETA), (0,)),
                 slots.STEP_ERROR: (0, n),
@@ -138,7 +138,7 @@ class Discrete(Pass):
         self.trust[: slots.LAST_LARGEST] = options.unit_error(n), most, options.tableau.partner is not None
         frame[slots.U_FLOOR] = options.least_sizes(n)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 6)), np.zeros((cells, 3))
+        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 8)), np.zeros((cells, 3))
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from adjode import Dynamics, solve
+from adjode import Dynamics, SolveError, solve, value_and_gradient
+from adjode.losses import FinalState
 
 N, M = 3, 28
 A, B, C, DRIVE, RATE, SATURATED = slice(0, 3), slice(3, 12), slice(12, 21), slice(21, 24), 24, slice(25, 28)
@@ -197,3 +198,26 @@ _MAKERS = {
     "oscillating": _oscillating,
 }
 KINDS = tuple(_MAKERS)
+
+
+def outcome(seed: int, method: str, rtol: float, adjoint: str) -> str:
+    """Whether a gradient is "right", within 100 units, "wrong" or "refused"; "unknown" where there is no reference."""
+    problem = random_problem(seed)
+    options = {"method": method, "adjoint": adjoint, "rtol": rtol, "atol": 1e-3 * rtol * problem.u_size}
+    try:
+        exact = problem.exact()
+    except SolveError:
+        return "unknown"
+    if not np.abs(exact).max() < 1e30:
+        return "unknown"
+    try:
+        _, bar = value_and_gradient(family(), FinalState(problem.weights), problem.t_span, **options)(problem.u0, problem.theta)
+    except SolveError:
+        return "refused"
+    return "right" if problem.error(bar.u0, bar.theta, exact) < 100.0 * rtol else "wrong"
+
+
+def outcomes(seeds: range, methods: tuple[str, ...], adjoint: str) -> dict[int, str]:
+    """By seed, with these methods and tolerances from 1e-4 to 1e-8 in turn."""
+    turns = {seed: divmod(seed // len(KINDS), len(methods)) for seed in seeds}
+    return {seed: outcome(seed, methods[turn[1]], (1e-4, 1e-6, 1e-8)[turn[0] % 3], adjoint) for seed, turn in turns.items()}

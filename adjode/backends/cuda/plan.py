@@ -242,7 +242,7 @@ def _pass_plan(
     known = frame.known()
     sized = {slot: shape for slot, shape in known.shapes.items() if slot.group < Group.STORE}
     empty: dict[Slot, tuple[int, ...]] = dict.fromkeys((slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.CROSSED), (0,))
-    empty |= {slots.LIMITED: (2,), slots.LIMITS: (0, 3), slots.CELLS: (0, 6)}  # TRUST is zeros: nothing is judged
+    empty |= {slots.LIMITED: (2,), slots.LIMITS: (0, 3), slots.CELLS: (0, 8)}  # TRUST is zeros: nothing is judged
     if starts_elsewhere:
         del sized[slots.START]
     if sized[slots.THETA][0] > _NEAR:
