@@ -8,9 +8,11 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from adjode.api.certify import certified, other_way, solve_tighter
 from adjode.api.first_calls import backward_parts, forward_parts, try_behind
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
+from adjode.api.solution import Solution
 from adjode.api.solve import solve, try_before
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.checks import time_span, times_in_span
@@ -59,9 +61,9 @@ def value_and_gradient(
     """The value and the gradient of a loss, as a function of (u0, theta).
 
     Buffers and compiled code are prepared at the first call; each call then runs the forward pass, the loss and the backward pass
-    in compiled code, without the GIL. A loss of another kind than those named below, a running cost, cotangents of times and
-    `adjoint="backsolve"` take the long way instead: solve, loss, pullback. The value is then that of the first solve, whatever
-    `on_inaccurate="refine"` does for the gradient.
+    in compiled code, without the GIL. A loss of another kind than those named below, a running cost, cotangents of times,
+    `certify=True` and `adjoint="backsolve"` take the long way instead: solve, loss, pullback. The value is then that of the first
+    solve, whatever `on_inaccurate="refine"` does for the gradient.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ class ValueAndGradient:
         self._solve_options, self._pullback_options, self._running_cost = _split(options)
         self.forward_options = SolveOptions(**self._solve_options)
         self.backward_options = PullbackOptions(**self._pullback_options)
-        self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate"}))
+        self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate", "certify"}))
         self._wrt = check_wrt(wrt)
         refuse_with_mass(dynamics, self.backward_options.adjoint, self._wrt)
         self._parts = forward_parts(dynamics, self.forward_options) + backward_parts(dynamics, wants_theta="theta" in self._wrt)
@@ -224,6 +226,7 @@ class ValueAndGradient:
             self._running_cost is None
             and options.adjoint in ("discrete", "interpolating")
             and not options.dense_adjoint
+            and not options.certify
             and _has_own_preparation(self.loss)
             and self._wrt <= {"u0", "theta"}
             and self._wrt != set()
@@ -267,8 +270,18 @@ class ValueAndGradient:
         options = {**self._pullback_options, "wrt": tuple(self._wrt), "running_cost": self._running_cost}
         if limit is not None:
             options["max_seconds"] = max(limit - (time.monotonic() - start), 1e-9)
-        bar = pullback(solution, **seeds, **options)
+        bar = pullback(solution, **seeds, **options | {"certify": False})
+        if self.backward_options.certify:
+            self._certify(solution, bar)
         return value + (bar.running_cost or 0.0), bar
+
+    def _certify(self, solution: Solution, bar: Cotangents) -> None:
+        """Hold a gradient against a second one; the loss is that of the second solve, too."""
+        tighter, asked = solve_tighter(solution), self.backward_options
+        seeds, way = self.loss.value_and_cotangents(tighter)[1], other_way(asked, solution)
+        options = {"adjoint": way.adjoint, "method": way.method, "max_seconds": way.max_seconds, "running_cost": self._running_cost}
+        other = pullback(tighter, **seeds, **options, wrt=tuple(self._wrt & {"u0", "theta"}))
+        certified(solution, bar, other, asked.on_inaccurate)
 
 
 def _finite_number(value: Any, t: float) -> float:

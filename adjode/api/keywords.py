@@ -51,6 +51,7 @@ class PullbackKeywords(TypedDict, total=False):
     on_drift: str
     on_inaccurate: str
     dense_adjoint: bool
+    certify: bool
 
 
 class SweepKeywords(TypedDict, total=False):
@@ -77,6 +78,7 @@ class GradientKeywords(ForwardKeywords, SweepKeywords, total=False):
     reanchor: bool
     on_drift: str
     dense_adjoint: bool
+    certify: bool
 
 
 class FitKeywords(GradientKeywords, total=False):

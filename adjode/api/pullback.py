@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
+from adjode.api.certify import certified, other_way, solve_tighter
 from adjode.api.first_calls import backward_parts, cost_parts, try_at_start, try_behind
 from adjode.api.rates import rates_along
 from adjode.api.seeds import Seeds, read_cost, read_seeds
@@ -56,6 +57,7 @@ def pullback(
     on_drift: str = PullbackOptions.on_drift,
     on_inaccurate: str = PullbackOptions.on_inaccurate,
     dense_adjoint: bool = PullbackOptions.dense_adjoint,
+    certify: bool = PullbackOptions.certify,
 ) -> Cotangents:
     """Pull cotangents of a solution back to its inputs, by the adjoint equation.
 
@@ -103,6 +105,10 @@ def pullback(
         raise, or warn at once.
     dense_adjoint : bool
         Keep lam(t) as a dense output on the result.
+    certify : bool
+        Compute the gradient a second time, by another adjoint along a solve with tolerances ten times tighter, and hold vjp against
+        differences of f. `error` then has what the two differ by; more than 100 times rtol raises, or warns with
+        on_inaccurate="warn".
 
     Returns
     -------
@@ -141,12 +147,18 @@ def pullback(
         on_drift=on_drift,
         on_inaccurate=on_inaccurate,
         dense_adjoint=dense_adjoint,
+        certify=certify,
     )
     wanted = check_wrt(wrt)
     seeds = read_seeds(solution.layouts[0], solution.t, u_T_bar, observations)
     cost = None if running_cost is None else read_cost(running_cost)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
-    return _Pullback(solution, seeds, cost, options, wanted).run()
+    bar = _Pullback(solution, seeds, cost, options, wanted).run()
+    if certify:
+        in_question = wanted & {"u0", "theta"}
+        other = _Pullback(solve_tighter(solution), seeds, cost, other_way(options, solution), in_question).run()
+        certified(solution, bar, other, on_inaccurate)
+    return bar
 
 
 class _Pullback:

@@ -110,6 +110,7 @@ class PullbackOptions:
     on_drift: str = "raise"
     on_inaccurate: str = "refine"
     dense_adjoint: bool = False
+    certify: bool = False
 
     def __post_init__(self) -> None:
         choose("adjoint", self.adjoint, ADJOINTS)
@@ -119,8 +120,8 @@ class PullbackOptions:
         choose("on_inaccurate", self.on_inaccurate, ("refine", "raise", "warn"))
         if self.reanchor and self.adjoint != "backsolve":
             raise ValueError("reanchor=True belongs to adjoint='backsolve'.")
-        if self.on_inaccurate != "refine" and not self.discrete:
-            raise ValueError(f"on_inaccurate={self.on_inaccurate!r} belongs to adjoint='discrete'.")
+        if self.on_inaccurate != "refine" and not (self.discrete or self.certify):
+            raise ValueError(f"on_inaccurate={self.on_inaccurate!r} belongs to adjoint='discrete', or to certify=True.")
         for name in _TOLERANCES:
             value = getattr(self, name)
             if value is not None:

@@ -1,0 +1,165 @@
+"""`certify=True`: a gradient computed a second time, in another way.
+
+Along a solve with tolerances a tenth of those asked for, by the other adjoint: which has other kernels, another quadrature and
+another mesh. What the two differ by is the error of the first, that of the state included, as far as they share none. They share f
+and its products, so these are held against differences of f along random directions, at times across the span.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from adjode.api.solved import Solved
+from adjode.compile import slots
+from adjode.passes.discrete import MOST_UNITS
+from adjode.passes.forward import Forward
+from adjode.passes.options import PullbackOptions, SolveOptions
+from adjode.passes.program import Program
+from adjode.passes.result import Cotangents
+from adjode.passes.trajectory import slopes
+from adjode.status import INACCURATE, SUCCESS, SolveError, Status
+from adjode.steppers.family import family_of
+
+_TIGHTER = 10.0
+_LEAST_RTOL = 1e-13
+_PLACES = 5  # where products are held against differences
+_APART = 1e-4  # of the size of each entry, for differences
+_AGREE = 1e-5  # of the sum of the sizes of all terms
+
+
+def solve_tighter(solution: Any) -> Any:
+    """The same solution, with tolerances a tenth of those it has, or steps half as long; a SolveError if that fails."""
+    options = _tighter(solution.options, solution.layouts[0].size)
+    t0, T = float(solution.t[0]), float(solution.t[-1])
+    u0 = solution.u[0] if solution.segments is None else solution.segments.state(0)
+    problem = solution.dynamics, options, solution.structure, np.array(u0), solution.theta, (t0, T)
+    forward = Forward(*problem, record=solution.trajectory.record, lasting=True)
+    status = Program(forward).run()
+    if status != SUCCESS:
+        raise forward.error(status, solution.layouts[0])
+    segments = forward.segments if forward.count[slots.EARLIER] else None
+    trajectory = forward.trajectory.trimmed(forward.steps) if segments is None else segments.finish()
+    return replace(solution, trajectory=trajectory, segments=segments, options=options, t_eval=None, u_eval=None)
+
+
+def _tighter(options: SolveOptions, n: int) -> SolveOptions:
+    given = asdict(options)
+    if options.step is not None:
+        return SolveOptions(**(given | {"step": options.step / 2.0}))
+    rtol = max(options.rtol / _TIGHTER, min(options.rtol, _LEAST_RTOL))
+    return SolveOptions(**(given | {"rtol": rtol, "atol": options.absolute_tolerances(n) / _TIGHTER}))
+
+
+def other_way(options: PullbackOptions, solution: Solved) -> PullbackOptions:
+    """How the second gradient is computed: by the other adjoint or, where there is none, by what there is."""
+    method = solution.options.tableau
+    transposable = family_of(method).transposable
+    if solution.dynamics.mass is not None or (not options.discrete and transposable):
+        return PullbackOptions(adjoint="discrete", max_seconds=options.max_seconds)
+    instead = None if transposable or not solution.options.adaptive else "Radau"
+    return PullbackOptions(method=instead, max_seconds=options.max_seconds)
+
+
+def certified(solution: Solved, bar: Cotangents, other: Cotangents, on_inaccurate: str) -> None:
+    """Put into `bar.error` what two gradients differ by, if that is more than what is there.
+
+    Raises
+    ------
+    SolveError
+        If that is more than is promised (a warning, with `on_inaccurate="warn"`), or a product is not that of f.
+    """
+    _check_products(solution)
+    differences, worst = _differences(solution, bar, other)
+    known = bar.error or {}
+    bar.error = {name: max(error, known.get(name, 0.0)) for name, error in differences.items()}
+    unit = solution.options.unit_error(solution.layouts[0].size)
+    units = max(differences.values(), default=0.0) / unit if unit else 0.0
+    if units <= MOST_UNITS:
+        return
+    error = SolveError(
+        f"the gradient is not certified: along a solve with tolerances ten times tighter, by another adjoint, it differs by "
+        f"{units:.3g} times rtol, as a part of the largest logarithmic derivative, most of all in {worst}: tighten the tolerances "
+        f"until it does not, or choose another method.",
+        phase="adjoint",
+        status=Status(INACCURATE),
+        t=float(solution.t[0]),
+    )
+    if on_inaccurate != "warn":
+        raise error
+    warnings.warn(str(error), RuntimeWarning, stacklevel=5)
+
+
+def _differences(solution: Solved, bar: Cotangents, other: Cotangents) -> tuple[dict[str, float], str]:
+    """By block, as parts of the largest logarithmic derivative, see `Cotangents.error`; and the entry with the largest."""
+    u0 = solution.u[0] if solution.segments is None else solution.segments.state(0)
+    sizes = np.maximum(np.abs(u0), solution.options.least_sizes(u0.size)), np.abs(solution.theta)
+    blocks = [
+        (
+            layout.name,
+            layout.flatten(layout.name, getattr(bar, layout.name)),
+            layout.flatten(layout.name, getattr(other, layout.name)),
+            size,
+        )
+        for layout, size in zip(solution.layouts, sizes, strict=True)
+        if getattr(bar, layout.name) is not None
+    ]
+    largest = max((np.max(np.abs(mine) * size, initial=0.0) for _, mine, _, size in blocks), default=0.0)
+    found, worst = {}, (0.0, "")
+    for name, mine, theirs, size in blocks:
+        zeros = np.max(np.abs(mine), where=size == 0.0, initial=0.0)
+        of_zeros = largest if zeros == 0.0 else max(zeros, largest)
+        parts = _parts(np.abs(mine - theirs), size, largest, of_zeros)
+        found[name] = float(np.max(parts, initial=0.0))
+        if found[name] > worst[0]:
+            worst = found[name], f"{name}[{int(np.argmax(parts))}]"
+    return found, worst[1]
+
+
+def _parts(difference: np.ndarray, size: np.ndarray, largest: float, of_zeros: float) -> np.ndarray:
+    scaled, scale = np.where(size == 0.0, difference, difference * size), np.where(size == 0.0, of_zeros, largest)
+    return np.where(scaled == 0.0, 0.0, scaled / np.where(scale > 0.0, scale, math.inf if not scaled.any() else 1e-300))
+
+
+def _check_products(solution: Solved) -> None:
+    """Hold vjp against differences of f, along a random direction at a few places."""
+    for t, u, v, w, lam in _directions(solution):
+        u_bar, theta_bar = np.zeros(u.size), np.zeros(w.size)
+        solution.dynamics.vjp(t, u.copy(), solution.theta.copy(), lam, u_bar, theta_bar)
+        terms = np.concatenate([u_bar * v, theta_bar * w])
+        wide, near = (_difference(solution, t, u, v, w, lam, _APART * part) for part in (2.0, 1.0))
+        exact = (4.0 * near - wide) / 3.0
+        doubt = abs(near - wide) + _AGREE * (np.abs(terms).sum() + abs(exact))
+        if not abs(terms.sum() - exact) <= doubt and np.isfinite(exact):
+            raise SolveError(
+                f"the gradient is not certified: at t = {t:.6g} vjp says {terms.sum():.6g} for a derivative of f along a line, "
+                f"and differences of f {exact:.6g}: see adjode.check_vjp(dynamics, u0, theta, trajectory=...).",
+                phase="adjoint",
+                status=Status(INACCURATE),
+                t=t,
+            )
+
+
+def _directions(solution: Solved) -> Iterator[tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Places along the solution, directions of the state and the parameters in their own sizes, and lam."""
+    rng, n = np.random.default_rng(0), solution.layouts[0].size
+    t0, T = float(solution.t[0]), float(solution.t[-1])
+    for part in (np.arange(_PLACES) + 0.5) / _PLACES:
+        t = t0 + part * (T - t0)
+        u = np.asarray(solution(t))
+        sizes = np.maximum(np.abs(u), solution.options.least_sizes(n)), np.where(solution.theta == 0.0, 1.0, np.abs(solution.theta))
+        v, w = (size * rng.choice([-1.0, 1.0], size.size) for size in sizes)
+        yield t, u, v, w, rng.normal(size=n)
+
+
+def _difference(solution: Solved, t: float, u: np.ndarray, v: np.ndarray, w: np.ndarray, lam: np.ndarray, apart: float) -> float:
+    out, sides = np.empty((1, u.size)), []
+    for sign in (1.0, -1.0):
+        slopes(solution.dynamics.f.handle, solution.theta + sign * apart * w, np.array([t]), (u + sign * apart * v)[None], out)
+        sides.append(out[0] @ lam)
+    return (sides[0] - sides[1]) / (2.0 * apart)
