@@ -279,7 +279,7 @@ def _size_of_gradient(frame):
 def _safety_at_first(frame):
     """What part of the units that pass an estimate may be: those of implicit steps are rather too large, but for few steps."""
     implicit, magnified = slots.STEP_WEIGHTS(frame).shape[0] > 0, slots.LAM_POWERS(frame)[0] > _MAGNIFIES
-    if magnified or (implicit and slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS):
+    if (implicit or magnified) and slots.PLACE(frame)[slots.RELEVANT] <= 2 * _FEW_STEPS:
         return _SAFETY_OF_FEW
     return 1.0 if implicit else _SAFETY
 
