@@ -7,7 +7,7 @@ from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, so
 from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import LORENZ_LOSS, LORENZ_SPAN, PROBLEMS, lorenz_dynamics
 from tests.problems.numerics import complex_step
-from tests.problems.random_problems import outcomes
+from tests.problems.random_problems import family, outcomes, random_problem
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
 
 EXPLICIT = ("Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3", "auto")
@@ -279,3 +279,11 @@ def test_errors_that_last(method, rate):
     _, bar = evaluate(u0, theta)
     error = abs(bar.theta[0] / (40.0 * exact) - 1.0)
     assert 0.25 * error < bar.error["theta"] < 10.0 * error < 1e-3
+
+
+def test_more_is_counted_than_there_are_steps():
+    """Of steps that differ in size each is judged, of others every second one, which counts twice: both may come together."""
+    problem = random_problem(6429)
+    options = {"method": "BS3", "rtol": 1e-6, "atol": 1e-9 * problem.u_size}
+    _, bar = value_and_gradient(family(), FinalState(problem.weights), problem.t_span, **options)(problem.u0, problem.theta)
+    assert problem.error(bar.u0, bar.theta, problem.exact()) < 1e-4
