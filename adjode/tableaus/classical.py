@@ -9,7 +9,7 @@ def bs3() -> Tableau:
     """The pair of Bogacki and Shampine. The error estimate is twice the difference of the two solutions.
 
     Where something grows or decays by many decades, errors of this method of low order add up to twice a tolerance for each factor
-    of e; so it is one, as for methods of higher order, and SciPy's RK23 takes a quarter fewer steps.
+    of e; so it is one, as for methods of higher order, and SciPy's RK23 takes a fifth fewer steps.
     """
     A = with_weights([[], [1 / 2], [0, 3 / 4]], [2 / 9, 1 / 3, 4 / 9])
     return Tableau(
