@@ -7,23 +7,21 @@ and its products, so these are held against differences of f along random direct
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from adjode.api.solved import Solved
-from adjode.compile import slots
+from adjode.api.solved import Solved, state_at_step
 from adjode.passes.discrete import MOST_UNITS
 from adjode.passes.forward import Forward
 from adjode.passes.options import PullbackOptions, SolveOptions
-from adjode.passes.program import Program
+from adjode.passes.program import run_and_keep
 from adjode.passes.result import Cotangents
 from adjode.passes.trajectory import slopes
-from adjode.status import INACCURATE, SUCCESS, SolveError, Status
+from adjode.status import INACCURATE, SolveError, Status
 from adjode.steppers.family import family_of
 
 _TIGHTER = 10.0
@@ -33,47 +31,17 @@ _APART = 1e-4  # of the size of each entry, for differences
 _AGREE = 1e-5  # of the sum of the sizes of all terms
 
 
-def solve_tighter(solution: Any) -> Any:
-    """The same solution, with tolerances a tenth of those it has, or steps half as long; a SolveError if that fails."""
-    options = _tighter(solution.options, solution.layouts[0].size)
-    t0, T = float(solution.t[0]), float(solution.t[-1])
-    u0 = solution.u[0] if solution.segments is None else solution.segments.state(0)
-    problem = solution.dynamics, options, solution.structure, np.array(u0), solution.theta, (t0, T)
-    forward = Forward(*problem, record=solution.trajectory.record, lasting=True)
-    status = Program(forward).run()
-    if status != SUCCESS:
-        raise forward.error(status, solution.layouts[0])
-    segments = forward.segments if forward.count[slots.EARLIER] else None
-    trajectory = forward.trajectory.trimmed(forward.steps) if segments is None else segments.finish()
-    return replace(solution, trajectory=trajectory, segments=segments, options=options, t_eval=None, u_eval=None)
-
-
-def _tighter(options: SolveOptions, n: int) -> SolveOptions:
-    given = asdict(options)
-    if options.step is not None:
-        return SolveOptions(**(given | {"step": options.step / 2.0}))
-    rtol = max(options.rtol / _TIGHTER, min(options.rtol, _LEAST_RTOL))
-    return SolveOptions(**(given | {"rtol": rtol, "atol": options.absolute_tolerances(n) / _TIGHTER}))
-
-
-def other_way(options: PullbackOptions, solution: Solved) -> PullbackOptions:
-    """How the second gradient is computed: by the other adjoint or, where there is none, by what there is."""
-    method = solution.options.tableau
-    transposable = family_of(method).transposable
-    if solution.dynamics.mass is not None or (not options.discrete and transposable):
-        return PullbackOptions(adjoint="discrete", max_seconds=options.max_seconds)
-    instead = None if transposable or not solution.options.adaptive else "Radau"
-    return PullbackOptions(method=instead, max_seconds=options.max_seconds)
-
-
-def certified(solution: Solved, bar: Cotangents, other: Cotangents, on_inaccurate: str) -> None:
-    """Put into `bar.error` what two gradients differ by, if that is more than what is there.
+def hold_against_another(
+    solution: Solved, bar: Cotangents, options: PullbackOptions, pull: Callable[[Any, PullbackOptions], Cotangents]
+) -> None:
+    """Put into `bar.error` what `pull(solution, options)` differs by in another way, if that is more than what is there.
 
     Raises
     ------
     SolveError
-        If that is more than is promised (a warning, with `on_inaccurate="warn"`), or a product is not that of f.
+        If that is more than is promised (a warning, with `on_inaccurate="warn"`), the solve fails, or a product is not that of f.
     """
+    other = pull(_solve_tighter(solution), _other_way(options, solution))
     _check_products(solution)
     differences, worst = _differences(solution, bar, other)
     known = bar.error or {}
@@ -90,14 +58,40 @@ def certified(solution: Solved, bar: Cotangents, other: Cotangents, on_inaccurat
         status=Status(INACCURATE),
         t=float(solution.t[0]),
     )
-    if on_inaccurate != "warn":
+    if options.on_inaccurate != "warn":
         raise error
-    warnings.warn(str(error), RuntimeWarning, stacklevel=5)
+    warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+
+
+def _solve_tighter(solution: Any) -> Any:
+    """The same solution, with tolerances a tenth of those it has, or steps half as long; a SolveError if that fails."""
+    options, span = _tighter(solution.options, solution.layouts[0].size), (float(solution.t[0]), float(solution.t[-1]))
+    problem = solution.dynamics, options, solution.structure, np.array(state_at_step(solution, 0)), solution.theta, span
+    forward = Forward(*problem, record=solution.trajectory.record, lasting=True)
+    trajectory, segments = run_and_keep(forward, solution.layouts[0])
+    return replace(solution, trajectory=trajectory, segments=segments, options=options, t_eval=None, u_eval=None)
+
+
+def _tighter(options: SolveOptions, n: int) -> SolveOptions:
+    if options.step is not None:
+        return replace(options, step=options.step / 2.0)
+    rtol = max(options.rtol / _TIGHTER, min(options.rtol, _LEAST_RTOL))
+    return replace(options, rtol=rtol, atol=options.absolute_tolerances(n) / _TIGHTER)
+
+
+def _other_way(options: PullbackOptions, solution: Solved) -> PullbackOptions:
+    """How the second gradient is computed: by the other adjoint or, where there is none, by what there is."""
+    method = solution.options.tableau
+    transposable = family_of(method).transposable
+    if solution.dynamics.mass is not None or (not options.discrete and transposable):
+        return PullbackOptions(adjoint="discrete", max_seconds=options.max_seconds)
+    instead = None if transposable or not solution.options.adaptive else "Radau"
+    return PullbackOptions(method=instead, max_seconds=options.max_seconds)
 
 
 def _differences(solution: Solved, bar: Cotangents, other: Cotangents) -> tuple[dict[str, float], str]:
     """By block, as parts of the largest logarithmic derivative, see `Cotangents.error`; and the entry with the largest."""
-    u0 = solution.u[0] if solution.segments is None else solution.segments.state(0)
+    u0 = state_at_step(solution, 0)
     sizes = np.maximum(np.abs(u0), solution.options.least_sizes(u0.size)), np.abs(solution.theta)
     blocks = [
         (
@@ -123,7 +117,7 @@ def _differences(solution: Solved, bar: Cotangents, other: Cotangents) -> tuple[
 
 def _parts(difference: np.ndarray, size: np.ndarray, largest: float, of_zeros: float) -> np.ndarray:
     scaled, scale = np.where(size == 0.0, difference, difference * size), np.where(size == 0.0, of_zeros, largest)
-    return np.where(scaled == 0.0, 0.0, scaled / np.where(scale > 0.0, scale, math.inf if not scaled.any() else 1e-300))
+    return scaled / np.where(scale > 0.0, scale, 1e-300)  # of a gradient that is zero everything is an error
 
 
 def _check_products(solution: Solved) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from adjode.api.certify import certified, other_way, solve_tighter
+from adjode.api.certify import hold_against_another
 from adjode.api.first_calls import backward_parts, forward_parts, try_behind
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
@@ -272,16 +272,14 @@ class ValueAndGradient:
             options["max_seconds"] = max(limit - (time.monotonic() - start), 1e-9)
         bar = pullback(solution, **seeds, **options | {"certify": False})
         if self.backward_options.certify:
-            self._certify(solution, bar)
+            hold_against_another(solution, bar, self.backward_options, self._pull_back)
         return value + (bar.running_cost or 0.0), bar
 
-    def _certify(self, solution: Solution, bar: Cotangents) -> None:
-        """Hold a gradient against a second one; the loss is that of the second solve, too."""
-        tighter, asked = solve_tighter(solution), self.backward_options
-        seeds, way = self.loss.value_and_cotangents(tighter)[1], other_way(asked, solution)
+    def _pull_back(self, solution: Solution, way: PullbackOptions) -> Cotangents:
+        """The gradient of the loss at another solution, in another way."""
+        seeds, wrt = self.loss.value_and_cotangents(solution)[1], tuple(self._wrt & {"u0", "theta"})
         options = {"adjoint": way.adjoint, "method": way.method, "max_seconds": way.max_seconds, "running_cost": self._running_cost}
-        other = pullback(tighter, **seeds, **options, wrt=tuple(self._wrt & {"u0", "theta"}))
-        certified(solution, bar, other, asked.on_inaccurate)
+        return pullback(solution, **seeds, **options, wrt=wrt)
 
 
 def _finite_number(value: Any, t: float) -> float:

@@ -11,11 +11,11 @@ import numpy as np
 
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
-from adjode.api.certify import certified, other_way, solve_tighter
+from adjode.api.certify import hold_against_another
 from adjode.api.first_calls import backward_parts, cost_parts, try_at_start, try_behind
 from adjode.api.rates import rates_along
 from adjode.api.seeds import Seeds, read_cost, read_seeds
-from adjode.api.solved import Solved
+from adjode.api.solved import Solved, state_at_step
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.compile import slots
 from adjode.linalg.structure import Structure
@@ -156,8 +156,7 @@ def pullback(
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
     if certify:
         in_question = wanted & {"u0", "theta"}
-        other = _Pullback(solve_tighter(solution), seeds, cost, other_way(options, solution), in_question).run()
-        certified(solution, bar, other, on_inaccurate)
+        hold_against_another(solution, bar, options, lambda tighter, way: _Pullback(tighter, seeds, cost, way, in_question).run())
     return bar
 
 
@@ -205,7 +204,7 @@ class _Pullback:
         parts = backward_parts(dynamics, wants_theta=wants_theta) if self.wants_lam else []
         if self.cost is not None:
             parts += cost_parts(self.cost, wants_theta=wants_theta)[: None if self.wants_lam else 1]
-        try_at_start(dynamics, parts, float(solution.t[0]), self._state(0), solution.theta)
+        try_at_start(dynamics, parts, float(solution.t[0]), state_at_step(self.solution, 0), solution.theta)
         if solution.segments is None:
             try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta)
 
@@ -246,7 +245,7 @@ class _Pullback:
     def _run_refined(self, made: Discrete) -> int:
         """The same along a solution with shorter steps, where the last run has found that it needs them."""
         solution, span = self.solution, (float(self.solution.t[0]), float(self.solution.t[-1]))
-        problem = solution.dynamics, solution.options, solution.structure, self._state(0), solution.theta, span
+        problem = solution.dynamics, solution.options, solution.structure, state_at_step(self.solution, 0), solution.theta, span
         forward = Forward(*problem, record=solution.trajectory.record)
         forward.share_watch(made.watch)
         forward.limit_by(made.frame)
@@ -260,11 +259,6 @@ class _Pullback:
         """Since the start of the solve, see `beside_stops`."""
         kept = self.solution.segments or self.solution.trajectory
         return beside_stops(self.solution.span, kept.t, kept.kinds, times)
-
-    def _state(self, k: int) -> np.ndarray:
-        """The state at the start of step k, which is the end of the pass for -1."""
-        segments = self.solution.segments
-        return self.solution.u[k] if segments is None else segments.state(k)
 
     def _discrete(self) -> Discrete:
         solution, seeds, steps = self.solution, self.seeds, self.solution.dense.steps
@@ -309,7 +303,9 @@ class _Pullback:
         solution = self.solution
         if method.implicit and solution.structure is not None:
             return solution.structure
-        return structure_for(method, solution.dynamics, "auto", float(solution.t[0]), self._state(0), solution.theta)
+        return structure_for(
+            method, solution.dynamics, "auto", float(solution.t[0]), state_at_step(self.solution, 0), solution.theta
+        )
 
     def _check_drift(self, made: Discrete | Sweep) -> None:
         solution, forward = self.solution, self.solution.options
@@ -345,12 +341,12 @@ class _Pullback:
             if "theta" in wanted:
                 result["theta"] = solution.layouts[1].unflatten(self._theta_bar(swept))
             if "t0" in wanted:
-                result["t0"] = -self._rate(t0, self._state(0), swept.lam)
+                result["t0"] = -self._rate(t0, state_at_step(self.solution, 0), swept.lam)
         integrated = swept if isinstance(swept, Discrete) else self._costs
         if self.cost is not None and integrated is not None:
             result["running_cost"] = integrated.running_cost
         if "T" in wanted:
-            result["T"] = self._rate(T, self._state(-1), seeds.u_T_bar)
+            result["T"] = self._rate(T, state_at_step(self.solution, -1), seeds.u_T_bar)
         if "observation_times" in wanted:
             elapsed = self._beside_stops(seeds.times)
             result["observation_times"] = rates_along(solution, elapsed, solution(seeds.times), seeds.u_bars, self.stats)

@@ -10,14 +10,12 @@ import numpy as np
 from adjode.api.first_calls import Part, forward_parts, try_ahead, try_at_start, try_behind
 from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
-from adjode.compile import slots
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
-from adjode.passes.program import Program
-from adjode.status import SUCCESS
+from adjode.passes.program import run_and_keep
 from adjode.steppers.family import family_of
 
 
@@ -104,15 +102,9 @@ def solve(
     keeps = family_of(options.tableau).records_stages
     record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
     forward = Forward(dynamics, options, structure, u, parameters, (t0, T), record=record, lasting=True)
-    status = Program(forward).run()
-    if status != SUCCESS:
-        raise forward.error(status, layouts[0])
-    segments = forward.segments if forward.count[slots.EARLIER] else None
+    trajectory, segments = run_and_keep(forward, layouts[0])
     if segments is None:
-        trajectory = forward.trajectory.trimmed(forward.steps)
         try_behind(dynamics, parts, trajectory.t[:-1], trajectory.u[:-1], parameters)
-    else:
-        trajectory = segments.finish()
     solution = Solution(
         dynamics=dynamics,
         theta=parameters,

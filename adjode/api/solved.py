@@ -42,3 +42,8 @@ class Solved(Protocol):
     @property
     def segments(self) -> Segments | None: ...
     def __call__(self, t: Any) -> np.ndarray: ...
+
+
+def state_at_step(solution: Solved, k: int) -> np.ndarray:
+    """The state at the start of step k, which is the end of the pass for -1."""
+    return solution.u[k] if solution.segments is None else solution.segments.state(k)

@@ -21,12 +21,14 @@ from adjode.compile.flags import DISABLED, i8, kernel
 from adjode.compile.frame import opened
 from adjode.compile.views import call_code
 from adjode.compile.watch import DEADLINE, NEVER, keep_raised, nanoseconds, raise_pending, run_handlers
+from adjode.model.layout import Layout
 from adjode.passes.base import Pass
 from adjode.passes.costs import Costs
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.segments import Segments
 from adjode.passes.sweep import Sweep
+from adjode.passes.trajectory import Trajectory
 from adjode.status import INTERRUPTED, REFINE, STORE_FULL, SUCCESS
 
 # The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what helps a pass
@@ -264,6 +266,17 @@ class Program:
         if self.backward is not None:
             self.backward.follow(segments.trajectory, count)
         return status
+
+
+def run_and_keep(forward: Forward, layout: Layout) -> tuple[Trajectory, Segments | None]:
+    """Run a forward pass: its steps and, where not all of them have been kept, what solves them again; a SolveError if it fails."""
+    status = Program(forward).run()
+    if status != SUCCESS:
+        raise forward.error(status, layout)
+    if forward.count[slots.EARLIER]:
+        assert forward.segments is not None
+        return forward.segments.finish(), forward.segments
+    return forward.trajectory.trimmed(forward.steps), None
 
 
 def c_function(action: Callable[[int], int]) -> Any:

@@ -44,8 +44,8 @@ class SegmentedOutput:
 
     def derivatives(self, elapsed: np.ndarray) -> np.ndarray:
         """See `DenseOutput.derivatives`."""
-        return self._read(elapsed, derivatives)
+        return self._read(elapsed, derivatives, vectors=2)
 
-    def _read(self, elapsed: np.ndarray, read: Callable[..., None]) -> np.ndarray:
+    def _read(self, elapsed: np.ndarray, read: Callable[..., None], vectors: int = 1) -> np.ndarray:
         order = np.argsort(abs(elapsed), kind="stable")
-        return self._segments.states(elapsed[order], read)[np.argsort(order)]
+        return self._segments.states(elapsed[order], read, vectors)[np.argsort(order)]

@@ -322,10 +322,10 @@ class Segments:
             return self.forward.frame[slots.START]
         return self.u_T if k in (-1, self.t.size - 1) else self.states(self.t[k : k + 1])[0]
 
-    def states(self, times: np.ndarray, read: Callable[..., None] = evaluate) -> np.ndarray:
-        """The states at `times` since the start, in the order of integration, or what else `read` makes of the steps."""
+    def states(self, times: np.ndarray, read: Callable[..., None] = evaluate, vectors: int = 1) -> np.ndarray:
+        """The states at `times` since the start, in the order of integration, or the `vectors` that `read` makes of the steps."""
         forward, sign, seen = self.forward, self.forward.frame[slots.CONTROL][slots.DIRECTION], 0
-        out = np.empty((times.size, forward.y.size * (1 if read is evaluate else 2)))
+        out = np.empty((times.size, vectors * forward.y.size))
         ends = np.searchsorted(sign * self.t, sign * times)  # of the steps that they lie in
         with self.lock, self._again():
             set_deadline(forward.watch, forward.max_seconds)
