@@ -276,8 +276,11 @@ def _size_of_gradient(frame):
 
 
 @kernel
-def _safety_at_first(frame):
+def _safety(frame):
     """What part of the units that pass an estimate may be: those of implicit steps are rather too large, but for few steps."""
+    rounds = slots.LIMITED(frame)[1]
+    if rounds > 0:
+        return min(1.0, _SAFETY_REFINED * _to_power(2.0, rounds))
     implicit, magnified = slots.STEP_WEIGHTS(frame).shape[0] > 0, slots.LAM_POWERS(frame)[0] > _MAGNIFIES
     if (implicit or magnified) and slots.PLACE(frame)[slots.RELEVANT] <= 2 * _FEW_STEPS:
         return _SAFETY_OF_FEW
@@ -308,8 +311,7 @@ def judge(frame, status):
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit
     last = slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS
-    safety = 1.0 if last else _safety_at_first(frame) if limited[1] == 0 else min(1.0, _SAFETY_REFINED * _to_power(2.0, limited[1]))
-    if trust[slots.UNITS] <= safety * trust[slots.MOST]:
+    if trust[slots.UNITS] <= (1.0 if last else _safety(frame)) * trust[slots.MOST]:
         return status
     if last:
         return INACCURATE if status == SUCCESS else status
