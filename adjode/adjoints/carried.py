@@ -22,6 +22,7 @@ from adjode.steppers.transposed_error import ERROR, FIRST_STAGE, SEEDS, SLOPE, s
 
 _SOLVED_TO = 1e-10  # relative, of the stages along which errors are carried: theta_bar multiplies what is left by stiff rates
 _MATTERS = 0.02  # units
+_WAITS = 0.1  # units of errors that last are summed up before theta_bar is asked
 _EPS = 1e-12  # a unit where there is none
 WITH_STATE = 1.5  # times the error of lam: that and the one of the state
 
@@ -50,13 +51,25 @@ def begin_carried(frame):
 
 
 @exact_kernel
+def largest_product(values, units):
+    """The largest one of two vectors, entry by entry, of which `values` may be longer."""
+    a, b, c, d, n = 0.0, 0.0, 0.0, 0.0, units.size
+    for k in range(0, n - 3, 4):  # a single chain of comparisons waits for each
+        a, b = max(a, abs(values[k] * units[k])), max(b, abs(values[k + 1] * units[k + 1]))
+        c, d = max(c, abs(values[k + 2] * units[k + 2])), max(d, abs(values[k + 3] * units[k + 3]))
+    for k in range(n - n % 4, n):
+        a = max(a, abs(values[k] * units[k]))
+    return max(max(a, b), max(c, d))
+
+
+@exact_kernel
 def size_of_theta(frame, of_theta):
     """The largest entry in the units of the parameters, and the largest one for parameters that are zero."""
-    theta, largest, of_zeros = slots.THETA(frame), 0.0, 0.0
-    for k in range(of_theta.size):
-        largest = max(largest, abs(of_theta[k] * theta[k]))
-        of_zeros = max(of_zeros, abs(of_theta[k]) if theta[k] == 0.0 else 0.0)
-    return largest, of_zeros
+    theta, of_zeros = slots.THETA(frame), 0.0
+    if slots.TRUST(frame)[slots.HAS_ZEROS] == 1.0:
+        for k in range(of_theta.size):
+            of_zeros = max(of_zeros, abs(of_theta[k]) if theta[k] == 0.0 else 0.0)
+    return largest_product(of_theta, theta) if of_theta.size > 0 else 0.0, of_zeros
 
 
 @exact_kernel
@@ -73,12 +86,18 @@ def add_lasting(frame, part):
 
     That is not known before the end, where `sum_lasting` has it. The state has an error like that of lam.
     """
+    trust = slots.TRUST(frame)
     if not 0.0 < abs(part) < math.inf:
         return
+    trust[slots.PENDING] += WITH_STATE * part
+    pending = trust[slots.PENDING]
+    if abs(pending) < _WAITS * trust[slots.UNIT_ERROR]:
+        return
     of_theta, total = slots.LASTING_THETA(frame), slots.TOTAL(frame)
-    slots.TRUST(frame)[slots.LASTING] += WITH_STATE * part
+    trust[slots.PENDING] = 0.0
+    trust[slots.LASTING] += pending
     for i in range(of_theta.size):
-        of_theta[i] -= WITH_STATE * part * total[i]
+        of_theta[i] -= pending * total[i]
 
 
 @kernel

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from adjode.adjoints.carried import WITH_STATE, add_lasting, begin_carried, size_of_theta, sum_carried, sum_lasting
+from adjode.adjoints.carried import WITH_STATE, add_lasting, begin_carried, largest_product, size_of_theta, sum_carried, sum_lasting
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
@@ -48,9 +48,12 @@ def begin_trust(frame):
     for k in range(slots.LAM_SUM, trust.size):
         trust[k] = 0.0
     for k in range(probe.size):
-        about_one = 0.75 + 0.5 * (0.618 * k % 1.0)
+        part = 0.618 * k
+        about_one = 0.75 + 0.5 * (part - int(part))
         about_one = about_one if k * (k + 1) % 7 < 3 else -about_one
         probe[k], zero_probe[k] = abs(theta[k]) * about_one, about_one if theta[k] == 0.0 else 0.0
+        if theta[k] == 0.0:
+            trust[slots.HAS_ZEROS] = 1.0
     for k in range(lam_error.size):
         lam_error[k] = 0.0
     begin_carried(frame)
@@ -83,20 +86,25 @@ def begin_step(frame, step, h, V, seeded):
 
 
 @kernel
+def _product(probe, theta_bar):
+    along = 0.0
+    for k in range(probe.size):
+        along += probe[k] * theta_bar[k]
+    return along
+
+
+@kernel
 def add_stage(frame, stage, u_bar, theta_bar):
     """What a stage has pulled back, to the estimates of its step."""
     trust, weight = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
     if weight == 0.0 or trust[slots.COUNTS_FOR] == 0.0:
         return
-    error, probe, zero_probe = slots.LAM_ERROR(frame), slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame)
-    along, zero_along = 0.0, 0.0
+    error = slots.LAM_ERROR(frame)
     for k in range(error.size):
         error[k] += weight * u_bar[k]
-    for k in range(probe.size):
-        along += probe[k] * theta_bar[k]
-        zero_along += zero_probe[k] * theta_bar[k]
-    trust[slots.THETA_ALONG] += weight * along
-    trust[slots.ZERO_ALONG] += weight * zero_along
+    trust[slots.THETA_ALONG] += weight * _product(slots.THETA_PROBE(frame), theta_bar)
+    if trust[slots.HAS_ZEROS] == 1.0:
+        trust[slots.ZERO_ALONG] += weight * _product(slots.ZERO_PROBE(frame), theta_bar)
 
 
 @exact_kernel
@@ -122,60 +130,64 @@ def _to_power(x, times):
 
 
 @exact_kernel
-def _error_of_step(frame, estimate, ratio):
-    """The error of a step with this estimate, which is that part of what has been pulled back."""
+def _error_of_estimate(frame, ratio):
+    """What makes an error of the estimate of a step, which is that part of what has been pulled back."""
     power = 1.0
     for _ in range(slots.LAM_POWERS(frame)[0] - 2):
         power *= ratio
-    return slots.LAM_FACTORS(frame)[1] * estimate * math.sqrt(power)
+    return slots.LAM_FACTORS(frame)[1] * math.sqrt(power)
 
 
 @exact_kernel
 def _lam_error(frame, V):
-    """The largest error estimate of lam and whose that is, lam before and after the step, that entry of it, in units of u; and the
-    cosine of the angle between them."""
+    """The largest error estimate of lam and whose that is, lam before and after the step, that entry of it, in units of u; and
+    what part of lam the estimate is along it."""
     lam, y_bar, error = slots.LAM(frame), slots.Y_BAR(frame), slots.LAM_ERROR(frame)
     largest, entry, before, after, own = 0.0, 0, slots.TRUST(frame)[slots.SEEDS], 0.0, 0.0
-    product, errors, lams = 0.0, 0.0, 0.0
+    product, squares = 0.0, 0.0
     for k in range(lam.size):
         size = _size_of_state(frame, V, k)
-        product += error[k] * lam[k] * size * size
-        errors += (error[k] * size) ** 2
-        lams += (lam[k] * size) ** 2
-        if abs(error[k]) * size > largest:
-            largest, entry, own = abs(error[k]) * size, k, max(abs(lam[k]), abs(y_bar[k])) * size
-        before = max(before, abs(lam[k]) * size)
-        after = max(after, abs(y_bar[k]) * size)
+        old, new, wrong = lam[k] * size, abs(y_bar[k]) * size, error[k] * size
+        product += wrong * old
+        squares += old * old
+        old = abs(old)
+        if abs(wrong) > largest:
+            largest, entry, own = abs(wrong), k, max(old, new)
+        before, after = max(before, old), max(after, new)
         error[k] = 0.0
-    cosine = product / math.sqrt(errors) / math.sqrt(lams) if errors * lams > 0.0 else 0.0
-    return largest, entry, before, after, own, cosine
-
-
-@exact_kernel
-def _size_along(frame, probe):
-    """The largest entry of theta_bar times that of a probe."""
-    total, size = slots.TOTAL(frame), 0.0
-    for k in range(probe.size):
-        size = max(size, abs(total[k] * probe[k]))
-    return size
+    return largest, entry, before, after, own, product / squares if squares > 0.0 else 0.0
 
 
 @kernel
-def _along(frame):
-    """theta_bar so far along the probe."""
-    total, probe, along = slots.TOTAL(frame), slots.THETA_PROBE(frame), 0.0
+def _along(total, probe):
+    """theta_bar along a probe, and its Euclidean norm in the units of that."""
+    along, squares = 0.0, 0.0
     for k in range(probe.size):
-        along += total[k] * probe[k]
-    return along
+        part = total[k] * probe[k]
+        along += part
+        squares += part * part
+    return along, math.sqrt(squares)
 
 
 @exact_kernel
-def _theta_error(frame, probe, along, size):
-    """The error of theta_bar in the step along a probe, and the largest size of that so far."""
-    if along == 0.0:
-        return 0.0, size
-    size = max(_size_along(frame, probe), size)
-    return _error_of_step(frame, abs(along), abs(along) / size if size > 0.0 else 1.0), size
+def _theta_error(frame, estimate, size):
+    """The error of theta_bar in the step along a probe, for the largest size of that so far."""
+    estimate = abs(estimate)
+    return estimate * _error_of_estimate(frame, estimate / size if size > 0.0 else 1.0) if estimate > 0.0 else 0.0
+
+
+@kernel
+def _judge_theta(frame):
+    """The errors of theta_bar in the step, and for parameters that are zero."""
+    trust, total, of_zeros = slots.TRUST(frame), slots.TOTAL(frame), 0.0
+    trust[slots.ALONG], size = _along(total, slots.THETA_PROBE(frame))
+    trust[slots.THETA_SIZE] = max(trust[slots.THETA_SIZE], size)
+    of_theta = _theta_error(frame, trust[slots.THETA_ALONG], trust[slots.THETA_SIZE])
+    if trust[slots.HAS_ZEROS] == 1.0:
+        trust[slots.ZERO_SIZE] = max(trust[slots.ZERO_SIZE], _along(total, slots.ZERO_PROBE(frame))[1])
+        of_zeros = _theta_error(frame, trust[slots.ZERO_ALONG], trust[slots.ZERO_SIZE])
+    trust[slots.THETA_ALONG] = trust[slots.ZERO_ALONG] = 0.0
+    return of_theta, of_zeros
 
 
 @kernel
@@ -192,6 +204,7 @@ def end_implicit_step(frame, step, h, error, entry):
     """The same for an implicit step."""
     trust, before = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
+    trust[slots.ALONG], _ = _along(slots.TOTAL(frame), slots.THETA_PROBE(frame))
     _blame(frame, step, h, error, entry)
     _keep(frame, step, 1.0, abs(h), (error, 0.0, 0.0, 0.0))
 
@@ -204,25 +217,22 @@ def end_step(frame, step, h, V):
     if steps == 0.0:
         return
     sum_carried(frame)
-    estimate, entry, before, after, own, cosine = _lam_error(frame, V)
+    estimate, entry, before, after, own, part = _lam_error(frame, V)
     ratio = estimate / before if before > 0.0 else 0.0
     if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
         ratio = max(ratio, _to_power(math.log(after / before), int(slots.LAM_FACTORS(frame)[0])))
-    error = _error_of_step(frame, before * ratio, ratio)
+    of_estimate = _error_of_estimate(frame, ratio)
+    error = before * ratio * of_estimate
     if estimate > slots.LAM_FACTORS(frame)[2] * own > 0.0:  # an entry that is too fast for the step, behind others that are larger
-        error = max(error, _error_of_step(frame, estimate, estimate / own))
+        error = max(error, estimate * _error_of_estimate(frame, estimate / own))
     if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > _DAMPS):
         error = 0.0  # of what implicit steps have left of the stiff part of lam, which explicit steps damp
     trust[slots.LAM_SUM] += steps * error
-    lasting = cosine * error / before if error < _LASTS * before else 0.0
+    lasting = part * of_estimate if error < _LASTS * before else 0.0
     add_lasting(frame, steps * lasting)
-    of_theta, trust[slots.THETA_SIZE] = _theta_error(
-        frame, slots.THETA_PROBE(frame), trust[slots.THETA_ALONG], trust[slots.THETA_SIZE]
-    )
-    of_zeros, trust[slots.ZERO_SIZE] = _theta_error(frame, slots.ZERO_PROBE(frame), trust[slots.ZERO_ALONG], trust[slots.ZERO_SIZE])
+    of_theta, of_zeros = _judge_theta(frame)
     trust[slots.THETA_SUM] += steps * of_theta
     trust[slots.ZERO_SUM] += steps * of_zeros
-    trust[slots.THETA_ALONG] = trust[slots.ZERO_ALONG] = 0.0
     error = max(error, of_theta)
     _blame(frame, step, h, error, entry)
     if trust[slots.AMPLIFIED] == 1.0:
@@ -245,7 +255,7 @@ def _keep(frame, step, steps, h, found):
         trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
         cells[k, WORST_STEP], cells[k, LONGEST] = h, h
         cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = cells[k, LASTING] = 0.0
-        cells[k, ALONG] = _along(frame)
+        cells[k, ALONG] = trust[slots.ALONG]
     trust[slots.ROOM_IN_CELL] -= steps
     cells[k, START] = slots.FORWARD_T(frame)[step]
     error, of_zeros, ratio, lasting = found
@@ -269,7 +279,7 @@ def _larger(one, other):
 def _size_of_gradient(frame):
     """The largest logarithmic derivative."""
     lam, floor, start = slots.LAM(frame), slots.U_FLOOR(frame), slots.U(frame)
-    largest = _size_along(frame, slots.THETA_PROBE(frame))
+    largest = largest_product(slots.TOTAL(frame), slots.THETA_PROBE(frame))
     for k in range(lam.size):
         largest = max(largest, abs(lam[k]) * (abs(start[k]) + floor[k]))
     return largest
@@ -297,7 +307,9 @@ def judge(frame, status):
     elif status != SUCCESS:
         return status
     largest = max(_size_of_gradient(frame), _ROUNDING * sound)
-    with_zeros = max(largest, _size_along(frame, slots.ZERO_PROBE(frame)))
+    with_zeros = largest
+    if trust[slots.HAS_ZEROS] == 1.0:
+        with_zeros = max(largest, largest_product(slots.TOTAL(frame), slots.ZERO_PROBE(frame)))
     if with_zeros > 0.0:
         largest = max(largest, _ROUNDING * with_zeros)
         sum_carried(frame)
@@ -327,7 +339,8 @@ def _set_limits(frame, unit, unit_of_zeros):
     """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
     share, lasts = _SHARE / _to_power(2.0, limited[1]), max(1.0, _SHARE / _SHARES * slots.PLACE(frame)[slots.RELEVANT])
-    order, halves, along = slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0], _along(frame)
+    order, halves = slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
+    along, _ = _along(slots.TOTAL(frame), slots.THETA_PROBE(frame))
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):

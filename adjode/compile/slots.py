@@ -318,12 +318,15 @@ TRUST = floats_by_name(
     carrying="whether CARRIED is not zero",
     carried_size="the largest entry of it, at the start of the step that has been pulled back",
     lasting="the sum of errors as parts of lam",
+    pending="the sum of those that LASTING_THETA has not got yet",
+    has_zeros="whether parameters are zero",
+    along="theta_bar along THETA_PROBE so far",
 )
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG,
     THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR,
-    UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING,
+    UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")

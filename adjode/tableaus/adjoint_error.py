@@ -76,6 +76,7 @@ def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> Adjo
             weights[inner], found = null.T @ _combination(responses), q + 1
     if not found:
         return AdjointError(weights)
+    weights[np.abs(weights) < _RANK * np.abs(weights).max()] = 0.0  # rounding, which would cost as much as any other
     constant = abs(talls[order].sum() - 1.0 / math.factorial(order + 1))
     return AdjointError(weights, found, *_as_error_of_step(constant, order, found))
 
