@@ -27,10 +27,11 @@ _SAFETY, _SAFETY_REFINED = 0.6, 0.05
 _SAFETY_OF_FEW = 0.1  # of estimates that are sums of few, or raised to a high power
 _SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
 _SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
-_AMPLIFIES = 0.3  # a step whose estimate is that part of lam may amplify what it should damp
-_LASTS = 0.01  # an error that is more of lam is one to be mended where it is
+_LASTS = 0.01  # an error that is more of lam is one to be mended where it is, and the step may amplify what it should damp
 _DAMPS = 4.0  # and one whose estimate is more does
 _GROWS = 10.0
+_FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
+_LEAST = 1e-4  # of its estimate, for an entry of lam that is zero
 _FEW_STEPS = 24
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
 _EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
@@ -55,7 +56,7 @@ def begin_trust(frame):
         if theta[k] == 0.0:
             trust[slots.HAS_ZEROS] = 1.0
     for k in range(lam_error.size):
-        lam_error[k] = 0.0
+        lam_error[k] = slots.LAM_RECENT(frame)[k] = 0.0
     begin_carried(frame)
 
 
@@ -140,22 +141,34 @@ def _error_of_estimate(frame, ratio):
 
 @exact_kernel
 def _lam_error(frame, V):
-    """The largest error estimate of lam and whose that is, lam before and after the step, that entry of it, in units of u; and
-    what part of lam the estimate is along it."""
-    lam, y_bar, error = slots.LAM(frame), slots.Y_BAR(frame), slots.LAM_ERROR(frame)
-    largest, entry, before, after, own = 0.0, 0, slots.TRUST(frame)[slots.SEEDS], 0.0, 0.0
+    """For lam before and after the step, in units of u: the largest error estimate and whose that is, and what part of lam it is
+    along it; the largest entries; and the error of entries that are too fast for the step, behind others that are larger.
+
+    Such an entry changes by more in the estimate than it has in it. The estimate of a step far too long may happen to vanish, but
+    the step makes the entry many times what it was; then it is that.
+    """
+    lam, y_bar, error, recent = slots.LAM(frame), slots.Y_BAR(frame), slots.LAM_ERROR(frame), slots.LAM_RECENT(frame)
+    seeds = slots.TRUST(frame)[slots.SEEDS]
+    largest, entry, before, after, fast, grown_from = 0.0, 0, seeds, 0.0, 0.0, 0.0
     product, squares = 0.0, 0.0
     for k in range(lam.size):
         size = _size_of_state(frame, V, k)
         old, new, wrong = lam[k] * size, abs(y_bar[k]) * size, error[k] * size
         product += wrong * old
         squares += old * old
-        old = abs(old)
-        if abs(wrong) > largest:
-            largest, entry, own = abs(wrong), k, max(old, new)
-        before, after = max(before, old), max(after, new)
-        error[k] = 0.0
-    return largest, entry, before, after, own, product / squares if squares > 0.0 else 0.0
+        old, wrong, error[k] = abs(old), abs(wrong), 0.0
+        recent[k] = max(old, _FORGETS * recent[k])
+        if wrong > largest:
+            largest, entry = wrong, k
+        if wrong > max(recent[k], new, seeds):
+            fast = max(fast, wrong * _error_of_estimate(frame, wrong / max(recent[k], seeds, _LEAST * wrong)))
+        if new > after:
+            after, grown_from = new, recent[k]
+        before = max(before, old)
+    ratio, part = largest / before if before > 0.0 else 0.0, product / squares if squares > 0.0 else 0.0
+    if after > before and after > _GROWS * grown_from > 0.0:
+        ratio = max(ratio, _to_power(math.log(after / grown_from), int(slots.LAM_FACTORS(frame)[0])))
+    return before, after, ratio, entry, part, fast
 
 
 @kernel
@@ -217,18 +230,14 @@ def end_step(frame, step, h, V):
     if steps == 0.0:
         return
     sum_carried(frame)
-    estimate, entry, before, after, own, part = _lam_error(frame, V)
-    ratio = estimate / before if before > 0.0 else 0.0
-    if after > _GROWS * before > 0.0:  # the estimate of a step far too long may happen to vanish, but it amplifies
-        ratio = max(ratio, _to_power(math.log(after / before), int(slots.LAM_FACTORS(frame)[0])))
+    before, after, ratio, entry, part, fast = _lam_error(frame, V)
     of_estimate = _error_of_estimate(frame, ratio)
-    error = before * ratio * of_estimate
-    if estimate > slots.LAM_FACTORS(frame)[2] * own > 0.0:  # an entry that is too fast for the step, behind others that are larger
-        error = max(error, estimate * _error_of_estimate(frame, estimate / own))
+    error = max(before * ratio * of_estimate, fast)
     if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > _DAMPS):
         error = 0.0  # of what implicit steps have left of the stiff part of lam, which explicit steps damp
     trust[slots.LAM_SUM] += steps * error
-    lasting = part * of_estimate if error < _LASTS * before else 0.0
+    lasts = error < _LASTS * before
+    lasting = part * of_estimate if lasts else 0.0
     add_lasting(frame, steps * lasting)
     of_theta, of_zeros = _judge_theta(frame)
     trust[slots.THETA_SUM] += steps * of_theta
@@ -239,7 +248,7 @@ def end_step(frame, step, h, V):
         error = of_zeros = lasting = 0.0  # of something that should not be there
     else:
         trust[slots.SOUND] = max(trust[slots.SOUND], before)
-        trust[slots.AMPLIFIED] = 1.0 if ratio > _AMPLIFIES and after > before else 0.0
+        trust[slots.AMPLIFIED] = 1.0 if after > before and not lasts else 0.0
     _keep(frame, step, steps, abs(h), (error, of_zeros, ratio if after > before else 0.0, abs(lasting)))
 
 

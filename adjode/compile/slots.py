@@ -32,7 +32,7 @@ E = matrix(METHOD, "(1 or 2, rows)", "weights of the error estimates")
 PT = matrix(METHOD, "(degree, rows)", "weights of the dense output, a row for each power, see Tableau")
 LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error estimate, see tableaus/adjoint_error.py")
 LAM_POWERS = integers(METHOD, "(4,)", "halves and raised, see there, the orders of the method and of its dense output")
-LAM_FACTORS = vector(METHOD, "(4,)", "order, factor, lost, and by_lam, see there")
+LAM_FACTORS = vector(METHOD, "(3,)", "order, factor, and by_lam, see there")
 STEP_WEIGHTS = matrix(METHOD, "(2, rows) or (0, 0)", "implicit methods: step, see there")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
@@ -330,6 +330,7 @@ TRUST = floats_by_name(
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
+LAM_RECENT = vector(SIZED, "(n,)", "discrete adjoint: how large the entries of lam have been of late, in units of the states")
 STEP_ERROR = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
 CARRIED = vector(SIZED, "(n,) or (0,)", "LAM of the frame that carries errors: that of lam")
 CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")

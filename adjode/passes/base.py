@@ -37,7 +37,7 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
         of_lam.weights,
         np.array([of_lam.halves, of_lam.raised, tableau.order, tableau.dense_order]),
     )
-    frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.lost, of_lam.by_lam])
+    frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.by_lam])
     frame[slots.STEP_WEIGHTS] = of_lam.step
     frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
     return frame

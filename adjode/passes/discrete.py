@@ -121,7 +121,9 @@ class Discrete(Pass):
         frame[slots.STAGES] = np.zeros((1, rows, n))
         frame.allocate(
             {
-                **dict.fromkeys((slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR), (n,)),
+                **dict.fromkeys(
+                    (slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR, slots.LAM_RECENT), (n,)
+                ),
                 **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE, slots.LASTING_THETA), (m,)),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 **dict.fromkeys((slots.CARRIED, slots.CARRIED_THETA), (0,)),

@@ -113,7 +113,7 @@ def _make_by_lam(damp: Callable, resolve: Callable) -> Callable:
     def by_lam(frame, h, x):
         """The same from LAM and the cotangents inside the step."""
         rows, lam, powers = slots.STEP_ERROR(frame), slots.LAM(frame), slots.LAM_POWERS(frame)
-        factor, stretch = slots.LAM_FACTORS(frame)[3], h / slots.CLOCK(frame)[slots.H_FACTORED]
+        factor, stretch = slots.LAM_FACTORS(frame)[2], h / slots.CLOCK(frame)[slots.H_FACTORED]
         for k in range(x.size):
             x[k] = factor * (lam[k] + rows[FIRST_STAGE, k])
         for p in range(powers[2], 0, -1):

@@ -43,16 +43,12 @@ class AdjointError:
         By how many powers of h J^T the sum over its stages is raised.
     by_lam : float
         The factor of (h J^T)^(p+1) lam that is its error, where lam is what it is found by.
-    lost : float
-        The ratio of the estimate and an entry of lam from which that entry is too fast for the step, to be told right by more than
-        three digits.
     """
 
     weights: np.ndarray
     order: int = 1
     halves: int = 0
     factor: float = 0.0
-    lost: float = np.inf
     step: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     raised: int = 0
     by_lam: float = 0.0
@@ -172,9 +168,8 @@ def _null_space(conditions: np.ndarray) -> np.ndarray:
     return null
 
 
-def _as_error_of_step(constant: float, order: int, estimated: int) -> tuple[int, float, float]:
-    """(halves, factor, lost) by which an estimate z^`estimated` gives that of the step for u' = z u, constant z^(order + 1)."""
+def _as_error_of_step(constant: float, order: int, estimated: int) -> tuple[int, float]:
+    """(halves, factor) by which an estimate z^`estimated` gives that of the step for u' = z u, constant z^(order + 1)."""
     halves = round(2 * (order + 1) / estimated)
     typical = (_TYPICAL / constant) ** (1.0 / (order + 1))
-    lost = 3.0 * (1e-3 / constant) ** (estimated / (order + 1))
-    return halves, constant * typical ** (order + 1 - estimated * halves / 2.0), lost
+    return halves, constant * typical ** (order + 1 - estimated * halves / 2.0)
