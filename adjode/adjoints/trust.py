@@ -163,7 +163,7 @@ def _lam_error(frame, V):
         if wrong > max(recent[k], new, seeds):
             fast = max(fast, wrong * _error_of_estimate(frame, wrong / max(recent[k], seeds, _LEAST * wrong)))
         if new > after:
-            after, grown_from = new, recent[k]
+            after, grown_from = new, max(recent[k], seeds)
         before = max(before, old)
     ratio, part = largest / before if before > 0.0 else 0.0, product / squares if squares > 0.0 else 0.0
     if after > before and after > _GROWS * grown_from > 0.0:
