@@ -28,7 +28,7 @@ from adjode.compile.fingerprint import fingerprint
 from adjode.compile.flags import DISABLED, f8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
 from adjode.compile.signals import uninterrupted
-from adjode.model.field_access import with_entries
+from adjode.model.field_access import remember, sources_of, with_entries
 from adjode.model.fields import Pair, entry_name, fields_of
 from adjode.model.messages import compile_message, takes_in_place
 from adjode.model.rebuilt import bounds_checked, plain
@@ -109,7 +109,12 @@ class Callback:
         self.in_place: Any = guard_inputs(self.kind, self._form) if debug else self._form
 
     def __reduce__(self):
-        return callback, (self.name, self.given, self.debug, self.fields)
+        return _rebuild, (self.sources, self.name, self.given, self.debug, self.fields)
+
+    @property
+    def sources(self) -> set[str]:
+        """What must be known where it is made again, see `sources_of`."""
+        return sources_of(self.given, self._function)
 
     def __copy__(self) -> Callback:
         return self
@@ -197,6 +202,11 @@ class Callback:
             except Exception as error:  # whatever the user's code raises
                 return error
         return None
+
+
+def _rebuild(sources: set[str], *given: Any) -> Callback:
+    remember(sources)
+    return callback(*given)
 
 
 _fingerprints: weakref.WeakKeyDictionary[Dispatcher, str | None] = weakref.WeakKeyDictionary()

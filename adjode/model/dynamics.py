@@ -13,6 +13,7 @@ from adjode.compile.calls import PORTABLE, Calls, fused_calls
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
 from adjode.model.callbacks import Callback, callback
+from adjode.model.field_access import remember
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
 from adjode.model.layout import Layout
 from adjode.model.names import entries_read, require_order, unpacked_names, warn_of_unread
@@ -159,10 +160,10 @@ class Dynamics:
 
     def checked(self) -> Dynamics:
         """The same with every access checked for bounds."""
-        return _rebuild(self._given | {"fused": False, "debug": True})
+        return Dynamics(**self._given | {"fused": False, "debug": True})
 
     def __reduce__(self):
-        return _rebuild, (self._given,)
+        return _rebuild, (self._given, set().union(*(part.sources for part in self.callbacks)))
 
     @property
     def _given(self) -> dict[str, Any]:
@@ -204,5 +205,6 @@ class Dynamics:
         return f"Dynamics({', '.join(parts)})"
 
 
-def _rebuild(given: dict[str, Any]) -> Dynamics:
+def _rebuild(given: dict[str, Any], sources: set[str]) -> Dynamics:
+    remember(sources)
     return Dynamics(**given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import contextlib
 import copy
 import functools
 import inspect
@@ -61,7 +62,7 @@ def _jitted(label: str, function: Dispatcher, fields: tuple[Fields | None, ...])
     return function if source is function.py_func else jit(**function.targetoptions)(source)
 
 
-def _rewritten(label: str, function: types.FunctionType, fields: Sequence[Fields | None]) -> types.FunctionType:
+def _rewritten(label: str, function: Any, fields: Sequence[Fields | None]) -> types.FunctionType:
     code = function.__code__
     known = {name: part for name, part in zip(code.co_varnames, fields, strict=False) if part is not None}
     if all(name in _OF_ARRAYS for name in names_in(code)) or not known:
@@ -84,6 +85,23 @@ def _rewritten(label: str, function: types.FunctionType, fields: Sequence[Fields
     result = _remade(function, inner)
     _show_entries(result, lines, made)
     return result
+
+
+def sources_of(given: Any, made: Any) -> set[str]:
+    """The text of the file of a function whose fields have been replaced, if they have been.
+
+    It travels with pickles: a function that is sent by value arrives without its file, and without that file's name.
+    """
+    found = None if made is given else _source(getattr(given, "py_func", given))
+    return set() if found is None else {"".join(found[0])}
+
+
+def remember(sources: set[str]) -> None:
+    """Read functions that have arrived in these texts."""
+    _arrived.update(dict.fromkeys(sources))
+
+
+_arrived: dict[str, None] = {}
 
 
 # --- the tree -------------------------------------------------------------------------------------------------------------------
@@ -212,14 +230,16 @@ def _parameters(scope: ast.AST) -> list[str]:
 
 def _source(function: types.FunctionType) -> tuple[list[str], _Function] | None:
     """The lines of a function's file and its tree there; None if there is none that the function was compiled from."""
-    code = function.__code__
-    try:
-        lines = inspect.findsource(function)[0]
-        nodes, imports = _parsed("".join(lines))
-    except (OSError, SyntaxError):
-        return None
-    found = (node for node in nodes if _is_here(node, code) and _same(_compiled(node, code, imports), code))
-    return next(((lines, node) for node in found), None)
+    code, texts = function.__code__, list(_arrived)
+    with contextlib.suppress(OSError):
+        texts.insert(0, "".join(inspect.findsource(function)[0]))
+    for text in texts:
+        with contextlib.suppress(SyntaxError):
+            nodes, imports = _parsed(text)
+            for node in nodes:
+                if _is_here(node, code) and _same(_compiled(node, code, imports), code):
+                    return text.splitlines(keepends=True), node
+    return None
 
 
 @functools.lru_cache(maxsize=4)

@@ -2,9 +2,11 @@
 
 import collections
 import inspect
+import linecache
 import pickle
 import warnings
 
+import cloudpickle
 import numba
 import numpy as np
 import pytest
@@ -166,12 +168,18 @@ def test_names_are_matched(form, order):
     if form is record:
         assert bar.theta.dtype.names == theta.dtype.names
     value, gradient = value_and_gradient(named(), FinalState([1.0, 0.5]), SPAN)(u0, theta)
-    assert value == pytest.approx(wanted.u_T @ [1.0, 0.5]) and gradient.theta["death"] == pytest.approx(wanted_bar.theta[2], rel=1e-6)
+    assert value == pytest.approx(wanted.u_T @ [1.0, 0.5]) and gradient.theta["death"] == pytest.approx(
+        wanted_bar.theta[2], rel=1e-6
+    )
 
 
 BAD = [
     ({"prey": 1.0}, THETA, "u0 lacks 'predators': its entries must be 'prey', 'predators'"),
-    (U0, NAMED_THETA | {"birth": 1.0}, "theta has 'birth', which the Dynamics does not know: its entries must be 'growth', 'hunting'"),
+    (
+        U0,
+        NAMED_THETA | {"birth": 1.0},
+        "theta has 'birth', which the Dynamics does not know: its entries must be 'growth', 'hunting'",
+    ),
     ({"prey": 1.0, "predator": 1.0}, THETA, "u0 lacks 'predators' and has 'predator', which the Dynamics does not know"),
     (record({"prey": 1.0}), THETA, "u0 lacks 'predators': its fields must be"),
     ({"prey": [1.0], "predators": 1.0}, THETA, r"u0\['prey'\] must have shape \(\), but its shape is \(1,\)"),
@@ -272,12 +280,12 @@ def test_assignments(target, shape, tmp_path):
 # --- source ---------------------------------------------------------------------------------------------------------------------
 
 
-def defined(folder, source, name="f"):
-    path = folder / "model.py"
+def defined(folder, source):
+    path, space = folder / "model.py", {"__name__": "__main__"}
     path.write_text(source)
-    space = {}
+    linecache.checkcache(str(path))
     exec(compile(source, str(path), "exec"), space)
-    return space[name]
+    return space["f"]
 
 
 def test_the_source_that_others_read():
@@ -394,7 +402,9 @@ def through_a_helper(t, u, theta, du):
 
 @pytest.mark.jitted
 def test_fields_in_helpers():
-    with pytest.raises(TypeError, match="Only the arguments of a callback itself have fields: hand prey to a function that it calls"):
+    with pytest.raises(
+        TypeError, match="Only the arguments of a callback itself have fields: hand prey to a function that it calls"
+    ):
         named(through_a_helper, vjp)
     with pytest.raises(TypeError, match=r"Entries have names where Dynamics\(..., states=..., parameters=...\) declares them"):
         Dynamics(f, vjp)
@@ -499,3 +509,22 @@ def test_entries_that_nothing_reads():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         solve(named(), U0, THETA, SPAN)
+
+
+@pytest.mark.parametrize("kind", ["dynamics", "series"])
+def test_source_travels(kind, tmp_path):
+    """A function that is sent by value finds no file, as on another machine."""
+    if kind == "dynamics":
+        source = "def f(t, u, theta, du):\n    du.prey, du.predators = -u.prey, -theta.death * u.predators\n"
+        thing = named(defined(tmp_path, source), vjp)
+    else:
+        source = "def f(k, t, u, u_bar):\n    u_bar[:] = 0.0\n    return u.prey\n"
+        thing = Series([1.0], defined(tmp_path, source)).of_states(named().states)
+    again = cloudpickle.loads(cloudpickle.dumps(thing))
+    (tmp_path / "model.py").unlink()
+    linecache.clearcache()
+    arrived = cloudpickle.loads(cloudpickle.dumps(again))
+    if kind == "dynamics":
+        np.testing.assert_allclose(solve(arrived, U0, THETA, SPAN).u_T, np.exp([-1.0, -0.7]) * U0, rtol=1e-5)
+    else:
+        assert arrived.value_and_cotangent(0, 0.0, np.array(U0), np.zeros(2)) == U0[0]

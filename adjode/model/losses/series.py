@@ -16,7 +16,7 @@ from adjode.compile import slots
 from adjode.compile.flags import DISABLED, kernel, linked
 from adjode.compile.views import row
 from adjode.model.callbacks import fingerprint_of, unwarned
-from adjode.model.field_access import with_entries
+from adjode.model.field_access import remember, sources_of, with_entries
 from adjode.model.fields import Fields
 from adjode.model.losses.loss import OfStates, States
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
@@ -65,9 +65,11 @@ class Series(OfStates):
 
     def __getstate__(self) -> dict[str, Any]:
         """What has been made for names is made again: it belongs to no module."""
-        return self.__dict__ | {"value_and_cotangent": self.given, "_of_states": {}}
+        sources = sources_of(self.given, self.value_and_cotangent)
+        return self.__dict__ | {"value_and_cotangent": self.given, "_of_states": {}, "sources": sources}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        remember(state.pop("sources"))
         self.__dict__.update(state)
         if self.states is not None:
             self._take_fields()
