@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils, imputils
 from numba.extending import intrinsic, overload
 
 from adjode.compile.versions import counts_references
@@ -245,11 +246,37 @@ _overload_array(tanh_into, tanh)
 _overload_array(exp_into, exp)
 
 
+@intrinsic
+def _matrix(typingctx, x, start, rows, columns):
+    """`as_matrix`, unchecked: a slice that is reshaped would call a C function, which costs more than what is read of it."""
+    result = x.copy(ndim=2)
+
+    def codegen(context, builder, sig, args):
+        from numba.np.arrayobj import populate_array  # which takes longer to import than all of this package
+
+        (_, start, rows, columns), source = args, context.make_array(sig.args[0])(context, builder, args[0])
+        stride = cgutils.unpack_tuple(builder, source.strides)[0]
+        data = cgutils.pointer_add(builder, source.data, builder.mul(start, stride), return_type=source.data.type)
+        matrix = context.make_array(result)(context, builder)
+        populate_array(
+            matrix,
+            data=data,
+            shape=[rows, columns],
+            strides=[builder.mul(columns, stride), stride],
+            itemsize=source.itemsize,
+            meminfo=source.meminfo,
+            parent=source.parent,
+        )
+        return imputils.impl_ret_borrowed(context, builder, result, matrix._getvalue())
+
+    return result(x, types.intp, types.intp, types.intp), codegen
+
+
 @overload(as_matrix, jit_options={"error_model": "numpy", "nogil": True})
 def _as_matrix(x, start, rows, columns):
     def view(x, start, rows, columns):
         if start < 0 or rows < 0 or columns < 0 or start + rows * columns > x.size:
             raise ValueError("as_matrix: the matrix leaves the vector")
-        return x[start : start + rows * columns].reshape((rows, columns))
+        return _matrix(x, start, rows, columns)
 
     return view

@@ -84,8 +84,9 @@ class SolveError(RuntimeError):
         The time reached.
     step_size : float
         The signed step size that was being tried.
-    component : int or None
-        The entry of the state (or of the adjoint state) with a non-finite value or the largest error, where one is to blame.
+    component : int, str or None
+        The entry of the state (or of the adjoint state) with a non-finite value or the largest error, where one is to blame: its
+        name, if the `Dynamics` has `states=` or `parameters=`, with an index for an array: "prey", "W[0, 1]".
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class SolveError(RuntimeError):
         status: Status,
         t: float,
         step_size: float = 0.0,
-        component: int | None = None,
+        component: int | str | None = None,
     ):
         super().__init__(message)
         self.phase = phase
@@ -123,7 +124,7 @@ def solve_error(
     phase: str,
     t: float,
     step_size: float = 0.0,
-    component: int | None = None,
+    component: int | str | None = None,
     name: str | None = None,
     hint: str = "",
     cause: Exception | None = None,

@@ -103,6 +103,7 @@ def _differences(solution: Solved, bar: Cotangents, other: Cotangents) -> tuple[
         for layout, size in zip(solution.layouts, sizes, strict=True)
         if getattr(bar, layout.name) is not None
     ]
+    names = {layout.name: layout.entry_names() for layout in solution.layouts}
     largest = max((np.max(np.abs(mine) * size, initial=0.0) for _, mine, _, size in blocks), default=0.0)
     found, worst = {}, (0.0, "")
     for name, mine, theirs, size in blocks:
@@ -111,7 +112,7 @@ def _differences(solution: Solved, bar: Cotangents, other: Cotangents) -> tuple[
         parts = _parts(np.abs(mine - theirs), size, largest, of_zeros)
         found[name] = float(np.max(parts, initial=0.0))
         if found[name] > worst[0]:
-            worst = found[name], f"{name}[{int(np.argmax(parts))}]"
+            worst = found[name], names[name][int(np.argmax(parts))]
     return found, worst[1]
 
 

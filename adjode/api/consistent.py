@@ -10,7 +10,6 @@ from adjode.api.first_calls import Part, backward_parts, try_at_start
 from adjode.checks import float_vector, positive, relative_tolerance
 from adjode.linalg.mass import Mass
 from adjode.model.dynamics import Dynamics
-from adjode.model.layout import Layout
 from adjode.status import HIGH_INDEX, NON_FINITE, SolveError, Status, solve_error
 
 _MOST = 50  # iterations
@@ -44,7 +43,7 @@ def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0,
     mass = dynamics.mass
     if mass is None:
         raise ValueError("these dynamics have no mass matrix, so any u0 will do: give Dynamics a mass.")
-    layouts = Layout("u0", u0), Layout("theta", theta)
+    layouts = dynamics.layouts(u0, theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t, rtol, atol = float(float_vector("t0", t0, 1)[0]), relative_tolerance("rtol", rtol), positive("atol", atol, allow_zero=True)
     dynamics.require_order(*layouts)
@@ -63,7 +62,7 @@ def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0,
         phase="forward",
         status=Status.INCONSISTENT,
         t=t,
-        component=worst,
+        component=dynamics.entry("u", worst)["component"],
     )
 
 

@@ -19,7 +19,7 @@ from adjode.checks import time_span, times_in_span
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import Loss, PreparedLoss
+from adjode.model.losses import Loss, PreparedLoss, loss_for
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
 from adjode.passes.result import Cotangents
@@ -103,7 +103,7 @@ class ValueAndGradient:
     def __init__(self, dynamics: Dynamics, loss: Loss, t_span: tuple[float, float], wrt: Sequence[str], options: dict[str, Any]):
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
-        self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
+        self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.states, loss), time_span(t_span)
         self._given = dynamics, loss, self.t_span, wrt, options
         self._solve_options, self._pullback_options, self._running_cost = _split(options)
         self.forward_options = SolveOptions(**self._solve_options)
@@ -115,7 +115,7 @@ class ValueAndGradient:
         self._warns = self.backward_options.on_inaccurate == "warn"
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
-        self._form = _Form(Layout("u0", ()), Layout("theta", ()))  # of the latest call
+        self._form = _Form(Layout("u0", {}), Layout("theta", {}))  # of the latest call
         self._is_warned = False
         self._prepares = self._can_prepare()
 
@@ -134,12 +134,12 @@ class ValueAndGradient:
         """
         if not self._prepares:
             if not self._is_warned:
-                self._warn_of_tolerances(Layout("u0", u0), stacklevel=4)
+                self._warn_of_tolerances(self.dynamics.layouts(u0, theta)[0], stacklevel=4)
             return self.step_by_step(u0, theta)
         form = self._form
         flat = form.flat and type(u0) is type(theta) is np.ndarray and (u0.shape, theta.shape) == form.shapes
         if not flat:
-            form = self._form = _Form(Layout("u0", u0), Layout("theta", theta))
+            form = self._form = _Form(*self.dynamics.layouts(u0, theta))
             self.dynamics.require_order(*form.layouts)
         workspace, result = self._take_workspace(form, *((u0, theta) if flat else form.flatten(u0, theta))), None
         if workspace.run():
@@ -183,7 +183,7 @@ class ValueAndGradient:
     def workspace(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """Buffers and entries of one thread, for inputs like these; the errors of `jitted`."""
         self.require_prepared()
-        workspace = self._make_tried(Layout("u0", u0), u0, theta)
+        workspace = self._make_tried(self.dynamics.layouts(u0, theta)[0], u0, theta)
         workspace.loss.require_compiled()
         return workspace
 
@@ -208,7 +208,7 @@ class ValueAndGradient:
 
     def _make_tried(self, layout: Layout, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """The same, behind trial calls of what it calls."""
-        self.loss.prepare(u0.size, self.t_span[1])  # type: ignore[attr-defined] # its errors come first
+        self.loss.prepare(u0.size, self.t_span[1])  # its errors come first
         try_before(self.dynamics, self.forward_options, self._parts, self.t_span, u0, theta)
         workspace = self._make(u0, theta)
         self._warn_of_tolerances(layout, stacklevel=6)
@@ -248,7 +248,7 @@ class ValueAndGradient:
         if not backward.discrete:
             behind = structure_for(backward.backward_method(forward), self.dynamics, forward.linear_solver, *place)
             sweep = backward.for_sweep(forward, forward.absolute_tolerances(n), behind)
-        loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])  # type: ignore[attr-defined]
+        loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])
         loss.try_calls(u0)
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         return structure, loss, sweep
@@ -258,8 +258,7 @@ class ValueAndGradient:
         warn = getattr(self.loss, "warn_of_tolerances", None)
         if warn is not None and not self._is_warned and self.forward_options.adaptive:
             self._is_warned = True
-            names = [name.replace("u0", "u", 1) for name in layout.entry_names()]
-            warn(self.forward_options.absolute_tolerances(layout.size), self.t_span[0], names, stacklevel)
+            warn(self.forward_options.absolute_tolerances(layout.size), self.t_span[0], layout.entry_names("u"), stacklevel)
 
     def step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
         """The same by the long way round: solve, loss, pullback."""

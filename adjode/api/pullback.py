@@ -151,7 +151,7 @@ def pullback(
     )
     wanted = check_wrt(wrt)
     seeds = read_seeds(solution.layouts[0], solution.t, u_T_bar, observations)
-    cost = None if running_cost is None else read_cost(running_cost)
+    cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
     if certify:

@@ -10,6 +10,7 @@ import numpy as np
 
 from adjode.checks import require_finite, require_unmasked, times_in_span
 from adjode.model.callbacks import Callback, callback
+from adjode.model.fields import Pair
 from adjode.model.layout import Layout
 
 
@@ -48,9 +49,9 @@ def read_seeds(layout: Layout, t: np.ndarray, u_T_bar: Any, observations: tuple[
     return Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"))
 
 
-def read_cost(running_cost: tuple[Callable, Callable]) -> tuple[Callback, Callback]:
+def read_cost(running_cost: tuple[Callable, Callable], fields: Pair) -> tuple[Callback, Callback]:
     try:
         g, g_vjp = running_cost
     except (TypeError, ValueError):
         raise TypeError("running_cost must be a pair of functions (g, g_vjp).") from None
-    return callback("g", g), callback("g_vjp", g_vjp)
+    return callback("g", g, fields=fields), callback("g_vjp", g_vjp, fields=fields)

@@ -12,7 +12,6 @@ from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.model.dynamics import Dynamics
-from adjode.model.layout import Layout
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import run_and_keep
@@ -89,7 +88,7 @@ def solve(
     """
     if not isinstance(dynamics, Dynamics):
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
-    layouts = Layout("u0", u0), Layout("theta", theta)
+    layouts = dynamics.layouts(u0, theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     dynamics.require_order(*layouts)
     t0, T = time_span(t_span)

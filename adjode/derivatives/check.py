@@ -178,7 +178,7 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
     """
     if not isinstance(dynamics, Dynamics):
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
-    layouts = Layout("u0", u0), Layout("theta", theta)
+    layouts = dynamics.layouts(u0, theta)
     dynamics.require_order(*layouts)
     start = Place(float(float_vector("t", t, 1)[0]), layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta))
     if start.u.size == 0:

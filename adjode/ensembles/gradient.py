@@ -15,10 +15,10 @@ from adjode.backends.outcome import Outcome, States, pairwise_sum
 from adjode.checks import choose
 from adjode.ensembles.engine import Engine, split_options
 from adjode.ensembles.failures import check_failures
-from adjode.ensembles.inputs import Rows, count_members, read_rows, read_spans, require_times_inside
+from adjode.ensembles.inputs import Rows, count_members, read_blocks, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.model.dynamics import Dynamics
-from adjode.model.losses import Loss
+from adjode.model.losses import Loss, loss_for
 from adjode.model.losses.members import MemberData
 from adjode.passes.result import Cotangents, EnsembleStats
 
@@ -113,7 +113,7 @@ class EnsembleValueAndGradient:
         options: dict[str, Any],
         engine: Engine,
     ):
-        self.dynamics, self.loss, self.t_span = dynamics, loss, read_spans(t_span)
+        self.dynamics, self.t_span = dynamics, read_spans(t_span)
         self._given = dynamics, loss, t_span, wrt, reduce, on_failure, options, engine
         self._spans_shared = np.ndim(t_span) != 2
         self._wrt, self._options = ((wrt,) if isinstance(wrt, str) else tuple(wrt)), options
@@ -122,6 +122,7 @@ class EnsembleValueAndGradient:
         self._sums, self._on_failure, self._engine = reduce == "sum", choose("on_failure", on_failure, ON_FAILURE), engine
         if len(self.t_span):
             self._evaluate_alone(loss, self.t_span[0]).require_prepared()
+        self.loss = loss_for(dynamics.states, loss)
         require_times_inside("t_obs", getattr(loss, "t_obs", np.zeros(0)), self.t_span)
         self._made: dict[Any, Callable[..., Outcome]] = {}
 
@@ -152,7 +153,7 @@ class EnsembleValueAndGradient:
             With on_failure="raise", if trajectories failed: how many, which is the first, and why.
         """
         on_device = self._engine.takes_device_arrays
-        blocks = read_rows("u0", u0, "n", on_device=on_device), read_rows("theta", theta, "m", on_device=on_device)
+        blocks = read_blocks(self.dynamics, u0, theta, on_device=on_device)
         self.dynamics.require_order(*(rows.layout for rows in blocks))
         own_spans = None if self._spans_shared else len(self.t_span)
         members = getattr(self.loss, "members", None)

@@ -10,7 +10,9 @@ import numpy as np
 
 from adjode.backends.cuda.arrays import is_device_array, to_host
 from adjode.checks import require_finite, require_unmasked, time_span
-from adjode.model.layout import Layout, unstructured
+from adjode.model.dynamics import Dynamics
+from adjode.model.fields import Fields
+from adjode.model.layout import Layout, named
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,42 +45,82 @@ class Rows:
         return flat if flat is None or is_device_array(flat) else self.layout.unflatten(flat)
 
 
-def read_rows(name: str, value: Any, letter: str, *, on_device: bool = False) -> Rows:
+def read_rows(name: str, value: Any, letter: str, declared: Fields | None = None, *, on_device: bool = False) -> Rows:
     """A block of shape (letter,), which all trajectories share, or (N, letter); or a structured array of shape () or (N,).
 
-    What is shared must be finite; a trajectory whose own row is not finite fails by itself. `on_device` says whether it may lie
-    on a GPU, where it then stays.
+    Where names are declared, which tell entries from trajectories, also a dict of all of them, or a pandas DataFrame. What is
+    shared must be finite; a trajectory whose own row is not finite fails by itself. `on_device` says whether it may lie on a GPU,
+    where it then stays.
     """
+    if declared is not None:
+        value = _columns(named(name, value))
     if isinstance(value, Mapping):
-        raise TypeError(
-            f"{name} must be an array of shape ({letter},) or (N, {letter}), but a {type(value).__name__} was given, whose entries "
-            f"cannot be told from trajectories: for named entries give a NumPy structured array of shape () or (N,)."
-        )
+        if declared is None:
+            raise TypeError(
+                f"{name} must be an array of shape ({letter},) or (N, {letter}), but a {type(value).__name__} was given, whose "
+                f"entries cannot be told from trajectories: for named entries give a NumPy structured array of shape () or (N,), "
+                f"or declare them by Dynamics(..., states=..., parameters=...)."
+            )
+        return _named_rows(name, value, declared)
     if is_device_array(value):
         if not on_device:
             raise TypeError(f"{name} lies on a GPU: use backend='cuda' without an executor, or copy it to the host first.")
-        return _rows_on_device(name, value, letter)
+        return _rows_on_device(name, value, letter, declared)
     require_unmasked(name, value)
     array = np.asarray(value)
-    layout = Layout(name, array[()] if array.ndim == 0 else np.zeros(1, array.dtype)[0]) if array.dtype.names else None
-    if layout is not None:
+    layout = None
+    if array.dtype.names:
         if array.ndim > 1:
             raise ValueError(f"{name} must have the shape () or (N,) if it is structured, but its shape is {array.shape}.")
-        flat = unstructured(array)
+        layout = Layout(name, array[()] if array.ndim == 0 else np.zeros(1, array.dtype)[0], declared)
+        flat = layout.flatten_rows(name, array, array.shape)
     elif array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, but its dtype is {array.dtype}.")
     elif array.ndim not in (1, 2):
         raise ValueError(f"{name} must have the shape ({letter},) or (N, {letter}), but its shape is {array.shape}.")
     else:
         flat = array
+    return _rows(name, flat, layout or Layout(name, np.zeros(flat.shape[-1]), declared))
+
+
+def read_blocks(dynamics: Dynamics, u0: Any, theta: Any, *, on_device: bool) -> tuple[Rows, Rows]:
+    """u0 and theta, laid out as the dynamics declare."""
+    return (
+        read_rows("u0", u0, "n", dynamics.states, on_device=on_device),
+        read_rows("theta", theta, "m", dynamics.parameters, on_device=on_device),
+    )
+
+
+def _rows(name: str, flat: np.ndarray, layout: Layout) -> Rows:
     shared = flat.ndim == 1
     if shared:
         require_finite(name, flat)
-    flat = np.ascontiguousarray(np.atleast_2d(flat), dtype=np.float64)
-    return Rows(flat, shared, layout or Layout(name, np.zeros(flat.shape[1])))
+    return Rows(np.ascontiguousarray(np.atleast_2d(flat), dtype=np.float64), shared, layout)
 
 
-def _rows_on_device(name: str, value: Any, letter: str) -> Rows:
+def _columns(value: Any) -> Any:
+    """A pandas DataFrame whose columns have names as a dict of them, everything else as it is."""
+    columns = getattr(value, "columns", None)
+    if hasattr(value, "to_dict") and columns is not None and all(isinstance(label, str) for label in columns):
+        return {label: np.asarray(value[label]) for label in columns}
+    return value
+
+
+def _named_rows(name: str, value: Mapping, declared: Fields) -> Rows:
+    """Of arrays of the shapes that were declared or, all of them, with an axis more for the trajectories."""
+    shapes = dict(declared.shapes)
+    layout = Layout(name, {key: np.zeros(shapes.get(key, ())) for key in value}, declared)
+    rows = {np.shape(part)[: max(np.ndim(part) - len(shapes[key]), 0)] for key, part in value.items()}
+    if len(rows) > 1 or any(len(row) > 1 for row in rows):
+        found = ", ".join(f"{key!r} the shape {np.shape(part)}" for key, part in value.items())
+        raise ValueError(
+            f"{name} must have entries of the shapes that were declared, or all of them with an axis of one length in front for "
+            f"the trajectories, but it has {found}."
+        )
+    return _rows(name, layout.flatten_rows(name, value, rows.pop() if rows else ()), layout)
+
+
+def _rows_on_device(name: str, value: Any, letter: str, declared: Fields | None) -> Rows:
     from adjode.backends.cuda.device import adopted
 
     array = adopted(value)
@@ -89,7 +131,7 @@ def _rows_on_device(name: str, value: Any, letter: str) -> Rows:
         )
     shared = len(array.shape) == 1
     flat = array.reshape(1, array.shape[0]) if shared else array
-    return Rows(flat, shared, Layout(name, np.zeros(flat.shape[1])))
+    return Rows(flat, shared, Layout(name, np.zeros(flat.shape[1]), declared))
 
 
 def read_spans(t_span: Any) -> np.ndarray:

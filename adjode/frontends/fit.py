@@ -16,7 +16,6 @@ from adjode.api.keywords import FitKeywords
 from adjode.checks import choose, float_vector, time_span
 from adjode.frontends.selection import BLOCKS, natural_bounds, selection_mask
 from adjode.model.dynamics import Dynamics
-from adjode.model.layout import Layout
 from adjode.model.losses import Loss
 from adjode.status import SolveError, Status
 
@@ -102,7 +101,7 @@ class Fit:
         if not hasattr(loss, "value_and_cotangents"):
             raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
         self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
-        layouts = self._layouts = (Layout("u0", u0), Layout("theta", theta))
+        layouts = self._layouts = dynamics.layouts(u0, theta)
         dynamics.require_order(*layouts)
         self._start = np.concatenate([layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)])
         is_free = selection_mask("free", free, layouts)

@@ -55,10 +55,10 @@ def _indices(option: str, layout: Layout, chosen: Any) -> np.ndarray:
 
 def _entries(label: str, layout: Layout, name: str) -> np.ndarray:
     """Where the entry `name` stands in the flat vector: indices in the entry's shape."""
-    known = list(layout.shapes if layout.shapes is not None else layout.dtype.names or () if layout.dtype is not None else ())
-    if name not in known:
+    known = [] if layout.fields is None else layout.fields.names
+    if layout.fields is None or name not in known:
         raise ValueError(f"{label} names {name!r}, but the entries of {layout.name} are {known or 'not named'}.")
-    return np.asarray(layout.unflatten(np.arange(layout.size, dtype=float))[name], dtype=int)
+    return layout.fields.split(np.arange(layout.size))[name]
 
 
 def natural_bounds(bounds: Mapping[str, tuple[Any, Any]] | None, layouts: tuple[Layout, Layout]) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,8 @@ from adjode.compile.fingerprint import fingerprint
 from adjode.compile.flags import DISABLED, f8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
 from adjode.compile.signals import uninterrupted
+from adjode.model.field_access import remember, sources_of, with_entries
+from adjode.model.fields import Pair, entry_name, fields_of
 from adjode.model.messages import compile_message, takes_in_place
 from adjode.model.rebuilt import bounds_checked, plain
 
@@ -65,6 +67,12 @@ class Callback:
     ----------
     name : str
         "f", "vjp", ...
+    given : function or Dispatcher
+        As users gave it.
+    fields : pair of Fields or None
+        The names of the states and of the parameters.
+    source : function
+        In plain Python, with entries of vectors in place of fields.
     kind : Kind
     tried : set
         Trial calls that it has passed, see `adjode.api.first_calls`.
@@ -80,13 +88,15 @@ class Callback:
         What kernels take: the address of the C function (with NUMBA_DISABLE_JIT, a Python function).
     """
 
-    def __init__(self, name: str, function: Callable, *, debug: bool = False):
+    def __init__(self, name: str, function: Callable, *, debug: bool = False, fields: Pair = (None, None)):
         self.name = name
-        self.given = function
-        self.source = getattr(function, "py_func", function)
+        self.given, self.fields = function, fields
         self.debug = debug
         self.kind = KINDS[name]
         self._takes_in_place = takes_in_place(self.kind, function)
+        arrays = self.kind.arguments(self._takes_in_place)[1:]
+        function = with_entries(name, function, [None, *(fields_of(array, fields) for array in arrays)])
+        self._function, self.source = function, getattr(function, "py_func", function)
         self.tried: set[tuple] = set()
         self.is_slow = False
         self._compiled: tuple[Any, Any] | None = None
@@ -99,7 +109,12 @@ class Callback:
         self.in_place: Any = guard_inputs(self.kind, self._form) if debug else self._form
 
     def __reduce__(self):
-        return callback, (self.name, self.given, self.debug)
+        return _rebuild, (self.sources, self.name, self.given, self.debug, self.fields)
+
+    @property
+    def sources(self) -> set[str]:
+        """What must be known where it is made again, see `sources_of`."""
+        return sources_of(self.given, self._function)
 
     def __copy__(self) -> Callback:
         return self
@@ -117,7 +132,7 @@ class Callback:
 
     def unchanged(self) -> bool:
         """Whether it compiles to what `key` stands for: what is compiled in this process keeps its constants."""
-        return bool(self.in_place.signatures) or fingerprint(self.given) == self._fingerprint
+        return bool(self.in_place.signatures) or fingerprint(self._function) == self._fingerprint
 
     def check(self) -> None:
         """Compile the callback by itself, for its errors, unless it has been compiled before and is on disk."""
@@ -141,11 +156,15 @@ class Callback:
                 if self._form is not self._jitted:
                     self._form.compile((f8, *vectors, *(vector,) * len(results)))
         except Exception as error:  # Numba lets errors of all kinds through
-            raise TypeError(compile_message(self.kind, error, self.given, self._takes_in_place)) from None
+            raise TypeError(compile_message(self.kind, error, self._function, self._takes_in_place, self.fields)) from None
 
     def __call__(self, t: float, *arrays: np.ndarray) -> None:
         """Call from Python, in place; what the user's code raises comes through."""
         self.in_place(t, *arrays)
+
+    def entry_name(self, array: str, k: int) -> str:
+        """What messages call entry k of one of its arrays."""
+        return entry_name(array, fields_of(array, self.fields), k)
 
     def arguments(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """The in-place arguments after t: `inputs` by name, and fresh outputs."""
@@ -185,6 +204,11 @@ class Callback:
         return None
 
 
+def _rebuild(sources: set[str], *given: Any) -> Callback:
+    remember(sources)
+    return callback(*given)
+
+
 _fingerprints: weakref.WeakKeyDictionary[Dispatcher, str | None] = weakref.WeakKeyDictionary()
 
 
@@ -197,17 +221,17 @@ def fingerprint_of(function: Callable, debug: bool = False) -> str | None:
     return _fingerprints[function]
 
 
-def callback(name: str, function: Callable, debug: bool = False) -> Callback:
-    """`Callback(name, function)`, compiled once for each function and the constants that it captures."""
+def callback(name: str, function: Callable, debug: bool = False, fields: Pair = (None, None)) -> Callback:
+    """`Callback(name, function)`, compiled once for each function, the names that it uses and the constants that it captures."""
     try:
-        return _cached(name, function, debug, _captured(function))
+        return _cached(name, function, debug, fields, _captured(function))
     except TypeError:  # no function, or one that cannot be hashed: the constructor says what is wrong
-        return Callback(name, function, debug=debug)
+        return Callback(name, function, debug=debug, fields=fields)
 
 
 @functools.lru_cache(maxsize=128)
-def _cached(name: str, function: Callable, debug: bool, captured: tuple) -> Callback:
-    return Callback(name, function, debug=debug)
+def _cached(name: str, function: Callable, debug: bool, fields: Pair, captured: tuple) -> Callback:
+    return Callback(name, function, debug=debug, fields=fields)
 
 
 def _captured(function: Callable) -> tuple:

@@ -13,6 +13,8 @@ from adjode.compile.calls import PORTABLE, Calls, fused_calls
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
 from adjode.model.callbacks import Callback, callback
+from adjode.model.field_access import remember
+from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
 from adjode.model.layout import Layout
 from adjode.model.names import entries_read, require_order, unpacked_names, warn_of_unread
 
@@ -41,6 +43,12 @@ class Dynamics:
         A constant matrix M, or its diagonal, for `M du/dt = f(t, u, theta)`, which method="Radau" solves. It may be singular: the
         equations then hold algebraic ones, which must determine as many components of u (index 1) and hold at u0. The callbacks
         know nothing of M.
+    states, parameters : tuple of names, optional
+        Names of the entries of u and of theta, in their order: `states=("prey", "predators")`. Callbacks may then take fields of
+        their arguments, as `u.prey`, `du.prey`, `lam.prey` and `theta_bar.growth`, which compile to the same code as `u[0]`; dicts
+        and other named `u0` and `theta` are matched by name, whatever their order; and errors, reports and fits speak of names. A
+        pair ("W", (50, 2)) in place of a name is an array, in C order, and `theta.W` a view of it; a dict {"growth": (), "W": (50,
+        2)} says the same. Vectors without names may still be given.
     name : str, optional
         Shown in reprs; the name of `f` by default.
     fused : bool
@@ -55,8 +63,9 @@ class Dynamics:
     Raises
     ------
     TypeError
-        If a callback takes the wrong number of arguments or Numba cannot compile it.
+        If a callback takes the wrong number of arguments, or fields that no name was given for, or Numba cannot compile it.
     ValueError
+        If names are given twice, or mean something else for arrays, as `size`.
         If jac_sparsity or mass is no square matrix, or mass is not finite.
 
     Notes
@@ -75,16 +84,20 @@ class Dynamics:
         jac: Callable | None = None,
         jac_sparsity: Any = None,
         mass: Any = None,
+        states: Any = None,
+        parameters: Any = None,
         name: str | None = None,
         fused: bool = False,
         debug: bool = False,
     ):
         if fused and debug:
             raise ValueError("fused=True and debug=True exclude each other: check first, then fuse.")
-        self.f: Callback = callback("f", f, debug)
-        self.vjp: Callback = callback("vjp", vjp, debug)
-        self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug)
-        self.jac: Callback | None = None if jac is None else callback("jac", jac, debug)
+        self.states = None if states is None else Fields.declared("states", states)
+        self.parameters = None if parameters is None else Fields.declared("parameters", parameters)
+        self.f: Callback = callback("f", f, debug, self.fields)
+        self.vjp: Callback = callback("vjp", vjp, debug, self.fields)
+        self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug, self.fields)
+        self.jac: Callback | None = None if jac is None else callback("jac", jac, debug, self.fields)
         self.sparsity: Any = read_sparsity(jac_sparsity)
         self.mass: Mass | None = read_mass(mass)
         self._structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
@@ -97,6 +110,20 @@ class Dynamics:
         self.calls = self._fused_calls() if fused else PORTABLE
         for part in self.callbacks:
             part.check()
+
+    @property
+    def fields(self) -> Pair:
+        """The names of the states and of the parameters, each None where none are declared."""
+        return self.states, self.parameters
+
+    def layouts(self, u0: Any, theta: Any) -> tuple[Layout, Layout]:
+        """How u0 and theta are laid out; a ValueError if they have other names than were declared."""
+        return Layout("u0", u0, self.states), Layout("theta", theta, self.parameters)
+
+    def entry(self, array: str, k: int) -> dict[str, Any]:
+        """What a `SolveError` says of entry k of an array of callbacks: its `component`, and the `name` in the message."""
+        fields = fields_of(array, self.fields)
+        return {"component": component(fields, k), "name": entry_name(array, fields, k)}
 
     @property
     def callbacks(self) -> list[Callback]:
@@ -128,18 +155,29 @@ class Dynamics:
 
     @functools.cached_property
     def _unpacked(self) -> dict[str, dict[str, int]]:
-        return {name: unpacked_names(self.f.source, argument) for name, argument in (("u0", 1), ("theta", 2))}
+        f = getattr(self.f.given, "py_func", self.f.given)  # where what is taken by name is not an entry
+        return {name: unpacked_names(f, argument) for name, argument in (("u0", 1), ("theta", 2))}
 
     def checked(self) -> Dynamics:
         """The same with every access checked for bounds."""
-        vjp_u, jac = (None if part is None else part.given for part in (self.vjp_u, self.jac))
-        mass = None if self.mass is None else self.mass.matrix
-        return _rebuild(self.f.given, self.vjp.given, vjp_u, jac, self.sparsity, mass, self.name, False, True)
+        return Dynamics(**self._given | {"fused": False, "debug": True})
 
     def __reduce__(self):
-        given = (None if part is None else part.given for part in (self.f, self.vjp, self.vjp_u, self.jac))
-        mass = None if self.mass is None else self.mass.matrix
-        return _rebuild, (*given, self.sparsity, mass, self.name, self.fused, self.debug)
+        return _rebuild, (self._given, set().union(*(part.sources for part in self.callbacks)))
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """The arguments that make the same."""
+        return {
+            **{part.name: part.given for part in self.callbacks},
+            "jac_sparsity": self.sparsity,
+            "mass": None if self.mass is None else self.mass.matrix,
+            "states": None if self.states is None else self.states.shapes,
+            "parameters": None if self.parameters is None else self.parameters.shapes,
+            "name": self.name,
+            "fused": self.fused,
+            "debug": self.debug,
+        }
 
     def __copy__(self) -> Dynamics:
         """The callbacks are one thing, as functions are; what is found out about them each copy finds for itself."""
@@ -167,5 +205,6 @@ class Dynamics:
         return f"Dynamics({', '.join(parts)})"
 
 
-def _rebuild(f: Any, vjp: Any, vjp_u: Any, jac: Any, jac_sparsity: Any, mass: Any, name: Any, fused: bool, debug: bool) -> Dynamics:
-    return Dynamics(f, vjp, vjp_u=vjp_u, jac=jac, jac_sparsity=jac_sparsity, mass=mass, name=name, fused=fused, debug=debug)
+def _rebuild(given: dict[str, Any], sources: set[str]) -> Dynamics:
+    remember(sources)
+    return Dynamics(**given)

@@ -11,6 +11,7 @@ from numba.core.dispatcher import Dispatcher
 
 from adjode.compile.adapters import is_ours
 from adjode.compile.kinds import SHAPES, Kind
+from adjode.model.fields import Pair
 
 
 def count_arguments(name: str, function: Callable, form: str) -> int:
@@ -39,7 +40,7 @@ def takes_in_place(kind: Kind, function: Callable) -> bool:
     raise TypeError(f"{kind.name} takes {count} arguments, but it must be {kind}.")
 
 
-def compile_message(kind: Kind, error: Exception, function: Callable, in_place: bool) -> str:
+def compile_message(kind: Kind, error: Exception, function: Callable, in_place: bool, fields: Pair = (None, None)) -> str:
     """Numba's report cut down to the reason and the user's line."""
     code = getattr(function, "py_func", function).__code__
     location = getattr(error, "loc", None)
@@ -49,7 +50,18 @@ def compile_message(kind: Kind, error: Exception, function: Callable, in_place: 
     source = linecache.getline(file, line).strip()
     shown = f": `{source}`" if source else ""
     advice = "" if in_place else f" It must return {', '.join(kind.outputs)} as {_what_is_returned(kind)}."
-    return f"Numba cannot compile {kind.name}: {reason_of(str(error))} ({file}, line {line}{shown}).{advice}"
+    reason = reason_of(str(error))
+    return f"Numba cannot compile {kind.name}: {reason} ({file}, line {line}{shown}).{_about_fields(reason, fields)}{advice}"
+
+
+def _about_fields(reason: str, fields: Pair) -> str:
+    """Advice where an array has been asked for a field."""
+    found = re.match(r"Unknown attribute '(\w+)' of type array\(", reason)
+    if found is None:
+        return ""
+    if any(part is not None and found[1] in part.places for part in fields):
+        return f" Only the arguments of a callback itself have fields: hand {found[1]} to a function that it calls, not the vector."
+    return " Entries have names where Dynamics(..., states=..., parameters=...) declares them."
 
 
 def _what_is_returned(kind: Kind) -> str:

@@ -126,7 +126,7 @@ class Trial:
         for name, array, given in zip(self.kind.inputs, arrays, before, strict=False):
             changed = array != given
             if name in _OF_THE_SOLVER and changed.any():
-                where = f"{name}[{int(changed.argmax())}]"
+                where = self.callback.entry_name(name, int(changed.argmax()))
                 return Slip(f"changes its input {where}, but must leave its inputs alone", trespasses=True)
         return None
 
@@ -186,10 +186,11 @@ class Trial:
             advice = f"write every entry, as `{name}[:] = ...` does"
             if False in self.kind.forms:
                 advice += f", or take the form {self.kind.name}({', '.join(self.kind.arguments(False))}) and return them"
-            return Slip(f"does not write {name}[{int(unwritten.argmax())}] {where}: {advice}")
+            return Slip(f"does not write {self.callback.entry_name(name, int(unwritten.argmax()))} {where}: {advice}")
         stale = ~_same(first, other)
         if stale.any():
-            return Slip(f"makes {name}[{int(stale.argmax())}] depend on what the array held before, but must overwrite it")
+            entry = self.callback.entry_name(name, int(stale.argmax()))
+            return Slip(f"makes {entry} depend on what the array held before, but must overwrite it")
         if not _same(first, beside).all():
             return Slip(f"reads outside of its arrays {where}: {_ADVICE}", trespasses=True)
         return None

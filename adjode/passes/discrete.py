@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -200,7 +201,8 @@ class Discrete(Pass):
 
     def error(self, status: int, state: DenseOutput | SegmentedOutput | None) -> SolveError:
         """What a run that ended with this status is called; `state` is the forward solution."""
-        component, name, cause, hint = None, None, None, ""
+        blamed: dict[str, Any] = {}
+        cause, hint = None, ""
         (t, step_size), lam, trust = self.place, self.lam, self.trust
         if status in (MAX_STEPS, STEP_TOO_SMALL) and self.cost is not None:  # for it has no steps of its own
             assert state is not None
@@ -211,21 +213,19 @@ class Discrete(Pass):
             cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
         elif status == INACCURATE:
             t, step_size = float(self.span.time(trust[slots.WORST_T])), trust[slots.WORST_H]
-            component = int(trust[slots.WORST_ENTRY])
-            name, hint = f"lam[{component}]", _INACCURATE_HINT
+            blamed, hint = self.dynamics.entry("lam", int(trust[slots.WORST_ENTRY])), _INACCURATE_HINT
         elif status != TIMED_OUT:
             for where, values in (("lam", lam), ("theta_bar", self.total)):
                 bad = np.flatnonzero(~np.isfinite(values))
                 if bad.size:
-                    component, name = int(bad[0]), f"{where}[{bad[0]}]"
+                    blamed = self.dynamics.entry(where, int(bad[0]))
                     break
         return solve_error(
             status,
             phase="adjoint",
             t=t,
             step_size=step_size,
-            component=component,
-            name=name,
+            **blamed,
             max_seconds=self.max_seconds,
             callback="vjp (or another callback of the backward pass)",
             cause=cause,

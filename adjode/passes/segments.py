@@ -346,7 +346,7 @@ class Segments:
             if status == INTERRUPTED:
                 raise_pending(forward.watch)
             if status not in (STORE_FULL, SUCCESS):
-                raise forward.error(status, Layout("u0", forward.y))
+                raise forward.error(status, Layout("u0", forward.y, forward.dynamics.states))
             first, steps = forward.steps, int(forward.count[slots.STEPS])
             store.t[steps], store.u[steps] = forward.clock[slots.T], forward.y
             _require(store.t[steps] == self.t[first])

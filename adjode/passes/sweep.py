@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -164,7 +165,6 @@ class Sweep(Integration):
 
     def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
         """What a run that ended with this status is called; `state` is the forward solution."""
-        component, name = self._blamed(status)
         hint = "Backsolve is unstable where the flow contracts: try adjoint='interpolating'" if self.lam_from else ""
         if self.options.structure is not None and status == STEP_TOO_SMALL:
             hint = "Behind an observation lam has a transient as fast as the stiffest part: adjoint='discrete' need not resolve it"
@@ -177,8 +177,7 @@ class Sweep(Integration):
             phase="adjoint",
             t=self.t_tried,
             step_size=self.h_tried,
-            component=component,
-            name=name,
+            **self._blamed(status),
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
             callback="vjp (or another callback of the backward pass)",
@@ -186,15 +185,14 @@ class Sweep(Integration):
             cause=cause,
         )
 
-    def _blamed(self, status: int) -> tuple[int | None, str | None]:
-        """The component to name, and what it is called."""
+    def _blamed(self, status: int) -> dict[str, Any]:
+        """The component to blame, and what it is called."""
         blamed = self.blame() if status not in (CALLBACK_RAISED, MAX_STEPS, TIMED_OUT) else None
         if blamed is None:
-            return None, None
+            return {}
         where, component = blamed
         if where == "quadrature":
-            return component, f"theta_bar[{component}]"
+            return self.dynamics.entry("theta_bar", component)
         if component < self.lam_from:
-            return component, f"u[{component}]"
-        component -= self.lam_from
-        return component, f"lam[{component}]"
+            return self.dynamics.entry("u", component)
+        return self.dynamics.entry("lam", component - self.lam_from)

@@ -9,7 +9,7 @@ if os.environ.get("NUMBA_DISABLE_JIT") == "1":
     pytest.skip("nothing is compiled", allow_module_level=True)
 pytest.importorskip("numba_cuda")
 
-from adjode import ensemble_value_and_gradient
+from adjode import Dynamics, ensemble_value_and_gradient
 from adjode.backends.cuda import chunks, device
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics
@@ -46,3 +46,28 @@ def test_the_numbers_of_the_cpu(loss, adjoint, dtype, agreement):
         mine, theirs = getattr(bar, name), getattr(expected[1], name)
         np.testing.assert_allclose(mine, theirs, atol=agreement * np.nanmax(abs(theirs)))
     assert abs(bar.stats.n_steps - expected[1].stats.n_steps).max() <= 1 + 4 * (dtype == np.float32)
+
+
+def test_fields():
+    """Numbers and vectors by name."""
+
+    def f(t, u, theta, du):
+        du.prey = theta.rates[0] * u.prey - theta.rates[1] * u.prey * u.predators
+        du.predators = theta.rates[1] * u.prey * u.predators - theta.death * u.predators
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar.prey = (theta.rates[0] - theta.rates[1] * u.predators) * lam.prey + theta.rates[1] * u.predators * lam.predators
+        u_bar.predators = -theta.rates[1] * u.prey * lam.prey + (theta.rates[1] * u.prey - theta.death) * lam.predators
+        theta_bar.rates[0] = u.prey * lam.prey
+        theta_bar.rates[1] = u.prey * u.predators * (lam.predators - lam.prey)
+        theta_bar.death = -u.predators * lam.predators
+
+    dynamics = Dynamics(f, vjp, states=("prey", "predators"), parameters=(("rates", 2), "death"))
+    u0 = {"predators": np.full(N, 0.4), "prey": np.linspace(0.5, 1.5, N)}
+    theta = {"death": np.full(N, 0.7), "rates": np.full((N, 2), [0.9, 0.5])}
+    options = {"rtol": 1e-5, "atol": 1e-5, "on_inaccurate": "warn"}
+    expected = ensemble_value_and_gradient(dynamics, FinalState([1.0, -2.0]), SPAN, **options)(u0, theta)
+    value, bar = ensemble_value_and_gradient(dynamics, FinalState([1.0, -2.0]), SPAN, backend="cuda", **options)(u0, theta)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-9)
+    np.testing.assert_allclose(bar.theta["rates"], expected[1].theta["rates"], rtol=1e-8)
+    np.testing.assert_allclose(bar.u0["prey"], expected[1].u0["prey"], rtol=1e-8)

@@ -55,7 +55,22 @@ def local_series():
     return losses.Series(T_OBS, half)
 
 
+def fields():
+    rate = 0.5
+
+    def f(t, u, theta, du):
+        du.prey, du.predators = -rate * theta.death * u.prey, theta.rates[1] * u.predators
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        theta_bar[:] = 0.0
+        u_bar.prey, u_bar.predators = -rate * theta.death * lam.prey, theta.rates[1] * lam.predators
+        theta_bar.death, theta_bar.rates[1] = -rate * u.prey * lam.prey, u.predators * lam.predators
+
+    return Dynamics(f, vjp, states=("prey", "predators"), parameters=(("rates", 3), "death"))
+
+
 DYNAMICS = {
+    "fields": fields,
     "plain": lambda: Dynamics(lv_f, lv_vjp, vjp_u=lv_vjp_u),
     "jitted": lambda: Dynamics(numba.njit(lv_f), numba.njit(lv_vjp), name="jitted"),
     "closure": lambda: Dynamics(*closure()),
@@ -100,7 +115,7 @@ def elsewhere(originals, tmp_path_factory):
 @pytest.mark.parametrize("way", ["copy", "deepcopy", "pickle", "cloudpickle"])
 def test_copies_give_the_same_numbers(originals, name, way):
     original, expected = originals[name]
-    if way == "pickle" and name in ("closure", "local series"):
+    if way == "pickle" and name in ("closure", "fields", "local series"):
         pytest.skip("pickle does not take functions that were made in another")
     module = {"pickle": pickle, "cloudpickle": cloudpickle}.get(way)
     other = getattr(copy, way)(original) if module is None else pickle.loads(module.dumps(original))

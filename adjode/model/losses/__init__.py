@@ -3,7 +3,7 @@
 from adjode.model.losses.final_state import FinalState
 from adjode.model.losses.least_squares import LeastSquares, least_squares_entry, make_least_squares
 from adjode.model.losses.linear import PreparedLinear, linear_entry, make_linear
-from adjode.model.losses.loss import Loss
+from adjode.model.losses.loss import Loss, loss_for
 from adjode.model.losses.prepared import PreparedLoss
 from adjode.model.losses.series import Series, make_series
 
@@ -17,6 +17,7 @@ __all__ = [
     "PreparedLinear",
     "PreparedLoss",
     "Series",
+    "loss_for",
     "make_least_squares",
     "make_linear",
     "make_series",

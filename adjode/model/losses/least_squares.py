@@ -13,7 +13,7 @@ import numpy as np
 from adjode.checks import float_vector
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.model.losses.loss import States
+from adjode.model.losses.loss import States, blamed
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.status import SolveError, Status
@@ -153,13 +153,13 @@ class _PreparedLeastSquares(PreparedLoss):
         if not bad.size:
             return
         k, c = (int(i) for i in bad[0])
-        t, component = float(self.loss.t_obs[k]), int(self.loss.components[c])
+        t, found = float(self.loss.t_obs[k]), blamed(self.loss, int(self.loss.components[c]))
         raise SolveError(
-            f"the loss compares logarithms, but u[{component}] is {u[k, c]:.3g} at t = {t:g}.",
+            f"the loss compares logarithms, but {found['name']} is {u[k, c]:.3g} at t = {t:g}.",
             phase="loss",
             status=Status.NON_FINITE,
             t=t,
-            component=component,
+            component=found["component"],
         )
 
 

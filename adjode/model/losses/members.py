@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from adjode.model.losses.loss import OfStates
 
-class MemberData:
+
+class MemberData(OfStates):
     """Data of a loss that may differ between the members of an ensemble: the arrays `by_member` have an axis of length N in front.
 
     Attributes

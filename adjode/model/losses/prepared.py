@@ -15,7 +15,7 @@ from adjode.compile.finite import all_finite, is_finite
 from adjode.compile.flags import i8, kernel
 from adjode.compile.frame import Frame, opened
 from adjode.compile.views import row
-from adjode.model.losses.loss import States
+from adjode.model.losses.loss import States, blamed
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 
 
@@ -107,16 +107,16 @@ class PreparedLoss:
     def explain(self) -> None:
         """Raise a SolveError that says what was not finite in the last run."""
         value, bad = self.value[0], np.argwhere(~np.isfinite(self.u_bars))
-        k, component = (int(i) for i in bad[0]) if bad.size else (0, None)
-        what = f"its value is {value}"
+        k, i = (int(i) for i in bad[0]) if bad.size else (0, None)
+        what, found = f"its value is {value}", {} if i is None else blamed(self.loss, i)
         if bad.size:
-            what = f"its cotangent of u[{component}] at t = {self.times[k]:g} is {self.u_bars[k, component]}"
+            what = f"its cotangent of {found['name']} at t = {self.times[k]:g} is {self.u_bars[k, i]}"
         raise SolveError(
             f"the loss is not finite: {what}; it overflowed, or its callback wrote NaN or left the entry out.",
             phase="loss",
             status=Status.NON_FINITE,
             t=float(self.times[k]) if self.times.size else float("nan"),
-            component=component,
+            component=found.get("component"),
         )
 
 

@@ -16,7 +16,9 @@ from adjode.compile import slots
 from adjode.compile.flags import DISABLED, kernel, linked
 from adjode.compile.views import row
 from adjode.model.callbacks import fingerprint_of, unwarned
-from adjode.model.losses.loss import States
+from adjode.model.field_access import remember, sources_of, with_entries
+from adjode.model.fields import Fields
+from adjode.model.losses.loss import OfStates, States
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.model.messages import count_arguments
 from adjode.model.rebuilt import plain
@@ -25,7 +27,7 @@ from adjode.status import describe_error
 _SECONDS = 0.02  # for trial calls
 
 
-class Series:
+class Series(OfStates):
     """A sum over observation times of any function of the state there.
 
     Parameters
@@ -35,7 +37,7 @@ class Series:
     value_and_cotangent : callable
         `value_and_cotangent(k, t, u, u_bar) -> float`, jitted or plain Python: returns what observation k adds to the loss and
         overwrites `u_bar` (n,) with its derivative by `u`. A jitted one runs in compiled code; a plain one costs a Python call for
-        each observation.
+        each observation. With dynamics that have `states=`, it may take fields: `u.prey`, `u_bar.prey`.
     """
 
     def __init__(self, t_obs: Any, value_and_cotangent: Callable[[int, float, np.ndarray, np.ndarray], float]):
@@ -45,14 +47,39 @@ class Series:
             raise TypeError(
                 f"value_and_cotangent takes {count} arguments, but it must be value_and_cotangent(k, t, u, u_bar) -> float."
             )
-        self.value_and_cotangent = value_and_cotangent
+        self.given = self.value_and_cotangent = value_and_cotangent
+        self._of_states: dict[Fields, Series] = {}
         self.tried: set[int] = set()  # numbers of states for which it has been tried
+
+    def of_states(self, states: Fields | None) -> Series:
+        if states is None or states == self.states:
+            return self
+        if states not in self._of_states:
+            self._of_states[states] = other = super().of_states(states)
+            other._take_fields()
+        return self._of_states[states]
+
+    def _take_fields(self) -> None:
+        self.value_and_cotangent = with_entries("value_and_cotangent", self.given, (None, None, self.states, self.states))
+        self._of_states, self.tried = {}, set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What has been made for names is made again: it belongs to no module."""
+        sources = sources_of(self.given, self.value_and_cotangent)
+        return self.__dict__ | {"value_and_cotangent": self.given, "_of_states": {}, "sources": sources}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        remember(state.pop("sources"))
+        self.__dict__.update(state)
+        if self.states is not None:
+            self._take_fields()
 
     def prepare(self, n: int, T: float) -> PreparedLoss:
         return self._prepared(n)
 
     def value_and_cotangents(self, solution: States) -> tuple[float, dict[str, Any]]:
-        return self._prepared(solution.u.shape[1], as_given=True).evaluate(solution)
+        named = self.of_states(getattr(getattr(solution, "dynamics", None), "states", None))
+        return named._prepared(solution.u.shape[1], as_given=True).evaluate(solution)
 
     def _prepared(self, n: int, *, as_given: bool = False) -> PreparedLoss:
         jitted = isinstance(self.value_and_cotangent, Dispatcher) and not DISABLED
