@@ -31,7 +31,7 @@ _LASTS = 0.01  # an error that is more of lam is one to be mended where it is, a
 _DAMPS = 4.0  # and one whose estimate is more does
 _GROWS = 10.0
 _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
-_LEAST = 1e-4  # of its estimate, for an entry of lam that is zero
+_LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
 _FEW_STEPS = 24
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
 _EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
@@ -160,7 +160,7 @@ def _lam_error(frame, V):
         recent[k] = max(old, _FORGETS * recent[k])
         if wrong > largest:
             largest, entry = wrong, k
-        if wrong > max(recent[k], new, seeds):
+        if wrong > max(recent[k], new, seeds) and recent[k] > 0.0:  # not one that others have only begun to drive
             fast = max(fast, wrong * _error_of_estimate(frame, wrong / max(recent[k], seeds, _LEAST * wrong)))
         if new > after:
             after, grown_from = new, max(recent[k], seeds)
