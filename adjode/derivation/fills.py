@@ -1,0 +1,132 @@
+"""The first gain of an entry sets it; what is set everywhere need not be filled with zeros before."""
+
+from __future__ import annotations
+
+from adjode.derivation import nodes as N
+from adjode.derivation import program as P
+from adjode.derivation.dependence import Places, affine
+from adjode.derivation.nodes import Node
+
+_MOST = 4096  # entries that are looked at one by one
+
+
+def set_first(block: P.Block, arrays: list[Node]) -> None:
+    """Gains that come before all others of their entries become assignments."""
+    places = Places(block)
+    for array in arrays:
+        for access in places.of.get(array, []):
+            statement = access.statement
+            if isinstance(statement, P.Store) and statement.adds and not places.is_touched_before(statement):
+                statement.adds = False
+
+
+class Coverage:
+    """Which entries of a vector are set in any case.
+
+    Attributes
+    ----------
+    entries : set of int
+    ranges : set of tuple
+        For loops whose lengths are not known: what tells one range of indices from another.
+    whole : bool
+    partly : bool
+        Whether others may be set as well.
+    """
+
+    def __init__(self, block: P.Block, array: Node):
+        self.entries: set[int] = set()
+        self.ranges: set[tuple] = set()
+        self.tops: list[Node] = []
+        self.whole = self.partly = False
+        for statement in block.statements:
+            if isinstance(statement, P.Store):
+                self._store(statement, array, None)
+            elif isinstance(statement, P.For):
+                for inside in statement.body.statements:
+                    if isinstance(inside, P.Store):
+                        self._store(inside, array, statement)
+                    elif any(_writes(s, array) for b in inside.blocks for s in b.walk()):
+                        self.partly = True
+            elif any(_writes(s, array) for b in statement.blocks for s in b.walk()):
+                self.partly = True
+
+    def _store(self, store: P.Store, array: Node, loop: P.For | None) -> None:
+        if not _writes(store, array) or store.adds:
+            return
+        if store.array is array and not store.indices:
+            self.whole = True
+        elif store.array is not array or len(store.indices) != 1:
+            self.partly = True
+        else:
+            self._indices(store.indices[0], loop)
+
+    def _indices(self, index: Node, loop: P.For | None) -> None:
+        terms, first = affine(index)
+        if loop is None or loop.index not in terms:
+            if terms or first < 0:
+                self.partly = True
+            else:
+                self.entries.add(first)
+            return
+        factor = terms.pop(loop.index)
+        ends = [N.value_of(end) for end in (loop.start, loop.stop, loop.step)]
+        if not terms and None not in ends and ends[1] - ends[0] <= _MOST:
+            self.entries |= {first + factor * k for k in range(*ends)}
+            return
+        self.ranges.add((tuple(sorted((a.serial, f) for a, f in terms.items())), first, factor, loop.start, loop.stop, loop.step))
+        if not terms and first == 0 and factor == 1 and loop.start is N.I0 and N.value_of(loop.step) == 1:
+            self.tops.append(loop.stop)
+
+    def covers(self, other: Coverage) -> bool:
+        if self.whole:
+            return True
+        return not other.partly and not other.whole and other.entries <= self.entries and other.ranges <= self.ranges
+
+
+def _writes(statement: P.Statement, array: Node) -> bool:
+    return isinstance(statement, P.Store) and N.root(statement.array) is array
+
+
+def filled(block: P.Block, array: Node, length: Node, known: Coverage | None) -> P.Block:
+    """The same with zeros in the entries that nothing sets.
+
+    Parameters
+    ----------
+    length : Node
+        Of the array.
+    known : Coverage or None
+        What is known to be all of an array of this length.
+    """
+    own = Coverage(block, array)
+    used = any(_writes(s, array) for s in block.walk())
+    if own.whole or (known is not None and own.covers(known) and (known.entries or known.ranges)):
+        return block
+    zeros: list[P.Statement]
+    if known is not None and known.entries and not known.ranges and not known.partly and not own.partly and not own.ranges:
+        missing = sorted(known.entries - own.entries) if not _adds(block, array) else None
+        if missing is not None:
+            zeros = [P.Store(array, (N.const(k),), N.ZERO) for k in missing]
+            return P.Block([*block.statements, *zeros])
+    if used and own.entries == set(range(len(own.entries))) and not own.ranges and not own.partly and not _adds(block, array):
+        return P.Block([*block.statements, _rest(array, N.const(len(own.entries)), length)])
+    if not own.entries and len(own.ranges) == 1 and own.tops and not own.partly and not _adds(block, array):
+        if own.tops[0] is length:
+            return block
+        return P.Block([*block.statements, _rest(array, own.tops[0], length)])
+    return P.Block([P.Store(array, (), N.ZERO), *block.statements])
+
+
+def _adds(block: P.Block, array: Node) -> bool:
+    """Whether entries gain that nothing has set; what is set first is told from its order."""
+    own = Coverage(block, array)
+    for statement in block.walk():
+        if isinstance(statement, P.Store) and statement.adds and N.root(statement.array) is array:
+            terms, first = affine(statement.indices[0]) if len(statement.indices) == 1 else ({None: 1}, 0)
+            if terms or first not in own.entries:
+                return True
+    return False
+
+
+def _rest(array: Node, start: Node, stop: Node) -> P.For:
+    k = N.symbol("i")
+    return P.For(k, start, stop, N.I1, P.Block([P.Store(array, (k,), N.ZERO)]), [])

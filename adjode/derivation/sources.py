@@ -1,0 +1,137 @@
+"""The source of a function as a syntax tree that has no early `return` and no `continue`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import textwrap
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adjode.derivation.refusals import Refusal
+
+
+@dataclass
+class Source:
+    """A function's file, its tree, with the lines of that file, and the names that it finds outside."""
+
+    name: str
+    file: str
+    tree: ast.FunctionDef | ast.Lambda
+    outside: dict[str, Any]
+
+    @property
+    def arguments(self) -> list[str]:
+        given = self.tree.args
+        if given.vararg or given.kwarg or given.kwonlyargs:
+            raise Refusal(f"{self.name} takes *args, **kwargs or keywords alone", "give each argument a name")
+        return [argument.arg for argument in (*given.posonlyargs, *given.args)]
+
+    @property
+    def body(self) -> list[ast.stmt]:
+        if isinstance(self.tree, ast.Lambda):
+            return [ast.copy_location(ast.Return(self.tree.body), self.tree.body)]
+        return straightened(self.tree.body)
+
+    def line(self, node: ast.AST) -> str:
+        """Where a node is, and how that line reads."""
+        number = getattr(node, "lineno", self.tree.lineno)
+        text = linecache.getline(self.file, number).strip()
+        return f"{self.file}, line {number}" + (f": `{text}`" if text else "")
+
+
+def source_of(function: Callable) -> Source:
+    """The source of a Python or jitted function."""
+    python = getattr(function, "py_func", function)
+    if not isinstance(python, types.FunctionType):
+        raise Refusal(f"{python!r} is no Python function", "give a function written in Python")
+    code = python.__code__
+    try:
+        lines, first = inspect.getsourcelines(python)
+    except (OSError, TypeError):
+        raise Refusal(f"the source of {python.__name__} cannot be found", "define it in a file, or give its vjp") from None
+    tree = _parsed("".join(lines), first, python)
+    inside = inspect.getclosurevars(python)
+    outside = {**python.__globals__, **inside.nonlocals}
+    return Source(python.__name__, code.co_filename, tree, outside)
+
+
+def _parsed(text: str, first: int, python: types.FunctionType) -> ast.FunctionDef | ast.Lambda:
+    try:
+        module = ast.parse(textwrap.dedent(text))
+    except SyntaxError:  # a lambda in the middle of something
+        raise Refusal(f"the source of {python.__name__} cannot be read by itself", "define it by `def`") from None
+    ast.increment_lineno(module, first - 1)
+    found = module.body[0]
+    if isinstance(found, ast.FunctionDef):
+        return found
+    lambdas = [node for node in ast.walk(module) if isinstance(node, ast.Lambda)]
+    if len(lambdas) != 1:
+        raise Refusal(f"the source of {python.__name__} is not a single function", "define it by `def`")
+    return lambdas[0]
+
+
+def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stmt]:
+    """The same statements, where what comes after a branch that returns stands in its other branch."""
+    result: list[ast.stmt] = []
+    for k, statement in enumerate(body):
+        if isinstance(statement, leave):
+            result.append(statement)
+            return result
+        if isinstance(statement, ast.If) and any(_leaves(part, leave) for part in (statement.body, statement.orelse)):
+            rest = body[k + 1 :]
+            then = statement.body if _always(statement.body, leave) else [*statement.body, *rest]
+            other = statement.orelse if _always(statement.orelse, leave) else [*statement.orelse, *rest]
+            result.append(_copy(statement, body=straightened(then, leave), orelse=straightened(other, leave)))
+            return result
+        if isinstance(statement, (ast.For, ast.While)):
+            result.append(_copy(statement, body=straightened(statement.body, ast.Continue) or [ast.Pass()]))
+            continue
+        result.append(statement)
+    return result
+
+
+def _copy(statement: ast.stmt, **changed: Any) -> Any:
+    fields = {name: getattr(statement, name) for name in statement._fields if hasattr(statement, name)}
+    return ast.copy_location(type(statement)(**{**fields, **changed}), statement)
+
+
+def _leaves(body: list[ast.stmt], leave: type) -> bool:
+    """Whether a branch may end early here, or inside of its own branches."""
+    return any(
+        isinstance(s, leave) or (isinstance(s, ast.If) and (_leaves(s.body, leave) or _leaves(s.orelse, leave))) for s in body
+    )
+
+
+def _always(body: list[ast.stmt], leave: type) -> bool:
+    for s in body:
+        if isinstance(s, leave) or (isinstance(s, ast.If) and _always(s.body, leave) and _always(s.orelse, leave)):
+            return True
+    return False
+
+
+def assigned(body: list[ast.stmt]) -> set[str]:
+    """The names that statements bind."""
+    found = set()
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    return found
+
+
+def stored(body: list[ast.stmt]) -> set[str]:
+    """The names of arrays that statements write into, as far as that can be seen here."""
+    found = set()
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+                base: ast.AST = node
+                while isinstance(base, (ast.Subscript, ast.Attribute)):
+                    base = base.value
+                if isinstance(base, ast.Name):
+                    found.add(base.id)
+    return found
