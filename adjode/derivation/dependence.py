@@ -39,7 +39,7 @@ def least(node: Node, loops: tuple[P.For, ...]) -> int | None:
     terms, bound = affine(node)
     for atom, factor in terms.items():
         loop = next((loop for loop in loops if isinstance(loop, P.For) and loop.index is atom), None)
-        low = _end(loop, factor > 0, loops) if loop is not None else 0 if _is_natural(atom) and factor > 0 else None
+        low = _end(loop, factor > 0, loops) if loop is not None else _bound(atom, factor > 0)
         if low is None:
             return None
         bound += abs(factor) * low
@@ -53,6 +53,14 @@ def _end(loop: P.For, lowest: bool, outer: tuple) -> int | None:
         return least(loop.start if lowest else N.neg(loop.start), outer)
     end = N.sub(loop.stop, N.I1) if up else N.add(loop.stop, N.I1)
     return least(end if lowest else N.neg(end), outer)
+
+
+def _bound(atom: Node, lowest: bool) -> int | None:
+    """A bound of an integer, or of its negative."""
+    if lowest:
+        return 0 if _is_natural(atom) else None
+    divisor = N.value_of(atom.args[1]) if atom.op == "mod" else None
+    return 1 - divisor if divisor is not None and divisor > 0 else None
 
 
 def _is_natural(node: Node) -> bool:
@@ -130,6 +138,12 @@ class Places:
         """Whether a cotangent is read or added to where this is undone."""
         return self.active is None or not access.writes or access.statement.value in self.active  # type: ignore[attr-defined]
 
+    def is_final(self, store: P.Store) -> bool:
+        """Whether what is written here is read later, and never written over."""
+        here, others = self.access[store], self.of[N.root(store.array)]
+        read = any(not other.writes and self.precedes(here, other) for other in others)
+        return read and not any(other.writes and self.precedes(here, other) for other in others)
+
     def is_reused(self, base: Node) -> bool:
         """Whether memory is read, or written over."""
         for access in self.of.get(base, []):
@@ -174,7 +188,7 @@ class Places:
 def _distances(a: Access, b: Access, loops: list) -> dict | None:
     """For each loop, how many iterations later `b` meets the entry that `a` has met, where that is known; None if it never does."""
     if a.array is not b.array or not a.indices or not b.indices:
-        return None if _apart(a.array, b.array) else {}
+        return None if _apart(a.array, b.array) or _extents_apart(a, b) else {}
     distances: dict = {}
     for x, y in zip(a.indices, b.indices, strict=True):
         found = _along(x, y, a, b, loops)
@@ -184,6 +198,33 @@ def _distances(a: Access, b: Access, loops: list) -> dict | None:
             if distances.setdefault(loop, step) != step:
                 return None
     return distances
+
+
+def extent(array: Node, indices: tuple[Node, ...], loops: tuple) -> tuple[int, int] | None:
+    """The first entry of a vector that a place can touch, and the one behind the last, where they are known."""
+    if array.op == "sym":
+        if len(array.shape) != 1:
+            return None
+        if not indices:
+            length = N.value_of(array.shape[0])
+            return None if length is None else (0, length)
+        low, high = least(indices[0], loops), least(N.neg(indices[0]), loops)
+        return None if low is None or high is None or low < 0 else (low, 1 - high)
+    if array.op == "matrix":
+        start, rows, columns = (N.value_of(i) for i in array.args[2:])
+        base = extent(array.args[0], (), loops) if array.args[0].op != "sym" else (0, 0)
+        return None if None in (start, rows, columns) or base is None else (base[0] + start, base[0] + start + rows * columns)
+    if array.op == "slice" and len(array.args) == 2 and isinstance(array.args[1], tuple):
+        _, start, stop, step = array.args[1]
+        ends = [0 if start is None else N.value_of(start), None if stop is None else N.value_of(stop)]
+        known = array.args[0].op == "sym" and step is None and None not in ends and min(ends) >= 0
+        return (ends[0], ends[1]) if known else None
+    return extent(array.args[0], (), loops) if array.op in ("T", "reshape") else None
+
+
+def _extents_apart(a: Access, b: Access) -> bool:
+    x, y = extent(a.array, a.indices, a.loops), extent(b.array, b.indices, b.loops)
+    return x is not None and y is not None and (x[1] <= y[0] or y[1] <= x[0])
 
 
 def _below(x: Node, y: Node, a: Access, b: Access) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.fills import Coverage, filled, set_first
+from adjode.derivation.fills import Coverage, filled, set_first, unfilled
 from adjode.derivation.flow import minimal
 from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
@@ -53,12 +53,13 @@ def _vjp_text(own: P.Function, wrt: tuple[str, ...], name: str) -> tuple[str, di
     bars = {x: N.symbol("f", own.arguments[x].shape) for x in wrt}
     own.hints.update({bar: f"{x}_bar" for x, bar in bars.items()})
     reverse = Reverse(own, {own.arguments[x]: bars[x] for x in wrt}, lam)
-    block = minimal(reverse.block(), set(bars.values()), reverse.places, reverse.again, own.hints)
+    block = minimal(reverse.block(), set(bars.values()), reverse.places, reverse.again, reverse.reloads, own.hints)
     if any(result in node.deps for s in block.walk() for node in s.uses) and "du" in own.arguments:
         block = P.Block([P.Alloc(result, None), *block.statements])
     tidied(block)
     known = Coverage(own.body, result) if result.shape else None
     set_first(block, [*bars.values(), *_zeroed(block)])
+    unfilled(block)
     for x, bar in bars.items():
         length = own.arguments[x].shape[0]
         block = filled(block, bar, length, known if x == "u" else None)

@@ -285,7 +285,7 @@ class Expressions:
 
     def element(self, array: Node, indices: tuple[Node, ...]) -> Node:
         """The value of an entry, or of memory without axes."""
-        array = self.session.addressable(self, array)
+        array, indices = unsliced(self.session.addressable(self, array), indices)
         base = N.root(array)
         if base not in self.session.memory:
             return self.seen(N.load(array, indices))
@@ -383,6 +383,17 @@ class Merge:
         if name is not None:
             self.reader.hint(name, result)
         return result
+
+
+def unsliced(array: Node, indices: tuple[Node, ...]) -> tuple[Node, tuple[Node, ...]]:
+    """`x[k:][i]` is `x[k + i]`."""
+    if array.op == "slice" and len(array.args) == 2 and len(indices) == 1 and isinstance(array.args[1], tuple):
+        _, start, _, step = array.args[1]
+        first = N.I0 if start is None else start
+        values = [N.value_of(first), N.value_of(indices[0])]
+        if step is None and all(value is None or value >= 0 for value in values):
+            return unsliced(array.args[0], (N.add(first, indices[0]),))
+    return array, indices
 
 
 def _is_newaxis(reader: Expressions, node: ast.expr) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.dependence import Places, affine
+from adjode.derivation.dependence import Places, affine, extent
 from adjode.derivation.nodes import Node
 
-_MOST = 4096  # entries that are looked at one by one
+_MOST = 1 << 16  # entries that are looked at one by one
 
 
 def set_first(block: P.Block, arrays: list[Node]) -> None:
@@ -55,6 +55,12 @@ class Coverage:
             return
         if store.array is array and not store.indices:
             self.whole = True
+        elif not store.indices and loop is None:
+            reach = extent(store.array, (), ())
+            if reach is not None and reach[1] - reach[0] <= _MOST:
+                self.entries |= set(range(*reach))
+            else:
+                self.ranges.add(("view", N.on(store.array, N.I0)))
         elif store.array is not array or len(store.indices) != 1:
             self.partly = True
         else:
@@ -114,6 +120,27 @@ def filled(block: P.Block, array: Node, length: Node, known: Coverage | None) ->
             return block
         return P.Block([*block.statements, _rest(array, own.tops[0], length)])
     return P.Block([P.Store(array, (), N.ZERO), *block.statements])
+
+
+def unfilled(block: P.Block) -> None:
+    """Memory that is set before all else need not be zeros when it is made."""
+    places = Places(block)
+    for statement in block.walk():
+        if isinstance(statement, P.Alloc) and statement.late and statement.fill is N.ZERO:
+            accesses = places.of.get(statement.symbol, [])
+            loops = places.allocated[statement.symbol]
+            first: dict[Node, int] = {}
+            for a in accesses:
+                store = a.statement
+                if a.writes and not a.adds and a.loops == loops and not a.branches and _sets_all(store, a.array):
+                    first.setdefault(a.array, a.position)
+            sets = {a.array for a in accesses if first.get(a.array, 1 << 60) <= a.position}
+            if accesses and sets == {a.array for a in accesses} and all(first[a.array] <= a.position for a in accesses):
+                statement.fill = None
+
+
+def _sets_all(store: P.Statement, array: Node) -> bool:
+    return isinstance(store, P.Store) and not store.indices
 
 
 def _adds(block: P.Block, array: Node) -> bool:

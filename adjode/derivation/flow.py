@@ -10,7 +10,14 @@ from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
 
 
-def minimal(block: P.Block, outputs: set[Node], original: Places, again: dict[P.Read, P.Read], hints: dict[Node, str]) -> P.Block:
+def minimal(
+    block: P.Block,
+    outputs: set[Node],
+    original: Places,
+    again: dict[P.Read, P.Read],
+    reloads: dict[P.Read, P.Store],
+    hints: dict[Node, str],
+) -> P.Block:
     """The statements that the outputs need.
 
     Parameters
@@ -19,6 +26,8 @@ def minimal(block: P.Block, outputs: set[Node], original: Places, again: dict[P.
         Of the function's own program.
     again : dict
         The reads that are repeated on the way back, when all is written, and what each repeats.
+    reloads : dict
+        The reads of what has been stored for good, and where it was stored.
 
     Raises
     ------
@@ -30,7 +39,8 @@ def minimal(block: P.Block, outputs: set[Node], original: Places, again: dict[P.
         result = pruned(block, outputs, dropped)
         reads = {again.get(s, s) for s in result.walk() if isinstance(s, P.Read)}  # type: ignore[arg-type]
         stores = {s for s in result.walk() if isinstance(s, P.Store) and s in original.access}
-        idle = {s for s in stores if not _reaches(s, reads, original)}
+        loaded = {reloads[s] for s in result.walk() if s in reloads}  # type: ignore[index]
+        idle = {s for s in stores - loaded if not _reaches(s, reads, original)}
         if not idle:
             _require_kept(result, stores, original, again, hints)
             return result
@@ -43,11 +53,7 @@ def _reaches(store: P.Store, reads: set[P.Read], original: Places) -> bool:
         original.precedes(here, original.access[read])
         for read in reads
         if read in original.access and N.root(read.array) is N.root(store.array)
-    ) or N.root(store.array) in _whole(reads, original)
-
-
-def _whole(reads: set[P.Read], original: Places) -> set[Node]:
-    return set()
+    )
 
 
 def _require_kept(

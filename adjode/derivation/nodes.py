@@ -224,6 +224,9 @@ def mul(a: Node, b: Node) -> Node:
         return neg(mul(a, b.args[0]))
     if a.op == "const" and b.op == "mul" and b.args[0].op == "const":
         return mul(const(a.args[0] * b.args[0].args[0]), b.args[1])
+    for one, other in ((a, b), (b, a)):
+        if one.op == "spread" and len(other.shape) == len(shape):
+            return mul(one.args[0], other)
     if a.op == "const" and a.args[0] == -1:
         return neg(b)
     if b.op == "const":  # numbers come first
@@ -363,6 +366,10 @@ def view(op: str, a: Node, *how: Any, shape: tuple[Node, ...]) -> Node:
 def transpose(a: Node) -> Node:
     if a.op == "T":
         return a.args[0]
+    if a.op == "dot" and len(a.args[0].shape) == len(a.args[1].shape) == 2:
+        return dot(transpose(a.args[1]), transpose(a.args[0]))
+    if a.op == "outer":
+        return outer(a.args[1], a.args[0])
     return a if len(a.shape) < 2 else view("T", a, shape=tuple(reversed(a.shape)))
 
 

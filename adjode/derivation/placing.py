@@ -110,7 +110,7 @@ _CHEAP = {"size", "slice", "T", "trips"}
 def is_named(node: Node, count: int, inner: bool, hinted: bool) -> bool:
     """Whether an expression gets a name of its own."""
     if node.op in ("sym", "const", "named", *_CHEAP):
-        return node.op == "slice" and hinted and count > 1
+        return node.op == "slice" and bool(node.shape) and ((hinted and count > 1) or inner)
     if node.op == "load":
         return hinted and count > 1
     if node.op in ("matrix", "reshape"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.expressions import Expressions, Iterable, Undefined
+from adjode.derivation.expressions import Expressions, Iterable, Undefined, unsliced
 from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, assigned
@@ -84,6 +84,7 @@ class Reader(Expressions):
 
     def store(self, array: Node, indices: tuple, op: ast.operator | None, value: Any) -> None:
         """`array[indices] op= value`."""
+        array, indices = unsliced(array, indices) if indices else (array, indices)
         base = N.root(array)
         if base not in self.session.memory:
             name = self.session.hints.get(base, "an input")
@@ -99,7 +100,8 @@ class Reader(Expressions):
             value, op = self.binary(op, before, value), None
         elif isinstance(op, ast.Sub):
             value = N.neg(value)
-        value = self.anchored(value)
+        if exact:  # what is known of the entry may be wanted later
+            value = self.anchored(value)
         if array.kind == "f":
             value = N.as_float(value)
         statement = P.Store(array, indices, value, adds=op is not None)

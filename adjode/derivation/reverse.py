@@ -30,6 +30,7 @@ class Reverse:
 
     def __init__(self, function: P.Function, bars: dict[Node, Node], lam: Node):
         self.function = function
+        self.loaded = reloads(function.body, Places(function.body), function.result)  # what is calculated once, and then read
         self.active = Activity(function.body, set(bars))
         self.since = N.mark()
         self.inputs = frozenset(bars)
@@ -39,6 +40,7 @@ class Reverse:
         self.trips: dict[P.Statement, Node] = {}
         self.anchors: dict[Node, Node] = {}
         self.places = Places(function.body, self.active)
+        self.reloads: dict[P.Read, P.Store] = {}
         self.lam, self.is_fixed = lam, False
         for statement in function.body.walk():
             if isinstance(statement, P.Let):
@@ -73,6 +75,13 @@ class Reverse:
         if name is not None and node.op not in ("const", "named", "load"):
             self.function.hints.setdefault(node, name + ending)
 
+    def bar_view(self, array: Node, base: Node) -> Node:
+        """The part of the cotangents of an array that belongs to a view of it."""
+        part = N.on(array, base)
+        if part is not base:
+            self.hint(part, array)
+        return part
+
     def _entry(self, node: Node) -> str | None:
         """What an entry of an array is called that the user has not named: `u_i`, `theta_0`."""
         if node.op != "load":
@@ -101,6 +110,11 @@ class Reverse:
             elif isinstance(statement, P.Read) and own is not None and N.root(statement.array) not in own:
                 read = P.Read(statement.symbol, statement.array, statement.indices)
                 self.again[read] = statement
+                result.add(read)
+            elif own is not None and statement in self.loaded and N.root(self.loaded[statement].array) not in own:
+                store = self.loaded[statement]
+                read = P.Read(statement.symbol, store.array, store.indices)  # type: ignore[attr-defined]
+                self.reloads[read] = store
                 result.add(read)
             elif not isinstance(statement, P.Store) or own is None or N.root(statement.array) in own:
                 result.add(statement)
@@ -163,6 +177,19 @@ def trip_count(loop: P.For) -> Node:
     if loop.start is N.I0 and N.value_of(loop.step) == 1:
         return loop.stop
     return N.make("trips", (loop.start, loop.stop, loop.step), "i")
+
+
+def reloads(block: P.Block, places: Places, result: Node | None) -> dict[P.Statement, P.Store]:
+    """Give a symbol to what is stored for good and costs more to calculate than to read again; where it is stored, by its `Let`."""
+    found: dict[P.Statement, P.Store] = {}
+    for inside in (block, *(b for s in block.walk() for b in s.blocks)):
+        for store in [s for s in inside.statements if isinstance(s, P.Store) and s.indices and not s.adds]:
+            if store.value.op in ("call", "pow", "div") and inside is not block and places.is_final(store):
+                let = P.Let(N.symbol("f"), store.value)
+                store.value = let.symbol
+                inside.statements.insert(inside.statements.index(store), let)
+                found[let] = store
+    return found
 
 
 class Late(P.Block):
@@ -231,7 +258,7 @@ class Sweep:
         return self.is_own(node)
 
     def _is_input(self, node: Node) -> bool:
-        return node.op in ("sym", *N.VIEWS) and N.root(node) in self.reverse.inputs
+        return node.op in ("sym", "slice", "reshape", "matrix") and N.root(node) in self.reverse.inputs
 
     def is_own(self, node: Node) -> bool:
         """Whether a node belongs to this block: the one around it does not know it."""
@@ -293,7 +320,7 @@ class Sweep:
         base = N.root(array)
         bar = self.taken(node)
         if bar is not None and base in self.reverse.bars:
-            self.out.add(P.Store(N.on(array, self.reverse.bars[base]), indices, bar, adds=True))
+            self.out.add(P.Store(self.reverse.bar_view(array, self.reverse.bars[base]), indices, bar, adds=True))
 
     def _let(self, statement: P.Let) -> None:
         bar = self.taken(statement.symbol)
@@ -327,13 +354,13 @@ class Sweep:
         base = N.root(statement.array)
         bar = self.taken(statement.symbol)
         if bar is not None and base in self.reverse.active:
-            self.out.add(P.Store(N.on(statement.array, self._bar_of(base)), statement.indices, bar, adds=True))
+            self.out.add(P.Store(self.reverse.bar_view(statement.array, self._bar_of(base)), statement.indices, bar, adds=True))
 
     def _store(self, statement: P.Store) -> None:
         base, reverse = N.root(statement.array), self.reverse
         if base not in reverse.active:
             return
-        array = N.on(statement.array, self._bar_of(base))
+        array = reverse.bar_view(statement.array, self._bar_of(base))
         fixed = base is reverse.function.result and reverse.is_fixed
         clears = not statement.adds and not fixed and reverse.places.is_touched_before(statement)
         if statement.value in reverse.active:

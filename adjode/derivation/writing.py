@@ -148,7 +148,11 @@ class Writer:
 
     def _let(self, statement: P.Let, depth: int, rest: list) -> None:
         value = self.text(statement.value)
-        self.line(depth, f"{self.name(statement.symbol)} = {value}")
+        once = self.placing.symbol_uses.get(statement.symbol, 0) == 1
+        if once and rest and any(node is statement.symbol for node in rest[0].uses) and not rest[0].blocks:
+            self.names[statement.symbol] = value
+        else:
+            self.line(depth, f"{self.name(statement.symbol)} = {value}")
 
     def _read(self, statement: P.Read, depth: int, rest: list) -> None:
         text = self.wording.place(statement.array, statement.indices)
