@@ -1,1 +1,35 @@
-"""Derivatives of callbacks by rewriting their source: `reading` makes a program of it, `reverse` its transpose, `writing` the text."""
+"""Derivatives of callbacks, by rewriting their source: `reading` makes a program of it, `reverse` its transpose, `writing` the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adjode.derivation.derived import Derived
+
+
+def derive(function: Callable) -> Derived:
+    """The derivatives of a callback, from its source.
+
+    Parameters
+    ----------
+    function : callable
+        `f(t, u, theta, du)`, which overwrites du, `f(t, u, theta)`, which returns it, or `g(t, u, theta)`, which returns a number.
+        A Python function, or a jitted one.
+
+    Returns
+    -------
+    Derived
+        With the functions `vjp` and `vjp_u`, and their texts `vjp_source` and `vjp_u_source`; `str()` gives both.
+
+    Raises
+    ------
+    TypeError
+        If there is something in it that cannot be differentiated: the message says what and where, and what to write instead.
+    """
+    from adjode.derivation.derived import Derived  # here: importing adjode must stay light
+
+    derived = Derived(function)
+    derived.vjp_source  # noqa: B018  (so that what is refused is refused here)
+    return derived

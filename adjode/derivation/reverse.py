@@ -70,6 +70,10 @@ class Reverse:
         """How the value of an operation is had again: it may have been calculated, from memory, once and for all."""
         return self.anchors.get(node, node)
 
+    def is_whole(self, product: Node) -> bool:
+        """Whether a product is the user's, or a cotangent of what the user has named."""
+        return product.serial < self.since or product in self.function.hints
+
     def hint(self, node: Node, of: Node, ending: str = "_bar") -> None:
         name = self.function.hints.get(of) or self._entry(of)
         if name is not None and node.op not in ("const", "named", "load"):
@@ -235,7 +239,7 @@ class Sweep:
         gains = self.gains.pop(node, None)
         if gains is None:
             return None
-        bar = summed(gains[::-1], self.reverse.since)
+        bar = summed(gains[::-1], self.reverse.is_whole)
         self.reverse.hint(bar, node)
         return bar
 
@@ -249,8 +253,20 @@ class Sweep:
             bar = self.taken(node)
             if bar is None:
                 continue
-            for arg, more in pushed(node, bar, self.reverse.value):
+            for arg, more in pushed(node, self._named(bar, node), self.reverse.value):
                 self.gain(arg, more)
+
+    def _named(self, bar: Node, of: Node) -> Node:
+        """The cotangent of what the user has named, as a variable of its own."""
+        if of not in self.reverse.function.hints or bar.op in ("sym", "load", "const", "named") or bar.shape:
+            return bar
+        if bar.op == "neg" and bar.args[0].op in ("sym", "load"):
+            return bar
+        let = P.Let(N.symbol("f"), bar)
+        self.reverse.function.hints.pop(bar, None)
+        self.reverse.hint(let.symbol, of)
+        self.out.add(let)
+        return let.symbol
 
     def _is_due(self, node: Node, symbols: tuple[Node, ...] | None) -> bool:
         if symbols is not None:
@@ -265,7 +281,8 @@ class Sweep:
         if self.above is None or self._is_input(node):
             return True
         if self.loop is not None:
-            return not node.deps.isdisjoint(self.own)
+            linear = node.op in ("add", "sub", "neg") and not node.shape  # what is added up may be handed on at once
+            return linear or not node.deps.isdisjoint(self.own)
         if not node.deps.isdisjoint(self.own):
             return True
         if node.op == "sym" or (node.op == "load" and all(N.value_of(i) is not None for i in node.args[1:])):
@@ -402,7 +419,7 @@ class Sweep:
         results = []
         for node in dict.fromkeys([*then.gains, *other.gains]):
             a, b = then.gains.get(node), other.gains.get(node)
-            first, second = (summed(g[::-1], self.reverse.since) if g else N.ZERO for g in (a, b))
+            first, second = (summed(g[::-1], self.reverse.is_whole) if g else N.ZERO for g in (a, b))
             if first is second:
                 self.gains.setdefault(node, []).append(first)
                 continue

@@ -188,6 +188,28 @@ def _over(bar: Node, x: Node) -> Node:
     return N.div(bar, x)
 
 
+def _over_root(bar: Node, x: Node, y: Node) -> Node:
+    """`bar / y` with y = sqrt(x), where x / y is y."""
+    less = _replaced(bar, x, y)
+    return N.div(bar, y) if less is None else less
+
+
+def _replaced(product: Node, x: Node, y: Node) -> Node | None:
+    """A product in which one factor x has become y; None if there is none."""
+    if product is x:
+        return y
+    if product.op == "neg":
+        inside = _replaced(product.args[0], x, y)
+        return None if inside is None else N.neg(inside)
+    if product.op == "mul" and not product.shape:
+        a, b = product.args
+        for one, other in ((a, b), (b, a)):
+            inside = _replaced(one, x, y)
+            if inside is not None:
+                return N.mul(inside, other)
+    return None
+
+
 def _max(bar: Node, y: Node, f: Callable, a: Node, b: Node) -> tuple[Node, Node]:
     larger = N.compare(">=", a, b)
     return N.where(larger, bar, N.ZERO), N.where(larger, N.ZERO, bar)
@@ -225,7 +247,7 @@ CALLS: dict[str, Callable] = {
     "log2": lambda bar, y, f, x: (_over(bar, N.mul(_c(math.log(2.0)), x)),),
     "log10": lambda bar, y, f, x: (_over(bar, N.mul(_c(math.log(10.0)), x)),),
     "log1p": lambda bar, y, f, x: (_over(bar, N.add(N.ONE, x)),),
-    "sqrt": lambda bar, y, f, x: (N.mul(_c(0.5), _over(bar, y)),),
+    "sqrt": lambda bar, y, f, x: (N.mul(_c(0.5), _over_root(bar, x, y)),),
     "cbrt": lambda bar, y, f, x: (_over(bar, N.mul(_c(3.0), _square(y))),),
     "tanh": lambda bar, y, f, x: (N.mul(bar, N.sub(N.ONE, _square(y))),),
     "sinh": lambda bar, y, f, x: (N.mul(f("cosh", x), bar),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from adjode.derivation import nodes as N
 from adjode.derivation.nodes import Node
@@ -10,14 +11,14 @@ from adjode.derivation.nodes import Node
 Term = tuple[bool, list[Node]]  # whether it is negative, and its factors
 
 
-def summed(gains: list[Node], since: int) -> Node:
+def summed(gains: list[Node], whole: Callable[[Node], bool]) -> Node:
     """The sum of gains, in their order; numbers have their common factors taken out.
 
-    Products that are older than the serial `since` are the user's, and stay as they are.
+    `whole(product)` says that a product is to stay as it is.
     """
     if len(gains) == 1 or any(gain.shape for gain in gains):
         return _added(gains)
-    return _factored([_term(gain, since) for gain in gains])
+    return _factored([_term(gain, whole) for gain in gains])
 
 
 def _added(gains: list[Node]) -> Node:
@@ -27,14 +28,14 @@ def _added(gains: list[Node]) -> Node:
     return result
 
 
-def _term(gain: Node, since: int) -> Term:
+def _term(gain: Node, whole: Callable[[Node], bool]) -> Term:
     negative = gain.op == "neg"
-    return negative, _factors(gain.args[0] if negative else gain, since)
+    return negative, _factors(gain.args[0] if negative else gain, whole)
 
 
-def _factors(node: Node, since: int) -> list[Node]:
-    if node.op == "mul" and node.serial > since:
-        return [f for arg in node.args for f in _factors(arg, since)]
+def _factors(node: Node, whole: Callable[[Node], bool]) -> list[Node]:
+    if node.op == "mul" and not whole(node):
+        return [f for arg in node.args for f in _factors(arg, whole)]
     return [node]
 
 
@@ -73,11 +74,13 @@ def _sum_of(terms: list[Term]) -> Node:
 
 def _counted(terms: list[Term]) -> list[tuple[bool, Node]]:
     counts: dict[Node, int] = {}
+    known: dict[tuple[int, ...], Node] = {}
     for negative, factors in terms:
         product = factors[0]
         for factor in factors[1:]:
             product = N.mul(product, factor)
         if product.op == "neg":
             negative, product = not negative, product.args[0]
+        product = known.setdefault(tuple(sorted(f.serial for f in factors)), product)
         counts[product] = counts.get(product, 0) + (-1 if negative else 1)
     return [(n < 0, product if abs(n) == 1 else N.mul(N.const(float(abs(n))), product)) for product, n in counts.items() if n]

@@ -87,7 +87,8 @@ class Writer:
         self.scope = scope
         self.done[scope] = set()
         for k, statement in enumerate(block.statements):
-            self.prepare_statement(statement, depth)
+            for later in _stores_from(block.statements, k):  # what is stored is calculated before anything is
+                self.prepare_statement(later, depth)
             getattr(self, f"_{type(statement).__name__.lower()}")(statement, depth, block.statements[k + 1 :])
             self.scope = scope
 
@@ -316,6 +317,15 @@ class Writer:
         self.taken.pop()
         for c, name in zip(statement.carried, names, strict=True):
             self.names[c.phi] = self.names[c.after] = name
+
+
+def _stores_from(statements: list[P.Statement], k: int) -> list[P.Statement]:
+    """A statement, and if it stores on the way back what follows and does as well."""
+    end = k + 1
+    if isinstance(statements[k], P.Store) and statements[k].late and (k == 0 or not isinstance(statements[k - 1], P.Store)):
+        while end < len(statements) and isinstance(statements[end], P.Store):
+            end += 1
+    return statements[k:end]
 
 
 def _occurrences(symbol: Node, node: Node) -> int:
