@@ -118,7 +118,7 @@ def _array(reader: Any, function: Object, value: Any, dtype: Any = None) -> Node
 
 
 def _copied(reader: Any, array: Node) -> Node:
-    return reader.session.allocate(array.shape, array if array.op in ("sym", *N.VIEWS) else reader.anchored(array), array.kind)
+    return reader.session.allocate(array.shape, reader.anchored(reader.whole(array)), array.kind)
 
 
 def _same(reader: Any, function: Object, value: Any, dtype: Any = None) -> Node:
@@ -180,8 +180,8 @@ def _matrix(reader: Any, function: Object, x: Any, start: Any, rows: Any, column
 
 def _into(key: str) -> Callable:
     def store(reader: Any, function: Object, x: Any, out: Any) -> Object:
-        name = reader.session.bound(key, getattr(functions, key))
-        reader.store(out, (), None, N.call(key, name, reader.whole(reader.number_or_array(x))))
+        reader.session.space.setdefault("np", np)
+        reader.store(out, (), None, N.call(key, f"np.{key}", reader.whole(reader.number_or_array(x))))
         return Object(None)
 
     return store

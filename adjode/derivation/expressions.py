@@ -307,6 +307,9 @@ class Expressions:
         """A value to calculate with: memory is read here and now."""
         return self.read_whole(value) if value.shape and N.root(value) in self.session.memory else value
 
+    def whole_value(self, value: Any) -> Any:
+        return self.whole(value) if isinstance(value, Node) else value
+
     def read_whole(self, array: Node) -> Node:
         base = N.root(array)
         self.forget_stores(base)

@@ -171,8 +171,17 @@ def _pair(a: Node, b: Node) -> tuple[Node, Node, str, tuple[Node, ...]]:
     return (as_float(a), as_float(b), kind, shape) if kind == "f" else (a, b, kind, shape)
 
 
+def _unspread(a: Node, b: Node) -> tuple[Node, Node]:
+    """Without the spreading of one over the shape of the other, which broadcasting does."""
+    if a.op == "spread" and b.op != "spread" and a.shape == b.shape:
+        a = a.args[0]
+    elif b.op == "spread" and a.op != "spread" and a.shape == b.shape:
+        b = b.args[0]
+    return a, b
+
+
 def add(a: Node, b: Node) -> Node:
-    a, b, kind, shape = _pair(a, b)
+    a, b, kind, shape = _pair(*_unspread(a, b))
     if is_zero(a) and b.shape == shape and b.kind == kind:
         return b
     if is_zero(b) and a.shape == shape and a.kind == kind:
@@ -181,11 +190,16 @@ def add(a: Node, b: Node) -> Node:
         return sub(a, b.args[0])
     if a.op == "neg":
         return sub(b, a.args[0])
+    if kind == "i" and b.op == "const" and b.args[0] < 0 and a.op != "const":
+        return sub(a, const(-b.args[0]))
+    if kind == "i" and a.op in ("add", "sub") and a.args[1].op == b.op == "const":
+        number = a.args[1].args[0] if a.op == "add" else -a.args[1].args[0]
+        return add(a.args[0], const(number + b.args[0]))
     return _folded("add", a, b) or make("add", (a, b), kind, shape)
 
 
 def sub(a: Node, b: Node) -> Node:
-    a, b, kind, shape = _pair(a, b)
+    a, b, kind, shape = _pair(*_unspread(a, b))
     if is_zero(a) and b.shape == shape and b.kind == kind:
         return neg(b)
     if is_zero(b) and a.shape == shape and a.kind == kind:
@@ -194,6 +208,9 @@ def sub(a: Node, b: Node) -> Node:
         return add(a, b.args[0])
     if a is b and not shape and kind == "i":
         return I0
+    if a.op in ("add", "sub") and a.args[1].op == b.op == "const" and kind == "i":  # n - 1 - 1
+        number = a.args[1].args[0] if a.op == "add" else -a.args[1].args[0]
+        return add(a.args[0], const(number - b.args[0]))
     return _folded("sub", a, b) or make("sub", (a, b), kind, shape)
 
 
@@ -208,7 +225,7 @@ def neg(a: Node) -> Node:
 
 
 def mul(a: Node, b: Node) -> Node:
-    a, b, kind, shape = _pair(a, b)
+    a, b, kind, shape = _pair(*_unspread(a, b))
     if (is_zero(a) or is_zero(b)) and not shape:
         return ZERO if kind == "f" else I0
     if is_one(a) and b.kind == kind:
@@ -224,9 +241,6 @@ def mul(a: Node, b: Node) -> Node:
         return neg(mul(a, b.args[0]))
     if a.op == "const" and b.op == "mul" and b.args[0].op == "const":
         return mul(const(a.args[0] * b.args[0].args[0]), b.args[1])
-    for one, other in ((a, b), (b, a)):
-        if one.op == "spread" and len(other.shape) == len(shape):
-            return mul(one.args[0], other)
     if a.op == "const" and a.args[0] == -1:
         return neg(b)
     if b.op == "const":  # numbers come first

@@ -11,7 +11,7 @@ from adjode.derivation import program as P
 from adjode.derivation.expressions import Expressions, Iterable, Undefined, unsliced
 from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
-from adjode.derivation.sources import Source, assigned
+from adjode.derivation.sources import Source, assigned, bound_by
 
 
 def names_of(target: ast.expr) -> set[str]:
@@ -89,7 +89,7 @@ class Reader(Expressions):
         if base not in self.session.memory:
             name = self.session.hints.get(base, "an input")
             raise Refusal(f"`{name}` is written into, which is an input or a constant", "write into an array of your own")
-        value = self.number_or_array(value)
+        value = self.whole(self.number_or_array(value))
         contents = self.contents.setdefault(base, {}) if base is array else {}
         constant = tuple(map(N.value_of, indices))
         exact = base is array and None not in constant and all(c >= 0 for c in constant) and bool(indices)
@@ -148,7 +148,7 @@ class Reader(Expressions):
 
     def for_body(self, statement: ast.For, over: Iterable, names: set[str], block: P.Block, kinds: dict[str, str]) -> Any:
         index = N.symbol("i")
-        phis = self.phis(names, kinds)
+        phis = self.phis(names, bound_by(statement.body), kinds)
         self.assign(statement.target, over.item(index))
         self.body(statement.body)
         return P.For(index, over.start, over.stop, over.step, block, []), phis
@@ -159,7 +159,7 @@ class Reader(Expressions):
         names = assigned(statement.body)
 
         def build(block: P.Block, kinds: dict[str, str]) -> Any:
-            phis = self.phis(names, kinds)
+            phis = self.phis(names, bound_by(statement.body), kinds)
             condition = self.truth(statement.test)
             if block.statements:
                 raise Refusal("the condition of this loop reads an array that f writes", "count the rounds with an integer")
@@ -169,11 +169,13 @@ class Reader(Expressions):
 
         self.loop(names, build)
 
-    def phis(self, names: set[str], kinds: dict[str, str]) -> dict[str, Node]:
+    def phis(self, names: set[str], bound: set[str], kinds: dict[str, str]) -> dict[str, Node]:
         """For each number that the loop changes, its symbol in the loop, which takes its place."""
         phis = {}
         for name in sorted(names):
             before = self.env.get(name, Undefined)
+            if name not in bound and isinstance(before, Node) and before.shape and N.root(before) in self.session.memory:
+                continue  # `name += ...` writes into it
             if isinstance(before, Node):
                 self.env[name] = phis[name] = N.symbol(kinds.get(name, before.kind), before.shape)
                 self.hint(name, phis[name])
@@ -191,15 +193,16 @@ class Reader(Expressions):
                 self.loops += 1
                 statement, phis = build(self.block, kinds)
                 self.loops -= 1
-            ends = {name: self.env[name] for name in phis}
+                ends = {name: self.anchored(self.whole_value(self.env[name])) for name in phis}
             changed = {n: "f" for n, end in ends.items() if isinstance(end, Node) and end.kind == "f" != phis[n].kind}
             if not changed:
                 break
             kinds.update(changed)
         self.contents, self.last_stores = {}, {}
-        self.block, self.env = outer, {**before, **dict.fromkeys(names, Undefined)}
+        kept = {name: value for name, value in self.env.items() if name not in phis and value is before.get(name)}
+        self.block, self.env = outer, {**before, **dict.fromkeys(names, Undefined), **kept}
         for name, phi in phis.items():
-            start, end = before[name], ends[name]
+            start, end = self.whole_value(before[name]), ends[name]
             if end is Undefined:
                 continue
             if not isinstance(end, Node) or len(end.shape) != len(phi.shape):

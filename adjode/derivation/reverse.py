@@ -32,7 +32,6 @@ class Reverse:
         self.function = function
         self.loaded = reloads(function.body, Places(function.body), function.result)  # what is calculated once, and then read
         self.active = Activity(function.body, set(bars))
-        self.since = N.mark()
         self.inputs = frozenset(bars)
         self.bars = dict(bars)  # of memory and arguments
         self.again: dict[P.Read, P.Read] = {}
@@ -71,8 +70,8 @@ class Reverse:
         return self.anchors.get(node, node)
 
     def is_whole(self, product: Node) -> bool:
-        """Whether a product is the user's, or a cotangent of what the user has named."""
-        return product.serial < self.since or product in self.function.hints
+        """Whether a product has a name, the user's or that of its cotangent."""
+        return product in self.function.hints
 
     def hint(self, node: Node, of: Node, ending: str = "_bar") -> None:
         name = self.function.hints.get(of) or self._entry(of)

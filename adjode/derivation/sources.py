@@ -123,15 +123,8 @@ def assigned(body: list[ast.stmt]) -> set[str]:
     return found
 
 
-def stored(body: list[ast.stmt]) -> set[str]:
-    """The names of arrays that statements write into, as far as that can be seen here."""
-    found = set()
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-                base: ast.AST = node
-                while isinstance(base, (ast.Subscript, ast.Attribute)):
-                    base = base.value
-                if isinstance(base, ast.Name):
-                    found.add(base.id)
-    return found
+def bound_by(body: list[ast.stmt]) -> set[str]:
+    """The names that statements bind anew, other than by `+=` and the like."""
+    changed = {id(node.target) for statement in body for node in ast.walk(statement) if isinstance(node, ast.AugAssign)}
+    names = (node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name) and id(node) not in changed)
+    return {node.id for node in names if isinstance(node.ctx, ast.Store)}

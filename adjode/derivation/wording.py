@@ -51,12 +51,11 @@ class Wording:
         return f"{text}[:]" if store else text
 
     def range(self, loop: P.For) -> str:
-        start, stop, step = (self.text(end) for end in (loop.start, loop.stop, loop.step))
-        if step != "1":
-            ends = f"{start}, {stop}, {step}"
-        else:
-            ends = stop if start == "0" else f"{start}, {stop}"
-        return f"reversed(range({ends}))" if loop.backwards else f"range({ends})"
+        start, stop, step = (loop.start, loop.stop, loop.step) if not loop.backwards else turned(loop)
+        texts = [self.text(end) for end in (start, stop, step)]
+        if texts[2] != "1":
+            return f"range({', '.join(texts)})"
+        return f"range({texts[1]})" if texts[0] == "0" else f"range({texts[0]}, {texts[1]})"
 
     # --- each operation: its text, and how strongly it binds ------------------------------------------------------------------------
 
@@ -82,6 +81,9 @@ class Wording:
         return (f"{text}.size" if len(array.shape) == 1 else f"{text}.shape[{axis}]"), _ATOM
 
     def _trips(self, node: Node) -> tuple[str, int]:
+        ends = [N.value_of(end) for end in node.args]
+        if None not in ends:
+            return str(len(range(*ends))), _ATOM
         start, stop, step = (self.text(end) for end in node.args)
         return f"len(range({start}, {stop}" + (f", {step}))" if step != "1" else "))"), _ATOM
 
@@ -197,3 +199,14 @@ def _has_division(node: Node) -> bool:
 
 
 _OPPOSITE = {"==": "!=", "!=": "=="}
+
+
+def turned(loop: P.For) -> tuple[Node, Node, Node]:
+    """The range that runs through a loop's indices the other way."""
+    step = N.value_of(loop.step)
+    if abs(step) == 1:
+        last = N.sub(loop.stop, loop.step)
+    else:
+        trips = N.make("trips", (loop.start, loop.stop, loop.step), "i")
+        last = N.add(loop.start, N.mul(N.sub(trips, N.I1), loop.step))
+    return last, N.sub(loop.start, loop.step), N.const(-step)
