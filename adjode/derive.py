@@ -1,6 +1,6 @@
 """Print the derivatives of a function that is given as `module:function` or `file.py:function`.
 
-    python -m adjode.derive benchmarks.problems:lv_f
+python -m adjode.derive benchmarks.problems:lv_f
 """
 
 from __future__ import annotations

@@ -177,9 +177,9 @@ class Places:
             return False
         for loop in loops[outside:]:
             step = distances.get(loop)
-            if step is None or step > 0:
+            if step is None or (-step if isinstance(loop, P.For) and loop.backwards else step) > 0:
                 return True
-            if step < 0:
+            if step:
                 return False
         exclusive = any(x is y and p != q for x, p in a.branches for y, q in b.branches)
         return same and a.position < b.position and not exclusive
@@ -270,7 +270,9 @@ def _nested(p: dict, difference: int, moving: list, indices: dict) -> dict | Non
 def _varies(atom: Node, access: Access) -> bool:
     """Whether an index may differ between iterations of the loops around."""
     inside = {s for loop in access.loops for s in loop.inside}
-    return not atom.deps.isdisjoint(inside) or any(s.op == "sym" and s.kind == "i" and s not in inside for s in atom.deps if not s.shape)
+    return not atom.deps.isdisjoint(inside) or any(
+        s.op == "sym" and s.kind == "i" and s not in inside for s in atom.deps if not s.shape
+    )
 
 
 def _apart(x: Node, y: Node) -> bool:

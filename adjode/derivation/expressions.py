@@ -121,7 +121,9 @@ class Expressions:
         read = getattr(self, f"value_{type(node).__name__}", None)
         if read is None:
             name = type(node).__name__
-            raise Refusal(f"{_CONSTRUCTS.get(name, f'`{name}`')} cannot be differentiated", "use numbers, arrays, loops and branches")
+            raise Refusal(
+                f"{_CONSTRUCTS.get(name, f'`{name}`')} cannot be differentiated", "use numbers, arrays, loops and branches"
+            )
         return self.at(node, read)
 
     def number_or_array(self, value: Any) -> Node:
@@ -157,8 +159,8 @@ class Expressions:
         return Object(node.value)
 
     def value_Name(self, node: ast.Name) -> Any:
-        if node.id in self.env:
-            value = self.env[node.id]
+        if node.id in self.env or node.id in self.source.local:
+            value = self.env.get(node.id, Undefined)
             if value is Undefined:
                 raise Refusal(f"`{node.id}` may have no value here", "give it one before the loop or branch")
             return value
@@ -222,7 +224,9 @@ class Expressions:
                 return result
             fixed = N.const(word == "or")
             first, read = result, (lambda part=part: self.truth(part))
-            result = self.branch(first, *((read, lambda fixed=fixed: fixed) if word == "and" else (lambda fixed=fixed: fixed, read)))
+            result = self.branch(
+                first, *((read, lambda fixed=fixed: fixed) if word == "and" else (lambda fixed=fixed: fixed, read))
+            )
         return result
 
     def value_IfExp(self, node: ast.IfExp) -> Any:

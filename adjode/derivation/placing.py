@@ -37,6 +37,8 @@ class Placing:
         self.count: dict[tuple[Node, Scope], int] = {}
         self.inner: set[tuple[Node, Scope]] = set()  # what is needed in a loop inside of the scope
         self.symbol_uses: dict[Node, int] = {}
+        self.users: dict[Node, set[int]] = {}  # by symbol, the places in statements that it is needed for
+        self.slots: dict[tuple, int] = {}
         self._queue: list[tuple[int, int, Node]] = []
         self._wanted: dict[Node, list[Scope]] = {}
         self._visit(block, Scope(block, None, False))
@@ -46,21 +48,31 @@ class Placing:
         self.scopes[block] = scope
         for statement in block.statements:
             scope.binds |= set(statement.defines)
-            for node in statement.uses:
-                self.want(node, scope)
+            for k, node in enumerate(statement.uses):
+                self._use(node, scope, (statement, k))
             if isinstance(statement, (P.For, P.While)):
                 inside = Scope(statement.body, scope, True, set(statement.inside))
                 self._visit(statement.body, inside)
                 for c in statement.carried:
-                    self.want(c.next, inside)
+                    self._use(c.next, inside, (c, "next"))
                 if isinstance(statement, P.While):
-                    self.want(statement.condition, inside)
+                    self._use(statement.condition, inside, (statement, "condition"))
             elif isinstance(statement, P.If):
-                for side, ends in ((statement.then, [r.then for r in statement.results]), (statement.other, [r.other for r in statement.results])):
+                for side, ends in statement.sides:
                     inside = Scope(side, scope, False)
                     self._visit(side, inside)
-                    for end in ends:
-                        self.want(end, inside)
+                    for result, end in zip(statement.results, ends, strict=True):
+                        self._use(end, inside, (result, side))
+
+    def _use(self, node: Node, scope: Scope, slot: tuple) -> None:
+        number = self.slots.setdefault(slot, len(self.slots))
+        for symbol in node.deps:
+            self.users.setdefault(symbol, set()).add(number)
+        self.want(node, scope)
+
+    def is_used_only(self, symbol: Node, *slots: tuple) -> bool:
+        """Whether nothing but these places needs a symbol."""
+        return self.users.get(symbol, set()) <= {self.slots[slot] for slot in slots}
 
     def want(self, node: Node, scope: Scope) -> None:
         if node.op == "sym":
@@ -123,7 +135,9 @@ def is_named(node: Node, count: int, inner: bool, hinted: bool) -> bool:
 
 
 def _is_slow(node: Node) -> bool:
-    return node.op in ("mod", "floordiv", "div", "call", "pow", "dot", "sum") or any(_is_slow(arg) for arg in node.nodes if arg.op != "load")
+    return node.op in ("mod", "floordiv", "div", "call", "pow", "dot", "sum") or any(
+        _is_slow(arg) for arg in node.nodes if arg.op != "load"
+    )
 
 
 __all__ = ["N", "Placing", "Scope", "is_named"]

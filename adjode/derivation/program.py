@@ -202,6 +202,11 @@ class If(Statement):
     def defines(self):
         return tuple(r.symbol for r in self.results)
 
+    @property
+    def sides(self) -> tuple[tuple[Block, list[Node]], tuple[Block, list[Node]]]:
+        """Each branch, and what the results are behind it."""
+        return (self.then, [r.then for r in self.results]), (self.other, [r.other for r in self.results])
+
 
 @dataclass
 class Function:

@@ -141,10 +141,14 @@ class Reader(Expressions):
         if isinstance(over, tuple):
             for item in over:
                 self.assign(statement.target, item)
+                self.loops += 1
                 self.body(statement.body)
+                self.loops -= 1
             return
-        names = assigned(statement.body) - names_of(statement.target)
+        targets = names_of(statement.target)
+        names = assigned(statement.body) - targets
         self.loop(names, lambda block, kinds: self.for_body(statement, over, names, block, kinds))
+        self.env.update(dict.fromkeys(targets, Undefined))
 
     def for_body(self, statement: ast.For, over: Iterable, names: set[str], block: P.Block, kinds: dict[str, str]) -> Any:
         index = N.symbol("i")

@@ -12,6 +12,7 @@ from adjode.derivation import program as P
 from adjode.derivation.activity import Activity
 from adjode.derivation.dependence import Places
 from adjode.derivation.nodes import Node
+from adjode.derivation.refusals import Refusal
 from adjode.derivation.rules import pushed
 from adjode.derivation.sums import summed
 
@@ -146,6 +147,9 @@ class Reverse:
 
     def _while(self, statement: P.While, result: P.Block, own: set[Node] | None) -> None:
         """The rounds are counted first; then tapes are as long as they must be."""
+        reads = {s.symbol for s in statement.body.walk() if isinstance(s, (P.Read, P.Let))}
+        if any(c.phi.kind != "f" and not c.next.deps.isdisjoint(reads) for c in statement.carried):
+            raise Refusal("the rounds of a `while` loop depend on an array that f writes", "count them with an integer")
         if statement not in self.trips:
             self.trips[statement] = N.symbol("i")
             self.function.hints[self.trips[statement]] = "rounds"
@@ -327,9 +331,11 @@ class Sweep:
     def _order(self, node: Node) -> tuple:
         """First by array, then by index."""
         indices = [N.value_of(i) for i in node.args[1:]] if node.op == "load" else []
-        return N.root(node).serial if node.op != "load" else N.root(node.args[0]).serial, [
-            -1 if i is None else i for i in indices
-        ], node.serial
+        return (
+            N.root(node).serial if node.op != "load" else N.root(node.args[0]).serial,
+            [-1 if i is None else i for i in indices],
+            node.serial,
+        )
 
     def _write(self, node: Node) -> None:
         array, indices = (node.args[0], node.args[1:]) if node.op == "load" else (node, ())
@@ -406,7 +412,7 @@ class Sweep:
     def _if(self, statement: P.If) -> None:
         bars = [self.taken(r.symbol) for r in statement.results]
         sweeps = []
-        for block, ends in ((statement.then, [r.then for r in statement.results]), (statement.other, [r.other for r in statement.results])):
+        for block, ends in statement.sides:
             sweep = Sweep(self.reverse, block, self)
             for bar, end in zip(bars, ends, strict=True):
                 if bar is not None:
@@ -429,9 +435,7 @@ class Sweep:
             self.reverse.hint(symbol, node)
             results.append(P.Result(symbol, first, second))
             self.gains[node] = [symbol]
-        blocks = [
-            P.Block([*self.reverse.forward(sweep.source, inside=True).statements, *sweep.out.statements]) for sweep in sweeps
-        ]
+        blocks = [P.Block([*self.reverse.forward(sweep.source, inside=True).statements, *sweep.out.statements]) for sweep in sweeps]
         if results or any(sweep.out.statements for sweep in sweeps):
             self.out.add(P.If(statement.condition, *blocks, results))
 
@@ -498,9 +502,7 @@ class Sweep:
         self.gains[node] = [after]
         return P.Carried(phi, N.ZERO if before is None else before, bar if node in inside.counters else N.add(phi, bar), after)
 
-    def _add_loop(
-        self, statement: P.For | P.While, number: Node, sweep: Sweep, rounds: list[P.Carried], backwards: bool
-    ) -> None:
+    def _add_loop(self, statement: P.For | P.While, number: Node, sweep: Sweep, rounds: list[P.Carried], backwards: bool) -> None:
         reverse = self.reverse
         restored: list[P.Statement] = []
         for c, tape in reverse.tapes[statement]:

@@ -54,7 +54,8 @@ def _pow(node: Node, bar: Node, value: Callable) -> Pushed:
     if p == 2:
         yield a, N.mul(N.mul(N.const(2.0), a), bar)
     elif b.op == "const":
-        yield a, N.mul(N.mul(N.as_float(b), N.power(a, N.const(p - 1))), bar)
+        gain = N.mul(N.mul(N.as_float(b), N.power(a, N.const(p - 1))), bar)
+        yield a, _guarded(bar, a, gain) if 0 < p < 1 else gain
     else:
         yield a, N.mul(N.mul(b, N.power(a, N.sub(b, N.ONE if b.kind == "f" else N.I1))), bar)
     if b.kind == "f" and b.op != "const":
@@ -170,7 +171,7 @@ def _call(key: str, text: str, node: Node, args: list[Node], bar: Node, value: C
         raise Refusal(f"the derivative of `{text}` is not known", "write it with other functions, or teach it by adjode.derivative")
 
     def f(name: str, *arguments: Node) -> Node:
-        return N.call(name, sibling(text, name), *arguments)
+        return N.call(name, sibling("np." if node.shape else text, name), *arguments)
 
     for arg, gain in zip(args, CALLS[key](bar, value(node), f, *args), strict=True):
         yield arg, gathered(gain, arg)
@@ -191,7 +192,16 @@ def _over(bar: Node, x: Node) -> Node:
 def _over_root(bar: Node, x: Node, y: Node) -> Node:
     """`bar / y` with y = sqrt(x), where x / y is y."""
     less = _replaced(bar, x, y)
-    return N.div(bar, y) if less is None else less
+    return _guarded(bar, x, N.div(bar, y)) if less is None else less
+
+
+def _guarded(bar: Node, x: Node, gain: Node) -> Node:
+    """A gain that is infinite at x = 0.
+
+    Where x is a state or a parameter that is right, unless nothing is handed on. Where it is calculated, as the square of a length
+    is, the derivative of what it is calculated from is zero.
+    """
+    return N.where(N.compare("!=", bar if x.op in ("sym", "load") else x, N.ZERO), gain, N.ZERO)
 
 
 def _replaced(product: Node, x: Node, y: Node) -> Node | None:
@@ -226,7 +236,7 @@ def _atan2(bar: Node, y: Node, f: Callable, a: Node, b: Node) -> tuple[Node, Nod
 
 
 def _hypot(bar: Node, y: Node, f: Callable, a: Node, b: Node) -> tuple[Node, Node]:
-    each = N.div(bar, y)
+    each = N.where(N.compare("!=", y, N.ZERO), N.div(bar, y), N.ZERO)
     return N.mul(each, a), N.mul(each, b)
 
 

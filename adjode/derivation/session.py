@@ -210,7 +210,8 @@ class Session:
         if isinstance(function.value, (types.FunctionType, Dispatcher)):
             return self.inlined(python, arguments, keywords)
         raise Refusal(
-            f"the derivative of `{function.text}` is not known", "write it with functions of math and numpy, or teach it by adjode.derivative"
+            f"the derivative of `{function.text}` is not known",
+            "write it with functions of math and numpy, or teach it by adjode.derivative",
         )
 
     def bind_root(self, function: Object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import linecache
 import textwrap
@@ -29,6 +30,11 @@ class Source:
         if given.vararg or given.kwarg or given.kwonlyargs:
             raise Refusal(f"{self.name} takes *args, **kwargs or keywords alone", "give each argument a name")
         return [argument.arg for argument in (*given.posonlyargs, *given.args)]
+
+    @functools.cached_property
+    def local(self) -> set[str]:
+        """The names that are bound somewhere in the function."""
+        return set() if isinstance(self.tree, ast.Lambda) else assigned(self.tree.body)
 
     @property
     def body(self) -> list[ast.stmt]:

@@ -121,12 +121,8 @@ class Wording:
     def _call(self, node: Node) -> tuple[str, int]:
         _, text, *args = node.args
         first = text.split(".")[0]
-        if first == "np":
-            self.writer.numpy()
-        elif first == "math":
-            import math
-
-            self.writer.space.setdefault("math", math)
+        if first in ("np", "math") and "." in text:
+            self.writer.module(first)
         return f"{text}({', '.join(self.text(arg) for arg in args)})", _ATOM
 
     def _compare(self, node: Node) -> tuple[str, int]:

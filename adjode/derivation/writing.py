@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import keyword
+import math
+import re
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,11 @@ import numpy as np
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.nodes import Node
+from adjode.derivation.refusals import Refusal
 from adjode.derivation.placing import Placing, Scope, is_named
 from adjode.derivation.wording import Wording
 
-_RESERVED = {"range", "len", "reversed", "min", "max", "abs", "int", "float", "bool", "round", "pow"} | set(keyword.kwlist)
+_RESERVED = {"np", "math", "range", "len", "reversed", "min", "max", "abs", "int", "float", "bool", "round", "pow"} | set(keyword.kwlist)
 
 
 class Writer:
@@ -57,9 +60,15 @@ class Writer:
 
     # --- names ------------------------------------------------------------------------------------------------------------------
 
+    def module(self, name: str) -> str:
+        """What the text calls a module."""
+        module = {"np": np, "math": math}[name]
+        if self.space.setdefault(name, module) is not module:
+            raise Refusal(f"`{name}` is not the module {module.__name__}", "use this name for the module alone")
+        return name
+
     def numpy(self) -> str:
-        self.space.setdefault("np", np)
-        return "np"
+        return self.module("np")
 
     def name(self, node: Any, hint: str | None = None) -> str:
         """A name for what is defined here."""
@@ -108,7 +117,7 @@ class Writer:
             for node in nodes:
                 self.prepare(node, scope, depth)
             if isinstance(one, P.If):
-                for side, ends in ((one.then, [r.then for r in one.results]), (one.other, [r.other for r in one.results])):
+                for side, ends in one.sides:
                     inside = self.placing.scopes[side]
                     todo += [(s, inside) for s in side.statements]
                     for node in ends:
@@ -201,10 +210,10 @@ class Writer:
         return self.wording.named(node) is not None
 
     def _if(self, statement: P.If, depth: int, rest: list) -> None:
-        names = [self._result_name(r, depth) for r in statement.results]
+        names = [self._result_name(statement, r, depth) for r in statement.results]
         condition = self.text(statement.condition)
         sides = []
-        for block, ends in ((statement.then, [r.then for r in statement.results]), (statement.other, [r.other for r in statement.results])):
+        for block, ends in statement.sides:
             start = len(self.lines)
             self.taken.append(set())
             self.block(block, depth + 1)
@@ -216,7 +225,9 @@ class Writer:
         for r, name in zip(statement.results, names, strict=True):
             self.names[r.symbol] = name
         then, other = sides
-        single = [side for side in sides if len(side) == 1 and side[0].strip().startswith(f"{names[0]} = ")] if len(names) == 1 else []
+        single = (
+            [side for side in sides if len(side) == 1 and side[0].strip().startswith(f"{names[0]} = ")] if len(names) == 1 else []
+        )
         if len(single) == 2:
             a, b = (side[0].strip().split(" = ", 1)[1] for side in sides)
             if " if " not in a + b:
@@ -238,12 +249,11 @@ class Writer:
         for end in ends:
             self.prepare(end, self.scope, depth)
 
-    def _result_name(self, result: P.Result, depth: int) -> str:
-        """The variable that a branch decides; it takes the place of what one side leaves as it was, where nobody else needs that."""
-        for kept, changed in ((result.other, result.then), (result.then, result.other)):
-            if kept.op == "sym" and kept in self.names and self.names[kept].isidentifier():
-                own = 1 + _occurrences(kept, changed)
-                if self.placing.symbol_uses.get(kept, 0) == own and self._is_local(kept):
+    def _result_name(self, statement: P.If, result: P.Result, depth: int) -> str:
+        """The variable that a branch decides: that which one side leaves as it was, where nobody else needs it."""
+        for kept in (result.other, result.then):
+            if kept.op == "sym" and self._is_own(kept):
+                if self.placing.is_used_only(kept, (result, statement.then), (result, statement.other)):
                     return self.names[kept]
         for kept, changed in ((result.other, result.then), (result.then, result.other)):
             if changed.op in ("add", "sub") and changed.args[0] is kept and kept.op == "const":
@@ -251,10 +261,6 @@ class Writer:
                 self.line(depth, f"{name} = {self.text(kept)}")
                 return name
         return self.name(result.symbol)
-
-    def _is_local(self, symbol: Node) -> bool:
-        """Whether a symbol is a variable of this block, so that it may be overwritten."""
-        return symbol in self.scope.binds and not symbol.shape
 
     def _assign_all(self, pairs: list[tuple[str, Node]], depth: int) -> None:
         """`name = value` for all pairs at once."""
@@ -294,7 +300,8 @@ class Writer:
         names = []
         for c in statement.carried:
             start = c.start
-            if start.op == "sym" and self.placing.symbol_uses.get(start) == 1 and self._is_own(start):
+            slot = statement, statement.uses.index(start, 0 if isinstance(statement, P.While) else 3)
+            if start.op == "sym" and self._is_own(start) and self.placing.is_used_only(start, slot):
                 name = self.names[start]
             else:
                 value = self.text(start)
@@ -328,16 +335,7 @@ def _stores_from(statements: list[P.Statement], k: int) -> list[P.Statement]:
     return statements[k:end]
 
 
-def _occurrences(symbol: Node, node: Node) -> int:
-    """How often an expression names a symbol, as the text has it."""
-    if node is symbol:
-        return 1
-    return sum(_occurrences(symbol, arg) for arg in node.nodes) if symbol in node.deps else 0
-
-
 def _mentions(text: str, name: str) -> bool:
-    import re
-
     return re.search(rf"\b{re.escape(name)}\b", text) is not None
 
 
