@@ -15,7 +15,7 @@ from adjode.derivation.nodes import Node
 from adjode.derivation.substitution import parts, substituted
 from adjode.derivation.sums import summed
 
-_LIGHT = 12  # operations that may be repeated for the sake of a loop of their own
+_LIGHT = 48  # operations that may be repeated for the sake of a loop of their own
 
 
 def gathered(block: P.Block, arrays: set[Node], whole: Callable[[Node], bool]) -> None:
@@ -98,24 +98,23 @@ def _split(loop: P.For, arrays: set[Node]) -> list[P.For]:
     if lets is None:
         return []
     stores = [s for s in loop.body.statements if isinstance(s, P.Store) and s.array in arrays and s.adds and len(s.indices) == 1]
-    bases: dict[tuple, int] = {}
-    for store in stores:
-        terms, shift = affine(store.indices[0])
-        if terms == {loop.index: 1} and shift == 0:
-            bases[store.array, loop.index] = 0
+    based = {store.array for store in stores if store.indices[0] is loop.index}
     loops = []
     for store in stores:
         terms, shift = affine(store.indices[0])
         value = substituted(store.value, lets)
-        phis = {c.phi for c in loop.carried}
-        if terms == {loop.index: 1} and shift and (store.array, loop.index) in bases and value.deps.isdisjoint(phis) and _is_light(value):
+        moved = terms == {loop.index: 1} and shift and store.array in based
+        if moved and value.deps.isdisjoint({c.phi for c in loop.carried}) and _is_light(value):
             loop.body.statements.remove(store)
-            own = P.For(loop.index, loop.start, loop.stop, loop.step, P.Block([P.Store(store.array, store.indices, value, adds=True)]), [])
-            own.late = own.body.statements[0].late = True
+            alone = P.Store(store.array, store.indices, value, adds=True)
+            own = P.For(loop.index, loop.start, loop.stop, loop.step, P.Block([alone]), [])
+            own.late = alone.late = True
             loops.append(own)
     return loops
 
 
 def _is_light(node: Node) -> bool:
     nodes = list(parts(node))
-    return len(nodes) <= 4 * _LIGHT and all(n.op in ("add", "sub", "mul", "neg", "load", "sym", "const", "named", "size") for n in nodes)
+    return len(nodes) <= _LIGHT and all(
+        n.op in ("add", "sub", "mul", "neg", "load", "sym", "const", "named", "size") for n in nodes
+    )

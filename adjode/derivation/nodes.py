@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from adjode.derivation.refusals import Refusal
@@ -116,7 +117,7 @@ def value_of(node: Node) -> Any:
     return None if None in values else _FOLDED[node.op](*values)
 
 
-_FOLDED = {
+_FOLDED: dict[str, Callable] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
@@ -241,17 +242,22 @@ def mul(a: Node, b: Node) -> Node:
         return neg(mul(a.args[0], b))
     if b.op == "neg":
         return neg(mul(a, b.args[0]))
+    return _numbers_first(a, b) or make("mul", (a, b), kind, shape)
+
+
+def _numbers_first(a: Node, b: Node) -> Node | None:
+    """A product in which a number stands in front; None if there is none, or it does."""
     if a.op == "const" and b.op == "mul" and b.args[0].op == "const":
         return mul(const(a.args[0] * b.args[0].args[0]), b.args[1])
-    if a.op == "const" and a.args[0] == -1:
-        return neg(b)
-    if b.op == "const":  # numbers come first
+    if a.op == "const":
+        return neg(b) if a.args[0] == -1 else None
+    if b.op == "const":
         return mul(b, a)
     if b.op == "mul" and b.args[0].op == "const":
         return mul(b.args[0], mul(a, b.args[1]))
     if a.op == "mul" and a.args[0].op == "const":
         return mul(a.args[0], mul(a.args[1], b))
-    return make("mul", (a, b), kind, shape)
+    return None
 
 
 def div(a: Node, b: Node) -> Node:

@@ -165,7 +165,7 @@ def gathered(bar: Node, arg: Node) -> Node:
     for axis, (length, own) in enumerate(zip(bar.shape, arg.shape, strict=True)):
         if N.value_of(own) == 1 and N.value_of(length) != 1:
             summed = N.total(bar, axis)
-            spec = [("s", None, None, None)] * len(summed.shape)
+            spec: list = [("s", None, None, None)] * len(summed.shape)
             spec.insert(axis, "new")
             bar = N.make("slice", (summed, *spec), "f", (*bar.shape[:axis], N.I1, *bar.shape[axis + 1 :]))
     return bar

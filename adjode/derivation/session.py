@@ -14,9 +14,10 @@ from numba.core.dispatcher import Dispatcher
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.calls import ATTRIBUTES, FUNCTIONS, METHODS, called_by_key
-from adjode.derivation.expressions import Expressions, Iterable, Object, Undefined
+from adjode.derivation.expressions import Expressions, Iterable
 from adjode.derivation.library import TAUGHT, Taught, key_of
 from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Object, Undefined
 from adjode.derivation.reading import Reader
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, source_of
@@ -139,7 +140,7 @@ class Session:
         if old in self.hints:
             self.hints[new] = self.hints[old]
 
-    def packed(self, reader: Expressions, values: tuple) -> Node:
+    def packed(self, reader: Any, values: tuple) -> Node:
         """`np.array(values)`."""
         rows = [self.packed(reader, v) if isinstance(v, tuple) else reader.number_or_array(v) for v in values]
         if not rows:
@@ -194,7 +195,7 @@ class Session:
         if not isinstance(function, Object) or not callable(function.value):
             raise Refusal("what is called is no function that is known", "call functions by their names")
         arguments = [reader.value(argument) for argument in node.args]
-        keywords = {k.arg: reader.value(k.value) for k in node.keywords}
+        keywords = {str(k.arg): reader.value(k.value) for k in node.keywords}
         return self.apply(reader, function, arguments, keywords)
 
     def apply(self, reader: Expressions, function: Object, arguments: list, keywords: dict) -> Any:
@@ -240,7 +241,7 @@ class Session:
         name = node.func.attr  # type: ignore[attr-defined]
         if name not in METHODS:
             raise Refusal(f"a method `{name}` of an array is called", "use functions of numpy that are known, or a loop")
-        keywords = {k.arg: reader.value(k.value) for k in node.keywords}
+        keywords = {str(k.arg): reader.value(k.value) for k in node.keywords}
         return METHODS[name](reader, array, *(reader.value(argument) for argument in node.args), **keywords)
 
     def inlined(self, function: Callable, arguments: list, keywords: dict) -> Any:
@@ -333,7 +334,7 @@ def _enumerated(over: Iterable | tuple) -> Iterable | tuple:
 
 def _zipped(parts: list[Iterable | tuple]) -> Iterable | tuple:
     if all(isinstance(part, tuple) for part in parts):
-        return tuple(zip(*parts, strict=False))  # type: ignore[arg-type]
+        return tuple(zip(*parts, strict=False))
     over = [part for part in parts if isinstance(part, Iterable)]
     if len(over) < len(parts) or any(p.start is not N.I0 or p.step is not N.I1 for p in over):
         raise Refusal("a loop runs over tuples and arrays at once", "use an index")
@@ -353,7 +354,7 @@ def _reversed(over: Iterable | tuple) -> Iterable | tuple:
 
 
 def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
-    """The program of a callback whose arguments are called `names`; a result beyond them is memory that is written into, or returned.
+    """The program of a callback whose arguments are called `names`: its result is written into du, or returned.
 
     Raises
     ------

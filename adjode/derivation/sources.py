@@ -113,10 +113,10 @@ def _leaves(body: list[ast.stmt], leave: type) -> bool:
 
 
 def _always(body: list[ast.stmt], leave: type) -> bool:
-    for s in body:
-        if isinstance(s, leave) or (isinstance(s, ast.If) and _always(s.body, leave) and _always(s.orelse, leave)):
-            return True
-    return False
+    """Whether a branch ends early in any case."""
+    return any(
+        isinstance(s, leave) or (isinstance(s, ast.If) and _always(s.body, leave) and _always(s.orelse, leave)) for s in body
+    )
 
 
 def assigned(body: list[ast.stmt]) -> set[str]:
