@@ -15,6 +15,7 @@ from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.calls import ATTRIBUTES, FUNCTIONS, METHODS, called_by_key
 from adjode.derivation.expressions import Expressions, Iterable
+from adjode.derivation.iterables import enumerated_over, range_over, reversed_over, zipped_over
 from adjode.derivation.library import TAUGHT, Taught, key_of
 from adjode.derivation.nodes import Node
 from adjode.derivation.objects import Object, Undefined
@@ -267,13 +268,13 @@ class Session:
             function = reader.value(node.func)
             over = getattr(function, "value", None)
             if over is range or getattr(over, "__name__", "") == "prange":
-                return _range([reader.integer(argument) for argument in node.args])
+                return range_over([reader.integer(argument) for argument in node.args])
             if over is enumerate and len(node.args) == 1:
-                return _enumerated(self.iterable(reader, node.args[0]))
+                return enumerated_over(self.iterable(reader, node.args[0]))
             if over is zip:  # whatever its `strict`
-                return _zipped([self.iterable(reader, argument) for argument in node.args])
+                return zipped_over([self.iterable(reader, argument) for argument in node.args])
             if over is reversed and len(node.args) == 1:
-                return _reversed(self.iterable(reader, node.args[0]))
+                return reversed_over(self.iterable(reader, node.args[0]))
         value = reader.value(node)
         if isinstance(value, tuple):
             return value
@@ -315,42 +316,6 @@ def _slice_length(length: Node, item: tuple) -> Node | None:
         value = N.value_of(end)
         ends.append(N.add(length, end) if value is not None and value < 0 else end)
     return N.sub(ends[1], ends[0])
-
-
-def _range(ends: list[Node]) -> Iterable:
-    start, stop, step = {1: (N.I0, *ends, N.I1), 2: (*ends, N.I1), 3: tuple(ends)}[len(ends)]
-    if N.value_of(step) in (None, 0):
-        raise Refusal("the step of a range is not a constant", "use a constant step")
-    return Iterable(start, stop, step, lambda k: k)
-
-
-def _enumerated(over: Iterable | tuple) -> Iterable | tuple:
-    if isinstance(over, tuple):
-        return tuple((N.const(k), item) for k, item in enumerate(over))
-    if over.start is not N.I0 or over.step is not N.I1:
-        raise Refusal("a range with a start is enumerated", "count with the index")
-    return Iterable(over.start, over.stop, over.step, lambda k: (k, over.item(k)))
-
-
-def _zipped(parts: list[Iterable | tuple]) -> Iterable | tuple:
-    if all(isinstance(part, tuple) for part in parts):
-        return tuple(zip(*parts, strict=False))
-    over = [part for part in parts if isinstance(part, Iterable)]
-    if len(over) < len(parts) or any(p.start is not N.I0 or p.step is not N.I1 for p in over):
-        raise Refusal("a loop runs over tuples and arrays at once", "use an index")
-    stop = over[0].stop
-    for part in over[1:]:
-        stop = stop if part.stop is stop else N.call("min", "min", stop, part.stop, kind="i")
-    return Iterable(N.I0, stop, N.I1, lambda k: tuple(part.item(k) for part in over))
-
-
-def _reversed(over: Iterable | tuple) -> Iterable | tuple:
-    if isinstance(over, tuple):
-        return tuple(reversed(over))
-    if over.step is not N.I1:
-        raise Refusal("a range with a step is reversed", "write the range that runs backwards")
-    last = N.sub(over.stop, N.I1)
-    return Iterable(last, N.sub(over.start, N.I1), N.const(-1), over.item)
 
 
 def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:

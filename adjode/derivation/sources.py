@@ -55,29 +55,49 @@ def source_of(function: Callable) -> Source:
     if not isinstance(python, types.FunctionType):
         raise Refusal(f"{python!r} is no Python function", "give a function written in Python")
     code = python.__code__
-    try:
-        lines, first = inspect.getsourcelines(python)
-    except (OSError, TypeError):
-        raise Refusal(f"the source of {python.__name__} cannot be found", "define it in a file, or give its vjp") from None
-    tree = _parsed("".join(lines), first, python)
+    tree = _lambda(python) if python.__name__ == "<lambda>" else _definition(python)
     inside = inspect.getclosurevars(python)
     outside = {**python.__globals__, **inside.nonlocals}
     return Source(python.__name__, code.co_filename, tree, outside)
 
 
-def _parsed(text: str, first: int, python: types.FunctionType) -> ast.FunctionDef | ast.Lambda:
+def _definition(python: types.FunctionType) -> ast.FunctionDef:
     try:
-        module = ast.parse(textwrap.dedent(text))
-    except SyntaxError:  # a lambda in the middle of something
-        raise Refusal(f"the source of {python.__name__} cannot be read by itself", "define it by `def`") from None
+        lines, first = inspect.getsourcelines(python)
+        module = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        raise Refusal(f"the source of {python.__name__} cannot be found", "define it in a file, or give its vjp") from None
     ast.increment_lineno(module, first - 1)
     found = module.body[0]
-    if isinstance(found, ast.FunctionDef):
-        return found
-    lambdas = [node for node in ast.walk(module) if isinstance(node, ast.Lambda)]
-    if len(lambdas) != 1:
-        raise Refusal(f"the source of {python.__name__} is not a single function", "define it by `def`")
-    return lambdas[0]
+    if not isinstance(found, ast.FunctionDef):
+        raise Refusal(f"the source of {python.__name__} is no function", "define it by `def`")
+    return found
+
+
+def _lambda(python: types.FunctionType) -> ast.Lambda:
+    """The lambda expression in the file that compiles to this function."""
+    code = python.__code__
+    try:
+        module = ast.parse("".join(linecache.getlines(code.co_filename, python.__globals__)))
+    except SyntaxError:
+        module = ast.Module([], [])
+    there = [node for node in ast.walk(module) if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno]
+    found = [node for node in there if _compiles_to(node, code)]
+    if len(found) != 1:
+        raise Refusal("the source of a lambda expression cannot be told from others", "define it by `def`")
+    return found[0]
+
+
+def _compiles_to(node: ast.Lambda, code: types.CodeType) -> bool:
+    """Whether a lambda expression compiles to this; what it captures cannot be compared."""
+    compiled = compile(ast.Expression(node), code.co_filename, "eval").co_consts[0]
+    if not isinstance(compiled, types.CodeType) or compiled.co_varnames != code.co_varnames:
+        return False
+    return bool(code.co_freevars) or (compiled.co_code, compiled.co_names, compiled.co_consts) == (
+        code.co_code,
+        code.co_names,
+        code.co_consts,
+    )
 
 
 def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stmt]:
