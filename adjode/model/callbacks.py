@@ -224,17 +224,17 @@ def fingerprint_of(function: Callable, debug: bool = False) -> str | None:
 def callback(name: str, function: Callable, debug: bool = False, fields: Pair = (None, None)) -> Callback:
     """`Callback(name, function)`, compiled once for each function, the names that it uses and the constants that it captures."""
     try:
-        return _cached(name, function, debug, fields, _captured(function))
+        return _cached(name, function, debug, fields, captured(function))
     except TypeError:  # no function, or one that cannot be hashed: the constructor says what is wrong
         return Callback(name, function, debug=debug, fields=fields)
 
 
 @functools.lru_cache(maxsize=128)
-def _cached(name: str, function: Callable, debug: bool, fields: Pair, captured: tuple) -> Callback:
+def _cached(name: str, function: Callable, debug: bool, fields: Pair, inside: tuple) -> Callback:
     return Callback(name, function, debug=debug, fields=fields)
 
 
-def _captured(function: Callable) -> tuple:
+def captured(function: Callable) -> tuple:
     """What the globals and closure variables of a plain function hold now: Numba compiles them in as constants."""
     if isinstance(function, Dispatcher):
         return ()  # compiled with what they held then

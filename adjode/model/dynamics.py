@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,15 +21,17 @@ from adjode.model.names import entries_read, require_order, unpacked_names, warn
 
 
 class Dynamics:
-    """A differential equation `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)`, with the hand-written pullback of f.
+    """A differential equation `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)`, with the pullback of f.
 
     Parameters
     ----------
     f : callable
         `f(t, u, theta, du)` overwrites `du` (n,), or `f(t, u, theta)` returns it.
-    vjp : callable
+    vjp : callable, optional
         `vjp(t, u, theta, lam, u_bar, theta_bar)` overwrites `u_bar = (df/du)^T lam` (n,) and
-        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two.
+        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two. Without it, it is derived from the source
+        of f, see `adjode.derive`, and held against f's differences in the first solve that uses it; so is `vjp_u` then, where it
+        saves something.
     vjp_u : callable, optional
         `vjp_u(t, u, theta, lam, u_bar)`, or `vjp_u(t, u, theta, lam)` returning `u_bar`: the first half alone, used wherever
         theta_bar is not wanted.
@@ -63,7 +66,8 @@ class Dynamics:
     Raises
     ------
     TypeError
-        If a callback takes the wrong number of arguments, or fields that no name was given for, or Numba cannot compile it.
+        If a callback takes the wrong number of arguments, or fields that no name was given for, or Numba cannot compile it, or if
+        there is no vjp and something in f cannot be differentiated.
     ValueError
         If names are given twice, or mean something else for arrays, as `size`.
         If jac_sparsity or mass is no square matrix, or mass is not finite.
@@ -78,7 +82,7 @@ class Dynamics:
     def __init__(
         self,
         f: Callable,
-        vjp: Callable,
+        vjp: Callable | None = None,
         *,
         vjp_u: Callable | None = None,
         jac: Callable | None = None,
@@ -95,6 +99,9 @@ class Dynamics:
         self.states = None if states is None else Fields.declared("states", states)
         self.parameters = None if parameters is None else Fields.declared("parameters", parameters)
         self.f: Callback = callback("f", f, debug, self.fields)
+        self.derived: tuple[str, ...] = ()  # the callbacks that have been derived from f
+        if vjp is None:
+            vjp, vjp_u = self._derive(vjp_u)
         self.vjp: Callback = callback("vjp", vjp, debug, self.fields)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug, self.fields)
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug, self.fields)
@@ -130,6 +137,25 @@ class Dynamics:
         """Those that were given."""
         return [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
 
+    def _derive(self, vjp_u: Callable | None) -> tuple[Callable, Callable | None]:
+        from adjode.model.derived import derived  # here: who brings a vjp does not pay for it
+
+        found = derived(self.f.source)
+        self.derived = ("vjp",)
+        if vjp_u is None and found.theta_costs:
+            self.derived, vjp_u = ("vjp", "vjp_u"), found.vjp_u
+        return found.vjp, vjp_u
+
+    @property
+    def vjp_source(self) -> str:
+        """The source of `vjp`, given or derived."""
+        return inspect.getsource(self.vjp.source)
+
+    @property
+    def vjp_u_source(self) -> str | None:
+        """The source of `vjp_u`; None if there is none."""
+        return None if self.vjp_u is None else inspect.getsource(self.vjp_u.source)
+
     def _fused_calls(self) -> Calls:
         parts, key = self.callbacks, None
         if all(part.key for part in parts):
@@ -149,7 +175,8 @@ class Dynamics:
             if layout.names is None or layout in self._ordered:
                 continue
             if layout.name == "theta" and not self._orders["theta"]:
-                warn_of_unread(layout, [entries_read(part.source, 2) for part in self.callbacks], stacklevel=4)
+                given = [part for part in self.callbacks if part.name not in self.derived]
+                warn_of_unread(layout, [entries_read(part.source, 2) for part in given], stacklevel=4)
             require_order(layout, self._unpacked[layout.name], self._orders[layout.name])
             self._ordered.add(layout)
 
@@ -167,9 +194,9 @@ class Dynamics:
 
     @property
     def _given(self) -> dict[str, Any]:
-        """The arguments that make the same."""
+        """The arguments that make the same; what was derived will be again."""
         return {
-            **{part.name: part.given for part in self.callbacks},
+            **{part.name: part.given for part in self.callbacks if part.name not in self.derived},
             "jac_sparsity": self.sparsity,
             "mass": None if self.mass is None else self.mass.matrix,
             "states": None if self.states is None else self.states.shapes,
@@ -192,7 +219,9 @@ class Dynamics:
 
     def __repr__(self) -> str:
         parts = [self.name]
-        if self.vjp_u is not None:
+        if self.derived:
+            parts.append(f"{' and '.join(self.derived)} derived")
+        if self.vjp_u is not None and "vjp_u" not in self.derived:
             parts.append("with vjp_u")
         if self.jac is not None:
             parts.append("with jac")

@@ -1,0 +1,105 @@
+"""Derived functions as Python functions, whose text tracebacks, debuggers and `inspect` show."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import linecache
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+from numba.core.dispatcher import Dispatcher
+
+from adjode.derivation.deriving import vjp_text
+from adjode.derivation.nodes import Node
+
+_FORMS = {4: ("t", "u", "theta", "du"), 3: ("t", "u", "theta")}
+
+
+_REST = "theta_bar[i] = 0.0"  # of the parameters that f does not read
+
+
+class Derived:
+    """The derivatives of a function of (t, u, theta), each derived when it is first asked for.
+
+    Attributes
+    ----------
+    function : callable
+        `f(t, u, theta, du)`, `f(t, u, theta)` returning du, or `g(t, u, theta)` returning a number.
+    vjp : callable
+        `vjp(t, u, theta, lam, u_bar, theta_bar)`; for a number `g_vjp(t, u, theta, u_bar, theta_bar)`.
+    vjp_u : callable
+        `vjp_u(t, u, theta, lam, u_bar)`.
+    vjp_source, vjp_u_source : str
+        Their texts.
+    """
+
+    def __init__(self, function: Callable):
+        self.function = function
+        self._arguments = _arguments(function)
+
+    @functools.cached_property
+    def vjp(self) -> Callable:
+        return made("vjp", *self._vjp, self.function)
+
+    @functools.cached_property
+    def vjp_u(self) -> Callable:
+        return made("vjp_u", *self._vjp_u, self.function)
+
+    @functools.cached_property
+    def _vjp(self) -> tuple[str, dict[str, Any]]:
+        return vjp_text(self.function, self._arguments, ("u", "theta"), "vjp")
+
+    @functools.cached_property
+    def _vjp_u(self) -> tuple[str, dict[str, Any]]:
+        return vjp_text(self.function, self._arguments, ("u",), "vjp_u")
+
+    @property
+    def theta_costs(self) -> bool:
+        """Whether the cotangents of parameters are so much of the work that `vjp_u` pays: they take loops or whole arrays."""
+        lines = [line for line in self.vjp_source.splitlines()[1:] if "theta_bar" in line or "theta" in line.split("=")[0]]
+        return any(line.startswith(" " * 8) or "dot(" in line or ".sum(" in line for line in lines if line.strip() != _REST)
+
+    @property
+    def vjp_source(self) -> str:
+        return self._vjp[0]
+
+    @property
+    def vjp_u_source(self) -> str:
+        return self._vjp_u[0]
+
+    def __repr__(self) -> str:
+        return f"Derived({getattr(self.function, '__name__', self.function)})"
+
+    def __str__(self) -> str:
+        return f"{self.vjp_source}\n\n{self.vjp_u_source}"
+
+
+def _arguments(function: Callable) -> tuple[str, ...]:
+    python = getattr(function, "py_func", function)
+    if not inspect.isfunction(python):
+        raise TypeError(f"a Python or jitted function was expected, but {function!r} was given.")
+    count = len(inspect.signature(python).parameters)
+    if count not in _FORMS:
+        raise TypeError(f"{python.__name__} must be f(t, u, theta, du) or f(t, u, theta), but it takes {count} arguments.")
+    return _FORMS[count]
+
+
+def made(name: str, text: str, space: dict[str, Any], function: Callable) -> Callable:
+    """The function that a text defines, which stands in a file that exists in memory only; jitted if `function` is."""
+    of = getattr(function, "__name__", "f")
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    file = f"<derived: {name} of {of}, {mark}>"
+    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
+    names = {"__name__": __name__, **space}
+    exec(compile(text, file, "exec"), names)
+    made_function = names[name]
+    if isinstance(function, Dispatcher):
+        options = {k: v for k, v in function.targetoptions.items() if k in ("error_model", "nogil", "fastmath", "boundscheck")}
+        return njit(**options)(made_function)
+    return made_function
+
+
+__all__ = ["Derived", "Node", "made"]

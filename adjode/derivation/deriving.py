@@ -1,0 +1,80 @@
+"""The derived functions: their programs, their texts, and the functions that these define."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from adjode.derivation import nodes as N
+from adjode.derivation import program as P
+from adjode.derivation.fills import Coverage, filled, set_first, unfilled
+from adjode.derivation.flow import minimal
+from adjode.derivation.gathering import gathered
+from adjode.derivation.liveness import pruned
+from adjode.derivation.nodes import Node
+from adjode.derivation.refusals import Refusal
+from adjode.derivation.reverse import Reverse
+from adjode.derivation.session import read_function
+from adjode.derivation.tidying import tidied
+from adjode.derivation.writing import Writer
+
+
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Long sums are deep trees."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 20_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def vjp_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...], name: str) -> tuple[str, dict[str, Any]]:
+    """The text of the product `(df/dx)^T lam` for each x in `wrt`, and the names that it uses.
+
+    Raises
+    ------
+    TypeError
+        If f has something in it that cannot be differentiated here.
+    """
+    with deep_recursion():
+        own = read_function(function, arguments)
+        try:
+            return _vjp_text(own, wrt, name)
+        except Refusal as refusal:
+            raise TypeError(f"{own.name} cannot be differentiated: {refusal.what}; {refusal.instead}.") from None
+
+
+def _vjp_text(own: P.Function, wrt: tuple[str, ...], name: str) -> tuple[str, dict[str, Any]]:
+    result = own.result
+    assert result is not None
+    lam = N.symbol("f", result.shape) if result.shape else N.ONE
+    bars = {x: N.symbol("f", own.arguments[x].shape) for x in wrt}
+    own.hints.update({bar: f"{x}_bar" for x, bar in bars.items()})
+    reverse = Reverse(own, {own.arguments[x]: bars[x] for x in wrt}, lam)
+    block = minimal(reverse.block(), set(bars.values()), reverse.places, reverse.taping.again, reverse.taping.reloads, own.hints)
+    if any(result in node.deps for s in block.walk() for node in s.uses) and "du" in own.arguments:
+        block = P.Block([P.Alloc(result, None), *block.statements])
+    tidied(block)
+    gathered(block, set(bars.values()), reverse.is_whole)
+    block = pruned(block, set(bars.values()))
+    known = Coverage(own.body, result) if result.shape else None
+    set_first(block, [*bars.values(), *_zeroed(block)])
+    unfilled(block)
+    for x, bar in bars.items():
+        length = own.arguments[x].shape[0]
+        block = filled(block, bar, length, known if x == "u" else None)
+    arguments = {x: own.arguments[x] for x in own.arguments if x != "du"}
+    if result.shape:
+        arguments["lam"] = lam
+        own.hints[lam] = "lam"
+    arguments.update({f"{x}_bar": bar for x, bar in bars.items()})
+    writer = Writer(own.space, own.hints)
+    return writer.function(name, arguments, block), writer.space
+
+
+def _zeroed(block: P.Block) -> list[Node]:
+    return [s.symbol for s in block.walk() if isinstance(s, P.Alloc) and s.late and s.fill is N.ZERO]

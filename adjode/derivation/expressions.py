@@ -1,0 +1,375 @@
+"""From a syntax tree of an expression to nodes."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjode.derivation import nodes as N
+from adjode.derivation import program as P
+from adjode.derivation.merging import Merge
+from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Object, Undefined
+from adjode.derivation.refusals import Refusal
+
+
+@dataclass(frozen=True)
+class Iterable:
+    """What a loop runs over: `item(k)` for k in range(start, stop, step)."""
+
+    start: Node
+    stop: Node
+    step: Node
+    item: Callable[[Node], Any]
+
+
+_BINARY: dict[type, Callable[[Node, Node], Node]] = {
+    ast.Add: N.add,
+    ast.Sub: N.sub,
+    ast.Mult: N.mul,
+    ast.Div: N.div,
+    ast.Pow: N.power,
+    ast.FloorDiv: lambda a, b: N.whole("floordiv", a, b),
+    ast.Mod: lambda a, b: N.whole("mod", a, b),
+    ast.MatMult: N.dot,
+}
+_COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
+_RISKY = {"div", "call", "taught", "pow", "mod", "floordiv"}  # what may fail, or make a NaN, where it is not wanted
+
+
+class Expressions:
+    """Values are nodes, tuples of values, and objects of Python's."""
+
+    def __init__(self, source: Any, session: Any, env: dict[str, Any]):
+        self.source, self.session, self.env = source, session, env
+
+    # what is common to all that is read into one program
+    block = property(lambda self: self.session.block, lambda self, block: setattr(self.session, "block", block))
+    contents = property(lambda self: self.session.contents, lambda self, value: setattr(self.session, "contents", value))
+    last_stores = property(lambda self: self.session.last_stores, lambda self, value: setattr(self.session, "last_stores", value))
+
+    def at(self, node: ast.AST, read: Callable[[Any], Any]) -> Any:
+        """`read(node)`; what is refused there gets its line."""
+        try:
+            return read(node)
+        except Refusal as refusal:
+            raise self.session.error(refusal, self.source.line(node)) from None
+
+    def hint(self, name: str, value: Any) -> None:
+        if isinstance(value, Node) and value.op not in ("const", "named"):
+            self.session.hints.setdefault(value, name)
+
+    # --- scopes: what is evaluated in any case ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def inner_scope(self) -> Iterator[set[Node]]:
+        self.session.scopes.append(set())
+        yield self.session.scopes[-1]
+        self.session.scopes.pop()
+
+    def seen(self, node: Node) -> Node:
+        """Remember what cannot be evaluated just anywhere."""
+        risky = node.op in _RISKY or (node.op == "load" and any(N.value_of(i) is None for i in node.args[1:]))
+        if risky and not any(node in scope for scope in self.session.scopes):
+            self.session.scopes[-1].add(node)
+        return node
+
+    def branch(self, condition: Node, then: Callable[[], Any], other: Callable[[], Any]) -> Any:
+        """Both branches, and what they leave: names, contents of arrays, and the value that is returned."""
+        outer, env, contents = self.block, self.env, self.contents
+        last, ends = self.last_stores, []
+        self.last_stores = {}
+        for read in (then, other):
+            self.block, self.env = P.Block(), dict(env)
+            self.contents = {array: dict(known) for array, known in contents.items()}
+            with self.inner_scope() as scope:
+                value = read()
+            ends.append((self.block, self.env, self.contents, value, bool(scope)))
+            self.last_stores = {}
+        (a, a_env, a_known, a_value, a_risky), (b, b_env, b_known, b_value, b_risky) = ends
+        pure = not (a.statements or b.statements or a_risky or b_risky)
+        statement = P.If(condition, a, b, [])
+        merge = Merge(self.session.memory, self.hint, statement, pure)
+        self.block = outer
+        self.env = {name: merge.values(a_env[name], b_env.get(name), name) for name in a_env if name in b_env}
+        value = merge.values(a_value, b_value, None)
+        self.contents = {
+            array: {k: v for k, v in known.items() if b_known.get(array, {}).get(k) is v} for array, known in a_known.items()
+        }
+        self.last_stores = {} if not pure else last
+        if a.statements or b.statements or statement.results:
+            outer.add(statement)
+        return value
+
+    # --- values -----------------------------------------------------------------------------------------------------------
+
+    def value(self, node: ast.expr) -> Any:
+        read = getattr(self, f"value_{type(node).__name__}", None)
+        if read is None:
+            name = type(node).__name__
+            raise Refusal(
+                f"{_CONSTRUCTS.get(name, f'`{name}`')} cannot be differentiated", "use numbers, arrays, loops and branches"
+            )
+        return self.at(node, read)
+
+    def number_or_array(self, value: Any) -> Node:
+        if isinstance(value, Node):
+            return value
+        if isinstance(value, tuple):
+            return self.session.packed(self, value)
+        if value is Undefined:
+            raise Refusal("a name may have no value here", "give it one before the loop or branch")
+        raise Refusal(f"{getattr(value, 'value', value)!r} is no number", "use numbers and arrays")
+
+    def node(self, node: ast.expr) -> Node:
+        return self.number_or_array(self.value(node))
+
+    def integer(self, node: ast.expr) -> Node:
+        value = self.node(node)
+        if value.kind == "f" or value.shape:
+            raise Refusal("an index or a length is not an integer", "convert it by int(...)")
+        return value
+
+    def truth(self, node: ast.expr) -> Node:
+        value = self.value(node)
+        if isinstance(value, Object) and value is not Undefined:
+            return N.const(bool(value.value))
+        value = self.number_or_array(value)
+        if value.shape:
+            raise Refusal("an array is used as a condition", "compare numbers")
+        return value if value.kind == "b" else N.compare("!=", value, N.I0)
+
+    def value_Constant(self, node: ast.Constant) -> Any:
+        if isinstance(node.value, (bool, int, float)):
+            return N.const(node.value)
+        return Object(node.value)
+
+    def value_Name(self, node: ast.Name) -> Any:
+        if node.id in self.env or node.id in self.source.local:
+            value = self.env.get(node.id, Undefined)
+            if value is Undefined:
+                raise Refusal(f"`{node.id}` may have no value here", "give it one before the loop or branch")
+            return value
+        return self.session.outside(self.source, node.id)
+
+    def value_Tuple(self, node: ast.Tuple | ast.List) -> tuple:
+        return tuple(self.value(part) for part in node.elts)
+
+    value_List = value_Tuple
+
+    def value_Attribute(self, node: ast.Attribute) -> Any:
+        return self.session.attribute(self, self.value(node.value), node.attr)
+
+    def value_UnaryOp(self, node: ast.UnaryOp) -> Node:
+        if isinstance(node.op, ast.Not):
+            return N.negated(self.truth(node.operand))
+        operand = self.node(node.operand)
+        if isinstance(node.op, ast.USub):
+            return N.neg(operand)
+        if isinstance(node.op, ast.UAdd):
+            return operand
+        raise Refusal("a bitwise operator has no derivative", "use arithmetic")
+
+    def value_BinOp(self, node: ast.BinOp) -> Any:
+        left, right = self.value(node.left), self.value(node.right)
+        if isinstance(left, tuple) and isinstance(right, tuple) and isinstance(node.op, ast.Add):
+            return left + right
+        return self.binary(node.op, left, right)
+
+    def binary(self, op: ast.operator, left: Any, right: Any) -> Node:
+        if type(op) not in _BINARY:
+            raise Refusal("a bitwise operator has no derivative", "use arithmetic")
+        a, b = self.whole(self.number_or_array(left)), self.whole(self.number_or_array(right))
+        return self.seen(_BINARY[type(op)](a, b))
+
+    def value_Compare(self, node: ast.Compare) -> Node:
+        left, result = node.left, None
+        for op, right in zip(node.ops, node.comparators, strict=True):
+            if type(op) in (ast.Is, ast.IsNot):
+                same = self.value(left) == self.value(right)
+                part = N.const(same == isinstance(op, ast.Is))
+            elif type(op) in _COMPARE:
+                part = self.compared(_COMPARE[type(op)], self.value(left), self.value(right))
+            else:
+                raise Refusal("`in` cannot be differentiated", "compare numbers")
+            result, left = part if result is None else N.both("and", result, part), right
+        assert result is not None
+        return result
+
+    def compared(self, op: str, left: Any, right: Any) -> Node:
+        if isinstance(left, Object) and isinstance(right, Object) and op in ("==", "!="):
+            return N.const((left.value == right.value) == (op == "=="))
+        return N.compare(op, self.whole(self.number_or_array(left)), self.whole(self.number_or_array(right)))
+
+    def value_BoolOp(self, node: ast.BoolOp) -> Node:
+        word = "and" if isinstance(node.op, ast.And) else "or"
+        result = self.truth(node.values[0])
+        for part in node.values[1:]:
+            value = N.value_of(result)
+            if value is not None and bool(value) == (word == "or"):
+                return result
+            fixed = N.const(word == "or")
+            first, read = result, (lambda part=part: self.truth(part))
+            result = self.branch(
+                first, *((read, lambda fixed=fixed: fixed) if word == "and" else (lambda fixed=fixed: fixed, read))
+            )
+        return result
+
+    def value_IfExp(self, node: ast.IfExp) -> Any:
+        condition = self.truth(node.test)
+        value = N.value_of(condition)
+        if value is not None:
+            return self.value(node.body if value else node.orelse)
+        return self.branch(condition, lambda: self.value(node.body), lambda: self.value(node.orelse))
+
+    # --- entries and parts of arrays ----------------------------------------------------------------------------------------
+
+    def value_Subscript(self, node: ast.Subscript) -> Any:
+        value = self.value(node.value)
+        if isinstance(value, tuple):
+            return self.item_of_tuple(value, node.slice)
+        array = self.number_or_array(value)
+        array, indices = self.part(array, node.slice)
+        return self.element(array, indices) if indices else array
+
+    def item_of_tuple(self, value: tuple, where: ast.expr) -> Any:
+        if isinstance(where, ast.Slice):
+            ends = [None if part is None else N.value_of(self.integer(part)) for part in (where.lower, where.upper, where.step)]
+            return value[slice(*ends)]
+        index = N.value_of(self.integer(where))
+        if index is not None:
+            return value[index]
+        raise Refusal("a tuple is indexed by a variable", "use np.array for the table")
+
+    def place(self, node: ast.Subscript) -> tuple[Node, tuple[Node, ...]]:
+        """What a subscript shows: the array, or the view of it, and the indices of an entry, () for all of it."""
+        array = self.number_or_array(self.value(node.value))
+        return self.part(array, node.slice)
+
+    def part(self, array: Node, where: ast.expr) -> tuple[Node, tuple[Node, ...]]:
+        parts = list(where.elts) if isinstance(where, ast.Tuple) else [where]
+        if not array.shape:
+            raise Refusal("a number is indexed", "index arrays")
+        spec: list[Any] = []
+        for item in parts:
+            if isinstance(item, ast.Constant) and item.value is Ellipsis:
+                used = sum(1 for p in parts if not (isinstance(p, ast.Constant) and p.value in (None, Ellipsis)))
+                spec += [("s", None, None, None)] * (len(array.shape) - used)
+            elif isinstance(item, ast.Slice):
+                ends = (None if part is None else self.integer(part) for part in (item.lower, item.upper, item.step))
+                spec.append(("s", *ends))
+            elif (isinstance(item, ast.Constant) and item.value is None) or _is_newaxis(self, item):
+                spec.append("new")
+            else:
+                spec.append(self.integer(item))
+        axes = sum(1 for item in spec if item != "new")
+        if axes > len(array.shape):
+            raise Refusal("an array has fewer axes than indices", "give one index for each axis")
+        return self.seen_part(array, tuple(spec), axes)
+
+    def seen_part(self, array: Node, spec: tuple, axes: int) -> tuple[Node, tuple[Node, ...]]:
+        if all(isinstance(item, Node) for item in spec):
+            if axes == len(array.shape):
+                return array, spec
+        return self.session.sliced(self, array, spec), ()
+
+    def element(self, array: Node, indices: tuple[Node, ...]) -> Node:
+        """The value of an entry, or of memory without axes."""
+        array, indices = unsliced(self.session.addressable(self, array), indices)
+        base = N.root(array)
+        if base not in self.session.memory:
+            return self.seen(N.load(array, indices))
+        constant = tuple(map(N.value_of, indices))
+        if base is array and constant in self.contents.get(base, {}):
+            return self.contents[base][constant]
+        self.forget_stores(base)
+        read = P.Read(N.symbol(array.kind), array, indices)
+        self.block.add(read)
+        return read.symbol
+
+    def forget_stores(self, base: Node) -> None:
+        for key in [key for key in self.last_stores if key[0] is base]:
+            del self.last_stores[key]
+
+    # --- arrays as wholes -----------------------------------------------------------------------------------------------------
+
+    def whole(self, value: Node) -> Node:
+        """A value to calculate with: memory is read here and now."""
+        return self.read_whole(value) if value.shape and N.root(value) in self.session.memory else value
+
+    def whole_value(self, value: Any) -> Any:
+        return self.whole(value) if isinstance(value, Node) else value
+
+    def read_whole(self, array: Node) -> Node:
+        base = N.root(array)
+        self.forget_stores(base)
+        read = P.Read(N.symbol(array.kind, array.shape), array, ())
+        self.session.aliases.add(read.symbol)
+        self.block.add(read)
+        return read.symbol
+
+    def anchored(self, value: Any) -> Any:
+        """The same value, evaluated here if it is made of memory."""
+        if isinstance(value, tuple):
+            return tuple(map(self.anchored, value))
+        if isinstance(value, Node) and value.op not in ("sym", *N.VIEWS) and not value.deps.isdisjoint(self.session.aliases):
+            let = P.Let(N.symbol(value.kind, value.shape), value)
+            self.block.add(let)
+            return let.symbol
+        return value
+
+    def is_shared(self, name: str, array: Node) -> bool:
+        base = N.root(array)
+        shared = any(isinstance(v, Node) and v.shape and N.root(v) is base for n, v in self.env.items() if n != name)
+        return shared or base in self.session.inputs
+
+    def unpacked(self, value: Any, targets: list[ast.expr]) -> tuple:
+        if any(isinstance(target, ast.Starred) for target in targets):
+            raise Refusal("a starred name takes what is left", "use a slice")
+        if isinstance(value, tuple):
+            if len(value) != len(targets):
+                raise Refusal(f"{len(value)} values are unpacked into {len(targets)} names", "use as many names")
+            return value
+        array = self.number_or_array(value)
+        if len(array.shape) != 1:
+            return tuple(self.session.sliced(self, array, (N.const(k),)) for k in range(len(targets)))
+        return tuple(self.element(array, (N.const(k),)) for k in range(len(targets)))
+
+    def value_Call(self, node: ast.Call) -> Any:
+        return self.session.called(self, node)
+
+    def iterable(self, node: ast.expr) -> Iterable | tuple:
+        return self.session.iterable(self, node)
+
+
+def unsliced(array: Node, indices: tuple[Node, ...]) -> tuple[Node, tuple[Node, ...]]:
+    """`x[k:][i]` is `x[k + i]`."""
+    if array.op == "slice" and len(array.args) == 2 and len(indices) == 1 and isinstance(array.args[1], tuple):
+        _, start, _, step = array.args[1]
+        first = N.I0 if start is None else start
+        values = [N.value_of(first), N.value_of(indices[0])]
+        if step is None and all(value is None or value >= 0 for value in values):
+            return unsliced(array.args[0], (N.add(first, indices[0]),))
+    return array, indices
+
+
+def _is_newaxis(reader: Expressions, node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "newaxis" and getattr(reader.value(node), "value", np) is np.newaxis
+
+
+_CONSTRUCTS = {
+    "ListComp": "a list comprehension",
+    "GeneratorExp": "a generator",
+    "DictComp": "a dictionary",
+    "Dict": "a dictionary",
+    "Set": "a set",
+    "Lambda": "a lambda expression",
+    "JoinedStr": "a formatted string",
+    "Starred": "a starred expression",
+    "NamedExpr": "an assignment inside of an expression",
+}

@@ -1,0 +1,243 @@
+"""From the source of a function to a program: statements. `expressions` has the other half of the reader."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from adjode.derivation import nodes as N
+from adjode.derivation import program as P
+from adjode.derivation.expressions import Expressions, Iterable, unsliced
+from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Undefined
+from adjode.derivation.refusals import Refusal
+from adjode.derivation.sources import Source, assigned, bound_by
+
+
+def names_of(target: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+
+
+class Reader(Expressions):
+    """Reads one function, and those that it calls into the same program."""
+
+    def __init__(self, source: Source, session: Any, env: dict[str, Any]):
+        super().__init__(source, session, env)
+        self.loops = 0
+        for name, value in env.items():
+            self.hint(name, value)
+
+    def body(self, statements: list[ast.stmt]) -> Any:
+        """What the statements return, or None."""
+        result = None
+        for statement in statements:
+            result = self.at(statement, self.statement)
+        return result
+
+    def statement(self, statement: ast.stmt) -> Any:
+        reader = getattr(self, f"read_{type(statement).__name__}", None)
+        if reader is None:
+            name = type(statement).__name__.lower()
+            raise Refusal(f"a `{name}` statement cannot be differentiated", "keep to assignments, loops and branches")
+        return reader(statement)
+
+    # --- assignments ----------------------------------------------------------------------------------------------------
+
+    def read_Assign(self, statement: ast.Assign) -> None:
+        value = self.anchored(self.value(statement.value))
+        for target in statement.targets:
+            self.assign(target, value, fresh=not isinstance(statement.value, ast.Name))
+
+    def read_AnnAssign(self, statement: ast.AnnAssign) -> None:
+        if statement.value is not None:
+            self.assign(statement.target, self.anchored(self.value(statement.value)))
+
+    def read_AugAssign(self, statement: ast.AugAssign) -> None:
+        target, amount = statement.target, self.value(statement.value)
+        if isinstance(target, ast.Name):
+            before = self.value(ast.copy_location(ast.Name(target.id, ast.Load()), target))
+            if isinstance(before, Node) and before.shape and N.root(before) in self.session.memory:
+                self.store(before, (), statement.op, amount)
+            elif isinstance(before, Node) and before.shape and self.is_shared(target.id, before):
+                raise Refusal(f"`{target.id}` has a second name, which would change as well", "make a copy of it first")
+            else:
+                self.env[target.id] = self.anchored(self.binary(statement.op, before, amount))
+                self.hint(target.id, self.env[target.id])
+            return
+        if not isinstance(target, ast.Subscript):
+            raise Refusal("an attribute is assigned to", "use a local variable")
+        array, indices = self.place(target)
+        self.store(array, indices, statement.op, amount)
+
+    def assign(self, target: ast.expr, value: Any, fresh: bool = True) -> None:
+        if isinstance(target, ast.Name):
+            self.env[target.id] = value
+            self.hint(target.id, value)
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            for part, item in zip(target.elts, self.unpacked(value, target.elts), strict=True):
+                self.assign(part, item)
+        elif isinstance(target, ast.Subscript):
+            array, indices = self.place(target)
+            self.store(array, indices, None, value)
+        else:
+            raise Refusal("an attribute is assigned to", "use a local variable")
+
+    def store(self, array: Node, indices: tuple, op: ast.operator | None, value: Any) -> None:
+        """`array[indices] op= value`."""
+        array, indices = unsliced(array, indices) if indices else (array, indices)
+        base = N.root(array)
+        if base not in self.session.memory:
+            name = self.session.hints.get(base, "an input")
+            raise Refusal(f"`{name}` is written into, which is an input or a constant", "write into an array of your own")
+        value = self.whole(self.number_or_array(value))
+        contents = self.contents.setdefault(base, {}) if base is array else {}
+        constant = tuple(map(N.value_of, indices))
+        exact = base is array and None not in constant and all(c >= 0 for c in constant) and bool(indices)
+        if op is not None and exact and constant in contents:
+            value, op = self.binary(op, contents[constant], value), None
+        elif op is not None and not isinstance(op, (ast.Add, ast.Sub)):
+            before = self.element(array, indices) if indices or not array.shape else self.read_whole(array)
+            value, op = self.binary(op, before, value), None
+        elif isinstance(op, ast.Sub):
+            value = N.neg(value)
+        if exact:  # what is known of the entry may be wanted later
+            value = self.anchored(value)
+        if array.kind == "f":
+            value = N.as_float(value)
+        statement = P.Store(array, indices, value, adds=op is not None)
+        if exact:
+            self.forget_store(base, constant)
+            self.last_stores[base, constant] = (self.block, statement)
+            contents[constant] = value
+            if op is not None:
+                del contents[constant]
+                del self.last_stores[base, constant]
+        else:
+            self.contents[base] = {}
+            self.forget_stores(base)
+        self.block.add(statement)
+
+    def forget_store(self, base: Node, constant: tuple) -> None:
+        """A value that is written over is not written at all, if nothing can have read it."""
+        block, statement = self.last_stores.pop((base, constant), (None, None))
+        if block is self.block and statement is not None and constant in self.contents.get(base, {}):
+            block.statements.remove(statement)
+
+    # --- branches -------------------------------------------------------------------------------------------------------
+
+    def read_If(self, statement: ast.If) -> Any:
+        condition = self.truth(statement.test)
+        value = N.value_of(condition)
+        if value is not None:
+            return self.body(statement.body if value else statement.orelse)
+        return self.branch(condition, lambda: self.body(statement.body), lambda: self.body(statement.orelse))
+
+    # --- loops ----------------------------------------------------------------------------------------------------------
+
+    def read_For(self, statement: ast.For) -> None:
+        if statement.orelse:
+            raise Refusal("a loop has an `else`", "write it behind the loop")
+        over = self.iterable(statement.iter)
+        if isinstance(over, tuple):
+            for item in over:
+                self.assign(statement.target, item)
+                self.loops += 1
+                self.body(statement.body)
+                self.loops -= 1
+            return
+        targets = names_of(statement.target)
+        names = assigned(statement.body) - targets
+        self.loop(names, lambda block, kinds: self.for_body(statement, over, names, block, kinds))
+        self.env.update(dict.fromkeys(targets, Undefined))
+
+    def for_body(self, statement: ast.For, over: Iterable, names: set[str], block: P.Block, kinds: dict[str, str]) -> Any:
+        index = N.symbol("i")
+        phis = self.phis(names, bound_by(statement.body), kinds)
+        self.assign(statement.target, over.item(index))
+        self.body(statement.body)
+        return P.For(index, over.start, over.stop, over.step, block, []), phis
+
+    def read_While(self, statement: ast.While) -> None:
+        if statement.orelse:
+            raise Refusal("a loop has an `else`", "write it behind the loop")
+        names = assigned(statement.body)
+
+        def build(block: P.Block, kinds: dict[str, str]) -> Any:
+            phis = self.phis(names, bound_by(statement.body), kinds)
+            condition = self.truth(statement.test)
+            if block.statements:
+                raise Refusal("the condition of this loop reads an array that f writes", "count the rounds with an integer")
+            self.session.integer_only(condition)
+            self.body(statement.body)
+            return P.While(condition, block, []), phis
+
+        self.loop(names, build)
+
+    def phis(self, names: set[str], bound: set[str], kinds: dict[str, str]) -> dict[str, Node]:
+        """For each number that the loop changes, its symbol in the loop, which takes its place."""
+        phis = {}
+        for name in sorted(names):
+            before = self.env.get(name, Undefined)
+            if name not in bound and isinstance(before, Node) and before.shape and N.root(before) in self.session.memory:
+                continue  # `name += ...` writes into it
+            if isinstance(before, Node):
+                self.env[name] = phis[name] = N.symbol(kinds.get(name, before.kind), before.shape)
+                self.hint(name, phis[name])
+            else:
+                self.env[name] = Undefined
+        return phis
+
+    def loop(self, names: set[str], build: Callable[[P.Block, dict[str, str]], Any]) -> None:
+        """Read a loop; again, where a number starts as an integer and turns out to be a float."""
+        kinds: dict[str, str] = {}
+        outer, before = self.block, dict(self.env)
+        while True:
+            self.contents, self.last_stores = {}, {}
+            self.block, self.env = P.Block(), dict(before)
+            with self.inner_scope():
+                self.loops += 1
+                statement, phis = build(self.block, kinds)
+                self.loops -= 1
+                ends = {name: self.anchored(self.whole_value(self.env[name])) for name in phis}
+            changed = {n: "f" for n, end in ends.items() if isinstance(end, Node) and end.kind == "f" != phis[n].kind}
+            if not changed:
+                break
+            kinds.update(changed)
+        self.contents, self.last_stores = {}, {}
+        kept = {name: value for name, value in self.env.items() if name not in phis and value is before.get(name)}
+        self.block, self.env = outer, {**before, **dict.fromkeys(names, Undefined), **kept}
+        for name, phi in phis.items():
+            start, end = self.whole_value(before[name]), ends[name]
+            if end is Undefined:
+                continue
+            if not isinstance(end, Node) or len(end.shape) != len(phi.shape):
+                raise Refusal(f"`{name}` is now a number and now something else", "use two names")
+            start, end = (N.as_float(start), N.as_float(end)) if phi.kind == "f" else (start, end)
+            self.env[name] = after = N.symbol(phi.kind, phi.shape)
+            self.hint(name, after)
+            statement.carried.append(P.Carried(phi, start, end, after))
+        outer.add(statement)
+
+    # --- the rest -------------------------------------------------------------------------------------------------------
+
+    def read_Return(self, statement: ast.Return) -> Any:
+        if self.loops:
+            raise Refusal("a loop is left by `return`", "let the loop run to its end")
+        return None if statement.value is None else self.anchored(self.value(statement.value))
+
+    def read_Expr(self, statement: ast.Expr) -> None:
+        if not isinstance(statement.value, ast.Constant):  # a docstring
+            self.value(statement.value)
+
+    def read_Pass(self, statement: ast.Pass) -> None:
+        pass
+
+    def read_Continue(self, statement: ast.Continue) -> None:
+        pass
+
+    def read_Assert(self, statement: ast.Assert) -> None:
+        raise Refusal("an `assert` has no derivative", "leave it out")
+
+    def read_Break(self, statement: ast.Break) -> None:
+        raise Refusal("a loop is left by `break`", "let the loop run to its end, or use `while` with an integer condition")

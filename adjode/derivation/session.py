@@ -1,0 +1,366 @@
+"""What is known while functions are read into one program: names, arrays, scopes; and what calls mean."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+
+from adjode.derivation import nodes as N
+from adjode.derivation import program as P
+from adjode.derivation.calls import ATTRIBUTES, FUNCTIONS, METHODS, called_by_key
+from adjode.derivation.expressions import Expressions, Iterable
+from adjode.derivation.iterables import enumerated_over, range_over, reversed_over, zipped_over
+from adjode.derivation.library import TAUGHT, Taught, key_of
+from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Object, Undefined
+from adjode.derivation.reading import Reader
+from adjode.derivation.refusals import Refusal
+from adjode.derivation.sources import Source, source_of
+
+_DEPTH = 40  # of calls inside of calls; a recursion has no end
+
+
+def array_symbol(kind: str = "f", rank: int = 1) -> Node:
+    """A symbol for an array of unknown lengths."""
+    array = N.symbol(kind)
+    array.shape = tuple(N.make("size", (array, axis), "i") for axis in range(rank))
+    return array
+
+
+class Session:
+    """Attributes are those of `program.Function`, and what a reader needs besides."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.block = P.Block()
+        self.hints: dict[Node, str] = {}
+        self.space: dict[str, Any] = {}
+        self.memory: set[Node] = set()
+        self.inputs: set[Node] = set()
+        self.constants: dict[int, tuple[Any, Node]] = {}  # global arrays
+        self.aliases: set[Node] = set()  # symbols that are memory as it was when it was read
+        self.contents: dict[Node, dict[tuple, Node]] = {}  # what is known of entries of memory
+        self.last_stores: dict[tuple, Any] = {}
+        self.scopes: list[set[Node]] = [set()]
+        self.depth = 0
+
+    def error(self, refusal: Refusal, where: str) -> TypeError:
+        return TypeError(f"{self.name} cannot be differentiated: {refusal.what} ({where}); {refusal.instead}.")
+
+    # --- names ------------------------------------------------------------------------------------------------------------
+
+    def bound(self, name: str, value: Any) -> str:
+        """A name of the derived text for a value: this one, unless it stands for another value already."""
+        candidate, k = name, 1
+        while self.space.setdefault(candidate, value) is not value:
+            k += 1
+            candidate = f"{name}_{k}"
+        return candidate
+
+    def outside(self, source: Source, name: str) -> Any:
+        """A global or captured name, or a builtin."""
+        if name in source.outside:
+            return self.known(name, source.outside[name])
+        if hasattr(builtins, name):
+            return Object(getattr(builtins, name), name)
+        raise Refusal(f"`{name}` is not defined", "define it before the derivative is asked for")
+
+    def known(self, name: str, value: Any) -> Any:
+        """A constant of Python's as a value, called by `name` in the text."""
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, bool):
+            return N.const(value)
+        if isinstance(value, (int, float)):
+            return N.named(self.bound(name, value), value) if name.isidentifier() else N.const(value)
+        if isinstance(value, np.ndarray):
+            return self.table(name, value)
+        if isinstance(value, (tuple, list)):
+            return tuple(self.known("", item) for item in value)
+        return Object(value, name)
+
+    def table(self, name: str, value: np.ndarray) -> Any:
+        if value.dtype.kind not in "fiub" or not name.isidentifier():
+            raise Refusal(f"`{name}` is an array of {value.dtype}", "use arrays of floats or integers, each with a name")
+        if id(value) not in self.constants:
+            symbol = N.symbol("f" if value.dtype.kind == "f" else "i", tuple(map(N.const, value.shape)))
+            self.constants[id(value)] = value, symbol
+            self.hints[symbol] = self.bound(name, value)
+        return self.constants[id(value)][1]
+
+    def attribute(self, reader: Expressions, value: Any, name: str) -> Any:
+        if isinstance(value, Object):
+            if not isinstance(value.value, types.ModuleType):
+                raise Refusal(f"an attribute `{name}` of {value.value!r} is read", "put the number into a variable of its own")
+            found = getattr(value.value, name)
+            if isinstance(found, (int, float)) and not isinstance(found, bool):
+                return self.dotted(value, name, found)
+            return Object(found, f"{value.text}.{name}")
+        array = reader.number_or_array(value)
+        if name in ATTRIBUTES:
+            return ATTRIBUTES[name](reader, array)
+        raise Refusal(f"an attribute `{name}` of an array is read", "use .size, .shape, .T, .ndim or a method that is known")
+
+    def dotted(self, module: Object, name: str, found: Any) -> Node:
+        """`math.pi`."""
+        self.bound(module.text.split(".")[0], module.value)
+        return N.named(f"{module.text}.{name}", found)
+
+    # --- arrays -----------------------------------------------------------------------------------------------------------
+
+    def allocate(self, shape: tuple[Node, ...], fill: Node | None, kind: str = "f") -> Node:
+        """New memory."""
+        symbol = N.symbol(kind, shape)
+        self.memory.add(symbol)
+        self.block.add(P.Alloc(symbol, fill, kind))
+        self.contents[symbol] = {}
+        return symbol
+
+    def is_addressable(self, array: Node) -> bool:
+        base = N.root(array)
+        return base in self.memory or base in self.inputs or any(base is known for _, known in self.constants.values())
+
+    def addressable(self, reader: Expressions, array: Node) -> Node:
+        """The array, in memory where it is the result of a calculation: its entries have addresses."""
+        if self.is_addressable(array):
+            return array
+        memory = self.allocate(array.shape, reader.anchored(array), array.kind)
+        self.hint_as(array, memory)
+        for name, value in reader.env.items():
+            if value is array:
+                reader.env[name] = memory
+        return memory
+
+    def hint_as(self, old: Node, new: Node) -> None:
+        if old in self.hints:
+            self.hints[new] = self.hints[old]
+
+    def packed(self, reader: Any, values: tuple) -> Node:
+        """`np.array(values)`."""
+        rows = [self.packed(reader, v) if isinstance(v, tuple) else reader.number_or_array(v) for v in values]
+        if not rows:
+            return self.allocate((N.I0,), None)
+        shape = rows[0].shape
+        kind = "f" if any(row.kind == "f" for row in rows) else "i"
+        memory = self.allocate((N.const(len(rows)), *shape), None, kind)
+        for k, row in enumerate(rows):
+            where = (N.const(k),)
+            if not shape:
+                reader.store(memory, where, None, row)
+            else:
+                reader.store(self.sliced(reader, memory, where), (), None, reader.whole(row))
+        return memory
+
+    def sliced(self, reader: Expressions, array: Node, spec: tuple) -> Node:
+        array = self.addressable(reader, array)
+        axes = sum(1 for item in spec if item != "new")
+        spec = (*spec, *[("s", None, None, None)] * (len(array.shape) - axes))
+        while spec and spec[-1] == ("s", None, None, None) and len(spec) > 0 and all(s != "new" for s in spec):
+            spec = spec[:-1]
+        if not spec:
+            return array
+        if any(isinstance(item, Node) and item.shape for item in spec):
+            raise Refusal("an array is indexed by an array", "write a loop over the indices")
+        part = N.make("slice", (array, *spec), array.kind)
+        if not part.shape:
+            part.shape = self.lengths(array, spec, part)
+        return part
+
+    def lengths(self, array: Node, spec: tuple, part: Node) -> tuple[Node, ...]:
+        lengths, axis = [], 0
+        for item in spec:
+            if item == "new":
+                lengths.append(N.I1)
+                continue
+            if isinstance(item, tuple):
+                lengths.append(_slice_length(array.shape[axis], item) or N.make("size", (part, len(lengths)), "i"))
+            axis += 1
+        return (*lengths, *array.shape[axis:])
+
+    # --- calls ------------------------------------------------------------------------------------------------------------
+
+    def called(self, reader: Expressions, node: ast.Call) -> Any:
+        if any(isinstance(argument, ast.Starred) for argument in node.args) or any(k.arg is None for k in node.keywords):
+            raise Refusal("arguments are unpacked by *", "write them one by one")
+        if isinstance(node.func, ast.Attribute):
+            base = reader.value(node.func.value)
+            if not isinstance(base, Object):
+                return self.method(reader, reader.number_or_array(base), node)
+        function = reader.value(node.func)
+        if not isinstance(function, Object) or not callable(function.value):
+            raise Refusal("what is called is no function that is known", "call functions by their names")
+        arguments = [reader.value(argument) for argument in node.args]
+        keywords = {str(k.arg): reader.value(k.value) for k in node.keywords}
+        return self.apply(reader, function, arguments, keywords)
+
+    def apply(self, reader: Expressions, function: Object, arguments: list, keywords: dict) -> Any:
+        python = getattr(function.value, "py_func", function.value)
+        special = FUNCTIONS.get(python) if isinstance(python, (types.FunctionType, types.BuiltinFunctionType, type)) else None
+        special = special or FUNCTIONS.get(_hashable(python))
+        if special is not None:
+            return special(reader, function, *arguments, **keywords)
+        if python in TAUGHT:
+            return self.taught(reader, function, TAUGHT[python], [reader.number_or_array(a) for a in arguments], keywords)
+        key = key_of(python)
+        if key is not None:
+            self.bind_root(function)
+            return called_by_key(reader, key, function.text, arguments, keywords)
+        ours = str(getattr(python, "__module__", "")).split(".")[0] not in ("numpy", "scipy", "math")
+        if ours and isinstance(function.value, (types.FunctionType, Dispatcher)):
+            return self.inlined(python, arguments, keywords)
+        raise Refusal(
+            f"the derivative of `{function.text}` is not known",
+            "write it with functions of math and numpy, or teach it by adjode.derivative",
+        )
+
+    def taught(self, reader: Expressions, function: Object, rules: Taught, arguments: list[Node], keywords: dict) -> Node:
+        """A call of a function whose derivative the user has given."""
+        if keywords or any(argument.shape for argument in arguments):
+            raise Refusal(f"`{function.text}` is called with arrays or keywords", "give it numbers, by position")
+        name = self.bound(function.text.split(".")[-1], function.value)
+        rule = None if rules.vjp is None else self.bound(f"{name}_vjp", rules.vjp)
+        return reader.seen(N.make("taught", (name, rule, *map(N.as_float, arguments)), "f"))
+
+    def bind_root(self, function: Object) -> None:
+        first, _, rest = function.text.partition(".")
+        value = function.value
+        if rest:
+            import sys
+
+            value = next((m for m in (np, sys.modules["math"]) if getattr(m, rest.split(".")[-1], None) is function.value), value)
+        elif hasattr(builtins, first) and getattr(builtins, first) is function.value:
+            return
+        self.space.setdefault(first, value)
+
+    def method(self, reader: Expressions, array: Node, node: ast.Call) -> Any:
+        name = node.func.attr  # type: ignore[attr-defined]
+        if name not in METHODS:
+            raise Refusal(f"a method `{name}` of an array is called", "use functions of numpy that are known, or a loop")
+        keywords = {str(k.arg): reader.value(k.value) for k in node.keywords}
+        return METHODS[name](reader, array, *(reader.value(argument) for argument in node.args), **keywords)
+
+    def inlined(self, function: Callable, arguments: list, keywords: dict) -> Any:
+        """The statements of a function, read into the program where it is called."""
+        source = source_of(function)
+        names, defaults = source.arguments, function.__defaults__ or ()
+        env: dict[str, Any] = {
+            name: self.known("", value) for name, value in zip(names[len(names) - len(defaults) :], defaults, strict=True)
+        }
+        env.update(zip(names, arguments, strict=False))
+        env.update(keywords)
+        if len(arguments) > len(names) or set(env) != set(names):
+            raise Refusal(f"`{source.name}` is called with other arguments than it has", "give each argument")
+        if self.depth >= _DEPTH:
+            raise Refusal(f"`{source.name}` calls itself", "write it as a loop")
+        self.depth += 1
+        result = Reader(source, self, env).body(source.body)
+        self.depth -= 1
+        return Object(None) if result is None else result
+
+    def iterable(self, reader: Expressions, node: ast.expr) -> Iterable | tuple:
+        if isinstance(node, ast.Call):
+            function = reader.value(node.func)
+            over = getattr(function, "value", None)
+            if over is range or getattr(over, "__name__", "") == "prange":
+                return range_over([reader.integer(argument) for argument in node.args])
+            if over is enumerate and len(node.args) == 1:
+                return enumerated_over(self.iterable(reader, node.args[0]))
+            if over is zip:  # whatever its `strict`
+                return zipped_over([self.iterable(reader, argument) for argument in node.args])
+            if over is reversed and len(node.args) == 1:
+                return reversed_over(self.iterable(reader, node.args[0]))
+        value = reader.value(node)
+        if isinstance(value, tuple):
+            return value
+        array = self.addressable(reader, reader.number_or_array(value))
+        if len(array.shape) != 1:
+            raise Refusal("a loop runs over the rows of a matrix", "loop over range(...)")
+        return Iterable(N.I0, array.shape[0], N.I1, lambda k: reader.element(array, (k,)))
+
+    def integer_only(self, condition: Node) -> None:
+        for node in _atoms(condition):
+            if node.kind == "f" and N.value_of(node) is None:
+                raise Refusal("a `while` loop ends by a float", "count the rounds with an integer")
+
+
+def _hashable(value: Any) -> Any:
+    try:
+        hash(value)
+    except TypeError:
+        return None
+    return value
+
+
+def _atoms(node: Node):
+    yield node
+    for arg in node.nodes:
+        yield from _atoms(arg)
+
+
+def _slice_length(length: Node, item: tuple) -> Node | None:
+    """The length of a slice, if it can be told."""
+    _, start, stop, step = item
+    if step is not None and N.value_of(step) != 1:
+        return None
+    ends = []
+    for end, default in ((start, N.I0), (stop, length)):
+        if end is None:
+            ends.append(default)
+            continue
+        value = N.value_of(end)
+        ends.append(N.add(length, end) if value is not None and value < 0 else end)
+    return N.sub(ends[1], ends[0])
+
+
+def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
+    """The program of a callback whose arguments are called `names`: its result is written into du, or returned.
+
+    Raises
+    ------
+    TypeError
+        If something in it has no derivative here: the message says what, where, and what to write instead.
+    """
+    python = getattr(function, "py_func", function)
+    session = Session(getattr(python, "__name__", "f"))
+    try:
+        source = source_of(function)
+        given = source.arguments
+    except Refusal as refusal:
+        raise TypeError(f"{session.name} cannot be differentiated: {refusal.what}; {refusal.instead}.") from None
+    symbols: list[Node] = []
+    for name in names:  # as many entries in du as in u
+        symbols.append(N.symbol("f", symbols[names.index("u")].shape if name == "du" else ()))
+        if name not in ("t", "du"):
+            symbols[-1] = array_symbol()
+    env = dict(zip(given, symbols, strict=True))
+    result = symbols[names.index("du")] if "du" in names else None
+    session.inputs = {s for s in symbols if s.shape and s is not result}
+    if result is not None:
+        session.memory.add(result)
+    reader = Reader(source, session, dict(env))
+    for name, own in zip(names, symbols, strict=True):
+        session.hints[own] = name
+    returned = reader.body(source.body)
+    if result is None:
+        result = _returned(reader, session, returned, source)
+    return P.Function(
+        session.name, dict(zip(names, symbols, strict=True)), result, session.block, session.hints, session.space, session.memory
+    )
+
+
+def _returned(reader: Reader, session: Session, returned: Any, source: Source) -> Node:
+    if returned is None or isinstance(returned, Object) or returned is Undefined:
+        raise session.error(Refusal("nothing is returned", "return du, or take it as the last argument"), source.line(source.tree))
+    value = reader.number_or_array(returned)
+    if value in session.memory or not value.shape:
+        return value
+    result = session.allocate(value.shape, None)
+    session.block.add(P.Store(result, (), reader.whole(value)))
+    session.hints[result] = "du"
+    return result

@@ -1,0 +1,156 @@
+"""The source of a function as a syntax tree that has no early `return` and no `continue`."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import linecache
+import textwrap
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adjode.derivation.refusals import Refusal
+
+
+@dataclass
+class Source:
+    """A function's file, its tree, with the lines of that file, and the names that it finds outside."""
+
+    name: str
+    file: str
+    tree: ast.FunctionDef | ast.Lambda
+    outside: dict[str, Any]
+
+    @property
+    def arguments(self) -> list[str]:
+        given = self.tree.args
+        if given.vararg or given.kwarg or given.kwonlyargs:
+            raise Refusal(f"{self.name} takes *args, **kwargs or keywords alone", "give each argument a name")
+        return [argument.arg for argument in (*given.posonlyargs, *given.args)]
+
+    @functools.cached_property
+    def local(self) -> set[str]:
+        """The names that are bound somewhere in the function."""
+        return set() if isinstance(self.tree, ast.Lambda) else assigned(self.tree.body)
+
+    @property
+    def body(self) -> list[ast.stmt]:
+        if isinstance(self.tree, ast.Lambda):
+            return [ast.copy_location(ast.Return(self.tree.body), self.tree.body)]
+        return straightened(self.tree.body)
+
+    def line(self, node: ast.AST) -> str:
+        """Where a node is, and how that line reads."""
+        number = getattr(node, "lineno", self.tree.lineno)
+        text = linecache.getline(self.file, number).strip()
+        return f"{self.file}, line {number}" + (f": `{text}`" if text else "")
+
+
+def source_of(function: Callable) -> Source:
+    """The source of a Python or jitted function."""
+    python = getattr(function, "py_func", function)
+    if not isinstance(python, types.FunctionType):
+        raise Refusal(f"{python!r} is no Python function", "give a function written in Python")
+    code = python.__code__
+    tree = _lambda(python) if python.__name__ == "<lambda>" else _definition(python)
+    inside = inspect.getclosurevars(python)
+    outside = {**python.__globals__, **inside.nonlocals}
+    return Source(python.__name__, code.co_filename, tree, outside)
+
+
+def _definition(python: types.FunctionType) -> ast.FunctionDef:
+    try:
+        lines, first = inspect.getsourcelines(python)
+        module = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        raise Refusal(f"the source of {python.__name__} cannot be found", "define it in a file, or give its vjp") from None
+    ast.increment_lineno(module, first - 1)
+    found = module.body[0]
+    if not isinstance(found, ast.FunctionDef):
+        raise Refusal(f"the source of {python.__name__} is no function", "define it by `def`")
+    return found
+
+
+def _lambda(python: types.FunctionType) -> ast.Lambda:
+    """The lambda expression in the file that compiles to this function."""
+    code = python.__code__
+    try:
+        module = ast.parse("".join(linecache.getlines(code.co_filename, python.__globals__)))
+    except SyntaxError:
+        module = ast.Module([], [])
+    there = [node for node in ast.walk(module) if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno]
+    found = [node for node in there if _compiles_to(node, code)]
+    if len(found) != 1:
+        raise Refusal("the source of a lambda expression cannot be told from others", "define it by `def`")
+    return found[0]
+
+
+def _compiles_to(node: ast.Lambda, code: types.CodeType) -> bool:
+    """Whether a lambda expression compiles to this; what it captures cannot be compared."""
+    compiled = compile(ast.Expression(node), code.co_filename, "eval").co_consts[0]
+    if not isinstance(compiled, types.CodeType) or compiled.co_varnames != code.co_varnames:
+        return False
+    return bool(code.co_freevars) or (compiled.co_code, compiled.co_names, compiled.co_consts) == (
+        code.co_code,
+        code.co_names,
+        code.co_consts,
+    )
+
+
+def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stmt]:
+    """The same statements, where what comes after a branch that returns stands in its other branch."""
+    result: list[ast.stmt] = []
+    for k, statement in enumerate(body):
+        if isinstance(statement, leave):
+            result.append(statement)
+            return result
+        if isinstance(statement, ast.If) and any(_leaves(part, leave) for part in (statement.body, statement.orelse)):
+            rest = body[k + 1 :]
+            then = statement.body if _always(statement.body, leave) else [*statement.body, *rest]
+            other = statement.orelse if _always(statement.orelse, leave) else [*statement.orelse, *rest]
+            result.append(_copy(statement, body=straightened(then, leave), orelse=straightened(other, leave)))
+            return result
+        if isinstance(statement, (ast.For, ast.While)):
+            result.append(_copy(statement, body=straightened(statement.body, ast.Continue) or [ast.Pass()]))
+            continue
+        result.append(statement)
+    return result
+
+
+def _copy(statement: ast.stmt, **changed: Any) -> Any:
+    fields = {name: getattr(statement, name) for name in statement._fields if hasattr(statement, name)}
+    return ast.copy_location(type(statement)(**{**fields, **changed}), statement)
+
+
+def _leaves(body: list[ast.stmt], leave: type) -> bool:
+    """Whether a branch may end early here, or inside of its own branches."""
+    return any(
+        isinstance(s, leave) or (isinstance(s, ast.If) and (_leaves(s.body, leave) or _leaves(s.orelse, leave))) for s in body
+    )
+
+
+def _always(body: list[ast.stmt], leave: type) -> bool:
+    """Whether a branch ends early in any case."""
+    return any(
+        isinstance(s, leave) or (isinstance(s, ast.If) and _always(s.body, leave) and _always(s.orelse, leave)) for s in body
+    )
+
+
+def assigned(body: list[ast.stmt]) -> set[str]:
+    """The names that statements bind."""
+    found = set()
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    return found
+
+
+def bound_by(body: list[ast.stmt]) -> set[str]:
+    """The names that statements bind anew, other than by `+=` and the like."""
+    changed = {id(node.target) for statement in body for node in ast.walk(statement) if isinstance(node, ast.AugAssign)}
+    names = (node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name) and id(node) not in changed)
+    return {node.id for node in names if isinstance(node.ctx, ast.Store)}
