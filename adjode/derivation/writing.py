@@ -211,7 +211,7 @@ class Writer:
 
     def _if(self, statement: P.If, depth: int, rest: list) -> None:
         names = [self._result_name(statement, r, depth) for r in statement.results]
-        condition = self.text(statement.condition)
+        condition = self.text(statement.condition, 1)
         sides = []
         for block, ends in statement.sides:
             start = len(self.lines)

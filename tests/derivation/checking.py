@@ -144,7 +144,7 @@ def reference(program: Program, t: float, u: np.ndarray, theta: np.ndarray) -> n
         warnings.simplefilter("ignore")
         try:
             there = value(program.function(), program.form, t, u.copy(), theta.copy())
-        except (OverflowError, ZeroDivisionError, ValueError):
+        except (OverflowError, ZeroDivisionError, ValueError, IndexError):
             return None
         if not np.all(np.abs(there) < 1e6):
             return None

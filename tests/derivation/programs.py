@@ -88,7 +88,7 @@ class Numbers(Writer):
 
     def __init__(self, seed: int):
         super().__init__(seed)
-        self.n, self.m = self.rng.randint(1, 6), self.rng.randint(1, 4)
+        self.n, self.m = self.rng.randint(2, 6), self.rng.randint(2, 4)  # arrays are broadcast along axes of one entry if the text says so
         values = np.random.default_rng(seed)
         self.space: dict[str, Any] = {"n": self.n, "k0": 0.75, "order": 2}
         for length in range(1, 7):

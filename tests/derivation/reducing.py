@@ -61,7 +61,7 @@ def reduced(program: Program) -> Program:
 def main() -> None:
     for seed in map(int, sys.argv[1:]):
         least = reduced(generate(seed))
-        print(f"--- seed {seed}, n = {least.n}, m = {least.m}: {verdict(least)}\n{least.text}")
+        print(f"--- seed {seed}, n = {least.n}, m = {least.m}: {verdict(least)}\n{least.text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,9 @@ class Arrays(Numbers):
             if len(own) == len(shape) == 1 and own[0] > shape[0]:
                 start = self.rng.randint(0, own[0] - shape[0])
                 found += [f"{name}[{start}:{start + shape[0]}]"] * 2
-                found += [f"{name}[:{shape[0]}]", f"{name}[{own[0] - shape[0]}:]"]
-                if 2 * (shape[0] - 1) < own[0]:
+                found += [f"{name}[:{shape[0]}]"]
+                found += [f"{name}[{own[0] - shape[0]}:]"] if shape[0] > 1 else []
+                if shape[0] > 1 and 2 * (shape[0] - 1) < own[0]:
                     found.append(f"{name}[:{2 * shape[0] - 1}:2]")
             if len(own) == 2 and len(shape) == 1 and own[1] == shape[0]:
                 found += [f"{name}[{self.index(own[0])}]", f"{name}[{self.index(own[0])}, :]"]
@@ -195,7 +196,7 @@ class Statements(Arrays):
         shape = self.scope.arrays[name]
         place, part = f"{name}[:]", shape
         if len(shape) == 1 and shape[0] > 1 and self.chance(0.4):
-            start = self.rng.randrange(shape[0])
+            start = self.rng.randrange(shape[0] - 1)
             place, part = f"{name}[{start}:]", (shape[0] - start,)
         elif self.chance(0.3):
             place = name
