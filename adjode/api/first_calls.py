@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjode.compile.adapters import CHANGED
+from adjode.derivatives.proof import require_derived
 from adjode.jacobian import source_of
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
@@ -93,6 +94,13 @@ def try_behind(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, sta
     Not every method calls a callback there.
     """
     _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
+    _prove(dynamics, parts, times, states, theta)
+
+
+def _prove(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    """Hold what has been derived against f, if it is among what is called."""
+    if any(part.callback.name in dynamics.derived for part in parts):
+        require_derived(dynamics, times, states, theta)
 
 
 def _new(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, compiled: bool = True) -> list[Trial]:

@@ -54,6 +54,11 @@ class Derived:
         return vjp_text(self.function, self._arguments, ("u",), "vjp_u")
 
     @property
+    def theta_costs(self) -> bool:
+        """Whether the cotangents of parameters are so much of the work that `vjp_u` pays: they take loops or whole arrays."""
+        return any("theta_bar" in line and (line.startswith(" " * 8) or "[:]" in line) for line in self.vjp_source.splitlines()[1:-2])
+
+    @property
     def vjp_source(self) -> str:
         return self._vjp[0]
 

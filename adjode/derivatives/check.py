@@ -189,7 +189,15 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
         return _check(dynamics, points, around, (_suffixes(layouts[0]), _suffixes(layouts[1])))
 
 
-def _check(dynamics: Dynamics, points: list[Place], wants_around: bool, suffixes: Suffixes) -> VjpReport:
+def compared(dynamics: Dynamics, points: list[Place]) -> VjpReport:
+    """The report on places of a solve, quickly: with differences alone, for which nothing need be compiled."""
+    suffixes = ([f"[{k}]" for k in range(points[0].u.size)], [f"[{k}]" for k in range(points[0].theta.size)])
+    return _check(dynamics, points, False, suffixes, wants_complex=False)
+
+
+def _check(
+    dynamics: Dynamics, points: list[Place], wants_around: bool, suffixes: Suffixes, wants_complex: bool = True
+) -> VjpReport:
     n, m = points[0].u.size, points[0].theta.size
     lams = _choose_lams(n)
     rules = [rule for rule in (dynamics.vjp, dynamics.vjp_u, dynamics.jac) if rule is not None]
@@ -201,7 +209,7 @@ def _check(dynamics: Dynamics, points: list[Place], wants_around: bool, suffixes
         points = [*points, *further]
     references: list[Reference] = []
     doubts: dict[tuple[str, str], np.ndarray] = {}
-    complex_step = compiles = not problems and takes_complex(dynamics.f, points[0].t, points[0].u, points[0].theta)
+    complex_step = compiles = wants_complex and not problems and takes_complex(dynamics.f, points[0].t, points[0].u, points[0].theta)
     for point in [] if problems else points:  # an f that is wrong itself has no derivatives to compare with
         right = reference(dynamics.f, point.t, point.u, point.theta, lams.rows, complex_step=complex_step)
         references.append(right)

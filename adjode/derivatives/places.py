@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from adjode.api.solution import Solution
 from adjode.checks import float_vector, require_finite, require_unmasked
 from adjode.model.trial import PLACES, Trial, walk
 
@@ -71,7 +70,7 @@ def _is_defined(f: Trial, place: Place) -> bool:
 
 def sample(trajectory: Any, start: Place) -> list[Place]:
     n, theta = start.u.size, start.theta
-    if isinstance(trajectory, Solution):
+    if hasattr(trajectory, "theta"):  # a Solution
         times, states, theta = trajectory.t, trajectory.u, trajectory.theta
         if theta.size != start.theta.size:
             raise ValueError(f"trajectory must have {start.theta.size} parameters, as theta does, but it has {theta.size}.")

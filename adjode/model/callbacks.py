@@ -200,17 +200,17 @@ def fingerprint_of(function: Callable, debug: bool = False) -> str | None:
 def callback(name: str, function: Callable, debug: bool = False) -> Callback:
     """`Callback(name, function)`, compiled once for each function and the constants that it captures."""
     try:
-        return _cached(name, function, debug, _captured(function))
+        return _cached(name, function, debug, captured(function))
     except TypeError:  # no function, or one that cannot be hashed: the constructor says what is wrong
         return Callback(name, function, debug=debug)
 
 
 @functools.lru_cache(maxsize=128)
-def _cached(name: str, function: Callable, debug: bool, captured: tuple) -> Callback:
+def _cached(name: str, function: Callable, debug: bool, inside: tuple) -> Callback:
     return Callback(name, function, debug=debug)
 
 
-def _captured(function: Callable) -> tuple:
+def captured(function: Callable) -> tuple:
     """What the globals and closure variables of a plain function hold now: Numba compiles them in as constants."""
     if isinstance(function, Dispatcher):
         return ()  # compiled with what they held then

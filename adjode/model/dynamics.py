@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,15 +19,17 @@ from adjode.model.names import entries_read, require_order, unpacked_names, warn
 
 
 class Dynamics:
-    """A differential equation `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)`, with the hand-written pullback of f.
+    """A differential equation `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)`, with the pullback of f.
 
     Parameters
     ----------
     f : callable
         `f(t, u, theta, du)` overwrites `du` (n,), or `f(t, u, theta)` returns it.
-    vjp : callable
+    vjp : callable, optional
         `vjp(t, u, theta, lam, u_bar, theta_bar)` overwrites `u_bar = (df/du)^T lam` (n,) and
-        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two.
+        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two. Without it it is derived from the source of
+        f, see `adjode.derive`, and held against f's differences in the first solve that uses it; so is `vjp_u` then, where that
+        saves something.
     vjp_u : callable, optional
         `vjp_u(t, u, theta, lam, u_bar)`, or `vjp_u(t, u, theta, lam)` returning `u_bar`: the first half alone, used wherever
         theta_bar is not wanted.
@@ -55,7 +58,8 @@ class Dynamics:
     Raises
     ------
     TypeError
-        If a callback takes the wrong number of arguments or Numba cannot compile it.
+        If a callback takes the wrong number of arguments or Numba cannot compile it, or if there is no vjp and something in f cannot
+        be differentiated.
     ValueError
         If jac_sparsity or mass is no square matrix, or mass is not finite.
 
@@ -69,7 +73,7 @@ class Dynamics:
     def __init__(
         self,
         f: Callable,
-        vjp: Callable,
+        vjp: Callable | None = None,
         *,
         vjp_u: Callable | None = None,
         jac: Callable | None = None,
@@ -82,6 +86,9 @@ class Dynamics:
         if fused and debug:
             raise ValueError("fused=True and debug=True exclude each other: check first, then fuse.")
         self.f: Callback = callback("f", f, debug)
+        self.derived: tuple[str, ...] = ()  # the callbacks that have been derived from f
+        if vjp is None:
+            vjp, vjp_u = self._derive(f, vjp_u)
         self.vjp: Callback = callback("vjp", vjp, debug)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug)
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug)
@@ -103,6 +110,25 @@ class Dynamics:
         """Those that were given."""
         return [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
 
+    def _derive(self, f: Callable, vjp_u: Callable | None) -> tuple[Callable, Callable | None]:
+        from adjode.model.derived import derived  # here: who brings a vjp does not pay for it
+
+        found = derived(f)
+        self.derived = ("vjp",)
+        if vjp_u is None and found.theta_costs:
+            self.derived, vjp_u = ("vjp", "vjp_u"), found.vjp_u
+        return found.vjp, vjp_u
+
+    @property
+    def vjp_source(self) -> str:
+        """The source of `vjp`, given or derived."""
+        return inspect.getsource(self.vjp.source)
+
+    @property
+    def vjp_u_source(self) -> str | None:
+        """The source of `vjp_u`; None if there is none."""
+        return None if self.vjp_u is None else inspect.getsource(self.vjp_u.source)
+
     def _fused_calls(self) -> Calls:
         parts, key = self.callbacks, None
         if all(part.key for part in parts):
@@ -122,7 +148,8 @@ class Dynamics:
             if layout.names is None or layout in self._ordered:
                 continue
             if layout.name == "theta" and not self._orders["theta"]:
-                warn_of_unread(layout, [entries_read(part.source, 2) for part in self.callbacks], stacklevel=4)
+                given = [part for part in self.callbacks if part.name not in self.derived]
+                warn_of_unread(layout, [entries_read(part.source, 2) for part in given], stacklevel=4)
             require_order(layout, self._unpacked[layout.name], self._orders[layout.name])
             self._ordered.add(layout)
 
@@ -132,14 +159,17 @@ class Dynamics:
 
     def checked(self) -> Dynamics:
         """The same with every access checked for bounds."""
-        vjp_u, jac = (None if part is None else part.given for part in (self.vjp_u, self.jac))
         mass = None if self.mass is None else self.mass.matrix
-        return _rebuild(self.f.given, self.vjp.given, vjp_u, jac, self.sparsity, mass, self.name, False, True)
+        return _rebuild(*self._given(), self.sparsity, mass, self.name, False, True)
+
+    def _given(self) -> list[Callable | None]:
+        """The functions that the user has brought; what was derived will be again."""
+        parts = (self.f, self.vjp, self.vjp_u, self.jac)
+        return [None if part is None or part.name in self.derived else part.given for part in parts]
 
     def __reduce__(self):
-        given = (None if part is None else part.given for part in (self.f, self.vjp, self.vjp_u, self.jac))
         mass = None if self.mass is None else self.mass.matrix
-        return _rebuild, (*given, self.sparsity, mass, self.name, self.fused, self.debug)
+        return _rebuild, (*self._given(), self.sparsity, mass, self.name, self.fused, self.debug)
 
     def __copy__(self) -> Dynamics:
         """The callbacks are one thing, as functions are; what is found out about them each copy finds for itself."""
@@ -154,7 +184,9 @@ class Dynamics:
 
     def __repr__(self) -> str:
         parts = [self.name]
-        if self.vjp_u is not None:
+        if self.derived:
+            parts.append(f"{' and '.join(self.derived)} derived")
+        if self.vjp_u is not None and "vjp_u" not in self.derived:
             parts.append("with vjp_u")
         if self.jac is not None:
             parts.append("with jac")
