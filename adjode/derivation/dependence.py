@@ -106,25 +106,22 @@ class Places:
             if isinstance(statement, P.Alloc):
                 self.allocated[statement.symbol] = loops
                 self.fills[statement.symbol] = statement.fill
+                if statement.fill is not None and statement.fill.shape:  # a copy
+                    self._add(statement, statement.fill, (), loops, branches)
             elif isinstance(statement, (P.Read, P.Store)):
-                writes = isinstance(statement, P.Store)
-                access = Access(
-                    statement,
-                    statement.array,
-                    statement.indices,
-                    loops,
-                    branches,
-                    self._count,
-                    writes,
-                    writes and statement.adds,  # type: ignore[union-attr]
-                )
-                self.of.setdefault(N.root(statement.array), []).append(access)
-                self.access[statement] = access
+                self._add(statement, statement.array, statement.indices, loops, branches)
             elif isinstance(statement, (P.For, P.While)):
                 self._collect(statement.body, (*loops, statement), branches)
             elif isinstance(statement, P.If):
                 self._collect(statement.then, loops, (*branches, (statement, True)))
                 self._collect(statement.other, loops, (*branches, (statement, False)))
+
+    def _add(self, statement: P.Statement, array: Node, indices: tuple, loops: tuple, branches: tuple) -> None:
+        writes = isinstance(statement, P.Store)
+        adds = isinstance(statement, P.Store) and statement.adds
+        access = Access(statement, array, indices, loops, branches, self._count, writes, adds)
+        self.of.setdefault(N.root(array), []).append(access)
+        self.access[statement] = access
 
     def is_touched_before(self, store: P.Store) -> bool:
         """Whether an entry that is written here may have been read, or written, earlier."""
@@ -143,6 +140,9 @@ class Places:
         here, others = self.access[store], self.of[N.root(store.array)]
         read = any(not other.writes and self.precedes(here, other) for other in others)
         return read and not any(other.writes and self.precedes(here, other) for other in others)
+
+    def is_read(self, base: Node) -> bool:
+        return any(not access.writes for access in self.of.get(base, ()))
 
     def is_reused(self, base: Node) -> bool:
         """Whether memory is read, or written over."""

@@ -7,6 +7,8 @@ that turns out not to be needed: `liveness` takes away what nobody reads, in the
 
 from __future__ import annotations
 
+import functools
+
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.activity import Activity
@@ -65,10 +67,6 @@ class Reverse:
         backward.run()
         backward.finish()
         return P.Block([*forward.statements, *backward.out.statements])
-
-    def value(self, node: Node) -> Node:
-        """How the value of an operation is had again: it may have been calculated, from memory, once and for all."""
-        return self.anchors.get(node, node)
 
     def is_whole(self, product: Node) -> bool:
         """Whether a product has a name, the user's or that of its cotangent."""
@@ -256,7 +254,7 @@ class Sweep:
             bar = self.taken(node)
             if bar is None:
                 continue
-            for arg, more in pushed(node, self._named(bar, node), self.reverse.value):
+            for arg, more in pushed(node, self._named(bar, node), self.value):
                 self.gain(arg, more)
 
     def _named(self, bar: Node, of: Node) -> Node:
@@ -270,6 +268,21 @@ class Sweep:
         self.reverse.hint(let.symbol, of)
         self.out.add(let)
         return let.symbol
+
+    def value(self, node: Node) -> Node:
+        """How the value of an operation is had again: it may have been calculated, from memory, once and for all."""
+        symbol = self.reverse.anchors.get(node)
+        sweep: Sweep | None = self
+        while symbol is not None and sweep is not None:
+            if symbol in sweep.defined:
+                return symbol
+            sweep = sweep.above
+        return node
+
+    @functools.cached_property
+    def defined(self) -> set[Node]:
+        """What the statements of this block define behind them."""
+        return {symbol for statement in self.source.statements for symbol in statement.defines}
 
     def _is_due(self, node: Node, symbols: tuple[Node, ...] | None) -> bool:
         if symbols is not None:
@@ -370,7 +383,7 @@ class Sweep:
         if statement.fill is not None and statement.fill in self.reverse.active:
             whole = P.Read(N.symbol("f", symbol.shape), bar, ())
             self.out.add(whole)
-            self.gain(statement.fill, whole.symbol)
+            self.gain(statement.fill, whole.symbol if statement.fill.shape else N.total(whole.symbol))
 
     def _read(self, statement: P.Read) -> None:
         base = N.root(statement.array)
@@ -389,16 +402,17 @@ class Sweep:
             if fixed:
                 bar = N.load(array, statement.indices) if statement.indices else array
             else:
-                bar = self._read_bar(array, statement.indices, clears)
+                bar = self._read_bar(array, statement.indices, clears or reverse.places.is_read(base))
             if not statement.indices and not statement.value.shape and bar.shape:
                 bar = N.total(bar)
             self.gain(statement.value, bar)
         if clears:
             self.out.add(P.Store(array, statement.indices, N.ZERO))
 
-    def _read_bar(self, array: Node, indices: tuple[Node, ...], clears: bool) -> Node:
+    def _read_bar(self, array: Node, indices: tuple[Node, ...], changes: bool) -> Node:
+        """The cotangents of an array as they are now, in a copy if they may change."""
         shape = () if indices else array.shape
-        if shape and clears:
+        if shape and changes:
             copy = P.Alloc(N.symbol("f", shape), array)
             self.reverse.function.memory.add(copy.symbol)
             self.out.add(copy)

@@ -38,7 +38,7 @@ def _div(node: Node, bar: Node, value: Callable) -> Pushed:
     a, b = node.args
     if not b.deps:
         yield a, N.div(bar, b)
-    elif a.deps:
+    elif a.deps or not N.value_of(a):
         inverse = N.div(N.ONE, b)
         each = N.mul(bar, inverse)
         yield a, each

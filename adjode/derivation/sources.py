@@ -93,6 +93,10 @@ def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stm
             other = statement.orelse if _always(statement.orelse, leave) else [*statement.orelse, *rest]
             result.append(_copy(statement, body=straightened(then, leave), orelse=straightened(other, leave)))
             return result
+        if isinstance(statement, ast.If):
+            sides = {"body": straightened(statement.body, leave), "orelse": straightened(statement.orelse, leave)}
+            result.append(_copy(statement, **sides))
+            continue
         if isinstance(statement, (ast.For, ast.While)):
             result.append(_copy(statement, body=straightened(statement.body, ast.Continue) or [ast.Pass()]))
             continue
