@@ -11,6 +11,8 @@ from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.fills import Coverage, filled, set_first, unfilled
 from adjode.derivation.flow import minimal
+from adjode.derivation.gathering import gathered
+from adjode.derivation.liveness import pruned
 from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.reverse import Reverse
@@ -57,6 +59,8 @@ def _vjp_text(own: P.Function, wrt: tuple[str, ...], name: str) -> tuple[str, di
     if any(result in node.deps for s in block.walk() for node in s.uses) and "du" in own.arguments:
         block = P.Block([P.Alloc(result, None), *block.statements])
     tidied(block)
+    gathered(block, set(bars.values()), reverse.is_whole)
+    block = pruned(block, set(bars.values()))
     known = Coverage(own.body, result) if result.shape else None
     set_first(block, [*bars.values(), *_zeroed(block)])
     unfilled(block)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.dependence import Places, affine, extent
@@ -38,24 +41,23 @@ class Coverage:
         self.ranges: set[tuple] = set()
         self.tops: list[Node] = []
         self.whole = self.partly = False
+        self._collect(block, array, ())
+
+    def _collect(self, block: P.Block, array: Node, loops: tuple[P.For, ...]) -> None:
         for statement in block.statements:
             if isinstance(statement, P.Store):
-                self._store(statement, array, None)
+                self._store(statement, array, loops)
             elif isinstance(statement, P.For):
-                for inside in statement.body.statements:
-                    if isinstance(inside, P.Store):
-                        self._store(inside, array, statement)
-                    elif any(_writes(s, array) for b in inside.blocks for s in b.walk()):
-                        self.partly = True
+                self._collect(statement.body, array, (*loops, statement))
             elif any(_writes(s, array) for b in statement.blocks for s in b.walk()):
                 self.partly = True
 
-    def _store(self, store: P.Store, array: Node, loop: P.For | None) -> None:
+    def _store(self, store: P.Store, array: Node, loops: tuple[P.For, ...]) -> None:
         if not _writes(store, array) or store.adds:
             return
         if store.array is array and not store.indices:
-            self.whole = True
-        elif not store.indices and loop is None:
+            self.whole = self.whole or not loops
+        elif not store.indices and not loops:
             reach = extent(store.array, (), ())
             if reach is not None and reach[1] - reach[0] <= _MOST:
                 self.entries |= set(range(*reach))
@@ -64,23 +66,29 @@ class Coverage:
         elif store.array is not array or len(store.indices) != 1:
             self.partly = True
         else:
-            self._indices(store.indices[0], loop)
+            self._indices(store.indices[0], loops)
 
-    def _indices(self, index: Node, loop: P.For | None) -> None:
+    def _indices(self, index: Node, loops: tuple[P.For, ...]) -> None:
         terms, first = affine(index)
-        if loop is None or loop.index not in terms:
-            if terms or first < 0:
-                self.partly = True
-            else:
-                self.entries.add(first)
+        moving = tuple(loop for loop in loops if loop.index in terms)
+        if moving != loops or first < 0 or (terms and not loops):
+            self.partly = True
+        elif not terms:
+            self.entries.add(first)
+        else:
+            self._range(terms, first, moving)
+
+    def _range(self, terms: dict[Node, int], first: int, loops: tuple[P.For, ...]) -> None:
+        factors = tuple(terms.pop(loop.index) for loop in loops)
+        ends = [[N.value_of(end) for end in (loop.start, loop.stop, loop.step)] for loop in loops]
+        if not terms and all(None not in end for end in ends) and math.prod(len(range(*end)) for end in ends) <= _MOST:
+            steps = itertools.product(*(range(*end) for end in ends))
+            self.entries |= {first + sum(f * k for f, k in zip(factors, step, strict=True)) for step in steps}
             return
-        factor = terms.pop(loop.index)
-        ends = [N.value_of(end) for end in (loop.start, loop.stop, loop.step)]
-        if not terms and None not in ends and ends[1] - ends[0] <= _MOST:
-            self.entries |= {first + factor * k for k in range(*ends)}
-            return
-        self.ranges.add((tuple(sorted((a.serial, f) for a, f in terms.items())), first, factor, loop.start, loop.stop, loop.step))
-        if not terms and first == 0 and factor == 1 and loop.start is N.I0 and N.value_of(loop.step) == 1:
+        rest = tuple(sorted((a.serial, f) for a, f in terms.items()))
+        self.ranges.add((rest, first, factors, *((loop.start, loop.stop, loop.step) for loop in loops)))
+        loop = loops[0]
+        if not terms and first == 0 and factors == (1,) and loop.start is N.I0 and N.value_of(loop.step) == 1:
             self.tops.append(loop.stop)
 
     def covers(self, other: Coverage) -> bool:

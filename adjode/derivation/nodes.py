@@ -208,6 +208,8 @@ def sub(a: Node, b: Node) -> Node:
         return add(a, b.args[0])
     if a is b and not shape and kind == "i":
         return I0
+    if kind == "i" and b.op == "const" and b.args[0] < 0 and a.op != "const":
+        return add(a, const(-b.args[0]))
     if a.op in ("add", "sub") and a.args[1].op == b.op == "const" and kind == "i":  # n - 1 - 1
         number = a.args[1].args[0] if a.op == "add" else -a.args[1].args[0]
         return add(a.args[0], const(number - b.args[0]))
