@@ -421,6 +421,15 @@ class Sweep:
         self.out.add(read)
         return read.symbol
 
+    def zeros(self, shape: tuple[Node, ...]) -> Node:
+        """Nothing, as a number or an array."""
+        if not shape:
+            return N.ZERO
+        made = P.Alloc(N.symbol("f", shape), N.ZERO)
+        self.reverse.function.memory.add(made.symbol)
+        self.out.add(made)
+        return made.symbol
+
     # --- branches ---------------------------------------------------------------------------------------------------------------
 
     def _if(self, statement: P.If) -> None:
@@ -438,7 +447,9 @@ class Sweep:
         results = []
         for node in dict.fromkeys([*then.gains, *other.gains]):
             a, b = then.gains.get(node), other.gains.get(node)
-            first, second = (summed(g[::-1], self.reverse.is_whole) if g else N.ZERO for g in (a, b))
+            first, second = (
+                summed(g[::-1], self.reverse.is_whole) if g else sweep.zeros(node.shape) for g, sweep in ((a, then), (b, other))
+            )
             if first is second:
                 self.gains.setdefault(node, []).append(first)
                 continue
@@ -466,11 +477,11 @@ class Sweep:
         ends = {c: self.taken(c.after) for c in statement.carried}
         carried = [c for c in statement.carried if c.phi in reverse.active]
         constant: set[P.Carried] = set()  # whose cotangents no iteration changes
+        starts = {c: self.zeros(c.phi.shape) if ends[c] is None else ends[c] for c in carried}
         while True:
             phis = {}
             for c in carried:
-                start = ends[c] if ends[c] is not None else N.ZERO
-                phis[c] = start if c in constant else N.symbol("f", c.phi.shape)
+                phis[c] = starts[c] if c in constant else N.symbol("f", c.phi.shape)
             sweep = Sweep(reverse, statement.body, self, statement)
             for c in carried:
                 sweep.gain(c.next, phis[c])
@@ -482,10 +493,9 @@ class Sweep:
             constant |= same
         rounds, backwards = [], False
         for c in carried:
-            start = ends[c] if ends[c] is not None else N.ZERO
             if c in constant:
                 sweep.gains.pop(c.phi, None)
-                self.gain(c.start, start)
+                self.gain(c.start, starts[c])
                 continue
             bar = sweep.taken(c.phi)
             if bar is None and c.next not in reverse.active:
@@ -493,7 +503,7 @@ class Sweep:
             after = N.symbol("f", c.phi.shape)
             for symbol in (phis[c], after):
                 reverse.hint(symbol, c.phi)
-            rounds.append(P.Carried(phis[c], start, N.ZERO if bar is None else bar, after))
+            rounds.append(P.Carried(phis[c], starts[c], sweep.zeros(c.phi.shape) if bar is None else bar, after))
             backwards = True
             self.gain(c.start, after)
         for node in list(sweep.gains):
@@ -514,7 +524,7 @@ class Sweep:
         for symbol in (phi, after):
             self.reverse.hint(symbol, node)
         self.gains[node] = [after]
-        return P.Carried(phi, N.ZERO if before is None else before, bar if node in inside.counters else N.add(phi, bar), after)
+        return P.Carried(phi, self.zeros(node.shape) if before is None else before, bar if node in inside.counters else N.add(phi, bar), after)
 
     def _add_loop(self, statement: P.For | P.While, number: Node, sweep: Sweep, rounds: list[P.Carried], backwards: bool) -> None:
         reverse = self.reverse

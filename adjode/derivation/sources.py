@@ -36,6 +36,35 @@ class Source:
         """The names that are bound somewhere in the function."""
         return set() if isinstance(self.tree, ast.Lambda) else assigned(self.tree.body)
 
+    @functools.cached_property
+    def addressed(self) -> set[str]:
+        """The names of arrays whose entries may be read or written: these are in memory from the start."""
+        found: set[str] = set()
+        while True:
+            before = len(found)
+            for node in ast.walk(self.tree):
+                if isinstance(node, ast.Subscript):
+                    found |= _names(node.value)
+                elif isinstance(node, ast.Call):
+                    found |= self._handed_on(node)
+                elif isinstance(node, ast.Assign) and any(_names(target) & found for target in node.targets):
+                    found |= _names(node.value)
+            if len(found) == before:
+                return found
+
+    def _handed_on(self, call: ast.Call) -> set[str]:
+        """What a call may write into."""
+        if isinstance(call.func, ast.Name):
+            function = self.outside.get(call.func.id)
+            plain = function is None or not isinstance(getattr(function, "py_func", function), types.FunctionType)
+            return set() if plain else set().union(*map(_names, call.args))
+        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+            name = call.func.value.id
+            if name in self.outside and name not in self.local:
+                library = getattr(self.outside[name], "__name__", "") in ("numpy", "math")
+                return set() if library else set().union(*map(_names, call.args))
+        return _names(call.func.value) if isinstance(call.func, ast.Attribute) and call.func.attr in ("fill", "reshape", "ravel") else set()
+
     @property
     def body(self) -> list[ast.stmt]:
         if isinstance(self.tree, ast.Lambda):
@@ -47,6 +76,19 @@ class Source:
         number = getattr(node, "lineno", self.tree.lineno)
         text = linecache.getline(self.file, number).strip()
         return f"{self.file}, line {number}" + (f": `{text}`" if text else "")
+
+
+def _names(node: ast.expr) -> set[str]:
+    """The names that an expression may stand for, or for parts of which."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return set().union(*map(_names, node.elts))
+    if isinstance(node, ast.IfExp):
+        return _names(node.body) | _names(node.orelse)
+    if isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
+        return _names(node.value)
+    return _names(node.func.value) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else set()
 
 
 def source_of(function: Callable) -> Source:
