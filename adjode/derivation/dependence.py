@@ -141,8 +141,14 @@ class Places:
         read = any(not other.writes and self.precedes(here, other) for other in others)
         return read and not any(other.writes and self.precedes(here, other) for other in others)
 
-    def is_read(self, base: Node) -> bool:
-        return any(not access.writes for access in self.of.get(base, ()))
+    def is_changed_before(self, store: P.Store) -> bool:
+        """Whether something earlier changes the cotangents of what is written here: a read adds to them, an assignment clears them."""
+        here = self.access[store]
+        return any(
+            self.precedes(other, here)
+            and (not other.writes or (not other.adds and self.is_touched_before(other.statement)))  # type: ignore[arg-type]
+            for other in self.of[N.root(store.array)]
+        )
 
     def is_reused(self, base: Node) -> bool:
         """Whether memory is read, or written over."""

@@ -402,7 +402,7 @@ class Sweep:
             if fixed:
                 bar = N.load(array, statement.indices) if statement.indices else array
             else:
-                bar = self._read_bar(array, statement.indices, clears or reverse.places.is_read(base))
+                bar = self._read_bar(array, statement.indices, clears or reverse.places.is_changed_before(statement))
             if not statement.indices and not statement.value.shape and bar.shape:
                 bar = N.total(bar)
             self.gain(statement.value, bar)
