@@ -26,7 +26,7 @@ def affine(node: Node) -> tuple[dict[Node, int], int]:
                 terms[atom] = terms.get(atom, 0) + sign * factor
         return {atom: factor for atom, factor in terms.items() if factor}, rest
     if node.op == "mul":
-        for factor, other in (node.args, node.args[::-1]):
+        for factor, other in (node.args, node.args[::-1]):  # a number times a sum
             value = N.value_of(factor)
             if isinstance(value, int):
                 terms, rest = affine(other)
@@ -228,9 +228,34 @@ def extent(array: Node, indices: tuple[Node, ...], loops: tuple) -> tuple[int, i
     return extent(array.args[0], (), loops) if array.op in ("T", "reshape") else None
 
 
+def reach(array: Node, indices: tuple[Node, ...]) -> tuple[Node, Node] | None:
+    """The same as expressions; of one entry, with the indices of its loops."""
+    if array.op == "sym" and len(array.shape) == 1:
+        return (indices[0], N.add(indices[0], N.I1)) if len(indices) == 1 else (N.I0, array.shape[0])
+    if array.op == "matrix" and array.args[0].op == "sym":
+        start, rows, columns = array.args[2:]
+        return start, N.add(start, N.mul(rows, columns))
+    if array.op == "slice" and len(array.args) == 2 and array.args[0].op == "sym" and isinstance(array.args[1], tuple):
+        _, start, stop, step = array.args[1]
+        ends = N.I0 if start is None else start, array.args[0].shape[0] if stop is None else stop
+        return ends if step is None and all((least(end, ()) or -1) >= 0 or end is N.I0 for end in ends) else None
+    return reach(array.args[0], ()) if array.op in ("T", "reshape") else None
+
+
 def _extents_apart(a: Access, b: Access) -> bool:
     x, y = extent(a.array, a.indices, a.loops), extent(b.array, b.indices, b.loops)
-    return x is not None and y is not None and (x[1] <= y[0] or y[1] <= x[0])
+    if x is not None and y is not None and (x[1] <= y[0] or y[1] <= x[0]):
+        return True
+    p, q = (reach(one.array, one.indices if one.array.op == "sym" else ()) for one in (a, b))
+    if p is None or q is None or (_moves(p, a) and _moves(q, b)):
+        return False
+    loops = (*a.loops, *b.loops)
+    return any((low := least(N.sub(second[0], first[1]), loops)) is not None and low >= 0 for first, second in ((p, q), (q, p)))
+
+
+def _moves(ends: tuple[Node, Node], access: Access) -> bool:
+    """Whether a range differs from one iteration to another."""
+    return any(not end.deps.isdisjoint(loop.inside) for end in ends for loop in access.loops)
 
 
 def _below(x: Node, y: Node, a: Access, b: Access) -> bool:

@@ -7,8 +7,9 @@ import math
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.dependence import Places, affine, extent
+from adjode.derivation.dependence import Places, affine, extent, reach
 from adjode.derivation.nodes import Node
+from adjode.derivation.substitution import substituted
 
 _MOST = 1 << 16  # entries that are looked at one by one
 
@@ -39,7 +40,7 @@ class Coverage:
     def __init__(self, block: P.Block, array: Node):
         self.entries: set[int] = set()
         self.ranges: set[tuple] = set()
-        self.tops: list[Node] = []
+        self.spans: list[tuple[Node, Node]] = []  # of ranges without gaps: the first entry, and the one behind the last
         self.whole = self.partly = False
         self._collect(block, array, ())
 
@@ -57,12 +58,13 @@ class Coverage:
             return
         if store.array is array and not store.indices:
             self.whole = self.whole or not loops
-        elif not store.indices and not loops:
-            reach = extent(store.array, (), ())
-            if reach is not None and reach[1] - reach[0] <= _MOST:
-                self.entries |= set(range(*reach))
+        elif _is_whole(store, loops):
+            ends = extent(store.array, (), ())
+            if ends is not None and ends[1] - ends[0] <= _MOST:
+                self.entries |= set(range(*ends))
             else:
                 self.ranges.add(("view", N.on(store.array, N.I0)))
+                self.spans += [span for span in [reach(store.array, ())] if span is not None]
         elif store.array is not array or len(store.indices) != 1:
             self.partly = True
         else:
@@ -76,9 +78,9 @@ class Coverage:
         elif not terms:
             self.entries.add(first)
         else:
-            self._range(terms, first, moving)
+            self._range(index, terms, first, moving)
 
-    def _range(self, terms: dict[Node, int], first: int, loops: tuple[P.For, ...]) -> None:
+    def _range(self, index: Node, terms: dict[Node, int], first: int, loops: tuple[P.For, ...]) -> None:
         factors = tuple(terms.pop(loop.index) for loop in loops)
         ends = [[N.value_of(end) for end in (loop.start, loop.stop, loop.step)] for loop in loops]
         if not terms and all(None not in end for end in ends) and math.prod(len(range(*end)) for end in ends) <= _MOST:
@@ -88,13 +90,43 @@ class Coverage:
         rest = tuple(sorted((a.serial, f) for a, f in terms.items()))
         self.ranges.add((rest, first, factors, *((loop.start, loop.stop, loop.step) for loop in loops)))
         loop = loops[0]
-        if not terms and first == 0 and factors == (1,) and loop.start is N.I0 and N.value_of(loop.step) == 1:
-            self.tops.append(loop.stop)
+        if factors == (1,) and N.value_of(loop.step) == 1:
+            first_index, behind = (substituted(index, {loop.index: end}) for end in (loop.start, loop.stop))
+            self.spans.append((first_index, behind))
+
+    def end(self) -> Node | None:
+        """The entry up to which all are set, if that is all that is set."""
+        reached, spans = 0, list(self.spans)
+        while reached in self.entries:
+            reached += 1
+        end, used = N.const(reached), 0
+        while True:
+            span = next((s for s in spans if _same(s[0], end)), None)
+            if span is None:
+                break
+            spans.remove(span)
+            end, used = span[1], used + 1
+        alone = not spans and used == len(self.ranges) and reached == len(self.entries) and not self.partly
+        return end if alone else None
 
     def covers(self, other: Coverage) -> bool:
         if self.whole:
             return True
         return not other.partly and not other.whole and other.entries <= self.entries and other.ranges <= self.ranges
+
+
+def _is_whole(store: P.Store, loops: tuple[P.For, ...]) -> bool:
+    """Whether a store writes all of a view: at once, or entry by entry in loops over its axes."""
+    if not store.indices:
+        return not loops
+    if len(loops) != len(store.indices) or store.array.op == "sym":
+        return False
+    ends = zip(store.indices, loops, store.array.shape, strict=True)
+    return all(i is p.index and p.start is N.I0 and _same(p.stop, n) and N.value_of(p.step) == 1 for i, p, n in ends)
+
+
+def _same(a: Node, b: Node) -> bool:
+    return a is b or affine(a) == affine(b)
 
 
 def _writes(statement: P.Statement, array: Node) -> bool:
@@ -121,12 +153,11 @@ def filled(block: P.Block, array: Node, length: Node, known: Coverage | None) ->
         if missing is not None:
             zeros = [P.Store(array, (N.const(k),), N.ZERO) for k in missing]
             return P.Block([*block.statements, *zeros])
-    if used and own.entries == set(range(len(own.entries))) and not own.ranges and not own.partly and not _adds(block, array):
-        return P.Block([*block.statements, _rest(array, N.const(len(own.entries)), length)])
-    if not own.entries and len(own.ranges) == 1 and own.tops and not own.partly and not _adds(block, array):
-        if own.tops[0] is length:
-            return block
-        return P.Block([*block.statements, _rest(array, own.tops[0], length)])
+    end = own.end() if used else None
+    if end is not None and _same(end, length):
+        return block
+    if end is not None and not _adds(block, array):
+        return P.Block([*block.statements, _rest(array, end, length)])
     return P.Block([P.Store(array, (), N.ZERO), *block.statements])
 
 

@@ -12,6 +12,7 @@ from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.dependence import affine
 from adjode.derivation.nodes import Node
+from adjode.derivation.substitution import parts, substituted
 from adjode.derivation.sums import summed
 
 _LIGHT = 12  # operations that may be repeated for the sake of a loop of their own
@@ -75,7 +76,7 @@ def _turned(index: Node, nest: list[P.For]) -> tuple[Node | None, dict[Node, Nod
         i, n = loop.index, loop.stop
         if i not in index.deps or loop.start is not N.I0 or N.value_of(loop.step) != 1:
             continue
-        found = {node for node in _all(index) if node.op == "mod" and node.args[1] is n and affine(node.args[0])[0] == {i: 1}}
+        found = {node for node in parts(index) if node.op == "mod" and node.args[1] is n and affine(node.args[0])[0] == {i: 1}}
         if len(found) == 1:
             shifted = found.pop()
             places[shifted] = i
@@ -86,51 +87,6 @@ def _turned(index: Node, nest: list[P.For]) -> tuple[Node | None, dict[Node, Nod
     if any(i in left.deps for i in moves):
         return None, {}
     return result, moves
-
-
-def _all(node: Node):
-    yield node
-    for arg in node.nodes:
-        yield from _all(arg)
-
-
-def substituted(node: Node, changes: dict[Node, Node], known: dict[Node, Node] | None = None) -> Node:
-    """An expression with others in place of some of its parts."""
-    if node in changes:
-        return changes[node]
-    if not changes or not node.args or (node.deps.isdisjoint(set().union(*(c.deps for c in changes)))):
-        return node
-    known = {} if known is None else known
-    if node not in known:
-        known[node] = _rebuilt(node, tuple(_changed(arg, changes, known) for arg in node.args))
-    return known[node]
-
-
-def _changed(arg: object, changes: dict[Node, Node], known: dict[Node, Node]) -> object:
-    if isinstance(arg, Node):
-        return substituted(arg, changes, known)
-    return tuple(_changed(a, changes, known) for a in arg) if isinstance(arg, tuple) else arg
-
-
-def _rebuilt(node: Node, args: tuple) -> Node:
-    simple = {"add": N.add, "sub": N.sub, "mul": N.mul, "div": N.div, "neg": N.neg}
-    if node.op in simple:
-        return simple[node.op](*args)
-    if node.op == "mod" and node.kind == "i":
-        return _mod(*args)
-    return N.make(node.op, args, node.kind, node.shape)
-
-
-def _mod(a: Node, n: Node) -> Node:
-    """`((i + c) % n + d) % n` is `(i + c + d) % n`, and for an index i below n, `i % n` is i."""
-    terms, shift = affine(a)
-    inner = next((t for t, factor in terms.items() if t.op == "mod" and t.args[1] is n and factor == 1), None)
-    if inner is not None and len(terms) == 1:
-        a = N.add(inner.args[0], N.const(shift))
-        terms, shift = affine(a)
-        if shift == 0 and len(terms) == 1:
-            return next(iter(terms))
-    return N.whole("mod", a, n)
 
 
 # --- loops of their own -----------------------------------------------------------------------------------------------------
@@ -161,5 +117,5 @@ def _split(loop: P.For, arrays: set[Node]) -> list[P.For]:
 
 
 def _is_light(node: Node) -> bool:
-    nodes = list(_all(node))
+    nodes = list(parts(node))
     return len(nodes) <= 4 * _LIGHT and all(n.op in ("add", "sub", "mul", "neg", "load", "sym", "const", "named", "size") for n in nodes)

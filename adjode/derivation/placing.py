@@ -100,7 +100,8 @@ class Placing:
                     self.inner.add((node, place))
             for place in final:
                 key = (node, place)
-                times = 1 if is_named(node, self.count[key], key in self.inner, node in self.hints) else min(self.count[key], 3)
+                named = is_named(node, self.count[key], key in self.inner, node in self.hints, place.is_loop)
+                times = 1 if named else min(self.count[key], 3)
                 for arg in node.nodes * times:
                     self.want(arg, place)
 
@@ -119,12 +120,12 @@ class Placing:
 _CHEAP = {"size", "slice", "T", "trips"}
 
 
-def is_named(node: Node, count: int, inner: bool, hinted: bool) -> bool:
+def is_named(node: Node, count: int, inner: bool, hinted: bool, in_loop: bool = False) -> bool:
     """Whether an expression gets a name of its own."""
     if node.op in ("sym", "const", "named", *_CHEAP):
         return node.op == "slice" and bool(node.shape) and ((hinted and count > 1) or inner)
     if node.op == "load":
-        return hinted and count > 1
+        return count > (1 if hinted else 2 if in_loop else 1 << 60)
     if node.op in ("matrix", "reshape"):
         return count > 1 or inner
     if node.op == "neg" and node.args[0].op in ("sym", "load", "const", "named"):

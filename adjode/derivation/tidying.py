@@ -10,6 +10,7 @@ def tidied(block: P.Block) -> None:
     """Join branches with the same condition, and what sets an entry to zero with what adds to it."""
     block.statements[:] = _joined(block.statements)
     _set_once(block)
+    block.statements[:] = [_by_entries(s) for s in block.statements]
     for statement in block.statements:
         for inside in statement.blocks:
             tidied(inside)
@@ -48,3 +49,18 @@ def _set_once(block: P.Block) -> None:
                 later.adds = False  # type: ignore[attr-defined]
             if later.blocks or any(base in node.deps for node in later.uses):
                 break
+
+
+def _by_entries(statement: P.Statement) -> P.Statement:
+    """`X += outer(a, b)` as loops, which make no array and compile quickly."""
+    if not (isinstance(statement, P.Store) and statement.late and not statement.indices and statement.value.op == "outer"):
+        return statement
+    a, b = statement.value.args
+    if any(x.op not in ("sym", *N.VIEWS) for x in (a, b)):
+        return statement
+    i, j = N.symbol("i"), N.symbol("i")
+    store = P.Store(statement.array, (i, j), N.mul(N.load(a, (i,)), N.load(b, (j,))), statement.adds)
+    inner = P.For(j, N.I0, b.shape[0], N.I1, P.Block([store]), [])
+    outer = P.For(i, N.I0, a.shape[0], N.I1, P.Block([inner]), [])
+    store.late = inner.late = outer.late = True
+    return outer

@@ -139,21 +139,28 @@ class Writer:
             self.prepare(arg, place, depth)
         if place is self.scope and self.is_named(node, place):
             value = self.wording.expression(node, 0)
-            self.line(depth, f"{self.name((node, place), self.hints.get(node)) if False else self.name_of(node, place)} = {value}")
+            self.line(depth, f"{self.name_of(node, place)} = {value}")
 
     def _inside_of_here(self, place: Scope) -> list[Scope]:
         chain = list(place.chain())
         return chain if self.scope in chain else []
 
     def name_of(self, node: Node, place: Scope) -> str:
-        name = self.name(node)
+        hint = self.hints.get(node) or (self._entry(node) if node.op == "load" else None)
+        name = self.name(node, hint)
         del self.names[node]
         self.names[node, place] = name
         return name
 
+    def _entry(self, node: Node) -> str | None:
+        """`lam_i` for `lam[i]`."""
+        text = re.sub(r"\W+", "", "".join(self.text(i) for i in node.args[1:]))
+        base = self.names.get(node.args[0])
+        return f"{base}_{text}" if base is not None and base.isidentifier() and len(text) < 8 else None
+
     def is_named(self, node: Node, place: Scope) -> bool:
         key = (node, place)
-        return is_named(node, self.placing.count.get(key, 0), key in self.placing.inner, node in self.hints)
+        return is_named(node, self.placing.count.get(key, 0), key in self.placing.inner, node in self.hints, place.is_loop)
 
     # --- statements ---------------------------------------------------------------------------------------------------------------
 
