@@ -154,6 +154,8 @@ def gathered(bar: Node, arg: Node) -> Node:
         bar = N.total(bar, 0) if len(bar.shape) > 1 else N.total(bar)
     for axis, (length, own) in enumerate(zip(bar.shape, arg.shape, strict=True)):
         if N.value_of(own) == 1 and N.value_of(length) != 1:
+            if len(bar.shape) == 1:
+                return make_spread(N.total(bar), arg)
             summed = N.total(bar, axis)
             spec = [("s", None, None, None)] * len(summed.shape)
             spec.insert(axis, "new")
