@@ -491,11 +491,11 @@ class Sweep:
             if not same:
                 break
             constant |= same
-        rounds, backwards = [], False
+        rounds, passed, backwards = [], [], False
         for c in carried:
             if c in constant:
                 sweep.gains.pop(c.phi, None)
-                self.gain(c.start, starts[c])
+                passed.append((c.start, starts[c]))
                 continue
             bar = sweep.taken(c.phi)
             if bar is None and c.next not in reverse.active:
@@ -505,11 +505,13 @@ class Sweep:
                 reverse.hint(symbol, c.phi)
             rounds.append(P.Carried(phis[c], starts[c], sweep.zeros(c.phi.shape) if bar is None else bar, after))
             backwards = True
-            self.gain(c.start, after)
+            passed.append((c.start, after))
         for node in list(sweep.gains):
             bar = sweep.taken(node)
             if bar is not None:
                 rounds.append(self._accumulator(node, bar, sweep))
+        for node, bar in passed:
+            self.gain(node, bar)
         if rounds or sweep.out.statements:
             self._add_loop(statement, number, sweep, rounds, backwards)
 

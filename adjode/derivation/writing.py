@@ -185,7 +185,7 @@ class Writer:
     def _alloc(self, statement: P.Alloc, depth: int, rest: list) -> None:
         symbol, fill, np_ = statement.symbol, statement.fill, self.numpy()
         if fill is not None and fill.shape:
-            exists = fill.op in ("sym", *N.VIEWS) and fill not in self.inlined
+            exists = (fill.op in ("sym", *N.VIEWS) or self._has_name(fill)) and fill not in self.inlined
             text = f"{self.text(fill, 9)}.copy()" if exists else self.text(fill)
             self.line(depth, f"{self.name(symbol)} = {text}")
             return
