@@ -5,7 +5,7 @@ from adjode.api.consistent import consistent_initial
 from adjode.api.gradient import value_and_gradient, vjp
 from adjode.api.solution import Solution
 from adjode.api.solve import solve
-from adjode.derivation import derive
+from adjode.derivation import derivative, derive
 from adjode.derivatives.check import VjpReport, check_vjp
 from adjode.ensembles.gradient import ensemble_value_and_gradient
 from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
@@ -25,6 +25,7 @@ __all__ = [
     "VjpReport",
     "check_vjp",
     "consistent_initial",
+    "derivative",
     "derive",
     "ensemble_value_and_gradient",
     "functions",

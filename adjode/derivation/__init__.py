@@ -33,3 +33,30 @@ def derive(function: Callable) -> Derived:
     derived = Derived(function)
     derived.vjp_source  # noqa: B018  (so that what is refused is refused here)
     return derived
+
+
+def derivative(function: Callable, *, vjp: Callable | None = None, jvp: Callable | None = None) -> Callable:
+    """Teach the derivative of a function of numbers, for callbacks that call it.
+
+    Parameters
+    ----------
+    function : callable
+        `y = function(x1, x2, ...)`, of floats, as Numba takes it.
+    vjp : callable, optional
+        `vjp(x1, x2, ..., y_bar)` returns the cotangents of the arguments: a tuple, or a number if there is one argument.
+    jvp : callable, optional
+        `jvp(x1, x2, ..., x1_dot, x2_dot, ...)` returns the tangent of y.
+
+    Returns
+    -------
+    callable
+        `function` itself.
+
+    Raises
+    ------
+    TypeError
+        If something is not callable, or there is no rule.
+    """
+    from adjode.derivation.library import teach
+
+    return teach(function, vjp, jvp)

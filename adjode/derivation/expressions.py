@@ -48,7 +48,7 @@ _BINARY: dict[type, Callable[[Node, Node], Node]] = {
     ast.MatMult: N.dot,
 }
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
-_RISKY = {"div", "call", "pow", "mod", "floordiv"}  # what may fail, or make a NaN, where it is not wanted
+_RISKY = {"div", "call", "taught", "pow", "mod", "floordiv"}  # what may fail, or make a NaN, where it is not wanted
 
 
 class Expressions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,12 +72,24 @@ def key_of(function: Any) -> str | None:
         return None
 
 
-def known_by_vjp(function: Callable) -> Any:
-    """What `adjode.derivative` has been told of a function."""
-    return TAUGHT.get(getattr(function, "py_func", function))
+TAUGHT: dict[Any, Taught] = {}
 
 
-TAUGHT: dict[Any, Any] = {}
+@dataclass(frozen=True)
+class Taught:
+    """The rules that a user has given for a function of numbers."""
+
+    vjp: Callable | None
+    jvp: Callable | None
+
+
+def teach(function: Callable, vjp: Callable | None, jvp: Callable | None) -> Callable:
+    """See `adjode.derivative`."""
+    rules = [rule for rule in (vjp, jvp) if rule is not None]
+    if not rules or not all(map(callable, (function, *rules))):
+        raise TypeError("derivative takes a function and its rules as functions: derivative(function, vjp=..., jvp=...).")
+    TAUGHT[getattr(function, "py_func", function)] = Taught(vjp, jvp)
+    return function
 
 
 def sibling(text: str, key: str) -> str:

@@ -117,7 +117,7 @@ class Placing:
         return next((s for s in scope.chain() if s in final), None)
 
 
-_CHEAP = {"size", "slice", "T", "trips"}
+_CHEAP = {"item", "size", "slice", "T", "trips"}
 
 
 def is_named(node: Node, count: int, inner: bool, hinted: bool, in_loop: bool = False) -> bool:
@@ -136,7 +136,7 @@ def is_named(node: Node, count: int, inner: bool, hinted: bool, in_loop: bool = 
 
 
 def _is_slow(node: Node) -> bool:
-    return node.op in ("mod", "floordiv", "div", "call", "pow", "dot", "sum") or any(
+    return node.op in ("mod", "floordiv", "div", "call", "taught", "pow", "dot", "sum") or any(
         _is_slow(arg) for arg in node.nodes if arg.op != "load"
     )
 

@@ -129,6 +129,15 @@ def _T(node: Node, bar: Node, value: Callable) -> Pushed:
     yield node.args[0], N.transpose(bar)
 
 
+def _taught(node: Node, bar: Node, value: Callable) -> Pushed:
+    name, rule, *args = node.args
+    if rule is None:
+        raise Refusal(f"`{name}` has been taught no vjp", "give adjode.derivative one")
+    gains = N.make("taught", (rule, None, *args, bar), "f")
+    for k, arg in enumerate(args):
+        yield arg, gains if len(args) == 1 else N.make("item", (gains, k), "f")
+
+
 def _both(node: Node, bar: Node, value: Callable) -> Pushed:
     yield node.args[0], bar
     yield node.args[1], bar if node.op == "add" else N.neg(bar)
@@ -149,6 +158,7 @@ _RULES: dict[str, Callable[[Node, Node, Callable], Pushed]] = {
     "spread": _spread,
     "dot": _dot,
     "outer": _outer,
+    "taught": _taught,
     "T": _T,
 }
 

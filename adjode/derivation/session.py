@@ -15,7 +15,7 @@ from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.calls import ATTRIBUTES, FUNCTIONS, METHODS, called_by_key
 from adjode.derivation.expressions import Expressions, Iterable, Object, Undefined
-from adjode.derivation.library import key_of
+from adjode.derivation.library import TAUGHT, Taught, key_of
 from adjode.derivation.nodes import Node
 from adjode.derivation.reading import Reader
 from adjode.derivation.refusals import Refusal
@@ -203,6 +203,8 @@ class Session:
         special = special or FUNCTIONS.get(_hashable(python))
         if special is not None:
             return special(reader, function, *arguments, **keywords)
+        if python in TAUGHT:
+            return self.taught(reader, function, TAUGHT[python], [reader.number_or_array(a) for a in arguments], keywords)
         key = key_of(python)
         if key is not None:
             self.bind_root(function)
@@ -214,6 +216,14 @@ class Session:
             f"the derivative of `{function.text}` is not known",
             "write it with functions of math and numpy, or teach it by adjode.derivative",
         )
+
+    def taught(self, reader: Expressions, function: Object, rules: Taught, arguments: list[Node], keywords: dict) -> Node:
+        """A call of a function whose derivative the user has given."""
+        if keywords or any(argument.shape for argument in arguments):
+            raise Refusal(f"`{function.text}` is called with arrays or keywords", "give it numbers, by position")
+        name = self.bound(function.text.split(".")[-1], function.value)
+        rule = None if rules.vjp is None else self.bound(f"{name}_vjp", rules.vjp)
+        return reader.seen(N.make("taught", (name, rule, *map(N.as_float, arguments)), "f"))
 
     def bind_root(self, function: Object) -> None:
         first, _, rest = function.text.partition(".")
@@ -262,7 +272,7 @@ class Session:
                 return _range([reader.integer(argument) for argument in node.args])
             if over is enumerate and len(node.args) == 1:
                 return _enumerated(self.iterable(reader, node.args[0]))
-            if over is zip:
+            if over is zip:  # whatever its `strict`
                 return _zipped([self.iterable(reader, argument) for argument in node.args])
             if over is reversed and len(node.args) == 1:
                 return _reversed(self.iterable(reader, node.args[0]))

@@ -125,6 +125,12 @@ class Wording:
             self.writer.module(first)
         return f"{text}({', '.join(self.text(arg) for arg in args)})", _ATOM
 
+    def _taught(self, node: Node) -> tuple[str, int]:
+        return f"{node.args[0]}({', '.join(self.text(arg) for arg in node.args[2:])})", _ATOM
+
+    def _item(self, node: Node) -> tuple[str, int]:
+        return f"{self.text(node.args[0], _ATOM)}[{node.args[1]}]", _ATOM
+
     def _compare(self, node: Node) -> tuple[str, int]:
         op, a, b = node.args
         return f"{self.text(a, _SUM)} {op} {self.text(b, _SUM)}", _COMPARE
