@@ -247,10 +247,16 @@ def _extents_apart(a: Access, b: Access) -> bool:
     if x is not None and y is not None and (x[1] <= y[0] or y[1] <= x[0]):
         return True
     p, q = (reach(one.array, one.indices if one.array.op == "sym" else ()) for one in (a, b))
-    if p is None or q is None or (_moves(p, a) and _moves(q, b)):
+    if p is None or q is None or _is_below_zero(p, a) or _is_below_zero(q, b) or (_moves(p, a) and _moves(q, b)):
         return False
     loops = (*a.loops, *b.loops)
     return any((low := least(N.sub(second[0], first[1]), loops)) is not None and low >= 0 for first, second in ((p, q), (q, p)))
+
+
+def _is_below_zero(ends: tuple[Node, Node], access: Access) -> bool:
+    """Whether a range may count from the end."""
+    low = least(ends[0], access.loops)
+    return low is None or low < 0
 
 
 def _moves(ends: tuple[Node, Node], access: Access) -> bool:
