@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from adjode.derivation import derive
+from adjode.derivation.derived import Derived
 from tests.derivation.programs import Program
 
 # --- a callback of complex numbers --------------------------------------------------------------------------------------------
@@ -164,7 +165,10 @@ def difference(got: np.ndarray, expected: np.ndarray) -> float:
     return worst if np.isfinite(worst) else math.inf
 
 
-def verdict(program: Program, products: tuple[str, ...] = ("vjp", "vjp_u")) -> str:
+PRODUCTS = ("vjp", "vjp_u", "jvp", "df_dt", "vjp_dot")
+
+
+def verdict(program: Program, products: tuple[str, ...] = PRODUCTS) -> str:
     """`right`, `refused: ...`, `unchecked`, or `wrong: ...`, with the reason."""
     try:
         derived = derive(program.function())
@@ -175,7 +179,7 @@ def verdict(program: Program, products: tuple[str, ...] = ("vjp", "vjp_u")) -> s
                 continue
             checked = True
             for name in products:
-                wrong = _COMPARED[name](getattr(derived, name), program, jacobian, point)
+                wrong = _COMPARED[name](derived, program, jacobian, point)
                 if wrong is not None:
                     return f"wrong: {name}: {wrong}"
     except Exception as error:
@@ -193,9 +197,13 @@ def _called(function: Callable, t: float, *given: np.ndarray, results: int = 0) 
     return None if all(same) else "an argument was written into"
 
 
-def _vjp(vjp: Callable, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+def _vjp_u(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+    return _vjp(derived, program, jacobian, point, by_theta=False)
+
+
+def _vjp(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple, by_theta: bool = True) -> str | None:
     t, u, theta = point
-    by_theta = vjp.__name__ == "vjp"
+    vjp = derived.vjp if by_theta else derived.vjp_u
     bars = [np.full(u.size, np.nan), np.full(theta.size, np.nan)][: 1 + by_theta]
     lam = np.random.default_rng(1).uniform(-1.0, 1.0, jacobian.shape[0])
     if program.form == "number":
@@ -206,4 +214,72 @@ def _vjp(vjp: Callable, program: Program, jacobian: np.ndarray, point: tuple) ->
     return changed or (None if difference(got, expected) < 1e-6 else f"{got} instead of {expected}")
 
 
-_COMPARED: dict[str, Callable[..., str | None]] = {"vjp": _vjp, "vjp_u": _vjp}
+def _directions(program: Program) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tangents of u, theta and lam."""
+    rng = np.random.default_rng(2)
+    return tuple(rng.uniform(-1.0, 1.0, size) for size in (program.n, program.m, program.n))  # type: ignore[return-value]
+
+
+def _jvp(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+    t, u, theta = point
+    u_dot, theta_dot, _ = _directions(program)
+    expected = jacobian @ np.concatenate([[0.0], u_dot, theta_dot])
+    return _pushed(derived.jvp, program, t, [u, theta, u_dot, theta_dot], expected)
+
+
+def _df_dt(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+    t, u, theta = point
+    return _pushed(derived.df_dt, program, t, [u, theta], jacobian[:, 0])
+
+
+def _pushed(product: Callable, program: Program, t: float, given: list[np.ndarray], expected: np.ndarray) -> str | None:
+    du_dot = np.full(expected.size, np.nan)
+    if program.form == "number":
+        with np.errstate(all="ignore"):
+            du_dot[0] = product(t, *given)
+        changed = None
+    else:
+        changed = _called(product, t, *given, du_dot, results=1)
+    return changed or (None if difference(du_dot, expected) < 1e-6 else f"{du_dot} instead of {expected}")
+
+
+def _vjp_dot(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+    t, u, theta = point
+    by_number = program.form == "number"
+    lam = np.random.default_rng(1).uniform(-1.0, 1.0, program.n)
+    x, x_dot = np.concatenate([u, theta, lam]), np.concatenate(_directions(program))
+    ends = u.size, u.size + theta.size
+    expected, error = _along(program, derived, t, x, x_dot)
+    if not error < 1e-7 * (1.0 + np.max(np.abs(expected))) or not np.all(np.abs(expected) < 1e8):
+        return None
+    bars = [np.full(u.size, np.nan), np.full(theta.size, np.nan)]
+    given = [part for whole in (x, x_dot) for part in np.split(whole, ends)[: 2 if by_number else 3]]
+    changed = _called(derived.vjp_dot, t, *given, *bars, results=2)
+    got = np.concatenate(bars)
+    return changed or (None if difference(got, expected) < 1e-5 else f"{got} instead of {expected}")
+
+
+def _along(program: Program, derived: Derived, t: float, x: np.ndarray, x_dot: np.ndarray) -> tuple[np.ndarray, float]:
+    """How the vjp changes along a direction, by the complex step or differences, and an estimate of the error."""
+
+    def vjp_at(vjp: Callable, x: np.ndarray) -> np.ndarray:
+        u, theta, lam = np.split(x, (program.n, program.n + program.m))
+        u_bar, theta_bar = np.zeros(u.size, x.dtype), np.zeros(theta.size, x.dtype)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            vjp(t, *([u, theta] if program.form == "number" else [u, theta, lam]), u_bar, theta_bar)
+        return np.concatenate([u_bar, theta_bar])
+
+    text, space = derived._vjp
+    names = {**space, **{name: new for name, new in _COMPLEX.items() if name in space or name not in ("math", "np")}}
+    exec(compile(text, "<vjp>", "exec"), names)
+    try:
+        return vjp_at(names["vjp"], x + 1e-30j * x_dot).imag / 1e-30, 0.0
+    except (TypeError, ValueError, NotAnalytic):
+        pass
+    first, second, third = ((vjp_at(derived.vjp, x + h * x_dot) - vjp_at(derived.vjp, x - h * x_dot)) / (2.0 * h) for h in (4e-3, 2e-3, 1e-3))
+    a, b = (4.0 * second - first) / 3.0, (4.0 * third - second) / 3.0
+    return (16.0 * b - a) / 15.0, float(np.max(np.abs(b - a), initial=0.0))
+
+
+_COMPARED: dict[str, Callable[..., str | None]] = {"vjp": _vjp, "vjp_u": _vjp_u, "jvp": _jvp, "df_dt": _df_dt, "vjp_dot": _vjp_dot}
