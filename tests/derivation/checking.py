@@ -46,7 +46,8 @@ def _complexly(name: str) -> Callable:
     function = getattr(np, name)
 
     def made(shape: Any, *rest: Any) -> Any:
-        return function(shape, *rest).astype(complex)
+        array = function(shape, *rest)
+        return array if rest and isinstance(rest[-1], type) else array.astype(complex)
 
     return made
 
