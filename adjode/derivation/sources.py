@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 import linecache
@@ -71,7 +72,40 @@ def _definition(python: types.FunctionType) -> ast.FunctionDef:
     found = module.body[0]
     if not isinstance(found, ast.FunctionDef):
         raise Refusal(f"the source of {python.__name__} is no function", "define it by `def`")
+    if not _is_current(found, python.__code__):
+        where = f"{python.__code__.co_filename}, line {first}"
+        raise Refusal(f"the source of {python.__name__} has changed since it was compiled ({where})", "import it again")
     return found
+
+
+def _is_current(tree: ast.FunctionDef, code: types.CodeType) -> bool:
+    """Whether a definition compiles to this: a file may have changed, or be another one of the same name."""
+    bare = ast.FunctionDef(**{**{name: getattr(tree, name, None) for name in tree._fields}, "decorator_list": [], "returns": None})
+    names = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in code.co_freevars]
+    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    around = ast.FunctionDef("around", nothing, [*names, bare], [], lineno=1)  # what it captures
+    module = ast.fix_missing_locations(ast.Module([around], []))
+    outer = next(c for c in compile(module, code.co_filename, "exec", dont_inherit=True).co_consts if isinstance(c, types.CodeType))
+    inner = [c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == code.co_name]
+    return any(_operations(one) == _operations(code) for one in inner)
+
+
+def _operations(code: types.CodeType) -> list[tuple[str, str]]:
+    """What code does, without how it jumps, or how it calls: that depends on the rest of the module."""
+    return [
+        (one.opname.replace("LOAD_METHOD", "LOAD_ATTR"), _argument(one))
+        for one in dis.get_instructions(code)
+        if one.opname in _TELLING or one.opname.startswith(("BINARY", "COMPARE", "LOAD", "STORE", "UNARY"))
+    ]
+
+
+def _argument(one: dis.Instruction) -> str:
+    if one.opname == "FOR_ITER" or isinstance(one.argval, types.CodeType):
+        return ""
+    return one.argrepr.rpartition(" + ")[2]
+
+
+_TELLING = {"BUILD_SLICE", "BUILD_TUPLE", "FOR_ITER", "RETURN_VALUE"}
 
 
 def _lambda(python: types.FunctionType) -> ast.Lambda:
@@ -93,11 +127,7 @@ def _compiles_to(node: ast.Lambda, code: types.CodeType) -> bool:
     compiled = compile(ast.Expression(node), code.co_filename, "eval").co_consts[0]
     if not isinstance(compiled, types.CodeType) or compiled.co_varnames != code.co_varnames:
         return False
-    return bool(code.co_freevars) or (compiled.co_code, compiled.co_names, compiled.co_consts) == (
-        code.co_code,
-        code.co_names,
-        code.co_consts,
-    )
+    return bool(code.co_freevars) or _operations(compiled) == _operations(code)
 
 
 def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stmt]:
