@@ -80,13 +80,15 @@ def _definition(python: types.FunctionType) -> ast.FunctionDef:
 
 def _is_current(tree: ast.FunctionDef, code: types.CodeType) -> bool:
     """Whether a definition compiles to this: a file may have changed, or be another one of the same name."""
-    bare = ast.FunctionDef(**{**{name: getattr(tree, name, None) for name in tree._fields}, "decorator_list": [], "returns": None})
+    bare = ast.FunctionDef(
+        **{**{name: getattr(tree, name, None) for name in tree._fields}, "decorator_list": [], "returns": None, "name": "inside"}
+    )
     names = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in code.co_freevars]
     nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     around = ast.FunctionDef("around", nothing, [*names, bare], [], lineno=1)  # what it captures
     module = ast.fix_missing_locations(ast.Module([around], []))
     outer = next(c for c in compile(module, code.co_filename, "exec", dont_inherit=True).co_consts if isinstance(c, types.CodeType))
-    inner = [c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == code.co_name]
+    inner = [c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == "inside"]
     return any(_operations(one) == _operations(code) for one in inner)
 
 
