@@ -80,9 +80,8 @@ def _definition(python: types.FunctionType) -> ast.FunctionDef:
 
 def _is_current(tree: ast.FunctionDef, code: types.CodeType) -> bool:
     """Whether a definition compiles to this: a file may have changed, or be another one of the same name."""
-    bare = ast.FunctionDef(
-        **{**{name: getattr(tree, name, None) for name in tree._fields}, "decorator_list": [], "returns": None, "name": "inside"}
-    )
+    fields = {name: getattr(tree, name, None) for name in tree._fields}
+    bare = ast.FunctionDef(**{**fields, "decorator_list": [], "returns": None, "name": "inside"})  # type: ignore[arg-type]
     names = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in code.co_freevars]
     nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     around = ast.FunctionDef("around", nothing, [*names, bare], [], lineno=1)  # what it captures
