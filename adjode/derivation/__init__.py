@@ -1,4 +1,4 @@
-"""Derivatives of callbacks, by rewriting their source: `reading` makes a program of it, `reverse` its transpose, `writing` the text."""
+"""Derivatives of callbacks by rewriting sources: `reading` makes a program of one, `reverse` its transpose, `writing` the text."""
 
 from __future__ import annotations
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from adjode import functions
 from adjode.derivation import nodes as N
-from adjode.derivation import program as P
-from adjode.derivation.expressions import Object
-from adjode.derivation.library import INTEGER, STEPS, TRUTH, sibling
+from adjode.derivation.library import INTEGER, TRUTH
 from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Object
 from adjode.derivation.refusals import Refusal
 
 
@@ -40,14 +39,8 @@ def _built(key: str, text: str, nodes: list[Node]) -> Node:
         return _extreme(key, text, nodes)
     if len(nodes) != _ARITY.get(key, 1):
         raise Refusal(f"`{text}` is called with {len(nodes)} arguments", "give it as many as it has")
-    if key == "pow":
-        return N.power(N.as_float(nodes[0]), nodes[1])
-    if key == "square":
-        return N.mul(nodes[0], nodes[0])
-    if key == "reciprocal":
-        return N.div(N.ONE, nodes[0])
-    if key == "mod":
-        return N.whole("mod", *nodes)
+    if key in _SPELLED:
+        return _SPELLED[key](*nodes)
     if key == "float":
         return nodes[0] if nodes[0].kind == "f" else N.call(key, text, *nodes)
     if key == "int" and nodes[0].kind == "i":
@@ -57,6 +50,14 @@ def _built(key: str, text: str, nodes: list[Node]) -> Node:
     if key in ("floor", "ceil", "trunc", "round") and (not text.startswith("np") or nodes[0].kind == "i"):
         return N.call(key, text, *nodes, kind="i")
     return N.call(key, text, *nodes, kind="b" if key in TRUTH else "i" if key in INTEGER else "f")
+
+
+_SPELLED: dict[str, Callable] = {
+    "pow": lambda a, b: N.power(N.as_float(a), b),
+    "square": lambda a: N.mul(a, a),
+    "reciprocal": lambda a: N.div(N.ONE, a),
+    "mod": lambda a, b: N.whole("mod", a, b),
+}
 
 
 def _extreme(key: str, text: str, nodes: list[Node]) -> Node:
@@ -267,5 +268,3 @@ ATTRIBUTES: dict[str, Callable] = {
     "ndim": lambda reader, array: N.const(len(array.shape)),
     "T": _T,
 }
-
-__all__ = ["ATTRIBUTES", "FUNCTIONS", "METHODS", "P", "STEPS", "called_by_key", "sibling"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
@@ -34,7 +35,7 @@ def affine(node: Node) -> tuple[dict[Node, int], int]:
     return {node: 1}, 0
 
 
-def least(node: Node, loops: tuple[P.For, ...]) -> int | None:
+def least(node: Node, loops: tuple[P.For | P.While, ...]) -> int | None:
     """A lower bound of an integer, from the ranges of the loops around it."""
     terms, bound = affine(node)
     for atom, factor in terms.items():
@@ -91,7 +92,7 @@ class Access:
 class Places:
     """All accesses of a block, by array."""
 
-    def __init__(self, block: P.Block, active: Container[Node] | None = None):
+    def __init__(self, block: P.Block, active: Any = None):
         self.active = active
         self.of: dict[Node, list[Access]] = {}
         self.access: dict[P.Statement, Access] = {}
@@ -171,7 +172,7 @@ class Places:
         return self._compared(a, b, same=False)
 
     def precedes(self, a: Access, b: Access) -> bool:
-        """Whether `a` may touch an entry before `b` touches it, in another iteration or, unless it is the same place, in this one."""
+        """Whether `a` may touch an entry before `b` touches it, in another iteration or, if it comes first, in the same."""
         return self._compared(a, b, same=True)
 
     def _compared(self, a: Access, b: Access, same: bool) -> bool:
@@ -222,9 +223,10 @@ def extent(array: Node, indices: tuple[Node, ...], loops: tuple) -> tuple[int, i
         return None if None in (start, rows, columns) or base is None else (base[0] + start, base[0] + start + rows * columns)
     if array.op == "slice" and len(array.args) == 2 and isinstance(array.args[1], tuple):
         _, start, stop, step = array.args[1]
-        ends = [0 if start is None else N.value_of(start), None if stop is None else N.value_of(stop)]
-        known = array.args[0].op == "sym" and step is None and None not in ends and min(ends) >= 0
-        return (ends[0], ends[1]) if known else None
+        first, last = 0 if start is None else N.value_of(start), None if stop is None else N.value_of(stop)
+        if array.args[0].op != "sym" or step is not None or first is None or last is None or min(first, last) < 0:
+            return None
+        return first, last
     return extent(array.args[0], (), loops) if array.op in ("T", "reshape") else None
 
 

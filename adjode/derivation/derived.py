@@ -19,6 +19,9 @@ from adjode.derivation.pushing import jvp_text, vjp_dot_text
 _FORMS = {4: ("t", "u", "theta", "du"), 3: ("t", "u", "theta")}
 
 
+_REST = "theta_bar[i] = 0.0"  # of the parameters that f does not read
+
+
 class Derived:
     """The derivatives of a function of (t, u, theta), each derived when it is first asked for.
 
@@ -88,7 +91,8 @@ class Derived:
     @property
     def theta_costs(self) -> bool:
         """Whether the cotangents of parameters are so much of the work that `vjp_u` pays: they take loops or whole arrays."""
-        return any("theta_bar" in line and (line.startswith(" " * 8) or "[:]" in line) for line in self.vjp_source.splitlines()[1:-2])
+        lines = [line for line in self.vjp_source.splitlines()[1:] if "theta_bar" in line or "theta" in line.split("=")[0]]
+        return any(line.startswith(" " * 8) or "dot(" in line or ".sum(" in line for line in lines if line.strip() != _REST)
 
     @property
     def vjp_source(self) -> str:

@@ -65,7 +65,7 @@ def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[st
     bars = {x: N.symbol("f", own.arguments[x].shape) for x in wrt}
     own.hints.update({bar: f"{x}_bar" for x, bar in bars.items()})
     reverse = Reverse(own, {own.arguments[x]: bars[x] for x in wrt}, lam)
-    block = minimal(reverse.block(), set(bars.values()), reverse.places, reverse.again, reverse.reloads, own.hints)
+    block = minimal(reverse.block(), set(bars.values()), reverse.places, reverse.taping.again, reverse.taping.reloads, own.hints)
     if any(result in node.deps for s in block.walk() for node in s.uses) and "du" in own.arguments:
         block = P.Block([P.Alloc(result, None), *block.statements])
     tidied(block)

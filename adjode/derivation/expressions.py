@@ -12,19 +12,10 @@ import numpy as np
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
+from adjode.derivation.merging import Merge
 from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Object, Undefined
 from adjode.derivation.refusals import Refusal
-
-
-@dataclass(frozen=True)
-class Object:
-    """Something of Python's that is known when f is read: a module, a function, a string, None."""
-
-    value: Any
-    text: str = ""
-
-
-Undefined = Object("undefined")
 
 
 @dataclass(frozen=True)
@@ -103,7 +94,7 @@ class Expressions:
         (a, a_env, a_known, a_value, a_risky), (b, b_env, b_known, b_value, b_risky) = ends
         pure = not (a.statements or b.statements or a_risky or b_risky)
         statement = P.If(condition, a, b, [])
-        merge = Merge(self, statement, pure)
+        merge = Merge(self.session.memory, self.hint, statement, pure)
         self.block = outer
         self.env = {name: merge.values(a_env[name], b_env.get(name), name) for name in a_env if name in b_env}
         value = merge.values(a_value, b_value, None)
@@ -265,7 +256,7 @@ class Expressions:
         if not array.shape:
             raise Refusal("a number is indexed", "index arrays")
         spec: list[Any] = []
-        for k, item in enumerate(parts):
+        for item in parts:
             if isinstance(item, ast.Constant) and item.value is Ellipsis:
                 used = sum(1 for p in parts if not (isinstance(p, ast.Constant) and p.value in (None, Ellipsis)))
                 spec += [("s", None, None, None)] * (len(array.shape) - used)
@@ -354,42 +345,6 @@ class Expressions:
 
     def iterable(self, node: ast.expr) -> Iterable | tuple:
         return self.session.iterable(self, node)
-
-
-class Merge:
-    """What two branches leave, as one value."""
-
-    def __init__(self, reader: Expressions, statement: P.If, pure: bool):
-        self.reader, self.statement, self.pure = reader, statement, pure
-        self.known: dict[tuple[Node, Node], Node] = {}
-
-    def values(self, a: Any, b: Any, name: str | None) -> Any:
-        if a is b or (isinstance(a, Object) and isinstance(b, Object) and a.value is b.value):
-            return a
-        if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-            return tuple(self.values(x, y, None) for x, y in zip(a, b, strict=True))
-        if not (isinstance(a, Node) and isinstance(b, Node)) or len(a.shape) != len(b.shape):
-            if name is None:
-                raise Refusal("the branches return different things", "return the same kind in each")
-            return Undefined
-        memory = self.reader.session.memory
-        if N.root(a) in memory or N.root(b) in memory:
-            raise Refusal("a name stands for one array or another", "write into one array in both branches")
-        return self.nodes(a, b, name)
-
-    def nodes(self, a: Node, b: Node, name: str | None) -> Node:
-        if self.pure and not a.shape:
-            result = N.where(self.statement.condition, a, b)
-        elif (a, b) in self.known:
-            result = self.known[a, b]
-        else:
-            kind = "f" if "f" in (a.kind, b.kind) else a.kind if a.kind == b.kind else "i"
-            result = self.known[a, b] = N.symbol(kind, a.shape)
-            a, b = (N.as_float(a), N.as_float(b)) if kind == "f" else (a, b)
-            self.statement.results.append(P.Result(result, a, b))
-        if name is not None:
-            self.reader.hint(name, result)
-        return result
 
 
 def unsliced(array: Node, indices: tuple[Node, ...]) -> tuple[Node, tuple[Node, ...]]:

@@ -14,8 +14,8 @@ def minimal(
     block: P.Block,
     outputs: set[Node],
     original: Places,
-    again: dict[P.Read, P.Read],
-    reloads: dict[P.Read, P.Store],
+    again: dict[P.Statement, P.Read],
+    reloads: dict[P.Statement, P.Store],
     hints: dict[Node, str],
 ) -> P.Block:
     """The statements that the outputs need.
@@ -37,9 +37,9 @@ def minimal(
     dropped: set[P.Statement] = set()
     while True:
         result = pruned(block, outputs, dropped)
-        reads = {again.get(s, s) for s in result.walk() if isinstance(s, P.Read)}  # type: ignore[arg-type]
+        reads = {again.get(s, s) for s in result.walk() if isinstance(s, P.Read)}
         stores = {s for s in result.walk() if isinstance(s, P.Store) and s in original.access}
-        loaded = {reloads[s] for s in result.walk() if s in reloads}  # type: ignore[index]
+        loaded = {reloads[s] for s in result.walk() if s in reloads}
         idle = {s for s in stores - loaded if not _reaches(s, reads, original)}
         if not idle:
             _require_kept(result, stores, original, again, hints)
@@ -57,7 +57,7 @@ def _reaches(store: P.Store, reads: set[P.Read], original: Places) -> bool:
 
 
 def _require_kept(
-    block: P.Block, stores: set[P.Store], original: Places, again: dict[P.Read, P.Read], hints: dict[Node, str]
+    block: P.Block, stores: set[P.Store], original: Places, again: dict[P.Statement, P.Read], hints: dict[Node, str]
 ) -> None:
     late = set().union(*(node.deps for s in block.walk() if s.late for node in _used(s)))
     for statement in block.walk():

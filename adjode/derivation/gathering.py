@@ -13,9 +13,9 @@ from adjode.derivation import program as P
 from adjode.derivation.dependence import affine
 from adjode.derivation.nodes import Node
 from adjode.derivation.substitution import parts, substituted
-from adjode.derivation.sums import summed
+from adjode.derivation.sums import addends, summed
 
-_LIGHT = 12  # operations that may be repeated for the sake of a loop of their own
+_LIGHT = 48  # operations that may be repeated for the sake of a loop of their own
 
 
 def gathered(block: P.Block, arrays: set[Node], whole: Callable[[Node], bool]) -> None:
@@ -55,7 +55,7 @@ def _gather(loop: P.For, nest: list[P.For], arrays: set[Node], whole: Callable[[
         first = group[0][0]
         for store, _ in group[1:]:
             body.statements.remove(store)
-        first.indices, first.value = (index,), summed([value for _, value in group], whole)
+        first.indices, first.value = (index,), summed([part for _, value in group for part in addends(value)], whole)
 
 
 def _lets(body: P.Block) -> dict[Node, Node] | None:
@@ -98,24 +98,23 @@ def _split(loop: P.For, arrays: set[Node]) -> list[P.For]:
     if lets is None:
         return []
     stores = [s for s in loop.body.statements if isinstance(s, P.Store) and s.array in arrays and s.adds and len(s.indices) == 1]
-    bases: dict[tuple, int] = {}
-    for store in stores:
-        terms, shift = affine(store.indices[0])
-        if terms == {loop.index: 1} and shift == 0:
-            bases[store.array, loop.index] = 0
+    based = {store.array for store in stores if store.indices[0] is loop.index}
     loops = []
     for store in stores:
         terms, shift = affine(store.indices[0])
         value = substituted(store.value, lets)
-        phis = {c.phi for c in loop.carried}
-        if terms == {loop.index: 1} and shift and (store.array, loop.index) in bases and value.deps.isdisjoint(phis) and _is_light(value):
+        moved = terms == {loop.index: 1} and shift and store.array in based
+        if moved and value.deps.isdisjoint({c.phi for c in loop.carried}) and _is_light(value):
             loop.body.statements.remove(store)
-            own = P.For(loop.index, loop.start, loop.stop, loop.step, P.Block([P.Store(store.array, store.indices, value, adds=True)]), [])
-            own.late = own.body.statements[0].late = True
+            alone = P.Store(store.array, store.indices, value, adds=True)
+            own = P.For(loop.index, loop.start, loop.stop, loop.step, P.Block([alone]), [])
+            own.late = alone.late = True
             loops.append(own)
     return loops
 
 
 def _is_light(node: Node) -> bool:
     nodes = list(parts(node))
-    return len(nodes) <= 4 * _LIGHT and all(n.op in ("add", "sub", "mul", "neg", "load", "sym", "const", "named", "size") for n in nodes)
+    return len(nodes) <= _LIGHT and all(
+        n.op in ("add", "sub", "mul", "neg", "load", "sym", "const", "named", "size") for n in nodes
+    )

@@ -13,10 +13,37 @@ import numpy as np
 from adjode import functions
 
 # one number to one number; what is here has a rule in `rules`
-_UNARY = (
-    "sin cos tan exp log sqrt tanh sinh cosh asin acos atan asinh acosh atanh log1p expm1 log10 log2 exp2 cbrt erf erfc square "
-    "reciprocal deg2rad rad2deg radians degrees"
-).split()
+_UNARY = [
+    "sin",
+    "cos",
+    "tan",
+    "exp",
+    "log",
+    "sqrt",
+    "tanh",
+    "sinh",
+    "cosh",
+    "asin",
+    "acos",
+    "atan",
+    "asinh",
+    "acosh",
+    "atanh",
+    "log1p",
+    "expm1",
+    "log10",
+    "log2",
+    "exp2",
+    "cbrt",
+    "erf",
+    "erfc",
+    "square",
+    "reciprocal",
+    "deg2rad",
+    "rad2deg",
+    "radians",
+    "degrees",
+]
 _NUMPY = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh"}
 _OTHERS = {
     "atan2": (math.atan2, np.arctan2),
@@ -94,6 +121,6 @@ def teach(function: Callable, vjp: Callable | None, jvp: Callable | None) -> Cal
 
 def sibling(text: str, key: str) -> str:
     """What the text calls another function of the library that it got `text` from: `np.sin`, `cos` to `np.cos`."""
-    if text.startswith("np.") or text.startswith("numpy."):
+    if text.startswith(("np.", "numpy.")):
         return f"{text.split('.')[0]}.{_NUMPY.get(key, key)}"
     return f"math.{key}"

@@ -1,90 +1,18 @@
-"""Expressions: nodes of a graph in which what is equal is one node.
+"""Expressions, pure functions of *symbols*: arguments, indices of loops, what a statement defines.
 
-A node is a pure function of *symbols*: arguments, indices of loops, what a statement defines. Its constructors below simplify as a
-person would who writes the expression down: no `+ 0.0`, no `* 1.0`, signs in front, constants folded.
+The constructors of nodes simplify as a person would who writes the expression down: no `+ 0.0`, no `* 1.0`, signs in front,
+constants folded.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
-import weakref
+from collections.abc import Callable
 from typing import Any
 
+from adjode.derivation.graph import Node as Node
+from adjode.derivation.graph import make as make
+from adjode.derivation.graph import symbol as symbol
 from adjode.derivation.refusals import Refusal
-
-
-class Node:
-    """One expression.
-
-    Attributes
-    ----------
-    op : str
-    args : tuple
-        Nodes, and what else tells this operation from others.
-    kind : "f", "i" or "b"
-        A float, an integer, a truth value; of the entries, if it is an array.
-    shape : tuple of Node
-        The lengths of the axes; () for a number.
-    serial : int
-        Larger than those of its arguments.
-    deps : frozenset of Node
-        The symbols that it depends on.
-    """
-
-    __slots__ = ("__weakref__", "args", "deps", "kind", "op", "serial", "shape")
-
-    def __init__(self, op: str, args: tuple, kind: str, shape: tuple[Node, ...], serial: int):
-        self.op, self.args, self.kind, self.shape, self.serial = op, args, kind, shape, serial
-        self.deps: frozenset[Node] = frozenset((self,)) if op == "sym" else frozenset().union(*(a.deps for a in self.nodes))
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """The arguments that are nodes, also those inside of a slice."""
-        return tuple(_nodes_in(self.args))
-
-    def __repr__(self) -> str:
-        return f"{self.op}({', '.join(map(repr, self.args))})" if self.op != "sym" else f"sym{self.serial}"
-
-
-def _nodes_in(args: tuple):
-    for arg in args:
-        if isinstance(arg, Node):
-            yield arg
-        elif isinstance(arg, tuple):
-            yield from _nodes_in(arg)
-
-
-_lock = threading.Lock()
-_serials = itertools.count()
-_known: weakref.WeakValueDictionary[tuple, Node] = weakref.WeakValueDictionary()
-
-
-def make(op: str, args: tuple, kind: str, shape: tuple[Node, ...] = ()) -> Node:
-    """The node with this operation and these arguments."""
-    key = (op, kind, _key(args))
-    with _lock:
-        node = _known.get(key)
-        if node is None:
-            node = _known[key] = Node(op, args, kind, shape, next(_serials))
-        return node
-
-
-def _key(args: tuple) -> tuple:
-    return tuple(id(a) if isinstance(a, Node) else _key(a) if isinstance(a, tuple) else (type(a), repr(a)) for a in args)
-
-
-def symbol(kind: str = "f", shape: tuple[Node, ...] = ()) -> Node:
-    """A new symbol."""
-    with _lock:
-        return Node("sym", (), kind, shape, next(_serials))
-
-
-def mark() -> int:
-    """A number between the serials of the nodes made so far and those made later."""
-    with _lock:
-        return next(_serials)
-
 
 # --- constants --------------------------------------------------------------------------------------------------------------
 
@@ -116,7 +44,7 @@ def value_of(node: Node) -> Any:
     return None if None in values else _FOLDED[node.op](*values)
 
 
-_FOLDED = {
+_FOLDED: dict[str, Callable] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
@@ -241,17 +169,22 @@ def mul(a: Node, b: Node) -> Node:
         return neg(mul(a.args[0], b))
     if b.op == "neg":
         return neg(mul(a, b.args[0]))
+    return _numbers_first(a, b) or make("mul", (a, b), kind, shape)
+
+
+def _numbers_first(a: Node, b: Node) -> Node | None:
+    """A product in which a number stands in front; None if there is none, or it does."""
     if a.op == "const" and b.op == "mul" and b.args[0].op == "const":
         return mul(const(a.args[0] * b.args[0].args[0]), b.args[1])
-    if a.op == "const" and a.args[0] == -1:
-        return neg(b)
-    if b.op == "const":  # numbers come first
+    if a.op == "const":
+        return neg(b) if a.args[0] == -1 else None
+    if b.op == "const":
         return mul(b, a)
     if b.op == "mul" and b.args[0].op == "const":
         return mul(b.args[0], mul(a, b.args[1]))
     if a.op == "mul" and a.args[0].op == "const":
         return mul(a.args[0], mul(a.args[1], b))
-    return make("mul", (a, b), kind, shape)
+    return None
 
 
 def div(a: Node, b: Node) -> Node:

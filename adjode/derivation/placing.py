@@ -122,6 +122,8 @@ _CHEAP = {"item", "size", "slice", "T", "trips"}
 
 def is_named(node: Node, count: int, inner: bool, hinted: bool, in_loop: bool = False) -> bool:
     """Whether an expression gets a name of its own."""
+    if node.op == "size":
+        return hinted and count > 1
     if node.op in ("sym", "const", "named", *_CHEAP):
         return node.op == "slice" and bool(node.shape) and ((hinted and count > 1) or inner)
     if node.op == "load":

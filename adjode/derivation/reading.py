@@ -8,8 +8,9 @@ from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.expressions import Expressions, Iterable, Undefined, unsliced
+from adjode.derivation.expressions import Expressions, Iterable, unsliced
 from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Undefined
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, assigned, bound_by
 
@@ -21,7 +22,7 @@ def names_of(target: ast.expr) -> set[str]:
 class Reader(Expressions):
     """Reads one function, and those that it calls into the same program."""
 
-    def __init__(self, source: Source, session: Session, env: dict[str, Any]):
+    def __init__(self, source: Source, session: Any, env: dict[str, Any]):
         super().__init__(source, session, env)
         self.loops = 0
         for name, value in env.items():
@@ -191,7 +192,8 @@ class Reader(Expressions):
 
     def loop(self, names: set[str], build: Callable[[P.Block, dict[str, str]], Any]) -> None:
         """Read a loop; again, where a number starts as an integer and turns out to be a float."""
-        outer, before, kinds = self.block, dict(self.env), {}
+        kinds: dict[str, str] = {}
+        outer, before = self.block, dict(self.env)
         while True:
             self.contents, self.last_stores = {}, {}
             self.block, self.env = P.Block(), dict(before)

@@ -172,7 +172,7 @@ def gathered(bar: Node, arg: Node) -> Node:
             if len(bar.shape) == 1:
                 return make_spread(N.total(bar), arg)
             summed = N.total(bar, axis)
-            spec = [("s", None, None, None)] * len(summed.shape)
+            spec: list = [("s", None, None, None)] * len(summed.shape)
             spec.insert(axis, "new")
             bar = N.make("slice", (summed, *spec), "f", (*bar.shape[:axis], N.I1, *bar.shape[axis + 1 :]))
     return bar

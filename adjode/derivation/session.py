@@ -14,9 +14,11 @@ from numba.core.dispatcher import Dispatcher
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.calls import ATTRIBUTES, FUNCTIONS, METHODS, called_by_key
-from adjode.derivation.expressions import Expressions, Iterable, Object, Undefined
+from adjode.derivation.expressions import Expressions, Iterable
+from adjode.derivation.iterables import enumerated_over, range_over, reversed_over, zipped_over
 from adjode.derivation.library import TAUGHT, Taught, key_of
 from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Object, Undefined
 from adjode.derivation.reading import Reader
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, source_of
@@ -139,7 +141,7 @@ class Session:
         if old in self.hints:
             self.hints[new] = self.hints[old]
 
-    def packed(self, reader: Expressions, values: tuple) -> Node:
+    def packed(self, reader: Any, values: tuple) -> Node:
         """`np.array(values)`."""
         rows = [self.packed(reader, v) if isinstance(v, tuple) else reader.number_or_array(v) for v in values]
         if not rows:
@@ -194,7 +196,7 @@ class Session:
         if not isinstance(function, Object) or not callable(function.value):
             raise Refusal("what is called is no function that is known", "call functions by their names")
         arguments = [reader.value(argument) for argument in node.args]
-        keywords = {k.arg: reader.value(k.value) for k in node.keywords}
+        keywords = {str(k.arg): reader.value(k.value) for k in node.keywords}
         return self.apply(reader, function, arguments, keywords)
 
     def apply(self, reader: Expressions, function: Object, arguments: list, keywords: dict) -> Any:
@@ -240,7 +242,7 @@ class Session:
         name = node.func.attr  # type: ignore[attr-defined]
         if name not in METHODS:
             raise Refusal(f"a method `{name}` of an array is called", "use functions of numpy that are known, or a loop")
-        keywords = {k.arg: reader.value(k.value) for k in node.keywords}
+        keywords = {str(k.arg): reader.value(k.value) for k in node.keywords}
         return METHODS[name](reader, array, *(reader.value(argument) for argument in node.args), **keywords)
 
     def inlined(self, function: Callable, arguments: list, keywords: dict) -> Any:
@@ -269,13 +271,13 @@ class Session:
             function = reader.value(node.func)
             over = getattr(function, "value", None)
             if over is range or getattr(over, "__name__", "") == "prange":
-                return _range([reader.integer(argument) for argument in node.args])
+                return range_over([reader.integer(argument) for argument in node.args])
             if over is enumerate and len(node.args) == 1:
-                return _enumerated(self.iterable(reader, node.args[0]))
+                return enumerated_over(self.iterable(reader, node.args[0]))
             if over is zip:  # whatever its `strict`
-                return _zipped([self.iterable(reader, argument) for argument in node.args])
+                return zipped_over([self.iterable(reader, argument) for argument in node.args])
             if over is reversed and len(node.args) == 1:
-                return _reversed(self.iterable(reader, node.args[0]))
+                return reversed_over(self.iterable(reader, node.args[0]))
         value = reader.value(node)
         if isinstance(value, tuple):
             return value
@@ -319,44 +321,8 @@ def _slice_length(length: Node, item: tuple) -> Node | None:
     return N.sub(ends[1], ends[0])
 
 
-def _range(ends: list[Node]) -> Iterable:
-    start, stop, step = {1: (N.I0, *ends, N.I1), 2: (*ends, N.I1), 3: tuple(ends)}[len(ends)]
-    if N.value_of(step) in (None, 0):
-        raise Refusal("the step of a range is not a constant", "use a constant step")
-    return Iterable(start, stop, step, lambda k: k)
-
-
-def _enumerated(over: Iterable | tuple) -> Iterable | tuple:
-    if isinstance(over, tuple):
-        return tuple((N.const(k), item) for k, item in enumerate(over))
-    if over.start is not N.I0 or over.step is not N.I1:
-        raise Refusal("a range with a start is enumerated", "count with the index")
-    return Iterable(over.start, over.stop, over.step, lambda k: (k, over.item(k)))
-
-
-def _zipped(parts: list[Iterable | tuple]) -> Iterable | tuple:
-    if all(isinstance(part, tuple) for part in parts):
-        return tuple(zip(*parts, strict=False))  # type: ignore[arg-type]
-    over = [part for part in parts if isinstance(part, Iterable)]
-    if len(over) < len(parts) or any(p.start is not N.I0 or p.step is not N.I1 for p in over):
-        raise Refusal("a loop runs over tuples and arrays at once", "use an index")
-    stop = over[0].stop
-    for part in over[1:]:
-        stop = stop if part.stop is stop else N.call("min", "min", stop, part.stop, kind="i")
-    return Iterable(N.I0, stop, N.I1, lambda k: tuple(part.item(k) for part in over))
-
-
-def _reversed(over: Iterable | tuple) -> Iterable | tuple:
-    if isinstance(over, tuple):
-        return tuple(reversed(over))
-    if over.step is not N.I1:
-        raise Refusal("a range with a step is reversed", "write the range that runs backwards")
-    last = N.sub(over.stop, N.I1)
-    return Iterable(last, N.sub(over.start, N.I1), N.const(-1), over.item)
-
-
 def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
-    """The program of a callback whose arguments are called `names`; a result beyond them is memory that is written into, or returned.
+    """The program of a callback whose arguments are called `names`: its result is written into du, or returned.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 import linecache
@@ -97,29 +98,79 @@ def source_of(function: Callable) -> Source:
     if not isinstance(python, types.FunctionType):
         raise Refusal(f"{python!r} is no Python function", "give a function written in Python")
     code = python.__code__
-    try:
-        lines, first = inspect.getsourcelines(python)
-    except (OSError, TypeError):
-        raise Refusal(f"the source of {python.__name__} cannot be found", "define it in a file, or give its vjp") from None
-    tree = _parsed("".join(lines), first, python)
+    tree = _lambda(python) if python.__name__ == "<lambda>" else _definition(python)
     inside = inspect.getclosurevars(python)
     outside = {**python.__globals__, **inside.nonlocals}
     return Source(python.__name__, code.co_filename, tree, outside)
 
 
-def _parsed(text: str, first: int, python: types.FunctionType) -> ast.FunctionDef | ast.Lambda:
+def _definition(python: types.FunctionType) -> ast.FunctionDef:
     try:
-        module = ast.parse(textwrap.dedent(text))
-    except SyntaxError:  # a lambda in the middle of something
-        raise Refusal(f"the source of {python.__name__} cannot be read by itself", "define it by `def`") from None
+        lines, first = inspect.getsourcelines(python)
+        module = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        raise Refusal(f"the source of {python.__name__} cannot be found", "define it in a file, or give its vjp") from None
     ast.increment_lineno(module, first - 1)
     found = module.body[0]
-    if isinstance(found, ast.FunctionDef):
-        return found
-    lambdas = [node for node in ast.walk(module) if isinstance(node, ast.Lambda)]
-    if len(lambdas) != 1:
-        raise Refusal(f"the source of {python.__name__} is not a single function", "define it by `def`")
-    return lambdas[0]
+    if not isinstance(found, ast.FunctionDef):
+        raise Refusal(f"the source of {python.__name__} is no function", "define it by `def`")
+    if not _is_current(found, python.__code__):
+        where = f"{python.__code__.co_filename}, line {first}"
+        raise Refusal(f"the source of {python.__name__} has changed since it was compiled ({where})", "import it again")
+    return found
+
+
+def _is_current(tree: ast.FunctionDef, code: types.CodeType) -> bool:
+    """Whether a definition compiles to this: a file may have changed, or be another one of the same name."""
+    fields = {name: getattr(tree, name, None) for name in tree._fields}
+    bare = ast.FunctionDef(**{**fields, "decorator_list": [], "returns": None, "name": "inside"})  # type: ignore[arg-type]
+    names = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in code.co_freevars]
+    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    around = ast.FunctionDef("around", nothing, [*names, bare], [], lineno=1)  # what it captures
+    module = ast.fix_missing_locations(ast.Module([around], []))
+    outer = next(c for c in compile(module, code.co_filename, "exec", dont_inherit=True).co_consts if isinstance(c, types.CodeType))
+    inner = [c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == "inside"]
+    return any(_operations(one) == _operations(code) for one in inner)
+
+
+def _operations(code: types.CodeType) -> list[tuple[str, str]]:
+    """What code does, without how it jumps, or how it calls: that depends on the rest of the module."""
+    return [
+        (one.opname.replace("LOAD_METHOD", "LOAD_ATTR"), _argument(one))
+        for one in dis.get_instructions(code)
+        if one.opname in _TELLING or one.opname.startswith(("BINARY", "COMPARE", "LOAD", "STORE", "UNARY"))
+    ]
+
+
+def _argument(one: dis.Instruction) -> str:
+    if one.opname == "FOR_ITER" or isinstance(one.argval, types.CodeType):
+        return ""
+    return one.argrepr.rpartition(" + ")[2]
+
+
+_TELLING = {"BUILD_SLICE", "BUILD_TUPLE", "FOR_ITER", "RETURN_VALUE"}
+
+
+def _lambda(python: types.FunctionType) -> ast.Lambda:
+    """The lambda expression in the file that compiles to this function."""
+    code = python.__code__
+    try:
+        module = ast.parse("".join(linecache.getlines(code.co_filename, python.__globals__)))
+    except SyntaxError:
+        module = ast.Module([], [])
+    there = [node for node in ast.walk(module) if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno]
+    found = [node for node in there if _compiles_to(node, code)]
+    if len(found) != 1:
+        raise Refusal("the source of a lambda expression cannot be told from others", "define it by `def`")
+    return found[0]
+
+
+def _compiles_to(node: ast.Lambda, code: types.CodeType) -> bool:
+    """Whether a lambda expression compiles to this; what it captures cannot be compared."""
+    compiled = compile(ast.Expression(node), code.co_filename, "eval").co_consts[0]
+    if not isinstance(compiled, types.CodeType) or compiled.co_varnames != code.co_varnames:
+        return False
+    return bool(code.co_freevars) or _operations(compiled) == _operations(code)
 
 
 def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stmt]:
@@ -159,10 +210,10 @@ def _leaves(body: list[ast.stmt], leave: type) -> bool:
 
 
 def _always(body: list[ast.stmt], leave: type) -> bool:
-    for s in body:
-        if isinstance(s, leave) or (isinstance(s, ast.If) and _always(s.body, leave) and _always(s.orelse, leave)):
-            return True
-    return False
+    """Whether a branch ends early in any case."""
+    return any(
+        isinstance(s, leave) or (isinstance(s, ast.If) and _always(s.body, leave) and _always(s.orelse, leave)) for s in body
+    )
 
 
 def assigned(body: list[ast.stmt]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation.dependence import affine
@@ -35,7 +36,7 @@ def _changed(arg: object, changes: dict[Node, Node], known: dict[Node, Node]) ->
 
 
 def _rebuilt(node: Node, args: tuple) -> Node:
-    simple = {"add": N.add, "sub": N.sub, "mul": N.mul, "div": N.div, "neg": N.neg}
+    simple: dict[str, Any] = {"add": N.add, "sub": N.sub, "mul": N.mul, "div": N.div, "neg": N.neg}
     if node.op in simple:
         return simple[node.op](*args)
     if node.op == "mod" and node.kind == "i":

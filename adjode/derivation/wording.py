@@ -35,7 +35,7 @@ class Wording:
         text, binds = getattr(self, f"_{node.op}")(node)
         return f"({text})" if binds < level else text
 
-    def tuple(self, items: tuple[Node, ...]) -> str:
+    def several(self, items: tuple[Node, ...]) -> str:
         texts = [self.text(item) for item in items]
         return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
 
@@ -57,7 +57,7 @@ class Wording:
             return f"range({', '.join(texts)})"
         return f"range({texts[1]})" if texts[0] == "0" else f"range({texts[0]}, {texts[1]})"
 
-    # --- each operation: its text, and how strongly it binds ------------------------------------------------------------------------
+    # --- each operation: its text, and how strongly it binds -----------------------------------------------------------------
 
     def _const(self, node: Node) -> tuple[str, int]:
         value = node.args[0]
@@ -170,7 +170,7 @@ class Wording:
         return f"{self.text(node.args[0], _ATOM)}.T", _ATOM
 
     def _reshape(self, node: Node) -> tuple[str, int]:
-        return f"{self.text(node.args[0], _ATOM)}.reshape({self.tuple(node.args[1:])})", _ATOM
+        return f"{self.text(node.args[0], _ATOM)}.reshape({self.several(node.args[1:])})", _ATOM
 
     def _matrix(self, node: Node) -> tuple[str, int]:
         array, function, *where = node.args

@@ -12,11 +12,13 @@ import numpy as np
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.nodes import Node
-from adjode.derivation.refusals import Refusal
 from adjode.derivation.placing import Placing, Scope, is_named
+from adjode.derivation.refusals import Refusal
 from adjode.derivation.wording import Wording
 
-_RESERVED = {"np", "math", "range", "len", "reversed", "min", "max", "abs", "int", "float", "bool", "round", "pow"} | set(keyword.kwlist)
+_RESERVED = {"np", "math", "range", "len", "reversed", "min", "max", "abs", "int", "float", "bool", "round", "pow"} | set(
+    keyword.kwlist
+)
 
 
 class Writer:
@@ -175,9 +177,7 @@ class Writer:
 
     def _read(self, statement: P.Read, depth: int, rest: list) -> None:
         text = self.wording.place(statement.array, statement.indices)
-        if not statement.indices:
-            self.names[statement.symbol] = text
-        elif self.placing.symbol_uses.get(statement.symbol, 0) == 1 and _is_used_at_once(statement, rest):
+        if not statement.indices or (self.placing.symbol_uses.get(statement.symbol, 0) == 1 and _is_used_at_once(statement, rest)):
             self.names[statement.symbol] = text
         else:
             self.line(depth, f"{self.name(statement.symbol)} = {text}")
@@ -189,7 +189,7 @@ class Writer:
             text = f"{self.text(fill, 9)}.copy()" if exists else self.text(fill)
             self.line(depth, f"{self.name(symbol)} = {text}")
             return
-        shape = self.wording.tuple(symbol.shape)
+        shape = self.wording.several(symbol.shape)
         dtype = ", np.int64" if statement.dtype == "i" else ", np.bool_" if statement.dtype == "b" else ""
         dtype = dtype.replace("np", np_)
         if fill is None:

@@ -209,7 +209,9 @@ def _check(
         points = [*points, *further]
     references: list[Reference] = []
     doubts: dict[tuple[str, str], np.ndarray] = {}
-    complex_step = compiles = wants_complex and not problems and takes_complex(dynamics.f, points[0].t, points[0].u, points[0].theta)
+    complex_step = compiles = (
+        wants_complex and not problems and takes_complex(dynamics.f, points[0].t, points[0].u, points[0].theta)
+    )
     for point in [] if problems else points:  # an f that is wrong itself has no derivatives to compare with
         right = reference(dynamics.f, point.t, point.u, point.theta, lams.rows, complex_step=complex_step)
         references.append(right)

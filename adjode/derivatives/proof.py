@@ -66,22 +66,29 @@ def _products(dynamics: Dynamics, points: list[Place]) -> str:
     rng = np.random.default_rng(5)
     for point in points:
         for _ in range(_DIRECTIONS):
-            lam = rng.standard_normal(point.u.size)
-            along = [rng.standard_normal(x.size) * np.maximum(np.abs(x), 1e-3 * np.max(np.abs(x), initial=1.0)) for x in (point.u, point.theta)]
-            expected, error, scale = _slope(dynamics, point, lam, along)
+            lam, du, dtheta = (rng.standard_normal(size) for size in (point.u.size, point.u.size, point.theta.size))
+            du, dtheta = du * _sizes(point.u), dtheta * _sizes(point.theta)
             for name in dynamics.derived:
-                rule = getattr(dynamics, name)
-                bars = [np.full(x.size, np.nan) for x in ((point.u, point.theta) if name == "vjp" else (point.u,))]
-                rule(point.t, point.u.copy(), point.theta.copy(), lam.copy(), *bars)
-                if name == "vjp_u":
-                    expected, error, scale = _slope(dynamics, point, lam, [along[0], np.zeros_like(point.theta)])
-                given = float(sum(bar @ d for bar, d in zip(bars, along, strict=False)))
+                along = du, dtheta if name == "vjp" else np.zeros_like(dtheta)
+                given = _given(dynamics, name, point, lam, along)
+                expected, error, scale = _slope(dynamics, point, lam, along)
                 if error <= _AGREES * scale and not abs(given - expected) <= 10.0 * _AGREES * scale:
-                    return f"{name}: along a random direction at t = {point.t:g} it gives {given:.9g}, differences of f {expected:.9g}."
+                    return f"Along a random direction at t = {point.t:g} {name} gives {given:.9g}, differences of f {expected:.9g}."
     return ""
 
 
-def _slope(dynamics: Dynamics, point: Place, lam: np.ndarray, along: list[np.ndarray]) -> tuple[float, float, float]:
+def _sizes(x: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(x), 1e-3 * np.max(np.abs(x), initial=1e-3))
+
+
+def _given(dynamics: Dynamics, name: str, point: Place, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> float:
+    """The derivative of lam . f along a direction, by a rule."""
+    bars = [np.full(x.size, np.nan) for x in ((point.u, point.theta) if name == "vjp" else (point.u,))]
+    getattr(dynamics, name)(point.t, point.u.copy(), point.theta.copy(), lam.copy(), *bars)
+    return float(sum(bar @ d for bar, d in zip(bars, along, strict=False)))
+
+
+def _slope(dynamics: Dynamics, point: Place, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
     """The derivative of lam . f along a direction, by extrapolated central differences, its error, and the size of its terms."""
 
     def f(step: float) -> np.ndarray:

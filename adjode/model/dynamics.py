@@ -27,8 +27,8 @@ class Dynamics:
         `f(t, u, theta, du)` overwrites `du` (n,), or `f(t, u, theta)` returns it.
     vjp : callable, optional
         `vjp(t, u, theta, lam, u_bar, theta_bar)` overwrites `u_bar = (df/du)^T lam` (n,) and
-        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two. Without it it is derived from the source of
-        f, see `adjode.derive`, and held against f's differences in the first solve that uses it; so is `vjp_u` then, where that
+        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two. Without it, it is derived from the source
+        of f, see `adjode.derive`, and held against f's differences in the first solve that uses it; so is `vjp_u` then, where it
         saves something.
     vjp_u : callable, optional
         `vjp_u(t, u, theta, lam, u_bar)`, or `vjp_u(t, u, theta, lam)` returning `u_bar`: the first half alone, used wherever
@@ -58,8 +58,8 @@ class Dynamics:
     Raises
     ------
     TypeError
-        If a callback takes the wrong number of arguments or Numba cannot compile it, or if there is no vjp and something in f cannot
-        be differentiated.
+        If a callback takes the wrong number of arguments or Numba cannot compile it, or if there is no vjp and something in f
+        cannot be differentiated.
     ValueError
         If jac_sparsity or mass is no square matrix, or mass is not finite.
 
@@ -162,10 +162,13 @@ class Dynamics:
         mass = None if self.mass is None else self.mass.matrix
         return _rebuild(*self._given(), self.sparsity, mass, self.name, False, True)
 
-    def _given(self) -> list[Callable | None]:
+    def _given(self) -> tuple[Any, Any, Any, Any]:
         """The functions that the user has brought; what was derived will be again."""
-        parts = (self.f, self.vjp, self.vjp_u, self.jac)
-        return [None if part is None or part.name in self.derived else part.given for part in parts]
+
+        def given(part: Callback | None) -> Any:
+            return None if part is None or part.name in self.derived else part.given
+
+        return given(self.f), given(self.vjp), given(self.vjp_u), given(self.jac)
 
     def __reduce__(self):
         mass = None if self.mass is None else self.mass.matrix

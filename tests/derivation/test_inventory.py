@@ -1,4 +1,4 @@
-"""Every pair of f and vjp of the benchmarks, the examples and the test problems: the derived vjp is the hand-written one, to rounding."""
+"""Every pair of f and vjp of the benchmarks and the test problems: the derived vjp is the hand-written one, to rounding."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Right-hand sides of four states and four parameters that use, each of them, something of the subset that can be differentiated."""
+"""Right-hand sides of four states and four parameters: each uses something of the language that can be differentiated."""
 
 import numpy as np
 from numba import njit

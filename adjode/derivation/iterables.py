@@ -1,0 +1,44 @@
+"""What loops run over."""
+
+from __future__ import annotations
+
+from adjode.derivation import nodes as N
+from adjode.derivation.expressions import Iterable
+from adjode.derivation.nodes import Node
+from adjode.derivation.refusals import Refusal
+
+
+def range_over(ends: list[Node]) -> Iterable:
+    start, stop, step = {1: (N.I0, *ends, N.I1), 2: (*ends, N.I1), 3: tuple(ends)}[len(ends)]
+    if N.value_of(step) in (None, 0):
+        raise Refusal("the step of a range is not a constant", "use a constant step")
+    return Iterable(start, stop, step, lambda k: k)
+
+
+def enumerated_over(over: Iterable | tuple) -> Iterable | tuple:
+    if isinstance(over, tuple):
+        return tuple((N.const(k), item) for k, item in enumerate(over))
+    if over.start is not N.I0 or over.step is not N.I1:
+        raise Refusal("a range with a start is enumerated", "count with the index")
+    return Iterable(over.start, over.stop, over.step, lambda k: (k, over.item(k)))
+
+
+def zipped_over(parts: list[Iterable | tuple]) -> Iterable | tuple:
+    if all(isinstance(part, tuple) for part in parts):
+        return tuple(zip(*parts, strict=False))
+    over = [part for part in parts if isinstance(part, Iterable)]
+    if len(over) < len(parts) or any(p.start is not N.I0 or p.step is not N.I1 for p in over):
+        raise Refusal("a loop runs over tuples and arrays at once", "use an index")
+    stop = over[0].stop
+    for part in over[1:]:
+        stop = stop if part.stop is stop else N.call("min", "min", stop, part.stop, kind="i")
+    return Iterable(N.I0, stop, N.I1, lambda k: tuple(part.item(k) for part in over))
+
+
+def reversed_over(over: Iterable | tuple) -> Iterable | tuple:
+    if isinstance(over, tuple):
+        return tuple(reversed(over))
+    if over.step is not N.I1:
+        raise Refusal("a range with a step is reversed", "write the range that runs backwards")
+    last = N.sub(over.stop, N.I1)
+    return Iterable(last, N.sub(over.start, N.I1), N.const(-1), over.item)

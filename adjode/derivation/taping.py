@@ -1,0 +1,143 @@
+"""The run forward: what loops carry is kept on tapes, and what a loop that runs back needs of it is said once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adjode.derivation import nodes as N
+from adjode.derivation import program as P
+from adjode.derivation.dependence import Places
+from adjode.derivation.nodes import Node
+from adjode.derivation.refusals import Refusal
+
+
+class Taping:
+    """The program of a function with tapes.
+
+    Parameters
+    ----------
+    function : Function
+    hint : callable
+        `hint(node, of, ending)` names a node after another.
+
+    Attributes
+    ----------
+    tapes : dict
+        By loop, what it carries and where that is kept.
+    trips : dict of Node
+        By loop, how many rounds a `while` has made.
+    again : dict
+        The reads that are repeated on the way back, and what each of them repeats.
+    reloads : dict
+        The reads of what has been stored for good, and where it was stored.
+    """
+
+    def __init__(self, function: P.Function, hint: Callable[[Node, Node, str], None]):
+        self.function, self.hint = function, hint
+        self.loaded = reloads(function.body, Places(function.body))  # what is calculated once, and then read
+        self.again: dict[P.Statement, P.Read] = {}
+        self.reloads: dict[P.Statement, P.Store] = {}
+        self.tapes: dict[P.Statement, list[tuple[P.Carried, Node]]] = {}
+        self.trips: dict[P.Statement, Node] = {}
+
+    def forward(self, block: P.Block, inside: bool = False) -> P.Block:
+        """The statements of a block, with tapes. `inside` a loop that runs back what lies outside has its final contents."""
+        own = {s.symbol for s in block.walk() if isinstance(s, P.Alloc)} if inside else None
+        return self._copied(block, own)
+
+    def _copied(self, block: P.Block, own: set[Node] | None) -> P.Block:
+        result = P.Block()
+        for statement in block.statements:
+            if isinstance(statement, P.For):
+                self._for(statement, result, own)
+            elif isinstance(statement, P.While):
+                self._while(statement, result, own)
+            elif isinstance(statement, P.If):
+                then, other = self._copied(statement.then, own), self._copied(statement.other, own)
+                result.add(P.If(statement.condition, then, other, list(statement.results)))
+            elif isinstance(statement, P.Read) and own is not None and N.root(statement.array) not in own:
+                read = P.Read(statement.symbol, statement.array, statement.indices)
+                self.again[read] = statement
+                result.add(read)
+            elif own is not None and statement in self.loaded and N.root(self.loaded[statement].array) not in own:
+                store = self.loaded[statement]
+                read = P.Read(statement.symbol, store.array, store.indices)  # type: ignore[attr-defined]
+                self.reloads[read] = store
+                result.add(read)
+            elif not isinstance(statement, P.Store) or own is None or N.root(statement.array) in own:
+                result.add(statement)
+        return result
+
+    def _tapes(self, statement: P.For | P.While, trips: Node, result: P.Block) -> list[tuple[P.Carried, Node]]:
+        if statement not in self.tapes:
+            tapes = []
+            for c in statement.carried:
+                tape = N.symbol(c.phi.kind, (trips, *c.phi.shape))
+                self.function.memory.add(tape)
+                self.hint(tape, c.phi, "_tape")
+                tapes.append((c, tape))
+            self.tapes[statement] = tapes
+        for c, tape in self.tapes[statement]:
+            result.add(P.Alloc(tape, None, c.phi.kind))
+        return self.tapes[statement]
+
+    def _for(self, statement: P.For, result: P.Block, own: set[Node] | None) -> None:
+        tapes = self._tapes(statement, trip_count(statement), result)
+        body = self._copied(statement.body, own)
+        keep = [_kept(tape, trip_number(statement), c.phi) for c, tape in tapes]
+        body.statements[:0] = keep
+        s = statement
+        result.add(P.For(s.index, s.start, s.stop, s.step, body, list(s.carried)))
+
+    def _while(self, statement: P.While, result: P.Block, own: set[Node] | None) -> None:
+        """The rounds are counted first; then tapes are as long as they must be."""
+        reads = {s.symbol for s in statement.body.walk() if isinstance(s, (P.Read, P.Let))}
+        if any(c.phi.kind != "f" and not c.next.deps.isdisjoint(reads) for c in statement.carried):
+            raise Refusal("the rounds of a `while` loop depend on an array that f writes", "count them with an integer")
+        if statement not in self.trips:
+            self.trips[statement] = N.symbol("i")
+            self.function.hints[self.trips[statement]] = "rounds"
+        count, k, after = N.symbol("i"), N.symbol("i"), N.symbol("i")
+        self.function.hints.update({count: "rounds", k: "k", after: "k"})
+        counting = [P.Carried(c.phi, c.start, c.next, N.symbol(c.phi.kind, c.phi.shape)) for c in statement.carried]
+        counting.append(P.Carried(count, N.I0, N.add(count, N.I1), self.trips[statement]))
+        result.add(P.While(statement.condition, self._copied(statement.body, own if own is not None else set()), counting))
+        tapes = self._tapes(statement, self.trips[statement], result)
+        body = self._copied(statement.body, own)
+        body.statements[:0] = [_kept(tape, k, c.phi) for c, tape in tapes]
+        carried = [*statement.carried, P.Carried(k, N.I0, N.add(k, N.I1), after)]
+        result.add(P.While(statement.condition, body, carried))
+
+
+def _kept(tape: Node, k: Node, value: Node) -> P.Store:
+    if not value.shape:
+        return P.Store(tape, (k,), value)
+    return P.Store(N.make("slice", (tape, k), value.kind, value.shape), (), value)
+
+
+def trip_number(loop: P.For) -> Node:
+    """Which iteration this is, counted from 0."""
+    if N.value_of(loop.step) == 1:
+        return N.sub(loop.index, loop.start)
+    if N.value_of(loop.step) == -1:
+        return N.sub(loop.start, loop.index)
+    return N.whole("floordiv", N.sub(loop.index, loop.start), loop.step)
+
+
+def trip_count(loop: P.For) -> Node:
+    if loop.start is N.I0 and N.value_of(loop.step) == 1:
+        return loop.stop
+    return N.make("trips", (loop.start, loop.stop, loop.step), "i")
+
+
+def reloads(block: P.Block, places: Places) -> dict[P.Statement, P.Store]:
+    """Give a symbol to what is stored for good and costs more to calculate than to read again; where it is stored, by its `Let`."""
+    found: dict[P.Statement, P.Store] = {}
+    for inside in (block, *(b for s in block.walk() for b in s.blocks)):
+        for store in [s for s in inside.statements if isinstance(s, P.Store) and s.indices and not s.adds]:
+            if store.value.op in ("call", "pow", "div") and inside is not block and places.is_final(store):
+                let = P.Let(N.symbol("f"), store.value)
+                store.value = let.symbol
+                inside.statements.insert(inside.statements.index(store), let)
+                found[let] = store
+    return found
