@@ -107,25 +107,22 @@ class Places:
             if isinstance(statement, P.Alloc):
                 self.allocated[statement.symbol] = loops
                 self.fills[statement.symbol] = statement.fill
+                if statement.fill is not None and statement.fill.shape:  # a copy
+                    self._add(statement, statement.fill, (), loops, branches)
             elif isinstance(statement, (P.Read, P.Store)):
-                writes = isinstance(statement, P.Store)
-                access = Access(
-                    statement,
-                    statement.array,
-                    statement.indices,
-                    loops,
-                    branches,
-                    self._count,
-                    writes,
-                    writes and statement.adds,  # type: ignore[union-attr]
-                )
-                self.of.setdefault(N.root(statement.array), []).append(access)
-                self.access[statement] = access
+                self._add(statement, statement.array, statement.indices, loops, branches)
             elif isinstance(statement, (P.For, P.While)):
                 self._collect(statement.body, (*loops, statement), branches)
             elif isinstance(statement, P.If):
                 self._collect(statement.then, loops, (*branches, (statement, True)))
                 self._collect(statement.other, loops, (*branches, (statement, False)))
+
+    def _add(self, statement: P.Statement, array: Node, indices: tuple, loops: tuple, branches: tuple) -> None:
+        writes = isinstance(statement, P.Store)
+        adds = isinstance(statement, P.Store) and statement.adds
+        access = Access(statement, array, indices, loops, branches, self._count, writes, adds)
+        self.of.setdefault(N.root(array), []).append(access)
+        self.access[statement] = access
 
     def is_touched_before(self, store: P.Store) -> bool:
         """Whether an entry that is written here may have been read, or written, earlier."""
@@ -144,6 +141,15 @@ class Places:
         here, others = self.access[store], self.of[N.root(store.array)]
         read = any(not other.writes and self.precedes(here, other) for other in others)
         return read and not any(other.writes and self.precedes(here, other) for other in others)
+
+    def is_changed_before(self, store: P.Store) -> bool:
+        """Whether something earlier changes the cotangents of what is written here: a read adds to them, an assignment clears them."""
+        here = self.access[store]
+        return any(
+            self.precedes(other, here)
+            and (not other.writes or (not other.adds and self.is_touched_before(other.statement)))  # type: ignore[arg-type]
+            for other in self.of[N.root(store.array)]
+        )
 
     def is_reused(self, base: Node) -> bool:
         """Whether memory is read, or written over."""
@@ -243,10 +249,16 @@ def _extents_apart(a: Access, b: Access) -> bool:
     if x is not None and y is not None and (x[1] <= y[0] or y[1] <= x[0]):
         return True
     p, q = (reach(one.array, one.indices if one.array.op == "sym" else ()) for one in (a, b))
-    if p is None or q is None or (_moves(p, a) and _moves(q, b)):
+    if p is None or q is None or _is_below_zero(p, a) or _is_below_zero(q, b) or (_moves(p, a) and _moves(q, b)):
         return False
     loops = (*a.loops, *b.loops)
     return any((low := least(N.sub(second[0], first[1]), loops)) is not None and low >= 0 for first, second in ((p, q), (q, p)))
+
+
+def _is_below_zero(ends: tuple[Node, Node], access: Access) -> bool:
+    """Whether a range may count from the end."""
+    low = least(ends[0], access.loops)
+    return low is None or low < 0
 
 
 def _moves(ends: tuple[Node, Node], access: Access) -> bool:

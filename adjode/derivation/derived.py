@@ -14,6 +14,7 @@ from numba.core.dispatcher import Dispatcher
 
 from adjode.derivation.deriving import vjp_text
 from adjode.derivation.nodes import Node
+from adjode.derivation.pushing import jvp_text, vjp_dot_text
 
 _FORMS = {4: ("t", "u", "theta", "du"), 3: ("t", "u", "theta")}
 
@@ -32,7 +33,14 @@ class Derived:
         `vjp(t, u, theta, lam, u_bar, theta_bar)`; for a number `g_vjp(t, u, theta, u_bar, theta_bar)`.
     vjp_u : callable
         `vjp_u(t, u, theta, lam, u_bar)`.
-    vjp_source, vjp_u_source : str
+    jvp : callable
+        `jvp(t, u, theta, u_dot, theta_dot, du_dot)`: du_dot is `df/du u_dot + df/dtheta theta_dot`, which is returned for a number.
+    df_dt : callable
+        `df_dt(t, u, theta, du_dot)`, which is returned for a number.
+    vjp_dot : callable
+        `vjp_dot(t, u, theta, lam, u_dot, theta_dot, lam_dot, u_bar_dot, theta_bar_dot)`: how the results of `vjp` change with its
+        arguments. For a number, without `lam` and `lam_dot`, the product of its Hessian with (u_dot, theta_dot).
+    vjp_source, vjp_u_source, jvp_source, df_dt_source, vjp_dot_source : str
         Their texts.
     """
 
@@ -47,6 +55,30 @@ class Derived:
     @functools.cached_property
     def vjp_u(self) -> Callable:
         return made("vjp_u", *self._vjp_u, self.function)
+
+    @functools.cached_property
+    def jvp(self) -> Callable:
+        return made("jvp", *self._jvp, self.function)
+
+    @functools.cached_property
+    def df_dt(self) -> Callable:
+        return made("df_dt", *self._df_dt, self.function)
+
+    @functools.cached_property
+    def vjp_dot(self) -> Callable:
+        return made("vjp_dot", *self._vjp_dot, self.function)
+
+    @functools.cached_property
+    def _jvp(self) -> tuple[str, dict[str, Any]]:
+        return jvp_text(self.function, self._arguments, ("u", "theta"), "jvp")
+
+    @functools.cached_property
+    def _df_dt(self) -> tuple[str, dict[str, Any]]:
+        return jvp_text(self.function, self._arguments, ("t",), "df_dt")
+
+    @functools.cached_property
+    def _vjp_dot(self) -> tuple[str, dict[str, Any]]:
+        return vjp_dot_text(self.function, self._arguments, ("u", "theta"), "vjp_dot")
 
     @functools.cached_property
     def _vjp(self) -> tuple[str, dict[str, Any]]:
@@ -69,6 +101,18 @@ class Derived:
     @property
     def vjp_u_source(self) -> str:
         return self._vjp_u[0]
+
+    @property
+    def jvp_source(self) -> str:
+        return self._jvp[0]
+
+    @property
+    def df_dt_source(self) -> str:
+        return self._df_dt[0]
+
+    @property
+    def vjp_dot_source(self) -> str:
+        return self._vjp_dot[0]
 
     def __repr__(self) -> str:
         return f"Derived({getattr(self.function, '__name__', self.function)})"

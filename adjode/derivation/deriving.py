@@ -40,15 +40,25 @@ def vjp_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...
     TypeError
         If f has something in it that cannot be differentiated here.
     """
+    with reading(function, arguments) as own:
+        block, taken = vjp_program(own, wrt)
+        writer = Writer(own.space, own.hints)
+        return writer.function(name, taken, block), writer.space
+
+
+@contextmanager
+def reading(function: Callable, arguments: tuple[str, ...]) -> Iterator[P.Function]:
+    """The program of a function, to be differentiated; what is refused meanwhile is told with its name."""
     with deep_recursion():
         own = read_function(function, arguments)
         try:
-            return _vjp_text(own, wrt, name)
+            yield own
         except Refusal as refusal:
             raise TypeError(f"{own.name} cannot be differentiated: {refusal.what}; {refusal.instead}.") from None
 
 
-def _vjp_text(own: P.Function, wrt: tuple[str, ...], name: str) -> tuple[str, dict[str, Any]]:
+def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[str, Node]]:
+    """The program of the transpose, and its arguments by name."""
     result = own.result
     assert result is not None
     lam = N.symbol("f", result.shape) if result.shape else N.ONE
@@ -72,8 +82,7 @@ def _vjp_text(own: P.Function, wrt: tuple[str, ...], name: str) -> tuple[str, di
         arguments["lam"] = lam
         own.hints[lam] = "lam"
     arguments.update({f"{x}_bar": bar for x, bar in bars.items()})
-    writer = Writer(own.space, own.hints)
-    return writer.function(name, arguments, block), writer.space
+    return block, arguments
 
 
 def _zeroed(block: P.Block) -> list[Node]:

@@ -168,7 +168,7 @@ class Expressions:
     def value_UnaryOp(self, node: ast.UnaryOp) -> Node:
         if isinstance(node.op, ast.Not):
             return N.negated(self.truth(node.operand))
-        operand = self.node(node.operand)
+        operand = self.whole(self.node(node.operand))
         if isinstance(node.op, ast.USub):
             return N.neg(operand)
         if isinstance(node.op, ast.UAdd):

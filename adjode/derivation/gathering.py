@@ -13,7 +13,7 @@ from adjode.derivation import program as P
 from adjode.derivation.dependence import affine
 from adjode.derivation.nodes import Node
 from adjode.derivation.substitution import parts, substituted
-from adjode.derivation.sums import summed
+from adjode.derivation.sums import addends, summed
 
 _LIGHT = 48  # operations that may be repeated for the sake of a loop of their own
 
@@ -55,7 +55,7 @@ def _gather(loop: P.For, nest: list[P.For], arrays: set[Node], whole: Callable[[
         first = group[0][0]
         for store, _ in group[1:]:
             body.statements.remove(store)
-        first.indices, first.value = (index,), summed([value for _, value in group], whole)
+        first.indices, first.value = (index,), summed([part for _, value in group for part in addends(value)], whole)
 
 
 def _lets(body: P.Block) -> dict[Node, Node] | None:

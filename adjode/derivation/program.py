@@ -92,7 +92,9 @@ class Alloc(Statement):
 
     @property
     def uses(self):
-        return self.symbol.shape if self.fill is None or not self.fill.shape else (self.fill,)
+        if self.fill is None:
+            return self.symbol.shape
+        return (self.fill,) if self.fill.shape else (*self.symbol.shape, self.fill)
 
     @property
     def defines(self):

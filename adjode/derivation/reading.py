@@ -72,6 +72,8 @@ class Reader(Expressions):
 
     def assign(self, target: ast.expr, value: Any, fresh: bool = True) -> None:
         if isinstance(target, ast.Name):
+            if isinstance(value, Node) and value.shape and target.id in self.source.addressed:
+                value = self.session.addressable(self, value)
             self.env[target.id] = value
             self.hint(target.id, value)
         elif isinstance(target, (ast.Tuple, ast.List)):

@@ -61,10 +61,6 @@ class Reverse:
         backward.finish()
         return P.Block([*forward.statements, *backward.out.statements])
 
-    def value(self, node: Node) -> Node:
-        """How the value of an operation is had again: it may have been calculated, from memory, once and for all."""
-        return self.anchors.get(node, node)
-
     def is_whole(self, product: Node) -> bool:
         """Whether a product has a name, the user's or that of its cotangent."""
         return product in self.function.hints

@@ -15,12 +15,17 @@ Pushed = Iterator[tuple[Node, Node]]
 
 def pushed(node: Node, bar: Node, value: Callable[[Node], Node]) -> Pushed:
     """Pairs of an argument and what its cotangent gains; `value(node)` is how a value is had again."""
+    for arg, gain in gains(node, bar, value):
+        yield arg, gain if node.op in _ARRAYS else gathered(gain, arg)
+
+
+def gains(node: Node, bar: Node, value: Callable[[Node], Node]) -> Pushed:
+    """The same, where an argument that is broadcast gains once for each entry of the result."""
     if node.op == "call":
         key, text, *args = node.args
         yield from _call(key, text, node, args, bar, value)
     elif node.op in _RULES:
-        for arg, gain in _RULES[node.op](node, bar, value):
-            yield arg, gain if node.op in _ARRAYS else gathered(gain, arg)
+        yield from _RULES[node.op](node, bar, value)
     elif node.kind == "f":
         raise Refusal(f"an operation `{node.op}` has no rule", "write it in another way")
 
@@ -38,7 +43,7 @@ def _div(node: Node, bar: Node, value: Callable) -> Pushed:
     a, b = node.args
     if not b.deps:
         yield a, N.div(bar, b)
-    elif a.deps:
+    elif a.deps or not N.value_of(a):
         inverse = N.div(N.ONE, b)
         each = N.mul(bar, inverse)
         yield a, each
@@ -164,6 +169,8 @@ def gathered(bar: Node, arg: Node) -> Node:
         bar = N.total(bar, 0) if len(bar.shape) > 1 else N.total(bar)
     for axis, (length, own) in enumerate(zip(bar.shape, arg.shape, strict=True)):
         if N.value_of(own) == 1 and N.value_of(length) != 1:
+            if len(bar.shape) == 1:
+                return make_spread(N.total(bar), arg)
             summed = N.total(bar, axis)
             spec: list = [("s", None, None, None)] * len(summed.shape)
             spec.insert(axis, "new")
@@ -183,8 +190,7 @@ def _call(key: str, text: str, node: Node, args: list[Node], bar: Node, value: C
     def f(name: str, *arguments: Node) -> Node:
         return N.call(name, sibling("np." if node.shape else text, name), *arguments)
 
-    for arg, gain in zip(args, CALLS[key](bar, value(node), f, *args), strict=True):
-        yield arg, gathered(gain, arg)
+    yield from zip(args, CALLS[key](bar, value(node), f, *args), strict=True)
 
 
 def _c(number: float) -> Node:

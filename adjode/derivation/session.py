@@ -133,7 +133,7 @@ class Session:
         memory = self.allocate(array.shape, reader.anchored(array), array.kind)
         self.hint_as(array, memory)
         for name, value in reader.env.items():
-            if value is array:
+            if value is array and array.op == "sym":  # what is no symbol may be equal by chance
                 reader.env[name] = memory
         return memory
 
@@ -259,7 +259,10 @@ class Session:
         if self.depth >= _DEPTH:
             raise Refusal(f"`{source.name}` calls itself", "write it as a loop")
         self.depth += 1
-        result = Reader(source, self, env).body(source.body)
+        reader = Reader(source, self, env)
+        for name in names:
+            reader.assign(ast.Name(name), env[name])
+        result = reader.body(source.body)
         self.depth -= 1
         return Object(None) if result is None else result
 

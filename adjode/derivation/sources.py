@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 import linecache
@@ -36,6 +37,35 @@ class Source:
         """The names that are bound somewhere in the function."""
         return set() if isinstance(self.tree, ast.Lambda) else assigned(self.tree.body)
 
+    @functools.cached_property
+    def addressed(self) -> set[str]:
+        """The names of arrays whose entries may be read or written: these are in memory from the start."""
+        found: set[str] = set()
+        while True:
+            before = len(found)
+            for node in ast.walk(self.tree):
+                if isinstance(node, ast.Subscript):
+                    found |= _names(node.value)
+                elif isinstance(node, ast.Call):
+                    found |= self._handed_on(node)
+                elif isinstance(node, ast.Assign) and any(_names(target) & found for target in node.targets):
+                    found |= _names(node.value)
+            if len(found) == before:
+                return found
+
+    def _handed_on(self, call: ast.Call) -> set[str]:
+        """What a call may write into."""
+        if isinstance(call.func, ast.Name):
+            function = self.outside.get(call.func.id)
+            plain = function is None or not isinstance(getattr(function, "py_func", function), types.FunctionType)
+            return set() if plain else set().union(*map(_names, call.args))
+        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+            name = call.func.value.id
+            if name in self.outside and name not in self.local:
+                library = getattr(self.outside[name], "__name__", "") in ("numpy", "math")
+                return set() if library else set().union(*map(_names, call.args))
+        return _names(call.func.value) if isinstance(call.func, ast.Attribute) and call.func.attr in ("fill", "reshape", "ravel") else set()
+
     @property
     def body(self) -> list[ast.stmt]:
         if isinstance(self.tree, ast.Lambda):
@@ -47,6 +77,19 @@ class Source:
         number = getattr(node, "lineno", self.tree.lineno)
         text = linecache.getline(self.file, number).strip()
         return f"{self.file}, line {number}" + (f": `{text}`" if text else "")
+
+
+def _names(node: ast.expr) -> set[str]:
+    """The names that an expression may stand for, or for parts of which."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return set().union(*map(_names, node.elts))
+    if isinstance(node, ast.IfExp):
+        return _names(node.body) | _names(node.orelse)
+    if isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
+        return _names(node.value)
+    return _names(node.func.value) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else set()
 
 
 def source_of(function: Callable) -> Source:
@@ -71,7 +114,41 @@ def _definition(python: types.FunctionType) -> ast.FunctionDef:
     found = module.body[0]
     if not isinstance(found, ast.FunctionDef):
         raise Refusal(f"the source of {python.__name__} is no function", "define it by `def`")
+    if not _is_current(found, python.__code__):
+        where = f"{python.__code__.co_filename}, line {first}"
+        raise Refusal(f"the source of {python.__name__} has changed since it was compiled ({where})", "import it again")
     return found
+
+
+def _is_current(tree: ast.FunctionDef, code: types.CodeType) -> bool:
+    """Whether a definition compiles to this: a file may have changed, or be another one of the same name."""
+    fields = {name: getattr(tree, name, None) for name in tree._fields}
+    bare = ast.FunctionDef(**{**fields, "decorator_list": [], "returns": None, "name": "inside"})  # type: ignore[arg-type]
+    names = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in code.co_freevars]
+    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    around = ast.FunctionDef("around", nothing, [*names, bare], [], lineno=1)  # what it captures
+    module = ast.fix_missing_locations(ast.Module([around], []))
+    outer = next(c for c in compile(module, code.co_filename, "exec", dont_inherit=True).co_consts if isinstance(c, types.CodeType))
+    inner = [c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == "inside"]
+    return any(_operations(one) == _operations(code) for one in inner)
+
+
+def _operations(code: types.CodeType) -> list[tuple[str, str]]:
+    """What code does, without how it jumps, or how it calls: that depends on the rest of the module."""
+    return [
+        (one.opname.replace("LOAD_METHOD", "LOAD_ATTR"), _argument(one))
+        for one in dis.get_instructions(code)
+        if one.opname in _TELLING or one.opname.startswith(("BINARY", "COMPARE", "LOAD", "STORE", "UNARY"))
+    ]
+
+
+def _argument(one: dis.Instruction) -> str:
+    if one.opname == "FOR_ITER" or isinstance(one.argval, types.CodeType):
+        return ""
+    return one.argrepr.rpartition(" + ")[2]
+
+
+_TELLING = {"BUILD_SLICE", "BUILD_TUPLE", "FOR_ITER", "RETURN_VALUE"}
 
 
 def _lambda(python: types.FunctionType) -> ast.Lambda:
@@ -93,11 +170,7 @@ def _compiles_to(node: ast.Lambda, code: types.CodeType) -> bool:
     compiled = compile(ast.Expression(node), code.co_filename, "eval").co_consts[0]
     if not isinstance(compiled, types.CodeType) or compiled.co_varnames != code.co_varnames:
         return False
-    return bool(code.co_freevars) or (compiled.co_code, compiled.co_names, compiled.co_consts) == (
-        code.co_code,
-        code.co_names,
-        code.co_consts,
-    )
+    return bool(code.co_freevars) or _operations(compiled) == _operations(code)
 
 
 def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stmt]:
@@ -113,6 +186,10 @@ def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stm
             other = statement.orelse if _always(statement.orelse, leave) else [*statement.orelse, *rest]
             result.append(_copy(statement, body=straightened(then, leave), orelse=straightened(other, leave)))
             return result
+        if isinstance(statement, ast.If):
+            sides = {"body": straightened(statement.body, leave), "orelse": straightened(statement.orelse, leave)}
+            result.append(_copy(statement, **sides))
+            continue
         if isinstance(statement, (ast.For, ast.While)):
             result.append(_copy(statement, body=straightened(statement.body, ast.Continue) or [ast.Pass()]))
             continue

@@ -21,6 +21,14 @@ def summed(gains: list[Node], whole: Callable[[Node], bool]) -> Node:
     return _factored([_term(gain, whole) for gain in gains])
 
 
+def addends(node: Node) -> list[Node]:
+    """The terms of a sum of numbers."""
+    if node.op in ("add", "sub") and not node.shape:
+        a, b = map(addends, node.args)
+        return [*a, *(b if node.op == "add" else map(N.neg, b))]
+    return [node]
+
+
 def _added(gains: list[Node]) -> Node:
     result = gains[0]
     for gain in gains[1:]:

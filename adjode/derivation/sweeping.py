@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from adjode.derivation import nodes as N
@@ -69,7 +70,7 @@ class Sweep:
             bar = self.taken(node)
             if bar is None:
                 continue
-            for arg, more in pushed(node, self._named(bar, node), self.reverse.value):
+            for arg, more in pushed(node, self._named(bar, node), self.value):
                 self.gain(arg, more)
 
     def _named(self, bar: Node, of: Node) -> Node:
@@ -83,6 +84,21 @@ class Sweep:
         self.reverse.hint(let.symbol, of)
         self.out.add(let)
         return let.symbol
+
+    def value(self, node: Node) -> Node:
+        """How the value of an operation is had again: it may have been calculated, from memory, once and for all."""
+        symbol = self.reverse.anchors.get(node)
+        sweep: Sweep | None = self
+        while symbol is not None and sweep is not None:
+            if symbol in sweep.defined:
+                return symbol
+            sweep = sweep.above
+        return node
+
+    @functools.cached_property
+    def defined(self) -> set[Node]:
+        """What the statements of this block define behind them."""
+        return {symbol for statement in self.source.statements for symbol in statement.defines}
 
     def _is_due(self, node: Node, symbols: tuple[Node, ...] | None) -> bool:
         if symbols is not None:
@@ -182,7 +198,7 @@ class Sweep:
         if statement.fill is not None and statement.fill in self.reverse.active:
             whole = P.Read(N.symbol("f", symbol.shape), bar, ())
             self.out.add(whole)
-            self.gain(statement.fill, whole.symbol)
+            self.gain(statement.fill, whole.symbol if statement.fill.shape else N.total(whole.symbol))
 
     def _read(self, statement: P.Read) -> None:
         base = N.root(statement.array)
@@ -201,16 +217,17 @@ class Sweep:
             if fixed:
                 bar = N.load(array, statement.indices) if statement.indices else array
             else:
-                bar = self._read_bar(array, statement.indices, clears)
+                bar = self._read_bar(array, statement.indices, clears or reverse.places.is_changed_before(statement))
             if not statement.indices and not statement.value.shape and bar.shape:
                 bar = N.total(bar)
             self.gain(statement.value, bar)
         if clears:
             self.out.add(P.Store(array, statement.indices, N.ZERO))
 
-    def _read_bar(self, array: Node, indices: tuple[Node, ...], clears: bool) -> Node:
+    def _read_bar(self, array: Node, indices: tuple[Node, ...], changes: bool) -> Node:
+        """The cotangents of an array as they are now, in a copy if they may change."""
         shape = () if indices else array.shape
-        if shape and clears:
+        if shape and changes:
             copy = P.Alloc(N.symbol("f", shape), array)
             self.reverse.function.memory.add(copy.symbol)
             self.out.add(copy)
@@ -218,6 +235,15 @@ class Sweep:
         read = P.Read(N.symbol("f", shape), array, indices)
         self.out.add(read)
         return read.symbol
+
+    def zeros(self, shape: tuple[Node, ...]) -> Node:
+        """Nothing, as a number or an array."""
+        if not shape:
+            return N.ZERO
+        made = P.Alloc(N.symbol("f", shape), N.ZERO)
+        self.reverse.function.memory.add(made.symbol)
+        self.out.add(made)
+        return made.symbol
 
     # --- branches ---------------------------------------------------------------------------------------------------------------
 
@@ -236,7 +262,9 @@ class Sweep:
         results = []
         for node in dict.fromkeys([*then.gains, *other.gains]):
             a, b = then.gains.get(node), other.gains.get(node)
-            first, second = (summed(g[::-1], self.reverse.is_whole) if g else N.ZERO for g in (a, b))
+            first, second = (
+                summed(g[::-1], self.reverse.is_whole) if g else sweep.zeros(node.shape) for g, sweep in ((a, then), (b, other))
+            )
             if first is second:
                 self.gains.setdefault(node, []).append(first)
                 continue
@@ -263,20 +291,23 @@ class Sweep:
 
     def _loop(self, statement: P.For | P.While, number: Node) -> None:
         carried = [c for c in statement.carried if c.phi in self.reverse.active]
-        ends = {c: self.taken(c.after) or N.ZERO for c in carried}
+        ends = {c: self.taken(c.after) or self.zeros(c.phi.shape) for c in carried}
         bars, sweep = self._swept(statement, carried, ends)
-        rounds = []
+        rounds, starts = [], []
         for c in carried:
             if bars[c] is ends[c]:  # no iteration changes it
                 sweep.gains.pop(c.phi, None)
-                self.gain(c.start, ends[c])
+                starts.append((c.start, ends[c]))
             elif c.phi in sweep.gains or c.next in self.reverse.active:
                 rounds.append(self._carried_back(c, bars[c], ends[c], sweep))
+                starts.append((c.start, rounds[-1].after))
         backwards = bool(rounds)
         for node in list(sweep.gains):
             bar = sweep.taken(node)
             if bar is not None:
                 rounds.append(self._accumulator(node, bar, sweep))
+        for node, bar in starts:  # what is known behind the loop only
+            self.gain(node, bar)
         if rounds or sweep.out.statements:
             self._add_loop(statement, number, sweep, rounds, backwards)
 
@@ -298,10 +329,9 @@ class Sweep:
 
     def _carried_back(self, c: P.Carried, bar: Node, end: Node, sweep: Sweep) -> P.Carried:
         """What a loop hands from an iteration to the one before."""
-        before, after = sweep.taken(c.phi) or N.ZERO, N.symbol("f", c.phi.shape)
+        before, after = sweep.taken(c.phi) or sweep.zeros(c.phi.shape), N.symbol("f", c.phi.shape)
         for symbol in (bar, after):
             self.reverse.hint(symbol, c.phi)
-        self.gain(c.start, after)
         return P.Carried(bar, end, before, after)
 
     def _accumulator(self, node: Node, bar: Node, inside: Sweep) -> P.Carried:
@@ -315,7 +345,7 @@ class Sweep:
         for symbol in (phi, after):
             self.reverse.hint(symbol, node)
         self.gains[node] = [after]
-        return P.Carried(phi, N.ZERO if before is None else before, bar if node in inside.counters else N.add(phi, bar), after)
+        return P.Carried(phi, self.zeros(node.shape) if before is None else before, bar if node in inside.counters else N.add(phi, bar), after)
 
     def _add_loop(self, statement: P.For | P.While, number: Node, sweep: Sweep, rounds: list[P.Carried], backwards: bool) -> None:
         reverse = self.reverse

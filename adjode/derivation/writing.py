@@ -36,6 +36,7 @@ class Writer:
         self.space, self.hints = space, hints
         self.lines: list[str] = []
         self.names: dict[Any, str] = {}
+        self.inlined: set[Node] = set()  # whose text stands where they are used
         self.kinds: dict[str, tuple] = {}
         self.taken: list[set[str]] = [set(space) | _RESERVED]
         self.wording = Wording(self)
@@ -170,6 +171,7 @@ class Writer:
         once = self.placing.symbol_uses.get(statement.symbol, 0) == 1
         if once and rest and any(node is statement.symbol for node in rest[0].uses) and not rest[0].blocks:
             self.names[statement.symbol] = value
+            self.inlined.add(statement.symbol)
         else:
             self.line(depth, f"{self.name(statement.symbol)} = {value}")
 
@@ -183,8 +185,8 @@ class Writer:
     def _alloc(self, statement: P.Alloc, depth: int, rest: list) -> None:
         symbol, fill, np_ = statement.symbol, statement.fill, self.numpy()
         if fill is not None and fill.shape:
-            text = self.text(fill, 9 if fill.op in ("sym", *N.VIEWS) else 0)
-            text = f"{text}.copy()" if fill.op in ("sym", *N.VIEWS) else text
+            exists = (fill.op in ("sym", *N.VIEWS) or self._has_name(fill)) and fill not in self.inlined
+            text = f"{self.text(fill, 9)}.copy()" if exists else self.text(fill)
             self.line(depth, f"{self.name(symbol)} = {text}")
             return
         shape = self.wording.several(symbol.shape)
@@ -218,7 +220,7 @@ class Writer:
 
     def _if(self, statement: P.If, depth: int, rest: list) -> None:
         names = [self._result_name(statement, r, depth) for r in statement.results]
-        condition = self.text(statement.condition)
+        condition = self.text(statement.condition, 1)
         sides = []
         for block, ends in statement.sides:
             start = len(self.lines)

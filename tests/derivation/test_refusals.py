@@ -1,5 +1,7 @@
 """What cannot be differentiated is refused with the user's line and what to write instead."""
 
+import linecache
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,16 @@ def test_source_must_be_there():
     space = {}
     exec("def f(t, u, theta, du):\n    du[0] = u[0]\n", space)
     with pytest.raises(TypeError, match="the source of f cannot be found"):
+        derive(space["f"])
+
+
+def test_source_must_be_what_was_compiled():
+    """As in a file that has been changed since it was imported."""
+    space, file = {}, "<changed>"
+    exec(compile("def f(t, u, theta, du):\n    du[0] = u[0]\n", file, "exec"), space)
+    text = "def f(t, u, theta, du):\n    du[0] = -u[0]\n"
+    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
+    with pytest.raises(TypeError, match="has changed since it was compiled"):
         derive(space["f"])
 
 

@@ -51,7 +51,9 @@ def test_the_same_text_in_each_process():
 
 
 def test_command_prints():
-    run = subprocess.run([sys.executable, "-m", "adjode.derive", "benchmarks.problems:lv_f"], capture_output=True, text=True, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-m", "adjode.derive", "benchmarks.problems:lv_f"], capture_output=True, text=True, cwd=ROOT
+    )
     assert run.stdout.startswith(LV)
     assert run.stderr == ""
 

@@ -1,0 +1,116 @@
+"""A Dynamics that is given f alone derives its vjp, and is otherwise like others."""
+
+import copy
+import pickle
+import re
+
+import numba
+import numpy as np
+import pytest
+
+from adjode import Dynamics, check_vjp, solve, value_and_gradient
+from adjode.derivation import deriving
+from adjode.losses import FinalState
+from adjode.model import derived as model_derived
+from benchmarks.problems import lv_f, lv_vjp, spiral, spiral_f
+from tests.problems.systems import LV_THETA, LV_U0
+
+SPAN = (0.0, 3.0)
+SEED = np.array([1.0, -0.5])
+
+
+def gradient(dynamics, **options):
+    bar = solve(dynamics, LV_U0, LV_THETA, SPAN, **options).pullback(SEED)
+    return np.concatenate([bar.u0, bar.theta])
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Radau", "auto"])
+def test_same_gradient_as_by_hand(method):
+    options = {"method": method, "rtol": 1e-9, "atol": 1e-9}
+    np.testing.assert_allclose(gradient(Dynamics(lv_f), **options), gradient(Dynamics(lv_f, lv_vjp), **options), rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"fused": True}, {"debug": True}, {"name": "prey and predators"}])
+def test_options_and_copies(options):
+    if numba.config.DISABLE_JIT and "fused" in options:
+        pytest.skip("nothing is compiled")
+    dynamics = Dynamics(lv_f, **options)
+    expected = gradient(dynamics)
+    assert repr(dynamics) == repr(pickle.loads(pickle.dumps(dynamics)))
+    assert "vjp derived" in repr(dynamics)
+    for other in (copy.copy(dynamics), copy.deepcopy(dynamics), pickle.loads(pickle.dumps(dynamics))):
+        assert other.derived == dynamics.derived
+        np.testing.assert_array_equal(gradient(other), expected)
+
+
+def test_what_is_given_is_not_derived(monkeypatch):
+    monkeypatch.setattr(model_derived, "derive", None)
+    model_derived._cached.cache_clear()
+    assert Dynamics(lv_f, lv_vjp).derived == ()
+
+
+def test_one_function_is_derived_once():
+    assert Dynamics(lv_f).vjp is Dynamics(lv_f).vjp
+
+
+def test_captured_constants_are_those_of_now():
+    def dynamics(rate):
+        def f(t, u, theta, du):
+            du[0] = -rate * u[0]
+
+        return Dynamics(f)
+
+    bars = [solve(dynamics(rate), [1.0], [], (0.0, 1.0), rtol=1e-9).pullback([1.0]).u0[0] for rate in (1.0, 2.0)]
+    np.testing.assert_allclose(bars, np.exp([-1.0, -2.0]), rtol=1e-7)
+
+
+def test_sources_are_shown():
+    dynamics = Dynamics(lv_f)
+    assert dynamics.vjp_source.startswith("def vjp(t, u, theta, lam, u_bar, theta_bar):")
+    assert dynamics.vjp_u_source is None
+    assert Dynamics(lv_f, lv_vjp).vjp_source.startswith("def lv_vjp(")
+
+
+def test_vjp_u_comes_where_parameters_are_many():
+    dynamics = Dynamics(spiral_f)
+    assert dynamics.derived == ("vjp", "vjp_u")
+    problem = spiral()
+    check_vjp(dynamics, problem.u0, problem.theta).raise_if_wrong()
+
+
+def test_returning_form():
+    def f(t, u, theta):
+        return np.array([theta[0] * u[0] - theta[1] * u[0] * u[1], -theta[2] * u[1] + theta[3] * u[0] * u[1]])
+
+    np.testing.assert_allclose(gradient(Dynamics(f)), gradient(Dynamics(lv_f, lv_vjp)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("evaluate", [gradient, lambda d: value_and_gradient(d, FinalState(SEED), SPAN)(LV_U0, LV_THETA)])
+def test_a_wrong_rule_raises_with_both_values(monkeypatch, evaluate):
+    right = deriving.vjp_text(lv_f, ("t", "u", "theta", "du"), ("u", "theta"), "vjp")
+    wrong = right[0].replace("theta_bar[0] = lam[0]", "theta_bar[0] = 1.5 * lam[0]"), right[1]
+    assert wrong != right
+    monkeypatch.setattr("adjode.derivation.derived.vjp_text", lambda *arguments: wrong)
+
+    def f(t, u, theta, du):
+        du[0] = theta[0] * u[0] - theta[1] * u[0] * u[1]
+        du[1] = -theta[2] * u[1] + theta[3] * u[0] * u[1]
+
+    with pytest.raises(ValueError, match=re.escape("theta_bar[0]")) as caught:
+        evaluate(Dynamics(f))
+    assert "given" in str(caught.value)
+    assert "expected" in str(caught.value)
+
+
+def test_a_wrong_rule_of_a_large_problem_raises(monkeypatch):
+    def f(t, u, theta, du):
+        for i in range(u.size):
+            du[i] = -theta[i] * u[i]
+
+    right = deriving.vjp_text(f, ("t", "u", "theta", "du"), ("u", "theta"), "vjp")
+    wrong = right[0].replace("u_bar[i] = -lam[i] * theta[i]", "u_bar[i] = -lam[i] * theta[i] * 1.01"), right[1]
+    assert wrong != right
+    n, real = 200, deriving.vjp_text
+    monkeypatch.setattr("adjode.derivation.derived.vjp_text", lambda *given: wrong if given[-1] == "vjp" else real(*given))
+    with pytest.raises(ValueError, match="Along a random direction"):
+        solve(Dynamics(f), np.ones(n), np.linspace(0.5, 1.0, n), (0.0, 1.0)).pullback(np.ones(n))
