@@ -96,7 +96,7 @@ class Callback:
         self._takes_in_place = takes_in_place(self.kind, function)
         arrays = self.kind.arguments(self._takes_in_place)[1:]
         function = with_entries(name, function, [None, *(fields_of(array, fields) for array in arrays)])
-        self._function, self.source = function, getattr(function, "py_func", function)
+        self.function, self.source = function, getattr(function, "py_func", function)
         self.tried: set[tuple] = set()
         self.is_slow = False
         self._compiled: tuple[Any, Any] | None = None
@@ -114,7 +114,7 @@ class Callback:
     @property
     def sources(self) -> set[str]:
         """What must be known where it is made again, see `sources_of`."""
-        return sources_of(self.given, self._function)
+        return sources_of(self.given, self.function)
 
     def __copy__(self) -> Callback:
         return self
@@ -132,7 +132,7 @@ class Callback:
 
     def unchanged(self) -> bool:
         """Whether it compiles to what `key` stands for: what is compiled in this process keeps its constants."""
-        return bool(self.in_place.signatures) or fingerprint(self._function) == self._fingerprint
+        return bool(self.in_place.signatures) or fingerprint(self.function) == self._fingerprint
 
     def check(self) -> None:
         """Compile the callback by itself, for its errors, unless it has been compiled before and is on disk."""
@@ -156,7 +156,7 @@ class Callback:
                 if self._form is not self._jitted:
                     self._form.compile((f8, *vectors, *(vector,) * len(results)))
         except Exception as error:  # Numba lets errors of all kinds through
-            raise TypeError(compile_message(self.kind, error, self._function, self._takes_in_place, self.fields)) from None
+            raise TypeError(compile_message(self.kind, error, self.function, self._takes_in_place, self.fields)) from None
 
     def __call__(self, t: float, *arrays: np.ndarray) -> None:
         """Call from Python, in place; what the user's code raises comes through."""

@@ -140,7 +140,7 @@ class Dynamics:
     def _derive(self, vjp_u: Callable | None) -> tuple[Callable, Callable | None]:
         from adjode.model.derived import derived  # here: who brings a vjp does not pay for it
 
-        found = derived(self.f.source)
+        found = derived(self.f.function)
         self.derived = ("vjp",)
         if vjp_u is None and found.theta_costs:
             self.derived, vjp_u = ("vjp", "vjp_u"), found.vjp_u
