@@ -195,7 +195,7 @@ class Places:
 def _distances(a: Access, b: Access, loops: list) -> dict | None:
     """For each loop, how many iterations later `b` meets the entry that `a` has met, where that is known; None if it never does."""
     if a.array is not b.array or not a.indices or not b.indices:
-        return None if _apart(a.array, b.array) or _extents_apart(a, b) else {}
+        return None if apart(a.array, b.array) or _extents_apart(a, b) else {}
     distances: dict = {}
     for x, y in zip(a.indices, b.indices, strict=True):
         found = _along(x, y, a, b, loops)
@@ -314,7 +314,7 @@ def _varies(atom: Node, access: Access) -> bool:
     )
 
 
-def _apart(x: Node, y: Node) -> bool:
+def apart(x: Node, y: Node) -> bool:
     """Whether two views of one array show different entries in any case: constant indices of one axis that differ."""
     for p, q in ((p, q) for p in _chain(x) for q in _chain(y)):
         if p.op == q.op == "slice" and p.args[0] is q.args[0]:

@@ -59,7 +59,7 @@ def _reaches(store: P.Store, reads: set[P.Read], original: Places) -> bool:
 def _require_kept(
     block: P.Block, stores: set[P.Store], original: Places, again: dict[P.Statement, P.Read], hints: dict[Node, str]
 ) -> None:
-    late = set().union(*(node.deps for s in block.walk() if s.late for node in _used(s)))
+    late = set().union(*(node.deps for s in block.walk() if s.late for node in s.needs))
     for statement in block.walk():
         if not isinstance(statement, P.Read):
             continue
@@ -76,12 +76,3 @@ def _require_kept(
                     f"entries of `{name}` are written over, but the derivative needs their earlier values",
                     "write the new values to an array of their own",
                 )
-
-
-def _used(statement: P.Statement) -> tuple[Node, ...]:
-    more: tuple[Node, ...] = ()
-    if isinstance(statement, (P.For, P.While)):
-        more = tuple(c.next for c in statement.carried)
-    elif isinstance(statement, P.If):
-        more = tuple(end for r in statement.results for end in (r.then, r.other))
-    return (*statement.uses, *more)

@@ -48,6 +48,11 @@ class Statement:
     def defines(self) -> tuple[Node, ...]:
         return ()
 
+    @property
+    def needs(self) -> tuple[Node, ...]:
+        """The nodes that it evaluates, also at the ends of its blocks; not those of the statements inside."""
+        return self.uses
+
 
 @dataclass(eq=False)
 class Let(Statement):
@@ -148,6 +153,10 @@ class For(Statement):
         return tuple(c.after for c in self.carried)
 
     @property
+    def needs(self):
+        return (*self.uses, *(c.next for c in self.carried))
+
+    @property
     def inside(self) -> tuple[Node, ...]:
         """The symbols that it defines for its body."""
         return (self.index, *(c.phi for c in self.carried))
@@ -170,6 +179,10 @@ class While(Statement):
     @property
     def defines(self):
         return tuple(c.after for c in self.carried)
+
+    @property
+    def needs(self):
+        return (*self.uses, self.condition, *(c.next for c in self.carried))
 
     @property
     def inside(self) -> tuple[Node, ...]:
@@ -203,6 +216,10 @@ class If(Statement):
     @property
     def defines(self):
         return tuple(r.symbol for r in self.results)
+
+    @property
+    def needs(self):
+        return (*self.uses, *(end for _, ends in self.sides for end in ends))
 
     @property
     def sides(self) -> tuple[tuple[Block, list[Node]], tuple[Block, list[Node]]]:

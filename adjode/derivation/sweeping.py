@@ -291,14 +291,14 @@ class Sweep:
 
     def _loop(self, statement: P.For | P.While, number: Node) -> None:
         carried = [c for c in statement.carried if c.phi in self.reverse.active]
-        ends = {c: self.taken(c.after) or self.zeros(c.phi.shape) for c in carried}
+        ends = {c: self.taken(c.after) or N.ZERO for c in carried}
         bars, sweep = self._swept(statement, carried, ends)
         rounds, starts = [], []
-        for c in carried:
+        for c in bars:
             if bars[c] is ends[c]:  # no iteration changes it
                 sweep.gains.pop(c.phi, None)
                 starts.append((c.start, ends[c]))
-            elif c.phi in sweep.gains or c.next in self.reverse.active:
+            else:
                 rounds.append(self._carried_back(c, bars[c], ends[c], sweep))
                 starts.append((c.start, rounds[-1].after))
         backwards = bool(rounds)
@@ -314,25 +314,29 @@ class Sweep:
     def _swept(
         self, statement: P.For | P.While, carried: list[P.Carried], ends: dict[P.Carried, Node]
     ) -> tuple[dict[P.Carried, Node], Sweep]:
-        """The transpose of a body, and the cotangents of what it carries; again with those that turn out to be constant."""
-        bars = {c: N.symbol("f", c.phi.shape) for c in carried}
+        """The transpose of a body, and the cotangents of what it carries that has any; again where some turn out to be constant."""
+        bars = {c: N.symbol("f", c.phi.shape) for c in carried if not N.is_zero(ends[c])}
         while True:
             sweep = Sweep(self.reverse, statement.body, self, statement)
-            for c in carried:
+            for c in bars:
                 sweep.gain(c.next, bars[c])
             sweep.run()
             sweep.finish()
-            same = [c for c in carried if bars[c] is not ends[c] and sweep.gains.get(c.phi) == [bars[c]]]
-            if not same:
+            more = [c for c in carried if c not in bars and c.phi in sweep.gains]
+            same = [c for c in bars if bars[c] is not ends[c] and sweep.gains.get(c.phi) == [bars[c]]]
+            if more:
+                bars = {c: N.symbol("f", c.phi.shape) for c in carried if c in bars or c in more}
+            elif same:
+                bars.update({c: ends[c] for c in same})
+            else:
                 return bars, sweep
-            bars.update({c: ends[c] for c in same})
 
     def _carried_back(self, c: P.Carried, bar: Node, end: Node, sweep: Sweep) -> P.Carried:
         """What a loop hands from an iteration to the one before."""
         before, after = sweep.taken(c.phi) or sweep.zeros(c.phi.shape), N.symbol("f", c.phi.shape)
         for symbol in (bar, after):
             self.reverse.hint(symbol, c.phi)
-        return P.Carried(bar, end, before, after)
+        return P.Carried(bar, self.zeros(c.phi.shape) if N.is_zero(end) else end, before, after)
 
     def _accumulator(self, node: Node, bar: Node, inside: Sweep) -> P.Carried:
         """What a node outside of a loop gains in all of its iterations."""
