@@ -265,18 +265,22 @@ class Sweep:
         carried = [c for c in statement.carried if c.phi in self.reverse.active]
         ends = {c: self.taken(c.after) or N.ZERO for c in carried}
         bars, sweep = self._swept(statement, carried, ends)
-        rounds = []
+        rounds: list[P.Carried] = []
+        starts: list[tuple[Node, Node]] = []  # what the values before the loop gain by it
         for c in carried:
             if bars[c] is ends[c]:  # no iteration changes it
                 sweep.gains.pop(c.phi, None)
-                self.gain(c.start, ends[c])
+                starts.append((c.start, ends[c]))
             elif c.phi in sweep.gains or c.next in self.reverse.active:
                 rounds.append(self._carried_back(c, bars[c], ends[c], sweep))
+                starts.append((c.start, rounds[-1].after))
         backwards = bool(rounds)
         for node in list(sweep.gains):
             bar = sweep.taken(node)
             if bar is not None:
                 rounds.append(self._accumulator(node, bar, sweep))
+        for start, gain in starts:
+            self.gain(start, gain)
         if rounds or sweep.out.statements:
             self._add_loop(statement, number, sweep, rounds, backwards)
 
@@ -301,7 +305,6 @@ class Sweep:
         before, after = sweep.taken(c.phi) or N.ZERO, N.symbol("f", c.phi.shape)
         for symbol in (bar, after):
             self.reverse.hint(symbol, c.phi)
-        self.gain(c.start, after)
         return P.Carried(bar, end, before, after)
 
     def _accumulator(self, node: Node, bar: Node, inside: Sweep) -> P.Carried:
