@@ -148,7 +148,15 @@ def filled(block: P.Block, array: Node, length: Node, known: Coverage | None) ->
     if own.whole or (known is not None and own.covers(known) and (known.entries or known.ranges)):
         return block
     zeros: list[P.Statement]
-    if known is not None and known.entries and not known.whole and not known.ranges and not known.partly and not own.partly and not own.ranges:
+    if (
+        known is not None
+        and not known.whole
+        and known.entries
+        and not known.ranges
+        and not known.partly
+        and not own.partly
+        and not own.ranges
+    ):
         missing = sorted(known.entries - own.entries) if not _adds(block, array) else None
         if missing is not None:
             zeros = [P.Store(array, (N.const(k),), N.ZERO) for k in missing]

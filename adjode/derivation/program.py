@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from adjode.derivation.nodes import Node
 
 
@@ -245,6 +247,8 @@ class Function:
         The names that its text may use: modules, functions, constants.
     memory : set of Node
         The arrays that are written into.
+    tables : dict of array
+        The arrays outside that it reads.
     """
 
     name: str
@@ -254,3 +258,4 @@ class Function:
     hints: dict[Node, str]
     space: dict[str, object]
     memory: set[Node]
+    tables: dict[Node, np.ndarray] = field(default_factory=dict)

@@ -293,7 +293,8 @@ class Sweep:
         carried = [c for c in statement.carried if c.phi in self.reverse.active]
         ends = {c: self.taken(c.after) or N.ZERO for c in carried}
         bars, sweep = self._swept(statement, carried, ends)
-        rounds, starts = [], []
+        rounds: list[P.Carried] = []
+        starts: list[tuple[Node, Node]] = []  # what the values before the loop gain by it
         for c in bars:
             if bars[c] is ends[c]:  # no iteration changes it
                 sweep.gains.pop(c.phi, None)
@@ -306,8 +307,8 @@ class Sweep:
             bar = sweep.taken(node)
             if bar is not None:
                 rounds.append(self._accumulator(node, bar, sweep))
-        for node, bar in starts:  # what is known behind the loop only
-            self.gain(node, bar)
+        for start, gain in starts:
+            self.gain(start, gain)
         if rounds or sweep.out.statements:
             self._add_loop(statement, number, sweep, rounds, backwards)
 
