@@ -146,8 +146,7 @@ class Places:
         """Whether something earlier changes the cotangents of what is written here: a read adds to them, an assignment clears them."""
         here = self.access[store]
         return any(
-            self.precedes(other, here)
-            and (not other.writes or (not other.adds and self.is_touched_before(other.statement)))  # type: ignore[arg-type]
+            self.precedes(other, here) and (not other.writes or (not other.adds and self.is_touched_before(other.statement)))  # type: ignore[arg-type]
             for other in self.of[N.root(store.array)]
         )
 

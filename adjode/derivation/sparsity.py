@@ -39,7 +39,8 @@ def pattern(function: P.Function, n: int, m: int) -> tuple[np.ndarray, np.ndarra
     run = _Run({symbol: values[name] for name, symbol in function.arguments.items()}, function.tables)
     run.block(function.body)
     assert function.result is not None
-    rows = [_members(mask, n) for mask in np.atleast_1d(run.value(function.result))]
+    result = run.value(function.result)
+    rows = [_members(mask, n) for mask in (result if function.result.shape else [result])]
     return np.repeat(np.arange(len(rows)), [row.size for row in rows]), np.concatenate([*rows, np.zeros(0, dtype=np.int64)])
 
 
@@ -134,7 +135,9 @@ class _Run:
         for c in s.carried:
             start = self.value(c.start)
             self.values[c.phi] = start.copy() if c.phi.shape else start
-        inside = frozenset(s.inside).union(*(one.defines for one in s.body.walk()), *(getattr(one, "inside", ()) for one in s.body.walk()))
+        inside = frozenset(s.inside).union(
+            *(one.defines for one in s.body.walk()), *(getattr(one, "inside", ()) for one in s.body.walk())
+        )
         self.bound.append(inside)
         self.known.append({})
         k = 0
@@ -178,7 +181,7 @@ class _Run:
             return array[where]
         if kind != "f":
             return UNKNOWN
-        return np.bitwise_or.reduce(array[tuple(slice(None) if i is UNKNOWN else i for i in where)], axis=None)
+        return _union(array[tuple(slice(None) if i is UNKNOWN else i for i in where)])
 
     def _calculated(self, node: Node) -> Any:
         if node.op in _SHAPES:
@@ -262,7 +265,7 @@ class _Run:
         return np.broadcast_to(np.array(self.value(node.args[0]), dtype=object), np.shape(self.value(node.args[1]))).copy()
 
     def sum(self, node: Node) -> Any:
-        add = np.bitwise_or.reduce if node.kind == "f" else np.sum
+        add = _union if node.kind == "f" else np.sum
         return add(self.value(node.args[0]), axis=node.args[1])
 
     def outer(self, node: Node) -> Any:
@@ -279,21 +282,26 @@ class _Run:
             table = self.tables[second] != 0
             result = _sums(table.T if b.ndim == 2 else table[None, :], rows.T).T
         else:
-            result = np.bitwise_or.reduce(rows, axis=1)[:, None] | np.bitwise_or.reduce(columns, axis=0)[None, :]
+            result = _union(rows, 1)[:, None] | _union(columns, 0)[None, :]
         result = result if a.ndim == 2 else result[0]
-        return result if b.ndim == 2 else result[..., 0]
+        return result if b.ndim == 2 else result[..., 0][()]
+
+
+def _union(array: np.ndarray, axis: int | None = None) -> Any:
+    return np.bitwise_or.reduce(array, axis=axis, initial=0)
 
 
 def _sums(there: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """A product with a matrix whose zeros are known."""
     result = np.zeros((there.shape[0], columns.shape[1]), dtype=object)
     for i, row in enumerate(there):
-        result[i] = np.bitwise_or.reduce(columns[row], axis=0)
+        result[i] = _union(columns[row], 0)
     return result
 
 
 _SHAPES: dict[str, Callable[[_Run, Node], Any]] = {
-    name: getattr(_Run, name) for name in ("load", "size", "trips", "slice", "T", "reshape", "matrix", "spread", "sum", "outer", "dot")
+    name: getattr(_Run, name)
+    for name in ("load", "size", "trips", "slice", "T", "reshape", "matrix", "spread", "sum", "outer", "dot")
 }
 _COMPARED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
 _CALLS: dict[str, Callable] = {"min": min, "max": max, "abs": abs, "int": int, "mod": operator.mod, "bool": bool}

@@ -173,7 +173,7 @@ def difference(got: np.ndarray, expected: np.ndarray) -> float:
     return worst if np.isfinite(worst) else math.inf
 
 
-PRODUCTS = ("vjp", "vjp_u", "jvp", "df_dt", "vjp_dot")
+PRODUCTS = ("vjp", "vjp_u", "jvp", "df_dt", "vjp_dot", "jac", "sparsity")
 
 
 def verdict(program: Program, products: tuple[str, ...] = PRODUCTS) -> str:
@@ -284,9 +284,34 @@ def _along(program: Program, derived: Derived, t: float, x: np.ndarray, x_dot: n
         return _step(lambda: vjp_at(names["vjp"], x + 1e-30j * x_dot)), 0.0
     except NotAnalytic:
         pass
-    first, second, third = ((vjp_at(derived.vjp, x + h * x_dot) - vjp_at(derived.vjp, x - h * x_dot)) / (2.0 * h) for h in (4e-3, 2e-3, 1e-3))
+    first, second, third = (
+        (vjp_at(derived.vjp, x + h * x_dot) - vjp_at(derived.vjp, x - h * x_dot)) / (2.0 * h) for h in (4e-3, 2e-3, 1e-3)
+    )
     a, b = (4.0 * second - first) / 3.0, (4.0 * third - second) / 3.0
     return (16.0 * b - a) / 15.0, float(np.max(np.abs(b - a), initial=0.0))
 
 
-_COMPARED: dict[str, Callable[..., str | None]] = {"vjp": _vjp, "vjp_u": _vjp_u, "jvp": _jvp, "df_dt": _df_dt, "vjp_dot": _vjp_dot}
+def _jac(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+    t, u, theta = point
+    if program.form == "number" or derived.jac is None:
+        return None
+    J, expected = np.full((u.size, u.size), np.nan), jacobian[:, 1 : 1 + u.size]
+    changed = _called(derived.jac, t, u, theta, J, results=1)
+    return changed or (None if difference(J, expected) < 1e-6 else f"{J} instead of {expected}")
+
+
+def _sparsity(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+    missing = np.abs(jacobian[:, 1 : 1 + program.n]) > 1e-12
+    missing[derived.sparsity(program.n, program.m)] = False
+    return f"entries {np.argwhere(missing).tolist()} are missing" if missing.any() else None
+
+
+_COMPARED: dict[str, Callable[..., str | None]] = {
+    "vjp": _vjp,
+    "vjp_u": _vjp_u,
+    "jvp": _jvp,
+    "df_dt": _df_dt,
+    "vjp_dot": _vjp_dot,
+    "jac": _jac,
+    "sparsity": _sparsity,
+}

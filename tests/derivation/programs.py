@@ -88,7 +88,10 @@ class Numbers(Writer):
 
     def __init__(self, seed: int):
         super().__init__(seed)
-        self.n, self.m = self.rng.randint(2, 6), self.rng.randint(2, 4)  # arrays are broadcast along axes of one entry if the text says so
+        self.n, self.m = (
+            self.rng.randint(2, 6),
+            self.rng.randint(2, 4),
+        )  # arrays are broadcast along axes of one entry if the text says so
         values = np.random.default_rng(seed)
         self.space: dict[str, Any] = {"n": self.n, "k0": 0.75, "order": 2}
         for length in range(1, 7):
@@ -172,7 +175,9 @@ class Numbers(Writer):
     def positive(self, depth: int) -> str:
         """Between about 0.3 and 10."""
         x = self.number(depth)
-        return self.rng.choice([f"(1.5 + math.sin({x}))", f"(0.5 + {x} ** 2)", f"math.exp(0.3 * math.sin({x}))", f"(0.3 + abs({x}))"])
+        return self.rng.choice(
+            [f"(1.5 + math.sin({x}))", f"(0.5 + {x} ** 2)", f"math.exp(0.3 * math.sin({x}))", f"(0.3 + abs({x}))"]
+        )
 
     def power(self, depth: int) -> str:
         exponents = ["2", "3", "2.0", "order", "1.5", "-1", "0.5", "k0", "1", "0"]

@@ -17,7 +17,13 @@ class Arrays(Numbers):
         kind = self.rng.random()
         a = self.array(shape, depth - 1)
         if kind < 0.45:
-            b = self.number(1) if self.chance(0.3) else self.broadcast(shape, depth - 1) if self.chance(0.3) else self.array(shape, depth - 1)
+            b = (
+                self.number(1)
+                if self.chance(0.3)
+                else self.broadcast(shape, depth - 1)
+                if self.chance(0.3)
+                else self.array(shape, depth - 1)
+            )
             return f"({a} {self.rng.choice('+-*')} {b})" if self.chance(0.6) else f"({b} {self.rng.choice('+-*')} {a})"
         if kind < 0.55:
             return self.product(shape, depth - 1) or a
@@ -82,16 +88,24 @@ class Arrays(Numbers):
             return f"({self.array((shape[0], inner), depth)} @ {self.array((inner, shape[1]), depth)})"
         for name, own in self.rng.sample(matrices, len(matrices)):
             if own[0] == shape[0]:
-                return f"np.dot({name}, {self.array((own[1],), depth)})" if self.chance(0.5) else f"({name} @ {self.array((own[1],), depth)})"
+                return (
+                    f"np.dot({name}, {self.array((own[1],), depth)})"
+                    if self.chance(0.5)
+                    else f"({name} @ {self.array((own[1],), depth)})"
+                )
             if own[1] == shape[0]:
-                return self.rng.choice([f"({self.array((own[0],), depth)} @ {name})", f"{name}.sum(0)", f"({name}.T @ {self.array((own[0],), depth)})"])
+                return self.rng.choice(
+                    [f"({self.array((own[0],), depth)} @ {name})", f"{name}.sum(0)", f"({name}.T @ {self.array((own[0],), depth)})"]
+                )
         return None
 
     def reduced(self) -> str:
         """A number from arrays."""
         length = self.rng.randint(1, self.n)
         a, b = self.array((length,), 1), self.array((length,), 1)
-        return self.rng.choice([f"np.dot({a}, {b})", f"({a} @ {b})", f"np.sum({a})", f"({a}).sum()", f"np.mean({a})", f"({a}).dot({b})"])
+        return self.rng.choice(
+            [f"np.dot({a}, {b})", f"({a} @ {b})", f"np.sum({a})", f"({a}).sum()", f"np.mean({a})", f"({a}).dot({b})"]
+        )
 
 
 class Statements(Arrays):
@@ -101,7 +115,19 @@ class Statements(Arrays):
         """Statements in a block; at least one."""
         for _ in range(self.rng.randint(1, size)):
             self.rng.choices(
-                [self.assign, self.change, self.store, self.local, self.view, self.whole, self.loop, self.branch, self.rounds, self.integer, self.reduce],
+                [
+                    self.assign,
+                    self.change,
+                    self.store,
+                    self.local,
+                    self.view,
+                    self.whole,
+                    self.loop,
+                    self.branch,
+                    self.rounds,
+                    self.integer,
+                    self.reduce,
+                ],
                 [4, 2, 4, 1.5, 1, 2, 3 if depth else 0, 1.5 if depth else 0, 0.5 if depth else 0, 1, 1],
             )[0](depth)
 
@@ -111,7 +137,9 @@ class Statements(Arrays):
             self.line(f"{a}, {b} = {self.rng.choice([f'{b}, {a}', f'{b}, math.sin({a} + {self.number(1)})'])}")
         elif self.chance(0.3) and self.scope.floats:
             name = self.rng.choice(self.scope.floats)
-            self.line(f"{name} = {self.rng.choice([self.number(2), f'math.tanh({name} + {self.number(2)})', f'0.5 * {name} + {self.number(1)}'])}")
+            self.line(
+                f"{name} = {self.rng.choice([self.number(2), f'math.tanh({name} + {self.number(2)})', f'0.5 * {name} + {self.number(1)}'])}"
+            )
         else:
             name, text = self.fresh("x"), self.number()
             self.line(f"{name} = {text}")
