@@ -143,7 +143,7 @@ class Places:
         return read and not any(other.writes and self.precedes(here, other) for other in others)
 
     def is_changed_before(self, store: P.Store) -> bool:
-        """Whether something earlier changes the cotangents of what is written here: a read adds to them, an assignment clears them."""
+        """Whether something earlier changes the cotangents of what is written here: a read adds to them, an assignment clears."""
         here = self.access[store]
         return any(
             self.precedes(other, here) and (not other.writes or (not other.adds and self.is_touched_before(other.statement)))  # type: ignore[arg-type]

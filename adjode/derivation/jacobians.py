@@ -39,7 +39,8 @@ def jac_text(function: Callable, arguments: tuple[str, ...], name: str) -> tuple
 
 def _values(own: P.Function) -> dict[int, Node] | None:
     """What each entry of du is; None if that is not said in so many words."""
-    result, values = own.result, {}
+    result = own.result
+    values: dict[int, Node] = {}
     assert result is not None
     for s in own.body.statements:
         if isinstance(s, P.Alloc) and s.symbol is result and (s.fill is None or N.is_zero(s.fill)):

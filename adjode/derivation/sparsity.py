@@ -1,7 +1,7 @@
 """The zeros of df/du, from the program: f is run on sets of states instead of numbers.
 
-A number is the set of the states that it depends on, a whole number whose bits say which. Integers are themselves, so that loops and
-indices are as in f. Where a condition depends on numbers, both branches are run.
+A number is the set of the states that it depends on, as an integer whose bits say which. Integers are themselves, so that loops
+and indices are as in f. Where a condition depends on numbers, both branches are run.
 """
 
 from __future__ import annotations
@@ -135,10 +135,8 @@ class _Run:
         for c in s.carried:
             start = self.value(c.start)
             self.values[c.phi] = start.copy() if c.phi.shape else start
-        inside = frozenset(s.inside).union(
-            *(one.defines for one in s.body.walk()), *(getattr(one, "inside", ()) for one in s.body.walk())
-        )
-        self.bound.append(inside)
+        defined = [symbol for one in s.body.walk() for symbol in (*one.defines, *getattr(one, "inside", ()))]
+        self.bound.append(frozenset((*s.inside, *defined)))
         self.known.append({})
         k = 0
         while step(k):
@@ -300,8 +298,17 @@ def _sums(there: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 _SHAPES: dict[str, Callable[[_Run, Node], Any]] = {
-    name: getattr(_Run, name)
-    for name in ("load", "size", "trips", "slice", "T", "reshape", "matrix", "spread", "sum", "outer", "dot")
+    "load": _Run.load,
+    "size": _Run.size,
+    "trips": _Run.trips,
+    "slice": _Run.slice,
+    "T": _Run.T,
+    "reshape": _Run.reshape,
+    "matrix": _Run.matrix,
+    "spread": _Run.spread,
+    "sum": _Run.sum,
+    "outer": _Run.outer,
+    "dot": _Run.dot,
 }
 _COMPARED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
 _CALLS: dict[str, Callable] = {"min": min, "max": max, "abs": abs, "int": int, "mod": operator.mod, "bool": bool}

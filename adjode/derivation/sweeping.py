@@ -350,9 +350,8 @@ class Sweep:
         for symbol in (phi, after):
             self.reverse.hint(symbol, node)
         self.gains[node] = [after]
-        return P.Carried(
-            phi, self.zeros(node.shape) if before is None else before, bar if node in inside.counters else N.add(phi, bar), after
-        )
+        start = self.zeros(node.shape) if before is None else before
+        return P.Carried(phi, start, bar if node in inside.counters else N.add(phi, bar), after)
 
     def _add_loop(self, statement: P.For | P.While, number: Node, sweep: Sweep, rounds: list[P.Carried], backwards: bool) -> None:
         reverse = self.reverse

@@ -227,7 +227,7 @@ class Writer:
 
     def shown_by(self, value: Node) -> set[Node]:
         """The memory that the text of an expression reads, or parts of it."""
-        if value.op == "sym" or value.op in N.VIEWS and N.root(value).op == "sym":
+        if value.op == "sym" or (value.op in N.VIEWS and N.root(value).op == "sym"):
             return self.shows.get(N.root(value), {value})
         return set().union(*map(self.shown_by, value.nodes))
 
