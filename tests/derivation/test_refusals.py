@@ -35,7 +35,7 @@ def overwrites(t, u, theta, du):
     v = np.empty(2)
     v[:] = u
     v *= v
-    du[:] = v
+    du[:] = v * v
 
 
 def may_be_undefined(t, u, theta, du):
