@@ -61,13 +61,8 @@ class Taping:
             for tape in self.lost.tapes_at(statement):
                 if own is None or self.lost.base_of[tape] in own:
                     result.add(P.Alloc(tape, None))
-            if isinstance(statement, P.For):
-                self._for(statement, result, own)
-            elif isinstance(statement, P.While):
-                self._while(statement, result, own)
-            elif isinstance(statement, P.If):
-                then, other = self._copied(statement.then, own), self._copied(statement.other, own)
-                result.add(P.If(statement.condition, then, other, list(statement.results)))
+            if statement.blocks:
+                self._compound(statement, result, own)
             elif isinstance(statement, P.Read) and statement in self.lost.tapes:
                 self._read(statement, result, own)
             elif isinstance(statement, P.Read) and own is not None and N.root(statement.array) not in own:
@@ -82,6 +77,15 @@ class Taping:
             elif not isinstance(statement, P.Store) or own is None or N.root(statement.array) in own:
                 result.add(statement)
         return result
+
+    def _compound(self, statement: P.Statement, result: P.Block, own: set[Node] | None) -> None:
+        if isinstance(statement, P.For):
+            self._for(statement, result, own)
+        elif isinstance(statement, P.While):
+            self._while(statement, result, own)
+        elif isinstance(statement, P.If):
+            then, other = self._copied(statement.then, own), self._copied(statement.other, own)
+            result.add(P.If(statement.condition, then, other, list(statement.results)))
 
     def _read(self, statement: P.Read, result: P.Block, own: set[Node] | None) -> None:
         """What is written over later is kept where it is read, and read again from there."""
@@ -150,8 +154,9 @@ class Lost:
         self._at: dict[P.Statement | None, list[Node]] = {}
         for read in reads:
             base, access = N.root(read.array), places.access[read]
-            loops = access.loops[len(places.allocated.get(base, ())) :]
-            if not read.indices or any(isinstance(loop, P.While) for loop in access.loops):
+            around = access.loops[len(places.allocated.get(base, ())) :]
+            loops = tuple(loop for loop in around if isinstance(loop, P.For))
+            if not read.indices or len(loops) < len(around):
                 name = function.hints.get(base, "an array")
                 raise Refusal(
                     f"`{name}` is written over, but the derivative needs what it was",

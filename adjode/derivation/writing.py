@@ -83,7 +83,8 @@ class Writer:
         while any(candidate in taken for taken in self.taken) or self.kinds.get(candidate, kind) != kind or candidate in self.space:
             k += 1
             candidate = f"{hint}_{k}" if hint != "v" else f"v{k}"
-        self.taken[-1].add(candidate)
+        # an array that is made in a branch may be read in the same branch on the way back
+        self.taken[0 if kind[1] else -1].add(candidate)
         self.kinds[candidate] = kind
         self.names[node] = candidate
         return candidate
