@@ -143,11 +143,10 @@ class Places:
         return read and not any(other.writes and self.precedes(here, other) for other in others)
 
     def is_changed_before(self, store: P.Store) -> bool:
-        """Whether something earlier changes the cotangents of what is written here: a read adds to them, an assignment clears them."""
+        """Whether something earlier changes the cotangents of what is written here: a read adds to them, an assignment clears."""
         here = self.access[store]
         return any(
-            self.precedes(other, here)
-            and (not other.writes or (not other.adds and self.is_touched_before(other.statement)))  # type: ignore[arg-type]
+            self.precedes(other, here) and (not other.writes or (not other.adds and self.is_touched_before(other.statement)))  # type: ignore[arg-type]
             for other in self.of[N.root(store.array)]
         )
 
@@ -195,7 +194,7 @@ class Places:
 def _distances(a: Access, b: Access, loops: list) -> dict | None:
     """For each loop, how many iterations later `b` meets the entry that `a` has met, where that is known; None if it never does."""
     if a.array is not b.array or not a.indices or not b.indices:
-        return None if _apart(a.array, b.array) or _extents_apart(a, b) else {}
+        return None if apart(a.array, b.array) or _extents_apart(a, b) else {}
     distances: dict = {}
     for x, y in zip(a.indices, b.indices, strict=True):
         found = _along(x, y, a, b, loops)
@@ -314,7 +313,7 @@ def _varies(atom: Node, access: Access) -> bool:
     )
 
 
-def _apart(x: Node, y: Node) -> bool:
+def apart(x: Node, y: Node) -> bool:
     """Whether two views of one array show different entries in any case: constant indices of one axis that differ."""
     for p, q in ((p, q) for p in _chain(x) for q in _chain(y)):
         if p.op == q.op == "slice" and p.args[0] is q.args[0]:

@@ -9,12 +9,15 @@ import linecache
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
-from adjode.derivation.deriving import vjp_text
+from adjode.derivation.deriving import reading, vjp_text
+from adjode.derivation.jacobians import jac_text
 from adjode.derivation.nodes import Node
 from adjode.derivation.pushing import jvp_text, vjp_dot_text
+from adjode.derivation.sparsity import pattern
 
 _FORMS = {4: ("t", "u", "theta", "du"), 3: ("t", "u", "theta")}
 
@@ -40,7 +43,9 @@ class Derived:
     vjp_dot : callable
         `vjp_dot(t, u, theta, lam, u_dot, theta_dot, lam_dot, u_bar_dot, theta_bar_dot)`: how the results of `vjp` change with its
         arguments. For a number, without `lam` and `lam_dot`, the product of its Hessian with (u_dot, theta_dot).
-    vjp_source, vjp_u_source, jvp_source, df_dt_source, vjp_dot_source : str
+    jac : callable or None
+        `jac(t, u, theta, J)` for straight-line code with few entries; else None.
+    vjp_source, vjp_u_source, jvp_source, df_dt_source, vjp_dot_source, jac_source : str
         Their texts.
     """
 
@@ -67,6 +72,25 @@ class Derived:
     @functools.cached_property
     def vjp_dot(self) -> Callable:
         return made("vjp_dot", *self._vjp_dot, self.function)
+
+    @functools.cached_property
+    def jac(self) -> Callable | None:
+        return None if self._jac is None else made("jac", *self._jac, self.function)
+
+    @functools.cached_property
+    def _jac(self) -> tuple[str, dict[str, Any]] | None:
+        return jac_text(self.function, self._arguments, "jac")
+
+    def sparsity(self, n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and columns of the entries of df/du that can differ from zero, with n states and m parameters.
+
+        Raises
+        ------
+        TypeError
+            If it cannot be told from the source.
+        """
+        with reading(self.function, self._arguments) as own:
+            return pattern(own, n, m)
 
     @functools.cached_property
     def _jvp(self) -> tuple[str, dict[str, Any]]:
@@ -109,6 +133,10 @@ class Derived:
     @property
     def df_dt_source(self) -> str:
         return self._df_dt[0]
+
+    @property
+    def jac_source(self) -> str | None:
+        return None if self._jac is None else self._jac[0]
 
     @property
     def vjp_dot_source(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
+from adjode.derivation.dependence import Places
 from adjode.derivation.fills import Coverage, filled, set_first, unfilled
 from adjode.derivation.flow import minimal
 from adjode.derivation.gathering import gathered
@@ -17,6 +18,7 @@ from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.reverse import Reverse
 from adjode.derivation.session import read_function
+from adjode.derivation.taping import Lost, reloads
 from adjode.derivation.tidying import tidied
 from adjode.derivation.writing import Writer
 
@@ -64,8 +66,7 @@ def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[st
     lam = N.symbol("f", result.shape) if result.shape else N.ONE
     bars = {x: N.symbol("f", own.arguments[x].shape) for x in wrt}
     own.hints.update({bar: f"{x}_bar" for x, bar in bars.items()})
-    reverse = Reverse(own, {own.arguments[x]: bars[x] for x in wrt}, lam)
-    block = minimal(reverse.block(), set(bars.values()), reverse.places, reverse.taping.again, reverse.taping.reloads, own.hints)
+    reverse, block = _transposed(own, {own.arguments[x]: bars[x] for x in wrt}, lam)
     if any(result in node.deps for s in block.walk() for node in s.uses) and "du" in own.arguments:
         block = P.Block([P.Alloc(result, None), *block.statements])
     tidied(block)
@@ -83,6 +84,20 @@ def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[st
         own.hints[lam] = "lam"
     arguments.update({f"{x}_bar": bar for x, bar in bars.items()})
     return block, arguments
+
+
+def _transposed(own: P.Function, bars: dict[Node, Node], lam: Node) -> tuple[Reverse, P.Block]:
+    """The program of the transpose; again, with tapes, where it reads what has been written over."""
+    loaded, places = reloads(own.body, Places(own.body)), Places(own.body)
+    lost: list[P.Read] = []
+    while True:
+        reverse = Reverse(own, bars, lam, loaded, Lost(own, lost, places))
+        taping = reverse.taping
+        block, more = minimal(reverse.block(), set(bars.values()), reverse.places, taping.again, taping.reloads)
+        more = [read for read in more if read not in lost]
+        if not more:
+            return reverse, block
+        lost += more
 
 
 def _zeroed(block: P.Block) -> list[Node]:

@@ -94,6 +94,11 @@ class Coverage:
             first_index, behind = (substituted(index, {loop.index: end}) for end in (loop.start, loop.stop))
             self.spans.append((first_index, behind))
 
+    @property
+    def counts(self) -> bool:
+        """Whether what is set is told entry by entry."""
+        return not (self.whole or self.partly or self.ranges) and bool(self.entries)
+
     def end(self) -> Node | None:
         """The entry up to which all are set, if that is all that is set."""
         reached, spans = 0, list(self.spans)
@@ -147,12 +152,9 @@ def filled(block: P.Block, array: Node, length: Node, known: Coverage | None) ->
     used = any(_writes(s, array) for s in block.walk())
     if own.whole or (known is not None and own.covers(known) and (known.entries or known.ranges)):
         return block
-    zeros: list[P.Statement]
-    if known is not None and known.entries and not known.whole and not known.ranges and not known.partly and not own.partly and not own.ranges:
-        missing = sorted(known.entries - own.entries) if not _adds(block, array) else None
-        if missing is not None:
-            zeros = [P.Store(array, (N.const(k),), N.ZERO) for k in missing]
-            return P.Block([*block.statements, *zeros])
+    if known is not None and known.counts and (own.counts or not used) and not _adds(block, array):
+        missing = sorted(known.entries - own.entries)
+        return P.Block([*block.statements, *(P.Store(array, (N.const(k),), N.ZERO) for k in missing)])
     end = own.end() if used else None
     if end is not None and _same(end, length):
         return block

@@ -1,4 +1,4 @@
-"""The way forward is cut down to what the way back reads; what is read must not have been written over."""
+"""The way forward is cut down to what the way back reads; what has been written over by then is found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from adjode.derivation import program as P
 from adjode.derivation.dependence import Places
 from adjode.derivation.liveness import pruned
 from adjode.derivation.nodes import Node
-from adjode.derivation.refusals import Refusal
 
 
 def minimal(
@@ -16,9 +15,8 @@ def minimal(
     original: Places,
     again: dict[P.Statement, P.Read],
     reloads: dict[P.Statement, P.Store],
-    hints: dict[Node, str],
-) -> P.Block:
-    """The statements that the outputs need.
+) -> tuple[P.Block, list[P.Read]]:
+    """The statements that the outputs need, and the reads on the way back of what has been written over by then.
 
     Parameters
     ----------
@@ -28,11 +26,6 @@ def minimal(
         The reads that are repeated on the way back, when all is written, and what each repeats.
     reloads : dict
         The reads of what has been stored for good, and where it was stored.
-
-    Raises
-    ------
-    Refusal
-        If what the way back reads has been written over.
     """
     dropped: set[P.Statement] = set()
     while True:
@@ -42,8 +35,7 @@ def minimal(
         loaded = {reloads[s] for s in result.walk() if s in reloads}
         idle = {s for s in stores - loaded if not _reaches(s, reads, original)}
         if not idle:
-            _require_kept(result, stores, original, again, hints)
-            return result
+            return result, _lost(result, stores, original, again)
         dropped |= idle
 
 
@@ -56,10 +48,9 @@ def _reaches(store: P.Store, reads: set[P.Read], original: Places) -> bool:
     )
 
 
-def _require_kept(
-    block: P.Block, stores: set[P.Store], original: Places, again: dict[P.Statement, P.Read], hints: dict[Node, str]
-) -> None:
-    late = set().union(*(node.deps for s in block.walk() if s.late for node in _used(s)))
+def _lost(block: P.Block, stores: set[P.Store], original: Places, again: dict[P.Statement, P.Read]) -> list[P.Read]:
+    late = set().union(*(node.deps for s in block.walk() if s.late for node in s.needs))
+    found: dict[P.Read, None] = {}
     for statement in block.walk():
         if not isinstance(statement, P.Read):
             continue
@@ -69,19 +60,7 @@ def _require_kept(
         if source is None or source not in original.access:
             continue
         here = original.access[source]
-        for store in stores:
-            if N.root(store.array) is N.root(source.array) and original.precedes(here, original.access[store]):
-                name = hints.get(N.root(source.array), "an array")
-                raise Refusal(
-                    f"entries of `{name}` are written over, but the derivative needs their earlier values",
-                    "write the new values to an array of their own",
-                )
-
-
-def _used(statement: P.Statement) -> tuple[Node, ...]:
-    more: tuple[Node, ...] = ()
-    if isinstance(statement, (P.For, P.While)):
-        more = tuple(c.next for c in statement.carried)
-    elif isinstance(statement, P.If):
-        more = tuple(end for r in statement.results for end in (r.then, r.other))
-    return (*statement.uses, *more)
+        over = (s for s in stores if N.root(s.array) is N.root(source.array))
+        if any(original.precedes(here, original.access[store]) for store in over):
+            found[source] = None
+    return list(found)

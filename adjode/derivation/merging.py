@@ -8,7 +8,7 @@ from typing import Any
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Object, Undefined
+from adjode.derivation.objects import Object, Raises, Undefined
 from adjode.derivation.refusals import Refusal
 
 
@@ -22,6 +22,12 @@ class Merge:
     def values(self, a: Any, b: Any, name: str | None) -> Any:
         if a is b or (isinstance(a, Object) and isinstance(b, Object) and a.value is b.value):
             return a
+        if (a is Raises) != (b is Raises):
+            known = b if a is Raises else a
+            if not isinstance(known, (Node, tuple)):
+                return known
+            zero = N.ZERO if isinstance(known, Node) and not known.shape else known  # never seen
+            a, b = (zero, b) if a is Raises else (a, zero)
         if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
             return tuple(self.values(x, y, None) for x, y in zip(a, b, strict=True))
         if not (isinstance(a, Node) and isinstance(b, Node)) or len(a.shape) != len(b.shape):

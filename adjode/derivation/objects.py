@@ -15,3 +15,4 @@ class Object:
 
 
 Undefined = Object("undefined")
+Raises = Object("raises")  # what a branch that raises returns

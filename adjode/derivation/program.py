@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from adjode.derivation.nodes import Node
 
 
@@ -47,6 +49,11 @@ class Statement:
     @property
     def defines(self) -> tuple[Node, ...]:
         return ()
+
+    @property
+    def needs(self) -> tuple[Node, ...]:
+        """The nodes that it evaluates, also at the ends of its blocks; not those of the statements inside."""
+        return self.uses
 
 
 @dataclass(eq=False)
@@ -148,6 +155,10 @@ class For(Statement):
         return tuple(c.after for c in self.carried)
 
     @property
+    def needs(self):
+        return (*self.uses, *(c.next for c in self.carried))
+
+    @property
     def inside(self) -> tuple[Node, ...]:
         """The symbols that it defines for its body."""
         return (self.index, *(c.phi for c in self.carried))
@@ -170,6 +181,10 @@ class While(Statement):
     @property
     def defines(self):
         return tuple(c.after for c in self.carried)
+
+    @property
+    def needs(self):
+        return (*self.uses, self.condition, *(c.next for c in self.carried))
 
     @property
     def inside(self) -> tuple[Node, ...]:
@@ -205,6 +220,10 @@ class If(Statement):
         return tuple(r.symbol for r in self.results)
 
     @property
+    def needs(self):
+        return (*self.uses, *(end for _, ends in self.sides for end in ends))
+
+    @property
     def sides(self) -> tuple[tuple[Block, list[Node]], tuple[Block, list[Node]]]:
         """Each branch, and what the results are behind it."""
         return (self.then, [r.then for r in self.results]), (self.other, [r.other for r in self.results])
@@ -228,6 +247,8 @@ class Function:
         The names that its text may use: modules, functions, constants.
     memory : set of Node
         The arrays that are written into.
+    tables : dict of array
+        The arrays outside that it reads.
     """
 
     name: str
@@ -237,3 +258,4 @@ class Function:
     hints: dict[Node, str]
     space: dict[str, object]
     memory: set[Node]
+    tables: dict[Node, np.ndarray] = field(default_factory=dict)

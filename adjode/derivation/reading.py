@@ -10,7 +10,7 @@ from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.expressions import Expressions, Iterable, unsliced
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Undefined
+from adjode.derivation.objects import Raises, Undefined
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, assigned, bound_by
 
@@ -239,7 +239,10 @@ class Reader(Expressions):
         pass
 
     def read_Assert(self, statement: ast.Assert) -> None:
-        raise Refusal("an `assert` has no derivative", "leave it out")
+        pass  # f itself has passed it
+
+    def read_Raise(self, statement: ast.Raise) -> Any:
+        return Raises  # where f raises nobody asks for its derivative
 
     def read_Break(self, statement: ast.Break) -> None:
         raise Refusal("a loop is left by `break`", "let the loop run to its end, or use `while` with an integer condition")

@@ -13,7 +13,7 @@ from adjode.derivation.activity import Activity
 from adjode.derivation.dependence import Places
 from adjode.derivation.nodes import Node
 from adjode.derivation.sweeping import Sweep
-from adjode.derivation.taping import Taping
+from adjode.derivation.taping import Lost, Taping
 
 
 class Reverse:
@@ -26,11 +26,13 @@ class Reverse:
         For each array that is differentiated by, the array of its cotangent, which is added to.
     lam : Node
         The cotangent of the result.
+    loaded, lost
+        See `taping`.
     """
 
-    def __init__(self, function: P.Function, bars: dict[Node, Node], lam: Node):
+    def __init__(self, function: P.Function, bars: dict[Node, Node], lam: Node, loaded: dict[P.Statement, P.Store], lost: Lost):
         self.function = function
-        self.taping = Taping(function, self.hint)
+        self.taping = Taping(function, self.hint, loaded, lost)
         self.active = Activity(function.body, set(bars))
         self.inputs = frozenset(bars)
         self.bars = dict(bars)  # of memory and arguments

@@ -43,7 +43,7 @@ def _div(node: Node, bar: Node, value: Callable) -> Pushed:
     a, b = node.args
     if not b.deps:
         yield a, N.div(bar, b)
-    elif a.deps or not N.value_of(a):
+    elif not N.value_of(a):  # not a number, or zero
         inverse = N.div(N.ONE, b)
         each = N.mul(bar, inverse)
         yield a, each

@@ -353,7 +353,14 @@ def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
     if result is None:
         result = _returned(reader, session, returned, source)
     return P.Function(
-        session.name, dict(zip(names, symbols, strict=True)), result, session.block, session.hints, session.space, session.memory
+        session.name,
+        dict(zip(names, symbols, strict=True)),
+        result,
+        session.block,
+        session.hints,
+        session.space,
+        session.memory,
+        {symbol: value for value, symbol in session.constants.values()},
     )
 
 

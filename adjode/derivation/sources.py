@@ -64,7 +64,11 @@ class Source:
             if name in self.outside and name not in self.local:
                 library = getattr(self.outside[name], "__name__", "") in ("numpy", "math")
                 return set() if library else set().union(*map(_names, call.args))
-        return _names(call.func.value) if isinstance(call.func, ast.Attribute) and call.func.attr in ("fill", "reshape", "ravel") else set()
+        return (
+            _names(call.func.value)
+            if isinstance(call.func, ast.Attribute) and call.func.attr in ("fill", "reshape", "ravel")
+            else set()
+        )
 
     @property
     def body(self) -> list[ast.stmt]:

@@ -291,14 +291,15 @@ class Sweep:
 
     def _loop(self, statement: P.For | P.While, number: Node) -> None:
         carried = [c for c in statement.carried if c.phi in self.reverse.active]
-        ends = {c: self.taken(c.after) or self.zeros(c.phi.shape) for c in carried}
+        ends = {c: self.taken(c.after) or N.ZERO for c in carried}
         bars, sweep = self._swept(statement, carried, ends)
-        rounds, starts = [], []
-        for c in carried:
+        rounds: list[P.Carried] = []
+        starts: list[tuple[Node, Node]] = []  # what the values before the loop gain by it
+        for c in bars:
             if bars[c] is ends[c]:  # no iteration changes it
                 sweep.gains.pop(c.phi, None)
                 starts.append((c.start, ends[c]))
-            elif c.phi in sweep.gains or c.next in self.reverse.active:
+            else:
                 rounds.append(self._carried_back(c, bars[c], ends[c], sweep))
                 starts.append((c.start, rounds[-1].after))
         backwards = bool(rounds)
@@ -306,33 +307,37 @@ class Sweep:
             bar = sweep.taken(node)
             if bar is not None:
                 rounds.append(self._accumulator(node, bar, sweep))
-        for node, bar in starts:  # what is known behind the loop only
-            self.gain(node, bar)
+        for start, gain in starts:
+            self.gain(start, gain)
         if rounds or sweep.out.statements:
             self._add_loop(statement, number, sweep, rounds, backwards)
 
     def _swept(
         self, statement: P.For | P.While, carried: list[P.Carried], ends: dict[P.Carried, Node]
     ) -> tuple[dict[P.Carried, Node], Sweep]:
-        """The transpose of a body, and the cotangents of what it carries; again with those that turn out to be constant."""
-        bars = {c: N.symbol("f", c.phi.shape) for c in carried}
+        """The transpose of a body, and the cotangents of what it carries that has any; again where some turn out to be constant."""
+        bars = {c: N.symbol("f", c.phi.shape) for c in carried if not N.is_zero(ends[c])}
         while True:
             sweep = Sweep(self.reverse, statement.body, self, statement)
-            for c in carried:
+            for c in bars:
                 sweep.gain(c.next, bars[c])
             sweep.run()
             sweep.finish()
-            same = [c for c in carried if bars[c] is not ends[c] and sweep.gains.get(c.phi) == [bars[c]]]
-            if not same:
+            more = [c for c in carried if c not in bars and c.phi in sweep.gains]
+            same = [c for c in bars if bars[c] is not ends[c] and sweep.gains.get(c.phi) == [bars[c]]]
+            if more:
+                bars = {c: N.symbol("f", c.phi.shape) for c in carried if c in bars or c in more}
+            elif same:
+                bars.update({c: ends[c] for c in same})
+            else:
                 return bars, sweep
-            bars.update({c: ends[c] for c in same})
 
     def _carried_back(self, c: P.Carried, bar: Node, end: Node, sweep: Sweep) -> P.Carried:
         """What a loop hands from an iteration to the one before."""
         before, after = sweep.taken(c.phi) or sweep.zeros(c.phi.shape), N.symbol("f", c.phi.shape)
         for symbol in (bar, after):
             self.reverse.hint(symbol, c.phi)
-        return P.Carried(bar, end, before, after)
+        return P.Carried(bar, self.zeros(c.phi.shape) if N.is_zero(end) else end, before, after)
 
     def _accumulator(self, node: Node, bar: Node, inside: Sweep) -> P.Carried:
         """What a node outside of a loop gains in all of its iterations."""
@@ -345,7 +350,8 @@ class Sweep:
         for symbol in (phi, after):
             self.reverse.hint(symbol, node)
         self.gains[node] = [after]
-        return P.Carried(phi, self.zeros(node.shape) if before is None else before, bar if node in inside.counters else N.add(phi, bar), after)
+        start = self.zeros(node.shape) if before is None else before
+        return P.Carried(phi, start, bar if node in inside.counters else N.add(phi, bar), after)
 
     def _add_loop(self, statement: P.For | P.While, number: Node, sweep: Sweep, rounds: list[P.Carried], backwards: bool) -> None:
         reverse = self.reverse

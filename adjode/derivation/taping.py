@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.dependence import Places
+from adjode.derivation.dependence import Places, affine
 from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
+from adjode.derivation.substitution import substituted
 
 
 class Taping:
@@ -19,6 +20,10 @@ class Taping:
     function : Function
     hint : callable
         `hint(node, of, ending)` names a node after another.
+    loaded : dict
+        What is calculated once, and then read, see `reloads`.
+    lost : Lost
+        The reads of what is written over later.
 
     Attributes
     ----------
@@ -32,9 +37,11 @@ class Taping:
         The reads of what has been stored for good, and where it was stored.
     """
 
-    def __init__(self, function: P.Function, hint: Callable[[Node, Node, str], None]):
+    def __init__(
+        self, function: P.Function, hint: Callable[[Node, Node, str], None], loaded: dict[P.Statement, P.Store], lost: Lost
+    ):
         self.function, self.hint = function, hint
-        self.loaded = reloads(function.body, Places(function.body))  # what is calculated once, and then read
+        self.loaded, self.lost = loaded, lost
         self.again: dict[P.Statement, P.Read] = {}
         self.reloads: dict[P.Statement, P.Store] = {}
         self.tapes: dict[P.Statement, list[tuple[P.Carried, Node]]] = {}
@@ -43,18 +50,21 @@ class Taping:
     def forward(self, block: P.Block, inside: bool = False) -> P.Block:
         """The statements of a block, with tapes. `inside` a loop that runs back what lies outside has its final contents."""
         own = {s.symbol for s in block.walk() if isinstance(s, P.Alloc)} if inside else None
-        return self._copied(block, own)
+        result = self._copied(block, own)
+        if own is None:
+            result.statements[:0] = [P.Alloc(tape, None) for tape in self.lost.tapes_at(None)]
+        return result
 
     def _copied(self, block: P.Block, own: set[Node] | None) -> P.Block:
         result = P.Block()
         for statement in block.statements:
-            if isinstance(statement, P.For):
-                self._for(statement, result, own)
-            elif isinstance(statement, P.While):
-                self._while(statement, result, own)
-            elif isinstance(statement, P.If):
-                then, other = self._copied(statement.then, own), self._copied(statement.other, own)
-                result.add(P.If(statement.condition, then, other, list(statement.results)))
+            for tape in self.lost.tapes_at(statement):
+                if own is None or self.lost.base_of[tape] in own:
+                    result.add(P.Alloc(tape, None))
+            if statement.blocks:
+                self._compound(statement, result, own)
+            elif isinstance(statement, P.Read) and statement in self.lost.tapes:
+                self._read(statement, result, own)
             elif isinstance(statement, P.Read) and own is not None and N.root(statement.array) not in own:
                 read = P.Read(statement.symbol, statement.array, statement.indices)
                 self.again[read] = statement
@@ -67,6 +77,24 @@ class Taping:
             elif not isinstance(statement, P.Store) or own is None or N.root(statement.array) in own:
                 result.add(statement)
         return result
+
+    def _compound(self, statement: P.Statement, result: P.Block, own: set[Node] | None) -> None:
+        if isinstance(statement, P.For):
+            self._for(statement, result, own)
+        elif isinstance(statement, P.While):
+            self._while(statement, result, own)
+        elif isinstance(statement, P.If):
+            then, other = self._copied(statement.then, own), self._copied(statement.other, own)
+            result.add(P.If(statement.condition, then, other, list(statement.results)))
+
+    def _read(self, statement: P.Read, result: P.Block, own: set[Node] | None) -> None:
+        """What is written over later is kept where it is read, and read again from there."""
+        tape, where = self.lost.tapes[statement]
+        if own is None or N.root(statement.array) in own:
+            result.add(statement)
+            result.add(P.Store(tape, where, statement.symbol))
+        else:
+            result.add(P.Read(statement.symbol, tape, where))
 
     def _tapes(self, statement: P.For | P.While, trips: Node, result: P.Block) -> list[tuple[P.Carried, Node]]:
         if statement not in self.tapes:
@@ -107,6 +135,60 @@ class Taping:
         body.statements[:0] = [_kept(tape, k, c.phi) for c, tape in tapes]
         carried = [*statement.carried, P.Carried(k, N.I0, N.add(k, N.I1), after)]
         result.add(P.While(statement.condition, body, carried))
+
+
+class Lost:
+    """Reads of entries that are written over later, while the way back needs what they were; each has a tape.
+
+    Attributes
+    ----------
+    tapes : dict
+        By read, its tape and the place in it.
+    base_of : dict
+        By tape, the array that is read.
+    """
+
+    def __init__(self, function: P.Function, reads: list[P.Read], places: Places):
+        self.tapes: dict[P.Statement, tuple[Node, tuple[Node, ...]]] = {}
+        self.base_of: dict[Node, Node] = {}
+        self._at: dict[P.Statement | None, list[Node]] = {}
+        for read in reads:
+            base, access = N.root(read.array), places.access[read]
+            around = access.loops[len(places.allocated.get(base, ())) :]
+            loops = tuple(loop for loop in around if isinstance(loop, P.For))
+            if not read.indices or len(loops) < len(around):
+                name = function.hints.get(base, "an array")
+                raise Refusal(
+                    f"`{name}` is written over, but the derivative needs what it was",
+                    "write the new values to an array of their own",
+                )
+            shape = tuple(_most(loop, loops) for loop in loops) or (N.I1,)
+            tape = N.symbol(read.symbol.kind, shape)
+            function.memory.add(tape)
+            function.hints[tape] = f"{function.hints.get(base, 'v')}_tape"
+            self.tapes[read] = tape, tuple(trip_number(loop) for loop in loops) or (N.I0,)
+            self.base_of[tape] = base
+            at = loops[0] if loops else next((s for s in function.body.walk() if s.defines == (base,)), None)
+            self._at.setdefault(at, []).append(tape)
+
+    def tapes_at(self, statement: P.Statement | None) -> list[Node]:
+        """The tapes that begin in front of a statement; None for those that begin with the function."""
+        return self._at.get(statement, [])
+
+
+def _most(loop: P.For, loops: tuple[P.For, ...]) -> Node:
+    """The most iterations that a loop can make, whatever the indices of those around it."""
+    span = N.sub(loop.stop, loop.start) if (N.value_of(loop.step) or 0) > 0 else N.sub(loop.start, loop.stop)
+    for outer in reversed(loops[: loops.index(loop)]):
+        factor = affine(span)[0].get(outer.index, 0)
+        end = N.sub(outer.stop, N.I1) if (N.value_of(outer.step) or 0) > 0 else N.add(outer.stop, N.I1)
+        rising = (factor > 0) == ((N.value_of(outer.step) or 0) > 0)
+        span = substituted(span, {outer.index: end if rising else outer.start})
+        if outer.index in span.deps or (factor == 0 and outer.index in loop.stop.deps | loop.start.deps):
+            raise Refusal(
+                "the length of a loop is no linear function of the indices around it", "write new values to another array"
+            )
+    return span if N.value_of(span) is None or N.value_of(span) > 0 else N.I1
 
 
 def _kept(tape: Node, k: Node, value: Node) -> P.Store:

@@ -33,8 +33,8 @@ def _joined(statements: list[P.Statement]) -> list[P.Statement]:
 def _independent(first: P.If, second: P.If) -> bool:
     """Whether nothing in the second needs what the first decides, but what is in the same branch."""
     decided = set(first.defines)
-    nodes = [node for block in second.blocks for s in block.walk() for node in s.uses]
-    nodes += [end for r in second.results for end in (r.then, r.other)]
+    nodes = [node for block in second.blocks for s in block.walk() for node in s.needs]
+    nodes += second.needs
     return all(node.deps.isdisjoint(decided) for node in nodes)
 
 

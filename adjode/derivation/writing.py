@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
+from adjode.derivation.dependence import apart
 from adjode.derivation.nodes import Node
 from adjode.derivation.placing import Placing, Scope, is_named
 from adjode.derivation.refusals import Refusal
@@ -36,6 +37,7 @@ class Writer:
         self.space, self.hints = space, hints
         self.lines: list[str] = []
         self.names: dict[Any, str] = {}
+        self.shows: dict[Node, set[Node]] = {}  # the parts of memory that stand in the place of a symbol
         self.inlined: set[Node] = set()  # whose text stands where they are used
         self.kinds: dict[str, tuple] = {}
         self.taken: list[set[str]] = [set(space) | _RESERVED]
@@ -81,7 +83,8 @@ class Writer:
         while any(candidate in taken for taken in self.taken) or self.kinds.get(candidate, kind) != kind or candidate in self.space:
             k += 1
             candidate = f"{hint}_{k}" if hint != "v" else f"v{k}"
-        self.taken[-1].add(candidate)
+        # an array that is made in a branch may be read in the same branch on the way back
+        self.taken[0 if kind[1] else -1].add(candidate)
         self.kinds[candidate] = kind
         self.names[node] = candidate
         return candidate
@@ -172,6 +175,7 @@ class Writer:
         if once and rest and any(node is statement.symbol for node in rest[0].uses) and not rest[0].blocks:
             self.names[statement.symbol] = value
             self.inlined.add(statement.symbol)
+            self.shows[statement.symbol] = self.shown_by(statement.value)
         else:
             self.line(depth, f"{self.name(statement.symbol)} = {value}")
 
@@ -179,6 +183,7 @@ class Writer:
         text = self.wording.place(statement.array, statement.indices)
         if not statement.indices or (self.placing.symbol_uses.get(statement.symbol, 0) == 1 and _is_used_at_once(statement, rest)):
             self.names[statement.symbol] = text
+            self.shows[statement.symbol] = {statement.array}
         else:
             self.line(depth, f"{self.name(statement.symbol)} = {text}")
 
@@ -205,7 +210,7 @@ class Writer:
         value, sign = statement.value, ""
         if value.op == "spread":
             value = value.args[0]
-        if not statement.indices and value.op == "dot" and not statement.adds and value.shape:
+        if not statement.indices and value.op == "dot" and not statement.adds and value.shape and self._takes_product(statement):
             target = self.wording.place(statement.array, ())
             self.line(depth, f"{self.numpy()}.dot({self.text(value.args[0])}, {self.text(value.args[1])}, {target})")
             return
@@ -214,6 +219,18 @@ class Writer:
             if value.op == "neg" and not self._has_name(value):
                 value, sign = value.args[0], "-"
         self.line(depth, f"{place} {sign}= {self.text(value)}")
+
+    def _takes_product(self, statement: P.Store) -> bool:
+        """Whether `np.dot` can write into an array: it lies in one piece, and is no factor."""
+        target = statement.array
+        factors = [array for array in self.shown_by(statement.value) if N.root(array) is N.root(target)]
+        return _is_contiguous(target) and all(apart(array, target) for array in factors)
+
+    def shown_by(self, value: Node) -> set[Node]:
+        """The memory that the text of an expression reads, or parts of it."""
+        if value.op == "sym" or (value.op in N.VIEWS and N.root(value).op == "sym"):
+            return self.shows.get(N.root(value), {value})
+        return set().union(*map(self.shown_by, value.nodes))
 
     def _has_name(self, node: Node) -> bool:
         return self.wording.named(node) is not None
@@ -342,6 +359,18 @@ def _stores_from(statements: list[P.Statement], k: int) -> list[P.Statement]:
         while end < len(statements) and isinstance(statements[end], P.Store):
             end += 1
     return statements[k:end]
+
+
+def _is_contiguous(array: Node) -> bool:
+    """Whether the entries of a view follow each other."""
+    if array.op == "slice":
+        spec = list(array.args[1:])
+        while spec and isinstance(spec[0], Node):
+            del spec[0]
+        first = spec[0] if spec else ("s", None, None, None)
+        if first == "new" or first[3] is not None or any(item != ("s", None, None, None) for item in spec[1:]):
+            return False
+    return array.op != "T" and (array.op not in N.VIEWS or _is_contiguous(array.args[0]))
 
 
 def _mentions(text: str, name: str) -> bool:

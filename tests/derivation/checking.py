@@ -97,6 +97,16 @@ def value(function: Callable, form: str, t: Any, u: np.ndarray, theta: np.ndarra
     return np.atleast_1d(np.array(function(t, u, theta)))
 
 
+def _step(function: Callable[[], np.ndarray]) -> np.ndarray:
+    """The imaginary part per step."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)  # an array of real numbers took a complex one
+        try:
+            return function().imag / 1e-30
+        except (TypeError, ValueError, np.exceptions.ComplexWarning):
+            raise NotAnalytic from None
+
+
 def complex_jacobian(program: Program, t: float, u: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """The Jacobian by (t, u, theta), one column each."""
     f = program.function(**_COMPLEX)
@@ -105,10 +115,7 @@ def complex_jacobian(program: Program, t: float, u: np.ndarray, theta: np.ndarra
     for k in range(x.size):
         at = x.astype(complex)
         at[k] += 1e-30j
-        try:
-            columns.append(value(f, program.form, at[0], at[1 : 1 + u.size], at[1 + u.size :]).imag / 1e-30)
-        except TypeError:
-            raise NotAnalytic from None
+        columns.append(_step(lambda at=at: value(f, program.form, at[0], at[1 : 1 + u.size], at[1 + u.size :])))
     return np.array(columns).T
 
 
@@ -166,7 +173,7 @@ def difference(got: np.ndarray, expected: np.ndarray) -> float:
     return worst if np.isfinite(worst) else math.inf
 
 
-PRODUCTS = ("vjp", "vjp_u", "jvp", "df_dt", "vjp_dot")
+PRODUCTS = ("vjp", "vjp_u", "jvp", "df_dt", "vjp_dot", "jac", "sparsity")
 
 
 def verdict(program: Program, products: tuple[str, ...] = PRODUCTS) -> str:
@@ -266,8 +273,7 @@ def _along(program: Program, derived: Derived, t: float, x: np.ndarray, x_dot: n
     def vjp_at(vjp: Callable, x: np.ndarray) -> np.ndarray:
         u, theta, lam = np.split(x, (program.n, program.n + program.m))
         u_bar, theta_bar = np.zeros(u.size, x.dtype), np.zeros(theta.size, x.dtype)
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with np.errstate(all="ignore"):
             vjp(t, *([u, theta] if program.form == "number" else [u, theta, lam]), u_bar, theta_bar)
         return np.concatenate([u_bar, theta_bar])
 
@@ -275,12 +281,37 @@ def _along(program: Program, derived: Derived, t: float, x: np.ndarray, x_dot: n
     names = {**space, **{name: new for name, new in _COMPLEX.items() if name in space or name not in ("math", "np")}}
     exec(compile(text, "<vjp>", "exec"), names)
     try:
-        return vjp_at(names["vjp"], x + 1e-30j * x_dot).imag / 1e-30, 0.0
-    except (TypeError, ValueError, NotAnalytic):
+        return _step(lambda: vjp_at(names["vjp"], x + 1e-30j * x_dot)), 0.0
+    except NotAnalytic:
         pass
-    first, second, third = ((vjp_at(derived.vjp, x + h * x_dot) - vjp_at(derived.vjp, x - h * x_dot)) / (2.0 * h) for h in (4e-3, 2e-3, 1e-3))
+    first, second, third = (
+        (vjp_at(derived.vjp, x + h * x_dot) - vjp_at(derived.vjp, x - h * x_dot)) / (2.0 * h) for h in (4e-3, 2e-3, 1e-3)
+    )
     a, b = (4.0 * second - first) / 3.0, (4.0 * third - second) / 3.0
     return (16.0 * b - a) / 15.0, float(np.max(np.abs(b - a), initial=0.0))
 
 
-_COMPARED: dict[str, Callable[..., str | None]] = {"vjp": _vjp, "vjp_u": _vjp_u, "jvp": _jvp, "df_dt": _df_dt, "vjp_dot": _vjp_dot}
+def _jac(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+    t, u, theta = point
+    if program.form == "number" or derived.jac is None:
+        return None
+    J, expected = np.full((u.size, u.size), np.nan), jacobian[:, 1 : 1 + u.size]
+    changed = _called(derived.jac, t, u, theta, J, results=1)
+    return changed or (None if difference(J, expected) < 1e-6 else f"{J} instead of {expected}")
+
+
+def _sparsity(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
+    missing = np.abs(jacobian[:, 1 : 1 + program.n]) > 1e-12
+    missing[derived.sparsity(program.n, program.m)] = False
+    return f"entries {np.argwhere(missing).tolist()} are missing" if missing.any() else None
+
+
+_COMPARED: dict[str, Callable[..., str | None]] = {
+    "vjp": _vjp,
+    "vjp_u": _vjp_u,
+    "jvp": _jvp,
+    "df_dt": _df_dt,
+    "vjp_dot": _vjp_dot,
+    "jac": _jac,
+    "sparsity": _sparsity,
+}

@@ -88,7 +88,7 @@ class Numbers(Writer):
 
     def __init__(self, seed: int):
         super().__init__(seed)
-        self.n, self.m = self.rng.randint(2, 6), self.rng.randint(2, 4)  # arrays are broadcast along axes of one entry if the text says so
+        self.n, self.m = self.rng.randint(2, 6), self.rng.randint(2, 4)  # not 1: what is broadcast must be told from the text
         values = np.random.default_rng(seed)
         self.space: dict[str, Any] = {"n": self.n, "k0": 0.75, "order": 2}
         for length in range(1, 7):
@@ -96,7 +96,7 @@ class Numbers(Writer):
             self.space[f"to{length}"] = values.integers(0, length, 7)
         self.helpers: list[tuple[str, int]] = []
 
-    # --- integers -----------------------------------------------------------------------------------------------------------------
+    # --- integers ----------------------------------------------------------------------------------------------------
 
     def length(self, value: int) -> str:
         texts = [str(value)] * 2 + (["n", "u.size", "len(u)", "u.shape[0]"] if value == self.n and "u" in self.scope.arrays else [])
@@ -104,6 +104,12 @@ class Numbers(Writer):
 
     def index(self, length: int) -> str:
         """An index into an axis."""
+        found = [*self.of_one(length), *self.of_two(length)]
+        if not found or self.chance(0.15):
+            return str(self.rng.choice([self.rng.randrange(length)] * 5 + [-1]))
+        return self.rng.choice(found)
+
+    def of_one(self, length: int) -> list[str]:
         found = []
         for name, (low, high) in self.scope.integers.items():
             if low >= 0 and high < length:
@@ -118,19 +124,21 @@ class Numbers(Writer):
                 found.append(f"({name} + {self.rng.randint(0, 3)}) % {self.length(length)}")
             if low >= 0 and high < 7:
                 found += [f"to{length}[{name}]"] * 2
+        return found
+
+    def of_two(self, length: int) -> list[str]:
+        found = []
         for (a, (low, high)), (b, (low_b, high_b)) in itertools.permutations(self.scope.integers.items(), 2):
             if min(low, low_b) >= 0 and high * (high_b + 1) + high_b < length and high_b >= 1:
                 found += [f"{a} * {high_b + 1} + {b}"] * 2
             elif min(low, low_b) >= 0 and high + high_b < length:
                 found.append(f"{a} + {b}")
-        if not found or self.chance(0.15):
-            return str(self.rng.choice([self.rng.randrange(length)] * 5 + [-1]))
-        return self.rng.choice(found)
+        return found
 
     def entry(self, name: str) -> str:
         return f"{name}[{', '.join(self.index(length) for length in self.scope.arrays[name])}]"
 
-    # --- floats ---------------------------------------------------------------------------------------------------------------------
+    # --- floats ----------------------------------------------------------------------------------------------------
 
     def atom(self) -> str:
         arrays = list(self.scope.arrays)
@@ -172,7 +180,9 @@ class Numbers(Writer):
     def positive(self, depth: int) -> str:
         """Between about 0.3 and 10."""
         x = self.number(depth)
-        return self.rng.choice([f"(1.5 + math.sin({x}))", f"(0.5 + {x} ** 2)", f"math.exp(0.3 * math.sin({x}))", f"(0.3 + abs({x}))"])
+        return self.rng.choice(
+            [f"(1.5 + math.sin({x}))", f"(0.5 + {x} ** 2)", f"math.exp(0.3 * math.sin({x}))", f"(0.3 + abs({x}))"]
+        )
 
     def power(self, depth: int) -> str:
         exponents = ["2", "3", "2.0", "order", "1.5", "-1", "0.5", "k0", "1", "0"]

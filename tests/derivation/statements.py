@@ -17,7 +17,13 @@ class Arrays(Numbers):
         kind = self.rng.random()
         a = self.array(shape, depth - 1)
         if kind < 0.45:
-            b = self.number(1) if self.chance(0.3) else self.broadcast(shape, depth - 1) if self.chance(0.3) else self.array(shape, depth - 1)
+            b = (
+                self.number(1)
+                if self.chance(0.3)
+                else self.broadcast(shape, depth - 1)
+                if self.chance(0.3)
+                else self.array(shape, depth - 1)
+            )
             return f"({a} {self.rng.choice('+-*')} {b})" if self.chance(0.6) else f"({b} {self.rng.choice('+-*')} {a})"
         if kind < 0.55:
             return self.product(shape, depth - 1) or a
@@ -42,28 +48,33 @@ class Arrays(Numbers):
         """An array of this shape that exists, or part of one, or one made of a number."""
         found = []
         for name, own in self.scope.arrays.items():
-            if own == shape:
-                found += [name] * 4
-            if len(own) == len(shape) == 1 and own[0] > shape[0]:
-                start = self.rng.randint(0, own[0] - shape[0])
-                found += [f"{name}[{start}:{start + shape[0]}]"] * 2
-                found += [f"{name}[:{shape[0]}]"]
-                found += [f"{name}[{own[0] - shape[0]}:]"] if shape[0] > 1 else []
-                if shape[0] > 1 and 2 * (shape[0] - 1) < own[0]:
-                    found.append(f"{name}[:{2 * shape[0] - 1}:2]")
-            if len(own) == 2 and len(shape) == 1 and own[1] == shape[0]:
-                found += [f"{name}[{self.index(own[0])}]", f"{name}[{self.index(own[0])}, :]"]
-            if len(own) == 2 and len(shape) == 1 and own[0] == shape[0]:
-                found.append(f"{name}[:, {self.index(own[1])}]")
-            if own == shape[::-1] and len(shape) == 2:
-                found += [f"{name}.T"] * 2
-            if len(own) == 1 and len(shape) == 2 and own[0] >= shape[0] * shape[1]:
-                found.append(f"{name}[:{shape[0] * shape[1]}].reshape({shape[0]}, {shape[1]})")
+            found += [name] * 4 if own == shape else []
+            found += self.slices(name, own[0], shape[0]) if len(own) == len(shape) == 1 and own[0] > shape[0] else []
+            found += self.views(name, own, shape)
         if len(shape) == 1 and shape[0] <= 6:
             found.append(f"w{shape[0]}")
         if not found or self.chance(0.08):
             return f"np.full({shape if len(shape) > 1 else shape[0]}, {self.number(1)})"
         return self.rng.choice(found)
+
+    def slices(self, name: str, own: int, length: int) -> list[str]:
+        start = self.rng.randint(0, own - length)
+        found = [f"{name}[{start}:{start + length}]"] * 2 + [f"{name}[:{length}]"]
+        found += [f"{name}[{own - length}:]"] if length > 1 else []
+        return found + ([f"{name}[:{2 * length - 1}:2]"] if length > 1 and 2 * (length - 1) < own else [])
+
+    def views(self, name: str, own: Shape, shape: Shape) -> list[str]:
+        """Rows and columns of matrices, and vectors as matrices."""
+        found = []
+        if len(own) == 2 and len(shape) == 1 and own[1] == shape[0]:
+            found += [f"{name}[{self.index(own[0])}]", f"{name}[{self.index(own[0])}, :]"]
+        if len(own) == 2 and len(shape) == 1 and own[0] == shape[0]:
+            found.append(f"{name}[:, {self.index(own[1])}]")
+        if own == shape[::-1] and len(shape) == 2:
+            found += [f"{name}.T"] * 2
+        if len(own) == 1 and len(shape) == 2 and own[0] >= shape[0] * shape[1]:
+            found.append(f"{name}[:{shape[0] * shape[1]}].reshape({shape[0]}, {shape[1]})")
+        return found
 
     def broadcast(self, shape: Shape, depth: int) -> str:
         if len(shape) == 1:
@@ -82,16 +93,24 @@ class Arrays(Numbers):
             return f"({self.array((shape[0], inner), depth)} @ {self.array((inner, shape[1]), depth)})"
         for name, own in self.rng.sample(matrices, len(matrices)):
             if own[0] == shape[0]:
-                return f"np.dot({name}, {self.array((own[1],), depth)})" if self.chance(0.5) else f"({name} @ {self.array((own[1],), depth)})"
+                return (
+                    f"np.dot({name}, {self.array((own[1],), depth)})"
+                    if self.chance(0.5)
+                    else f"({name} @ {self.array((own[1],), depth)})"
+                )
             if own[1] == shape[0]:
-                return self.rng.choice([f"({self.array((own[0],), depth)} @ {name})", f"{name}.sum(0)", f"({name}.T @ {self.array((own[0],), depth)})"])
+                return self.rng.choice(
+                    [f"({self.array((own[0],), depth)} @ {name})", f"{name}.sum(0)", f"({name}.T @ {self.array((own[0],), depth)})"]
+                )
         return None
 
     def reduced(self) -> str:
         """A number from arrays."""
         length = self.rng.randint(1, self.n)
         a, b = self.array((length,), 1), self.array((length,), 1)
-        return self.rng.choice([f"np.dot({a}, {b})", f"({a} @ {b})", f"np.sum({a})", f"({a}).sum()", f"np.mean({a})", f"({a}).dot({b})"])
+        return self.rng.choice(
+            [f"np.dot({a}, {b})", f"({a} @ {b})", f"np.sum({a})", f"({a}).sum()", f"np.mean({a})", f"({a}).dot({b})"]
+        )
 
 
 class Statements(Arrays):
@@ -101,7 +120,19 @@ class Statements(Arrays):
         """Statements in a block; at least one."""
         for _ in range(self.rng.randint(1, size)):
             self.rng.choices(
-                [self.assign, self.change, self.store, self.local, self.view, self.whole, self.loop, self.branch, self.rounds, self.integer, self.reduce],
+                [
+                    self.assign,
+                    self.change,
+                    self.store,
+                    self.local,
+                    self.view,
+                    self.whole,
+                    self.loop,
+                    self.branch,
+                    self.rounds,
+                    self.integer,
+                    self.reduce,
+                ],
                 [4, 2, 4, 1.5, 1, 2, 3 if depth else 0, 1.5 if depth else 0, 0.5 if depth else 0, 1, 1],
             )[0](depth)
 
@@ -111,7 +142,8 @@ class Statements(Arrays):
             self.line(f"{a}, {b} = {self.rng.choice([f'{b}, {a}', f'{b}, math.sin({a} + {self.number(1)})'])}")
         elif self.chance(0.3) and self.scope.floats:
             name = self.rng.choice(self.scope.floats)
-            self.line(f"{name} = {self.rng.choice([self.number(2), f'math.tanh({name} + {self.number(2)})', f'0.5 * {name} + {self.number(1)}'])}")
+            text = self.number(2)
+            self.line(f"{name} = {self.rng.choice([text, f'math.tanh({name} + {text})', f'0.5 * {name} + {text}'])}")
         else:
             name, text = self.fresh("x"), self.number()
             self.line(f"{name} = {text}")

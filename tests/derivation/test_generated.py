@@ -44,7 +44,21 @@ def test_programs_are_of_all_forms():
     programs = [generate(seed) for seed in range(100)]
     assert {program.form for program in programs} == set(FORMS)
     texts = "".join(program.text for program in programs)
-    for construct in ("for ", "while ", "if ", "elif ", " if ", "@", ".T", ".reshape(", "[:, None]", "np.dot(", ".copy()", "made(k0)", "helper1("):
+    for construct in (
+        "for ",
+        "while ",
+        "if ",
+        "elif ",
+        " if ",
+        "@",
+        ".T",
+        ".reshape(",
+        "[:, None]",
+        "np.dot(",
+        ".copy()",
+        "made(k0)",
+        "helper1(",
+    ):
         assert construct in texts
 
 

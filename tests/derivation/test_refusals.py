@@ -33,13 +33,9 @@ def searches(t, u, theta, du):
 
 def overwrites(t, u, theta, du):
     v = np.empty(2)
-    for i in range(2):
-        v[i] = u[i]
-    for _ in range(2):
-        for i in range(2):
-            v[i] = v[i] * v[1 - i]
-    for i in range(2):
-        du[i] = v[i]
+    v[:] = u
+    v *= v
+    du[:] = v * v
 
 
 def may_be_undefined(t, u, theta, du):
@@ -88,7 +84,7 @@ def two_arrays(t, u, theta, du):
         (breaks, "left by `break`", "break"),
         (writes_into_u, "`u` is written into", "u[0] = 0.0"),
         (searches, "ends by a float", "while x > 1.0"),
-        (overwrites, "`v` are written over", ""),
+        (overwrites, "`v` is written over", ""),
         (may_be_undefined, "`y` may have no value", "du[0] = y"),
         (after_loop, "`i` may have no value", "du[i] = 0.0"),
         (makes_a_list, "a list comprehension", "sum(["),

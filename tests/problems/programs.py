@@ -393,4 +393,38 @@ def out_f(t, u, theta, du):
     du[:] = np.where(u > 1.0, u * u, theta)
 
 
+def overwritten_f(t, u, theta, du):
+    v = np.empty(4)
+    for i in range(4):
+        v[i] = u[i] * theta[i]
+    for k in range(3):
+        for i in range(k, 4):
+            v[i] = np.sin(v[i]) * v[i - 1] + v[k]
+    for i in range(4):
+        du[i] = v[i] * v[i - 1]
+
+
+def reused_f(t, u, theta, du):
+    v = np.empty(2)
+    for i in range(4):
+        v[0] = u[i] * theta[i]
+        v[1] = v[0] * u[i - 1]
+        du[i] = v[0] * v[1] ** 2
+
+
+def positive(x):
+    if x > 0.0:
+        return np.log(x)
+    else:
+        raise ValueError("x must be positive")
+
+
+def guarded_f(t, u, theta, du):
+    if u[0] < 0.0:
+        raise ValueError("u must not be negative")
+    assert theta.size == 4
+    for i in range(4):
+        du[i] = positive(u[i]) * theta[i]
+
+
 PROGRAMS = {name.removesuffix("_f"): value for name, value in list(globals().items()) if name.endswith("_f")}
