@@ -34,7 +34,7 @@ START_THETA = {"a": 0.55, "b": 0.028, "c": 0.8, "d": 0.024}
 UNITS = {"a": "1/year", "b": "1/(year thousand pelts)", "c": "1/year", "d": "1/(year thousand pelts)"}
 
 
-# The dynamics, and their vector-Jacobian product: (df/du)^T lam and (df/dtheta)^T lam. adjode compiles both.
+# The dynamics. adjode derives their vector-Jacobian product, (df/du)^T lam and (df/dtheta)^T lam, and compiles both.
 def lotka_volterra(t, u, theta, du):
     a, b, c, d = theta
     hare, lynx = u
@@ -42,6 +42,7 @@ def lotka_volterra(t, u, theta, du):
     du[1] = -c * lynx + d * hare * lynx
 
 
+# The same by hand, to compare.
 def lotka_volterra_vjp(t, u, theta, lam, u_bar, theta_bar):
     a, b, c, d = theta
     hare, lynx = u
@@ -53,10 +54,10 @@ def lotka_volterra_vjp(t, u, theta, lam, u_bar, theta_bar):
     theta_bar[3] = lam[1] * hare * lynx
 
 
-def build_fit():
+def build_fit(vjp=None):
     """Say what is to be fitted to what."""
-    dynamics = adjode.Dynamics(lotka_volterra, lotka_volterra_vjp)
-    adjode.check_vjp(dynamics, START_U0, START_THETA).raise_if_wrong()  # a slip in the vjp is named here, before it costs a fit
+    dynamics = adjode.Dynamics(lotka_volterra, vjp)
+    adjode.check_vjp(dynamics, START_U0, START_THETA).raise_if_wrong()  # a slip in a vjp is named here, before it costs a fit
     return adjode.Fit(
         dynamics,
         adjode.losses.LeastSquares(T_OBS, PELTS, sigma=SIGMA, log=True),
@@ -131,7 +132,10 @@ def draw(solution, lam, path):
 def check_gradient(fit, gradient):
     difference = finite_difference_gradient(fit, fit.x0)
     error = np.max(np.abs(gradient - difference)) / np.max(np.abs(difference))
-    print(f"gradient at the start, beside central differences: relative difference {error:.1e}\n")
+    print(f"gradient at the start, beside central differences: relative difference {error:.1e}")
+    _, by_hand = build_fit(lotka_volterra_vjp).value_and_gradient(fit.x0)
+    error = np.max(np.abs(gradient - by_hand)) / np.max(np.abs(by_hand))
+    print(f"and with the vjp by hand in place of the derived one: {error:.1e}\n")
 
 
 def show_result(result, start_loss):
