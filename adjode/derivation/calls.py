@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -175,8 +176,51 @@ def _reshape(reader: Any, array: Node, *shape: Any) -> Node:
 def _matrix(reader: Any, function: Object, x: Any, start: Any, rows: Any, columns: Any) -> Node:
     array = reader.session.addressable(reader, reader.number_or_array(x))
     where = tuple(map(reader.number_or_array, (start, rows, columns)))
-    reader.session.space.setdefault(function.text.split(".")[0], function.value)
-    return N.view("matrix", array, function.text, *where, shape=where[1:])
+    name = reader.session.bound("as_matrix", function.value)
+    return N.view("matrix", array, name, *where, shape=where[1:])
+
+
+def _vector(reader: Any, function: Object, array: Any) -> Node:
+    array = reader.number_or_array(array)
+    if len(array.shape) != 1:
+        raise Refusal(f"`{function.text}` is given something else than vectors", "write a loop over the entries")
+    return array
+
+
+def _slice(reader: Any, array: Node, start: Node | None, stop: Node | None) -> Node:
+    return reader.session.sliced(reader, array, (("s", start, stop, None),))
+
+
+def _diff(reader: Any, function: Object, x: Any) -> Node:
+    x = reader.session.addressable(reader, _vector(reader, function, x))
+    return N.sub(*(reader.whole(_slice(reader, x, *ends)) for ends in ((N.I1, None), (None, N.const(-1)))))
+
+
+def _roll(reader: Any, function: Object, x: Any, shift: Any) -> Node:
+    shift = reader.number_or_array(shift)
+    if shift.kind != "i" or shift.shape:
+        raise Refusal(f"`{function.text}` shifts by something else than an integer", "write a loop over the entries")
+    x = reader.session.addressable(reader, _vector(reader, function, x))
+    length = x.shape[0]
+    moved = N.whole("mod", shift, length)  # where the first entry comes
+    first = N.sub(length, moved)  # what comes first
+    return _joined(reader, [_slice(reader, x, first, None), _slice(reader, x, None, first)], [moved, length])
+
+
+def _concatenate(reader: Any, function: Object, parts: Any, axis: Any = N.I0) -> Node:
+    if not isinstance(parts, tuple) or not parts or not isinstance(axis, Node) or N.value_of(axis) not in (0, -1):
+        raise Refusal(f"`{function.text}` is given something else than a tuple of vectors", "write a loop over the entries")
+    vectors = [_vector(reader, function, part) for part in parts]
+    return _joined(reader, vectors, list(itertools.accumulate((vector.shape[0] for vector in vectors), N.add)))
+
+
+def _joined(reader: Any, parts: list[Node], stops: list[Node]) -> Node:
+    """A new vector of the entries of these, one after another, which end at `stops`."""
+    result = reader.session.allocate((stops[-1],), None, "f" if any(part.kind == "f" for part in parts) else "i")
+    ends = (None, *stops[:-1], None)
+    for (start, stop), part in zip(itertools.pairwise(ends), parts, strict=True):
+        reader.store(N.view("slice", result, ("s", start, stop, None), shape=part.shape), (), None, part)
+    return result
 
 
 def _into(key: str) -> Callable:
@@ -237,6 +281,9 @@ FUNCTIONS: dict[Any, Callable] = {
     np.where: _where,
     np.transpose: _transposed,
     np.reshape: lambda reader, function, x, *shape: _reshape(reader, reader.number_or_array(x), *shape),
+    np.diff: _diff,
+    np.roll: _roll,
+    np.concatenate: _concatenate,
     np.ravel: lambda reader, function, x: _reshape(reader, reader.number_or_array(x), N.const(-1)),
     np.add: _added,
     np.subtract: _added,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any
@@ -204,6 +205,10 @@ class Session:
         special = FUNCTIONS.get(python) if isinstance(python, (types.FunctionType, types.BuiltinFunctionType, type)) else None
         special = special or FUNCTIONS.get(_hashable(python))
         if special is not None:
+            if not _takes(special, reader, function, *arguments, **keywords):
+                raise Refusal(
+                    f"`{function.text}` is called with arguments that are not known here", "write a loop over the entries"
+                )
             return special(reader, function, *arguments, **keywords)
         if python in TAUGHT:
             return self.taught(reader, function, TAUGHT[python], [reader.number_or_array(a) for a in arguments], keywords)
@@ -214,10 +219,10 @@ class Session:
         ours = str(getattr(python, "__module__", "")).split(".")[0] not in ("numpy", "scipy", "math")
         if ours and isinstance(function.value, (types.FunctionType, Dispatcher)):
             return self.inlined(python, arguments, keywords)
-        raise Refusal(
-            f"the derivative of `{function.text}` is not known",
-            "write it with functions of math and numpy, or teach it by adjode.derivative",
-        )
+        of_arrays = any(isinstance(argument, tuple) or getattr(argument, "shape", ()) for argument in arguments)
+        instead = "write it with functions of math and numpy, or teach it by adjode.derivative"
+        what = f"the derivative of `{function.text}` is not known"
+        raise Refusal(what, "write a loop over the entries" if of_arrays else instead)
 
     def taught(self, reader: Expressions, function: Object, rules: Taught, arguments: list[Node], keywords: dict) -> Node:
         """A call of a function whose derivative the user has given."""
@@ -288,7 +293,7 @@ class Session:
 
     def integer_only(self, condition: Node) -> None:
         for node in _atoms(condition):
-            if node.kind == "f" and N.value_of(node) is None:
+            if node.kind == "f" and not node.shape and N.value_of(node) is None:  # the length of an array is no float
                 raise Refusal("a `while` loop ends by a float", "count the rounds with an integer")
 
 
@@ -298,6 +303,14 @@ def _hashable(value: Any) -> Any:
     except TypeError:
         return None
     return value
+
+
+def _takes(function: Callable, *arguments: Any, **keywords: Any) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments, **keywords)
+    except TypeError:
+        return False
+    return True
 
 
 def _atoms(node: Node):

@@ -44,7 +44,12 @@ def test_text_of_a_jvp():
     )
 
 
-@pytest.mark.parametrize("f", [predators, smoothed])
+def neighbours(t, u, theta, du):
+    v = np.concatenate((u * theta[:2], theta[2:] ** 2, np.array([t * u[0]])))
+    du[:] = np.diff(v)[1:3] * np.roll(v, 2)[:2] + np.roll(u, -1)
+
+
+@pytest.mark.parametrize("f", [predators, smoothed, neighbours])
 def test_jvp_and_vjp_are_transposes(f):
     derived, du_dot, u_bar, theta_bar = derive(f), np.full(2, np.nan), np.full(2, np.nan), np.full(4, np.nan)
     derived.jvp(0.3, U, THETA, U_DOT, THETA_DOT, du_dot)

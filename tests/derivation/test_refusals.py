@@ -77,6 +77,29 @@ def two_arrays(t, u, theta, du):
     du[:] = a + b
 
 
+def rolls_a_matrix(t, u, theta, du):
+    du[:] = np.roll(u.reshape(2, 2), 1).ravel()
+
+
+def rolls_by_a_float(t, u, theta, du):
+    du[:] = np.roll(u, theta[0])
+
+
+def differences_of_differences(t, u, theta, du):
+    du[2:] = np.diff(u, 2)
+
+
+def stacks(t, u, theta, du):
+    du[:] = np.concatenate((u.reshape(2, 2), u.reshape(2, 2)), axis=1)[0]
+
+
+def ends_by_a_state(t, u, theta, du):
+    i = 0
+    while i < u.size - int(u[0]):
+        i += 1
+    du[0] = i * u[0]
+
+
 @pytest.mark.parametrize(
     ("f", "what", "line"),
     [
@@ -84,6 +107,11 @@ def two_arrays(t, u, theta, du):
         (breaks, "left by `break`", "break"),
         (writes_into_u, "`u` is written into", "u[0] = 0.0"),
         (searches, "ends by a float", "while x > 1.0"),
+        (ends_by_a_state, "ends by a float", "while i < u.size"),
+        (rolls_a_matrix, "something else than vectors", "np.roll"),
+        (rolls_by_a_float, "something else than an integer", "np.roll"),
+        (differences_of_differences, "arguments that are not known", "np.diff(u, 2)"),
+        (stacks, "something else than a tuple of vectors", "np.concatenate"),
         (overwrites, "`v` is written over", ""),
         (may_be_undefined, "`y` may have no value", "du[0] = y"),
         (after_loop, "`i` may have no value", "du[i] = 0.0"),
@@ -99,6 +127,11 @@ def test_refused(f, what, line):
     assert line in str(caught.value)
     if line:
         assert "test_refusals.py, line" in str(caught.value)
+
+
+def test_functions_of_arrays_are_to_be_written_as_loops():
+    with pytest.raises(TypeError, match="write a loop over the entries"):
+        derive(solves)
 
 
 def test_a_recursion_with_an_end_is_written_out():

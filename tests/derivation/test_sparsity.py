@@ -42,6 +42,19 @@ def test_slices():
     np.testing.assert_array_equal(there(f, 7), banded(7))
 
 
+def test_rolled_differences_and_joined():
+    def rolled(t, u, theta, du):
+        du[:] = np.roll(u, 1) - 2.0 * u + theta[0] * np.roll(u, -1)
+
+    def joined(t, u, theta, du):
+        du[:] = np.diff(np.concatenate((theta[:1], u)))
+
+    periodic = banded(7)
+    periodic[0, -1] = periodic[-1, 0] = 1
+    np.testing.assert_array_equal(there(rolled, 7), periodic)
+    np.testing.assert_array_equal(there(joined, 7), np.eye(7, dtype=int) + np.eye(7, k=-1, dtype=int))
+
+
 def test_zeros_of_a_table_count():
     def f(t, u, theta):
         return SECOND_DIFFERENCES @ u

@@ -10,6 +10,8 @@ import pytest
 
 import adjode
 from adjode import derivative, derive
+from adjode.model.field_access import with_entries
+from adjode.model.fields import Fields
 from benchmarks.chemistry import hires_f, hires_vjp
 from benchmarks.problems import lorenz_f, lv_f
 from tests import ROOT
@@ -104,6 +106,35 @@ def test_a_function_can_be_taught():
         adjode.derivation.library.TAUGHT.clear()
     assert "softplus_vjp" in derived.vjp_source
     np.testing.assert_allclose(taught, plain, rtol=1e-13)
+
+
+def test_fields_of_matrices_are_read_by_as_matrix():
+    def plain(t, u, theta, du):
+        du[:] = theta.W @ u
+
+    def of_that_name(t, u, theta, du):
+        as_matrix = u[0] * u[1]
+        du[:] = theta.W @ u * as_matrix * as_matrix
+
+    factor = as_matrix = 3.0
+
+    def captured(t, u, theta, du):
+        du[:] = as_matrix * (theta.W @ u) * factor
+
+    def captured_first(t, u, theta, du):
+        v = u * as_matrix
+        du[:] = theta.W @ v
+
+    u, theta, lam, weights = np.array([0.3, 0.7]), np.arange(1.0, 5.0), np.array([0.4, -0.9]), Fields((("W", (2, 2)),))
+    W, p = theta.reshape(2, 2), u[0] * u[1]
+    expected = W.T @ lam
+    product = p * p * expected + 2.0 * p * (lam @ W @ u) * u[::-1]
+    for f, u_bar in ((plain, expected), (of_that_name, product), (captured, 9.0 * expected), (captured_first, 3.0 * expected)):
+        derived, bars = derive(with_entries("f", f, (None, None, weights, None))), (np.empty(2), np.empty(4))
+        derived.vjp(0.0, u, theta, lam, *bars)
+        np.testing.assert_allclose(bars[0], u_bar, rtol=1e-13)
+        assert "adjode_as_matrix" not in str(derived)
+    assert "as_matrix(theta, 0, 2, 2)" in str(derive(with_entries("f", plain, (None, None, weights, None))))
 
 
 def test_teaching_takes_functions():

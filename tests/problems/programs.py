@@ -427,4 +427,44 @@ def guarded_f(t, u, theta, du):
         du[i] = positive(u[i]) * theta[i]
 
 
+def while_size_f(t, u, theta, du):
+    i = 0
+    while i < u.size:
+        du[i] = u[i] * u[i] * theta[i]
+        i += 1
+    k, s = 0, 1.0
+    while k < len(theta) - 1:
+        s = s * theta[k] + u[k]
+        k += 1
+    du[0] += s
+
+
+def roll_f(t, u, theta, du):
+    v = u * theta
+    w = np.roll(v, 1) * np.roll(u * u, -1) + np.roll(v, 2 * u.size + 3)
+    v = v * w
+    du[:] = np.roll(np.roll(v, 0), -7) * theta + np.roll(K, 2) * np.roll(v, 4)
+    du[:] = np.roll(du, 1) + np.roll(du, int(t) + 2)
+
+
+def diff_f(t, u, theta, du):
+    v = u * theta
+    flux = np.diff(v) * np.diff(u)
+    du[0] = flux[0] + np.diff(v * v)[1]
+    du[1:] = flux * theta[:3]
+    du[:3] += np.diff(IDX) * u[:3] ** 2
+    du[1:3] -= np.diff(np.diff(theta * u))
+
+
+def concatenate_f(t, u, theta, du):
+    v = u * theta
+    padded = np.concatenate((np.array([theta[0] * u[0]]), v, np.array([theta[3] ** 2]), v[:0]))
+    padded[2] += u[1]
+    du[:] = padded[2:] * padded[:-2] - np.concatenate((v[1:], v[:1] * u[:1]))
+    du[:] = np.concatenate((du[:2] + du[2:], K[:2]), axis=0) * np.concatenate((np.sin(u[:1]), u[1:]))
+    for i in range(2):
+        part = np.concatenate((u[i : i + 2], theta[:2]))
+        du[i] += part[i] * part[2]
+
+
 PROGRAMS = {name.removesuffix("_f"): value for name, value in list(globals().items()) if name.endswith("_f")}
