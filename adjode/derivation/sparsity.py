@@ -24,6 +24,7 @@ class Unknown:
 
 
 UNKNOWN = Unknown()
+_STATES, _ROUNDS = 20_000, 50_000  # some seconds
 
 
 def pattern(function: P.Function, n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
@@ -32,8 +33,10 @@ def pattern(function: P.Function, n: int, m: int) -> tuple[np.ndarray, np.ndarra
     Raises
     ------
     Refusal
-        If how often a loop runs depends on numbers.
+        If how often a loop runs depends on numbers, or if that is too often, or if there are too many states.
     """
+    if n > _STATES:
+        raise Refusal(f"it has more than {_STATES} states", "give the zeros of the Jacobian")
     u = np.array([1 << k for k in range(n)], dtype=object)
     values = {"t": 0, "u": u, "theta": np.zeros(m, dtype=object), "du": np.zeros(n, dtype=object)}
     run = _Run({symbol: values[name] for name, symbol in function.arguments.items()}, function.tables)
@@ -54,6 +57,7 @@ class _Run:
 
     def __init__(self, values: dict[Node, Any], tables: dict[Node, np.ndarray]):
         self.values, self.tables = values, tables
+        self.rounds = 0
         self.known: list[dict[Node, Any]] = [{}]
         self.bound: list[frozenset[Node]] = [frozenset()]  # for each loop around, what differs between its iterations
 
@@ -140,6 +144,9 @@ class _Run:
         self.known.append({})
         k = 0
         while step(k):
+            self.rounds += 1
+            if self.rounds > _ROUNDS:
+                raise Refusal(f"its loops take more than {_ROUNDS} rounds", "give the zeros of the Jacobian")
             self.block(s.body)
             following = [self.value(c.next) for c in s.carried]
             for c, value in zip(s.carried, following, strict=True):
