@@ -109,3 +109,14 @@ def test_texts_compile():
         of(derived.vjp_dot)(0.3, U, THETA, LAM, U_DOT, THETA_DOT, LAM, u_bar_dot, theta_bar_dot)
         results.append(np.concatenate([du_dot, u_bar_dot, theta_bar_dot]))
     np.testing.assert_allclose(*results, rtol=1e-13)
+
+
+def test_what_is_returned_counts_as_a_use():
+    def g(t, u, theta):
+        x = u[1]
+        if u[0] > 0.0:
+            x = math.tanh(theta[0])
+        return (0.5 if theta[1] > 0.0 else x) + x
+
+    expected = THETA_DOT[0] / math.cosh(THETA[0]) ** 2
+    assert derive(g).jvp(0.0, U, THETA, U_DOT, THETA_DOT) == pytest.approx(expected, rel=1e-13)
