@@ -26,6 +26,7 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 
 _FROM_VJP, _FROM_VJP_U, _FROM_JAC = range(3)
 _PROBES = 3
+_FEW = 16  # states whose Jacobian is dense in any case, if nothing is said about its zeros
 
 
 def _make_pull(calls: Calls) -> Callable:
@@ -126,9 +127,11 @@ def structure_of(dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray
 
 
 def _find_structure(dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray, theta: np.ndarray) -> Structure:
-    if dynamics.sparsity is None and linear_solver in ("banded", "sparse"):
+    pattern, needed = dynamics.sparsity, linear_solver in ("banded", "sparse")
+    if pattern is None and dynamics.derived and (needed or u.size > _FEW):
+        pattern = _derived_pattern(dynamics, u.size, theta.size)
+    if pattern is None and needed:
         raise ValueError(f"linear_solver={linear_solver!r} needs the zeros of the Jacobian: give Dynamics a jac_sparsity.")
-    pattern = dynamics.sparsity
     if isinstance(pattern, str):
         pattern = probe(dynamics, t, u, theta)
     if pattern is not None and pattern.shape[0] != u.size:
@@ -138,6 +141,21 @@ def _find_structure(dynamics: Dynamics, linear_solver: str, t: float, u: np.ndar
     if pattern is not None and dynamics.mass is not None:
         pattern = as_pattern(pattern + (dynamics.mass.matrix != 0))
     return choose_structure(u.size, pattern, linear_solver)
+
+
+def _derived_pattern(dynamics: Dynamics, n: int, m: int) -> Any:
+    """The pattern that the source of f has; None if it cannot be told, or if there are no zeros."""
+    from scipy import sparse
+
+    from adjode.model.derived import derived
+
+    try:
+        rows, columns = derived(dynamics.f.given).sparsity(n, m)
+    except TypeError:
+        return None
+    if rows.size == n * n:
+        return None
+    return as_pattern(sparse.coo_array((np.ones(rows.size, dtype=bool), (rows, columns)), shape=(n, n)).tocsc())
 
 
 def put_jacobian(frame: Frame, dynamics: Dynamics, structure: Structure, m: int) -> None:

@@ -88,6 +88,14 @@ class Tangents:
                     result = _sum(result, gain) if other is arg else result
         return result
 
+    def taught(self, node: Node) -> Node | None:
+        """By the user's jvp, if there is one."""
+        _, (_, jvp), *args = node.args
+        if jvp is None:
+            return self._entries(node, lambda other: other)
+        dots = [self.of(arg) for arg in args]
+        return N.make("taught", (jvp, (None, None), *args, *(N.ZERO if dot is None else dot for dot in dots)), "f")
+
     def choice(self, node: Node) -> Node | None:
         condition, *sides = node.args
         dots = [self.of(side) for side in sides]
@@ -110,6 +118,7 @@ class Tangents:
 
 
 _OWN: dict[str, Callable[[Tangents, Node], Node | None]] = {
+    "taught": Tangents.taught,
     "where": Tangents.choice,
     "dot": Tangents.product,
     "outer": Tangents.product,

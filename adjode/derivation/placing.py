@@ -30,7 +30,7 @@ class Scope:
 class Placing:
     """`scopes` by block; `count[node, scope]` is how often a node that is evaluated in a scope is needed."""
 
-    def __init__(self, block: P.Block, hints: Container[Node]):
+    def __init__(self, block: P.Block, hints: Container[Node], returned: Node | None = None):
         self.hints = hints
         self.scopes: dict[P.Block, Scope] = {}
         self.places: dict[Node, list[Scope]] = {}
@@ -41,7 +41,10 @@ class Placing:
         self.slots: dict[tuple, int] = {}
         self._queue: list[tuple[int, int, Node]] = []
         self._wanted: dict[Node, list[Scope]] = {}
-        self._visit(block, Scope(block, None, False))
+        whole = Scope(block, None, False)
+        self._visit(block, whole)
+        if returned is not None:
+            self._use(returned, whole, (block, "returned"))
         self._place()
 
     def _visit(self, block: P.Block, scope: Scope) -> None:

@@ -130,12 +130,17 @@ def _T(node: Node, bar: Node, value: Callable) -> Pushed:
 
 
 def _taught(node: Node, bar: Node, value: Callable) -> Pushed:
-    name, rule, *args = node.args
-    if rule is None:
-        raise Refusal(f"`{name}` has been taught no vjp", "give adjode.derivative one")
-    gains = N.make("taught", (rule, None, *args, bar), "f")
-    for k, arg in enumerate(args):
-        yield arg, gains if len(args) == 1 else N.make("item", (gains, k), "f")
+    name, (vjp, jvp), *args = node.args
+    if vjp is not None:
+        gains = N.make("taught", (vjp, (None, None), *args, bar), "f")
+        for k, arg in enumerate(args):
+            yield arg, gains if len(args) == 1 else N.make("item", (gains, k), "f")
+    elif jvp is not None:
+        for k, arg in enumerate(args):
+            units = [N.ONE if j == k else N.ZERO for j in range(len(args))]
+            yield arg, N.mul(bar, N.make("taught", (jvp, (None, None), *args, *units), "f"))
+    else:
+        raise Refusal(f"the derivative of `{name}` is not known", "use its function where it has been taught a rule of its own")
 
 
 def _both(node: Node, bar: Node, value: Callable) -> Pushed:

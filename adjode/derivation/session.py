@@ -229,8 +229,9 @@ class Session:
         if keywords or any(argument.shape for argument in arguments):
             raise Refusal(f"`{function.text}` is called with arrays or keywords", "give it numbers, by position")
         name = self.bound(function.text.split(".")[-1], function.value)
-        rule = None if rules.vjp is None else self.bound(f"{name}_vjp", rules.vjp)
-        return reader.seen(N.make("taught", (name, rule, *map(N.as_float, arguments)), "f"))
+        known = {"vjp": rules.vjp, "jvp": rules.jvp}
+        names = tuple(None if rule is None else self.bound(f"{name}_{kind}", rule) for kind, rule in known.items())
+        return reader.seen(N.make("taught", (name, names, *map(N.as_float, arguments)), "f"))
 
     def bind_root(self, function: Object) -> None:
         first, _, rest = function.text.partition(".")

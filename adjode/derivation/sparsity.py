@@ -24,6 +24,7 @@ class Unknown:
 
 
 UNKNOWN = Unknown()
+_STATES, _ROUNDS = 20_000, 50_000  # some seconds
 
 
 def pattern(function: P.Function, n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
@@ -32,8 +33,10 @@ def pattern(function: P.Function, n: int, m: int) -> tuple[np.ndarray, np.ndarra
     Raises
     ------
     Refusal
-        If how often a loop runs depends on numbers.
+        If how often a loop runs depends on numbers, or if that is too often, or if there are too many states.
     """
+    if n > _STATES:
+        raise Refusal(f"it has more than {_STATES} states", "give the zeros of the Jacobian")
     u = np.array([1 << k for k in range(n)], dtype=object)
     values = {"t": 0, "u": u, "theta": np.zeros(m, dtype=object), "du": np.zeros(n, dtype=object)}
     run = _Run({symbol: values[name] for name, symbol in function.arguments.items()}, function.tables)
@@ -54,6 +57,7 @@ class _Run:
 
     def __init__(self, values: dict[Node, Any], tables: dict[Node, np.ndarray]):
         self.values, self.tables = values, tables
+        self.rounds = 0
         self.known: list[dict[Node, Any]] = [{}]
         self.bound: list[frozenset[Node]] = [frozenset()]  # for each loop around, what differs between its iterations
 
@@ -64,19 +68,19 @@ class _Run:
             getattr(self, f"_{type(statement).__name__.lower()}")(statement)
 
     def _let(self, statement: P.Let) -> None:
-        self.values[statement.symbol] = self.value(statement.value)
+        self.values[statement.symbol] = self.as_kind(statement.symbol.kind, statement.value)
 
     def _read(self, statement: P.Read) -> None:
         self.values[statement.symbol] = self.entry(self.value(statement.array), statement.indices, statement.symbol.kind)
 
     def _alloc(self, statement: P.Alloc) -> None:
         shape = tuple(map(self.value, statement.symbol.shape)) if statement.fill is None or not statement.fill.shape else ()
-        fill = 0 if statement.fill is None else self.value(statement.fill)
+        fill = 0 if statement.fill is None else self.as_kind(statement.dtype, statement.fill)
         kind = object if statement.dtype == "f" else np.int64
         self.values[statement.symbol] = np.array(fill, dtype=kind) if shape == () else np.full(shape, fill, dtype=kind)
 
     def _store(self, statement: P.Store) -> None:
-        array, value = self.value(statement.array), self.value(statement.value)
+        array, value = self.value(statement.array), self.as_kind(statement.array.kind, statement.value)
         where: Any = tuple(map(self.value, statement.indices)) if statement.indices else ...
         unknown = statement.indices and any(index is UNKNOWN for index in where)
         if unknown:
@@ -92,7 +96,7 @@ class _Run:
             block, ends = statement.sides[0 if condition else 1]
             self.block(block)
             for r, end in zip(statement.results, ends, strict=True):
-                self.values[r.symbol] = self.value(end)
+                self.values[r.symbol] = self.as_kind(r.symbol.kind, end)
             return
         arrays = {N.root(s.array) for b in statement.blocks for s in b.walk() if isinstance(s, P.Store)}
         memory = [self.values[array] for array in arrays if array in self.values]
@@ -101,7 +105,8 @@ class _Run:
             for array, kept in zip(memory, before, strict=True):
                 array[...] = kept
             self.block(block)
-            after.append(([array.copy() for array in memory], [self.value(end) for end in ends]))
+            kinds = [r.symbol.kind for r in statement.results]
+            after.append(([array.copy() for array in memory], list(map(self.as_kind, kinds, ends))))
         (first, first_ends), (second, second_ends) = after
         for array, x, y in zip(memory, first, second, strict=True):
             array[...] = x | y if array.dtype == object else x
@@ -133,15 +138,18 @@ class _Run:
 
     def _loop(self, s: P.For | P.While, step: Callable[[int], bool]) -> None:
         for c in s.carried:
-            start = self.value(c.start)
+            start = self.as_kind(c.phi.kind, c.start)
             self.values[c.phi] = start.copy() if c.phi.shape else start
         defined = [symbol for one in s.body.walk() for symbol in (*one.defines, *getattr(one, "inside", ()))]
         self.bound.append(frozenset((*s.inside, *defined)))
         self.known.append({})
         k = 0
         while step(k):
+            self.rounds += 1
+            if self.rounds > _ROUNDS:
+                raise Refusal(f"its loops take more than {_ROUNDS} rounds", "give the zeros of the Jacobian")
             self.block(s.body)
-            following = [self.value(c.next) for c in s.carried]
+            following = [self.as_kind(c.phi.kind, c.next) for c in s.carried]
             for c, value in zip(s.carried, following, strict=True):
                 self.values[c.phi] = value
             self.known[-1] = {}
@@ -165,6 +173,11 @@ class _Run:
         if node not in known:
             known[node] = self._calculated(node)
         return known[node]
+
+    def as_kind(self, kind: str, node: Node) -> Any:
+        """The value of an expression where one of some kind is needed: an integer as a number depends on nothing."""
+        value = self.value(node)
+        return np.zeros(np.shape(value), dtype=object)[()] if kind == "f" != node.kind else value
 
     def _table(self, node: Node) -> np.ndarray:
         table = self.tables[node]
@@ -204,7 +217,8 @@ class _Run:
         if node.op == "where":
             condition, a, b = node.args
             chosen = self.value(condition) if not condition.shape else UNKNOWN
-            return self.value(a) | self.value(b) if chosen is UNKNOWN else self._shaped(self.value(a if chosen else b), node)
+            first, second = self.as_kind("f", a), self.as_kind("f", b)
+            return self._shaped(first | second if chosen is UNKNOWN else first if chosen else second, node)
         result: Any = 0
         for arg in node.nodes:
             if arg.kind == "f":
@@ -267,11 +281,11 @@ class _Run:
         return add(self.value(node.args[0]), axis=node.args[1])
 
     def outer(self, node: Node) -> Any:
-        a, b = map(self.value, node.args)
+        a, b = (self.as_kind("f", arg) for arg in node.args)
         return a[:, None] | b[None, :]
 
     def dot(self, node: Node) -> Any:
-        a, b = (np.atleast_1d(self.value(arg)) for arg in node.args)
+        a, b = (np.atleast_1d(self.as_kind("f", arg)) for arg in node.args)
         first, second = node.args
         rows, columns = (a if a.ndim == 2 else a[None, :]), (b if b.ndim == 2 else b[:, None])
         if first in self.tables:

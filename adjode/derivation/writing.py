@@ -44,7 +44,7 @@ class Writer:
         self.wording = Wording(self)
 
     def function(self, name: str, arguments: dict[str, Node], block: P.Block, returned: Node | None = None) -> str:
-        self.placing = Placing(block, self.hints)
+        self.placing = Placing(block, self.hints, returned)
         self.done: dict[Scope, set[Node]] = {}
         for argument, symbol in arguments.items():
             self.names[symbol] = argument
@@ -55,6 +55,7 @@ class Writer:
         self.lines.append(f"def {name}({', '.join(arguments)}):")
         self.block(block, 1)
         if returned is not None:
+            self._ends([returned], block, 1)
             self.line(1, f"return {self.text(returned)}")
         elif len(self.lines) == 1:
             self.line(1, "pass")

@@ -95,6 +95,7 @@ class Numbers(Writer):
             self.space[f"w{length}"] = values.uniform(-1.0, 1.0, length)
             self.space[f"to{length}"] = values.integers(0, length, 7)
         self.helpers: list[tuple[str, int]] = []
+        self.array_helpers: list[tuple[str, str]] = []
 
     # --- integers ----------------------------------------------------------------------------------------------------
 

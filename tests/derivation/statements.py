@@ -132,8 +132,10 @@ class Statements(Arrays):
                     self.rounds,
                     self.integer,
                     self.reduce,
+                    self.called_helper,
+                    self.over,
                 ],
-                [4, 2, 4, 1.5, 1, 2, 3 if depth else 0, 1.5 if depth else 0, 0.5 if depth else 0, 1, 1],
+                [4, 2, 4, 1.5, 1, 2, 3 if depth else 0, 1.5 if depth else 0, 0.5 if depth else 0, 1, 1, 1, 0.7 if depth else 0],
             )[0](depth)
 
     def assign(self, depth: int) -> None:
@@ -254,6 +256,47 @@ class Statements(Arrays):
                 self.line(f"{k} = {name} - 1 if {name} > {low} else {high}")
                 self.scope.integers[k] = (low, high)
 
+    def called_helper(self, depth: int) -> None:
+        if not self.array_helpers:
+            return
+        kind, name = self.rng.choice(self.array_helpers)
+        if kind == "pair":
+            a, b = self.fresh("x"), self.fresh("x")
+            self.line(f"{a}, {b} = {name}({self.number(1)}, {self.number(1)})")
+            self.scope.floats += [a, b]
+        elif kind == "made":
+            array, length = self.fresh("a"), self.rng.randint(1, 6)
+            self.line(f"{array} = {name}({self.array((length,), 1)})")
+            self.scope.arrays[array] = (length,)
+            self.scope.writable.add(array)
+        else:
+            outs = [out for out in sorted(self.scope.writable) if len(self.scope.arrays[out]) == 1]
+            if outs:
+                out = self.rng.choice(outs)
+                self.line(f"{name}({self.array((self.scope.arrays[out][0],), self.rng.randint(0, 1))}, {out})")
+
+    def over(self, depth: int) -> None:
+        """A loop over entries."""
+        vectors = [name for name, shape in self.scope.arrays.items() if len(shape) == 1]
+        a, b = self.rng.choice(vectors), self.rng.choice(vectors)
+        e, e2, i = self.fresh("e"), self.fresh("e"), self.fresh("i")
+        lengths = self.scope.arrays[a][0], self.scope.arrays[b][0]
+        header, count, floats = self.rng.choice(
+            [
+                (f"for {e} in {a}:", 0, [e]),
+                (f"for {i}, {e} in enumerate({a}):", lengths[0], [e]),
+                (f"for {e}, {e2} in zip({a}, {b}):", 0, [e, e2]),
+            ]
+        )
+        with self.block(header):
+            self.scope.floats += floats
+            if count:
+                self.scope.integers[i] = (0, count - 1)
+            held = self.scope.writable
+            self.scope.writable = set()  # what is looped over stays as it is
+            self.body(2, 0)
+            self.scope.writable = held
+
     def loop(self, depth: int) -> None:
         count = self.rng.choice([1, 2, 3, self.n, self.n, self.m])
         i = self.fresh("i")
@@ -318,9 +361,31 @@ class Generator(Statements):
         self.line("")
         self.helpers.append((name, count))
 
+    def array_helper(self) -> None:
+        """A function that writes into an array, or makes one, or returns two numbers."""
+        kind = self.rng.choice(["into", "made", "pair"])
+        name = self.fresh(kind)
+        self.line("@jit")
+        with self.block(f"def {name}({'x, out' if kind == 'into' else 'x' if kind == 'made' else 'p, q'}):"):
+            self.scope = Scope(floats=["p", "q"] if kind == "pair" else ["v"])
+            if kind == "pair":
+                self.line(f"return math.tanh({self.number(2)}), math.sin({self.number(2)})")
+            else:
+                if kind == "made":
+                    self.line("out = np.empty(x.size)")
+                with self.block("for i in range(x.size):"):
+                    self.line("v = x[i]")
+                    self.line(f"out[i] = math.tanh({self.number(2)})")
+                if kind == "made":
+                    self.line("return out")
+        self.line("")
+        self.array_helpers.append((kind, name))
+
     def program(self, seed: int) -> Program:
         for _ in range(self.rng.choice([0, 0, 1, 2])):
             self.helper()
+        for _ in range(self.rng.choice([0, 0, 1, 2])):
+            self.array_helper()
         form = self.rng.choice([*FORMS[:1] * 3, *FORMS])
         self.line("@jit")
         with self.block("def f(t, u, theta, du):" if form == "in place" else "def f(t, u, theta):"):

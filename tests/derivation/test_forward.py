@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from adjode.derivation import derive
+import adjode
+from adjode.derivation import derive, library, session
 
 RNG = np.random.default_rng(3)
 U, THETA, LAM = RNG.uniform(0.5, 1.5, 2), RNG.uniform(0.5, 1.5, 4), RNG.normal(size=2)
@@ -114,3 +115,43 @@ def test_texts_compile():
         of(derived.vjp_dot)(0.3, U, THETA, LAM, U_DOT, THETA_DOT, LAM, u_bar_dot, theta_bar_dot)
         results.append(np.concatenate([du_dot, u_bar_dot, theta_bar_dot]))
     np.testing.assert_allclose(*results, rtol=1e-13)
+
+
+def test_what_is_returned_counts_as_a_use():
+    def g(t, u, theta):
+        x = u[1]
+        if u[0] > 0.0:
+            x = math.tanh(theta[0])
+        return (0.5 if theta[1] > 0.0 else x) + x
+
+    expected = THETA_DOT[0] / math.cosh(THETA[0]) ** 2
+    assert derive(g).jvp(0.0, U, THETA, U_DOT, THETA_DOT) == pytest.approx(expected, rel=1e-13)
+
+
+def root(x, y):
+    for _ in range(60):
+        x = 0.5 * (x + y / x)
+    return x
+
+
+def root_vjp(x, y, bar):
+    return 0.0, 0.5 * bar / root(x, y)
+
+
+def root_jvp(x, y, x_dot, y_dot):
+    return 0.5 * y_dot / root(x, y)
+
+
+@pytest.mark.parametrize("rules", [{"vjp": root_vjp}, {"jvp": root_jvp}, {"vjp": root_vjp, "jvp": root_jvp}])
+def test_one_taught_rule_is_enough(rules, monkeypatch):
+    monkeypatch.setattr(library, "TAUGHT", {})
+    monkeypatch.setattr(session, "TAUGHT", library.TAUGHT)
+    adjode.derivative(root, **rules)
+
+    def g(t, u, theta):
+        return theta[0] * root(u[0], u[1])
+
+    derived, u_bar, theta_bar = derive(g), np.full(2, np.nan), np.full(4, np.nan)
+    derived.vjp(0.0, U, THETA, u_bar, theta_bar)
+    np.testing.assert_allclose(u_bar, [0.0, 0.5 * THETA[0] / math.sqrt(U[1])], rtol=1e-12)
+    assert derived.jvp(0.0, U, THETA, U_DOT, THETA_DOT) == pytest.approx(u_bar @ U_DOT + theta_bar @ THETA_DOT, rel=1e-12)

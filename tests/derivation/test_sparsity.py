@@ -6,7 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from adjode.derivation import derive
+from adjode import Dynamics
+from adjode.derivation import derive, sparsity
+from adjode.jacobian import structure_of
 
 SECOND_DIFFERENCES = np.diag(np.full(5, -2.0)) + np.diag(np.ones(4), 1) + np.diag(np.ones(4), -1)
 NEIGHBOURS = np.array([3, 0, 4, 1, 2])
@@ -155,3 +157,30 @@ def test_loops_have_no_text_of_a_jacobian():
             du[i] = u[i]
 
     assert derive(f).jac is None
+
+
+def diffusion(t, u, theta, du):
+    for i in range(u.size):
+        left = u[i - 1] if i > 0 else 0.0
+        right = u[i + 1] if i < u.size - 1 else 0.0
+        du[i] = theta[0] * (left - 2.0 * u[i] + right)
+
+
+def diffusion_vjp(t, u, theta, lam, u_bar, theta_bar):
+    theta_bar[:] = 0.0
+    u_bar[:] = 0.0
+
+
+def test_zeros_are_found_for_implicit_methods():
+    t, u, theta = 0.0, np.ones(100), np.ones(1)
+    found = structure_of(Dynamics(diffusion), "auto", t, u, theta)
+    assert found.kind == "banded"
+    np.testing.assert_array_equal(found.pattern.toarray(), banded(100))
+    assert structure_of(Dynamics(diffusion, diffusion_vjp), "auto", t, u, theta).kind == "dense"  # nothing is derived then
+
+
+def test_too_many_rounds_are_refused(monkeypatch):
+    monkeypatch.setattr(sparsity, "_ROUNDS", 50)
+    with pytest.raises(TypeError, match="more than 50 rounds"):
+        derive(diffusion).sparsity(100, 1)
+    assert structure_of(Dynamics(diffusion), "auto", 0.0, np.ones(100), np.ones(1)).kind == "dense"
