@@ -150,7 +150,7 @@ def _derived_pattern(dynamics: Dynamics, n: int, m: int) -> Any:
     from adjode.model.derived import derived
 
     try:
-        rows, columns = derived(dynamics.f.given).sparsity(n, m)
+        rows, columns = derived(dynamics.f.function).sparsity(n, m)
     except TypeError:
         return None
     if rows.size == n * n:

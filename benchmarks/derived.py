@@ -3,8 +3,8 @@
     python -m benchmarks.derived [--rounds K] [--tiers portable fused] [--problems NAME ...] [--output FOLDER]
 
 prints, and with `--output` writes to derived.md there, the times of value and gradient with both, the median of their ratio, and
-by how much the gradients differ. Each gradient is the least of a few calls, so that other processes are seen little; where `vjp_u` is
-given by hand, the derived rules have theirs too.
+by how much the gradients differ. Each gradient is the least of a few calls, so that other processes are seen little; where
+`vjp_u` is given by hand, the derived rules have theirs too.
 """
 
 from __future__ import annotations
