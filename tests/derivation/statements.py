@@ -27,6 +27,8 @@ class Arrays(Numbers):
             return f"({a} {self.rng.choice('+-*')} {b})" if self.chance(0.6) else f"({b} {self.rng.choice('+-*')} {a})"
         if kind < 0.55:
             return self.product(shape, depth - 1) or a
+        if kind < 0.62 and len(shape) == 1:
+            return self.moved(shape[0], depth - 1)
         if kind < 0.85:
             return self.rng.choice(
                 [
@@ -43,6 +45,18 @@ class Arrays(Numbers):
                 ]
             )
         return a
+
+    def moved(self, length: int, depth: int) -> str:
+        """The entries of vectors at other places."""
+        found = [
+            f"np.roll({self.array((length,), depth)}, {self.rng.randint(-8, 8)})",
+            f"np.diff({self.array((length + 1,), depth)})",
+        ]
+        if length > 1:
+            first = self.rng.randint(1, length - 1)
+            parts = f"{self.array((first,), depth)}, {self.array((length - first,), depth)}"
+            found.append(f"np.concatenate(({parts}))")
+        return self.rng.choice(found)
 
     def leaf(self, shape: Shape) -> str:
         """An array of this shape that exists, or part of one, or one made of a number."""

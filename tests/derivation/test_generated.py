@@ -45,7 +45,8 @@ def test_programs_are_of_all_forms():
     assert {program.form for program in programs} == set(FORMS)
     texts = "".join(program.text for program in programs)
     constructs = ["for ", "while ", "if ", "elif ", " if ", "@", ".reshape(", "[:, None]", "np.dot(", ".copy()", "made(k0)"]
-    for construct in [*constructs, "helper1(", "into1(", "pair1(", "enumerate(", "zip("]:
+    of_arrays = ["np.roll(", "np.diff(", "np.concatenate("]
+    for construct in [*constructs, *of_arrays, "helper1(", "into1(", "pair1(", "enumerate(", "zip("]:
         assert construct in texts
 
 
