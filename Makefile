@@ -9,6 +9,7 @@ READY := $(VENV)/.installed
 # What must hold with every version of Python, Numba, NumPy and SciPy that pyproject.toml allows
 VERSION_TESTS := tests/api/test_solve.py tests/api/test_pullback.py tests/adjoints/test_discrete.py \
 	tests/compile/test_assumptions.py tests/compile/test_cache.py tests/compile/test_fallbacks.py tests/compile/test_trusted.py \
+	tests/derivation/test_programs.py tests/derivation/test_texts.py tests/derivation/test_refusals.py \
 	tests/compile/test_fused.py::test_failures_are_reported_as_in_the_portable_tier
 # The newest Python at hand, on the path or installed by pyenv
 NEWEST_PYTHON ?= $(shell for one in python3.14 python3.13 python3.12 $$(ls ~/.pyenv/versions/3.1[2-4].*/bin/python3 2>/dev/null | sort -rV); \

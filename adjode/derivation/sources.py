@@ -149,7 +149,7 @@ def _operations(code: types.CodeType) -> list[tuple[str, str]]:
 def _argument(one: dis.Instruction) -> str:
     if one.opname == "FOR_ITER" or isinstance(one.argval, types.CodeType):
         return ""
-    return one.argrepr.rpartition(" + ")[2]
+    return " + ".join(part for part in one.argrepr.split(" + ") if not part.startswith("NULL"))  # how it calls
 
 
 _TELLING = {"BUILD_SLICE", "BUILD_TUPLE", "FOR_ITER", "RETURN_VALUE"}
