@@ -209,7 +209,7 @@ class Writer:
     def _store(self, statement: P.Store, depth: int, rest: list) -> None:
         place = self.wording.place(statement.array, statement.indices, store=True)
         value, sign = statement.value, ""
-        if value.op == "spread":
+        if value.op == "spread" and not self._has_name(value):
             value = value.args[0]
         if not statement.indices and value.op == "dot" and not statement.adds and value.shape and self._takes_product(statement):
             target = self.wording.place(statement.array, ())
