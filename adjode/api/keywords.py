@@ -35,7 +35,7 @@ class PullbackKeywords(TypedDict, total=False):
     """All of `pullback`, as `Solution.pullback` takes them."""
 
     observations: tuple[Any, Any] | None
-    running_cost: tuple[Callable, Callable] | None
+    running_cost: Callable | tuple[Callable, Callable] | None
     wrt: Sequence[str]
     adjoint: str
     quadrature: str
@@ -74,7 +74,7 @@ class SweepKeywords(TypedDict, total=False):
 class GradientKeywords(ForwardKeywords, SweepKeywords, total=False):
     """Of both passes, as `value_and_gradient` takes them."""
 
-    running_cost: tuple[Callable, Callable] | None
+    running_cost: Callable | tuple[Callable, Callable] | None
     reanchor: bool
     on_drift: str
     dense_adjoint: bool

@@ -18,6 +18,7 @@ from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.solved import Solved, state_at_step
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.compile import slots
+from adjode.derivatives.proof import require_derived_cost
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.passes.costs import Costs
@@ -41,7 +42,7 @@ def pullback(
     u_T_bar: Any = None,
     *,
     observations: tuple[Any, Any] | None = None,
-    running_cost: tuple[Callable, Callable] | None = None,
+    running_cost: Callable | tuple[Callable, Callable] | None = None,
     wrt: Sequence[str] = ("u0", "theta", "t0", "T"),
     adjoint: str = PullbackOptions.adjoint,
     quadrature: str = PullbackOptions.quadrature,
@@ -68,10 +69,11 @@ def pullback(
         Cotangent of u(T): dL/du(T).
     observations : (times, u_bars), optional
         Times (k,) in the span, in any order, repeated or at the ends, and the cotangents (k, n) of the states there.
-    running_cost : (g, g_vjp), optional
+    running_cost : g or (g, g_vjp), optional
         Adds `integral of g(t, u, theta) dt` to the loss, to rtol of the solve where that has error control, see adjoints/costs.py.
         `g(t, u, theta)` returns a float and
-        `g_vjp(t, u, theta, u_bar, theta_bar)` overwrites `dg/du` and `dg/dtheta` (or `g_vjp(t, u, theta)` returns the two).
+        `g_vjp(t, u, theta, u_bar, theta_bar)` overwrites `dg/du` and `dg/dtheta` (or `g_vjp(t, u, theta)` returns the two). Without
+        it, it is derived from the source of g, and held against differences of g.
     wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
         What to compute. What is left out is None and costs nothing.
     adjoint : {"interpolating", "backsolve", "discrete"}
@@ -154,6 +156,8 @@ def pullback(
     cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
+    if cost is not None and callable(running_cost) and solution.segments is None:  # its first calls have been tried by now
+        require_derived_cost(cost, solution.t[:-1], solution.u[:-1], solution.theta)
     if certify:
         in_question = wanted & {"u0", "theta"}
         hold_against_another(solution, bar, options, lambda tighter, way: _Pullback(tighter, seeds, cost, way, in_question).run())

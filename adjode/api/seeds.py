@@ -49,9 +49,15 @@ def read_seeds(layout: Layout, t: np.ndarray, u_T_bar: Any, observations: tuple[
     return Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"))
 
 
-def read_cost(running_cost: tuple[Callable, Callable], fields: Pair) -> tuple[Callback, Callback]:
+def read_cost(running_cost: Callable | tuple[Callable, Callable], fields: Pair) -> tuple[Callback, Callback]:
+    """g and its derivatives, which are derived from the source of g where it is given alone."""
+    if callable(running_cost):
+        from adjode.model.derived import derived  # here: who brings the derivatives does not pay for it
+
+        alone = callback("g", running_cost, fields=fields)
+        return alone, callback("g_vjp", derived(alone.function).vjp, fields=fields)
     try:
         g, g_vjp = running_cost
     except (TypeError, ValueError):
-        raise TypeError("running_cost must be a pair of functions (g, g_vjp).") from None
+        raise TypeError("running_cost must be a function g, or a pair of functions (g, g_vjp).") from None
     return callback("g", g, fields=fields), callback("g_vjp", g_vjp, fields=fields)

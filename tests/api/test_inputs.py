@@ -85,7 +85,7 @@ BAD_PULLBACKS = [
     ({"quadrature_atol": "x"}, TypeError, r"quadrature_atol must be a number"),
     ({"max_steps": 0}, ValueError, r"max_steps must be"),
     ({"method": "Tsit9"}, ValueError, r"method 'Tsit9' is unknown"),
-    ({"running_cost": 3}, TypeError, r"running_cost must be a pair of functions \(g, g_vjp\)"),
+    ({"running_cost": 3}, TypeError, r"running_cost must be a function g, or a pair of functions \(g, g_vjp\)"),
     ({"running_cost": (lambda t, u: 0.0, lambda t, u, theta: 0.0)}, TypeError, r"g takes 2 arguments, but it must be"),
 ]
 

@@ -114,3 +114,43 @@ def test_a_wrong_rule_of_a_large_problem_raises(monkeypatch):
     monkeypatch.setattr("adjode.derivation.derived.vjp_text", lambda *given: wrong if given[-1] == "vjp" else real(*given))
     with pytest.raises(ValueError, match="Along a random direction"):
         solve(Dynamics(f), np.ones(n), np.linspace(0.5, 1.0, n), (0.0, 1.0)).pullback(np.ones(n))
+
+
+def test_one_entry_for_all_states_is_refused_with_what_to_write():
+    def stretched(t, u, theta):
+        return -theta * u
+
+    with pytest.raises(ValueError, match=re.escape("does not fit u of size 3 and theta of size 1: where an array of one entry is")):
+        value_and_gradient(Dynamics(stretched), FinalState(np.ones(3)), (0.0, 1.0))([1.0, 2.0, 3.0], [2.0])
+
+
+def cost(t, u, theta):
+    return theta[1] * (u[0] - 1.0) ** 2 + np.sin(t) * u[1]
+
+
+def cost_vjp(t, u, theta, u_bar, theta_bar):
+    u_bar[0], u_bar[1] = 2.0 * theta[1] * (u[0] - 1.0), np.sin(t)
+    theta_bar[:] = 0.0
+    theta_bar[1] = (u[0] - 1.0) ** 2
+
+
+@pytest.mark.parametrize("adjoint", ["interpolating", "discrete"])
+def test_derivatives_of_a_running_cost(adjoint):
+    solution = solve(Dynamics(lv_f), LV_U0, LV_THETA, (0.0, 3.0))
+    derived, by_hand = (solution.pullback(running_cost=g, adjoint=adjoint) for g in (cost, (cost, cost_vjp)))
+    assert derived.running_cost == by_hand.running_cost
+    np.testing.assert_allclose(derived.u0, by_hand.u0, rtol=1e-12)
+    np.testing.assert_allclose(derived.theta, by_hand.theta, rtol=1e-12)
+
+
+def test_wrong_derivatives_of_a_running_cost_raise(monkeypatch):
+    def other_cost(t, u, theta):
+        return theta[0] * u[0] * u[1]
+
+    def wrong(t, u, theta, u_bar, theta_bar):
+        u_bar[:], theta_bar[:] = theta[0] * u[0], 0.0
+
+    monkeypatch.setattr(model_derived.Derived, "vjp", property(lambda derived: wrong))
+    solution = solve(Dynamics(lv_f, lv_vjp), LV_U0, LV_THETA, (0.0, 3.0))
+    with pytest.raises(ValueError, match="the derivatives of the running cost other_cost do not agree with it"):
+        solution.pullback(running_cost=other_cost)
