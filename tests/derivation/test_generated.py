@@ -11,7 +11,7 @@ from tests.derivation.checking import difference, points, value, verdict
 from tests.derivation.programs import FORMS
 from tests.derivation.statements import generate
 
-EVERYDAY, SLOW = range(200), range(1_000, 11_000)
+EVERYDAY, SLOW = range(200), range(1_000, 4_000)
 
 
 def test_products_of_generated_programs():
