@@ -147,7 +147,7 @@ def test_dynamics_refuses_at_once():
 
 def test_source_must_be_there():
     space = {}
-    exec("def f(t, u, theta, du):\n    du[0] = u[0]\n", space)
+    exec(compile("def f(t, u, theta, du):\n    du[0] = u[0]\n", "<nowhere>", "exec"), space)
     with pytest.raises(TypeError, match="the source of f cannot be found"):
         derive(space["f"])
 
