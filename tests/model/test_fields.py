@@ -86,7 +86,7 @@ def _values(part):
     return part.values() if isinstance(part, dict) else part
 
 
-@pytest.mark.parametrize("options", [{}, {"debug": True}, {"fused": True}], ids=repr)
+@pytest.mark.parametrize("options", [{}, {"debug": True}, pytest.param({"fused": True}, marks=pytest.mark.slow)], ids=repr)
 def test_fields_are_entries(options):
     """To the last bit, in every callback of a Dynamics."""
     with_names, flat = named(**options), Dynamics(flat_f, flat_vjp, **options)
