@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from adjode.compile.cache import keep_bytes, kept_bytes
+from adjode.compile.kinds import size_of
 from adjode.derivatives.check import compared
 from adjode.derivatives.places import Place
 from adjode.model.callbacks import Callback
@@ -22,54 +23,52 @@ def require_derived(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, t
 
     The verdict is kept on disk, beside the compiled callbacks, for each pair of sizes.
     """
-    finite = np.flatnonzero(np.isfinite(states).all(axis=1))
-    if not finite.size or not np.isfinite(theta).all() or _is_proven(dynamics, states.shape[1], theta.size):
+    n, m, points = states.shape[1], theta.size, _places(times, states, theta)
+    if not points or _is_proven(dynamics, n, m):
         return
-    chosen = finite[np.unique(np.linspace(0, finite.size - 1, _STATES).round().astype(int))]
-    points = [Place(float(times[k]), np.array(states[k]), np.array(theta)) for k in chosen]
-    compare = _entries if states.shape[1] + theta.size <= _FEW else _products
     try:
         with np.errstate(all="ignore"):
-            found = compare(dynamics, points)
+            if n + m <= _FEW:
+                found = _entries(dynamics, points)
+            else:
+                found = _products(dynamics.f, [getattr(dynamics, name) for name in dynamics.derived], points)
     except ValueError as error:
         if "shape" not in str(error):
             raise
         raise ValueError(
-            f"the {' and '.join(dynamics.derived)} derived from {dynamics.name} does not fit u of size {states.shape[1]} "
-            f"and theta of size {theta.size}: where an array of one entry is stretched over a longer one, as in `theta * u`, "
-            f"write the entry, `theta[0] * u` ({error})."
+            f"the {' and '.join(dynamics.derived)} derived from {dynamics.name} does not fit u of size {n} and theta of size {m}: "
+            f"where an array of one entry is stretched over a longer one, as in `theta * u`, write the entry, "
+            f"`theta[0] * u` ({error})."
         ) from None
     if found:
         raise ValueError(
             f"the {' and '.join(dynamics.derived)} derived from {dynamics.name} does not agree with it, which is a mistake of "
             f"adjode's, or f is not smooth at its solution: give a vjp. {found}"
         )
-    _mark_proven(dynamics, states.shape[1], theta.size)
+    _mark_proven(dynamics, n, m)
 
 
 def require_derived_cost(cost: tuple[Callback, Callback], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
     """The same for a running cost g and the g_vjp that was derived from it."""
     g, g_vjp = cost
-    key = ("derived", states.shape[1], theta.size)
-    finite = np.flatnonzero(np.isfinite(states).all(axis=1))
-    if key in g_vjp.tried or not finite.size:
+    key, points = ("derived", states.shape[1], theta.size), _places(times, states, theta)
+    if key in g_vjp.tried or not points:
         return
-    rng, one = np.random.default_rng(5), np.ones(1)
     with np.errstate(all="ignore"):
-        for k in finite[np.unique(np.linspace(0, finite.size - 1, _STATES).round().astype(int))]:
-            point = Place(float(times[k]), np.array(states[k]), np.array(theta))
-            for _ in range(_DIRECTIONS):
-                along = _direction(rng, point)
-                bars = np.full(point.u.size, np.nan), np.full(theta.size, np.nan)
-                g_vjp(point.t, point.u.copy(), point.theta.copy(), *bars)
-                given, (expected, error, scale) = sum(map(np.dot, bars, along)), _slope(g, point, one, along)
-                if _disagree(given, expected, error, scale):
-                    raise ValueError(
-                        f"the derivatives of the running cost {g.source.__name__} do not agree with it, which is a mistake of "
-                        f"adjode's, or it is not smooth: give (g, g_vjp). Along a random direction at t = {point.t:g} they give "
-                        f"{given:.9g}, differences {expected:.9g}."
-                    )
+        found = _products(g, [g_vjp], points)
+    if found:
+        raise ValueError(
+            f"the derivatives of the running cost {g.source.__name__} do not agree with it, which is a mistake of adjode's, or it "
+            f"is not smooth: give (g, g_vjp). {found}"
+        )
     g_vjp.tried.add(key)
+
+
+def _places(times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> list[Place]:
+    """A few of these, where all is finite."""
+    finite = np.flatnonzero(np.isfinite(states).all(axis=1) & np.isfinite(theta).all())
+    chosen = finite[np.unique(np.linspace(0, finite.size - 1, _STATES).round().astype(int))] if finite.size else finite
+    return [Place(float(times[k]), np.array(states[k]), np.array(theta)) for k in chosen]
 
 
 def _mark(dynamics: Dynamics, n: int, m: int) -> str | None:
@@ -97,24 +96,23 @@ def _entries(dynamics: Dynamics, points: list[Place]) -> str:
     return "" if not report.problems else str(report)
 
 
-def _products(dynamics: Dynamics, points: list[Place]) -> str:
-    """What is wrong with lam . (J d) for a few random lam and directions d."""
+def _products(values: Callback, rules: list[Callback], points: list[Place]) -> str:
+    """What is wrong with products of rules and the Jacobian of `values`, for a few random lam, of f, and directions."""
     rng = np.random.default_rng(5)
     for point in points:
         for _ in range(_DIRECTIONS):
-            lam, (du, dtheta) = rng.standard_normal(point.u.size), _direction(rng, point)
-            for name in dynamics.derived:
-                along = du, dtheta if name == "vjp" else np.zeros_like(dtheta)
-                given = _given(dynamics, name, point, lam, along)
-                expected, error, scale = _slope(dynamics.f, point, lam, along)
-                if _disagree(given, expected, error, scale):
-                    return f"Along a random direction at t = {point.t:g} {name} gives {given:.9g}, differences of f {expected:.9g}."
+            lam = rng.standard_normal(point.u.size) if values.kind.of_dynamics else np.ones(1)
+            du, dtheta = _direction(rng, point)
+            for rule in rules:
+                along = du, dtheta if "theta_bar" in rule.kind.outputs else np.zeros_like(dtheta)
+                given = _given(rule, point, lam, along)
+                expected, error, scale = _slope(values, point, lam, along)
+                if error <= _AGREES * scale and not abs(given - expected) <= 10.0 * _AGREES * scale:
+                    return (
+                        f"Along a random direction at t = {point.t:g} {rule.name} gives {given:.9g}, "
+                        f"differences of {values.name} {expected:.9g}."
+                    )
     return ""
-
-
-def _disagree(given: float, expected: float, error: float, scale: float) -> bool:
-    """Whether that can be said."""
-    return error <= _AGREES * scale and not abs(given - expected) <= 10.0 * _AGREES * scale
 
 
 def _direction(rng: np.random.Generator, point: Place) -> tuple[np.ndarray, np.ndarray]:
@@ -126,10 +124,11 @@ def _sizes(x: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(x), 1e-3 * np.max(np.abs(x), initial=1e-3))
 
 
-def _given(dynamics: Dynamics, name: str, point: Place, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> float:
-    """The derivative of lam . f along a direction, by a rule."""
-    bars = [np.full(x.size, np.nan) for x in ((point.u, point.theta) if name == "vjp" else (point.u,))]
-    getattr(dynamics, name)(point.t, point.u.copy(), point.theta.copy(), lam.copy(), *bars)
+def _given(rule: Callback, point: Place, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> float:
+    """The derivative along a direction, by a rule."""
+    inputs = {"u": point.u, "theta": point.theta, "lam": lam}
+    bars = [np.full(size_of(name, point.u.size, point.theta.size), np.nan) for name in rule.kind.outputs]
+    rule(point.t, *(inputs[name].copy() for name in rule.kind.inputs), *bars)
     return float(sum(bar @ d for bar, d in zip(bars, along, strict=False)))
 
 
