@@ -44,8 +44,7 @@ def vjp_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...
     """
     with reading(function, arguments) as own:
         block, taken = vjp_program(own, wrt)
-        writer = Writer(own.space, own.hints)
-        return writer.function(name, taken, block), writer.space
+        return written(own, name, taken, block)
 
 
 @contextmanager
@@ -57,6 +56,14 @@ def reading(function: Callable, arguments: tuple[str, ...]) -> Iterator[P.Functi
             yield own
         except Refusal as refusal:
             raise TypeError(f"{own.name} cannot be differentiated: {refusal.what}; {refusal.instead}.") from None
+
+
+def written(
+    own: P.Function, name: str, taken: dict[str, Node], block: P.Block, returned: Node | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The text of a program with these arguments, and the names that it uses."""
+    writer = Writer(own.space, own.hints)
+    return writer.function(name, taken, block, returned), writer.space
 
 
 def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[str, Node]]:

@@ -8,10 +8,9 @@ from typing import Any
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.activity import Activity
-from adjode.derivation.deriving import reading
+from adjode.derivation.deriving import reading, written
 from adjode.derivation.forward import Tangents
 from adjode.derivation.nodes import Node
-from adjode.derivation.writing import Writer
 
 _MOST = 400  # entries; products with unit vectors are shorter beyond
 
@@ -32,9 +31,8 @@ def jac_text(function: Callable, arguments: tuple[str, ...], name: str) -> tuple
             return None
         J = N.symbol("f", (u.shape[0], u.shape[0]))
         block = P.Block(_entries(J, values, states, Activity(own.body, {u})))  # type: ignore[arg-type]
-        writer = Writer(own.space, own.hints)
         taken = {x: symbol for x, symbol in own.arguments.items() if x != "du"}
-        return writer.function(name, {**taken, "J": J}, block), writer.space
+        return written(own, name, {**taken, "J": J}, block)
 
 
 def _values(own: P.Function) -> dict[int, Node] | None:

@@ -7,11 +7,10 @@ from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.deriving import reading, vjp_program
+from adjode.derivation.deriving import reading, vjp_program, written
 from adjode.derivation.forward import Forward
 from adjode.derivation.liveness import pruned
 from adjode.derivation.nodes import Node
-from adjode.derivation.writing import Writer
 
 Text = tuple[str, dict[str, Any]]
 
@@ -42,7 +41,7 @@ def jvp_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...
         taken.update({f"{x}_dot": dots[own.arguments[x]] for x in wrt if x != "t"})
         if returned is None:
             taken["du_dot"] = dots[result]
-        return _written(own, name, taken, block, returned)
+        return written(own, name, taken, block, returned)
 
 
 def vjp_dot_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...], name: str) -> Text:
@@ -68,7 +67,7 @@ def vjp_dot_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str,
         block = pruned(block, {dots[bar] for bar in outputs.values()})
         scratch = [P.Alloc(bar, None) for bar in outputs.values() if _uses(block, bar)]
         own_arguments = {x: symbol for x, symbol in taken.items() if symbol not in outputs.values()}
-        return _written(own, name, {**own_arguments, **given}, P.Block([*scratch, *block.statements]), None)
+        return written(own, name, {**own_arguments, **given}, P.Block([*scratch, *block.statements]))
 
 
 def _dots(own: P.Function, wrt: tuple[str, ...]) -> dict[Node, Node]:
@@ -84,8 +83,3 @@ def _named(own: P.Function, name: str, like: Node) -> Node:
 
 def _uses(block: P.Block, array: Node) -> bool:
     return any(array in node.deps for statement in block.walk() for node in statement.uses)
-
-
-def _written(own: P.Function, name: str, taken: dict[str, Node], block: P.Block, returned: Node | None) -> Text:
-    writer = Writer(own.space, own.hints)
-    return writer.function(name, taken, block, returned), writer.space
