@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import adjode
 from benchmarks import problems, stiff_problems
 from benchmarks.report import table
+from benchmarks.scaling import least_seconds
 
 TURN = 0.02  # seconds of calls in a round
 PROBLEMS: dict[str, tuple[Callable[..., problems.Problem], str]] = {
@@ -49,18 +49,6 @@ def pair(name: str, tier: str) -> list[problems.Problem]:
     return [by_hand, replace(by_hand, dynamics=adjode.Dynamics(given.f.given, **parts))]
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Of one call, the least in a turn."""
-    least, end = math.inf, time.perf_counter() + TURN
-    while True:
-        start = time.perf_counter()
-        call()
-        now = time.perf_counter()
-        least = min(least, now - start)
-        if now > end:
-            return least
-
-
 def difference(one: adjode.Cotangents, other: adjode.Cotangents) -> float:
     """Of two gradients, as a part of the largest entry."""
     a, b = (np.concatenate([bar.u0, bar.theta]) for bar in (one, other))
@@ -70,7 +58,7 @@ def difference(one: adjode.Cotangents, other: adjode.Cotangents) -> float:
 def measure(name: str, tier: str, rounds: int, rtol: float = 1e-6) -> tuple[str, ...]:
     calls = [one.value_and_gradient(method=PROBLEMS[name][1], rtol=rtol, atol=rtol) for one in pair(name, tier)]
     off = difference(*(call()[1] for call in calls))
-    times = np.array([[seconds(call) for call in calls] for _ in range(rounds)])
+    times = np.array([[least_seconds(call, TURN) for call in calls] for _ in range(rounds)])
     ratio, least = statistics.median(times[:, 1] / times[:, 0]), times.min(axis=0)
     return name, tier, *(f"{1e6 * one:.4g} µs" for one in least), f"{ratio:.2f}", f"{off:.0e}"
 

@@ -156,9 +156,9 @@ def peak_memory(run: Callable[[], Any]) -> int:
         tracemalloc.stop()
 
 
-def least_seconds(run: Callable[[], Any]) -> float:
+def least_seconds(run: Callable[[], Any], spend: float = _SECONDS) -> float:
     seconds: list[float] = []
-    while len(seconds) < 3 or sum(seconds) < _SECONDS:
+    while len(seconds) < 3 or sum(seconds) < spend:
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)

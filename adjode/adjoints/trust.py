@@ -88,6 +88,7 @@ def begin_step(frame, step, h, V, seeded):
 
 @kernel
 def _product(probe, theta_bar):
+    """theta_bar, or a vector that begins with it, along a probe."""
     along = 0.0
     for k in range(probe.size):
         along += probe[k] * theta_bar[k]
@@ -173,7 +174,7 @@ def _lam_error(frame, V):
 
 @kernel
 def _along(total, probe):
-    """theta_bar along a probe, and its Euclidean norm in the units of that."""
+    """What `_product` gives, and the Euclidean norm of theta_bar in the units of the probe."""
     along, squares = 0.0, 0.0
     for k in range(probe.size):
         part = total[k] * probe[k]
@@ -217,7 +218,7 @@ def end_implicit_step(frame, step, h, error, entry):
     """The same for an implicit step."""
     trust, before = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
-    trust[slots.ALONG], _ = _along(slots.TOTAL(frame), slots.THETA_PROBE(frame))
+    trust[slots.ALONG] = _product(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     _blame(frame, step, h, error, entry)
     _keep(frame, step, 1.0, abs(h), (error, 0.0, 0.0, 0.0))
 
@@ -349,7 +350,7 @@ def _set_limits(frame, unit, unit_of_zeros):
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
     share, lasts = _SHARE / _to_power(2.0, limited[1]), max(1.0, _SHARE / _SHARES * slots.PLACE(frame)[slots.RELEVANT])
     order, halves = slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
-    along, _ = _along(slots.TOTAL(frame), slots.THETA_PROBE(frame))
+    along = _product(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
