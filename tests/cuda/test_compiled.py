@@ -14,6 +14,7 @@ from adjode.backends.cuda import chunks, device
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics
 from tests.cuda import stand_in
+from tests.problems.named import predators_f, predators_vjp
 from tests.problems.systems import LV_THETA, LV_U0
 
 SPAN, N = (0.0, 3.0), 9
@@ -50,19 +51,7 @@ def test_the_numbers_of_the_cpu(loss, adjoint, dtype, agreement):
 
 def test_fields():
     """Numbers and vectors by name."""
-
-    def f(t, u, theta, du):
-        du.prey = theta.rates[0] * u.prey - theta.rates[1] * u.prey * u.predators
-        du.predators = theta.rates[1] * u.prey * u.predators - theta.death * u.predators
-
-    def vjp(t, u, theta, lam, u_bar, theta_bar):
-        u_bar.prey = (theta.rates[0] - theta.rates[1] * u.predators) * lam.prey + theta.rates[1] * u.predators * lam.predators
-        u_bar.predators = -theta.rates[1] * u.prey * lam.prey + (theta.rates[1] * u.prey - theta.death) * lam.predators
-        theta_bar.rates[0] = u.prey * lam.prey
-        theta_bar.rates[1] = u.prey * u.predators * (lam.predators - lam.prey)
-        theta_bar.death = -u.predators * lam.predators
-
-    dynamics = Dynamics(f, vjp, states=("prey", "predators"), parameters=(("rates", 2), "death"))
+    dynamics = Dynamics(predators_f, predators_vjp, states=("prey", "predators"), parameters=(("rates", 2), "death"))
     u0 = {"predators": np.full(N, 0.4), "prey": np.linspace(0.5, 1.5, N)}
     theta = {"death": np.full(N, 0.7), "rates": np.full((N, 2), [0.9, 0.5])}
     options = {"rtol": 1e-5, "atol": 1e-5, "on_inaccurate": "warn"}

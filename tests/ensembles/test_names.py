@@ -8,25 +8,12 @@ import pytest
 
 from adjode import Dynamics, ensemble_value_and_gradient, solve_ensemble
 from adjode.losses import FinalState, Series
+from tests.problems.named import PARAMETERS, STATES, predators_f, predators_vjp
 
-STATES, PARAMETERS = ("prey", "predators"), {"rates": (2,), "death": ()}
 SPAN, N = (0.0, 1.0), 3
 RNG = np.random.default_rng(1)
 U0, THETA = RNG.uniform(0.5, 1.5, (N, 2)), RNG.uniform(0.5, 1.5, (N, 3))
 NAMED_U0, NAMED_THETA = {"predators": U0[:, 1], "prey": U0[:, 0]}, {"death": THETA[:, 2], "rates": THETA[:, :2]}
-
-
-def f(t, u, theta, du):
-    du.prey = theta.rates[0] * u.prey - theta.rates[1] * u.prey * u.predators
-    du.predators = theta.rates[1] * u.prey * u.predators - theta.death * u.predators
-
-
-def vjp(t, u, theta, lam, u_bar, theta_bar):
-    u_bar.prey = (theta.rates[0] - theta.rates[1] * u.predators) * lam.prey + theta.rates[1] * u.predators * lam.predators
-    u_bar.predators = -theta.rates[1] * u.prey * lam.prey + (theta.rates[1] * u.prey - theta.death) * lam.predators
-    theta_bar.rates[0] = u.prey * lam.prey
-    theta_bar.rates[1] = u.prey * u.predators * (lam.predators - lam.prey)
-    theta_bar.death = -u.predators * lam.predators
 
 
 @numba.njit
@@ -35,7 +22,7 @@ def squares(k, t, u, u_bar):
     return u.prey**2
 
 
-DYNAMICS = Dynamics(f, vjp, states=STATES, parameters=PARAMETERS)
+DYNAMICS = Dynamics(predators_f, predators_vjp, states=STATES, parameters=PARAMETERS)
 
 
 class Frame:
