@@ -24,6 +24,11 @@ class Status(IntEnum):
     TIMED_OUT = 11
     INTERRUPTED = 12  # internal: the caller raises what was raised in between
     INACCURATE = 13
+    DOSE_TOO_EARLY = 15
+    ZENO = 16
+    GRAZING = 17
+    AMBIGUOUS = 18
+    ENDED = 19  # internal: an event has ended the pass
     REFINE = 14  # internal: the caller solves again, with the limits that have been set to the steps
 
 
@@ -42,6 +47,11 @@ TIMED_OUT = int(Status.TIMED_OUT)
 INTERRUPTED = int(Status.INTERRUPTED)
 INACCURATE = int(Status.INACCURATE)
 REFINE = int(Status.REFINE)
+DOSE_TOO_EARLY = int(Status.DOSE_TOO_EARLY)
+ZENO = int(Status.ZENO)
+GRAZING = int(Status.GRAZING)
+AMBIGUOUS = int(Status.AMBIGUOUS)
+ENDED = int(Status.ENDED)
 
 _REASONS = {
     Status.MAX_STEPS: "the cap of {max_steps} steps was reached; raise max_steps, loosen the tolerances, or, if the problem "
@@ -65,10 +75,16 @@ _REASONS = {
     "adjode.consistent_initial finds a state that does",
     Status.HIGH_INDEX: "the algebraic equations do not determine the algebraic components here (the index is not 1): differentiate "
     "the constraints in which these do not appear, and check with check_vjp that vjp is right, since the Jacobian comes from it",
+    Status.DOSE_TOO_EARLY: "a dose is due here, before the start: its time, with its lag, must lie in the span",
+    Status.ZENO: "events follow each other without end here ({event}): a state at rest needs an event of its own, which ends the "
+    "solution or changes the dynamics",
+    Status.AMBIGUOUS: "events of the same priority happen at the same time ({event}), and only rounding says in which order: give "
+    "them priorities",
+    Status.GRAZING: "the guard of {event} touches zero without passing through it, so that its time has no derivative",
 }
 
 
-_UNKNOWN = {"residual": math.nan, "equation": "?", "change": math.nan, "max_seconds": math.nan, "units": math.nan}
+_UNKNOWN = {"event": "?", "residual": math.nan, "equation": "?", "change": math.nan, "max_seconds": math.nan, "units": math.nan}
 
 
 class SolveError(RuntimeError):

@@ -317,7 +317,7 @@ def _integrate_step(frame, k):
     """The cost of step k along the dense output."""
     mesh_t, kinds, end = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame), slots.Y(frame)
     start, coefficients = row(slots.FORWARD_U(frame), k), plane(slots.FORWARD_C(frame), k)
-    if kinds.size > 0 and kinds[k] == slots.CROSSING:
+    if kinds.size > 0 and kinds[k] >= slots.CROSSING:
         return SUCCESS
     interpolate(end, start, coefficients, 1.0)
     return _integrate_driving(frame, (mesh_t[k], mesh_t[k + 1] - mesh_t[k], mesh_t[k + 1], start, end, coefficients))

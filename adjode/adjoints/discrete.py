@@ -13,6 +13,7 @@ from collections.abc import Callable
 from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed
+from adjode.adjoints.jumping import make_pull_jumps
 from adjode.adjoints.seeds import seed_observations
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.adjoints.trust import (
@@ -64,6 +65,13 @@ def _begin(frame):
 
 
 @kernel
+def _sees(frame, direction, time, step):
+    """Whether an observation at this time belongs to this step: at its start, if the state jumps there, and else behind that."""
+    kinds, since = slots.FORWARD_KIND(frame), direction * (time - slots.FORWARD_T(frame)[step])
+    return since >= 0.0 if kinds.size > 0 and kinds[step] >= slots.JUMP else since > 0.0
+
+
+@kernel
 def _find_relevant(frame):
     """How many of the steps at hand have a part in the gradient, and if that is known only now, how many of all."""
     place, forward, lam = slots.PLACE(frame), slots.FORWARD_COUNT(frame), slots.LAM(frame)
@@ -80,7 +88,7 @@ def _find_relevant(frame):
             if largest == 0.0:
                 left -= 1
         direction = 1.0 if mesh_t[steps] >= mesh_t[0] else -1.0
-        while steps > 0 and (left == 0 or direction * (times[left - 1] - mesh_t[steps - 1]) <= 0.0):
+        while steps > 0 and (left == 0 or not _sees(frame, direction, times[left - 1], steps - 1)):
             steps -= 1
     place[slots.LEFT] = left
     place[slots.RELEVANT] = forward[slots.EARLIER] + steps if steps > 0 else 0
@@ -255,24 +263,24 @@ def _make_first_stage_of_both(first_stage: Callable) -> Callable:
     return first_stage_of_both
 
 
-def _make_pull_crossing(first_stage: Callable) -> Callable:
+def _make_pull_crossing(first_stage: Callable, pull_jumps: Callable) -> Callable:
     @kernel
     def pull_crossing(frame, step, left):
-        """Where f may jump: the slope at the start of the step behind is one of its own."""
+        """Where f or the state may jump: the slope at the start of the step behind is one of its own."""
         mesh_t, kinds = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame)
         lam, times, u_bars = slots.LAM(frame), slots.TIMES(frame), slots.JUMPS(frame)
         slots.COUNT(frame)[slots.CROSSINGS] += 1
-        t, behind = mesh_t[step], step + 1
-        direction = 1.0 if mesh_t[behind] > t else -1.0
+        behind = step + 1
+        direction = 1.0 if mesh_t[behind] >= mesh_t[0] else -1.0
         if slots.FORWARD_COUNT(frame)[slots.EARLIER] + behind < slots.PLACE(frame)[slots.RELEVANT]:
-            if kinds[behind] != slots.CROSSING:
+            if kinds[behind] < slots.CROSSING:
                 if first_stage(frame, behind) != SUCCESS:
                     return CALLBACK_RAISED, left
-        while left > 0 and direction * (times[left - 1] - t) > 0.0:
+        while left > 0 and _sees(frame, direction, times[left - 1], step):
             left -= 1
             for k in range(lam.size):
                 lam[k] += u_bars[left, k]
-        return SUCCESS, left
+        return (pull_jumps(frame, kinds[step] - slots.JUMP, lam) if kinds[step] >= slots.JUMP else SUCCESS), left
 
     return pull_crossing
 
@@ -285,9 +293,9 @@ def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | N
     def pull_step(frame, step, left):
         kinds = slots.FORWARD_KIND(frame)
         if kinds.size > 0:
-            if kinds[step] == slots.CROSSING:
+            if kinds[step] >= slots.CROSSING:
                 return pull_crossing(frame, step, left)
-            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] == slots.CROSSING
+            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] >= slots.CROSSING
             slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if ends else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:
@@ -315,7 +323,7 @@ def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
         if forward[slots.EARLIER] > 0:
             return STORE_FULL
         kinds = slots.FORWARD_KIND(frame)
-        if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] != slots.CROSSING):
+        if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] < slots.CROSSING):
             if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED
         return SUCCESS if all_finite(slots.LAM(frame)) and all_finite(slots.TOTAL(frame)) else NON_FINITE
@@ -336,7 +344,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         first_stage = _make_first_stage_of_both(first_stage)
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
-    pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage))
+    pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage, make_pull_jumps(calls)))
     pull_back = _make_pull_back(pull_step, first_stage)
     judge_running_cost = judge_costs if may_cost else _no_costs
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from adjode.adjoints import products
 from adjode.adjoints.backward import Backward
+from adjode.adjoints.jumping import make_pull_jumps
 from adjode.adjoints.jumps import Jumps
 from adjode.compile import slots
 from adjode.compile.calls import Calls
@@ -19,7 +20,10 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.jacobian import make_jacobian
 from adjode.loops.along import find_forward_step
+from adjode.loops.events import changes
+from adjode.loops.jumps import begin_stops, insert_stop
 from adjode.loops.run import make_integrate
+from adjode.loops.stops import clearance
 from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.family import EXPLICIT, Solver
@@ -34,8 +38,32 @@ def _look_up(frame, t):
 
 
 @kernel
-def _jump(frame, k, lam):
-    """The jump of lam at stop k; STORE_FULL where the steps at hand begin and there are others before them."""
+def _begin(frame):
+    """At the start of a sweep: stops where the state has jumped, and its end, if an event has ended the solution."""
+    forward, whats, times, clock = slots.FORWARD_COUNT(frame), slots.JUMP_WHAT(frame), slots.JUMP_T(frame), slots.CLOCK(frame)
+    if whats.size == 0:
+        return SUCCESS
+    many, stops, last = begin_stops(frame), slots.STOPS(frame), forward[slots.OCCURRED] - 1
+    direction, near = slots.CONTROL(frame)[slots.DIRECTION], 2.0 * abs(clearance(frame))
+    if forward[slots.ENDED] > 0:
+        clock[slots.T] = clock[slots.T_FROM] = times[last]
+        for k in range(many):
+            if direction * (stops[k] - times[last]) < 0.0:
+                stops[k] = times[last]
+    while last >= 0:
+        first = whats[3 * last + 2]
+        if changes(frame, first, last) or (forward[slots.ENDED] > 0 and last == forward[slots.OCCURRED] - 1):
+            for k in range(many):  # what is observed at the start is observed behind a jump there
+                if stops[k] == stops[stops.size - 1] and abs(stops[k] - times[last]) <= near:
+                    stops[k] -= direction * near
+            many = insert_stop(frame, many, times[last], _FIRST_JUMP - last)
+        last = first - 1
+    return SUCCESS
+
+
+@kernel
+def _add(frame, k, lam):
+    """What is observed at stop k; STORE_FULL where the steps at hand begin and there are others before them."""
     jumps, rows, start = slots.JUMPS(frame), slots.JUMP_ROWS(frame), slots.FORWARD_T(frame)[0]
     if slots.FORWARD_COUNT(frame)[slots.EARLIER] > 0:
         if slots.CONTROL(frame)[slots.DIRECTION] * (slots.STOPS(frame)[k] - start) >= 0.0:
@@ -45,6 +73,23 @@ def _jump(frame, k, lam):
         for i in range(lam.size):
             lam[i] += jumps[at, i]
     return SUCCESS
+
+
+_FIRST_JUMP = -2  # in JUMP_ROWS: this for jump 0 of the state, one less for the next
+
+
+def _make_jump(calls: Calls) -> Callable:
+    pull_jumps = make_pull_jumps(calls)
+
+    @kernel
+    def jump(frame, k, lam):
+        """The jump of lam at stop k."""
+        rows = slots.JUMP_ROWS(frame)
+        if rows.size > 0 and rows[k] <= _FIRST_JUMP:
+            return pull_jumps(frame, _FIRST_JUMP - rows[k], lam)
+        return _add(frame, k, lam)
+
+    return jump
 
 
 def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
@@ -68,7 +113,7 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
         return jacobian(frame, t, slots.U(frame))
 
     stepper = solver.stepper(slope_along, jacobian_along, turned=True)
-    return make_integrate(slope_along, _jump, integrand_along, stages, stepper, solver.switches)
+    return make_integrate(slope_along, _make_jump(calls), integrand_along, stages, stepper, solver.switches, _begin)
 
 
 def prepare(jumps: Jumps, atol: float | None, crossed: np.ndarray, backwards: bool) -> Backward:

@@ -22,10 +22,10 @@ from adjode.derivatives.proof import require_derived_cost
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.passes.costs import Costs
-from adjode.passes.discrete import Discrete, observed_after_t0
+from adjode.passes.discrete import Discrete, jumps_at_start, observed_after_t0
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import PullbackOptions
-from adjode.passes.program import FORWARD, Program, at_t0
+from adjode.passes.program import FORWARD, Program
 from adjode.passes.result import Cotangents, PullbackStats
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import beside_stops
@@ -239,7 +239,7 @@ class _Pullback:
             wants_lam=self.wants_lam,
             max_seconds=self.options.seconds(solution.options),
         )
-        made.follow(solution.trajectory, np.array([solution.dense.steps, 0], dtype=np.int64))
+        made.follow(solution.trajectory, solution.counts)
         status = self._run(made)
         made.add_work(self.stats)
         if status != SUCCESS:
@@ -248,8 +248,8 @@ class _Pullback:
 
     def _run_refined(self, made: Discrete) -> int:
         """The same along a solution with shorter steps, where the last run has found that it needs them."""
-        solution, span = self.solution, (float(self.solution.t[0]), float(self.solution.t[-1]))
-        problem = solution.dynamics, solution.options, solution.structure, state_at_step(self.solution, 0), solution.theta, span
+        solution = self.solution
+        problem = solution.dynamics, solution.options, solution.structure, solution.u0, solution.theta, solution.span.ends
         forward = Forward(*problem, record=solution.trajectory.record)
         forward.share_watch(made.watch)
         forward.limit_by(made.frame)
@@ -266,7 +266,7 @@ class _Pullback:
 
     def _discrete(self) -> Discrete:
         solution, seeds, steps = self.solution, self.seeds, self.solution.dense.steps
-        times, u_bars = observed_after_t0(solution.t, seeds.times, seeds.u_bars)
+        times, u_bars = observed_after_t0(solution.t, solution.trajectory.kinds, seeds.times, seeds.u_bars)
         made = Discrete(
             solution.dynamics,
             solution.options,
@@ -280,8 +280,9 @@ class _Pullback:
             cost=self.cost,
             max_seconds=self.options.seconds(solution.options),
             on_inaccurate=self.options.on_inaccurate,
+            jumps=solution.jumps,
         )
-        made.follow(solution.trajectory, np.array([steps, 0], dtype=np.int64))
+        made.follow(solution.trajectory, solution.counts)
         return made
 
     def _sweep(self) -> Sweep:
@@ -298,8 +299,17 @@ class _Pullback:
             backwards = bool(solution.t[-1] >= solution.t[0])
             backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
         wants_theta = "theta" in self.wanted
-        made = Sweep(solution.dynamics, solution.span, solution.theta, backward, options, wants_theta=wants_theta, cost=self.cost)
-        made.follow(solution.trajectory, np.array([solution.dense.steps, 0]))
+        made = Sweep(
+            solution.dynamics,
+            solution.span,
+            solution.theta,
+            backward,
+            options,
+            wants_theta=wants_theta,
+            cost=self.cost,
+            jumps=solution.jumps,
+        )
+        made.follow(solution.trajectory, solution.counts)
         return made
 
     def _structure(self, method: Tableau) -> Structure | None:
@@ -349,7 +359,9 @@ class _Pullback:
         integrated = swept if isinstance(swept, Discrete) else self._costs
         if self.cost is not None and integrated is not None:
             result["running_cost"] = integrated.running_cost
-        if "T" in wanted:
+        if "T" in wanted and solution.ended:
+            result["T"] = 0.0  # the end is that of an event, and not T
+        elif "T" in wanted:
             result["T"] = self._rate(T, state_at_step(self.solution, -1), seeds.u_T_bar)
         if "observation_times" in wanted:
             elapsed = self._beside_stops(seeds.times)
@@ -362,11 +374,10 @@ class _Pullback:
 
     def _seen_at_t0(self) -> np.ndarray:
         """The cotangents of what is observed at t0, u(T) among it on a span of no length."""
-        t0, seeds = float(self.solution.t[0]), self.seeds
-        times, jumps = np.append(seeds.times, self.solution.t[-1]), np.vstack([seeds.u_bars, seeds.u_T_bar])
-        first, total = times == t0, np.zeros(jumps.shape[1])
-        at_t0(times[first], jumps[first], t0, total)
-        return total
+        t, seeds = self.solution.t, self.seeds
+        if jumps_at_start(self.solution.trajectory.kinds):
+            return np.zeros(self.n)
+        return np.vstack([seeds.u_bars, seeds.u_T_bar])[np.append(seeds.times, t[-1]) == t[0]].sum(axis=0)
 
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""

@@ -44,7 +44,7 @@ def _regular(solution: Solved, step: np.ndarray) -> np.ndarray:
         return step
     mesh = solution.segments or solution.trajectory
     crossing = np.arange(mesh.t.size) == mesh.t.size - 1
-    crossing[: mesh.kinds.size] = mesh.kinds == slots.CROSSING
+    crossing[: mesh.kinds.size] = mesh.kinds >= slots.CROSSING
     return np.where(crossing[step + 1] & (step > 0) & ~crossing[step - 1], step - 1, step)
 
 
@@ -62,7 +62,7 @@ def _is_implicit(solution: Solved, step: np.ndarray) -> np.ndarray:
     method, kinds = solution.options.tableau, (solution.segments or solution.trajectory).kinds
     if not method.implicit or not kinds.size:
         return np.full(step.size, method.implicit)
-    return kinds[step] == slots.IMPLICIT_STEP if method.partner is not None else kinds[step] != slots.CROSSING
+    return kinds[step] == slots.IMPLICIT_STEP if method.partner is not None else kinds[step] < slots.CROSSING
 
 
 def _along_f(solution: Solved, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:

@@ -14,6 +14,7 @@ from adjode.compile.slots import IMPLICIT_STEP, RECORD_STAGES
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
+from adjode.passes.jumps import NO_JUMPS, Jumps
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import Cotangents
 from adjode.passes.segmented import SegmentedOutput
@@ -78,6 +79,14 @@ class Solution:
     t_eval: np.ndarray | None = None
     u_eval: np.ndarray | None = None
     segments: Segments | None = None
+    u0: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    jumps: Jumps = NO_JUMPS
+    ended: int = 0
+
+    @property
+    def counts(self) -> np.ndarray:
+        """What a backward pass reads of the counts of the forward one: steps, none before them, jumps, and whether one has ended it."""
+        return np.array([self.dense.steps, 0, self.trajectory.jumps.t.size, self.ended], dtype=np.int64)
 
     @functools.cached_property
     def t(self) -> np.ndarray:

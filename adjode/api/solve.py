@@ -10,6 +10,7 @@ import numpy as np
 from adjode.api.first_calls import Part, forward_parts, try_ahead, try_at_start, try_behind
 from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
+from adjode.compile import slots
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.model.dynamics import Dynamics
 from adjode.passes.forward import Forward, structure_for
@@ -36,6 +37,8 @@ def solve(
     linear_solver: str = SolveOptions.linear_solver,
     stops: Any = SolveOptions.stops,
     memory: float | str | None = SolveOptions.memory,
+    doses: Any = SolveOptions.doses,
+    events: Any = SolveOptions.events,
 ) -> Solution:
     """Solve `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)` where the dynamics have a mass matrix, from `u(t0) = u0` to T.
 
@@ -93,7 +96,8 @@ def solve(
     dynamics.require_order(*layouts)
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
-    options = SolveOptions(method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory)
+    options = SolveOptions(method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory,
+                           doses, events)
     options.absolute_tolerances(u.size)
     parts = forward_parts(dynamics, options)
     try_before(dynamics, options, parts, (t0, T), u, parameters)
@@ -115,6 +119,9 @@ def solve(
         layouts=layouts,
         t_eval=evaluation_times,
         segments=segments,
+        u0=u,
+        jumps=forward.jumps,
+        ended=int(forward.count[slots.ENDED]),
     )
     return solution if evaluation_times is None else replace(solution, u_eval=solution(evaluation_times))
 

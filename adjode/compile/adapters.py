@@ -157,3 +157,13 @@ def c_function(kind: Kind, function: Callable, key: str | None) -> tuple[Any, An
     signature = f8, *(_pointer,) * len(arrays), *(i8,) * len(arrays)
     compiled = entry(adapter, signature, f"callback_{kind.name}", key, wrapped=False)
     return compiled, code_address(compiled)
+
+
+def make_function(name: str, arguments: str, body: str, known: dict[str, Any]) -> Callable:
+    """The Python function of this name that joins others, `known` by their names, in one body."""
+    source = f"def {name}({arguments}):\n{body}"
+    file = f"{_WRITTEN}{name}>"
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+    space = {"__name__": __name__, **known}
+    exec(compile(source, file, "exec"), space)
+    return space[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# Shapes of the arrays, in numbers of states, n, and of parameters, m. A shape () is that of a number.
+# Shapes of the arrays, in numbers of states, n, of parameters, m, and of events, e. A shape () is that of a number.
 SHAPES: dict[str, tuple[str, ...]] = {
     "u": ("n",),
     "theta": ("m",),
@@ -15,6 +15,9 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "theta_bar": ("m",),
     "J": ("n", "n"),
     "value": (),
+    "values": ("e",),
+    "which": ("one",),
+    "u_new": ("n",),
 }
 
 
@@ -83,5 +86,11 @@ KINDS = {
         Kind("jac", ("u", "theta"), ("J",)),
         Kind("g", ("u", "theta"), ("value",), of_dynamics=False),
         Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), of_dynamics=False),
+        Kind("guards", ("u", "theta"), ("values",), of_dynamics=False),
+        Kind("guards_vjp", ("u", "theta", "which"), ("u_bar", "theta_bar"), of_dynamics=False),
+        Kind("guards_dt", ("u", "theta", "which"), ("values",), of_dynamics=False),
+        Kind("reset", ("u", "theta", "which"), ("u_new",), of_dynamics=False),
+        Kind("reset_vjp", ("u", "theta", "which", "lam"), ("u_bar", "theta_bar"), of_dynamics=False),
+        Kind("reset_dt", ("u", "theta", "which"), ("u_new",), of_dynamics=False),
     )
 }

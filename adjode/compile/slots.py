@@ -143,6 +143,8 @@ COUNT = integers_by_name(
     "integers that change along the way",
     steps="accepted, of those in the store",
     earlier="steps before the first one in the store",
+    occurred="jumps of the state so far",
+    ended="the event that has ended the pass, counted from 1",
     rejected="steps",
     derivatives="evaluations of the right-hand side",
     integrands="evaluations of the integrand",
@@ -156,6 +158,8 @@ COUNT = integers_by_name(
     evidence="for the other method",
     calm="steps in a row that speak against it",
     switches="from one method to the other",
+    suspicions="steps in which a guard may have been zero",
+    happening="the event that a step ends at",
     before_gap="whether the step tried has a stage behind it, where f may have jumped or has ended",
     limit="the row of LIMITS that the time reached is in",
     vjps="discrete adjoint: products that keep (df/dtheta)^T w",
@@ -169,8 +173,8 @@ COUNT = integers_by_name(
 )
 # fmt: off
 (
-    STEPS, EARLIER, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF, EVIDENCE, CALM,
-    SWITCHES, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
+    STEPS, EARLIER, OCCURRED, ENDED, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF, EVIDENCE, CALM,
+    SWITCHES, SUSPICIONS, HAPPENING, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
 ) = COUNT.places
 # fmt: on
 
@@ -190,8 +194,30 @@ MESH_T = vector(STORE, "(k + 1,)", "times at the ends of the steps")
 MESH_U = matrix(STORE, "(k + 1, n)", "states there")
 MESH_C = cube(STORE, "(k, degree, n)", "dense output, coefficients of the powers of x")
 MESH_KIND = integers(OPTIONAL, "(k,) or (0,)", "the kind of each step, below; empty where all are of the method's own")
-EXPLICIT_STEP, IMPLICIT_STEP, CROSSING = range(3)
+# behind CROSSING, those in which the state jumps: JUMP + k where jump k was the last one
+EXPLICIT_STEP, IMPLICIT_STEP, CROSSING, JUMP = range(4)
 OBSERVED = matrix(STORE, "(k, n)", "states at TIMES")
+
+# --- loops: where the state jumps ---------------------------------------------------------------------------------------------------
+
+PLANNED = vector(STORE, "(k,)", "STOPS, but for those that are known only when the pass begins")
+PLANNED_ROWS = integers(STORE, "(k,) or (0,)", "JUMP_ROWS of these")
+PLANNED_CROSSED = integers(STORE, "(k,) or (0,)", "CROSSED of these")
+DOSES = matrix(STORE, "(k, 5)", "time, lag, amount, fraction and duration of each dose; factors of the entries below")
+DOSE_ENTRIES = integers(OPTIONAL, "(7 k,) or (0,)", "for each of these the entry of theta or -1; then of the state and of its inflow")
+ACTIONS = integers(OPTIONAL, "(2 a,) or (0,)", "what is to be done when: the dose, and BOLUS, BEGINS or ENDS")
+BOLUS, BEGINS, ENDS = range(3)
+GUARD_SIGNS = integers(OPTIONAL, "(e,) or (0,)", "the sign of each guard where the next step begins; 0 if it is to be found out")
+GUARD_HITS = integers(STORE, "(2 e,)", "how often each event has happened, and what becomes of it at the time reached")
+GUARD_RULES = integers(STORE, "(5 e,)", "direction, how often until the pass ends (0 for never), priority, first with this guard, resets")
+GUARD_VALUES = matrix(STORE, "(7, e)", "guards at places of a step, see loops/guards.py")
+EVENT_WORK = matrix(STORE, "(2, n)", "a state between, and what a reset writes")
+WHICH = vector(STORE, "(1,)", "the event whose reset is called")
+JUMP_T = vector(STORE, "(k,)", "when the state has jumped")
+JUMP_U = matrix(STORE, "(2 k, n)", "before and behind that")
+JUMP_WHAT = integers(OPTIONAL, "(3 k,) or (0,)", "what it was, EVENT, NESTED or DOSE; which one; and the first jump at that time")
+EVENT, NESTED, DOSE = range(3)
+JUMP_INFLOW = vector(STORE, "(k,)", "the inflow that has changed, as it was before")
 
 # --- steppers: implicit methods ---------------------------------------------------------------------------------------------------
 
@@ -280,6 +306,8 @@ COST_SUMS = matrix(SIZED, "(5, p)", "integrals by logarithms, so far and of a pi
 COST_GROUPS = matrix(SIZED, "(3, 3)", "errors of a piece, what they are compared with, and errors that stay, by kind of integral")
 DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
 
+JUMP_WORK = matrix(STORE, "(5, n)", "slopes before and behind a jump, and other vectors on the way over it")
+EVENT_RATE = vector(STORE, "(1,)", "the derivative of a guard by time")
 U = vector(SIZED, "(n,)", "the forward solution at the place last looked up")
 LAM = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state")
 K_BAR = matrix(SIZED, "(rows, n)", "discrete adjoint: cotangents of the slopes")
@@ -372,6 +400,12 @@ F = address("f")
 VJP = address("vjp")
 VJP_U = address("vjp_u")
 JAC = address("jac")
+GUARDS = address("the guards of events")
+GUARDS_VJP = address("their derivatives")
+GUARDS_DT = address("their derivatives by time")
+RESET = address("resets of events")
+RESET_VJP = address("their derivatives")
+RESET_DT = address("their derivatives by time")
 G = address("the running cost")
 G_VJP = address("its derivatives")
 

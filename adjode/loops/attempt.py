@@ -14,6 +14,7 @@ from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row
 from adjode.loops.along import within_reach
+from adjode.loops.events import HAPPENS, NOTHING, RETRY, make_find_event, meet_event, pass_guards
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
@@ -71,7 +72,8 @@ def make_steps(derivative: Callable, integrand: Callable | None, stepper: Steppe
     # behind a jump of lam a stiff transient may be over before t, as a floating-point number, has changed
     times = FINE if stepper.implicit and integrand is not None else COARSE
     longest = limited if integrand is None else within_reach
-    return make_enter(derivative, stepper, quadrature), make_step_on(stepper, quadrature, times, longest)
+    find_event = make_find_event(stepper) if integrand is None else _find_none
+    return make_enter(derivative, stepper, quadrature), make_step_on(stepper, quadrature, times, longest, find_event)
 
 
 def make_enter(derivative: Callable, stepper: Stepper, quadrature: Quadrature) -> Callable:
@@ -200,16 +202,37 @@ def _make_reject(resolution: Callable, infinite: int) -> Callable:
     return reject
 
 
-def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable, Callable], longest: Callable) -> Callable:
+@kernel
+def _find_none(frame, t, h, t_new, V, coefficients, dense):
+    return SUCCESS, NOTHING, t_new
+
+
+def _make_accept_before(stepper: Stepper, quadrature: Quadrature) -> Callable:
+    accept = _make_accept(stepper, quadrature)
+
+    @kernel
+    def accept_before(frame, t, h, t_new, rest, V, coefficients, happens):
+        """Observe and record the step to t_new; who observes the state at an event sees what it is behind that."""
+        clock, y_new = slots.CLOCK(frame), row(V, slots.SETTING(frame)[slots.LAST_STAGE])
+        observe(frame, t, h, t_new, y_new, coefficients, not happens)
+        accept(frame, t, h, y_new)
+        clock[slots.T], clock[slots.T_REST] = t_new, rest
+
+    return accept_before
+
+
+def make_step_on(
+    stepper: Stepper, quadrature: Quadrature, times: tuple[Callable, Callable], longest: Callable, find_event: Callable
+) -> Callable:
     end_of_step, resolution = times
-    try_step, accept = _make_try_step(stepper, quadrature), _make_accept(stepper, quadrature)
+    try_step, accept_before = _make_try_step(stepper, quadrature), _make_accept_before(stepper, quadrature)
     reject = _make_reject(resolution, stepper.infinite_error)
 
     @kernel
     def step_on(frame, t, stop):
         """One attempt at a step towards the stop."""
         setting, clock, most = slots.SETTING(frame), slots.CLOCK(frame), slots.CONTROL(frame)[slots.MAX_STEP]
-        slot = slots.COUNT(frame)[slots.STEPS]
+        slot, guarded = slots.COUNT(frame)[slots.STEPS], slots.GUARD_SIGNS(frame).size > 0
         V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
         h_free = longest(frame, t, clock[slots.H] if clock[slots.H] < most else most)
         h_free, lands, across = next_end(frame, t, h_free, abs(stop - t))
@@ -225,12 +248,23 @@ def make_step_on(stepper: Stepper, quadrature: Quadrature, times: tuple[Callable
             return status
         if not norm <= 1.0:
             return reject(frame, t, h, norm, keep_off(frame, h, norm) if across else factor)
-        y_new = row(V, setting[slots.LAST_STAGE])
-        observe(frame, t, h, t_new, y_new, coefficients)
-        accept(frame, t, h, y_new)
-        clock[slots.T], clock[slots.T_REST] = t_new, rest
-        if setting[slots.ADAPTIVE]:
-            set_next_step(frame, h, h_free, lands, factor, log_error)
+        what = NOTHING
+        if guarded:
+            status, what, t_new = find_event(frame, t, h, t_new, V, coefficients, dense)
+            if status != SUCCESS:
+                return status
+            if what != NOTHING:
+                h, rest = t_new - t, 0.0
+            if what == RETRY:
+                return reject(frame, t, h, 2.0, 0.5)
+        if h != 0.0:
+            accept_before(frame, t, h, t_new, rest, V, coefficients, what == HAPPENS)
+            if setting[slots.ADAPTIVE]:
+                set_next_step(frame, h, h_free, lands or what == HAPPENS, factor, log_error)
+        if what == HAPPENS:
+            return meet_event(frame, t_new)
+        if guarded:
+            pass_guards(frame)
         return SUCCESS
 
     return step_on

@@ -12,6 +12,7 @@ can be left and entered again when a store is full, which is how its stores grow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from adjode.compile import slots
@@ -24,7 +25,7 @@ from adjode.loops.attempt import make_steps
 from adjode.loops.record import dense_at, observe, record
 from adjode.loops.stops import find_stop, forget_landing, landing, make_meet_stop
 from adjode.loops.switch import make_switching
-from adjode.status import MAX_STEPS, NON_FINITE, STORE_FULL, SUCCESS
+from adjode.status import ENDED, MAX_STEPS, NON_FINITE, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import ExplicitStepper
 from adjode.steppers.stepper import Stepper
 
@@ -55,13 +56,42 @@ def _tolerances_as_given(frame):
 
 
 @kernel
+def _begins_as_planned(frame):
+    return SUCCESS
+
+
+@kernel
+def _has_room_for_events(frame):
+    """Whether all events may happen behind the next step."""
+    many, count, recorded = slots.GUARD_SIGNS(frame).size, slots.COUNT(frame), slots.SETTING(frame)[slots.RECORD] != 0
+    if recorded and count[slots.STEPS] + 2 > slots.MESH_T(frame).size - 1:
+        return False
+    return count[slots.OCCURRED] + many <= slots.JUMP_T(frame).size
+
+
+@kernel
 def _may_go_on(frame):
     """SUCCESS, or why there may be no further attempt."""
     count = slots.COUNT(frame)
+    if slots.GUARD_SIGNS(frame).size > 0 and not _has_room_for_events(frame):
+        return STORE_FULL
     if slots.SETTING(frame)[slots.RECORD] != 0 and count[slots.STEPS] == slots.MESH_T(frame).size - 1:
         return STORE_FULL
     attempts = count[slots.EARLIER] + count[slots.STEPS] - count[slots.CROSSINGS] + count[slots.REJECTED]
     return MAX_STEPS if attempts >= slots.CONTROL(frame)[slots.MAX_ATTEMPTS] else keep_watch(frame, attempts)
+
+
+@kernel
+def _end_here(frame):
+    """The end of a pass before the last of STOPS: who observes the state there gets that reached, and who does later, none."""
+    count, clock, times, observed = slots.COUNT(frame), slots.CLOCK(frame), slots.TIMES(frame), slots.OBSERVED(frame)
+    stops, y = slots.STOPS(frame), slots.Y(frame)
+    for j in range(count[slots.SEEN], times.size):
+        at_end = times[j] == stops[stops.size - 1]
+        for k in range(y.size):
+            observed[j, k] = y[k] if at_end else math.nan
+    record(frame, count[slots.STEPS], clock[slots.T])
+    return SUCCESS
 
 
 def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable) -> Callable:
@@ -84,9 +114,16 @@ def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable) -> Callab
                 status = enter(frame, t)
             if status == SUCCESS:
                 status = step_on(frame, t, end)
-        return status
+        return _end_here(frame) if status == ENDED else status
 
     return run
+
+
+@kernel
+def _jumps_at(frame, t, stop):
+    """Whether the state jumps at t, where this stop is the next."""
+    rows = slots.JUMP_ROWS(frame)
+    return rows.size > 0 and rows[stop] >= 0 and slots.CONTROL(frame)[slots.DIRECTION] * (t - landing(frame, stop)) >= 0.0
 
 
 def make_integrate(
@@ -96,13 +133,17 @@ def make_integrate(
     stages: tuple[int, int] | None = None,
     stepper: Stepper | None = None,
     switches: bool = False,
+    begin: Callable = _begins_as_planned,
 ) -> Callable:
-    """The loop, with `stepper`, or explicit steps if there is none; or with both, if it switches."""
+    """The loop, with `stepper`, or explicit steps if there is none; or with both, if it switches.
+
+    `begin(frame) -> status` may change the stops at the start of a pass.
+    """
     enter, step_on = make_steps(derivative, integrand, stepper or ExplicitStepper(derivative, stages))
     if switches:
         explicit = make_steps(derivative, integrand, ExplicitStepper(derivative, stages))
         enter, step_on = make_switching(explicit, (enter, step_on))
-    run = _make_run(enter, step_on, make_meet_stop(at_stop))
+    run = _make_run(enter, step_on, make_meet_stop(at_stop, together=integrand is None))
     begin_tolerances = _tolerances_as_given if integrand is None else tolerances.begin_tolerances  # in a pass over lam
 
     @kernel
@@ -113,9 +154,13 @@ def make_integrate(
             if _begin(frame) != SUCCESS:
                 return NON_FINITE
             begin_tolerances(frame)
-            t = slots.CONTROL(frame)[slots.T_START]
+            status = begin(frame)
+            if status != SUCCESS:
+                return status
+            t = slots.CLOCK(frame)[slots.T]
             count[slots.STOP] = find_stop(frame, 0)
-            observe(frame, t, 1.0, t, slots.Y(frame), plane(slots.MESH_C(frame), dense_at(frame, 0)))
+            if not _jumps_at(frame, t, count[slots.STOP]):
+                observe(frame, t, 1.0, t, slots.Y(frame), plane(slots.MESH_C(frame), dense_at(frame, 0)))
         status = run(frame)
         count[slots.ENTERED] = 1 if status == STORE_FULL else 0
         return status

@@ -9,10 +9,10 @@ from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row
 from adjode.loops.record import dense_at, observe, record, stages_at
-from adjode.status import STORE_FULL, SUCCESS
+from adjode.status import SUCCESS
 from adjode.steppers.frozen import STALE
 
-_SPACINGS = 4.0  # see `_clearance`
+_SPACINGS = 4.0  # see `clearance`
 _SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
 _LANDS = 0.01  # of the distance of the first step that might
 _LANDS_FIXED = 1e-3  # of a fixed step
@@ -26,7 +26,7 @@ def _crosses(frame, k):
 
 
 @kernel
-def _clearance(frame):
+def clearance(frame):
     """How near steps may come to where f may jump, signed: a few spacings of numbers, so that rounding takes no stage across."""
     control, span = slots.CONTROL(frame), slots.TIME_SPAN(frame)
     largest = max(abs(span[slots.EARLIEST]), abs(span[slots.LATEST]))
@@ -36,7 +36,7 @@ def _clearance(frame):
 @kernel
 def _half_width(frame, k):
     """How far before stop k steps end, and how far behind it they go on, signed."""
-    return _clearance(frame) if _crosses(frame, k) else 0.0
+    return clearance(frame) if _crosses(frame, k) else 0.0
 
 
 @kernel
@@ -44,9 +44,9 @@ def landing(frame, k):
     """Where steps towards stop k end: at a jump of lam not within reach of where f may jump."""
     stops, direction = slots.STOPS(frame), slots.CONTROL(frame)[slots.DIRECTION]
     if _crosses(frame, k):
-        return stops[k] - _clearance(frame)
+        return stops[k] - clearance(frame)
     for j in range(k + 1, slots.CROSSED(frame).size):
-        end = stops[j] - _clearance(frame)
+        end = stops[j] - clearance(frame)
         if direction * (end - stops[k]) >= 0.0:
             return stops[k]
         if _crosses(frame, j):
@@ -55,11 +55,23 @@ def landing(frame, k):
 
 
 @kernel
+def _within(frame, t):
+    """t, but not behind the end."""
+    stops = slots.STOPS(frame)
+    end = stops[stops.size - 1]
+    return end if slots.CONTROL(frame)[slots.DIRECTION] * (t - end) > 0.0 else t
+
+
+@kernel
 def resumption(frame, k):
     """Where steps from stop k begin: behind it, but not behind the end."""
-    direction, stops = slots.CONTROL(frame)[slots.DIRECTION], slots.STOPS(frame)
-    t, end = stops[k] + _half_width(frame, k), stops[stops.size - 1]
-    return end if direction * (t - end) > 0.0 else t
+    return _within(frame, slots.STOPS(frame)[k] + _half_width(frame, k))
+
+
+@kernel
+def behind(frame, t):
+    """Where steps begin behind a jump at t."""
+    return _within(frame, t + clearance(frame))
 
 
 @kernel
@@ -83,6 +95,8 @@ def room(frame, t):
     for k in range(slots.COUNT(frame)[slots.STOP], slots.CROSSED(frame).size):
         if _crosses(frame, k):
             return abs(landing(frame, k) - t)
+        if stops[k] == stops[stops.size - 1]:
+            break
     return abs(stops[stops.size - 1] - t)
 
 
@@ -136,54 +150,64 @@ def forget_landing(frame):
 
 
 @kernel
-def _cross(frame, slot, t, t_new, y):
-    """Record a step from t to t_new in which the state stays as it is."""
-    count, coefficients = slots.COUNT(frame), plane(slots.MESH_C(frame), dense_at(frame, slot))
+def cross_over(frame, t_new, kind, observes):
+    """Record a step of no length to speak of to t_new, in which the state stays as it is."""
+    count, y, recorded = slots.COUNT(frame), slots.Y(frame), slots.SETTING(frame)[slots.RECORD] != 0
+    slot, t = count[slots.STEPS] if recorded else 0, slots.CLOCK(frame)[slots.T]
+    coefficients = plane(slots.MESH_C(frame), dense_at(frame, slot))
     stage = row(plane(slots.STAGES(frame), stages_at(frame, slot)), 0)
     for k in range(y.size):
         stage[k] = y[k]
         for p in range(coefficients.shape[0]):
             coefficients[p, k] = 0.0
-    observe(frame, t, t_new - t, t_new, y, coefficients)
+    if observes:
+        observe(frame, t, t_new - t, t_new, y, coefficients)
     record(frame, slot, t)
     kinds = slots.MESH_KIND(frame)
     if kinds.size > 0:
-        kinds[slot] = slots.CROSSING
+        kinds[slot] = kind
     count[slots.STEPS] += 1
     count[slots.CROSSINGS] += 1
     slots.CLOCK(frame)[slots.T] = t_new
 
 
 @kernel
-def cross(frame, k, y):
-    """At a stop of a forward pass: across it, in two steps, so that the stop itself is in the mesh unless another is as near."""
-    stop, behind, direction = slots.STOPS(frame)[k], resumption(frame, k), slots.CONTROL(frame)[slots.DIRECTION]
-    count, recorded = slots.COUNT(frame), slots.SETTING(frame)[slots.RECORD] != 0
-    if recorded and count[slots.STEPS] + 2 > slots.MESH_T(frame).size - 1:
-        return STORE_FULL
-    for t_new in (stop, behind):
-        t = slots.CLOCK(frame)[slots.T]
-        if direction * (t_new - t) > 0.0 and direction * (behind - t_new) >= 0.0:
-            _cross(frame, count[slots.STEPS] if recorded else 0, t, t_new, y)
-    return SUCCESS
+def start_anew(frame):
+    """At a place where f, its Jacobian and how fast Newton converges are others."""
+    count, clock = slots.COUNT(frame), slots.CLOCK(frame)
+    count[slots.FRESHNESS], clock[slots.H_FACTORED], clock[slots.REMAINS] = STALE, 0.0, 1.0
+    clock[slots.T_REST], clock[slots.T_FROM], count[slots.FRESH] = 0.0, clock[slots.T], 0
+    forget_landing(frame)
 
 
-def make_meet_stop(at_stop: Callable) -> Callable:
+@kernel
+def last_together(frame, k):
+    """The last of the stops from k on that are crossed together with it, since the state jumps there."""
+    stops, near, last = slots.STOPS(frame), 2.0 * abs(clearance(frame)), k
+    for j in range(k + 1, slots.JUMP_ROWS(frame).size - 1):
+        if not _crosses(frame, j) or abs(stops[j] - stops[k]) > near:
+            break
+        last = j
+    return last
+
+
+def make_meet_stop(at_stop: Callable, together: bool) -> Callable:
     @kernel
     def meet_stop(frame, t, k):
-        """Do what is to be done at stop k, and go on behind it."""
+        """Do what is to be done at stop k and, where they are met `together`, at others so near to it; go on behind it."""
         count, clock = slots.COUNT(frame), slots.CLOCK(frame)
         clock[slots.T_REST] = 0.0  # two stops are never closer than that
+        last = last_together(frame, k) if together else k
         status = at_stop(frame, k, slots.Y(frame))
         if status == SUCCESS:
-            behind = resumption(frame, k)
+            behind = resumption(frame, last)
             if slots.CONTROL(frame)[slots.DIRECTION] * (behind - t) > 0.0:
                 clock[slots.T] = behind
-            if _crosses(frame, k):  # f, its Jacobian and how fast Newton converges are others
-                count[slots.FRESHNESS], clock[slots.H_FACTORED], clock[slots.REMAINS] = STALE, 0.0, 1.0
+            if _crosses(frame, k):
+                start_anew(frame)
             clock[slots.T_FROM] = clock[slots.T]
             forget_landing(frame)
-            count[slots.STOP] = find_stop(frame, k + 1)
+            count[slots.STOP] = find_stop(frame, last + 1)
             count[slots.FRESH] = 0
         return status
 

@@ -18,6 +18,7 @@ from adjode.compile.slots import RECORD_DENSE
 from adjode.compile.watch import new_watch
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.model.dynamics import Dynamics
+from adjode.passes.jumps import NO_JUMPS, Jumps, JumpStore, put_jumps
 from adjode.passes.span import Span
 from adjode.passes.trajectory import Trajectory
 from adjode.steppers.frozen import put_frozen
@@ -206,6 +207,8 @@ class Integration(Pass):
         What to keep of each step: a sum of RECORD_DENSE and RECORD_STAGES.
     times : (k,) array, optional
         Where to write down the state, in the order of integration.
+    jumps : Jumps
+        Of the state, in a forward pass.
     """
 
     def __init__(
@@ -223,6 +226,7 @@ class Integration(Pass):
         quadrature: Quadrature = Quadrature(),
         record: int,
         times: np.ndarray | None = None,
+        jumps: Jumps = NO_JUMPS,
     ):
         super().__init__(dynamics, limits.max_seconds)
         self.span, self.times, self.stops = span, np.zeros(0) if times is None else times, stops
@@ -234,8 +238,9 @@ class Integration(Pass):
         crossings = 0 if crossed is None else 2 * int(crossed.sum())
         expected = None if limits.step is None else min(limits.max_steps, math.ceil(length / limits.step) + stops.size) + crossings
         expected = expected if limits.memory is None else 1  # Segments make room
-        kinds = tableau.partner is not None or crossed is not None
+        kinds = tableau.partner is not None or crossed is not None or bool(jumps)
         self.trajectory = Trajectory.empty(n, degree, stages, record, expected, kinds)
+        self.trajectory.jumps = JumpStore.empty(jumps, n)
         frame[slots.SETTING] = slots.SETTING.fill(
             last_stage=tableau.stages,
             top=stages - 1,
@@ -255,11 +260,32 @@ class Integration(Pass):
         frame[slots.STOPS], frame[slots.ATOL] = np.ascontiguousarray(ends), tolerances.atol
         frame[slots.JUMP_ROWS] = none = np.zeros(0, dtype=np.int64)
         frame[slots.CROSSED] = none if crossed is None else crossed
+        frame[slots.PLANNED], frame[slots.PLANNED_CROSSED], frame[slots.PLANNED_ROWS] = np.zeros(0), none, none
+        put_jumps(frame, jumps, n)
+        self.jumps = jumps
+        if jumps.doses is not None:
+            self._plan(jumps.actions)
         frame[slots.LIMITS], frame[slots.LIMITED] = np.zeros((0, 3)), np.zeros(2, dtype=np.int64)
         frame[slots.START], frame[slots.TIMES] = start, np.ascontiguousarray(span.elapsed(self.times))
         frame[slots.OBSERVED] = self.observed = np.empty((frame[slots.TIMES].size, n))
         self._allocate(tableau, n, quadrature)
         self.trajectory.put_recorded(frame)
+
+    def _plan(self, further: int) -> None:
+        """Have the pass begin by putting so many further stops among those that are known."""
+        frame = self.frame
+        if not frame[slots.PLANNED].size:
+            stops, crossed, rows = (frame[slot] for slot in (slots.STOPS, slots.CROSSED, slots.JUMP_ROWS))
+            frame[slots.PLANNED] = stops
+            frame[slots.PLANNED_CROSSED] = crossed if crossed.size else np.zeros(stops.size, dtype=np.int64)
+            frame[slots.PLANNED_ROWS] = rows if rows.size else self._rows_of(stops.size)
+        room = frame[slots.PLANNED].size + further
+        frame[slots.STOPS] = np.zeros(room)
+        frame[slots.CROSSED], frame[slots.JUMP_ROWS] = np.zeros(room, dtype=np.int64), np.zeros(room, dtype=np.int64)
+
+    def _rows_of(self, stops: int) -> np.ndarray:
+        """What JUMP_ROWS stand for that are empty."""
+        return np.full(stops, -1, dtype=np.int64)
 
     def _allocate(self, tableau: Tableau, n: int, quadrature: Quadrature) -> None:
         kind, size = quadrature.kind, quadrature.size

@@ -20,6 +20,7 @@ from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_method, put_partner
 from adjode.passes.costs import add_work, put_costs, quadrature_error
+from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_back
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segmented import SegmentedOutput
@@ -48,12 +49,14 @@ class Discrete(Pass):
         Which the pass reads whenever it runs.
     start : (n,) array
         The cotangent of u(T).
-    times, jumps : (k,), (k, n) arrays
+    times, u_bars : (k,), (k, n) arrays
         Observations in the order of integration and their cotangents; what was observed at t0 itself is left out.
     recorded : bool
         Whether the trajectory has the states of the stages.
     on_inaccurate : str
         See `adjode.api.pullback.pullback`.
+    jumps : Jumps
+        Of the forward pass.
     """
 
     def __init__(
@@ -65,13 +68,14 @@ class Discrete(Pass):
         theta: np.ndarray,
         start: np.ndarray,
         times: np.ndarray,
-        jumps: np.ndarray,
+        u_bars: np.ndarray,
         *,
         wants_theta: bool,
         cost: tuple[Callback, Callback] | None = None,
         recorded: bool = False,
         max_seconds: float | None = None,
         on_inaccurate: str = "refine",
+        jumps: Jumps = NO_JUMPS,
     ):
         tableau = options.tableau
         if not family_of(tableau).transposable:
@@ -86,10 +90,11 @@ class Discrete(Pass):
         self.short = dynamics.vjp_u is not None and not wants_theta
         solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
         products.put_products(self.frame, dynamics, theta, n, wants_theta=wants_theta, running_cost=cost, short=self.short)
-        self.frame[slots.START], self.frame[slots.JUMPS] = start, jumps
+        self.frame[slots.START], self.frame[slots.JUMPS] = start, u_bars
         self.frame[slots.TIMES], self.frame[slots.TIME_SPAN] = np.ascontiguousarray(span.elapsed(times)), span.numbers
         self._allocate(tableau, n, m if wants_theta else 0)
         self._put_trust(options, n, on_inaccurate)
+        put_jumps_back(self.frame, jumps, n)
         columns = 0 if cost is None else 1 + n + (m if wants_theta else 0)
         put_costs(self.frame, options, n, span.length, columns)
         if structure is not None:
@@ -234,8 +239,16 @@ class Discrete(Pass):
         )
 
 
-def observed_after_t0(t: np.ndarray, times: np.ndarray, u_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Observations in the order of integration along the mesh t, without those at t0 itself."""
+def jumps_at_start(kinds: np.ndarray) -> bool:
+    """Whether the state jumps where a trajectory of these kinds starts: what is observed there is observed behind that."""
+    return bool(kinds.size and kinds[0] >= slots.JUMP)
+
+
+def observed_after_t0(
+    t: np.ndarray, kinds: np.ndarray, times: np.ndarray, u_bars: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Observations in the order of integration along the mesh t, without those at t0 itself unless the state jumps there."""
     order = np.argsort(times if t[-1] >= t[0] else -times, kind="stable")
-    order = order[times[order] != t[0]]
+    if not jumps_at_start(kinds):
+        order = order[times[order] != t[0]]
     return times[order], np.ascontiguousarray(u_bars[order])

@@ -18,19 +18,40 @@ from adjode.compile.slots import RECORD_STAGES
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
+from adjode.loops.crossing import cross
+from adjode.loops.events import begin_guards
+from adjode.loops.jumps import plan_doses
 from adjode.loops.run import make_integrate
-from adjode.loops.stops import cross
+from adjode.model.doses import dose_table
 from adjode.model.dynamics import Dynamics
+from adjode.model.events import guards_of
 from adjode.model.layout import Layout
 from adjode.passes.base import Integration, Tolerances
+from adjode.passes.jumps import Jumps
 from adjode.passes.options import SolveOptions
 from adjode.passes.segments import Segments
 from adjode.passes.span import Span
-from adjode.status import CALLBACK_RAISED, HIGH_INDEX, INCONSISTENT, MAX_STEPS, NEWTON_FAILED, TIMED_OUT, SolveError, solve_error
+from adjode.status import (
+    CALLBACK_RAISED,
+    HIGH_INDEX,
+    INCONSISTENT,
+    MAX_STEPS,
+    NEWTON_FAILED,
+    SUCCESS,
+    TIMED_OUT,
+    SolveError,
+    solve_error,
+)
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.tableaus import Tableau
 
 _ROUNDING_HINT = "Tolerances of algebraic components, atol above all, may also be tighter than rounding allows"
+
+
+@kernel
+def _begin_jumps(frame):
+    status = plan_doses(frame)
+    return begin_guards(frame) if status == SUCCESS else status
 
 
 def make_forward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
@@ -42,7 +63,7 @@ def make_forward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = 
         return call_f(frame, t, u, du)
 
     stepper = solver.stepper(forward_rhs, make_jacobian(calls))
-    return make_integrate(forward_rhs, cross, stages=stages, stepper=stepper, switches=solver.switches)
+    return make_integrate(forward_rhs, cross, stages=stages, stepper=stepper, switches=solver.switches, begin=_begin_jumps)
 
 
 class Forward(Integration):
@@ -96,6 +117,7 @@ class Forward(Integration):
             options.limits,
             record=record,
             times=times,
+            jumps=jumps_of(dynamics, options, u0.size, theta.size, t_span),
         )
         self.frame[slots.THETA] = theta
         if not dynamics.calls.fused:
@@ -163,6 +185,12 @@ class Forward(Integration):
             component = int(np.nanargmax(np.abs(change) / scale))
         equation = int(np.argmax(np.abs(residual)))
         return component, {"residual": float(residual[equation]), "equation": equation, "change": float(change[component])}
+
+
+def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: tuple[float, float]) -> Jumps:
+    """The doses and events of a solve, for n states and m parameters."""
+    doses = dose_table(options.doses, dynamics.fields, n, m, t_span) if options.doses else None
+    return Jumps(doses, guards_of(options.events, dynamics.fields) if options.events else None)
 
 
 def structure_for(

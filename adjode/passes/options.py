@@ -11,6 +11,8 @@ import numpy as np
 
 from adjode.checks import choose, float_vector, memory_size, positive, relative_tolerance, tolerance_vector
 from adjode.linalg.structure import Structure
+from adjode.model.doses import read_doses
+from adjode.model.events import read_events
 from adjode.passes.base import Limits, Tolerances
 from adjode.tableaus import METHODS, Tableau, tableau
 
@@ -41,6 +43,8 @@ class SolveOptions:
     linear_solver: str = "auto"
     stops: Any = ()
     memory: Any = None
+    doses: Any = None
+    events: Any = None
 
     def __post_init__(self) -> None:
         chosen = self.tableau
@@ -62,6 +66,8 @@ class SolveOptions:
         _set(self, "max_steps", int(self.max_steps))
         _set(self, "memory", None if self.memory is None else memory_size("memory", self.memory))
         _set(self, "stops", np.unique(float_vector("stops", self.stops)))
+        _set(self, "doses", read_doses(self.doses))
+        _set(self, "events", read_events(self.events))
 
     @functools.cached_property
     def tableau(self) -> Tableau:

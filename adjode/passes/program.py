@@ -49,7 +49,12 @@ def add_at_t0(times, jumps, t0, u0_bar):
         k += 1
 
 
-at_t0 = getattr(add_at_t0, "py_func", add_at_t0)  # for Python to call
+@kernel
+def add_seen_at_start(forward, jumps, u0_bar):
+    """The same along a trajectory, unless the state jumps there: it is observed behind that."""
+    kinds = slots.MESH_KIND(forward)
+    if kinds.size == 0 or kinds[0] < slots.JUMP:
+        add_at_t0(slots.TIMES(forward), jumps, slots.CONTROL(forward)[slots.T_START], u0_bar)
 
 
 @kernel
@@ -100,8 +105,7 @@ def _run_backward(table):
     status = _run_pass(table, BACKWARD)
     if status == SUCCESS and table[LOSS] != 0 and table[BACKWARD] != 0:
         forward, loss = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME])
-        t0, u0_bar = slots.CONTROL(forward)[slots.T_START], slots.U0_BAR(opened(table[BACKWARD_FRAME]))
-        add_at_t0(slots.TIMES(forward), slots.JUMPS(loss), t0, u0_bar)
+        add_seen_at_start(forward, slots.JUMPS(loss), slots.U0_BAR(opened(table[BACKWARD_FRAME])))
     return status
 
 
@@ -276,7 +280,9 @@ def run_and_keep(forward: Forward, layout: Layout) -> tuple[Trajectory, Segments
     if forward.count[slots.EARLIER]:
         assert forward.segments is not None
         return forward.segments.finish(), forward.segments
-    return forward.trajectory.trimmed(forward.steps), None
+    trajectory = forward.trajectory.trimmed(forward.steps)
+    trajectory.jumps = trajectory.jumps.trimmed(int(forward.count[slots.OCCURRED]))
+    return trajectory, None
 
 
 def c_function(action: Callable[[int], int]) -> Any:

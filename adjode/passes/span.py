@@ -22,6 +22,12 @@ class Span:
         self.numbers = slots.TIME_SPAN.fill(origin=t0, earliest=min(t0, T), latest=max(t0, T))
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """(t0, T)"""
+        origin, earliest, latest = self.numbers.tolist()
+        return origin, latest if origin == earliest else earliest
+
+    @property
     def length(self) -> float:
         return float(self.numbers[slots.LATEST] - self.numbers[slots.EARLIEST])
 

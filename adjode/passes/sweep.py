@@ -17,6 +17,7 @@ from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Integration, Quadrature
 from adjode.passes.costs import Costs
+from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_back
 from adjode.passes.options import SweepOptions
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segmented import SegmentedOutput
@@ -41,6 +42,8 @@ class Sweep(Integration):
     wants_theta : bool
     cost : pair of Callbacks, optional
         A running cost and its derivatives.
+    jumps : Jumps
+        Of the forward pass.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Sweep(Integration):
         *,
         wants_theta: bool,
         cost: tuple[Callback, Callback] | None = None,
+        jumps: Jumps = NO_JUMPS,
     ):
         self.theta, self.cost, self.options = theta, cost, options
         self.lam_from, self.wants_theta = backward.lam_from, wants_theta and theta.size > 0
@@ -78,6 +82,8 @@ class Sweep(Integration):
             record=RECORD_DENSE if options.asked.dense_adjoint else 0,
         )
         self._fill(backward)
+        put_jumps_back(self.frame, jumps, backward.y.size)
+        self._jumps = bool(jumps)
         self.frame[slots.U0_BAR] = self.lam
         self._stops, self._pauses = tuple(self.frame[slot] for slot in (slots.STOPS, slots.CROSSED, slots.JUMP_ROWS)), False
 
@@ -102,10 +108,15 @@ class Sweep(Integration):
             return GAUSS
         return AUGMENTED_ALL if self.options.asked.error_norm == "all" else AUGMENTED_LAM
 
+    def _rows_of(self, stops: int) -> np.ndarray:
+        return np.append(np.arange(stops - 1)[::-1], -1)
+
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
+        if self._jumps:
+            self._plan(trajectory.jumps.t.size)
         if count[slots.EARLIER] or self._pauses:
             self._pause_at(trajectory.t[0] if count[slots.EARLIER] else None)
 
@@ -121,9 +132,7 @@ class Sweep(Integration):
         self._pauses = t is not None
         if t is not None:
             k = 0 if sign * (t - self.t_start) < 0.0 else np.count_nonzero(sign * times <= sign * t)
-            if not rows.size:
-                jumps = times.size - 1
-                rows = np.append(np.arange(jumps)[::-1], -1)
+            rows = rows if rows.size else self._rows_of(times.size)
             times, rows = np.insert(times, k, t), np.insert(rows, k, -1)
             crossed = np.insert(crossed, k, 0) if crossed.size else crossed
         frame[slots.STOPS], frame[slots.CROSSED], frame[slots.JUMP_ROWS] = times, crossed, rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from adjode.compile.flags import cube, i8, kernel, matrix, vector
 from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
 from adjode.compile.views import invoke, plane, row
+from adjode.passes.jumps import JumpStore
 from adjode.passes.span import Span
 from adjode.steppers.explicit import interpolate
 
@@ -77,10 +78,12 @@ class Trajectory:
     stages : (capacity, rows, n) array
         The states of the stages, that at the step's start first.
     kinds : (capacity,) array of int, or empty
-        EXPLICIT_STEP, IMPLICIT_STEP or, where the state or f may jump and a step of no length to speak of leads across, CROSSING.
+        EXPLICIT_STEP, IMPLICIT_STEP or, where the state or f may jump and a step of no length to speak of leads across, CROSSING or more.
         Empty where all steps are of the method's own kind.
     record : int
         What is kept: a sum of RECORD_DENSE, RECORD_STAGES and RECORD_MESH. What is not has room for the step being taken alone.
+    jumps : JumpStore
+        Where the state has jumped.
     """
 
     t: np.ndarray
@@ -89,6 +92,7 @@ class Trajectory:
     stages: np.ndarray
     kinds: np.ndarray
     record: int
+    jumps: JumpStore = field(default_factory=JumpStore)
 
     @classmethod
     def empty(cls, n: int, degree: int, rows: int, record: int, expected: int | None = None, kinds: bool = False) -> Trajectory:
@@ -122,6 +126,7 @@ class Trajectory:
         added = self.t.size - 1
         kept = [name for name, record in _KEPT_WITH.items() if self.record & record and getattr(self, name).size]
         vars(self).update({name: _lengthened(getattr(self, name), added) for name in kept})
+        self.jumps.grow()
 
     def trimmed(self, steps: int) -> Trajectory:
         """What has been kept of the first so many steps, in the same memory."""
@@ -129,26 +134,28 @@ class Trajectory:
         for name, record in _KEPT_WITH.items():
             if self.record & record:
                 parts[name] = parts[name][: steps + (name in ("t", "u"))]
-        return Trajectory(**parts, record=self.record)
+        return Trajectory(**parts, record=self.record, jumps=self.jumps)
 
     def put_recorded(self, frame: Frame) -> None:
         """Have a pass write here; if this is interrupted, it has no room, and asks for more at once."""
         frame[slots.MESH_T] = np.empty(1)
         frame[slots.MESH_U], frame[slots.MESH_C], frame[slots.STAGES] = self.u, self.c, self.stages
         frame[slots.MESH_KIND] = self.kinds
+        self.jumps.put(frame)
         frame[slots.MESH_T] = self.t
 
     def put_forward(self, frame: Frame) -> None:
         """Have a backward pass read from here."""
         frame[slots.FORWARD_T], frame[slots.FORWARD_U], frame[slots.FORWARD_C] = self.t, self.u, self.c
         frame[slots.FORWARD_STAGES], frame[slots.FORWARD_KIND] = self.stages, self.kinds
+        self.jumps.put(frame)
 
 
 def beside_stops(span: Span, t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:
     """`times` since the start, but for those so near to a stop that f was not evaluated there: the end of the steps before it or,
     at the start of the trajectory `t`, `kinds`, where the steps behind it begin.
     """
-    crossing = np.concatenate(([False], kinds == slots.CROSSING, [False]))
+    crossing = np.concatenate(([False], kinds >= slots.CROSSING, [False]))
     edges, elapsed = np.flatnonzero(crossing[1:] != crossing[:-1]), span.elapsed(times)
     if edges.size == 0:
         return elapsed

@@ -18,10 +18,10 @@ from adjode.compile.watch import raise_interruption
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import PreparedLoss
-from adjode.passes.discrete import Discrete
+from adjode.passes.discrete import Discrete, jumps_at_start
 from adjode.passes.forward import Forward
 from adjode.passes.options import SolveOptions, SweepOptions
-from adjode.passes.program import FORWARD, Program, at_t0, program_entry
+from adjode.passes.program import FORWARD, Program, program_entry
 from adjode.passes.result import PullbackStats
 from adjode.passes.sweep import Sweep
 from adjode.status import NON_FINITE, REFINE, SUCCESS, TIMED_OUT, solve_error
@@ -88,6 +88,7 @@ class Workspace:
                 wants_theta=wants_theta,
                 recorded=True,
                 on_inaccurate=on_inaccurate,
+                jumps=self.forward.jumps,
             )
             self.forward.limit_by(self.backward.frame)
             self.backward.frame[slots.TIMES] = self.forward.frame[slots.TIMES]  # which an ensemble writes to
@@ -95,7 +96,9 @@ class Workspace:
             backwards = t_span[1] >= t_span[0]
             observed = loss.times, loss.u_bars, t_span[0]
             backward = interpolating.prepare_observed(*observed, sweep.atol, sweep.stops, backwards)
-            self.backward = Sweep(dynamics, span, self.theta, backward, sweep, wants_theta=wants_theta)
+            self.backward = Sweep(
+                dynamics, span, self.theta, backward, sweep, wants_theta=wants_theta, jumps=self.forward.jumps
+            )
         self.program = Program(self.forward, loss if loss.compiled else None, self.backward if loss.compiled else None)
         self._behind = None
         if not loss.compiled:
@@ -131,8 +134,13 @@ class Workspace:
         self.backward.follow(self.forward.trajectory, self.forward.count)
         status = behind.run()
         if status == SUCCESS:
-            at_t0(self.forward.frame[slots.TIMES], self.loss.u_bars, self.forward.t_start, self.backward.lam)
+            self._add_seen_at_start()
         return status
+
+    def _add_seen_at_start(self) -> None:
+        forward = self.forward
+        if not jumps_at_start(forward.trajectory.kinds):
+            self.backward.lam[:] += self.loss.u_bars[forward.frame[slots.TIMES] == forward.t_start].sum(axis=0)
 
     @property
     def value(self) -> float:

@@ -1,0 +1,199 @@
+"""lam across a jump of the state, in every adjoint.
+
+At time tau the state jumps from u- to u+ = R(tau, u-, theta), with slopes f- and f+ on the two sides. What a shift of tau does to the
+loss is `rho = lam+ . (R_u f- + R_t - f+) + g- - g+`. If tau is where a guard e(t, u, theta) passes through zero at the rate
+`gamma = e_t + e_u f-`, then `lam- = R_u^T lam+ - e_u^T rho / gamma` and theta_bar gains `R_theta^T lam+ - e_theta^T rho / gamma`. At a
+known time e_u is zero and rho the cotangent of tau. An event that ends the solution has no f+ and no g+. (Galan, Feehery, Barton 1999,
+Appl. Numer. Math. 31, 17-47; Froehlich et al. 2017, Bioinformatics 33, 1049-1056.)
+
+Of several jumps at one time each has its own states and slopes; one that a jump before it has taken along has that one's tau.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adjode.adjoints.products import cost
+from adjode.compile import slots
+from adjode.compile.calls import Calls
+from adjode.compile.flags import kernel
+from adjode.compile.times import time_at
+from adjode.compile.views import invoke, row
+from adjode.loops.events import RESETS, rule_of
+from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TIME, number_of
+from adjode.status import CALLBACK_RAISED, GRAZING, SUCCESS
+
+_BEHIND, _BEFORE, _MU, _E_U, _R_T = range(5)  # rows of JUMP_WORK
+_GRAZES = 1e-8  # of the sizes of what gamma is a sum of
+
+
+@kernel
+def _product(x, y):
+    total = 0.0
+    for k in range(x.size):
+        total += x[k] * y[k]
+    return total
+
+
+@kernel
+def _add_theta(frame, factor):
+    """Add a multiple of THETA_BAR to the total."""
+    total, theta_bar = slots.TOTAL(frame), slots.THETA_BAR(frame)
+    if slots.WANTS(frame)[slots.WANTS_THETA] == 1:
+        for i in range(theta_bar.size):
+            total[i] += factor * theta_bar[i]
+
+
+@kernel
+def _give_to(frame, dose, which, bar):
+    """Add the cotangent of a number of a dose to that of the entry of theta that it is."""
+    entry = slots.DOSE_ENTRIES(frame)[7 * dose + which]
+    if entry >= 0 and slots.WANTS(frame)[slots.WANTS_THETA] == 1:
+        slots.TOTAL(frame)[entry] += slots.DOSES(frame)[dose, which] * bar
+
+
+@kernel
+def _time_varies(frame, action):
+    """Whether the time of an action depends on theta."""
+    actions, entries = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame)
+    first = 7 * actions[2 * action]
+    lasts = actions[2 * action + 1] == slots.ENDS and entries[first + DURATION] >= 0
+    return entries[first + TIME] >= 0 or entries[first + LAG] >= 0 or lasts
+
+
+@kernel
+def _pull_dose(frame, action, rho, lam):
+    """The cotangents of what a dose is made of; its inflow is then what it was before."""
+    actions, entries, mesh_t = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame), slots.FORWARD_T(frame)
+    dose, kind = actions[2 * action], actions[2 * action + 1]
+    amount, fraction = number_of(frame, dose, AMOUNT), number_of(frame, dose, FRACTION)
+    if kind == slots.BOLUS:
+        bar, duration = lam[entries[7 * dose + INTO]], 1.0
+    else:
+        bar, duration = 0.0, number_of(frame, dose, DURATION)
+        if slots.WANTS(frame)[slots.WANTS_THETA] == 1:
+            bar = slots.TOTAL(frame)[entries[7 * dose + INFLOW]] / duration
+    backwards = mesh_t[slots.FORWARD_COUNT(frame)[slots.STEPS]] < mesh_t[0]  # a dose is taken out again then
+    if backwards != (kind == slots.ENDS):
+        bar = -bar
+    _give_to(frame, dose, AMOUNT, fraction * bar)
+    _give_to(frame, dose, FRACTION, amount * bar)
+    if kind != slots.BOLUS:
+        _give_to(frame, dose, DURATION, -amount * fraction * bar / duration)
+    _give_to(frame, dose, TIME, rho)
+    _give_to(frame, dose, LAG, rho)
+    if kind == slots.ENDS:
+        _give_to(frame, dose, DURATION, rho)
+
+
+@kernel
+def _pull_reset(frame, t, event, u, lam):
+    """(status, lam . R_t): MU = R_u^T lam, and theta_bar gains R_theta^T lam."""
+    work, which = slots.JUMP_WORK(frame), slots.WHICH(frame)
+    mu, theta = row(work, _MU), slots.THETA(frame)
+    for k in range(lam.size):
+        mu[k] = lam[k]
+    if rule_of(frame, event, RESETS) == 0:
+        return SUCCESS, 0.0
+    which[0], theta_bar = float(event), slots.THETA_BAR(frame)
+    for i in range(theta_bar.size):
+        theta_bar[i] = 0.0
+    if invoke(slots.RESET_VJP(frame), time_at(frame, t), (u, theta, which, lam, mu, theta_bar)) != 0:
+        return CALLBACK_RAISED, 0.0
+    _add_theta(frame, 1.0)
+    rate = row(work, _R_T)
+    if invoke(slots.RESET_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
+        return CALLBACK_RAISED, 0.0
+    return SUCCESS, _product(lam, rate)
+
+
+@kernel
+def _pull_guard(frame, t, event, u, rho, lam):
+    """lam -= e_u^T rho / gamma, and the same for theta_bar; GRAZING if gamma is zero but for rounding."""
+    work, which, theta, rate = slots.JUMP_WORK(frame), slots.WHICH(frame), slots.THETA(frame), slots.EVENT_RATE(frame)
+    e_u, before, theta_bar = row(work, _E_U), row(work, _BEFORE), slots.THETA_BAR(frame)
+    which[0] = float(event)
+    for i in range(theta_bar.size):
+        theta_bar[i] = 0.0
+    status = invoke(slots.GUARDS_VJP(frame), time_at(frame, t), (u, theta, which, e_u, theta_bar))
+    if status != 0 or invoke(slots.GUARDS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
+        return CALLBACK_RAISED
+    gamma, size = rate[0], abs(rate[0])
+    for k in range(lam.size):
+        gamma += e_u[k] * before[k]
+        size += abs(e_u[k] * before[k])
+    if not abs(gamma) > _GRAZES * size:
+        slots.COUNT(frame)[slots.HAPPENING] = event
+        return GRAZING
+    for k in range(lam.size):
+        lam[k] -= e_u[k] * rho / gamma
+    _add_theta(frame, -rho / gamma)
+    return SUCCESS
+
+
+def make_pull_jumps(calls: Calls) -> Callable:
+    call_f = calls.f
+
+    @kernel
+    def slope_at(frame, t, u, out):
+        slots.COUNT(frame)[slots.DERIVATIVES] += 1
+        return call_f(frame, t, u, out)
+
+    @kernel
+    def cost_at(frame, t, u):
+        """(status, g), 0 without a running cost."""
+        if slots.WANTS(frame)[slots.WANTS_COST] == 0:
+            return SUCCESS, 0.0
+        return cost(frame, t, u), slots.VALUE(frame)[0]
+
+    @kernel
+    def rate_behind(frame, t, k, lam):
+        """(status, lam+ . f+ + g+); zero where jump k has ended the solution."""
+        forward, u, slope = slots.FORWARD_COUNT(frame), row(slots.JUMP_U(frame), 2 * k + 1), row(slots.JUMP_WORK(frame), _BEHIND)
+        if forward[slots.ENDED] > 0 and k == forward[slots.OCCURRED] - 1:
+            return SUCCESS, 0.0
+        status, g = cost_at(frame, t, u)
+        if slope_at(frame, t, u, slope) != 0 or status != 0:
+            return CALLBACK_RAISED, 0.0
+        return SUCCESS, _product(lam, slope) + g
+
+    @kernel
+    def pull_jump(frame, k, carried, lam):
+        """(status, what a shift of its time does to the loss, if it has been taken along)."""
+        whats, inflow, t = slots.JUMP_WHAT(frame), slots.JUMP_INFLOW(frame)[k], slots.JUMP_T(frame)[k]
+        what, which, u, work = whats[3 * k], whats[3 * k + 1], row(slots.JUMP_U(frame), 2 * k), slots.JUMP_WORK(frame)
+        shifts, behind, by_reset, status = what != slots.DOSE or _time_varies(frame, which), 0.0, 0.0, SUCCESS
+        if shifts:
+            status, behind = rate_behind(frame, t, k, lam)
+        if what == slots.DOSE:
+            dose = slots.ACTIONS(frame)[2 * which]
+            entry = slots.DOSE_ENTRIES(frame)[7 * dose + INFLOW]
+            if entry >= 0:
+                slots.THETA(frame)[entry] = inflow
+        elif status == SUCCESS:
+            status, by_reset = _pull_reset(frame, t, which, u, lam)
+            for i in range(lam.size):
+                lam[i] = work[_MU, i]
+        rho = carried
+        if shifts and status == SUCCESS:
+            status, g = cost_at(frame, t, u)
+            if slope_at(frame, t, u, row(work, _BEFORE)) != 0 or status != 0:
+                return CALLBACK_RAISED, 0.0
+            rho += _product(lam, row(work, _BEFORE)) + g + by_reset - behind
+        if status != SUCCESS or what == slots.NESTED:
+            return status, rho
+        if what == slots.DOSE:
+            _pull_dose(frame, which, rho, lam)
+            return SUCCESS, 0.0
+        return _pull_guard(frame, t, which, u, rho, lam), 0.0
+
+    @kernel
+    def pull_jumps(frame, last, lam):
+        """lam back over jump `last` and those before it at the same time."""
+        carried, status = 0.0, SUCCESS
+        for k in range(last, slots.JUMP_WHAT(frame)[3 * last + 2] - 1, -1):
+            if status == SUCCESS:
+                status, carried = pull_jump(frame, k, carried, lam)
+        return status
+
+    return pull_jumps

@@ -1,0 +1,261 @@
+"""Events: where a guard passes through zero the step is taken again to that time, and the state is reset.
+
+The time is found on the dense output first, then on steps that end there, by the secant method: in the end the guard is zero, to
+rounding, for the state that the step has led to. So the mesh is exact, and that time is a function of what the step starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adjode.compile import slots
+from adjode.compile.finite import all_finite
+from adjode.compile.flags import kernel
+from adjode.compile.times import time_at
+from adjode.compile.views import invoke, row
+from adjode.loops.guards import END, START, TRIED, directed, first_event, guards_at, sign_of, slope_along, suspects
+from adjode.loops.jumps import note_behind, note_jump
+from adjode.loops.stops import behind, clearance, cross_over, start_anew
+from adjode.status import AMBIGUOUS, CALLBACK_RAISED, ENDED, NEWTON_FAILED, NON_FINITE, SUCCESS, ZENO
+from adjode.steppers.stepper import Stepper
+
+DIRECTION, UNTIL, PRIORITY, FIRST, RESETS = range(5)  # of GUARD_RULES
+NOTHING, HAPPENS, RETRY = range(3)  # what a step ends with
+_AS_IT_IS, _DONE, _PENDING, _TAKEN_ALONG = range(4)  # of GUARD_HITS, at one time
+_ITERATIONS = 12
+_CLOSE, _FAR = 0.5, 1e3  # in clearances: when a time is found, and how far apart two are that tell a slope
+_ZENO, _ZENO_WITHIN = 20, 1e4  # so many events within so many clearances have no end
+_BACK = 1e-6  # of a step: how far back guards are compared with
+
+
+@kernel
+def rule_of(frame, i, which):
+    return slots.GUARD_RULES(frame)[5 * i + which]
+
+
+@kernel
+def begin_guards(frame):
+    """The signs of all guards at the start of a pass; none has happened."""
+    signs, hits = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame)
+    if signs.size == 0:
+        return SUCCESS
+    for k in range(hits.size):
+        hits[k] = 0
+    return renew_signs(frame, slots.CLOCK(frame)[slots.T])
+
+
+@kernel
+def renew_signs(frame, t):
+    """The signs of all guards where the next step begins; to be found out for those of events that have just happened."""
+    signs, hits, values = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame)
+    status = guards_at(frame, t, slots.Y(frame), START)
+    for i in range(signs.size):
+        signs[i] = 0 if hits[signs.size + i] != _AS_IT_IS else int(sign_of(values[START, i]))
+        hits[signs.size + i] = _AS_IT_IS
+    return status
+
+
+@kernel
+def pass_guards(frame):
+    """After a step without an event: values and signs at its end, where the next one begins."""
+    signs, values = slots.GUARD_SIGNS(frame), slots.GUARD_VALUES(frame)
+    for i in range(signs.size):
+        values[START, i] = values[END, i]
+        if values[END, i] != 0.0:
+            signs[i] = int(sign_of(values[END, i]))
+
+
+# --- when ------------------------------------------------------------------------------------------------------------------------
+
+
+def _make_land(take: Callable) -> Callable:
+    @kernel
+    def land(frame, t, t_new, V, i, slope):
+        """(status, end): the step from t to where guard i is zero, which is near t_new; `slope` is that of the guard."""
+        clock, close = slots.CLOCK(frame), _CLOSE * abs(clearance(frame))
+        direction, last = slots.CONTROL(frame)[slots.DIRECTION], slots.SETTING(frame)[slots.LAST_STAGE]
+        t_before, e_before = t_new, 0.0
+        for k in range(_ITERATIONS):
+            clock[slots.T_TRIED], clock[slots.H_TRIED] = t, t_new - t
+            status = take(frame, t, t_new - t, t_new, V)
+            if status == SUCCESS:
+                status = guards_at(frame, t_new, row(V, last), END)
+            if status != SUCCESS:
+                return status, t_new
+            e = slots.GUARD_VALUES(frame)[END, i]
+            if k > 0 and abs(t_new - t_before) > _FAR * close:
+                slope = (e - e_before) / (t_new - t_before)
+            change = -e / slope if slope != 0.0 else 0.0
+            if not abs(change) > close or k == _ITERATIONS - 1:
+                break
+            t_before, e_before, t_new = t_new, e, t_new + change
+            if not direction * (t_new - t) > 0.0:
+                t_new = 0.5 * (t + t_before)
+        return SUCCESS, t_new
+
+    return land
+
+
+def make_find_event(stepper: Stepper) -> Callable:
+    """`find_event(frame, t, h, t_new, V, coefficients, dense) -> (status, what, end)`: the step ends there, and has been taken."""
+    take, dense_output = stepper.take, stepper.dense_output
+    land = _make_land(take)
+
+    @kernel
+    def find_event(frame, t, h, t_new, V, coefficients, dense):
+        count, last = slots.COUNT(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+        status, suspicious = suspects(frame, t, h, row(V, last), last)
+        if status != SUCCESS or not suspicious:
+            return status, NOTHING, t_new
+        count[slots.SUSPICIONS] += 1
+        if not dense:
+            status = dense_output(frame, t, h, t_new, V, coefficients)
+        found, x, slope = -1, 2.0, 0.0
+        if status == SUCCESS:
+            status, found, x = first_event(frame, t, h, coefficients)
+        if status != SUCCESS or found < 0:
+            return status, NOTHING, t_new
+        count[slots.HAPPENING] = found
+        if abs(x * h) <= abs(clearance(frame)):
+            return guards_at(frame, t, slots.Y(frame), END), HAPPENS, t
+        status, slope = slope_along(frame, t, h, coefficients, x, found)
+        if status == SUCCESS:
+            status, t_new = land(frame, t, t + x * h if x < 1.0 else t_new, V, found, slope)
+        if status in (NON_FINITE, NEWTON_FAILED):
+            return SUCCESS, RETRY, t_new
+        if status == SUCCESS and dense:
+            status = dense_output(frame, t, t_new - t, t_new, V, coefficients)
+        return status, HAPPENS, t_new
+
+    return find_event
+
+
+# --- what -----------------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _mark_simultaneous(frame, t):
+    """Mark the event that happens, and all others whose guards are zero at the same time; AMBIGUOUS if rounding says in which order."""
+    signs, hits, values, found = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.COUNT(frame)
+    y, slope, before, many = slots.Y(frame), row(slots.K(frame), 0), row(slots.EVENT_WORK(frame), 0), signs.size
+    back = _BACK * slots.CLOCK(frame)[slots.H_TRIED]
+    for k in range(y.size):
+        before[k] = y[k] - back * slope[k]
+    status = guards_at(frame, t - back, before, TRIED)
+    for i in range(many):
+        sign, e, rate = float(signs[i]), values[END, i], (values[END, i] - values[TRIED, i]) / back
+        near = abs(e) <= abs(rate * clearance(frame)) and rate * sign * slots.CONTROL(frame)[slots.DIRECTION] < 0.0
+        if i == found[slots.HAPPENING] or (sign != 0.0 and (near or sign * e < 0.0) and directed(frame, i, sign)):
+            hits[many + i] = _PENDING
+    for i in range(many):
+        for j in range(i):
+            if hits[many + i] == _PENDING and hits[many + j] == _PENDING and rule_of(frame, i, FIRST) != rule_of(frame, j, FIRST):
+                if rule_of(frame, i, PRIORITY) == rule_of(frame, j, PRIORITY) and rule_of(frame, i, RESETS) * rule_of(frame, j, RESETS):
+                    return AMBIGUOUS
+    return status
+
+
+@kernel
+def mark_taken_along(frame, t):
+    """Mark events whose guards a jump has taken across zero; signs of others are those behind it."""
+    signs, hits, values, many = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame).size
+    status = guards_at(frame, t, slots.Y(frame), TRIED)
+    for i in range(many):
+        e = values[TRIED, i]
+        if hits[many + i] == _AS_IT_IS and e != 0.0:
+            if e * signs[i] < 0.0 and directed(frame, i, float(signs[i])):
+                hits[many + i] = _TAKEN_ALONG
+            signs[i] = int(sign_of(e))
+    return status
+
+
+@kernel
+def _next_pending(frame):
+    """The event to happen next: that of the highest priority; -1 if there is none."""
+    hits, many, best = slots.GUARD_HITS(frame), slots.GUARD_SIGNS(frame).size, -1
+    for i in range(many):
+        if hits[many + i] >= _PENDING and (best < 0 or rule_of(frame, i, PRIORITY) > rule_of(frame, best, PRIORITY)):
+            best = i
+    return best
+
+
+@kernel
+def _reset(frame, t, i):
+    """The state behind event i."""
+    y, which, u_new = slots.Y(frame), slots.WHICH(frame), row(slots.EVENT_WORK(frame), 1)
+    which[0] = float(i)
+    for k in range(y.size):
+        u_new[k] = y[k]
+    if invoke(slots.RESET(frame), time_at(frame, t), (y, slots.THETA(frame), which, u_new)) != 0:
+        return CALLBACK_RAISED
+    for k in range(y.size):
+        y[k] = u_new[k]
+    return SUCCESS if all_finite(y) else NON_FINITE
+
+
+@kernel
+def happen(frame, t, first):
+    """All pending events at t, and those that they take along; ENDED if one ends the pass."""
+    hits, many, ended = slots.GUARD_HITS(frame), slots.GUARD_SIGNS(frame).size, False
+    i = _next_pending(frame)
+    while i >= 0:
+        taken = hits[many + i] == _TAKEN_ALONG
+        for j in range(many):
+            if j != i and hits[many + j] == _DONE and rule_of(frame, j, FIRST) == rule_of(frame, i, FIRST):
+                taken = True
+        hits[many + i] = _DONE
+        hits[i] += 1
+        jump, status = note_jump(frame, t, slots.NESTED if taken else slots.EVENT, i, first), SUCCESS
+        if rule_of(frame, i, RESETS) == 1:
+            status = _reset(frame, t, i)
+            if status == SUCCESS:
+                status = mark_taken_along(frame, t)
+        note_behind(frame, jump)
+        if status != SUCCESS:
+            return status
+        if rule_of(frame, i, UNTIL) > 0 and hits[i] >= rule_of(frame, i, UNTIL):
+            ended = True
+            slots.COUNT(frame)[slots.ENDED] = i + 1
+        i = _next_pending(frame)
+    return ENDED if ended else SUCCESS
+
+
+@kernel
+def _has_no_end(frame):
+    """Whether the last events have come so close after each other that there is no end of them."""
+    times, whats, last = slots.JUMP_T(frame), slots.JUMP_WHAT(frame), slots.COUNT(frame)[slots.OCCURRED] - 1
+    if last < _ZENO or abs(times[last] - times[last - _ZENO]) > _ZENO_WITHIN * abs(clearance(frame)):
+        return False
+    for k in range(last - _ZENO, last + 1):
+        if whats[3 * k] == slots.DOSE:
+            return False
+    return True
+
+
+@kernel
+def changes(frame, first, last):
+    """Whether any of these jumps is one, and not an event without a reset."""
+    whats = slots.JUMP_WHAT(frame)
+    for k in range(first, last + 1):
+        if whats[3 * k] == slots.DOSE or rule_of(frame, whats[3 * k + 1], RESETS) == 1:
+            return True
+    return False
+
+
+@kernel
+def meet_event(frame, t):
+    """At t, where a step has ended at an event: it happens, and the pass goes on behind it."""
+    first = slots.COUNT(frame)[slots.OCCURRED]
+    status = _mark_simultaneous(frame, t)
+    if status == SUCCESS:
+        status = happen(frame, t, first)
+    if status not in (SUCCESS, ENDED):
+        return status
+    if _has_no_end(frame):
+        return ZENO
+    last = slots.COUNT(frame)[slots.OCCURRED] - 1
+    if status == ENDED or changes(frame, first, last):
+        cross_over(frame, t if status == ENDED else behind(frame, t), slots.JUMP + last, True)
+        start_anew(frame)
+    renewed = renew_signs(frame, t)
+    return status if renewed == SUCCESS else renewed

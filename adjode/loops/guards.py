@@ -1,0 +1,236 @@
+"""Guards of events along a step: whether one passes through zero, and where.
+
+A step is looked at cheaply first, at its ends and along a cubic between (its states and slopes are there). Where a guard changes sign,
+or a parabola through three of its values comes near to zero, the dense output is searched at more places. So two zeros inside of one
+step are found as well. A sign of 0 means that the guard was zero where the step begins: which sign it takes on from there is found out
+from the first values that rounding does not blur.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.times import time_at
+from adjode.compile.views import invoke, row
+from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
+from adjode.steppers.explicit import interpolate
+
+START, END, PLACE, TRIED, EARLIER, BEFORE, SIGNS = range(7)  # rows of GUARD_VALUES
+_PARTS = 16  # that a step is searched in
+_NEAR = 0.25  # of a guard's range within a step
+_NEAREST, _CLEAR, _GROWS = 40, 1e3, 2.0  # halvings of a step towards its start; how much larger than there, and than before, a value is
+_HALVINGS = 60
+_APART = 1e-4  # of a step: how far apart guards are compared for their slopes
+
+
+@kernel
+def guards_at(frame, t, u, which):
+    """Evaluate the guards into a row of GUARD_VALUES."""
+    values = row(slots.GUARD_VALUES(frame), which)
+    if invoke(slots.GUARDS(frame), time_at(frame, t), (u, slots.THETA(frame), values)) != 0:
+        return CALLBACK_RAISED
+    for i in range(values.size):
+        if not abs(values[i]) < math.inf:
+            return NON_FINITE
+    return SUCCESS
+
+
+@kernel
+def sign_of(x):
+    return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else 0.0)
+
+
+@kernel
+def directed(frame, i, sign):
+    """Whether event i happens where its guard leaves this sign."""
+    return slots.GUARD_RULES(frame)[5 * i] * sign <= 0.0
+
+
+@exact_kernel
+def _vertex(x0, e0, x1, e1, x2, e2):
+    """Where the parabola through three points turns; NaN if it does not."""
+    first, second = (e1 - e0) / (x1 - x0), (e2 - e1) / (x2 - x1)
+    bend = (second - first) / (x2 - x0)
+    return 0.5 * (x0 + x1) - 0.5 * first / bend if bend != 0.0 else math.nan
+
+
+@exact_kernel
+def _on_parabola(x0, e0, x1, e1, x2, e2, x):
+    first, second = (e1 - e0) / (x1 - x0), (e2 - e1) / (x2 - x1)
+    return e0 + (x - x0) * (first + (x - x1) * (second - first) / (x2 - x0))
+
+
+@kernel
+def _is_suspicious(sign, e0, e1, e2):
+    """Whether a guard with these values at the start, the middle and the end of a step may have a zero inside of it."""
+    if sign == 0.0 or sign * e1 <= 0.0 or sign * e2 <= 0.0 or sign * e0 < 0.0:
+        return True
+    least, largest = min(sign * e0, sign * e1, sign * e2), max(sign * e0, sign * e1, sign * e2)
+    x = _vertex(0.0, e0, 0.5, e1, 1.0, e2)
+    if 0.0 < x < 1.0:
+        least = min(least, sign * _on_parabola(0.0, e0, 0.5, e1, 1.0, e2, x))
+    return least <= _NEAR * (largest - least)
+
+
+@kernel
+def suspects(frame, t, h, y_new, last):
+    """(status, whether any guard may have a zero in the step to y_new); their values at its end are in END."""
+    y, K, middle = slots.Y(frame), slots.K(frame), row(slots.EVENT_WORK(frame), 0)
+    values, signs = slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame)
+    status = guards_at(frame, t + h, y_new, END)
+    if status != SUCCESS:
+        return status, False
+    for k in range(y.size):
+        middle[k] = 0.5 * (y[k] + y_new[k]) + 0.125 * h * (K[0, k] - K[last, k])
+    status = guards_at(frame, t + 0.5 * h, middle, TRIED)
+    if status != SUCCESS:
+        return status, False
+    for i in range(signs.size):
+        if _is_suspicious(float(signs[i]), values[START, i], values[TRIED, i], values[END, i]):
+            return SUCCESS, True
+    return SUCCESS, False
+
+
+@kernel
+def _along(frame, t, h, coefficients, x, which):
+    """The guards at a part x of the step."""
+    state = row(slots.EVENT_WORK(frame), 0)
+    interpolate(state, slots.Y(frame), coefficients, x)
+    return guards_at(frame, t + x * h, state, which)
+
+
+@kernel
+def _leaving(frame, t, h, coefficients):
+    """Find out signs that are 0, from values near the start of the step that grow and are not rounding."""
+    values, signs = slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame)
+    unknown, x = 0, 0.5**_NEAREST
+    for i in range(signs.size):
+        values[SIGNS, i], values[EARLIER, i] = float(signs[i]), 0.0
+        unknown += 1 if signs[i] == 0 else 0
+    while unknown > 0 and x < 0.5 / _PARTS:
+        status = _along(frame, t, h, coefficients, x, TRIED)
+        if status != SUCCESS:
+            return status
+        for i in range(signs.size):
+            e, earlier = values[TRIED, i], values[EARLIER, i]
+            if values[SIGNS, i] == 0.0 and e * earlier > 0.0:
+                if abs(e) > _GROWS * abs(earlier) and abs(earlier) > _CLEAR * abs(values[START, i]):
+                    values[SIGNS, i] = sign_of(e)
+                    unknown -= 1
+            values[EARLIER, i] = e
+        x *= 4.0
+    return SUCCESS
+
+
+@kernel
+def _root(frame, t, h, coefficients, i, low, high, sign):
+    """(status, x): where guard i leaves its sign between `low`, where it has that, and `high`, where it has not."""
+    values, status = slots.GUARD_VALUES(frame), SUCCESS
+    for _ in range(_HALVINGS):
+        x = 0.5 * (low + high)
+        if not low < x < high:
+            break
+        status = _along(frame, t, h, coefficients, x, TRIED)
+        if status != SUCCESS:
+            break
+        if sign * values[TRIED, i] > 0.0:
+            low = x
+        else:
+            high = x
+    return status, high
+
+
+@kernel
+def _dip(frame, t, h, coefficients, i, j, sign):
+    """(status, x): a place in the last two parts searched where guard i has lost its sign; 0 if there is none."""
+    values, d = slots.GUARD_VALUES(frame), 1.0 / _PARTS
+    x0, x1, x2 = (j - 2) * d, (j - 1) * d, j * d
+    e0, e1, e2 = values[BEFORE, i], values[EARLIER, i], values[PLACE, i]
+    for _ in range(8):
+        x = _vertex(x0, e0, x1, e1, x2, e2)
+        if not x0 < x < x2 or x == x1:
+            break
+        if sign * _on_parabola(x0, e0, x1, e1, x2, e2, x) > _NEAR * min(abs(e0), abs(e1), abs(e2)):
+            break
+        status = _along(frame, t, h, coefficients, x, TRIED)
+        if status != SUCCESS:
+            return status, 0.0
+        e = values[TRIED, i]
+        if sign * e <= 0.0:
+            return SUCCESS, x
+        if x < x1:
+            x2, e2, x1, e1 = x1, e1, x, e
+        else:
+            x0, e0, x1, e1 = x1, e1, x, e
+    return SUCCESS, 0.0
+
+
+@kernel
+def _bracket(frame, t, h, coefficients, i, j):
+    """(status, low, high, sign): between which places in part j event i happens, and the sign that its guard leaves; 0 for none."""
+    values, d = slots.GUARD_VALUES(frame), 1.0 / _PARTS
+    sign, e = values[SIGNS, i], values[PLACE, i]
+    if sign == 0.0:
+        return SUCCESS, 0.0, 0.0, 0.0
+    if sign * e <= 0.0:
+        return SUCCESS, (j - 1) * d, j * d, sign if directed(frame, i, sign) else 0.0
+    if j == 1:
+        return SUCCESS, 0.0, 0.0, 0.0
+    status, x = _dip(frame, t, h, coefficients, i, j, sign)
+    if not x > 0.0:
+        return status, 0.0, 0.0, 0.0
+    if directed(frame, i, sign):
+        return status, (j - 2) * d, x, sign
+    return status, x, j * d, -sign  # where it comes back
+
+
+@kernel
+def _search_part(frame, t, h, coefficients, j):
+    """(status, event, x): the first event in part j; -1 if there is none."""
+    best, found = 2.0, -1
+    for i in range(slots.GUARD_SIGNS(frame).size):
+        status, low, high, sign = _bracket(frame, t, h, coefficients, i, j)
+        x = 2.0
+        if status == SUCCESS and sign != 0.0:
+            status, x = _root(frame, t, h, coefficients, i, low, high, sign)
+        if status != SUCCESS:
+            return status, -1, 2.0
+        if x < best:
+            best, found = x, i
+    return SUCCESS, found, best
+
+
+@kernel
+def first_event(frame, t, h, coefficients):
+    """(status, event, x): the first event in the step, at a part x of it; -1 if there is none."""
+    values = slots.GUARD_VALUES(frame)
+    status = _leaving(frame, t, h, coefficients)
+    for i in range(values.shape[1]):
+        values[EARLIER, i] = values[START, i]
+    for j in range(1, _PARTS + 1):
+        if status == SUCCESS:
+            status = _along(frame, t, h, coefficients, j / _PARTS, PLACE)
+        if status != SUCCESS:
+            break
+        status, found, x = _search_part(frame, t, h, coefficients, j)
+        if status != SUCCESS or found >= 0:
+            return status, found, x
+        for i in range(values.shape[1]):
+            values[BEFORE, i], values[EARLIER, i] = values[EARLIER, i], values[PLACE, i]
+            if values[PLACE, i] != 0.0:
+                values[SIGNS, i] = sign_of(values[PLACE, i])
+    return status, -1, 2.0
+
+
+@kernel
+def slope_along(frame, t, h, coefficients, x, i):
+    """(status, slope in time) of guard i at a part x of the step."""
+    values, d = slots.GUARD_VALUES(frame), _APART
+    status = _along(frame, t, h, coefficients, x - d, TRIED)
+    before = values[TRIED, i]
+    if status == SUCCESS:
+        status = _along(frame, t, h, coefficients, x + d, TRIED)
+    return status, (values[TRIED, i] - before) / (2.0 * d * h)

@@ -1,0 +1,144 @@
+"""Jumps of the state at known times: doses, when they are due, and what a pass writes down of every jump.
+
+A dose changes the state at once, or an inflow while it lasts. An inflow is an entry of theta behind those of the user, which is
+constant between two jumps; f adds it to the slope of its state. Amounts follow the order of integration: backwards in time a dose
+is taken out again.
+"""
+
+from __future__ import annotations
+
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.status import DOSE_TOO_EARLY, SUCCESS
+
+TIME, LAG, AMOUNT, FRACTION, DURATION, INTO, INFLOW = range(7)
+
+
+@kernel
+def number_of(frame, dose, which):
+    """TIME, LAG, AMOUNT, FRACTION or DURATION of a dose."""
+    number, entry = slots.DOSES(frame)[dose, which], slots.DOSE_ENTRIES(frame)[7 * dose + which]
+    return number * slots.THETA(frame)[entry] if entry >= 0 else number
+
+
+@kernel
+def rate_of(frame, dose):
+    """The inflow that a dose makes while it lasts."""
+    return number_of(frame, dose, AMOUNT) * number_of(frame, dose, FRACTION) / number_of(frame, dose, DURATION)
+
+
+@kernel
+def _due(frame, action):
+    """When an action is due, since the start of the solve."""
+    actions, span = slots.ACTIONS(frame), slots.TIME_SPAN(frame)
+    dose = actions[2 * action]
+    t = (number_of(frame, dose, TIME) - span[slots.ORIGIN]) + number_of(frame, dose, LAG)
+    return t + number_of(frame, dose, DURATION) if actions[2 * action + 1] == slots.ENDS else t
+
+
+@kernel
+def begin_stops(frame):
+    """STOPS as PLANNED, which has the end last."""
+    stops, crossed, rows = slots.STOPS(frame), slots.CROSSED(frame), slots.JUMP_ROWS(frame)
+    planned, planned_crossed, planned_rows = slots.PLANNED(frame), slots.PLANNED_CROSSED(frame), slots.PLANNED_ROWS(frame)
+    given = planned.size - 1
+    for k in range(stops.size):
+        known = k < given
+        stops[k] = planned[k] if known else planned[given]
+        crossed[k] = planned_crossed[k] if known else 0
+        rows[k] = planned_rows[k] if known else -1
+    return given
+
+
+@kernel
+def insert_stop(frame, many, t, row):
+    """One more stop behind those before it or at the same time; `many` are there."""
+    stops, crossed, rows = slots.STOPS(frame), slots.CROSSED(frame), slots.JUMP_ROWS(frame)
+    direction, k = slots.CONTROL(frame)[slots.DIRECTION], many
+    while k > 0 and direction * (stops[k - 1] - t) > 0.0:
+        stops[k], crossed[k], rows[k] = stops[k - 1], crossed[k - 1], rows[k - 1]
+        k -= 1
+    stops[k], crossed[k], rows[k] = t, 1, row
+    return many + 1
+
+
+@kernel
+def plan_doses(frame):
+    """At the start of a pass: no inflow, and stops where doses are due."""
+    entries, actions, theta, control = slots.DOSE_ENTRIES(frame), slots.ACTIONS(frame), slots.THETA(frame), slots.CONTROL(frame)
+    if actions.size == 0:
+        return SUCCESS
+    for k in range(INFLOW, entries.size, 7):
+        if entries[k] >= 0:
+            theta[entries[k]] = 0.0
+    many, stops = begin_stops(frame), slots.STOPS(frame)
+    end, direction = stops[stops.size - 1], control[slots.DIRECTION]
+    for action in range(actions.size // 2):
+        t = _due(frame, action)
+        if not direction * (t - control[slots.T_START]) >= 0.0:
+            slots.CLOCK(frame)[slots.T_TRIED] = t
+            return DOSE_TOO_EARLY
+        if direction * (t - end) <= 0.0:
+            many = insert_stop(frame, many, t, action)
+    return SUCCESS
+
+
+@kernel
+def may_jump(frame):
+    """Whether the state may jump in this pass."""
+    return slots.ACTIONS(frame).size > 0 or slots.GUARD_SIGNS(frame).size > 0
+
+
+@kernel
+def has_room_for(frame, jumps):
+    return slots.COUNT(frame)[slots.OCCURRED] + jumps <= slots.JUMP_T(frame).size
+
+
+@kernel
+def note_jump(frame, t, what, which, first):
+    """Write down that the state is about to jump; the number of that jump."""
+    count, y, states, whats = slots.COUNT(frame), slots.Y(frame), slots.JUMP_U(frame), slots.JUMP_WHAT(frame)
+    k = count[slots.OCCURRED]
+    slots.JUMP_T(frame)[k], slots.JUMP_INFLOW(frame)[k] = t, 0.0
+    whats[3 * k], whats[3 * k + 1], whats[3 * k + 2] = what, which, first
+    for i in range(y.size):
+        states[2 * k, i] = y[i]
+    count[slots.OCCURRED] += 1
+    return k
+
+
+@kernel
+def note_behind(frame, k):
+    """Write down where jump k has led to."""
+    y, states = slots.Y(frame), slots.JUMP_U(frame)
+    for i in range(y.size):
+        states[2 * k + 1, i] = y[i]
+
+
+@kernel
+def administer(frame, t, action, first):
+    """Do what is due: change the state, or an inflow."""
+    actions, entries, y = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame), slots.Y(frame)
+    direction, dose, kind = slots.CONTROL(frame)[slots.DIRECTION], actions[2 * action], actions[2 * action + 1]
+    k = note_jump(frame, t, slots.DOSE, action, first)
+    if kind == slots.BOLUS:
+        into = entries[7 * dose + INTO]
+        y[into] += direction * number_of(frame, dose, AMOUNT) * number_of(frame, dose, FRACTION)
+    else:
+        theta, inflow = slots.THETA(frame), entries[7 * dose + INFLOW]
+        slots.JUMP_INFLOW(frame)[k] = theta[inflow]
+        sign = direction if kind == slots.BEGINS else -direction
+        theta[inflow] = _sum_of_inflows(frame, inflow, theta[inflow] + sign * rate_of(frame, dose), k)
+    note_behind(frame, k)
+
+
+@kernel
+def _sum_of_inflows(frame, inflow, changed, last):
+    """`changed`, but nothing at all where as many have ended as have begun."""
+    actions, entries, whats, open_ones = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame), slots.JUMP_WHAT(frame), 0
+    for k in range(last + 1):
+        action = whats[3 * k + 1]
+        if whats[3 * k] == slots.DOSE and entries[7 * actions[2 * action] + INFLOW] == inflow:
+            open_ones += 1 if actions[2 * action + 1] == slots.BEGINS else 0
+            open_ones -= 1 if actions[2 * action + 1] == slots.ENDS else 0
+    return 0.0 if open_ones == 0 else changed

@@ -1,0 +1,202 @@
+"""Doses: amounts that enter states at known times, at once or over a while."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adjode.compile import slots
+from adjode.model.fields import Fields, Pair
+
+_ENTRY = re.compile(r"theta\[(\d+)\]$")
+_QUANTITIES = ("times", "lag", "amounts", "fraction", "duration")
+_NEUTRAL = {"times": 0.0, "lag": 0.0, "amounts": 0.0, "fraction": 1.0, "duration": 0.0}
+
+
+class Doses:
+    """Amounts given to a state: at once, or at a constant rate over a duration.
+
+    Parameters
+    ----------
+    times : float, str, or sequence of them
+        When. A string names an entry of theta: that of `Dynamics(parameters=...)`, or "theta[3]".
+    amounts : float, str, or sequence of them
+        How much, in the unit of the state; one for all times, or one for each.
+    into : str or int
+        The state: its name, or its index.
+    lag : float or str, optional
+        What passes until a dose enters.
+    fraction : float or str, optional
+        The part of the amount that enters (bioavailability).
+    duration : float or str, optional
+        How long an infusion takes; each amount enters at a constant rate. Without it, all at once.
+    every, until : float, optional
+        Repeat the doses with this period, as long as they are not later than `until`.
+
+    Notes
+    -----
+    `lag`, `fraction` and `duration` may also be sequences, one for each time. All of them may be entries of theta: their cotangents are
+    then part of `theta_bar`. A state that is observed at the time of a dose is observed behind it.
+    """
+
+    def __init__(
+        self,
+        times: Any,
+        amounts: Any,
+        into: str | int,
+        *,
+        lag: Any = None,
+        fraction: Any = None,
+        duration: Any = None,
+        every: float | None = None,
+        until: float | None = None,
+    ):
+        if not isinstance(into, (str, int, np.integer)):
+            raise TypeError(f"into must be the name or the index of a state, but {into!r} was given.")
+        given = {"times": times, "lag": lag, "amounts": amounts, "fraction": fraction, "duration": duration}
+        listed = {name: _listed(name, value) for name, value in given.items() if value is not None}
+        if every is not None or until is not None:
+            listed = _repeated(listed, every, until)
+        count = len(listed["times"])
+        for name, values in listed.items():
+            if len(values) not in (1, count):
+                raise ValueError(f"{name} must be one number or one for each of the {count} times, but {len(values)} were given.")
+        self.into, self.lasts = into, duration is not None
+        self.quantities = {
+            name: (values * count if len(values) == 1 else values) for name, values in listed.items()
+        }
+        self.count = count
+        numbers = [value for value in self.quantities.get("duration", []) if not isinstance(value, str)]
+        if any(not value > 0.0 for value in numbers):
+            raise ValueError(f"duration must be positive, but {min(numbers)} was given: leave it out for a dose at once.")
+
+    def __repr__(self) -> str:
+        return f"Doses({self.count} into {self.into!r})"
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    many = list(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else [value]
+    for one in many:
+        if isinstance(one, str):
+            continue
+        if not isinstance(one, (int, float, np.number)) or isinstance(one, bool) or not np.isfinite(one):
+            raise ValueError(f"{name} of doses must be finite numbers or names of parameters, but {one!r} is among them.")
+    if not many:
+        raise ValueError(f"{name} of doses must not be empty.")
+    return [one if isinstance(one, str) else float(one) for one in many]
+
+
+def _repeated(listed: dict[str, list[Any]], every: float | None, until: float | None) -> dict[str, list[Any]]:
+    times = listed["times"]
+    if every is None or until is None or not every > 0.0 or not np.isfinite(until):
+        raise ValueError(f"every and until belong together, a period and a time, but every={every!r} and until={until!r} were given.")
+    if any(isinstance(time, str) for time in times):
+        raise ValueError("doses that are repeated need numbers for times: give a lag for what is to be found out.")
+    repeats = [np.floor((until - time) / every * (1.0 + 1e-14)) for time in times]
+    pairs = sorted((time + k * every, i) for i, time in enumerate(times) for k in range(int(repeats[i]) + 1))
+    if not pairs:
+        raise ValueError(f"until = {until} is before all doses: the first is at {min(times)}.")
+    repeated = {"times": [time for time, _ in pairs]}
+    for name, values in listed.items():
+        if name != "times":
+            repeated[name] = values if len(values) == 1 else [values[i] for _, i in pairs]
+    return repeated
+
+
+@dataclass(frozen=True, eq=False)
+class DoseTable:
+    """Doses as kernels read them.
+
+    Attributes
+    ----------
+    numbers : (k, 5) array
+    entries : (7 k,) array of int
+    actions : (2 a,) array of int
+        See `slots.DOSES` and those that follow it.
+    inflows : tuple of int
+        The states with inflows.
+    """
+
+    numbers: np.ndarray
+    entries: np.ndarray
+    actions: np.ndarray
+    inflows: tuple[int, ...]
+
+
+def read_doses(doses: Any) -> tuple[Doses, ...]:
+    """What a user gives as `doses`: one `Doses`, or several."""
+    if doses is None:
+        return ()
+    given = (doses,) if isinstance(doses, Doses) else tuple(doses) if isinstance(doses, Sequence) else (doses,)
+    for one in given:
+        if not isinstance(one, Doses):
+            raise TypeError(f"doses must be an adjode.Doses, or a list of them, but {one!r} was given.")
+    return given
+
+
+def dose_table(doses: tuple[Doses, ...], fields: Pair, n: int, m: int, t_span: tuple[float, float]) -> DoseTable:
+    """The table for n states and m parameters; a ValueError for what is not there, or not in the span."""
+    states = [_state(one.into, fields[0], n) for one in doses]
+    inflows = tuple(sorted({state for state, one in zip(states, doses, strict=True) if one.lasts}))
+    numbers, entries, actions = [], [], []
+    for state, one in zip(states, doses, strict=True):
+        inflow = m + inflows.index(state) if one.lasts else -1
+        for k in range(one.count):
+            row = [_number(one.quantities[name][k] if name in one.quantities else _NEUTRAL[name], name, fields[1], m) for name in _QUANTITIES]
+            if row[0][1] < 0:
+                _require_in_span(row[0][0], row[1], t_span)
+            dose = len(numbers)
+            numbers.append([number for number, _ in row])
+            entries += [entry for _, entry in row] + [state, inflow]
+            actions += [[dose, kind] for kind in ((slots.BEGINS, slots.ENDS) if one.lasts else (slots.BOLUS,))]
+    order = sorted(range(len(actions)), key=lambda a: _nominal(numbers[actions[a][0]], actions[a][1]), reverse=t_span[1] < t_span[0])
+    return DoseTable(
+        np.array(numbers, dtype=float).reshape(-1, 5),
+        np.array(entries, dtype=np.int64),
+        np.array([actions[a] for a in order], dtype=np.int64).reshape(-1),
+        inflows,
+    )
+
+
+def _nominal(numbers: list[float], kind: int) -> float:
+    return numbers[0] + numbers[1] + (numbers[4] if kind == slots.ENDS else 0.0)
+
+
+def _number(value: Any, what: str, parameters: Fields | None, m: int) -> tuple[float, int]:
+    """A number, or a factor and the entry of theta that it goes with."""
+    if not isinstance(value, str):
+        return value, -1
+    return 1.0, _entry_of(value, what, parameters, m)
+
+
+def _entry_of(name: str, what: str, parameters: Fields | None, m: int) -> int:
+    match = _ENTRY.match(name)
+    entry = int(match[1]) if match else -1
+    if parameters is not None:
+        entry = next((k for k, parts in enumerate(parameters.entries) if "".join(parts) == name), entry)
+    if not 0 <= entry < m:
+        known = f"the parameters {', '.join(map(''.join, parameters.entries))}" if parameters is not None else f"theta[0] to theta[{m - 1}]"
+        raise ValueError(f"{what} of doses names {name!r}, which is not among {known}.")
+    return entry
+
+
+def _state(into: str | int, states: Fields | None, n: int) -> int:
+    if isinstance(into, str):
+        names = [] if states is None else list(map("".join, states.entries))
+        if into not in names:
+            known = ", ".join(names) if names else "none: give states= to Dynamics, or an index"
+            raise ValueError(f"doses go into {into!r}, but the names of the states are {known}.")
+        return names.index(into)
+    if not -n <= into < n:
+        raise ValueError(f"doses go into state {into}, but there are {n} states.")
+    return int(into) % n
+
+
+def _require_in_span(time: float, lag: tuple[float, int], t_span: tuple[float, float]) -> None:
+    first, last = sorted(t_span)
+    if not first <= time + (lag[0] if lag[1] < 0 else 0.0) <= last:
+        raise ValueError(f"a dose at {time:g} is outside the span from {first:g} to {last:g}: leave it out, or change the span.")

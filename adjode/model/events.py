@@ -1,0 +1,215 @@
+"""Events: guards, resets, and their derivatives, each set of them joined to one callback of its kind."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from adjode.compile.adapters import make_function
+from adjode.model.callbacks import Callback, callback
+from adjode.model.field_access import with_entries
+from adjode.model.fields import Pair
+
+
+class Event:
+    """Something that happens where a function of the state passes through zero.
+
+    Parameters
+    ----------
+    guard : callable
+        `guard(t, u, theta)` returns a number; `guard(t, u)` will do where it needs no parameters.
+    reset : callable, optional
+        `reset(t, u, theta, u_new)` overwrites the entries of `u_new` (n,) that are others behind the event; it holds u before. Or
+        `reset(t, u, theta)` returns the state behind the event.
+    direction : float
+        Positive: only where the guard rises along the integration; negative: only where it falls; 0: both. As in SciPy.
+    terminal : bool or int
+        Whether the solution ends there, or the occurrence that it ends at, from 1. As in SciPy.
+    priority : float
+        Of events at one time, the one of the highest priority happens first.
+    name : str, optional
+        Shown in messages: that of the guard by default.
+
+    Notes
+    -----
+    The guard is looked at along every step, not only at its ends. An event does not happen where its guard is zero at the start, nor
+    again before the guard has left zero. A reset may take other guards across zero: then those happen too, in the direction they ask
+    for.
+    """
+
+    def __init__(
+        self,
+        guard: Callable,
+        reset: Callable | None = None,
+        *,
+        direction: float = 0.0,
+        terminal: bool | int = False,
+        priority: float = 0.0,
+        name: str | None = None,
+    ):
+        if not callable(guard) or not (reset is None or callable(reset)):
+            raise TypeError(f"an event takes functions, guard(t, u, theta) and reset(t, u, theta, u_new), but {guard!r} and {reset!r} "
+                            f"were given.")
+        if not isinstance(terminal, (bool, int, np.integer)) or terminal < 0:
+            raise ValueError(f"terminal must be False, True or the number of an occurrence, but {terminal!r} was given.")
+        for option, value in (("direction", direction), ("priority", priority)):
+            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+                raise ValueError(f"{option} must be a finite number, but {value!r} was given.")
+        self.guard, self.reset = guard, reset
+        self.direction, self.terminal, self.priority = float(direction), int(terminal), float(priority)
+        self.name = name or str(getattr(guard, "__name__", "event"))
+
+    def __repr__(self) -> str:
+        return f"Event({self.name})"
+
+
+def read_events(events: Any) -> tuple[Event, ...]:
+    """What a user gives as `events`: one or several, of which functions are as SciPy has them, with `terminal` and `direction`."""
+    if events is None:
+        return ()
+    given = [events] if callable(events) or isinstance(events, Event) else events
+    try:
+        return tuple(map(_read_event, given))
+    except TypeError as error:
+        if "not iterable" in str(error):
+            raise TypeError(f"events must be an adjode.Event, a function event(t, u), or a list of them, but {events!r} was given.") from None
+        raise
+
+
+@functools.lru_cache(maxsize=256)
+def _as_event(function: Callable, direction: float, terminal: int) -> Event:
+    return Event(function, direction=direction, terminal=terminal)
+
+
+def _read_event(given: Any) -> Event:
+    if isinstance(given, Event):
+        return given
+    if not callable(given):
+        raise TypeError(f"events must be an adjode.Event, a function event(t, u), or a list of them, but {given!r} is among them.")
+    return _as_event(given, float(getattr(given, "direction", 0.0)), int(getattr(given, "terminal", False)))
+
+
+# --- their derivatives -------------------------------------------------------------------------------------------------------------
+
+
+def _python(function: Callable) -> Callable:
+    return getattr(function, "py_func", function)
+
+
+def _taking_theta(function: Callable) -> Callable:
+    """A guard of (t, u) as one of (t, u, theta)."""
+    if not inspect.isfunction(_python(function)):
+        raise TypeError(f"the guard of an event must be a Python or jitted function, but {function!r} was given.")
+    if len(inspect.signature(_python(function)).parameters) != 2:
+        return function
+    inner = function if function is not _python(function) else njit(error_model="numpy", nogil=True)(function)
+
+    def guard(t, u, theta):
+        return inner(t, u)
+
+    return guard
+
+
+def _whole(reset: Callable) -> Callable:
+    """A reset that overwrites some entries, as one that overwrites all."""
+    if len(inspect.signature(_python(reset)).parameters) != 4:
+        return reset
+    inner = reset if reset is not _python(reset) else njit(error_model="numpy", nogil=True)(reset)
+
+    def whole(t, u, theta, du):
+        for i in range(u.size):
+            du[i] = u[i]
+        inner(t, u, theta, du)
+
+    return whole
+
+
+_DISPATCH = "    if which[0] == {i}.0:\n        {call}\n"
+
+
+class Guards:
+    """The events of a solve, joined: their callbacks, and the numbers that rule them.
+
+    Attributes
+    ----------
+    events : tuple of Event
+    rules : (5 e,) array of int
+        See `slots.GUARD_RULES`.
+    guards, reset : Callback
+    guards_vjp, guards_dt, reset_vjp, reset_dt : Callback
+        Made when they are first asked for.
+    """
+
+    def __init__(self, events: tuple[Event, ...], fields: Pair):
+        self.events, self.fields = events, fields
+        self._guards = [self._callback("g", _taking_theta(with_entries("guard", event.guard, (None, *fields)))) for event in events]
+        states = (None, fields[0], fields[1], fields[0])
+        self._resets = [
+            None if event.reset is None else self._callback("f", _whole(with_entries("reset", event.reset, states))) for event in events
+        ]
+        firsts = [next(j for j in range(i + 1) if events[j].guard is events[i].guard) for i in range(len(events))]
+        ranks = {priority: rank for rank, priority in enumerate(sorted({event.priority for event in events}))}
+        self.rules = np.array(
+            [
+                [np.sign(event.direction), event.terminal, ranks[event.priority], firsts[i], event.reset is not None]
+                for i, event in enumerate(events)
+            ],
+            dtype=np.int64,
+        ).reshape(-1)
+        calls = [f"    guard{i}(t, u, theta, values[{i}:{i + 1}])\n" for i in range(len(events))]
+        self.guards = self._joined("guards", "t, u, theta, values", calls, guard=self._guards)
+        calls = [_DISPATCH.format(i=i, call=f"reset{i}(t, u, theta, u_new)") for i, one in enumerate(self._resets) if one is not None]
+        self.reset = self._joined("reset", "t, u, theta, which, u_new", calls, reset=self._resets)
+
+    @staticmethod
+    def _callback(kind: str, function: Callable) -> Callback:
+        made = callback(kind, function)
+        made.check()
+        return made
+
+    def _joined(self, kind: str, arguments: str, calls: list[str], **known: Sequence[Any]) -> Callback:
+        names = {f"{name}{i}": getattr(one, "in_place", one) for name, many in known.items() for i, one in enumerate(many) if one is not None}
+        return callback(kind, make_function(kind, arguments, "".join(calls) or "    pass\n", names))
+
+    @functools.cached_property
+    def guards_vjp(self) -> Callback:
+        rules = [self._derived(one, "g_vjp", "vjp") for one in self._guards]
+        calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, u_bar, theta_bar)") for i in range(len(rules))]
+        return self._joined("guards_vjp", "t, u, theta, which, u_bar, theta_bar", calls, rule=rules)
+
+    @functools.cached_property
+    def guards_dt(self) -> Callback:
+        rules = [self._derived(one, "g", "df_dt") for one in self._guards]
+        calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, values)") for i in range(len(rules))]
+        return self._joined("guards_dt", "t, u, theta, which, values", calls, rule=rules)
+
+    @functools.cached_property
+    def reset_vjp(self) -> Callback:
+        rules = [one and self._derived(one, "vjp", "vjp") for one in self._resets]
+        calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, lam, u_bar, theta_bar)") for i, one in enumerate(rules) if one]
+        return self._joined("reset_vjp", "t, u, theta, which, lam, u_bar, theta_bar", calls, rule=rules)
+
+    @functools.cached_property
+    def reset_dt(self) -> Callback:
+        rules = [one and self._derived(one, "f", "df_dt") for one in self._resets]
+        calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, u_new)") for i, one in enumerate(rules) if one]
+        return self._joined("reset_dt", "t, u, theta, which, u_new", calls, rule=rules)
+
+    def _derived(self, one: Callback, kind: str, product: str) -> Callback:
+        from adjode.model.derived import derived
+
+        return self._callback(kind, getattr(derived(one.function), product))
+
+    def __reduce__(self):
+        return guards_of, (self.events, self.fields)
+
+
+@functools.lru_cache(maxsize=64)
+def guards_of(events: tuple[Event, ...], fields: Pair) -> Guards:
+    """The same for the same events, so that they are compiled once."""
+    return Guards(events, fields)

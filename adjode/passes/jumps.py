@@ -1,0 +1,99 @@
+"""What passes need for jumps of the state: doses and events in the frame of a forward pass, and where it writes down what happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from adjode.compile import slots
+from adjode.compile.frame import Frame
+from adjode.model.doses import DoseTable
+from adjode.model.events import Guards
+
+_NONE = np.zeros(0, dtype=np.int64)
+_FIRST_EVENTS = 32  # that there is room for at first
+
+
+@dataclass(frozen=True, eq=False)
+class Jumps:
+    """The doses and the events of a solve; None where there are none."""
+
+    doses: DoseTable | None = None
+    guards: Guards | None = None
+
+    @property
+    def actions(self) -> int:
+        return 0 if self.doses is None else self.doses.actions.size // 2
+
+    def __bool__(self) -> bool:
+        return self.doses is not None or self.guards is not None
+
+
+NO_JUMPS = Jumps()
+
+
+@dataclass(eq=False)
+class JumpStore:
+    """Jumps as a forward pass writes them down, with room for more.
+
+    Attributes
+    ----------
+    t, u, what, inflow : arrays
+        See `slots.JUMP_T` and those that follow it.
+    """
+
+    t: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    u: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    what: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    inflow: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def empty(cls, jumps: Jumps, n: int) -> JumpStore:
+        events = 0 if jumps.guards is None else len(jumps.guards.events)
+        room = jumps.actions + (2 * events + _FIRST_EVENTS if events else 0)
+        return cls.of_capacity(room, n)
+
+    @classmethod
+    def of_capacity(cls, room: int, n: int) -> JumpStore:
+        return cls(np.zeros(room), np.zeros((2 * room, n)), np.zeros(3 * room, dtype=np.int64), np.zeros(room))
+
+    def grow(self) -> None:
+        for name, array in vars(self).items():
+            larger = np.zeros((2 * len(array), *array.shape[1:]), dtype=array.dtype)
+            larger[: len(array)] = array
+            setattr(self, name, larger)
+
+    def trimmed(self, count: int) -> JumpStore:
+        """A copy of the first so many."""
+        return JumpStore(self.t[:count].copy(), self.u[: 2 * count].copy(), self.what[: 3 * count].copy(), self.inflow[:count].copy())
+
+    def put(self, frame: Frame) -> None:
+        """Where a forward pass writes, and a backward pass reads."""
+        frame[slots.JUMP_T], frame[slots.JUMP_U], frame[slots.JUMP_WHAT], frame[slots.JUMP_INFLOW] = self.t, self.u, self.what, self.inflow
+
+
+def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
+    """Fill the slots of doses and events of a pass."""
+    doses, guards = jumps.doses, jumps.guards
+    frame[slots.DOSES] = np.zeros((0, 5)) if doses is None else doses.numbers
+    frame[slots.DOSE_ENTRIES], frame[slots.ACTIONS] = (_NONE, _NONE) if doses is None else (doses.entries, doses.actions)
+    events = 0 if guards is None else len(guards.events)
+    frame[slots.GUARD_SIGNS], frame[slots.GUARD_HITS] = np.zeros(events, dtype=np.int64), np.zeros(2 * events, dtype=np.int64)
+    frame[slots.GUARD_RULES] = _NONE if guards is None else guards.rules
+    frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((7, events)), np.zeros((2, n if events else 0))
+    frame[slots.WHICH] = np.zeros(1)
+    if guards is not None:
+        frame[slots.GUARDS], frame[slots.RESET] = guards.guards.handle, guards.reset.handle
+
+
+def put_jumps_back(frame: Frame, jumps: Jumps, n: int) -> None:
+    """Fill the slots that a backward pass has for jumps; those of what has happened are the trajectory's."""
+    doses, guards = jumps.doses, jumps.guards
+    frame[slots.DOSES] = np.zeros((0, 5)) if doses is None else doses.numbers
+    frame[slots.DOSE_ENTRIES], frame[slots.ACTIONS] = (_NONE, _NONE) if doses is None else (doses.entries, doses.actions)
+    frame[slots.GUARD_RULES] = _NONE if guards is None else guards.rules
+    frame[slots.WHICH], frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros(1), np.zeros((5, n))
+    if guards is not None:
+        frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
+        frame[slots.RESET_VJP], frame[slots.RESET_DT] = guards.reset_vjp.handle, guards.reset_dt.handle
