@@ -10,14 +10,18 @@ from adjode.derivatives.check import VjpReport, check_vjp
 from adjode.ensembles.gradient import ensemble_value_and_gradient
 from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
 from adjode.frontends.fit import Fit
+from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
+from adjode.model.events import Event
 from adjode.passes.result import Cotangents
 from adjode.status import SolveError, Status
 
 __all__ = [
     "Cotangents",
+    "Doses",
     "Dynamics",
     "EnsembleSolution",
+    "Event",
     "Fit",
     "Solution",
     "SolveError",

@@ -113,6 +113,8 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
         return jacobian(frame, t, slots.U(frame))
 
     stepper = solver.stepper(slope_along, jacobian_along, turned=True)
+    if not calls.may_jump:
+        return make_integrate(slope_along, _add, integrand_along, stages, stepper, solver.switches)
     return make_integrate(slope_along, _make_jump(calls), integrand_along, stages, stepper, solver.switches, _begin)
 
 

@@ -14,6 +14,7 @@ import math
 from adjode.adjoints.carried import WITH_STATE, add_lasting, begin_carried, largest_product, size_of_theta, sum_carried, sum_lasting
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
+from adjode.loops.jumps import INFLOW
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
 from adjode.steppers.transposed_error import SLOPE, size_of
 
@@ -41,6 +42,15 @@ _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 
 
 @kernel
+def _forget_inflows(frame):
+    """Inflows are no parameters of the user's."""
+    entries = slots.DOSE_ENTRIES(frame)
+    for k in range(INFLOW, entries.size, 7):
+        if 0 <= entries[k] < slots.THETA_PROBE(frame).size:
+            slots.THETA_PROBE(frame)[entries[k]] = slots.ZERO_PROBE(frame)[entries[k]] = 0.0
+
+
+@kernel
 def begin_trust(frame):
     trust, lam_error, theta = slots.TRUST(frame), slots.LAM_ERROR(frame), slots.THETA(frame)
     probe, zero_probe = slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame)
@@ -53,7 +63,9 @@ def begin_trust(frame):
         about_one = 0.75 + 0.5 * (part - int(part))
         about_one = about_one if k * (k + 1) % 7 < 3 else -about_one
         probe[k], zero_probe[k] = abs(theta[k]) * about_one, about_one if theta[k] == 0.0 else 0.0
-        if theta[k] == 0.0:
+    _forget_inflows(frame)
+    for k in range(probe.size):
+        if zero_probe[k] != 0.0:
             trust[slots.HAS_ZEROS] = 1.0
     for k in range(lam_error.size):
         lam_error[k] = slots.LAM_RECENT(frame)[k] = 0.0
@@ -111,7 +123,9 @@ def add_stage(frame, stage, u_bar, theta_bar):
 
 @exact_kernel
 def _size_of_state(frame, V, k):
-    return max(abs(V[0, k]), abs(V[slots.SETTING(frame)[slots.LAST_STAGE], k])) + slots.U_FLOOR(frame)[k]
+    """At the ends of a step, and between: between two bounces of a ball its height is zero at both ends."""
+    last = slots.SETTING(frame)[slots.LAST_STAGE]
+    return max(abs(V[0, k]), abs(V[last // 2, k]), abs(V[last, k])) + slots.U_FLOOR(frame)[k]
 
 
 @kernel
@@ -229,6 +243,7 @@ def end_step(frame, step, h, V):
     trust = slots.TRUST(frame)
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
+        trust[slots.SKIPPED] = max(trust[slots.SKIPPED], abs(h))
         return
     sum_carried(frame)
     before, after, ratio, entry, part, fast = _lam_error(frame, V)
@@ -271,7 +286,8 @@ def _keep(frame, step, steps, h, found):
     error, of_zeros, ratio, lasting = found
     if error > cells[k, ERROR] or ratio > cells[k, RATIO] or lasting > cells[k, LASTING]:
         cells[k, WORST_STEP] = h
-    cells[k, LONGEST] = max(cells[k, LONGEST], h)
+    cells[k, LONGEST] = max(cells[k, LONGEST], h, trust[slots.SKIPPED])
+    trust[slots.SKIPPED] = 0.0
     cells[k, ERROR], cells[k, RATIO] = _larger(cells[k, ERROR], error), _larger(cells[k, RATIO], ratio)
     cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
     cells[k, LASTING] = max(cells[k, LASTING], lasting)

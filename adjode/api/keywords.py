@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
+from adjode.model.doses import Doses
+from adjode.model.events import Event
+
 
 class ForwardKeywords(TypedDict, total=False):
     """How a forward pass is run: what every function takes that solves."""
@@ -23,6 +26,8 @@ class ForwardKeywords(TypedDict, total=False):
     linear_solver: str
     stops: Any
     memory: float | str | None
+    doses: Doses | Sequence[Doses] | None
+    events: Event | Callable | Sequence[Event | Callable] | None
 
 
 class SolveKeywords(ForwardKeywords, total=False):

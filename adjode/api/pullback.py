@@ -249,8 +249,8 @@ class _Pullback:
     def _run_refined(self, made: Discrete) -> int:
         """The same along a solution with shorter steps, where the last run has found that it needs them."""
         solution = self.solution
-        problem = solution.dynamics, solution.options, solution.structure, solution.u0, solution.theta, solution.span.ends
-        forward = Forward(*problem, record=solution.trajectory.record)
+        problem = made.dynamics, solution.options, solution.structure, solution.u0, made.theta, solution.span.ends
+        forward = Forward(*problem, record=solution.trajectory.record, jumps=solution.jumps)
         forward.share_watch(made.watch)
         forward.limit_by(made.frame)
         program = Program(forward, None, made, goes_on=True)
@@ -267,12 +267,13 @@ class _Pullback:
     def _discrete(self) -> Discrete:
         solution, seeds, steps = self.solution, self.seeds, self.solution.dense.steps
         times, u_bars = observed_after_t0(solution.t, solution.trajectory.kinds, seeds.times, seeds.u_bars)
+        dynamics, theta = solution.problem
         made = Discrete(
-            solution.dynamics,
+            dynamics,
             solution.options,
             solution.structure,
             solution.span,
-            solution.theta,
+            theta,
             seeds.u_T_bar if steps else np.zeros_like(seeds.u_T_bar),
             times,
             u_bars,
@@ -299,10 +300,11 @@ class _Pullback:
             backwards = bool(solution.t[-1] >= solution.t[0])
             backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
         wants_theta = "theta" in self.wanted
+        dynamics, theta = solution.problem
         made = Sweep(
-            solution.dynamics,
+            dynamics,
             solution.span,
-            solution.theta,
+            theta,
             backward,
             options,
             wants_theta=wants_theta,
@@ -370,7 +372,8 @@ class _Pullback:
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
         """Of the discrete adjoint whole, of others without what the running cost has itself."""
-        return swept.theta_bar if self._costs is None else swept.theta_bar + self._costs.theta_bar
+        theta_bar = swept.theta_bar[: self.solution.theta.size]
+        return theta_bar if self._costs is None else theta_bar + self._costs.theta_bar
 
     def _seen_at_t0(self) -> np.ndarray:
         """The cotangents of what is observed at t0, u(T) among it on a span of no length."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from adjode.api.keywords import PullbackKeywords
 from adjode.api.pullback import pullback
+from adjode.compile import slots
 from adjode.compile.slots import IMPLICIT_STEP, RECORD_STAGES
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
@@ -66,6 +67,14 @@ class Solution:
     segments : Segments or None
         Where not all steps have been kept, because of `memory`: what solves them again, for `u`, for a call and for a pullback,
         each time that they are asked for. There are no `stages` then.
+    u0 : (n,) array
+        The initial state; `u[0]` is behind what is given at t0.
+    jumps : Jumps
+        The doses and events.
+    ended : int
+        The event that has ended the solution, counted from 1; 0 if none has, so that it ends at T.
+    extended, theta_T
+        The dynamics with the inflows of doses, and theta with what they are at the end.
     """
 
     dynamics: Dynamics
@@ -82,6 +91,32 @@ class Solution:
     u0: np.ndarray = field(default_factory=lambda: np.zeros(0))
     jumps: Jumps = NO_JUMPS
     ended: int = 0
+    extended: Dynamics | None = None
+    theta_T: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def problem(self) -> tuple[Dynamics, np.ndarray]:
+        """What passes work on: dynamics, and theta that they may write to, with inflows as they are at T."""
+        return self.extended or self.dynamics, self.theta_T.copy() if self.extended else self.theta
+
+    @functools.cached_property
+    def t_events(self) -> list[np.ndarray]:
+        """For each event the times at which it has happened, as in SciPy."""
+        jumps = self.trajectory.jumps
+        return [self.span.time(jumps.t[jumps.of_event(i)]) for i in range(len(self.options.events))]
+
+    @functools.cached_property
+    def u_events(self) -> list[np.ndarray]:
+        """For each event the states (k, n) at these times, before what it resets."""
+        jumps = self.trajectory.jumps
+        return [jumps.u[2 * jumps.of_event(i)].copy() for i in range(len(self.options.events))]
+
+    @functools.cached_property
+    def events(self) -> list[tuple[float, str]]:
+        """All that has happened, in order: times and names of events."""
+        jumps, names = self.trajectory.jumps, [event.name for event in self.options.events]
+        what = jumps.what.reshape(-1, 3)
+        return [(float(t), names[which]) for t, (kind, which, _) in zip(self.span.time(jumps.t), what, strict=True) if kind != slots.DOSE]
 
     @property
     def counts(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,8 +13,10 @@ from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
 from adjode.compile import slots
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
+from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
-from adjode.passes.forward import Forward, structure_for
+from adjode.model.events import Event
+from adjode.passes.forward import Forward, jumps_of, structure_for
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import run_and_keep
 from adjode.steppers.family import family_of
@@ -37,8 +40,8 @@ def solve(
     linear_solver: str = SolveOptions.linear_solver,
     stops: Any = SolveOptions.stops,
     memory: float | str | None = SolveOptions.memory,
-    doses: Any = SolveOptions.doses,
-    events: Any = SolveOptions.events,
+    doses: Doses | Sequence[Doses] | None = SolveOptions.doses,
+    events: Event | Callable | Sequence[Event | Callable] | None = SolveOptions.events,
 ) -> Solution:
     """Solve `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)` where the dynamics have a mass matrix, from `u(t0) = u0` to T.
 
@@ -76,6 +79,11 @@ def solve(
     memory : int or str, optional
         A budget for what is kept of the steps: bytes, or "512MB", "2 GiB". Where the steps do not fit, the solution keeps snapshots
         from which it solves them again, whenever it is called, `u` is asked for or it is pulled back; times are kept in any case.
+    doses : Doses or list of them, optional
+        Amounts that enter states at known times, at once or over a while.
+    events : Event, function or list of them, optional
+        What happens where a guard passes through zero: resets of the state, the end of the solution, or nothing but a note of the
+        time. Functions are as SciPy has them: `event(t, u)`, with attributes `terminal` and `direction`.
 
     Returns
     -------
@@ -96,15 +104,17 @@ def solve(
     dynamics.require_order(*layouts)
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
-    options = SolveOptions(method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory,
-                           doses, events)
+    limits = method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory
+    options = SolveOptions(*limits, doses, events)
     options.absolute_tolerances(u.size)
     parts = forward_parts(dynamics, options)
     try_before(dynamics, options, parts, (t0, T), u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
     keeps = family_of(options.tableau).records_stages
     record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
-    forward = Forward(dynamics, options, structure, u, parameters, (t0, T), record=record, lasting=True)
+    jumps = jumps_of(dynamics, options, u.size, parameters.size, (t0, T))
+    extended, theta_T = dynamics.with_inflows(jumps.inflows, parameters.size), jumps.extended(parameters)
+    forward = Forward(extended, options, structure, u, theta_T, (t0, T), record=record, lasting=True, jumps=jumps)
     trajectory, segments = run_and_keep(forward, layouts[0])
     if segments is None:
         try_behind(dynamics, parts, trajectory.t[:-1], trajectory.u[:-1], parameters)
@@ -120,7 +130,9 @@ def solve(
         t_eval=evaluation_times,
         segments=segments,
         u0=u,
-        jumps=forward.jumps,
+        jumps=jumps,
+        extended=extended,
+        theta_T=theta_T,
         ended=int(forward.count[slots.ENDED]),
     )
     return solution if evaluation_times is None else replace(solution, u_eval=solution(evaluation_times))

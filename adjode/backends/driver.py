@@ -161,7 +161,8 @@ class Seat:
     """
 
     def __init__(self, forward: Forward, program: Program, forward_only: bool):
-        frame, n, m = forward.frame, forward.frame[slots.START].size, forward.frame[slots.THETA].size
+        frame, n = forward.frame, forward.frame[slots.START].size
+        m = forward.frame[slots.THETA].size - len(forward.jumps.inflows)
         self._program, self._count = program, forward.count
         self._lost, self._between = np.zeros((2, max(n, m))), new_watch()
         self._data: Mapping[Slot, str] = {}
@@ -171,9 +172,9 @@ class Seat:
         buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(len(slots.CONTROL.entries)), np.zeros(1)
         buffers[TIME_SPAN] = frame[slots.TIME_SPAN]
         buffers[TIMES_GIVEN], buffers[FORWARD_STOPS_GIVEN] = forward.times, forward.stops
-        buffers[U0], buffers[THETA] = frame[slots.START], frame[slots.THETA]
+        buffers[U0], buffers[THETA] = frame[slots.START], frame[slots.THETA][:m]
         buffers[TIMES], buffers[OBSERVED] = frame[slots.TIMES], forward.observed.reshape(-1)
-        buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS] = frame[slots.CONTROL], frame[slots.STOPS]
+        buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS] = frame[slots.CONTROL], forward.planned
 
     @classmethod
     def of_solve(cls, forward: Forward) -> Seat:
@@ -186,10 +187,10 @@ class Seat:
         seat._flags[:] = loss.ends_at_T, False, "u0" in shared, "theta" in shared
         seat._own_data(loss)
         buffers = seat._buffers
-        buffers[U0_BAR], buffers[TOTAL], buffers[VALUE] = backward.lam, backward.theta_bar, loss.value
+        buffers[U0_BAR], buffers[TOTAL], buffers[VALUE] = backward.lam, workspace.theta_bar_at, loss.value
         if isinstance(backward, Sweep):
             buffers[BACKWARD_STOPS_GIVEN] = backward.stops
-            buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = backward.frame[slots.CONTROL], backward.frame[slots.STOPS]
+            buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = backward.frame[slots.CONTROL], backward.planned
         return seat
 
     def _own_data(self, loss: PreparedLoss) -> None:

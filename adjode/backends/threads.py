@@ -22,7 +22,7 @@ from adjode.backends.outcome import Outcome, States, block_size, count_rows
 from adjode.compile.slots import RECORD_STAGES
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses.members import MemberData
-from adjode.passes.forward import Forward, structure_for
+from adjode.passes.forward import Forward, jumps_of, structure_for
 from adjode.passes.options import SolveOptions
 
 _LARGEST_RUN = 16  # blocks that a thread takes at a time: little enough for a balance at the end, and for progress in between
@@ -220,5 +220,6 @@ class ThreadSolver(_Threads):
         structure = structure_for(options.tableau, self._dynamics, options.linear_solver, t0, u0, theta)
         # what value_and_gradient records: its pullback then passes through the same entry, and the same states
         keep: dict[str, Any] = {"record": RECORD_STAGES, "times": np.append(self._times, T)}
-        start = np.zeros_like(u0), np.zeros_like(theta)
-        return Seat.of_solve(Forward(self._dynamics, options, structure, *start, (t0, T), **keep))
+        jumps = jumps_of(self._dynamics, options, u0.size, theta.size, (t0, T))
+        dynamics, start = self._dynamics.with_inflows(jumps.inflows, theta.size), (np.zeros_like(u0), jumps.extended(theta))
+        return Seat.of_solve(Forward(dynamics, options, structure, *start, (t0, T), **keep, jumps=jumps))

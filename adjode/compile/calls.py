@@ -41,6 +41,8 @@ class Calls:
     key : str or None
         Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
     fused : bool
+    may_jump : bool
+        Whether the state may jump in the passes made for them, by doses and events.
     unchanged : callable
         Whether the callbacks still compile to what `key` stands for.
     imports : callable
@@ -50,6 +52,7 @@ class Calls:
     kernels: dict[str, Callable]
     key: str | None
     fused: bool = False
+    may_jump: bool = True
     unchanged: Callable[[], bool] = lambda: True
     imports: Callable[[], dict[str, Any]] = dict
     _entries: dict = field(default_factory=dict)

@@ -325,6 +325,7 @@ TRUST = floats_by_name(
     zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
     counts_for="how many steps the one being pulled back stands for; 0 if it is not judged",
     behind="the size of the step behind it",
+    skipped="the largest step behind it that has not been judged, since the last one that has",
     theta_along="error estimate of theta_bar along THETA_PROBE, of the step being pulled back",
     zero_along="the same along ZERO_PROBE",
     theta_size="the largest theta_bar on the way, in the units of the parameters",
@@ -352,7 +353,7 @@ TRUST = floats_by_name(
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, THETA_ALONG, ZERO_ALONG,
+    UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG,
     THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR,
     UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG,
 ) = TRUST.places

@@ -14,7 +14,7 @@ from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row
 from adjode.loops.along import within_reach
-from adjode.loops.events import HAPPENS, NOTHING, RETRY, make_find_event, meet_event, pass_guards
+from adjode.loops.events import HAPPENS, NOTHING, RETRY, leave_guards, make_find_event, meet_event
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
@@ -66,14 +66,17 @@ COARSE, FINE = (_coarse_step, _coarse_resolution), (_fine_step, _fine_resolution
 # --- kernels of a method ----------------------------------------------------------------------------------------------------------
 
 
-def make_steps(derivative: Callable, integrand: Callable | None, stepper: Stepper) -> tuple[Callable, Callable]:
+def make_steps(
+    derivative: Callable, integrand: Callable | None, stepper: Stepper, guarded: bool = False
+) -> tuple[Callable, Callable]:
     """For one method: `enter(frame, t) -> status` at a new place, `step_on(frame, t, stop) -> status` for an attempt at a step."""
     quadrature = NoQuadrature() if integrand is None else Quadrature(integrand, stepper)
     # behind a jump of lam a stiff transient may be over before t, as a floating-point number, has changed
     times = FINE if stepper.implicit and integrand is not None else COARSE
     longest = limited if integrand is None else within_reach
-    find_event = make_find_event(stepper) if integrand is None else _find_none
-    return make_enter(derivative, stepper, quadrature), make_step_on(stepper, quadrature, times, longest, find_event)
+    end_at = _make_end_at_event(stepper) if guarded else _end_as_taken
+    meet, leave = (meet_event, leave_guards) if guarded else (_meet_none, _leave_none)
+    return make_enter(derivative, stepper, quadrature), make_step_on(stepper, quadrature, times, longest, (end_at, meet, leave))
 
 
 def make_enter(derivative: Callable, stepper: Stepper, quadrature: Quadrature) -> Callable:
@@ -203,36 +206,72 @@ def _make_reject(resolution: Callable, infinite: int) -> Callable:
 
 
 @kernel
-def _find_none(frame, t, h, t_new, V, coefficients, dense):
-    return SUCCESS, NOTHING, t_new
+def _end_as_taken(frame, t, h, t_new, rest, V, coefficients, dense):
+    return SUCCESS, NOTHING, h, t_new, rest
 
 
-def _make_accept_before(stepper: Stepper, quadrature: Quadrature) -> Callable:
+@kernel
+def _meet_none(frame, t):
+    return SUCCESS
+
+
+@kernel
+def _leave_none(frame):
+    pass
+
+
+def _make_end_at_event(stepper: Stepper) -> Callable:
+    find_event = make_find_event(stepper)
+
+    @kernel
+    def end_at_event(frame, t, h, t_new, rest, V, coefficients, dense):
+        """A step that may be taken: (status, what it ends with, its size, its end, what that lacks), once it ends at the first event."""
+        if slots.GUARD_SIGNS(frame).size == 0:
+            return SUCCESS, NOTHING, h, t_new, rest
+        status, what, t_new = find_event(frame, t, h, t_new, V, coefficients, dense)
+        if what == NOTHING:
+            return status, what, h, t_new, rest
+        return status, what, t_new - t, t_new, 0.0
+
+    return end_at_event
+
+
+def _make_finish(stepper: Stepper, quadrature: Quadrature, meet: Callable, leave: Callable) -> Callable:
     accept = _make_accept(stepper, quadrature)
 
     @kernel
-    def accept_before(frame, t, h, t_new, rest, V, coefficients, happens):
-        """Observe and record the step to t_new; who observes the state at an event sees what it is behind that."""
-        clock, y_new = slots.CLOCK(frame), row(V, slots.SETTING(frame)[slots.LAST_STAGE])
-        observe(frame, t, h, t_new, y_new, coefficients, not happens)
-        accept(frame, t, h, y_new)
-        clock[slots.T], clock[slots.T_REST] = t_new, rest
+    def finish(frame, step, what, control):
+        """Observe and record a step, and go on behind it; who observes the state at an event sees what it is behind that."""
+        (t, h, t_new, rest, V, coefficients), (h_free, lands, factor, log_error) = step, control
+        clock, setting = slots.CLOCK(frame), slots.SETTING(frame)
+        y_new = row(V, setting[slots.LAST_STAGE])
+        if h != 0.0:
+            observe(frame, t, h, t_new, y_new, coefficients, what == NOTHING)
+            accept(frame, t, h, y_new)
+            clock[slots.T], clock[slots.T_REST] = t_new, rest
+            if setting[slots.ADAPTIVE]:
+                set_next_step(frame, h, h_free, lands, factor, log_error)
+        if what == HAPPENS:
+            return meet(frame, t_new)
+        leave(frame)
+        return SUCCESS
 
-    return accept_before
+    return finish
 
 
 def make_step_on(
-    stepper: Stepper, quadrature: Quadrature, times: tuple[Callable, Callable], longest: Callable, find_event: Callable
+    stepper: Stepper, quadrature: Quadrature, times: tuple[Callable, Callable], longest: Callable, events: tuple[Callable, ...]
 ) -> Callable:
     end_of_step, resolution = times
-    try_step, accept_before = _make_try_step(stepper, quadrature), _make_accept_before(stepper, quadrature)
+    end_at, meet, leave = events
+    try_step, finish = _make_try_step(stepper, quadrature), _make_finish(stepper, quadrature, meet, leave)
     reject = _make_reject(resolution, stepper.infinite_error)
 
     @kernel
     def step_on(frame, t, stop):
         """One attempt at a step towards the stop."""
         setting, clock, most = slots.SETTING(frame), slots.CLOCK(frame), slots.CONTROL(frame)[slots.MAX_STEP]
-        slot, guarded = slots.COUNT(frame)[slots.STEPS], slots.GUARD_SIGNS(frame).size > 0
+        slot = slots.COUNT(frame)[slots.STEPS]
         V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
         h_free = longest(frame, t, clock[slots.H] if clock[slots.H] < most else most)
         h_free, lands, across = next_end(frame, t, h_free, abs(stop - t))
@@ -248,23 +287,11 @@ def make_step_on(
             return status
         if not norm <= 1.0:
             return reject(frame, t, h, norm, keep_off(frame, h, norm) if across else factor)
-        what = NOTHING
-        if guarded:
-            status, what, t_new = find_event(frame, t, h, t_new, V, coefficients, dense)
-            if status != SUCCESS:
-                return status
-            if what != NOTHING:
-                h, rest = t_new - t, 0.0
-            if what == RETRY:
-                return reject(frame, t, h, 2.0, 0.5)
-        if h != 0.0:
-            accept_before(frame, t, h, t_new, rest, V, coefficients, what == HAPPENS)
-            if setting[slots.ADAPTIVE]:
-                set_next_step(frame, h, h_free, lands or what == HAPPENS, factor, log_error)
-        if what == HAPPENS:
-            return meet_event(frame, t_new)
-        if guarded:
-            pass_guards(frame)
-        return SUCCESS
+        status, what, h, t_new, rest = end_at(frame, t, h, t_new, rest, V, coefficients, dense)
+        if status != SUCCESS:
+            return status
+        if what == RETRY:
+            return reject(frame, t, h, math.inf, _NEWTON_SHRINKS)
+        return finish(frame, (t, h, t_new, rest, V, coefficients), what, (h_free, lands or what == HAPPENS, factor, log_error))
 
     return step_on

@@ -9,19 +9,32 @@ from adjode.loops.events import happen, mark_taken_along, renew_signs
 from adjode.loops.jumps import administer
 from adjode.loops.record import dense_at, observe
 from adjode.loops.stops import cross_over, last_together, resumption
-from adjode.status import STORE_FULL, SUCCESS
+from adjode.status import ENDED, STORE_FULL, SUCCESS
 
 _STEPS = 2  # to cross a stop
 
 
 @kernel
-def _has_room(frame, k, last):
-    count, events = slots.COUNT(frame), slots.GUARD_SIGNS(frame).size
-    if slots.SETTING(frame)[slots.RECORD] != 0 and count[slots.STEPS] + _STEPS > slots.MESH_T(frame).size - 1:
-        return False
-    if slots.JUMP_WHAT(frame).size == 0:
-        return True
-    return count[slots.OCCURRED] + (last + 1 - k) + events <= slots.JUMP_T(frame).size
+def _has_room(frame):
+    return slots.SETTING(frame)[slots.RECORD] == 0 or slots.COUNT(frame)[slots.STEPS] + _STEPS <= slots.MESH_T(frame).size - 1
+
+
+@kernel
+def _has_room_for_jumps(frame, k, last):
+    jumps = (last + 1 - k) + slots.GUARD_SIGNS(frame).size
+    return _has_room(frame) and slots.COUNT(frame)[slots.OCCURRED] + jumps <= slots.JUMP_T(frame).size
+
+
+@kernel
+def cross_smoothly(frame, k, y):
+    """At stop k of a forward pass: across it, in two steps, so that the stop itself is in the mesh unless another is as near."""
+    if not _has_room(frame):
+        return STORE_FULL
+    direction, behind = slots.CONTROL(frame)[slots.DIRECTION], resumption(frame, k)
+    for t_new in (slots.STOPS(frame)[k], behind):
+        if direction * (t_new - slots.CLOCK(frame)[slots.T]) > 0.0 and direction * (behind - t_new) >= 0.0:
+            cross_over(frame, t_new, slots.CROSSING, True)
+    return SUCCESS
 
 
 @kernel
@@ -37,14 +50,6 @@ def _give_doses(frame, t, k, last):
         return SUCCESS, True
     status = mark_taken_along(frame, t)
     return (happen(frame, t, first) if status == SUCCESS else status), True
-
-
-@kernel
-def _cross_smoothly(frame, stop, behind):
-    direction = slots.CONTROL(frame)[slots.DIRECTION]
-    for t_new in (stop, behind):
-        if direction * (t_new - slots.CLOCK(frame)[slots.T]) > 0.0 and direction * (behind - t_new) >= 0.0:
-            cross_over(frame, t_new, slots.CROSSING, True)
 
 
 @kernel
@@ -68,16 +73,15 @@ def _jump_across(frame, k, last, stop, behind):
 
 @kernel
 def cross(frame, k, y):
-    """At stop k of a forward pass: across it, in two steps, so that the stop itself is in the mesh unless another is as near."""
-    last = last_together(frame, k)
-    if not _has_room(frame, k, last):
-        return STORE_FULL
-    stop, behind = slots.STOPS(frame)[k], resumption(frame, last)
+    """The same where the state may jump."""
     if slots.JUMP_ROWS(frame).size == 0:
-        _cross_smoothly(frame, stop, behind)
-        return SUCCESS
-    status = _jump_across(frame, k, last, stop, behind)
-    if slots.GUARD_SIGNS(frame).size > 0:
-        renewed = renew_signs(frame, stop)
+        status = cross_smoothly(frame, k, y)
+    else:
+        last = last_together(frame, k)
+        if not _has_room_for_jumps(frame, k, last):
+            return STORE_FULL
+        status = _jump_across(frame, k, last, slots.STOPS(frame)[k], resumption(frame, last))
+    if slots.GUARD_SIGNS(frame).size > 0 and status in (SUCCESS, ENDED):
+        renewed = renew_signs(frame, slots.STOPS(frame)[k])
         return status if renewed == SUCCESS else renewed
     return status

@@ -56,7 +56,7 @@ def renew_signs(frame, t):
 
 
 @kernel
-def pass_guards(frame):
+def leave_guards(frame):
     """After a step without an event: values and signs at its end, where the next one begins."""
     signs, values = slots.GUARD_SIGNS(frame), slots.GUARD_VALUES(frame)
     for i in range(signs.size):

@@ -84,17 +84,6 @@ def plan_doses(frame):
 
 
 @kernel
-def may_jump(frame):
-    """Whether the state may jump in this pass."""
-    return slots.ACTIONS(frame).size > 0 or slots.GUARD_SIGNS(frame).size > 0
-
-
-@kernel
-def has_room_for(frame, jumps):
-    return slots.COUNT(frame)[slots.OCCURRED] + jumps <= slots.JUMP_T(frame).size
-
-
-@kernel
 def note_jump(frame, t, what, which, first):
     """Write down that the state is about to jump; the number of that jump."""
     count, y, states, whats = slots.COUNT(frame), slots.Y(frame), slots.JUMP_U(frame), slots.JUMP_WHAT(frame)

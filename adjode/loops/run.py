@@ -64,17 +64,22 @@ def _begins_as_planned(frame):
 def _has_room_for_events(frame):
     """Whether all events may happen behind the next step."""
     many, count, recorded = slots.GUARD_SIGNS(frame).size, slots.COUNT(frame), slots.SETTING(frame)[slots.RECORD] != 0
+    if many == 0:
+        return True
     if recorded and count[slots.STEPS] + 2 > slots.MESH_T(frame).size - 1:
         return False
     return count[slots.OCCURRED] + many <= slots.JUMP_T(frame).size
 
 
 @kernel
+def _has_room_for_none(frame):
+    return True
+
+
+@kernel
 def _may_go_on(frame):
     """SUCCESS, or why there may be no further attempt."""
     count = slots.COUNT(frame)
-    if slots.GUARD_SIGNS(frame).size > 0 and not _has_room_for_events(frame):
-        return STORE_FULL
     if slots.SETTING(frame)[slots.RECORD] != 0 and count[slots.STEPS] == slots.MESH_T(frame).size - 1:
         return STORE_FULL
     attempts = count[slots.EARLIER] + count[slots.STEPS] - count[slots.CROSSINGS] + count[slots.REJECTED]
@@ -94,7 +99,14 @@ def _end_here(frame):
     return SUCCESS
 
 
-def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable) -> Callable:
+@kernel
+def _never_ends_here(frame):
+    return SUCCESS
+
+
+def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable, guarded: bool) -> Callable:
+    has_room, end_here = (_has_room_for_events, _end_here) if guarded else (_has_room_for_none, _never_ends_here)
+
     @kernel
     def run(frame):
         """From where the pass is, as far as it goes."""
@@ -109,12 +121,12 @@ def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable) -> Callab
                     return SUCCESS
                 status = meet_stop(frame, t, stop)
                 continue
-            status = _may_go_on(frame)
+            status = _may_go_on(frame) if has_room(frame) else STORE_FULL
             if status == SUCCESS and count[slots.FRESH] == 0:
                 status = enter(frame, t)
             if status == SUCCESS:
                 status = step_on(frame, t, end)
-        return _end_here(frame) if status == ENDED else status
+        return end_here(frame) if status == ENDED else status
 
     return run
 
@@ -134,16 +146,17 @@ def make_integrate(
     stepper: Stepper | None = None,
     switches: bool = False,
     begin: Callable = _begins_as_planned,
+    guarded: bool = False,
 ) -> Callable:
     """The loop, with `stepper`, or explicit steps if there is none; or with both, if it switches.
 
-    `begin(frame) -> status` may change the stops at the start of a pass.
+    `begin(frame) -> status` may change the stops at the start of a pass; a `guarded` one may have events.
     """
-    enter, step_on = make_steps(derivative, integrand, stepper or ExplicitStepper(derivative, stages))
+    enter, step_on = make_steps(derivative, integrand, stepper or ExplicitStepper(derivative, stages), guarded)
     if switches:
-        explicit = make_steps(derivative, integrand, ExplicitStepper(derivative, stages))
+        explicit = make_steps(derivative, integrand, ExplicitStepper(derivative, stages), guarded)
         enter, step_on = make_switching(explicit, (enter, step_on))
-    run = _make_run(enter, step_on, make_meet_stop(at_stop, together=integrand is None))
+    run = _make_run(enter, step_on, make_meet_stop(at_stop, together=integrand is None), guarded)
     begin_tolerances = _tolerances_as_given if integrand is None else tolerances.begin_tolerances  # in a pass over lam
 
     @kernel

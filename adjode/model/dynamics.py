@@ -109,6 +109,7 @@ class Dynamics:
         self.mass: Mass | None = read_mass(mass)
         self._structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
         self._lock = threading.RLock()
+        self._with_inflows: dict[tuple, Dynamics] = {}
         self._orders: dict[str, dict] = {"u0": {}, "theta": {}}  # in which named entries came
         self._ordered: set[Layout] = set()  # that have been found to be in order
         self.name = name or str(getattr(f, "__name__", "f"))
@@ -169,6 +170,17 @@ class Dynamics:
                 self._structures[n, linear_solver] = find()
             return self._structures[n, linear_solver]
 
+    def with_inflows(self, states: tuple[int, ...], m: int) -> Dynamics:
+        """These with `states` that have an inflow each, behind m parameters; see model/inflows.py."""
+        from adjode.model.inflows import with_inflows
+
+        if not states:
+            return self
+        with self._lock:
+            if (states, m) not in self._with_inflows:
+                self._with_inflows[states, m] = with_inflows(self, states, m)
+            return self._with_inflows[states, m]
+
     def require_order(self, *layouts: Layout) -> None:
         """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read."""
         for layout in layouts:
@@ -210,7 +222,7 @@ class Dynamics:
         """The callbacks are one thing, as functions are; what is found out about them each copy finds for itself."""
         other = object.__new__(type(self))
         other.__dict__.update(
-            self.__dict__, _structures={}, _orders={"u0": {}, "theta": {}}, _ordered=set(), _lock=threading.RLock()
+            self.__dict__, _structures={}, _with_inflows={}, _orders={"u0": {}, "theta": {}}, _ordered=set(), _lock=threading.RLock()
         )
         return other
 

@@ -283,6 +283,12 @@ class Integration(Pass):
         frame[slots.STOPS] = np.zeros(room)
         frame[slots.CROSSED], frame[slots.JUMP_ROWS] = np.zeros(room, dtype=np.int64), np.zeros(room, dtype=np.int64)
 
+    @property
+    def planned(self) -> np.ndarray:
+        """The stops that are known before the pass begins."""
+        planned = self.frame[slots.PLANNED]
+        return planned if planned.size else self.frame[slots.STOPS]
+
     def _rows_of(self, stops: int) -> np.ndarray:
         """What JUMP_ROWS stand for that are empty."""
         return np.full(stops, -1, dtype=np.int64)

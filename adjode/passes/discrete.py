@@ -94,6 +94,7 @@ class Discrete(Pass):
         self.frame[slots.TIMES], self.frame[slots.TIME_SPAN] = np.ascontiguousarray(span.elapsed(times)), span.numbers
         self._allocate(tableau, n, m if wants_theta else 0)
         self._put_trust(options, n, on_inaccurate)
+        self.jumps = jumps
         put_jumps_back(self.frame, jumps, n)
         columns = 0 if cost is None else 1 + n + (m if wants_theta else 0)
         put_costs(self.frame, options, n, span.length, columns)
@@ -236,6 +237,7 @@ class Discrete(Pass):
             cause=cause,
             hint=hint,
             units=trust[slots.UNITS],
+            event=self.jumps.event_at(self.frame),
         )
 
 

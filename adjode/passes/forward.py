@@ -18,7 +18,7 @@ from adjode.compile.slots import RECORD_STAGES
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
-from adjode.loops.crossing import cross
+from adjode.loops.crossing import cross, cross_smoothly
 from adjode.loops.events import begin_guards
 from adjode.loops.jumps import plan_doses
 from adjode.loops.run import make_integrate
@@ -27,18 +27,21 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.events import guards_of
 from adjode.model.layout import Layout
 from adjode.passes.base import Integration, Tolerances
-from adjode.passes.jumps import Jumps
+from adjode.passes.jumps import NO_JUMPS, Jumps
 from adjode.passes.options import SolveOptions
 from adjode.passes.segments import Segments
 from adjode.passes.span import Span
 from adjode.status import (
+    AMBIGUOUS,
     CALLBACK_RAISED,
+    DOSE_TOO_EARLY,
     HIGH_INDEX,
     INCONSISTENT,
     MAX_STEPS,
     NEWTON_FAILED,
     SUCCESS,
     TIMED_OUT,
+    ZENO,
     SolveError,
     solve_error,
 )
@@ -63,7 +66,10 @@ def make_forward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = 
         return call_f(frame, t, u, du)
 
     stepper = solver.stepper(forward_rhs, make_jacobian(calls))
-    return make_integrate(forward_rhs, cross, stages=stages, stepper=stepper, switches=solver.switches, begin=_begin_jumps)
+    how: dict[str, Any] = {"stages": stages, "stepper": stepper, "switches": solver.switches}
+    if not calls.may_jump:
+        return make_integrate(forward_rhs, cross_smoothly, **how)
+    return make_integrate(forward_rhs, cross, **how, begin=_begin_jumps, guarded=True)
 
 
 class Forward(Integration):
@@ -82,6 +88,8 @@ class Forward(Integration):
         What to keep of each step.
     times : (k,) array, optional
         Where to write down the state, in the order of integration.
+    jumps : Jumps
+        Doses and events.
     lasting : bool
         Whether what is kept is to be read more than once.
 
@@ -103,6 +111,7 @@ class Forward(Integration):
         record: int,
         times: np.ndarray | None = None,
         lasting: bool = False,
+        jumps: Jumps = NO_JUMPS,
     ):
         method, stops = options.tableau, options.stops if t_span[1] >= t_span[0] else options.stops[::-1]
         super().__init__(
@@ -117,7 +126,7 @@ class Forward(Integration):
             options.limits,
             record=record,
             times=times,
-            jumps=jumps_of(dynamics, options, u0.size, theta.size, t_span),
+            jumps=jumps,
         )
         self.frame[slots.THETA] = theta
         if not dynamics.calls.fused:
@@ -149,7 +158,9 @@ class Forward(Integration):
             callback, cause = self._find_cause()
         elif status == INCONSISTENT and dynamics.mass is not None:
             component, details = self._inconsistency(dynamics.mass)
-        elif status not in (MAX_STEPS, HIGH_INDEX, TIMED_OUT) and (blamed := self.blame()) is not None:
+        elif status in (ZENO, AMBIGUOUS):
+            details["event"] = self._named_events(status)
+        elif status not in (MAX_STEPS, HIGH_INDEX, TIMED_OUT, DOSE_TOO_EARLY) and (blamed := self.blame()) is not None:
             component = blamed[1]
         singular = dynamics.mass is not None and dynamics.mass.singular
         return solve_error(
@@ -165,6 +176,15 @@ class Forward(Integration):
             hint=_ROUNDING_HINT if status == NEWTON_FAILED and singular else "",
             **details,
         )
+
+    def _named_events(self, status: int) -> str:
+        """The events of a failure: those that happen together, or the last ones."""
+        guards, count = self.jumps.guards, self.count[slots.OCCURRED]
+        assert guards is not None
+        many, what = len(guards.events), self.trajectory.jumps.what.reshape(-1, 3)[:count]
+        pending = np.flatnonzero(self.frame[slots.GUARD_HITS][many:] > 1)
+        which = pending if status == AMBIGUOUS else np.unique(what[-4:, 1])
+        return " and ".join(guards.events[i].name for i in which)
 
     def _find_cause(self) -> tuple[Any, Exception | None]:
         """The callback that raises at one of the states tried: f; or, for an implicit method, what the Jacobian comes from."""
@@ -188,7 +208,19 @@ class Forward(Integration):
 
 
 def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: tuple[float, float]) -> Jumps:
-    """The doses and events of a solve, for n states and m parameters."""
+    """The doses and events of a solve, for n states and m parameters.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what is not there, or does not go together.
+    """
+    if not (options.doses or options.events):
+        return NO_JUMPS
+    if options.memory is not None:
+        raise ValueError("doses and events know no budget of memory: leave memory out.")
+    if dynamics.mass is not None and dynamics.mass.singular:
+        raise ValueError("doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix.")
     doses = dose_table(options.doses, dynamics.fields, n, m, t_span) if options.doses else None
     return Jumps(doses, guards_of(options.events, dynamics.fields) if options.events else None)
 

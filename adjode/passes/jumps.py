@@ -23,6 +23,19 @@ class Jumps:
     guards: Guards | None = None
 
     @property
+    def inflows(self) -> tuple[int, ...]:
+        """The states with inflows: so many entries has theta behind the parameters."""
+        return () if self.doses is None else self.doses.inflows
+
+    def extended(self, theta: np.ndarray) -> np.ndarray:
+        """Parameters, and room for inflows behind them."""
+        return np.concatenate([theta, np.zeros(len(self.inflows))])
+
+    def event_at(self, frame: Frame) -> str:
+        """The name of the event that a pass has met last."""
+        return "?" if self.guards is None else self.guards.events[frame[slots.COUNT][slots.HAPPENING]].name
+
+    @property
     def actions(self) -> int:
         return 0 if self.doses is None else self.doses.actions.size // 2
 
@@ -63,6 +76,11 @@ class JumpStore:
             larger = np.zeros((2 * len(array), *array.shape[1:]), dtype=array.dtype)
             larger[: len(array)] = array
             setattr(self, name, larger)
+
+    def of_event(self, event: int) -> np.ndarray:
+        """The jumps that are this event's."""
+        what = self.what.reshape(-1, 3)
+        return np.flatnonzero((what[:, 0] != slots.DOSE) & (what[:, 1] == event))
 
     def trimmed(self, count: int) -> JumpStore:
         """A copy of the first so many."""

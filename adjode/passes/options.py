@@ -163,6 +163,8 @@ class PullbackOptions:
         if self.adjoint == "backsolve":
             if forward.stops.size:
                 raise ValueError("adjoint='backsolve' knows no stops: choose adjoint='discrete' or 'interpolating'.")
+            if forward.doses or forward.events:
+                raise ValueError("adjoint='backsolve' knows no doses and no events: choose adjoint='discrete' or 'interpolating'.")
             if forward.memory is not None:
                 raise ValueError("adjoint='backsolve' needs the states at all steps: leave memory out, or choose another adjoint.")
             for one in (forward.tableau, chosen):

@@ -83,7 +83,7 @@ class Sweep(Integration):
         )
         self._fill(backward)
         put_jumps_back(self.frame, jumps, backward.y.size)
-        self._jumps = bool(jumps)
+        self.jumps = jumps
         self.frame[slots.U0_BAR] = self.lam
         self._stops, self._pauses = tuple(self.frame[slot] for slot in (slots.STOPS, slots.CROSSED, slots.JUMP_ROWS)), False
 
@@ -115,7 +115,7 @@ class Sweep(Integration):
         """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
-        if self._jumps:
+        if self.jumps:
             self._plan(trajectory.jumps.t.size)
         if count[slots.EARLIER] or self._pauses:
             self._pause_at(trajectory.t[0] if count[slots.EARLIER] else None)
@@ -192,6 +192,7 @@ class Sweep(Integration):
             callback="vjp (or another callback of the backward pass)",
             hint=hint,
             cause=cause,
+            event=self.jumps.event_at(self.frame),
         )
 
     def _blamed(self, status: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import PreparedLoss
 from adjode.passes.discrete import Discrete, jumps_at_start
-from adjode.passes.forward import Forward
+from adjode.passes.forward import Forward, jumps_of
 from adjode.passes.options import SolveOptions, SweepOptions
 from adjode.passes.program import FORWARD, Program, program_entry
 from adjode.passes.result import PullbackStats
@@ -70,9 +70,11 @@ class Workspace:
     ):
         if t_span[1] < t_span[0]:
             loss.reverse()
-        self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), np.zeros(m), False
+        jumps = jumps_of(dynamics, options, n, m, t_span)
+        dynamics, theta = dynamics.with_inflows(jumps.inflows, m), jumps.extended(np.zeros(m))
+        self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), theta[:m], False
         record = RECORD_STAGES if sweep is None else RECORD_DENSE
-        self.forward = Forward(dynamics, options, structure, self.u0, self.theta, t_span, record=record, times=loss.times)
+        self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, record=record, times=loss.times, jumps=jumps)
         loss.observe(self.forward.observed)
         self.backward: Discrete | Sweep
         span = self.forward.span
@@ -83,12 +85,12 @@ class Workspace:
                 options,
                 structure,
                 span,
-                self.theta,
+                theta,
                 *seeds,
                 wants_theta=wants_theta,
                 recorded=True,
                 on_inaccurate=on_inaccurate,
-                jumps=self.forward.jumps,
+                jumps=jumps,
             )
             self.forward.limit_by(self.backward.frame)
             self.backward.frame[slots.TIMES] = self.forward.frame[slots.TIMES]  # which an ensemble writes to
@@ -97,7 +99,7 @@ class Workspace:
             observed = loss.times, loss.u_bars, t_span[0]
             backward = interpolating.prepare_observed(*observed, sweep.atol, sweep.stops, backwards)
             self.backward = Sweep(
-                dynamics, span, self.theta, backward, sweep, wants_theta=wants_theta, jumps=self.forward.jumps
+                dynamics, span, theta, backward, sweep, wants_theta=wants_theta, jumps=jumps
             )
         self.program = Program(self.forward, loss if loss.compiled else None, self.backward if loss.compiled else None)
         self._behind = None
@@ -150,7 +152,12 @@ class Workspace:
         return self.backward.lam.copy()
 
     def theta_bar(self) -> np.ndarray:
-        return self.backward.theta_bar.copy()
+        return self.theta_bar_at.copy()
+
+    @property
+    def theta_bar_at(self) -> np.ndarray:
+        """Where the backward pass leaves it."""
+        return self.backward.theta_bar[: self.theta.size]
 
     def stats(self) -> PullbackStats:
         stats = PullbackStats()
@@ -173,7 +180,7 @@ def jitted_evaluation(workspace: Workspace, wants: tuple[bool, bool]) -> Callabl
             raise ValueError("u0, theta, u0_bar and theta_bar must have the sizes that this function was made for")
         forward, backward, loss = opened(forward_at()), opened(backward_at()), opened(loss_at())
         slots.START(forward)[:] = u0
-        slots.THETA(forward)[:] = theta
+        slots.THETA(forward)[:m] = theta
         status = call_code(code(), table())
         raise_interruption(slots.WATCH(forward), status)
         if status != SUCCESS:

@@ -33,6 +33,8 @@ class _Backend:
             raise ValueError("backend='cuda' knows no max_seconds: leave it out, or use backend='threads'.")
         if np.size(options.get("stops", ())):
             raise ValueError("backend='cuda' knows no stops: leave them out, or use backend='threads'.")
+        if options.get("doses") is not None or options.get("events") is not None:
+            raise ValueError("backend='cuda' knows no doses and no events: leave them out, or use backend='threads'.")
         device.require_gpu()
         self._dynamics, self._options, self._device_options = dynamics, options, DeviceOptions(**device_options)
         self._lanes, self._plans = Lanes(self._device_options), {}  # type: ignore[var-annotated]

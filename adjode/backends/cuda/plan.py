@@ -242,6 +242,7 @@ def _pass_plan(
     known = frame.known()
     sized = {slot: shape for slot, shape in known.shapes.items() if slot.group < Group.STORE}
     empty: dict[Slot, tuple[int, ...]] = dict.fromkeys((slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.CROSSED), (0,))
+    empty |= dict.fromkeys((slots.DOSE_ENTRIES, slots.JUMP_WHAT), (0,))
     empty |= {slots.LIMITED: (2,), slots.LIMITS: (0, 3), slots.CELLS: (0, 8)}  # TRUST is zeros: nothing is judged
     if starts_elsewhere:
         del sized[slots.START]
@@ -286,7 +287,7 @@ def device_calls(dynamics: Dynamics) -> Calls:
     for callback in dynamics.callbacks:
         function = guard(callback.in_place)
         kernels[callback.name] = call_kernel(KINDS[callback.name], "function(t, {arrays})", function=function)
-    return Calls(kernels, None, True)
+    return Calls(kernels, None, fused=True, may_jump=False)
 
 
 def _unguarded(function: Callable) -> Callable:
