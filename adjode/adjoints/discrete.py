@@ -349,7 +349,11 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         first_stage = _make_first_stage_of_both(first_stage)
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
-    pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage, make_pull_jumps(calls) if calls.may_jump else _pull_none))
+    pull_step = _make_pull_by_kind(
+        pull_one_step,
+        pull_explicit_step,
+        _make_pull_crossing(first_stage, make_pull_jumps(calls) if calls.may_jump else _pull_none),
+    )
     pull_back = _make_pull_back(pull_step, first_stage)
     judge_running_cost = judge_costs if may_cost else _no_costs
 

@@ -116,7 +116,11 @@ class Solution:
         """All that has happened, in order: times and names of events."""
         jumps, names = self.trajectory.jumps, [event.name for event in self.options.events]
         what = jumps.what.reshape(-1, 3)
-        return [(float(t), names[which]) for t, (kind, which, _) in zip(self.span.time(jumps.t), what, strict=True) if kind != slots.DOSE]
+        return [
+            (float(t), names[which])
+            for t, (kind, which, _) in zip(self.span.time(jumps.t), what, strict=True)
+            if kind != slots.DOSE
+        ]
 
     @property
     def counts(self) -> np.ndarray:

@@ -204,12 +204,16 @@ PLANNED = vector(STORE, "(k,)", "STOPS, but for those that are known only when t
 PLANNED_ROWS = integers(STORE, "(k,) or (0,)", "JUMP_ROWS of these")
 PLANNED_CROSSED = integers(STORE, "(k,) or (0,)", "CROSSED of these")
 DOSES = matrix(STORE, "(k, 5)", "time, lag, amount, fraction and duration of each dose; factors of the entries below")
-DOSE_ENTRIES = integers(OPTIONAL, "(7 k,) or (0,)", "for each of these the entry of theta or -1; then of the state and of its inflow")
+DOSE_ENTRIES = integers(
+    OPTIONAL, "(7 k,) or (0,)", "for each of these the entry of theta or -1; then of the state and of its inflow"
+)
 ACTIONS = integers(OPTIONAL, "(2 a,) or (0,)", "what is to be done when: the dose, and BOLUS, BEGINS or ENDS")
 BOLUS, BEGINS, ENDS = range(3)
 GUARD_SIGNS = integers(OPTIONAL, "(e,) or (0,)", "the sign of each guard where the next step begins; 0 if it is to be found out")
 GUARD_HITS = integers(STORE, "(2 e,)", "how often each event has happened, and what becomes of it at the time reached")
-GUARD_RULES = integers(STORE, "(5 e,)", "direction, how often until the pass ends (0 for never), priority, first with this guard, resets")
+GUARD_RULES = integers(
+    STORE, "(5 e,)", "direction, how often until the pass ends (0 for never), priority, first with this guard, resets"
+)
 GUARD_VALUES = matrix(STORE, "(7, e)", "guards at places of a step, see loops/guards.py")
 EVENT_WORK = matrix(STORE, "(2, n)", "a state between, and what a reset writes")
 WHICH = vector(STORE, "(1,)", "the event whose reset is called")

@@ -14,8 +14,8 @@ from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row
 from adjode.loops.along import within_reach
-from adjode.loops.events import HAPPENS, NOTHING, RETRY, leave_guards, make_find_event, meet_event
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
+from adjode.loops.events import HAPPENS, NOTHING, RETRY, leave_guards, make_find_event, meet_event
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at

@@ -150,7 +150,9 @@ def _mark_simultaneous(frame, t):
     for i in range(many):
         for j in range(i):
             if hits[many + i] == _PENDING and hits[many + j] == _PENDING and rule_of(frame, i, FIRST) != rule_of(frame, j, FIRST):
-                if rule_of(frame, i, PRIORITY) == rule_of(frame, j, PRIORITY) and rule_of(frame, i, RESETS) * rule_of(frame, j, RESETS):
+                if rule_of(frame, i, PRIORITY) == rule_of(frame, j, PRIORITY) and rule_of(frame, i, RESETS) * rule_of(
+                    frame, j, RESETS
+                ):
                     return AMBIGUOUS
     return status
 
@@ -158,7 +160,12 @@ def _mark_simultaneous(frame, t):
 @kernel
 def mark_taken_along(frame, t):
     """Mark events whose guards a jump has taken across zero; signs of others are those behind it."""
-    signs, hits, values, many = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame).size
+    signs, hits, values, many = (
+        slots.GUARD_SIGNS(frame),
+        slots.GUARD_HITS(frame),
+        slots.GUARD_VALUES(frame),
+        slots.GUARD_SIGNS(frame).size,
+    )
     status = guards_at(frame, t, slots.Y(frame), TRIED)
     for i in range(many):
         e = values[TRIED, i]
@@ -226,20 +233,14 @@ def _has_no_end(frame):
     times, whats, last = slots.JUMP_T(frame), slots.JUMP_WHAT(frame), slots.COUNT(frame)[slots.OCCURRED] - 1
     if last < _ZENO or abs(times[last] - times[last - _ZENO]) > _ZENO_WITHIN * abs(clearance(frame)):
         return False
-    for k in range(last - _ZENO, last + 1):
-        if whats[3 * k] == slots.DOSE:
-            return False
-    return True
+    return all(whats[3 * k] != slots.DOSE for k in range(last - _ZENO, last + 1))
 
 
 @kernel
 def changes(frame, first, last):
     """Whether any of these jumps is one, and not an event without a reset."""
     whats = slots.JUMP_WHAT(frame)
-    for k in range(first, last + 1):
-        if whats[3 * k] == slots.DOSE or rule_of(frame, whats[3 * k + 1], RESETS) == 1:
-            return True
-    return False
+    return any(whats[3 * k] == slots.DOSE or rule_of(frame, whats[3 * k + 1], RESETS) == 1 for k in range(first, last + 1))
 
 
 @kernel

@@ -9,7 +9,6 @@ from the first values that rounding does not blur.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
@@ -21,7 +20,11 @@ from adjode.steppers.explicit import interpolate
 START, END, PLACE, TRIED, EARLIER, BEFORE, SIGNS = range(7)  # rows of GUARD_VALUES
 _PARTS = 16  # that a step is searched in
 _NEAR = 0.25  # of a guard's range within a step
-_NEAREST, _CLEAR, _GROWS = 40, 1e3, 2.0  # halvings of a step towards its start; how much larger than there, and than before, a value is
+_NEAREST, _CLEAR, _GROWS = (
+    40,
+    1e3,
+    2.0,
+)  # halvings of a step towards its start; how much larger than there, and than before, a value is
 _HALVINGS = 60
 _APART = 1e-4  # of a step: how far apart guards are compared for their slopes
 

@@ -66,9 +66,7 @@ class Doses:
             if len(values) not in (1, count):
                 raise ValueError(f"{name} must be one number or one for each of the {count} times, but {len(values)} were given.")
         self.into, self.lasts = into, duration is not None
-        self.quantities = {
-            name: (values * count if len(values) == 1 else values) for name, values in listed.items()
-        }
+        self.quantities = {name: (values * count if len(values) == 1 else values) for name, values in listed.items()}
         self.count = count
         numbers = [value for value in self.quantities.get("duration", []) if not isinstance(value, str)]
         if any(not value > 0.0 for value in numbers):
@@ -93,7 +91,9 @@ def _listed(name: str, value: Any) -> list[Any]:
 def _repeated(listed: dict[str, list[Any]], every: float | None, until: float | None) -> dict[str, list[Any]]:
     times = listed["times"]
     if every is None or until is None or not every > 0.0 or not np.isfinite(until):
-        raise ValueError(f"every and until belong together, a period and a time, but every={every!r} and until={until!r} were given.")
+        raise ValueError(
+            f"every and until belong together, a period and a time, but every={every!r} and until={until!r} were given."
+        )
     if any(isinstance(time, str) for time in times):
         raise ValueError("doses that are repeated need numbers for times: give a lag for what is to be found out.")
     repeats = [np.floor((until - time) / every * (1.0 + 1e-14)) for time in times]
@@ -146,14 +146,19 @@ def dose_table(doses: tuple[Doses, ...], fields: Pair, n: int, m: int, t_span: t
     for state, one in zip(states, doses, strict=True):
         inflow = m + inflows.index(state) if one.lasts else -1
         for k in range(one.count):
-            row = [_number(one.quantities[name][k] if name in one.quantities else _NEUTRAL[name], name, fields[1], m) for name in _QUANTITIES]
+            row = [
+                _number(one.quantities[name][k] if name in one.quantities else _NEUTRAL[name], name, fields[1], m)
+                for name in _QUANTITIES
+            ]
             if row[0][1] < 0:
                 _require_in_span(row[0][0], row[1], t_span)
             dose = len(numbers)
             numbers.append([number for number, _ in row])
             entries += [entry for _, entry in row] + [state, inflow]
             actions += [[dose, kind] for kind in ((slots.BEGINS, slots.ENDS) if one.lasts else (slots.BOLUS,))]
-    order = sorted(range(len(actions)), key=lambda a: _nominal(numbers[actions[a][0]], actions[a][1]), reverse=t_span[1] < t_span[0])
+    order = sorted(
+        range(len(actions)), key=lambda a: _nominal(numbers[actions[a][0]], actions[a][1]), reverse=t_span[1] < t_span[0]
+    )
     return DoseTable(
         np.array(numbers, dtype=float).reshape(-1, 5),
         np.array(entries, dtype=np.int64),
@@ -179,7 +184,11 @@ def _entry_of(name: str, what: str, parameters: Fields | None, m: int) -> int:
     if parameters is not None:
         entry = next((k for k, parts in enumerate(parameters.entries) if "".join(parts) == name), entry)
     if not 0 <= entry < m:
-        known = f"the parameters {', '.join(map(''.join, parameters.entries))}" if parameters is not None else f"theta[0] to theta[{m - 1}]"
+        known = (
+            f"the parameters {', '.join(map(''.join, parameters.entries))}"
+            if parameters is not None
+            else f"theta[0] to theta[{m - 1}]"
+        )
         raise ValueError(f"{what} of doses names {name!r}, which is not among {known}.")
     return entry
 

@@ -222,7 +222,12 @@ class Dynamics:
         """The callbacks are one thing, as functions are; what is found out about them each copy finds for itself."""
         other = object.__new__(type(self))
         other.__dict__.update(
-            self.__dict__, _structures={}, _with_inflows={}, _orders={"u0": {}, "theta": {}}, _ordered=set(), _lock=threading.RLock()
+            self.__dict__,
+            _structures={},
+            _with_inflows={},
+            _orders={"u0": {}, "theta": {}},
+            _ordered=set(),
+            _lock=threading.RLock(),
         )
         return other
 

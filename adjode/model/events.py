@@ -37,9 +37,9 @@ class Event:
 
     Notes
     -----
-    The guard is looked at along every step, not only at its ends. An event does not happen where its guard is zero at the start, nor
-    again before the guard has left zero. A reset may take other guards across zero: then those happen too, in the direction they ask
-    for.
+    The guard is looked at along every step, not only at its ends. An event does not happen where its guard is zero at the start,
+    nor again before the guard has left zero. A reset may take other guards across zero: then their events happen too, in the
+    direction that they ask for.
     """
 
     def __init__(
@@ -53,8 +53,10 @@ class Event:
         name: str | None = None,
     ):
         if not callable(guard) or not (reset is None or callable(reset)):
-            raise TypeError(f"an event takes functions, guard(t, u, theta) and reset(t, u, theta, u_new), but {guard!r} and {reset!r} "
-                            f"were given.")
+            raise TypeError(
+                f"an event takes functions, guard(t, u, theta) and reset(t, u, theta, u_new), but {guard!r} and {reset!r} "
+                f"were given."
+            )
         if not isinstance(terminal, (bool, int, np.integer)) or terminal < 0:
             raise ValueError(f"terminal must be False, True or the number of an occurrence, but {terminal!r} was given.")
         for option, value in (("direction", direction), ("priority", priority)):
@@ -77,7 +79,9 @@ def read_events(events: Any) -> tuple[Event, ...]:
         return tuple(map(_read_event, given))
     except TypeError as error:
         if "not iterable" in str(error):
-            raise TypeError(f"events must be an adjode.Event, a function event(t, u), or a list of them, but {events!r} was given.") from None
+            raise TypeError(
+                f"events must be an adjode.Event, a function event(t, u), or a list of them, but {events!r} was given."
+            ) from None
         raise
 
 
@@ -94,7 +98,7 @@ def _read_event(given: Any) -> Event:
     return _as_event(given, float(getattr(given, "direction", 0.0)), int(getattr(given, "terminal", False)))
 
 
-# --- their derivatives -------------------------------------------------------------------------------------------------------------
+# --- their derivatives ---------------------------------------------------------------------------------------------------------
 
 
 def _python(function: Callable) -> Callable:
@@ -150,7 +154,8 @@ class Guards:
         self._guards = [self._callback("g", _taking_theta(with_entries("guard", event.guard, (None, *fields)))) for event in events]
         states = (None, fields[0], fields[1], fields[0])
         self._resets = [
-            None if event.reset is None else self._callback("f", _whole(with_entries("reset", event.reset, states))) for event in events
+            None if event.reset is None else self._callback("f", _whole(with_entries("reset", event.reset, states)))
+            for event in events
         ]
         firsts = [next(j for j in range(i + 1) if events[j].guard is events[i].guard) for i in range(len(events))]
         ranks = {priority: rank for rank, priority in enumerate(sorted({event.priority for event in events}))}
@@ -163,7 +168,9 @@ class Guards:
         ).reshape(-1)
         calls = [f"    guard{i}(t, u, theta, values[{i}:{i + 1}])\n" for i in range(len(events))]
         self.guards = self._joined("guards", "t, u, theta, values", calls, guard=self._guards)
-        calls = [_DISPATCH.format(i=i, call=f"reset{i}(t, u, theta, u_new)") for i, one in enumerate(self._resets) if one is not None]
+        calls = [
+            _DISPATCH.format(i=i, call=f"reset{i}(t, u, theta, u_new)") for i, one in enumerate(self._resets) if one is not None
+        ]
         self.reset = self._joined("reset", "t, u, theta, which, u_new", calls, reset=self._resets)
 
     @staticmethod
@@ -173,7 +180,12 @@ class Guards:
         return made
 
     def _joined(self, kind: str, arguments: str, calls: list[str], **known: Sequence[Any]) -> Callback:
-        names = {f"{name}{i}": getattr(one, "in_place", one) for name, many in known.items() for i, one in enumerate(many) if one is not None}
+        names = {
+            f"{name}{i}": getattr(one, "in_place", one)
+            for name, many in known.items()
+            for i, one in enumerate(many)
+            if one is not None
+        }
         return callback(kind, make_function(kind, arguments, "".join(calls) or "    pass\n", names))
 
     @functools.cached_property

@@ -25,7 +25,9 @@ def with_inflows(dynamics: Dynamics, states: tuple[int, ...], m: int) -> Dynamic
         If the dynamics have a mass matrix.
     """
     if dynamics.mass is not None:
-        raise ValueError("dynamics with a mass matrix take no doses over a duration: give them at once, or write the inflow into f.")
+        raise ValueError(
+            "dynamics with a mass matrix take no doses over a duration: give them at once, or write the inflow into f."
+        )
     extras = {
         "f": "".join(f"    du[{state}] += theta[{m + k}]\n" for k, state in enumerate(states)),
         "vjp": "".join(f"    theta_bar[{m + k}] = lam[{state}]\n" for k, state in enumerate(states)),

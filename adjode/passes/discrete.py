@@ -246,9 +246,7 @@ def jumps_at_start(kinds: np.ndarray) -> bool:
     return bool(kinds.size and kinds[0] >= slots.JUMP)
 
 
-def observed_after_t0(
-    t: np.ndarray, kinds: np.ndarray, times: np.ndarray, u_bars: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def observed_after_t0(t: np.ndarray, kinds: np.ndarray, times: np.ndarray, u_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Observations in the order of integration along the mesh t, without those at t0 itself unless the state jumps there."""
     order = np.argsort(times if t[-1] >= t[0] else -times, kind="stable")
     if not jumps_at_start(kinds):

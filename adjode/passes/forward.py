@@ -220,7 +220,9 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
     if options.memory is not None:
         raise ValueError("doses and events know no budget of memory: leave memory out.")
     if dynamics.mass is not None and dynamics.mass.singular:
-        raise ValueError("doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix.")
+        raise ValueError(
+            "doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix."
+        )
     doses = dose_table(options.doses, dynamics.fields, n, m, t_span) if options.doses else None
     return Jumps(doses, guards_of(options.events, dynamics.fields) if options.events else None)
 

@@ -84,11 +84,18 @@ class JumpStore:
 
     def trimmed(self, count: int) -> JumpStore:
         """A copy of the first so many."""
-        return JumpStore(self.t[:count].copy(), self.u[: 2 * count].copy(), self.what[: 3 * count].copy(), self.inflow[:count].copy())
+        return JumpStore(
+            self.t[:count].copy(), self.u[: 2 * count].copy(), self.what[: 3 * count].copy(), self.inflow[:count].copy()
+        )
 
     def put(self, frame: Frame) -> None:
         """Where a forward pass writes, and a backward pass reads."""
-        frame[slots.JUMP_T], frame[slots.JUMP_U], frame[slots.JUMP_WHAT], frame[slots.JUMP_INFLOW] = self.t, self.u, self.what, self.inflow
+        frame[slots.JUMP_T], frame[slots.JUMP_U], frame[slots.JUMP_WHAT], frame[slots.JUMP_INFLOW] = (
+            self.t,
+            self.u,
+            self.what,
+            self.inflow,
+        )
 
 
 def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:

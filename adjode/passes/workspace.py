@@ -98,9 +98,7 @@ class Workspace:
             backwards = t_span[1] >= t_span[0]
             observed = loss.times, loss.u_bars, t_span[0]
             backward = interpolating.prepare_observed(*observed, sweep.atol, sweep.stops, backwards)
-            self.backward = Sweep(
-                dynamics, span, theta, backward, sweep, wants_theta=wants_theta, jumps=jumps
-            )
+            self.backward = Sweep(dynamics, span, theta, backward, sweep, wants_theta=wants_theta, jumps=jumps)
         self.program = Program(self.forward, loss if loss.compiled else None, self.backward if loss.compiled else None)
         self._behind = None
         if not loss.compiled:
