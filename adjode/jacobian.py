@@ -123,7 +123,7 @@ def structure_of(dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray
         If the solver is unknown, or needs a pattern, or the pattern has another size than u.
     """
     choose("linear_solver", linear_solver, ("auto", *KINDS))
-    return dynamics.structure(u.size, linear_solver, lambda: _find_structure(dynamics, linear_solver, t, u, theta))
+    return dynamics.once((u.size, linear_solver), lambda: _find_structure(dynamics, linear_solver, t, u, theta))
 
 
 def _find_structure(dynamics: Dynamics, linear_solver: str, t: float, u: np.ndarray, theta: np.ndarray) -> Structure:

@@ -1,10 +1,10 @@
 """lam across a jump of the state, in every adjoint.
 
-At time tau the state jumps from u- to u+ = R(tau, u-, theta), with slopes f- and f+ on the two sides. What a shift of tau does to the
-loss is `rho = lam+ . (R_u f- + R_t - f+) + g- - g+`. If tau is where a guard e(t, u, theta) passes through zero at the rate
-`gamma = e_t + e_u f-`, then `lam- = R_u^T lam+ - e_u^T rho / gamma` and theta_bar gains `R_theta^T lam+ - e_theta^T rho / gamma`. At a
-known time e_u is zero and rho the cotangent of tau. An event that ends the solution has no f+ and no g+. (Galan, Feehery, Barton 1999,
-Appl. Numer. Math. 31, 17-47; Froehlich et al. 2017, Bioinformatics 33, 1049-1056.)
+At time tau the state jumps from u- to u+ = R(tau, u-, theta), with slopes f- and f+ on the two sides. What a shift of tau does to
+the loss is `rho = lam+ . (R_u f- + R_t - f+) + g- - g+`. If tau is where a guard e(t, u, theta) passes through zero, at the rate
+`gamma = e_t + e_u f-`, then `lam- = R_u^T lam+ - e_u^T rho / gamma`, and theta_bar gains `R_theta^T lam+ - e_theta^T rho / gamma`.
+At a known time e_u is zero, and rho the cotangent of tau. An event that ends the solution has no f+ and no g+. (Galan, Feehery,
+Barton 1999, Appl. Numer. Math. 31, 17-47; Froehlich et al. 2017, Bioinformatics 33, 1049-1056.)
 
 Of several jumps at one time each has its own states and slopes; one that a jump before it has taken along has that one's tau.
 """
@@ -131,65 +131,83 @@ def _pull_guard(frame, t, event, u, rho, lam):
     return SUCCESS
 
 
-def make_pull_jumps(calls: Calls) -> Callable:
+def _make_rate_at(calls: Calls) -> Callable:
     call_f = calls.f
 
     @kernel
-    def slope_at(frame, t, u, out):
+    def rate_at(frame, t, u, lam, slope):
+        """(status, lam . f + g) here; f goes to `slope`."""
         slots.COUNT(frame)[slots.DERIVATIVES] += 1
-        return call_f(frame, t, u, out)
+        status, g = call_f(frame, t, u, slope), 0.0
+        if slots.WANTS(frame)[slots.WANTS_COST] == 1:
+            status |= cost(frame, t, u)
+            g = slots.VALUE(frame)[0]
+        return (SUCCESS if status == 0 else CALLBACK_RAISED), _product(lam, slope) + g
+
+    return rate_at
+
+
+@kernel
+def _ends(frame, k):
+    """Whether jump k has ended the solution."""
+    forward = slots.FORWARD_COUNT(frame)
+    return forward[slots.ENDED] > 0 and k == forward[slots.OCCURRED] - 1
+
+
+@kernel
+def _restore_inflow(frame, k, action):
+    """The inflow that a dose has changed, as it was before."""
+    entry = slots.DOSE_ENTRIES(frame)[7 * slots.ACTIONS(frame)[2 * action] + INFLOW]
+    if entry >= 0:
+        slots.THETA(frame)[entry] = slots.JUMP_INFLOW(frame)[k]
+
+
+def _make_cross_back(calls: Calls) -> Callable:
+    rate_at = _make_rate_at(calls)
 
     @kernel
-    def cost_at(frame, t, u):
-        """(status, g), 0 without a running cost."""
-        if slots.WANTS(frame)[slots.WANTS_COST] == 0:
-            return SUCCESS, 0.0
-        return cost(frame, t, u), slots.VALUE(frame)[0]
+    def cross_back(frame, k, shifts, lam):
+        """(status, rho) of jump k alone, without what its guard does: lam becomes R_u^T lam+."""
+        t, which, work = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_WORK(frame)
+        before, behind = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_U(frame), 2 * k + 1)
+        status, rate, by_reset = SUCCESS, 0.0, 0.0
+        if shifts and not _ends(frame, k):
+            status, rate = rate_at(frame, t, behind, lam, row(work, _BEHIND))
+        if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE:
+            _restore_inflow(frame, k, which)
+        elif status == SUCCESS:
+            status, by_reset = _pull_reset(frame, t, which, before, lam)
+            for i in range(lam.size):
+                lam[i] = work[_MU, i]
+        rho = by_reset - rate
+        if shifts and status == SUCCESS:
+            status, rate = rate_at(frame, t, before, lam, row(work, _BEFORE))
+            rho += rate
+        return status, rho
 
-    @kernel
-    def rate_behind(frame, t, k, lam):
-        """(status, lam+ . f+ + g+); zero where jump k has ended the solution."""
-        forward, u, slope = slots.FORWARD_COUNT(frame), row(slots.JUMP_U(frame), 2 * k + 1), row(slots.JUMP_WORK(frame), _BEHIND)
-        if forward[slots.ENDED] > 0 and k == forward[slots.OCCURRED] - 1:
-            return SUCCESS, 0.0
-        status, g = cost_at(frame, t, u)
-        if slope_at(frame, t, u, slope) != 0 or status != 0:
-            return CALLBACK_RAISED, 0.0
-        return SUCCESS, _product(lam, slope) + g
+    return cross_back
+
+
+def make_pull_jumps(calls: Calls) -> Callable:
+    """`pull_jumps(frame, last, lam) -> status`: lam back over jump `last` and those before it at the same time."""
+    cross_back = _make_cross_back(calls)
 
     @kernel
     def pull_jump(frame, k, carried, lam):
         """(status, what a shift of its time does to the loss, if it has been taken along)."""
-        whats, inflow, t = slots.JUMP_WHAT(frame), slots.JUMP_INFLOW(frame)[k], slots.JUMP_T(frame)[k]
-        what, which, u, work = whats[3 * k], whats[3 * k + 1], row(slots.JUMP_U(frame), 2 * k), slots.JUMP_WORK(frame)
-        shifts, behind, by_reset, status = what != slots.DOSE or _time_varies(frame, which), 0.0, 0.0, SUCCESS
-        if shifts:
-            status, behind = rate_behind(frame, t, k, lam)
-        if what == slots.DOSE:
-            dose = slots.ACTIONS(frame)[2 * which]
-            entry = slots.DOSE_ENTRIES(frame)[7 * dose + INFLOW]
-            if entry >= 0:
-                slots.THETA(frame)[entry] = inflow
-        elif status == SUCCESS:
-            status, by_reset = _pull_reset(frame, t, which, u, lam)
-            for i in range(lam.size):
-                lam[i] = work[_MU, i]
-        rho = carried
-        if shifts and status == SUCCESS:
-            status, g = cost_at(frame, t, u)
-            if slope_at(frame, t, u, row(work, _BEFORE)) != 0 or status != 0:
-                return CALLBACK_RAISED, 0.0
-            rho += _product(lam, row(work, _BEFORE)) + g + by_reset - behind
+        whats = slots.JUMP_WHAT(frame)
+        what, which = whats[3 * k], whats[3 * k + 1]
+        status, rho = cross_back(frame, k, what != slots.DOSE or _time_varies(frame, which), lam)
+        rho += carried
         if status != SUCCESS or what == slots.NESTED:
             return status, rho
         if what == slots.DOSE:
             _pull_dose(frame, which, rho, lam)
             return SUCCESS, 0.0
-        return _pull_guard(frame, t, which, u, rho, lam), 0.0
+        return _pull_guard(frame, slots.JUMP_T(frame)[k], which, row(slots.JUMP_U(frame), 2 * k), rho, lam), 0.0
 
     @kernel
     def pull_jumps(frame, last, lam):
-        """lam back over jump `last` and those before it at the same time."""
         carried, status = 0.0, SUCCESS
         for k in range(last, slots.JUMP_WHAT(frame)[3 * last + 2] - 1, -1):
             if status == SUCCESS:

@@ -124,7 +124,7 @@ class Solution:
 
     @property
     def counts(self) -> np.ndarray:
-        """What a backward pass reads of the counts of the forward one: steps, none before them, jumps, and whether one has ended it."""
+        """The counts of the forward pass that a backward one reads."""
         return np.array([self.dense.steps, 0, self.trajectory.jumps.t.size, self.ended], dtype=np.int64)
 
     @functools.cached_property

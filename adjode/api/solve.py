@@ -16,6 +16,7 @@ from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import Event
+from adjode.model.inflows import with_inflows
 from adjode.passes.forward import Forward, jumps_of, structure_for
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import run_and_keep
@@ -113,7 +114,7 @@ def solve(
     keeps = family_of(options.tableau).records_stages
     record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
     jumps = jumps_of(dynamics, options, u.size, parameters.size, (t0, T))
-    extended, theta_T = dynamics.with_inflows(jumps.inflows, parameters.size), jumps.extended(parameters)
+    extended, theta_T = with_inflows(dynamics, jumps.inflows, parameters.size), jumps.extended(parameters)
     forward = Forward(extended, options, structure, u, theta_T, (t0, T), record=record, lasting=True, jumps=jumps)
     trajectory, segments = run_and_keep(forward, layouts[0])
     if segments is None:

@@ -21,6 +21,7 @@ from adjode.backends.driver import Seat
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
 from adjode.compile.slots import RECORD_STAGES
 from adjode.model.dynamics import Dynamics
+from adjode.model.inflows import with_inflows
 from adjode.model.losses.members import MemberData
 from adjode.passes.forward import Forward, jumps_of, structure_for
 from adjode.passes.options import SolveOptions
@@ -221,5 +222,5 @@ class ThreadSolver(_Threads):
         # what value_and_gradient records: its pullback then passes through the same entry, and the same states
         keep: dict[str, Any] = {"record": RECORD_STAGES, "times": np.append(self._times, T)}
         jumps = jumps_of(self._dynamics, options, u0.size, theta.size, (t0, T))
-        dynamics, start = self._dynamics.with_inflows(jumps.inflows, theta.size), (np.zeros_like(u0), jumps.extended(theta))
+        dynamics, start = with_inflows(self._dynamics, jumps.inflows, theta.size), (np.zeros_like(u0), jumps.extended(theta))
         return Seat.of_solve(Forward(dynamics, options, structure, *start, (t0, T), **keep, jumps=jumps))

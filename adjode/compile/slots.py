@@ -173,8 +173,9 @@ COUNT = integers_by_name(
 )
 # fmt: off
 (
-    STEPS, EARLIER, OCCURRED, ENDED, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF, EVIDENCE, CALM,
-    SWITCHES, SUSPICIONS, HAPPENING, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS, JACOBIANS, FACTORISATIONS, ITERATIONS,
+    STEPS, EARLIER, OCCURRED, ENDED, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF,
+    EVIDENCE, CALM, SWITCHES, SUSPICIONS, HAPPENING, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS,
+    JACOBIANS, FACTORISATIONS, ITERATIONS,
 ) = COUNT.places
 # fmt: on
 
@@ -198,7 +199,7 @@ MESH_KIND = integers(OPTIONAL, "(k,) or (0,)", "the kind of each step, below; em
 EXPLICIT_STEP, IMPLICIT_STEP, CROSSING, JUMP = range(4)
 OBSERVED = matrix(STORE, "(k, n)", "states at TIMES")
 
-# --- loops: where the state jumps ---------------------------------------------------------------------------------------------------
+# --- loops: where the state jumps ------------------------------------------------------------------------------------------------
 
 PLANNED = vector(STORE, "(k,)", "STOPS, but for those that are known only when the pass begins")
 PLANNED_ROWS = integers(STORE, "(k,) or (0,)", "JUMP_ROWS of these")

@@ -225,7 +225,7 @@ def _make_end_at_event(stepper: Stepper) -> Callable:
 
     @kernel
     def end_at_event(frame, t, h, t_new, rest, V, coefficients, dense):
-        """A step that may be taken: (status, what it ends with, its size, its end, what that lacks), once it ends at the first event."""
+        """The step, taken again to the first event in it: (status, what it ends with, its size, its end, what that lacks)."""
         if slots.GUARD_SIGNS(frame).size == 0:
             return SUCCESS, NOTHING, h, t_new, rest
         status, what, t_new = find_event(frame, t, h, t_new, V, coefficients, dense)

@@ -135,7 +135,7 @@ def make_find_event(stepper: Stepper) -> Callable:
 
 @kernel
 def _mark_simultaneous(frame, t):
-    """Mark the event that happens, and all others whose guards are zero at the same time; AMBIGUOUS if rounding says in which order."""
+    """Mark the event found and all with guards that are zero then; AMBIGUOUS if rounding says in which order they happen."""
     signs, hits, values, found = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.COUNT(frame)
     y, slope, before, many = slots.Y(frame), row(slots.K(frame), 0), row(slots.EVENT_WORK(frame), 0), signs.size
     back = _BACK * slots.CLOCK(frame)[slots.H_TRIED]
@@ -233,14 +233,19 @@ def _has_no_end(frame):
     times, whats, last = slots.JUMP_T(frame), slots.JUMP_WHAT(frame), slots.COUNT(frame)[slots.OCCURRED] - 1
     if last < _ZENO or abs(times[last] - times[last - _ZENO]) > _ZENO_WITHIN * abs(clearance(frame)):
         return False
-    return all(whats[3 * k] != slots.DOSE for k in range(last - _ZENO, last + 1))
+    doses = 0
+    for k in range(last - _ZENO, last + 1):
+        doses += 1 if whats[3 * k] == slots.DOSE else 0
+    return doses == 0
 
 
 @kernel
 def changes(frame, first, last):
     """Whether any of these jumps is one, and not an event without a reset."""
-    whats = slots.JUMP_WHAT(frame)
-    return any(whats[3 * k] == slots.DOSE or rule_of(frame, whats[3 * k + 1], RESETS) == 1 for k in range(first, last + 1))
+    whats, many = slots.JUMP_WHAT(frame), 0
+    for k in range(first, last + 1):
+        many += 1 if whats[3 * k] == slots.DOSE or rule_of(frame, whats[3 * k + 1], RESETS) == 1 else 0
+    return many > 0
 
 
 @kernel

@@ -1,9 +1,9 @@
 """Guards of events along a step: whether one passes through zero, and where.
 
-A step is looked at cheaply first, at its ends and along a cubic between (its states and slopes are there). Where a guard changes sign,
-or a parabola through three of its values comes near to zero, the dense output is searched at more places. So two zeros inside of one
-step are found as well. A sign of 0 means that the guard was zero where the step begins: which sign it takes on from there is found out
-from the first values that rounding does not blur.
+A step is looked at cheaply first, at its ends and along a cubic between (its states and slopes are there). Where a guard changes
+sign, or a parabola through three of its values comes near to zero, the dense output is searched at more places. So two zeros inside
+of one step are found as well. A sign of 0 means that the guard was zero where the step begins: which sign it takes on from there is
+found out from the first values that rounding does not blur.
 """
 
 from __future__ import annotations

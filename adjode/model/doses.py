@@ -39,8 +39,8 @@ class Doses:
 
     Notes
     -----
-    `lag`, `fraction` and `duration` may also be sequences, one for each time. All of them may be entries of theta: their cotangents are
-    then part of `theta_bar`. A state that is observed at the time of a dose is observed behind it.
+    `lag`, `fraction` and `duration` may also be sequences, one for each time. All of them may be entries of theta: their cotangents
+    are then part of `theta_bar`. A state that is observed at the time of a dose is observed behind it.
     """
 
     def __init__(
@@ -142,7 +142,9 @@ def dose_table(doses: tuple[Doses, ...], fields: Pair, n: int, m: int, t_span: t
     """The table for n states and m parameters; a ValueError for what is not there, or not in the span."""
     states = [_state(one.into, fields[0], n) for one in doses]
     inflows = tuple(sorted({state for state, one in zip(states, doses, strict=True) if one.lasts}))
-    numbers, entries, actions = [], [], []
+    numbers: list[list[float]] = []
+    entries: list[int] = []
+    actions: list[list[int]] = []
     for state, one in zip(states, doses, strict=True):
         inflow = m + inflows.index(state) if one.lasts else -1
         for k in range(one.count):

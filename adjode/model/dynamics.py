@@ -12,7 +12,7 @@ from typing import Any
 
 from adjode.compile.calls import PORTABLE, Calls, fused_calls
 from adjode.linalg.mass import Mass, read_mass
-from adjode.linalg.structure import Structure, read_sparsity
+from adjode.linalg.structure import read_sparsity
 from adjode.model.callbacks import Callback, callback
 from adjode.model.field_access import remember
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
@@ -107,9 +107,8 @@ class Dynamics:
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug, self.fields)
         self.sparsity: Any = read_sparsity(jac_sparsity)
         self.mass: Mass | None = read_mass(mass)
-        self._structures: dict[tuple[int, str], Structure] = {}  # by number of states and linear solver
+        self._found: dict[tuple, Any] = {}
         self._lock = threading.RLock()
-        self._with_inflows: dict[tuple, Dynamics] = {}
         self._orders: dict[str, dict] = {"u0": {}, "theta": {}}  # in which named entries came
         self._ordered: set[Layout] = set()  # that have been found to be in order
         self.name = name or str(getattr(f, "__name__", "f"))
@@ -163,23 +162,12 @@ class Dynamics:
             key = hashlib.sha256(repr([(part.name, part.key) for part in parts]).encode()).hexdigest()[:24]
         return fused_calls({part.name: part.in_place for part in parts}, key, lambda: all(part.unchanged() for part in parts))
 
-    def structure(self, n: int, linear_solver: str, find: Callable[[], Structure]) -> Structure:
+    def once(self, key: tuple, find: Callable[[], Any]) -> Any:
         """What `find()` gives, the first time that it is asked for: all solves share it, also those of other threads."""
         with self._lock:
-            if (n, linear_solver) not in self._structures:
-                self._structures[n, linear_solver] = find()
-            return self._structures[n, linear_solver]
-
-    def with_inflows(self, states: tuple[int, ...], m: int) -> Dynamics:
-        """These with `states` that have an inflow each, behind m parameters; see model/inflows.py."""
-        from adjode.model.inflows import with_inflows
-
-        if not states:
-            return self
-        with self._lock:
-            if (states, m) not in self._with_inflows:
-                self._with_inflows[states, m] = with_inflows(self, states, m)
-            return self._with_inflows[states, m]
+            if key not in self._found:
+                self._found[key] = find()
+            return self._found[key]
 
     def require_order(self, *layouts: Layout) -> None:
         """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read."""
@@ -223,8 +211,7 @@ class Dynamics:
         other = object.__new__(type(self))
         other.__dict__.update(
             self.__dict__,
-            _structures={},
-            _with_inflows={},
+            _found={},
             _orders={"u0": {}, "theta": {}},
             _ordered=set(),
             _lock=threading.RLock(),

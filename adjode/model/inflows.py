@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from adjode.compile.adapters import make_function
@@ -17,13 +16,17 @@ _ARGUMENTS = {
 
 
 def with_inflows(dynamics: Dynamics, states: tuple[int, ...], m: int) -> Dynamics:
-    """The dynamics whose parameters, m of them, are followed by the inflow of each of these states.
+    """The dynamics whose parameters, m of them, are followed by the inflow of each of these states; itself if there are none.
 
     Raises
     ------
     ValueError
         If the dynamics have a mass matrix.
     """
+    return dynamics.once(("inflows", states, m), lambda: _extended(dynamics, states, m)) if states else dynamics
+
+
+def _extended(dynamics: Dynamics, states: tuple[int, ...], m: int) -> Dynamics:
     if dynamics.mass is not None:
         raise ValueError(
             "dynamics with a mass matrix take no doses over a duration: give them at once, or write the inflow into f."
@@ -32,7 +35,7 @@ def with_inflows(dynamics: Dynamics, states: tuple[int, ...], m: int) -> Dynamic
         "f": "".join(f"    du[{state}] += theta[{m + k}]\n" for k, state in enumerate(states)),
         "vjp": "".join(f"    theta_bar[{m + k}] = lam[{state}]\n" for k, state in enumerate(states)),
     }
-    made: dict[str, Callable] = {}
+    made: dict[str, Any] = {}
     for part in dynamics.callbacks:
         arguments, given = _ARGUMENTS[part.name]
         body = f"    inner({given.format(m=m)})\n{extras.get(part.name, '')}"

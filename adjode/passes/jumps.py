@@ -1,4 +1,4 @@
-"""What passes need for jumps of the state: doses and events in the frame of a forward pass, and where it writes down what happened."""
+"""What passes need for jumps of the state: doses and events in their frames, and where it is written down what has happened."""
 
 from __future__ import annotations
 

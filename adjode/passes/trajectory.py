@@ -78,7 +78,8 @@ class Trajectory:
     stages : (capacity, rows, n) array
         The states of the stages, that at the step's start first.
     kinds : (capacity,) array of int, or empty
-        EXPLICIT_STEP, IMPLICIT_STEP or, where the state or f may jump and a step of no length to speak of leads across, CROSSING or more.
+        EXPLICIT_STEP, IMPLICIT_STEP or, where the state or f may jump and a step of no length to speak of leads across, CROSSING
+        or more.
         Empty where all steps are of the method's own kind.
     record : int
         What is kept: a sum of RECORD_DENSE, RECORD_STAGES and RECORD_MESH. What is not has room for the step being taken alone.

@@ -17,6 +17,7 @@ from adjode.compile.views import call_code
 from adjode.compile.watch import raise_interruption
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
+from adjode.model.inflows import with_inflows
 from adjode.model.losses import PreparedLoss
 from adjode.passes.discrete import Discrete, jumps_at_start
 from adjode.passes.forward import Forward, jumps_of
@@ -71,7 +72,7 @@ class Workspace:
         if t_span[1] < t_span[0]:
             loss.reverse()
         jumps = jumps_of(dynamics, options, n, m, t_span)
-        dynamics, theta = dynamics.with_inflows(jumps.inflows, m), jumps.extended(np.zeros(m))
+        dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
         self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), theta[:m], False
         record = RECORD_STAGES if sweep is None else RECORD_DENSE
         self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, record=record, times=loss.times, jumps=jumps)

@@ -53,8 +53,8 @@ def test_a_structure_is_found_once():
         return found[-1]
 
     dynamics = Dynamics(lv_f, lv_vjp)
-    assert set(at_once(lambda: dynamics.structure(2, "auto", find))) == set(found) and len(found) == 1
-    copy.copy(dynamics).structure(2, "auto", find)
+    assert set(at_once(lambda: dynamics.once((2, "auto"), find))) == set(found) and len(found) == 1
+    copy.copy(dynamics).once((2, "auto"), find)
     assert len(found) == 2
 
 
