@@ -13,6 +13,7 @@ from adjode.frontends.fit import Fit
 from adjode.model.dynamics import Dynamics
 from adjode.passes.result import Cotangents
 from adjode.status import SolveError, Status
+from adjode.tables import Table
 
 __all__ = [
     "Cotangents",
@@ -22,6 +23,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "Table",
     "VjpReport",
     "check_vjp",
     "consistent_initial",

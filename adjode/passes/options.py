@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode.checks import choose, float_vector, memory_size, positive, relative_tolerance, tolerance_vector
 from adjode.linalg.structure import Structure
+from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Limits, Tolerances
 from adjode.tableaus import METHODS, Tableau, tableau
 
@@ -62,6 +63,13 @@ class SolveOptions:
         _set(self, "max_steps", int(self.max_steps))
         _set(self, "memory", None if self.memory is None else memory_size("memory", self.memory))
         _set(self, "stops", np.unique(float_vector("stops", self.stops)))
+
+    @classmethod
+    def of(cls, dynamics: Dynamics, *given: Any, **named: Any) -> SolveOptions:
+        """The options of a solve of these dynamics, whose breaks are stops."""
+        options = cls(*given, **named)
+        _set(options, "stops", np.union1d(options.stops, dynamics.breaks))
+        return options
 
     @functools.cached_property
     def tableau(self) -> Tableau:
@@ -156,7 +164,9 @@ class PullbackOptions:
             raise ValueError(f"method={name!r} switches where error control tells it to: it cannot pull back fixed steps.")
         if self.adjoint == "backsolve":
             if forward.stops.size:
-                raise ValueError("adjoint='backsolve' knows no stops: choose adjoint='discrete' or 'interpolating'.")
+                raise ValueError(
+                    "adjoint='backsolve' knows no stops, nor breaks of the dynamics: choose adjoint='discrete' or 'interpolating'."
+                )
             if forward.memory is not None:
                 raise ValueError("adjoint='backsolve' needs the states at all steps: leave memory out, or choose another adjoint.")
             for one in (forward.tableau, chosen):

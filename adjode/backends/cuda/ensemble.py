@@ -33,6 +33,8 @@ class _Backend:
             raise ValueError("backend='cuda' knows no max_seconds: leave it out, or use backend='threads'.")
         if np.size(options.get("stops", ())):
             raise ValueError("backend='cuda' knows no stops: leave them out, or use backend='threads'.")
+        if dynamics.breaks.size:
+            raise ValueError("backend='cuda' knows no stops, but the dynamics have breaks, their own or of a Table: use 'threads'.")
         device.require_gpu()
         self._dynamics, self._options, self._device_options = dynamics, options, DeviceOptions(**device_options)
         self._lanes, self._plans = Lanes(self._device_options), {}  # type: ignore[var-annotated]
