@@ -420,6 +420,9 @@ def test_implicit_methods_are_refused():
         solve_ensemble(massed, *inputs(), SPAN, backend="cuda")
     with pytest.raises(ValueError, match="backend='cuda' knows no stops: leave them out, or use backend='threads'"):
         solve_ensemble(lotka_volterra, *inputs(), SPAN, backend="cuda", stops=[1.0])
+    broken = Dynamics(lotka_volterra.f.source, lotka_volterra.vjp.source, breaks=[1.0])
+    with pytest.raises(ValueError, match="backend='cuda' knows no stops, but the dynamics have breaks, .*: use 'threads'"):
+        solve_ensemble(broken, *inputs(), SPAN, backend="cuda")
 
 
 def test_the_benchmark_measures(monkeypatch):
