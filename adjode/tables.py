@@ -18,9 +18,8 @@ from adjode.checks import choose, float_vector, require_unmasked
 
 KINDS = {"previous": 1, "linear": 2, "cubic": 2, "akima": 3}  # with the number of times that each needs
 _ROUNDINGS = 4.0  # spacings of numbers that an argument may be off an end
-# by how much of the values one piece must jump off the one before for a stop, see `_breaks`
-_ROUNDING = 1e-12
-_JUMPS = {"previous": _ROUNDING, "linear": _ROUNDING, "cubic": 1e-3, "akima": 1e-6}
+_ROUNDING = 1e-12  # a jump of this part of the values is none
+_ROUGH = {"cubic": 1e-3, "akima": 1e-6}  # a jump of this part of what values differ nearby is not smooth, see `_breaks`
 _RESOLVED = 16  # knots
 _NOTHING = 1e-17  # the weight of a value that is none
 _COMPILED = {"error_model": "numpy", "nogil": True}
@@ -216,10 +215,17 @@ def _breaks(kind: str, starts: np.ndarray, pieces: np.ndarray, lengths: np.ndarr
     for p in range(order):
         before = sum(math.comb(q, p) * pieces[:-1, q] * lengths[:-1] ** (q - p) for q in range(p, order))
         jumps += np.abs(pieces[1:, p] - before) * lengths[1:] ** p
-    kept, matter = (jumps > part * np.max(np.abs(values)) for part in (_JUMPS[kind], _ROUNDING))
-    if order > 2 and matter.any():
+    kept = jumps > _ROUNDING * np.max(np.abs(values))
+    if order > 2 and kept.any():
+        kept &= jumps > _ROUGH[kind] * _range_nearby(np.append(pieces[:, 0], values[-1]))[1:-1]
         kept[_RESOLVED - 1 :: _RESOLVED] = True
     return starts[1:][kept]
+
+
+def _range_nearby(values: np.ndarray) -> np.ndarray:
+    """How much values differ that are no more than `_RESOLVED` places from each."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(values, _RESOLVED, mode="edge"), 2 * _RESOLVED + 1)
+    return np.ptp(around, axis=1)
 
 
 def _narrow(pieces: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

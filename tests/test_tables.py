@@ -145,6 +145,14 @@ def test_breaks_of_a_spline_leave_out_what_is_smooth(kind):
     assert Table(times, np.full(1001, 3.0), kind).breaks.size == 0
 
 
+def test_breaks_of_a_spline_do_not_depend_on_what_happens_elsewhere():
+    times, values = np.arange(200.0), np.full(200, 1000.0)
+    values[50:52], values[150:152] = 9000.0, 1000.1
+    breaks = Table(times, values, "akima").breaks
+    assert {49.0, 52.0, 149.0, 152.0} <= set(breaks) and 100.0 not in breaks
+    assert set(range(146, 156)) <= set(Table(times, values, "cubic").breaks)
+
+
 # --- derivatives ------------------------------------------------------------------------------------------------------------------
 
 
