@@ -29,7 +29,7 @@ def breaks_of(f: Callable, given: np.ndarray | None) -> np.ndarray:
     If none are given, not even that there are none, warns of tables whose breaks cannot be told, as of `table(t % 24.0)`.
     """
     own = np.zeros(0) if given is None else given
-    if not any(isinstance(value, Table) for value in _reached(f)):
+    if not reaches_table(f):
         return np.unique(own)
     scan = _Scan()
     scan.function(f, (_TIME,))
@@ -68,11 +68,15 @@ class _Scan:
             source = source_of(python)
             variables = _variables(source, dict(zip(source.arguments, roles, strict=False)))
         except Refusal:  # a stop at which nothing jumps does no harm
-            self.found += [value for value in _reached(python) if isinstance(value, Table)]
+            self.found += _reached(python)
             return
-        for call in ast.walk(source.tree):
-            if isinstance(call, ast.Call):
-                self._call(source, call, variables)
+        calls = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+        for call in calls:
+            self._call(source, call, variables)
+        called = {id(call.func) for call in calls}
+        for node in ast.walk(source.tree):
+            if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in called:
+                self.found += _tables_of(_value(source, node))  # it has another name, or is handed on
 
     def _call(self, source: Source, call: ast.Call, variables: dict[str, str]) -> None:
         called = _value(source, call.func)
@@ -83,7 +87,7 @@ class _Scan:
                 self.found.append(called)
             elif _OF_TIME in roles[:1]:
                 self.unknown.append(f"{source.name} ({source.line(call)})")
-        elif any(isinstance(value, Table) for value in _reached(called)):
+        elif reaches_table(called):
             self.function(called, tuple(_role(argument, variables) for argument in call.args))
 
 
@@ -133,7 +137,12 @@ def _value(source: Source, node: ast.expr) -> Any:
     return None
 
 
-def _reached(function: Any, seen: set[int] | None = None) -> Iterator[Any]:
+def reaches_table(function: Any) -> bool:
+    """Whether a function captures a table, itself or in functions that it calls."""
+    return next(_reached(function), None) is not None
+
+
+def _reached(function: Any, seen: set[int] | None = None) -> Iterator[Table]:
     """The tables that a function captures, itself or in functions that it calls."""
     python, seen = getattr(function, "py_func", function), set() if seen is None else seen
     if not isinstance(python, types.FunctionType) or id(python) in seen:
@@ -144,10 +153,15 @@ def _reached(function: Any, seen: set[int] | None = None) -> Iterator[Any]:
     values += [space[name] for name in names if name in space]
     modules = [value for value in values if isinstance(value, types.ModuleType) and value.__name__.split(".")[0] not in _OTHERS]
     for value in values + [getattr(module, name) for module in modules for name in names if hasattr(module, name)]:
-        if isinstance(value, Table):
-            yield value
-        elif isinstance(value, (types.FunctionType, Dispatcher)):
-            yield from _reached(value, seen)
+        yield from _tables_of(value)
+        yield from _reached(value, seen)
+
+
+def _tables_of(value: Any) -> Iterator[Table]:
+    """A table, or those of a tuple."""
+    for part in value if isinstance(value, tuple) else (value,):
+        if isinstance(part, Table):
+            yield part
 
 
 def _is_empty(cell: types.CellType) -> bool:

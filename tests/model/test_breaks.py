@@ -83,6 +83,23 @@ def test_tables_are_found_where_they_are_called_with_t(f, expected):
     assert breaks_of(f, np.array([7.0, 1.0])).tolist() == sorted({*expected, 7.0, 1.0})
 
 
+BOTH = DOSE, OTHER
+
+
+def of_a_tuple(t, u, theta, du):
+    du[0] = BOTH[1](t) + BOTH[0](t)
+
+
+def by_another_name(t, u, theta, du):
+    table = OTHER
+    du[0] = table(t)
+
+
+@pytest.mark.parametrize(("f", "expected"), [(of_a_tuple, [0.5, 1, 2]), (by_another_name, [0.5])])
+def test_tables_that_are_called_in_another_way_are_taken_as_called_with_t(f, expected):
+    assert breaks_of(f, None).tolist() == expected
+
+
 @pytest.mark.parametrize("f", [shifted, wrapped, in_a_loop])
 def test_a_time_that_is_calculated_is_warned_of(f):
     with pytest.warns(UserWarning, match=r"test_breaks.py, line .* calls a Table with a time that is calculated from t"):
