@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
 from adjode.compile.fingerprint import names_in
 from adjode.derivation.refusals import Refusal
