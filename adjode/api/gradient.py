@@ -106,7 +106,7 @@ class ValueAndGradient:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.states, loss), time_span(t_span)
         self._given = dynamics, loss, self.t_span, wrt, options
         self._solve_options, self._pullback_options, self._running_cost = _split(options)
-        self.forward_options = SolveOptions(**self._solve_options)
+        self.forward_options = SolveOptions.of(dynamics, **self._solve_options)
         self.backward_options = PullbackOptions(**self._pullback_options)
         self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate", "certify"}))
         self._wrt = check_wrt(wrt)
