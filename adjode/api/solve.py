@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode.api.first_calls import Part, forward_parts, try_ahead, try_at_start, try_behind
+from adjode.api.first_calls import Part, forward_parts, try_ahead, try_at_start, try_behind, try_events
 from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
 from adjode.compile import slots
@@ -144,6 +144,7 @@ def try_before(
 ) -> None:
     """Notice slips of callbacks before a first solve from here; see `first_calls`."""
     try_at_start(dynamics, parts, t_span[0], u, theta)
+    try_events(dynamics, options, t_span[0], u, theta)
     try_ahead(dynamics, parts, t_span, u, theta, lambda checked: solve(checked, u, theta, t_span, **asdict(options)))
 
 

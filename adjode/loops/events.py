@@ -24,7 +24,7 @@ NOTHING, HAPPENS, RETRY = range(3)  # what a step ends with
 _AS_IT_IS, _DONE, _PENDING, _TAKEN_ALONG = range(4)  # of GUARD_HITS, at one time
 _ITERATIONS = 12
 _CLOSE, _FAR = 0.5, 1e3  # in clearances: when a time is found, and how far apart two are that tell a slope
-_ZENO, _ZENO_WITHIN = 20, 1e4  # so many events within so many clearances have no end
+_ZENO, _ZENO_WITHIN = 3, 1e7  # so many times the same event within so many clearances has no end
 _BACK = 1e-6  # of a step: how far back guards are compared with
 
 
@@ -193,7 +193,7 @@ def _reset(frame, t, i):
     which[0] = float(i)
     for k in range(y.size):
         u_new[k] = y[k]
-    if invoke(slots.RESET(frame), time_at(frame, t), (y, slots.THETA(frame), which, u_new)) != 0:
+    if invoke(slots.RESETS(frame), time_at(frame, t), (y, slots.THETA(frame), which, u_new)) != 0:
         return CALLBACK_RAISED
     for k in range(y.size):
         y[k] = u_new[k]
@@ -229,14 +229,13 @@ def happen(frame, t, first):
 
 @kernel
 def _has_no_end(frame):
-    """Whether the last events have come so close after each other that there is no end of them."""
+    """Whether the event that has happened last has done so so often in a while so short that there will be no end of it."""
     times, whats, last = slots.JUMP_T(frame), slots.JUMP_WHAT(frame), slots.COUNT(frame)[slots.OCCURRED] - 1
-    if last < _ZENO or abs(times[last] - times[last - _ZENO]) > _ZENO_WITHIN * abs(clearance(frame)):
-        return False
-    doses = 0
-    for k in range(last - _ZENO, last + 1):
-        doses += 1 if whats[3 * k] == slots.DOSE else 0
-    return doses == 0
+    many, k = 0, last
+    while k >= 0 and abs(times[last] - times[k]) <= _ZENO_WITHIN * abs(clearance(frame)):
+        many += 1 if whats[3 * k] != slots.DOSE and whats[3 * k + 1] == whats[3 * last + 1] else 0
+        k -= 1
+    return many >= _ZENO
 
 
 @kernel
