@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from adjode.api.steady import SteadyState
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
@@ -42,6 +43,8 @@ class Solved(Protocol):
     def problem(self) -> tuple[Dynamics, np.ndarray]: ...
     @property
     def ended(self) -> int: ...
+    @property
+    def steady(self) -> SteadyState | None: ...
     @property
     def counts(self) -> np.ndarray: ...
     @property
