@@ -35,6 +35,7 @@ class PullbackKeywords(TypedDict, total=False):
     """All of `pullback`, as `Solution.pullback` takes them."""
 
     observations: tuple[Any, Any] | None
+    theta_bar: Any
     running_cost: Callable | tuple[Callable, Callable] | None
     wrt: Sequence[str]
     adjoint: str

@@ -42,6 +42,7 @@ def pullback(
     u_T_bar: Any = None,
     *,
     observations: tuple[Any, Any] | None = None,
+    theta_bar: Any = None,
     running_cost: Callable | tuple[Callable, Callable] | None = None,
     wrt: Sequence[str] = ("u0", "theta", "t0", "T"),
     adjoint: str = PullbackOptions.adjoint,
@@ -69,6 +70,8 @@ def pullback(
         Cotangent of u(T): dL/du(T).
     observations : (times, u_bars), optional
         Times (k,) in the span, in any order, repeated or at the ends, and the cotangents (k, n) of the states there.
+    theta_bar : (m,) array, dict or structured scalar, optional
+        What the loss owes to theta itself, with the states held fixed: added to the cotangent of theta.
     running_cost : g or (g, g_vjp), optional
         Adds `integral of g(t, u, theta) dt` to the loss, to rtol of the solve where that has error control, see adjoints/costs.py.
         `g(t, u, theta)` returns a float and
@@ -127,7 +130,7 @@ def pullback(
     Notes
     -----
     `lam' = -(df/du)^T lam - dg/du`, `lam(T) = u_T_bar`, jumps `lam(t_k-) = lam(t_k+) + u_bar_k`; then `u0_bar = lam(t0)`,
-    `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt`, `T_bar = u_T_bar . f(T) + g(T)` and
+    `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt` and what is given of it, `T_bar = u_T_bar . f(T) + g(T)` and
     `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 enters u0_bar alone; observation times are held fixed as T and t0
     move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to
     rounding; its T_bar, t0_bar and observation times follow the same formulas. In implicit steps these have du/dt in place of
@@ -152,7 +155,7 @@ def pullback(
         certify=certify,
     )
     wanted = check_wrt(wrt)
-    seeds = read_seeds(solution.layouts[0], solution.t, u_T_bar, observations)
+    seeds = read_seeds(solution.layouts, solution.t, u_T_bar, observations, theta_bar)
     cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
@@ -358,7 +361,8 @@ class _Pullback:
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
         """Of the discrete adjoint whole, of others without what the running cost has itself."""
-        return swept.theta_bar if self._costs is None else swept.theta_bar + self._costs.theta_bar
+        theta_bar = swept.theta_bar + self.seeds.theta_bar
+        return theta_bar if self._costs is None else theta_bar + self._costs.theta_bar
 
     def _seen_at_t0(self) -> np.ndarray:
         """The cotangents of what is observed at t0, u(T) among it on a span of no length."""

@@ -7,14 +7,14 @@ import functools
 import hashlib
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adjode.compile.calls import PORTABLE, Calls, fused_calls
+from adjode.derivation.origins import remember, texts_of
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import Structure, read_sparsity
 from adjode.model.callbacks import Callback, callback
-from adjode.model.field_access import remember
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
 from adjode.model.layout import Layout
 from adjode.model.names import entries_read, require_order, unpacked_names, warn_of_unread
@@ -169,14 +169,17 @@ class Dynamics:
                 self._structures[n, linear_solver] = find()
             return self._structures[n, linear_solver]
 
-    def require_order(self, *layouts: Layout) -> None:
-        """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read."""
+    def require_order(self, *layouts: Layout, readers: Sequence[Callback] = ()) -> None:
+        """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read.
+
+        `readers` are callbacks that are no part of this, but read theta as well.
+        """
         for layout in layouts:
             if layout.names is None or layout in self._ordered:
                 continue
             if layout.name == "theta" and not self._orders["theta"]:
-                given = [part for part in self.callbacks if part.name not in self.derived]
-                warn_of_unread(layout, [entries_read(part.source, 2) for part in given], stacklevel=4)
+                given = [*(part for part in self.callbacks if part.name not in self.derived), *readers]
+                warn_of_unread(layout, [entries_read(part.source, len(part.kind.numbers) + 1) for part in given], stacklevel=4)
             require_order(layout, self._unpacked[layout.name], self._orders[layout.name])
             self._ordered.add(layout)
 
@@ -190,7 +193,8 @@ class Dynamics:
         return Dynamics(**self._given | {"fused": False, "debug": True})
 
     def __reduce__(self):
-        return _rebuild, (self._given, set().union(*(part.sources for part in self.callbacks)))
+        sources = texts_of(self.f.given) if self.derived else set()
+        return _rebuild, (self._given, sources.union(*(part.sources for part in self.callbacks)))
 
     @property
     def _given(self) -> dict[str, Any]:

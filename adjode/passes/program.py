@@ -49,6 +49,15 @@ def add_at_t0(times, jumps, t0, u0_bar):
         k += 1
 
 
+@kernel
+def _add_direct(loss, backward):
+    """What the loss owes to theta itself enters the cotangent of theta, if that is wanted."""
+    theta_bar, total = slots.DIRECT(loss), slots.TOTAL(backward)
+    if slots.WANTS(backward)[slots.WANTS_THETA] == 1:
+        for i in range(theta_bar.size):
+            total[i] += theta_bar[i]
+
+
 at_t0 = getattr(add_at_t0, "py_func", add_at_t0)  # for Python to call
 
 
@@ -99,9 +108,10 @@ def _run_loss(table):
 def _run_backward(table):
     status = _run_pass(table, BACKWARD)
     if status == SUCCESS and table[LOSS] != 0 and table[BACKWARD] != 0:
-        forward, loss = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME])
-        t0, u0_bar = slots.CONTROL(forward)[slots.T_START], slots.U0_BAR(opened(table[BACKWARD_FRAME]))
+        forward, loss, backward = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME]), opened(table[BACKWARD_FRAME])
+        t0, u0_bar = slots.CONTROL(forward)[slots.T_START], slots.U0_BAR(backward)
         add_at_t0(slots.TIMES(forward), slots.JUMPS(loss), t0, u0_bar)
+        _add_direct(loss, backward)
     return status
 
 

@@ -73,7 +73,7 @@ class Workspace:
         self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), np.zeros(m), False
         record = RECORD_STAGES if sweep is None else RECORD_DENSE
         self.forward = Forward(dynamics, options, structure, self.u0, self.theta, t_span, record=record, times=loss.times)
-        loss.observe(self.forward.observed)
+        loss.observe(self.forward.observed, self.theta)
         self.backward: Discrete | Sweep
         span = self.forward.span
         if sweep is None:
