@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adjode.compile.calls import PORTABLE, Calls, fused_calls
 from adjode.derivation.origins import remember, texts_of
@@ -18,6 +18,9 @@ from adjode.model.callbacks import Callback, callback
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
 from adjode.model.layout import Layout
 from adjode.model.names import entries_read, require_order, unpacked_names, warn_of_unread
+
+if TYPE_CHECKING:
+    from adjode.derivation.derived import Derived
 
 
 class Dynamics:
@@ -137,10 +140,13 @@ class Dynamics:
         """Those that were given."""
         return [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
 
-    def _derive(self, vjp_u: Callable | None) -> tuple[Callable, Callable | None]:
+    def _from_source(self) -> Derived:
         from adjode.model.derived import derived  # here: who brings a vjp does not pay for it
 
-        found = derived(self.f.function)
+        return derived(self.f.function)
+
+    def _derive(self, vjp_u: Callable | None) -> tuple[Callable, Callable | None]:
+        found = self._from_source()
         self.derived = ("vjp",)
         if vjp_u is None and found.theta_costs:
             self.derived, vjp_u = ("vjp", "vjp_u"), found.vjp_u
@@ -155,6 +161,16 @@ class Dynamics:
     def vjp_u_source(self) -> str | None:
         """The source of `vjp_u`; None if there is none."""
         return None if self.vjp_u is None else inspect.getsource(self.vjp_u.source)
+
+    @property
+    def jvp_source(self) -> str:
+        """The source of the product with a direction, `jvp(t, u, theta, u_dot, theta_dot, du_dot)`, derived from f."""
+        return self._from_source().jvp_source
+
+    @property
+    def jac_source(self) -> str | None:
+        """The source of `jac`, given or derived from f; None where it is not given and f is not straight-line code of few entries."""
+        return self._from_source().jac_source if self.jac is None else inspect.getsource(self.jac.source)
 
     def _fused_calls(self) -> Calls:
         parts, key = self.callbacks, None
