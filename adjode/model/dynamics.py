@@ -169,7 +169,7 @@ class Dynamics:
 
     @property
     def jac_source(self) -> str | None:
-        """The source of `jac`, given or derived from f; None where it is not given and f is not straight-line code of few entries."""
+        """The source of `jac`, given or derived from f; None where f is long, or has loops."""
         return self._from_source().jac_source if self.jac is None else inspect.getsource(self.jac.source)
 
     def _fused_calls(self) -> Calls:
