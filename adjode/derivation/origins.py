@@ -10,7 +10,7 @@ import inspect
 import operator
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 _FUTURE = functools.reduce(operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names))
 Function = ast.FunctionDef | ast.Lambda
@@ -32,15 +32,49 @@ def text_of_file(function: types.FunctionType) -> str | None:
         return None
 
 
-def origin_of(function: types.FunctionType) -> tuple[list[str], Function] | None:
-    """The lines of a function's file and its tree there; None if there is none that the function was compiled from."""
-    code = function.__code__
+class Origin(NamedTuple):
+    """The lines of a function's file, its tree there, and what that file imports."""
+
+    lines: list[str]
+    tree: Function
+    imports: list[ast.stmt]
+
+    def compiled_as(
+        self, code: types.CodeType, beside: tuple[str, ...] = (), tree: Function | None = None
+    ) -> types.CodeType | None:
+        """The code of its tree, or of another one, in the place of `code`: with the same variables of a closure, and more `beside`.
+
+        How Python compiles a call such as `np.exp(x)` depends on whether the module imports that name.
+        """
+        node = self.tree if tree is None else tree
+        outer = ast.parse("def outer(): pass").body[0]
+        assert isinstance(outer, ast.FunctionDef)
+        outer.args.args = [ast.arg(name) for name in (*code.co_freevars, *beside)]
+        outer.body = [ast.Expr(node) if isinstance(node, ast.Lambda) else node]
+        if code.co_name not in code.co_freevars and not isinstance(node, ast.Lambda):  # it may call itself
+            outer.body.insert(0, ast.Global([code.co_name]))
+        module = ast.fix_missing_locations(ast.Module([*self.imports, outer], type_ignores=[]))
+        compiled = compile(module, code.co_filename, "exec", flags=code.co_flags & _FUTURE, dont_inherit=True)
+        outside = next(part for part in compiled.co_consts if isinstance(part, types.CodeType))
+        inside = (part for part in outside.co_consts if isinstance(part, types.CodeType) and part.co_name == code.co_name)
+        return next((part.replace(co_qualname=code.co_qualname) for part in inside), None)
+
+
+def origin_of(function: types.FunctionType) -> Origin | None:
+    """Where a function comes from; None if there is no text that it was compiled from.
+
+    Of a function in which something has been replaced, those that show it, as `inspect.getsource` does.
+    """
+    code, shown = function.__code__, inspect.unwrap(function)
+    if _same(shown.__code__, code):
+        function = shown
     for text in filter(None, (text_of_file(function), *_arrived)):
         with contextlib.suppress(SyntaxError):
             nodes, imports = parsed(text)
-            for node in nodes:
-                if is_here(node, code) and _same(compiled_as(node, code, imports), code):
-                    return text.splitlines(keepends=True), node
+            for node in (node for node in nodes if is_here(node, code)):
+                origin = Origin(text.splitlines(keepends=True), node, imports)
+                if _same(origin.compiled_as(code), code):
+                    return origin
     return None
 
 
@@ -56,33 +90,13 @@ def texts_of(*functions: Any) -> set[str]:
     """The texts of the files of functions, to travel with pickles of them, see `remember`."""
     plain = (getattr(function, "py_func", function) for function in functions)
     found = [origin_of(function) for function in plain if isinstance(function, types.FunctionType)]
-    return {"".join(origin[0]) for origin in found if origin is not None}
+    return {"".join(origin.lines) for origin in found if origin is not None}
 
 
 def is_here(node: Function, code: types.CodeType) -> bool:
     name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
     first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
     return name == code.co_name and first == code.co_firstlineno
-
-
-def compiled_as(
-    node: Function, code: types.CodeType, imports: list[ast.stmt], beside: tuple[str, ...] = ()
-) -> types.CodeType | None:
-    """The code of a function in the place of `code`: with the same variables of a closure, and those of `beside`.
-
-    How Python compiles a call such as `np.exp(x)` depends on whether the module imports that name.
-    """
-    outer = ast.parse("def outer(): pass").body[0]
-    assert isinstance(outer, ast.FunctionDef)
-    outer.args.args = [ast.arg(name) for name in (*code.co_freevars, *beside)]
-    outer.body = [ast.Expr(node) if isinstance(node, ast.Lambda) else node]
-    if code.co_name not in code.co_freevars and not isinstance(node, ast.Lambda):  # it may call itself
-        outer.body.insert(0, ast.Global([code.co_name]))
-    module = ast.fix_missing_locations(ast.Module([*imports, outer], type_ignores=[]))
-    compiled = compile(module, code.co_filename, "exec", flags=code.co_flags & _FUTURE, dont_inherit=True)
-    outside = next(part for part in compiled.co_consts if isinstance(part, types.CodeType))
-    inside = (part for part in outside.co_consts if isinstance(part, types.CodeType) and part.co_name == code.co_name)
-    return next((part.replace(co_qualname=code.co_qualname) for part in inside), None)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -93,6 +107,16 @@ def _same(a: Any, b: Any) -> bool:
     if any(getattr(a, part) != getattr(b, part) for part in parts) or len(a.co_consts) != len(b.co_consts):
         return False
     return all(map(_same, a.co_consts, b.co_consts))
+
+
+def remade(function: types.FunctionType, code: types.CodeType, beside: dict[str, Any]) -> types.FunctionType:
+    """A function with other code, of `Origin.compiled_as`, and these further variables of its closure."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    cells |= {name: types.CellType(value) for name, value in beside.items() if name not in cells}
+    closure = tuple(cells[name] for name in code.co_freevars)
+    made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
+    made.__qualname__, made.__module__, made.__doc__ = function.__qualname__, function.__module__, function.__doc__
+    return made
 
 
 def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:

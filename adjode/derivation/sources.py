@@ -101,12 +101,11 @@ def source_of(function: Callable) -> Source:
     python = getattr(function, "py_func", function)
     if not isinstance(python, types.FunctionType):
         raise Refusal(f"{python!r} is no Python function", "give a function written in Python")
-    code, shown = python.__code__, inspect.unwrap(python)  # where fields have been replaced, what shows that
-    origin = origin_of(shown)
+    code, origin = python.__code__, origin_of(python)
     if origin is None:
-        raise _no_origin(python, known=text_of_file(shown) is not None)
+        raise _no_origin(python, known=text_of_file(python) is not None)
     inside = inspect.getclosurevars(python)
-    return Source(python.__name__, code.co_filename, origin[1], {**python.__globals__, **inside.nonlocals}, origin[0])
+    return Source(python.__name__, code.co_filename, origin.tree, {**python.__globals__, **inside.nonlocals}, origin.lines)
 
 
 def _no_origin(python: types.FunctionType, *, known: bool) -> Refusal:

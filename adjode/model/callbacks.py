@@ -33,6 +33,7 @@ from adjode.model.field_access import sources_of, with_entries
 from adjode.model.fields import Pair, entry_name, fields_of
 from adjode.model.messages import compile_message, takes_in_place
 from adjode.model.rebuilt import bounds_checked, plain
+from adjode.model.vectorised import vectorised
 
 _filters = threading.RLock()
 
@@ -114,6 +115,11 @@ class Callback:
 
     def __reduce__(self):
         return _rebuild, (self.sources, self.name, self.given, self.debug, self.fields)
+
+    @property
+    def as_written(self) -> Any:
+        """The same as `in_place`, not debug, with nothing vectorised, for other targets to compile."""
+        return in_place_form(self.kind, _jitted(self.function, False, lambda source: source), self.takes_in_place)
 
     @property
     def sources(self) -> set[str]:
@@ -270,8 +276,8 @@ class _Itself:
         return id(self.value)
 
 
-def _jitted(function: Callable, debug: bool) -> Any:
+def _jitted(function: Callable, debug: bool, change: Callable[[Callable], Callable] = vectorised) -> Any:
     if isinstance(function, Dispatcher) and not debug:
         return function
-    source = getattr(function, "py_func", function)
+    source = change(getattr(function, "py_func", function))
     return njit(bounds_checked(source) if debug else source, error_model="numpy", nogil=True, boundscheck=debug)

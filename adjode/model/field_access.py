@@ -21,7 +21,7 @@ from numba import jit
 from numba.core.dispatcher import Dispatcher
 
 from adjode.compile.fingerprint import names_in
-from adjode.derivation.origins import SCOPES, Function, compiled_as, is_here, origin_of, own_nodes, parsed, texts_of
+from adjode.derivation.origins import SCOPES, Function, is_here, origin_of, own_nodes, parsed, remade, texts_of
 from adjode.functions import as_matrix
 from adjode.model.fields import Fields
 
@@ -61,23 +61,22 @@ def _rewritten(label: str, function: Any, fields: Sequence[Fields | None]) -> ty
     known = {name: part for name, part in zip(code.co_varnames, fields, strict=False) if part is not None}
     if all(name in _OF_ARRAYS for name in names_in(code)) or not known:
         return function
-    found = origin_of(function)
-    if found is None:
+    origin = origin_of(function)
+    if origin is None:
         if not any(name in names_in(code) for part in known.values() for name in part.names):
             return function
         raise TypeError(
             f"{label} takes fields of its arguments, for which its source is read, but what {code.co_filename} has at line "
             f"{code.co_firstlineno} is not what it was compiled from: define it in a file, and import that anew after a change."
         )
-    lines, node = found
-    made = _Entries(label, known, copy.deepcopy(node), code.co_filename, lines)
+    made = _Entries(label, known, copy.deepcopy(origin.tree), code.co_filename, origin.lines)
     tree = made.rewritten()
     if not made.found:
         return function
-    inner = compiled_as(tree, code, [], (_AS_MATRIX,))
+    inner = origin.compiled_as(code, (_AS_MATRIX,), tree)
     assert inner is not None
-    result = _remade(function, inner)
-    _show_entries(result, lines, made)
+    result = remade(function, inner, {_AS_MATRIX: as_matrix})
+    _show_entries(result, origin.lines, made)
     return result
 
 
@@ -203,15 +202,6 @@ def _parameters(scope: ast.AST) -> list[str]:
 
 
 # --- the function ---------------------------------------------------------------------------------------------------------------
-
-
-def _remade(function: types.FunctionType, code: types.CodeType) -> types.FunctionType:
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    cells[_AS_MATRIX] = types.CellType(as_matrix)
-    closure = tuple(cells[name] for name in code.co_freevars)
-    made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
-    made.__qualname__, made.__module__, made.__doc__ = function.__qualname__, function.__module__, function.__doc__
-    return made
 
 
 def _show_entries(function: types.FunctionType, lines: list[str], made: _Entries) -> None:

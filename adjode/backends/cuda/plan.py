@@ -286,7 +286,7 @@ def device_calls(dynamics: Dynamics) -> Calls:
 
     kernels = dict.fromkeys(KINDS, absent)
     for callback in dynamics.callbacks:
-        function = guard(callback.in_place)
+        function = guard(callback.as_written)
         kernels[callback.name] = call_kernel(KINDS[callback.name], "function(t, {arrays})", function=function)
     return Calls(kernels, None, True)
 
