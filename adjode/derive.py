@@ -1,6 +1,6 @@
-"""Print the derivatives of a function that is given as `module:function` or `file.py:function`.
+"""Print the derivatives of a function that is given as `module:function` or `file.py:function`: by default vjp and vjp_u.
 
-python -m adjode.derive benchmarks.problems:lv_f
+python -m adjode.derive benchmarks.problems:lv_f --what jvp
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from typing import Any
 
 from adjode.derivation import derive
+
+WHAT = "vjp", "vjp_u", "jvp", "jac", "df_dt", "vjp_dot"
 
 
 def _found(name: str) -> Any:
@@ -32,10 +34,16 @@ def _found(name: str) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("function", help="module:function or file.py:function")
+    parser.add_argument("--what", choices=WHAT, help="one of these alone")
+    given = parser.parse_args()
     try:
-        print(derive(_found(parser.parse_args().function)), end="")
+        derived = derive(_found(given.function))
+        text = str(derived) if given.what is None else getattr(derived, f"{given.what}_source")
     except TypeError as error:
         raise SystemExit(str(error)) from None
+    if text is None:
+        raise SystemExit(f"{given.function} has no {given.what} of its own: it has loops or many entries. Take vjp or jvp.")
+    print(text, end="")
 
 
 if __name__ == "__main__":

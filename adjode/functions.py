@@ -25,8 +25,8 @@ __all__ = ["as_matrix", "exp", "exp_into", "tanh", "tanh_into"]
 
 # Contraction to fused multiply-adds is the one liberty taken; reordered, the arithmetic below would be wrong. Stated here, the
 # flags hold also where the caller is compiled with fastmath=True.
-_FLAGS = {"error_model": "numpy", "nogil": True, "forceinline": True, "fastmath": {"contract"}, **counts_references(False)}
-_inlined = njit(**_FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+INLINED = {"error_model": "numpy", "nogil": True, "forceinline": True, "fastmath": {"contract"}, **counts_references(False)}
+_inlined = njit(**INLINED, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def tanh(x: Any) -> Any:
@@ -216,7 +216,7 @@ def _exp(x):
 
 
 def _overload_scalar(function, compiled, numpy_function):
-    @overload(function, jit_options=_FLAGS)
+    @overload(function, jit_options=INLINED)
     def choose(x):
         if isinstance(x, (types.Float, types.Integer)):
             return lambda x: compiled(float(x))

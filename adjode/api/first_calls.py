@@ -108,7 +108,7 @@ def try_events(dynamics: Dynamics, options: SolveOptions, t: float, u: np.ndarra
 def prove_events(guards: Guards | None, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
     """Hold what has been derived from guards and resets against these."""
     for what, callback, rule in [] if guards is None else guards.derived:
-        require_derived_rule(what, callback, rule, times, states, theta)
+        require_derived_rule(what, (callback, rule), times, states, theta)
 
 
 def _prove(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:

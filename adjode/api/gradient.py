@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Unpack
@@ -12,15 +13,18 @@ from adjode.api.certify import hold_against_another
 from adjode.api.first_calls import backward_parts, forward_parts, prove_events, try_behind
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
+from adjode.api.seeds import read_cost
 from adjode.api.solution import Solution
 from adjode.api.solve import solve, try_before
 from adjode.api.steady import is_steady
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.checks import time_span, times_in_span
+from adjode.derivatives.proof import require_derived_loss
 from adjode.linalg.structure import Structure
+from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import Loss, PreparedLoss, loss_for
+from adjode.model.losses import Loss, PreparedLoss, callbacks_of, loss_for
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
 from adjode.passes.result import Cotangents
@@ -104,7 +108,7 @@ class ValueAndGradient:
     def __init__(self, dynamics: Dynamics, loss: Loss, t_span: tuple[float, float], wrt: Sequence[str], options: dict[str, Any]):
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
-        self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.states, loss), time_span(t_span)
+        self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         self._given = dynamics, loss, self.t_span, wrt, options
         self._solve_options, self._pullback_options, self._running_cost = _split(options)
         self.forward_options = SolveOptions.of(dynamics, **self._solve_options)
@@ -134,14 +138,16 @@ class ValueAndGradient:
             If a pass cannot be completed, or the loss is not finite.
         """
         if not self._prepares:
+            layouts = self.dynamics.layouts(u0, theta)
+            self.dynamics.require_order(*layouts, readers=self.readers)
             if not self._is_warned:
-                self._warn_of_tolerances(self.dynamics.layouts(u0, theta)[0], stacklevel=4)
+                self._warn_of_tolerances(layouts[0], stacklevel=4)
             return self.step_by_step(u0, theta)
         form = self._form
         flat = form.flat and type(u0) is type(theta) is np.ndarray and (u0.shape, theta.shape) == form.shapes
         if not flat:
             form = self._form = _Form(*self.dynamics.layouts(u0, theta))
-            self.dynamics.require_order(*form.layouts)
+            self.dynamics.require_order(*form.layouts, readers=self.readers)
         workspace, result = self._take_workspace(form, *((u0, theta) if flat else form.flatten(u0, theta))), None
         if workspace.run():
             if not workspace.is_tried:
@@ -188,6 +194,12 @@ class ValueAndGradient:
         workspace.loss.require_compiled()
         return workspace
 
+    @functools.cached_property
+    def readers(self) -> list[Callback]:
+        """Callbacks that may read theta, beside those of the dynamics."""
+        cost = [] if self._running_cost is None else [read_cost(self._running_cost, self.dynamics.fields)[0]]
+        return [*callbacks_of(self.loss), *cost]
+
     def require_prepared(self) -> None:
         """Raise a TypeError if the loss or an option needs Python."""
         if not self._prepares:
@@ -220,6 +232,7 @@ class ValueAndGradient:
         if workspace.forward.segments is None:
             try_behind(self.dynamics, self._parts, *workspace.forward.places(), workspace.theta)
             prove_events(workspace.forward.jumps.guards, *workspace.forward.places(), workspace.theta)
+            require_derived_loss(workspace.loss, workspace.theta)
 
     def _can_prepare(self) -> bool:
         """Whether the passes can be made once and for all: not for a loss that wants a Solution, nor for rarer options."""
@@ -252,7 +265,7 @@ class ValueAndGradient:
             behind = structure_for(backward.backward_method(forward), self.dynamics, forward.linear_solver, *place)
             sweep = backward.for_sweep(forward, forward.absolute_tolerances(n), behind)
         loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])
-        loss.try_calls(u0)
+        loss.try_calls(u0, theta)
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         return structure, loss, sweep
 
@@ -269,6 +282,8 @@ class ValueAndGradient:
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
         value, seeds = self.loss.value_and_cotangents(solution)
         value = _finite_number(value, solution.t[-1])
+        if _has_own_preparation(self.loss):
+            self._prove_loss(solution)
         options = {**self._pullback_options, "wrt": tuple(self._wrt), "running_cost": self._running_cost}
         if limit is not None:
             options["max_seconds"] = max(limit - (time.monotonic() - start), 1e-9)
@@ -276,6 +291,11 @@ class ValueAndGradient:
         if self.backward_options.certify:
             hold_against_another(solution, bar, self.backward_options, self._pull_back)
         return value + (bar.running_cost or 0.0), bar
+
+    def _prove_loss(self, solution: Solution) -> None:
+        prepared: PreparedLoss = self.loss.prepare(solution.layouts[0].size, self.t_span[1])
+        prepared.observe(np.ascontiguousarray(solution(prepared.times)), solution.theta)
+        require_derived_loss(prepared, solution.theta)
 
     def _pull_back(self, solution: Solution, way: PullbackOptions) -> Cotangents:
         """The gradient of the loss at another solution, in another way."""

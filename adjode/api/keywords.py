@@ -42,6 +42,7 @@ class PullbackKeywords(TypedDict, total=False):
     observations: tuple[Any, Any] | None
     side: str
     event_times: Any
+    theta_bar: Any
     running_cost: Callable | tuple[Callable, Callable] | None
     wrt: Sequence[str]
     adjoint: str

@@ -46,6 +46,7 @@ def pullback(
     observations: tuple[Any, Any] | None = None,
     side: str = "right",
     event_times: Any = None,
+    theta_bar: Any = None,
     running_cost: Callable | tuple[Callable, Callable] | None = None,
     wrt: Sequence[str] = ("u0", "theta", "t0", "T"),
     adjoint: str = PullbackOptions.adjoint,
@@ -77,6 +78,8 @@ def pullback(
         Whether a state observed where it jumps is that behind the jump, in the order of integration, or that before it.
     event_times : list of arrays, optional
         For each event the cotangents of the times at which it has happened, `Solution.t_events`.
+    theta_bar : (m,) array, dict or structured scalar, optional
+        What the loss owes to theta itself, with the states held fixed: added to the cotangent of theta.
     running_cost : g or (g, g_vjp), optional
         Adds `integral of g(t, u, theta) dt` to the loss, to rtol of the solve where that has error control, see adjoints/costs.py.
         `g(t, u, theta)` returns a float and
@@ -135,7 +138,7 @@ def pullback(
     Notes
     -----
     `lam' = -(df/du)^T lam - dg/du`, `lam(T) = u_T_bar`, jumps `lam(t_k-) = lam(t_k+) + u_bar_k`; then `u0_bar = lam(t0)`,
-    `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt`, `T_bar = u_T_bar . f(T) + g(T)` and
+    `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt` and what is given of it, `T_bar = u_T_bar . f(T) + g(T)` and
     `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 enters u0_bar alone; observation times are held fixed as T and t0
     move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to
     rounding; its T_bar, t0_bar and observation times follow the same formulas. In implicit steps these have du/dt in place of
@@ -160,7 +163,7 @@ def pullback(
         certify=certify,
     )
     wanted = check_wrt(wrt)
-    seeds = read_seeds(solution.layouts[0], solution.t, u_T_bar, observations)
+    seeds = read_seeds(solution.layouts, solution.t, u_T_bar, observations, theta_bar)
     if check_side(side) == "left":
         seeds = _before_jumps(solution, seeds)
     if event_times is not None:
@@ -170,7 +173,7 @@ def pullback(
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
     if cost is not None and callable(running_cost) and solution.segments is None:  # its first calls have been tried by now
         name, places = cost[0].source.__name__, (solution.t[:-1], solution.u[:-1], solution.theta)
-        require_derived_rule(f"the running cost {name}", *cost, *places, instead=": give (g, g_vjp)")
+        require_derived_rule(f"the running cost {name}", cost, *places, instead=": give (g, g_vjp)")
     if certify:
         in_question = wanted & {"u0", "theta"}
         hold_against_another(solution, bar, options, lambda tighter, way: _Pullback(tighter, seeds, cost, way, in_question).run())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from adjode.checks import require_finite, require_unmasked, times_in_span
-from adjode.model.callbacks import Callback, callback
+from adjode.model.callbacks import Callback
 from adjode.model.fields import Pair
 from adjode.model.layout import Layout
 
@@ -21,15 +21,18 @@ class Seeds:
     u_T_bar: np.ndarray
     times: np.ndarray
     u_bars: np.ndarray
+    theta_bar: np.ndarray
     u0_bar: Any = 0.0
-    theta_bar: Any = 0.0
 
 
-def read_seeds(layout: Layout, t: np.ndarray, u_T_bar: Any, observations: tuple[Any, Any] | None) -> Seeds:
-    n = layout.size
+def read_seeds(
+    layouts: Sequence[Layout], t: np.ndarray, u_T_bar: Any, observations: tuple[Any, Any] | None, theta_bar: Any
+) -> Seeds:
+    layout, n = layouts[0], layouts[0].size
     at_T = np.zeros(n) if u_T_bar is None else layout.flatten("u_T_bar", u_T_bar)
+    direct = np.zeros(layouts[1].size) if theta_bar is None else layouts[1].flatten("theta_bar", theta_bar)
     if observations is None:
-        return Seeds(at_T, np.zeros(0), np.zeros((0, n)))
+        return Seeds(at_T, np.zeros(0), np.zeros((0, n)), direct)
     try:
         times, u_bars = observations
     except (TypeError, ValueError):
@@ -48,18 +51,11 @@ def read_seeds(layout: Layout, t: np.ndarray, u_T_bar: Any, observations: tuple[
             f"u_bars must have shape ({times.size}, {n}), one row for each observation time, but its shape is {u_bars.shape}."
         )
     require_finite("u_bars", u_bars)
-    return Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"))
+    return Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"), direct)
 
 
 def read_cost(running_cost: Callable | tuple[Callable, Callable], fields: Pair) -> tuple[Callback, Callback]:
     """g and its derivatives, which are derived from the source of g where it is given alone."""
-    if callable(running_cost):
-        from adjode.model.derived import derived  # here: who brings the derivatives does not pay for it
+    from adjode.model.derived import with_derivative  # here: who has no running cost does not pay for it
 
-        alone = callback("g", running_cost, fields=fields)
-        return alone, callback("g_vjp", derived(alone.function).vjp, fields=fields)
-    try:
-        g, g_vjp = running_cost
-    except (TypeError, ValueError):
-        raise TypeError("running_cost must be a function g, or a pair of functions (g, g_vjp).") from None
-    return callback("g", g, fields=fields), callback("g_vjp", g_vjp, fields=fields)
+    return with_derivative("running_cost", "g", running_cost, fields)

@@ -36,8 +36,8 @@ class Calls:
     Attributes
     ----------
     kernels : dict
-        By the names in `KINDS`, and attributes by the same names: `calls.f(frame, t, u, du)`, `calls.vjp(frame, t, u, lam, u_bar,
-        theta_bar)`, ... theta is taken from the frame, and a matrix is a vector of its rows.
+        By the names in `OF_PASSES`, and attributes by the same names: `calls.f(frame, t, u, du)`,
+        `calls.vjp(frame, t, u, lam, u_bar, theta_bar)`, ... theta is taken from the frame, and a matrix is a vector of its rows.
     key : str or None
         Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
     fused : bool
@@ -61,7 +61,7 @@ class Calls:
         try:
             return self.__dict__["kernels"][name]
         except KeyError:
-            raise AttributeError(f"there are calls of {', '.join(KINDS)}, but not of {name!r}") from None
+            raise AttributeError(f"there are calls of {', '.join(OF_PASSES)}, but not of {name!r}") from None
 
     def entry(self, name: str, frame: Frame, make: Callable[[Calls, tuple[int, int] | None], Callable]) -> Callable:
         """The entry called `name` for frames like this one: `entry(frame.argument) -> status`.
@@ -148,7 +148,8 @@ def _symbol(kind: Kind) -> str:
 
 
 OF_DYNAMICS = tuple(kind for kind in KINDS.values() if kind.of_dynamics)
-PORTABLE = Calls({name: _through_address(kind) for name, kind in KINDS.items() if hasattr(slots, name.upper())}, "")
+OF_PASSES = {name: kind for name, kind in KINDS.items() if kind.of not in ("loss", "event")}
+PORTABLE = Calls({name: _through_address(kind) for name, kind in OF_PASSES.items()}, "")
 FUSED = PORTABLE if DISABLED else Calls(PORTABLE.kernels | {kind.name: _inlined(kind) for kind in OF_DYNAMICS}, "", True)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# Shapes of the arrays, in numbers of states, n, of parameters, m, and of events, e. A shape () is that of a number.
+# Shapes of the arrays, in numbers of states, n, of parameters, m, of what is observed, c, and of events, e. A shape () is that of a
+# number.
 SHAPES: dict[str, tuple[str, ...]] = {
     "u": ("n",),
     "theta": ("m",),
@@ -18,12 +19,15 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "values": ("e",),
     "which": ("one",),
     "u_new": ("n",),
+    "y": ("c",),
+    "y_bar": ("c",),
 }
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of callback: `name(t, *inputs, *outputs)`, which overwrites the outputs, or `name(t, *inputs)`, which returns them.
+    Those of losses may have other numbers in place of t.
 
     Kernels call every callback in place, and all arrays are vectors to them: a matrix by rows, a number as a vector of one.
 
@@ -32,14 +36,22 @@ class Kind:
     name : str
     inputs, outputs : tuple of str
         The arrays it reads, u and theta first, and those it overwrites.
-    of_dynamics : bool
-        Whether it belongs to a `Dynamics`, so that the fused tier inlines it; if not it is called through its address.
+    of : {"dynamics", "cost", "events", "loss", "event"}
+        What it belongs to. The fused tier inlines that of a `Dynamics`; passes call others through their addresses, but for those
+        of a loss, which are part of its entry, and of a single event, which are joined with those of others.
+    numbers : tuple of str
+        The arguments ahead of the arrays: t, or k, an integer.
     """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    of_dynamics: bool = True
+    of: str = "dynamics"
+    numbers: tuple[str, ...] = ("t",)
+
+    @property
+    def of_dynamics(self) -> bool:
+        return self.of == "dynamics"
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -61,20 +73,20 @@ class Kind:
 
     def arguments(self, in_place: bool) -> tuple[str, ...]:
         """The names of the arguments in one of the two forms."""
-        return ("t", *self.arrays) if in_place else ("t", *self.inputs)
+        return (*self.numbers, *(self.arrays if in_place else self.inputs))
 
     def __str__(self) -> str:
         """The forms that a user may choose from."""
         return " or ".join(f"{self.name}({', '.join(self.arguments(in_place))})" for in_place in self.forms)
 
 
-def shape_of(array: str, n: int, m: int) -> tuple[int, ...]:
-    """The shape of an array of callbacks for n states and m parameters."""
-    return tuple({"n": n, "m": m}[length] for length in SHAPES[array])
+def shape_of(array: str, n: int, m: int, c: int = 0) -> tuple[int, ...]:
+    """The shape of an array of callbacks for n states and m parameters, of which c numbers are observed."""
+    return tuple({"n": n, "m": m, "c": c}[length] for length in SHAPES[array])
 
 
-def size_of(array: str, n: int, m: int) -> int:
-    return math.prod(shape_of(array, n, m))
+def size_of(array: str, n: int, m: int, c: int = 0) -> int:
+    return math.prod(shape_of(array, n, m, c))
 
 
 KINDS = {
@@ -84,15 +96,22 @@ KINDS = {
         Kind("vjp", ("u", "theta", "lam"), ("u_bar", "theta_bar")),
         Kind("vjp_u", ("u", "theta", "lam"), ("u_bar",)),
         Kind("jac", ("u", "theta"), ("J",)),
-        Kind("g", ("u", "theta"), ("value",), of_dynamics=False),
-        Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), of_dynamics=False),
-        Kind("guard", ("u", "theta"), ("value",), of_dynamics=False),
-        Kind("reset", ("u", "theta"), ("u_new",), of_dynamics=False),
-        Kind("guards", ("u", "theta"), ("values",), of_dynamics=False),
-        Kind("guards_vjp", ("u", "theta", "which"), ("u_bar", "theta_bar"), of_dynamics=False),
-        Kind("guards_dt", ("u", "theta", "which"), ("values",), of_dynamics=False),
-        Kind("resets", ("u", "theta", "which"), ("u_new",), of_dynamics=False),
-        Kind("resets_vjp", ("u", "theta", "which", "lam"), ("u_bar", "theta_bar"), of_dynamics=False),
-        Kind("resets_dt", ("u", "theta", "which"), ("u_new",), of_dynamics=False),
+        Kind("g", ("u", "theta"), ("value",), "cost"),
+        Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "cost"),
+        Kind("observe", ("u", "theta"), ("y",), "loss"),
+        Kind("observe_vjp", ("u", "theta", "y_bar"), ("u_bar", "theta_bar"), "loss"),
+        Kind("value", ("u", "theta"), ("value",), "loss", ("k", "t")),
+        Kind("value_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "loss", ("k", "t")),
+        Kind("guard", ("u", "theta"), ("value",), "event"),
+        Kind("reset", ("u", "theta"), ("u_new",), "event"),
+        Kind("guards", ("u", "theta"), ("values",), "events"),
+        Kind("guards_vjp", ("u", "theta", "which"), ("u_bar", "theta_bar"), "events"),
+        Kind("guards_dt", ("u", "theta", "which"), ("values",), "events"),
+        Kind("resets", ("u", "theta", "which"), ("u_new",), "events"),
+        Kind("resets_vjp", ("u", "theta", "which", "lam"), ("u_bar", "theta_bar"), "events"),
+        Kind("resets_dt", ("u", "theta", "which"), ("u_new",), "events"),
     )
+} | {
+    "final_value": Kind("value", ("u", "theta"), ("value",), "loss", ()),
+    "final_value_vjp": Kind("value_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "loss", ()),
 }

@@ -400,6 +400,9 @@ DATA = matrix(STORE, "(k, c)", "the data")
 DATA_WEIGHTS = matrix(STORE, "(k, c)", "1/sigma")
 COMPONENTS = integers(STORE, "(c,)", "which states were observed")
 LOGARITHMS = integers(SETTINGS, "(1,)", "whether logarithms are compared")
+RESULT = vector(STORE, "(c,)", "what is observed at one time: the results of a function of state and parameters")
+RESULT_BAR = vector(STORE, "(c,)", "its cotangent")
+DIRECT = vector(STORE, "(m,) or (0,)", "derivative of the loss by theta, at these states; empty where it does not see theta")
 
 # --- callbacks, by address --------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from adjode.derivation.derived import Derived
 
 
-def derive(function: Callable) -> Derived:
+def derive(function: Callable, arguments: tuple[str, ...] | None = None) -> Derived:
     """The derivatives of a callback, from its source.
 
     Parameters
@@ -17,6 +17,8 @@ def derive(function: Callable) -> Derived:
     function : callable
         `f(t, u, theta, du)`, which overwrites du, `f(t, u, theta)`, which returns it, or `g(t, u, theta)`, which returns a number.
         A Python function, or a jitted one.
+    arguments : tuple of str, optional
+        What the arguments are, if not these: among k, an integer, t, u, theta, and du or y, which is overwritten.
 
     Returns
     -------
@@ -30,7 +32,7 @@ def derive(function: Callable) -> Derived:
     """
     from adjode.derivation.derived import Derived  # here: importing adjode must stay light
 
-    derived = Derived(function)
+    derived = Derived(function, arguments)
     derived.vjp_source  # noqa: B018  (so that what is refused is refused here)
     return derived
 

@@ -31,7 +31,8 @@ class Derived:
     Attributes
     ----------
     function : callable
-        `f(t, u, theta, du)`, `f(t, u, theta)` returning du, or `g(t, u, theta)` returning a number.
+        `f(t, u, theta, du)`, `f(t, u, theta)` returning du, or `g(t, u, theta)` returning a number; or with other `arguments`,
+        which are among k, t, u, theta, du and y.
     vjp : callable
         `vjp(t, u, theta, lam, u_bar, theta_bar)`; for a number `g_vjp(t, u, theta, u_bar, theta_bar)`.
     vjp_u : callable
@@ -49,9 +50,9 @@ class Derived:
         Their texts.
     """
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable, arguments: tuple[str, ...] | None = None):
         self.function = function
-        self._arguments = _arguments(function)
+        self._arguments = _arguments(function) if arguments is None else arguments
 
     @functools.cached_property
     def vjp(self) -> Callable:

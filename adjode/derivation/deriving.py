@@ -17,7 +17,7 @@ from adjode.derivation.liveness import pruned
 from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.reverse import Reverse
-from adjode.derivation.session import read_function
+from adjode.derivation.session import RESULTS, read_function
 from adjode.derivation.taping import Lost, reloads
 from adjode.derivation.tidying import tidied
 from adjode.derivation.writing import Writer
@@ -74,7 +74,7 @@ def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[st
     bars = {x: N.symbol("f", own.arguments[x].shape) for x in wrt}
     own.hints.update({bar: f"{x}_bar" for x, bar in bars.items()})
     reverse, block = _transposed(own, {own.arguments[x]: bars[x] for x in wrt}, lam)
-    if any(result in node.deps for s in block.walk() for node in s.uses) and "du" in own.arguments:
+    if any(result in node.deps for s in block.walk() for node in s.uses) and result in own.arguments.values():
         block = P.Block([P.Alloc(result, None), *block.statements])
     tidied(block)
     gathered(block, set(bars.values()), reverse.is_whole)
@@ -85,7 +85,7 @@ def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[st
     for x, bar in bars.items():
         length = own.arguments[x].shape[0]
         block = filled(block, bar, length, known if x == "u" else None)
-    arguments = {x: own.arguments[x] for x in own.arguments if x != "du"}
+    arguments = {x: own.arguments[x] for x in own.arguments if x not in RESULTS}
     if result.shape:
         arguments["lam"] = lam
         own.hints[lam] = "lam"

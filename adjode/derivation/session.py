@@ -338,8 +338,12 @@ def _slice_length(length: Node, item: tuple) -> Node | None:
     return N.sub(ends[1], ends[0])
 
 
+RESULTS = "du", "y"  # what a callback may write into
+_NUMBERS = "k", "t"
+
+
 def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
-    """The program of a callback whose arguments are called `names`: its result is written into du, or returned.
+    """The program of a callback whose arguments are called `names`: its result is written into du or y, or returned.
 
     Raises
     ------
@@ -353,13 +357,14 @@ def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
         given = source.arguments
     except Refusal as refusal:
         raise TypeError(f"{session.name} cannot be differentiated: {refusal.what}; {refusal.instead}.") from None
-    symbols: list[Node] = []
-    for name in names:  # as many entries in du as in u
-        symbols.append(N.symbol("f", symbols[names.index("u")].shape if name == "du" else ()))
-        if name not in ("t", "du"):
-            symbols[-1] = array_symbol()
+    known: dict[str, Node] = {}
+    for name in names:
+        known[name] = N.symbol("i" if name == "k" else "f") if name in _NUMBERS else array_symbol()
+        if name == "du":  # as many entries as in u
+            known[name] = N.symbol("f", known["u"].shape)
+    symbols = list(known.values())
     env = dict(zip(given, symbols, strict=True))
-    result = symbols[names.index("du")] if "du" in names else None
+    result = next((known[name] for name in RESULTS if name in known), None)
     session.inputs = {s for s in symbols if s.shape and s is not result}
     if result is not None:
         session.memory.add(result)
@@ -389,5 +394,5 @@ def _returned(reader: Reader, session: Session, returned: Any, source: Source) -
         return value
     result = session.allocate(value.shape, None)
     session.block.add(P.Store(result, (), reader.whole(value)))
-    session.hints[result] = "du"
+    session.hints[result] = RESULTS[0]
     return result

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import dis
 import functools
 import inspect
 import linecache
-import textwrap
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from adjode.derivation.origins import origin_of, text_of_file
 from adjode.derivation.refusals import Refusal
 
 
@@ -24,6 +23,7 @@ class Source:
     file: str
     tree: ast.FunctionDef | ast.Lambda
     outside: dict[str, Any]
+    lines: list[str]
 
     @property
     def arguments(self) -> list[str]:
@@ -79,7 +79,7 @@ class Source:
     def line(self, node: ast.AST) -> str:
         """Where a node is, and how that line reads."""
         number = getattr(node, "lineno", self.tree.lineno)
-        text = linecache.getline(self.file, number).strip()
+        text = (linecache.getline(self.file, number) or self.lines[number - 1]).strip()
         return f"{self.file}, line {number}" + (f": `{text}`" if text else "")
 
 
@@ -101,80 +101,19 @@ def source_of(function: Callable) -> Source:
     python = getattr(function, "py_func", function)
     if not isinstance(python, types.FunctionType):
         raise Refusal(f"{python!r} is no Python function", "give a function written in Python")
-    code = python.__code__
-    tree = _lambda(python) if python.__name__ == "<lambda>" else _definition(python)
+    code, origin = python.__code__, origin_of(python)
+    if origin is None:
+        raise _no_origin(python, known=text_of_file(python) is not None)
     inside = inspect.getclosurevars(python)
-    outside = {**python.__globals__, **inside.nonlocals}
-    return Source(python.__name__, code.co_filename, tree, outside)
+    return Source(python.__name__, code.co_filename, origin.tree, {**python.__globals__, **inside.nonlocals}, origin.lines)
 
 
-def _definition(python: types.FunctionType) -> ast.FunctionDef:
-    try:
-        lines, first = inspect.getsourcelines(python)
-        module = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
-        raise Refusal(f"the source of {python.__name__} cannot be found", "define it in a file, or give its vjp") from None
-    ast.increment_lineno(module, first - 1)
-    found = module.body[0]
-    if not isinstance(found, ast.FunctionDef):
-        raise Refusal(f"the source of {python.__name__} is no function", "define it by `def`")
-    if not _is_current(found, python.__code__):
-        where = f"{python.__code__.co_filename}, line {first}"
-        raise Refusal(f"the source of {python.__name__} has changed since it was compiled ({where})", "import it again")
-    return found
-
-
-def _is_current(tree: ast.FunctionDef, code: types.CodeType) -> bool:
-    """Whether a definition compiles to this: a file may have changed, or be another one of the same name."""
-    fields = {name: getattr(tree, name, None) for name in tree._fields}
-    bare = ast.FunctionDef(**{**fields, "decorator_list": [], "returns": None, "name": "inside"})  # type: ignore[arg-type]
-    names = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in code.co_freevars]
-    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
-    around = ast.FunctionDef("around", nothing, [*names, bare], [], lineno=1)  # what it captures
-    module = ast.fix_missing_locations(ast.Module([around], []))
-    outer = next(c for c in compile(module, code.co_filename, "exec", dont_inherit=True).co_consts if isinstance(c, types.CodeType))
-    inner = [c for c in outer.co_consts if isinstance(c, types.CodeType) and c.co_name == "inside"]
-    return any(_operations(one) == _operations(code) for one in inner)
-
-
-def _operations(code: types.CodeType) -> list[tuple[str, str]]:
-    """What code does, without how it jumps, or how it calls: that depends on the rest of the module."""
-    return [
-        (one.opname.replace("LOAD_METHOD", "LOAD_ATTR"), _argument(one))
-        for one in dis.get_instructions(code)
-        if one.opname in _TELLING or one.opname.startswith(("BINARY", "COMPARE", "LOAD", "STORE", "UNARY"))
-    ]
-
-
-def _argument(one: dis.Instruction) -> str:
-    if one.opname == "FOR_ITER" or isinstance(one.argval, types.CodeType):
-        return ""
-    return " + ".join(part for part in one.argrepr.split(" + ") if not part.startswith("NULL"))  # how it calls
-
-
-_TELLING = {"BUILD_SLICE", "BUILD_TUPLE", "FOR_ITER", "RETURN_VALUE"}
-
-
-def _lambda(python: types.FunctionType) -> ast.Lambda:
-    """The lambda expression in the file that compiles to this function."""
+def _no_origin(python: types.FunctionType, *, known: bool) -> Refusal:
     code = python.__code__
-    try:
-        module = ast.parse("".join(linecache.getlines(code.co_filename, python.__globals__)))
-    except SyntaxError:
-        module = ast.Module([], [])
-    there = [node for node in ast.walk(module) if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno]
-    found = [node for node in there if _compiles_to(node, code)]
-    if len(found) != 1:
-        raise Refusal("the source of a lambda expression cannot be told from others", "define it by `def`")
-    return found[0]
-
-
-def _compiles_to(node: ast.Lambda, code: types.CodeType) -> bool:
-    """Whether a lambda expression compiles to this; what it captures cannot be compared."""
-    compiled = compile(ast.Expression(node), code.co_filename, "eval").co_consts[0]
-    if not isinstance(compiled, types.CodeType) or compiled.co_varnames != code.co_varnames:
-        return False
-    return bool(code.co_freevars) or _operations(compiled) == _operations(code)
+    where = f"{code.co_filename}, line {code.co_firstlineno}"
+    if known:
+        return Refusal(f"the source of {python.__name__} has changed since it was compiled ({where})", "import it again")
+    return Refusal(f"the source of {python.__name__} cannot be found ({where})", "define it in a file, or give its vjp")
 
 
 def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stmt]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from adjode.compile.cache import keep_bytes, kept_bytes
@@ -10,6 +13,7 @@ from adjode.derivatives.check import compared
 from adjode.derivatives.places import Place
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
+from adjode.model.losses import PreparedLoss, PreparedObserved
 
 _STATES = 3  # of a trajectory
 _FEW = 100  # states and parameters up to which every entry is compared
@@ -31,7 +35,8 @@ def require_derived(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, t
             if n + m <= _FEW:
                 found = _entries(dynamics, points)
             else:
-                found = _products(dynamics.f, [getattr(dynamics, name) for name in dynamics.derived], points)
+                rules, calls = [getattr(dynamics, name) for name in dynamics.derived], [_Call((p.t,), p.u, p.theta) for p in points]
+                found = _products(dynamics.f, rules, calls, n)
     except ValueError as error:
         if "shape" not in str(error):
             raise
@@ -49,28 +54,57 @@ def require_derived(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, t
 
 
 def require_derived_rule(
-    what: str, values: Callback, rule: Callback, times: np.ndarray, states: np.ndarray, theta: np.ndarray, instead: str = ""
+    what: str, pair: tuple[Callback, Callback], times: np.ndarray, states: np.ndarray, theta: np.ndarray, instead: str = ""
 ) -> None:
-    """The same for a rule that was derived from the source of a callback, a running cost, a guard or a reset; `instead` says what
-    a user may give in its place.
+    """The same for a running cost, a guard or a reset, and the rule that was derived from its source; `instead` says what a user
+    may give in its place.
     """
-    key, points = ("derived", states.shape[1], theta.size), _places(times, states, theta)
-    if key in rule.tried or not points:
+    rows = 1 if pair[0].kind.returns_number else states.shape[1]
+    _require_pair(pair, rows, [_Call((p.t,), p.u, p.theta) for p in _places(times, states, theta)], what, instead)
+
+
+def require_derived_loss(loss: PreparedLoss, theta: np.ndarray) -> None:
+    """The same for a loss of a function of state and parameters, at some of the states that it has just seen."""
+    if not (isinstance(loss, PreparedObserved) and loss.rule.derived):
+        return
+    calls = [_Call(numbers, u.copy(), theta) for numbers, u in loss.calls()]
+    finite = [call for call in calls if np.isfinite(call.u).all() and np.isfinite(theta).all()]
+    function, name = loss.rule.function, loss.rule.function.kind.name
+    what, instead = f"the {name} {function.source.__name__}", f": give ({name}, {name}_vjp)"
+    _require_pair((function, loss.rule.vjp), loss.c, _some(finite), what, instead)
+
+
+def _require_pair(pair: tuple[Callback, Callback], rows: int, calls: Sequence[_Call], what: str, instead: str) -> None:
+    """The same for a function with so many results and its vjp."""
+    function, vjp = pair
+    if not calls or (key := ("derived", calls[0].u.size, calls[0].theta.size)) in vjp.tried:
         return
     with np.errstate(all="ignore"):
-        found = _products(values, [rule], points)
+        found = _products(function, [vjp], calls, rows)
     if found:
         raise ValueError(
             f"the derivatives of {what} do not agree with it, which is a mistake of adjode's, or it is not smooth{instead}. {found}"
         )
-    rule.tried.add(key)
+    vjp.tried.add(key)
+
+
+class _Call(NamedTuple):
+    """Arguments of a callback: numbers, such as t, and arrays."""
+
+    numbers: tuple[float, ...]
+    u: np.ndarray
+    theta: np.ndarray
+
+
+def _some(things: Sequence[Any]) -> list[Any]:
+    """A few of these, from the first to the last."""
+    return [things[k] for k in np.unique(np.linspace(0, len(things) - 1, _STATES).round().astype(int))] if len(things) else []
 
 
 def _places(times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> list[Place]:
     """A few of these, where all is finite."""
     finite = np.flatnonzero(np.isfinite(states).all(axis=1) & np.isfinite(theta).all())
-    chosen = finite[np.unique(np.linspace(0, finite.size - 1, _STATES).round().astype(int))] if finite.size else finite
-    return [Place(float(times[k]), np.array(states[k]), np.array(theta)) for k in chosen]
+    return [Place(float(times[k]), np.array(states[k]), np.array(theta)) for k in _some(finite.tolist())]
 
 
 def _mark(dynamics: Dynamics, n: int, m: int) -> str | None:
@@ -98,26 +132,27 @@ def _entries(dynamics: Dynamics, points: list[Place]) -> str:
     return "" if not report.problems else str(report)
 
 
-def _products(values: Callback, rules: list[Callback], points: list[Place]) -> str:
-    """What is wrong with products of rules and the Jacobian of `values`, for a few random lam, of f, and directions."""
+def _products(values: Callback, rules: list[Callback], points: Sequence[_Call], rows: int) -> str:
+    """What is wrong with products of rules and the Jacobian of `values`, of so many rows, for a few random lam and directions."""
     rng = np.random.default_rng(5)
     for point in points:
         for _ in range(_DIRECTIONS):
-            lam = rng.standard_normal(point.u.size) if not values.kind.returns_number else np.ones(1)
+            lam = np.ones(1) if values.kind.returns_number else rng.standard_normal(rows)
             du, dtheta = _direction(rng, point)
             for rule in rules:
                 along = du, dtheta if "theta_bar" in rule.kind.outputs else np.zeros_like(dtheta)
                 given = _given(rule, point, lam, along)
                 expected, error, scale = _slope(values, point, lam, along)
                 if error <= _AGREES * scale and not abs(given - expected) <= 10.0 * _AGREES * scale:
+                    where = ", ".join(f"{name} = {x:g}" for name, x in zip(values.kind.numbers, point.numbers, strict=True))
                     return (
-                        f"Along a random direction at t = {point.t:g} {rule.name} gives {given:.9g}, "
+                        f"Along a random direction{where and f' at {where}'} {rule.name} gives {given:.9g}, "
                         f"differences of {values.name} {expected:.9g}."
                     )
     return ""
 
 
-def _direction(rng: np.random.Generator, point: Place) -> tuple[np.ndarray, np.ndarray]:
+def _direction(rng: np.random.Generator, point: _Call) -> tuple[np.ndarray, np.ndarray]:
     du, dtheta = rng.standard_normal(point.u.size), rng.standard_normal(point.theta.size)
     return du * _sizes(point.u), dtheta * _sizes(point.theta)
 
@@ -126,21 +161,21 @@ def _sizes(x: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(x), 1e-3 * np.max(np.abs(x), initial=1e-3))
 
 
-def _given(rule: Callback, point: Place, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> float:
+def _given(rule: Callback, point: _Call, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> float:
     """The derivative along a direction, by a rule."""
-    inputs = {"u": point.u, "theta": point.theta, "lam": lam}
+    inputs = {"u": point.u, "theta": point.theta, "lam": lam, "y_bar": lam}
     bars = [np.full(size_of(name, point.u.size, point.theta.size), np.nan) for name in rule.kind.outputs]
-    rule(point.t, *(inputs[name].copy() for name in rule.kind.inputs), *bars)
+    rule(*point.numbers, *(inputs[name].copy() for name in rule.kind.inputs), *bars)
     return float(sum(bar @ d for bar, d in zip(bars, along, strict=False)))
 
 
-def _slope(callback: Callback, point: Place, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
+def _slope(callback: Callback, point: _Call, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
     """The derivative of lam . f along a direction, f being what a callback writes, by extrapolated central differences; its error,
     and the size of its terms."""
 
     def f(step: float) -> np.ndarray:
         values = np.empty_like(lam)
-        callback(point.t, point.u + step * along[0], point.theta + step * along[1], values)
+        callback(*point.numbers, point.u + step * along[0], point.theta + step * along[1], values)
         return values
 
     quotients = np.array([(f(h) - f(-h)) / (2.0 * h) for h in _STEPS])

@@ -18,7 +18,7 @@ from adjode.ensembles.failures import check_failures
 from adjode.ensembles.inputs import Rows, count_members, read_blocks, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.model.dynamics import Dynamics
-from adjode.model.losses import Loss, loss_for
+from adjode.model.losses import Loss, callbacks_of, loss_for
 from adjode.model.losses.members import MemberData
 from adjode.passes.result import Cotangents, EnsembleStats
 
@@ -122,7 +122,7 @@ class EnsembleValueAndGradient:
         self._sums, self._on_failure, self._engine = reduce == "sum", choose("on_failure", on_failure, ON_FAILURE), engine
         if len(self.t_span):
             self._evaluate_alone(loss, self.t_span[0]).require_prepared()
-        self.loss = loss_for(dynamics.states, loss)
+        self.loss = loss_for(dynamics.fields, loss)
         require_times_inside("t_obs", getattr(loss, "t_obs", np.zeros(0)), self.t_span)
         self._made: dict[Any, Callable[..., Outcome]] = {}
 
@@ -154,7 +154,7 @@ class EnsembleValueAndGradient:
         """
         on_device = self._engine.takes_device_arrays
         blocks = read_blocks(self.dynamics, u0, theta, on_device=on_device)
-        self.dynamics.require_order(*(rows.layout for rows in blocks))
+        self.dynamics.require_order(*(rows.layout for rows in blocks), readers=callbacks_of(self.loss))
         own_spans = None if self._spans_shared else len(self.t_span)
         members = getattr(self.loss, "members", None)
         return self.of_rows(blocks, count_members(u0=blocks[0].count, theta=blocks[1].count, t_span=own_spans, loss=members))

@@ -102,7 +102,6 @@ class Fit:
             raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
         self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
         layouts = self._layouts = dynamics.layouts(u0, theta)
-        dynamics.require_order(*layouts)
         self._start = np.concatenate([layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)])
         is_free = selection_mask("free", free, layouts)
         self._free = np.flatnonzero(is_free)
@@ -117,6 +116,7 @@ class Fit:
         n = layouts[0].size
         self._wrt = tuple(block for block, part in zip(BLOCKS, (is_free[:n], is_free[n:]), strict=True) if part.any())
         self._value_and_cotangents = value_and_gradient(dynamics, loss, self.t_span, wrt=self._wrt, **options)
+        dynamics.require_order(*layouts, readers=self._value_and_cotangents.readers)
         self.n_failed = 0
 
     def value_and_gradient(self, x: Any) -> tuple[float, np.ndarray]:

@@ -25,13 +25,15 @@ from numba.core.dispatcher import Dispatcher
 from adjode.compile.adapters import c_function, guard_inputs, in_place_form
 from adjode.compile.cache import keep_bytes, kept_bytes
 from adjode.compile.fingerprint import fingerprint
-from adjode.compile.flags import DISABLED, f8, matrix, vector
+from adjode.compile.flags import DISABLED, f8, i8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
 from adjode.compile.signals import uninterrupted
-from adjode.model.field_access import remember, sources_of, with_entries
+from adjode.derivation.origins import remember
+from adjode.model.field_access import sources_of, with_entries
 from adjode.model.fields import Pair, entry_name, fields_of
 from adjode.model.messages import compile_message, takes_in_place
 from adjode.model.rebuilt import bounds_checked, plain
+from adjode.model.vectorised import vectorised
 
 _filters = threading.RLock()
 
@@ -78,6 +80,8 @@ class Callback:
         Trial calls that it has passed, see `adjode.api.first_calls`.
     is_slow : bool
         Whether its plain Python source has been seen to take long.
+    takes_in_place : bool
+        Whether the user's function overwrites its outputs, and does not return them.
     in_place : callable
         The compiled function with the in-place arguments, for use from Python and from other compiled code.
     debug : bool
@@ -93,9 +97,10 @@ class Callback:
         self.given, self.fields = function, fields
         self.debug = debug
         self.kind = KINDS[name]
-        self._takes_in_place = takes_in_place(self.kind, function)
-        arrays = self.kind.arguments(self._takes_in_place)[1:]
-        function = with_entries(name, function, [None, *(fields_of(array, fields) for array in arrays)])
+        self.takes_in_place = takes_in_place(self.kind, function)
+        numbers, arguments = len(self.kind.numbers), self.kind.arguments(self.takes_in_place)
+        known = [fields_of(array, fields) for array in arguments[numbers:]]
+        function = with_entries(self.kind.name, function, [*[None] * numbers, *known])
         self.function, self.source = function, getattr(function, "py_func", function)
         self.tried: set[tuple] = set()
         self.is_slow = False
@@ -105,11 +110,16 @@ class Callback:
         # what stands for the callback on disk, beside its name
         self.key = self._fingerprint and f"{self._fingerprint}{'-debug' * debug}"
         self._jitted = _jitted(function, debug)
-        self._form: Any = in_place_form(self.kind, self._jitted, self._takes_in_place)
+        self._form: Any = in_place_form(self.kind, self._jitted, self.takes_in_place)
         self.in_place: Any = guard_inputs(self.kind, self._form) if debug else self._form
 
     def __reduce__(self):
         return _rebuild, (self.sources, self.name, self.given, self.debug, self.fields)
+
+    @property
+    def as_written(self) -> Any:
+        """The same as `in_place`, not debug, with nothing vectorised, for other targets to compile."""
+        return in_place_form(self.kind, _jitted(self.function, False, lambda source: source), self.takes_in_place)
 
     @property
     def sources(self) -> set[str]:
@@ -147,20 +157,21 @@ class Callback:
         """Compile the callback by itself; a TypeError that shows the user's line if Numba cannot."""
         if DISABLED:
             return
+        numbers = tuple(i8 if name == "k" else f8 for name in self.kind.numbers)
         vectors = (vector,) * len(self.kind.inputs)
         results = tuple(matrix if len(SHAPES[name]) == 2 else vector for name in self.kind.outputs)
         try:
             with _bounds_checked(self.debug):
                 if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
-                    self._jitted.compile((f8, *vectors, *(results if self._takes_in_place else ())))
+                    self._jitted.compile((*numbers, *vectors, *(results if self.takes_in_place else ())))
                 if self._form is not self._jitted:
-                    self._form.compile((f8, *vectors, *(vector,) * len(results)))
+                    self._form.compile((*numbers, *vectors, *(vector,) * len(results)))
         except Exception as error:  # Numba lets errors of all kinds through
-            raise TypeError(compile_message(self.kind, error, self.function, self._takes_in_place, self.fields)) from None
+            raise TypeError(compile_message(self.kind, error, self.function, self.takes_in_place, self.fields)) from None
 
-    def __call__(self, t: float, *arrays: np.ndarray) -> None:
+    def __call__(self, *arguments: Any) -> None:
         """Call from Python, in place; what the user's code raises comes through."""
-        self.in_place(t, *arrays)
+        self.in_place(*arguments)
 
     def entry_name(self, array: str, k: int) -> str:
         """What messages call entry k of one of its arrays."""
@@ -174,13 +185,13 @@ class Callback:
 
     def _as_given(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """In-place arguments in the shapes that the user's own function takes them in."""
-        (n, m), names = (array.size for array in arrays[:2]), self.kind.arguments(self._takes_in_place)[1:]
+        (n, m), names = (array.size for array in arrays[:2]), self.kind.arguments(self.takes_in_place)[1:]
         return [array.reshape(shape_of(name, n, m)) for name, array in zip(names, arrays, strict=False)]
 
     def call_plain(self, t: float, *arrays: np.ndarray) -> None:
         """The same as a call, in plain Python, whose indices NumPy checks, also in jitted functions that it calls."""
         given = self._as_given(arrays)
-        if self._takes_in_place:
+        if self.takes_in_place:
             self.plain(t, *given)
             return
         inputs = len(self.kind.inputs)
@@ -265,8 +276,8 @@ class _Itself:
         return id(self.value)
 
 
-def _jitted(function: Callable, debug: bool) -> Any:
+def _jitted(function: Callable, debug: bool, change: Callable[[Callable], Callable] = vectorised) -> Any:
     if isinstance(function, Dispatcher) and not debug:
         return function
-    source = getattr(function, "py_func", function)
+    source = change(getattr(function, "py_func", function))
     return njit(bounds_checked(source) if debug else source, error_model="numpy", nogil=True, boundscheck=debug)

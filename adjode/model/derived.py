@@ -1,25 +1,48 @@
-"""What is derived from a user's f, once for each function and the constants that it captures."""
+"""What is derived from a user's functions, once for each function and the constants that it captures."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
+from adjode.compile.kinds import KINDS
 from adjode.derivation import derive
 from adjode.derivation.derived import Derived
-from adjode.model.callbacks import captured
+from adjode.model.callbacks import Callback, callback, captured
+from adjode.model.fields import Pair
 
 
-def derived(function: Callable) -> Derived:
+def derived(function: Callable, arguments: tuple[str, ...] | None = None) -> Derived:
     """The derivatives of `function`; the same ones for the same function, so that each is compiled once."""
     try:
-        return _cached(function, captured(function))
+        return _cached(function, arguments, captured(function))
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        return derive(function)
+        return derive(function, arguments)
 
 
 @functools.lru_cache(maxsize=128)
-def _cached(function: Callable, captured: tuple) -> Derived:
-    return derive(function)
+def _cached(function: Callable, arguments: tuple[str, ...] | None, captured: tuple) -> Derived:
+    return derive(function, arguments)
+
+
+def with_derivative(option: str, kind: str, given: Any, fields: Pair) -> tuple[Callback, Callback]:
+    """A callback of this kind and its vjp, which is derived from its source where it is given alone.
+
+    Raises
+    ------
+    TypeError
+        If `given` is neither a function nor a pair of functions, or something in it cannot be differentiated.
+    """
+    if callable(given):
+        alone = callback(kind, given, fields=fields)
+        found = derived(alone.function, alone.kind.arguments(alone.takes_in_place))
+        return alone, callback(f"{kind}_vjp", found.vjp, fields=fields)
+    try:
+        function, vjp = given
+    except (TypeError, ValueError):
+        name = KINDS[kind].name
+        raise TypeError(f"{option} must be a function {name}, or a pair of functions ({name}, {name}_vjp).") from None
+    return callback(kind, function, fields=fields), callback(f"{kind}_vjp", vjp, fields=fields)

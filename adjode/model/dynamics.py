@@ -7,21 +7,24 @@ import functools
 import hashlib
 import inspect
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adjode.checks import float_vector
 from adjode.compile.calls import PORTABLE, Calls, fused_calls
+from adjode.derivation.origins import remember, texts_of
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import read_sparsity
 from adjode.model.breaks import breaks_of
 from adjode.model.callbacks import Callback, callback
-from adjode.model.field_access import remember
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
 from adjode.model.layout import Layout
 from adjode.model.names import entries_read, require_order, unpacked_names, warn_of_unread
+
+if TYPE_CHECKING:
+    from adjode.derivation.derived import Derived
 
 
 class Dynamics:
@@ -146,10 +149,13 @@ class Dynamics:
         """Those that were given."""
         return [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
 
-    def _derive(self, vjp_u: Callable | None) -> tuple[Callable, Callable | None]:
+    def _from_source(self) -> Derived:
         from adjode.model.derived import derived  # here: who brings a vjp does not pay for it
 
-        found = derived(self.f.function)
+        return derived(self.f.function)
+
+    def _derive(self, vjp_u: Callable | None) -> tuple[Callable, Callable | None]:
+        found = self._from_source()
         self.derived = ("vjp",)
         if vjp_u is None and found.theta_costs:
             self.derived, vjp_u = ("vjp", "vjp_u"), found.vjp_u
@@ -165,6 +171,16 @@ class Dynamics:
         """The source of `vjp_u`; None if there is none."""
         return None if self.vjp_u is None else inspect.getsource(self.vjp_u.source)
 
+    @property
+    def jvp_source(self) -> str:
+        """The source of the product with a direction, `jvp(t, u, theta, u_dot, theta_dot, du_dot)`, derived from f."""
+        return self._from_source().jvp_source
+
+    @property
+    def jac_source(self) -> str | None:
+        """The source of `jac`, given or derived from f; None where f is long, or has loops."""
+        return self._from_source().jac_source if self.jac is None else inspect.getsource(self.jac.source)
+
     def _fused_calls(self) -> Calls:
         parts, key = self.callbacks, None
         if all(part.key for part in parts):
@@ -178,14 +194,17 @@ class Dynamics:
                 self._found[key] = find()
             return self._found[key]
 
-    def require_order(self, *layouts: Layout) -> None:
-        """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read."""
+    def require_order(self, *layouts: Layout, readers: Sequence[Callback] = ()) -> None:
+        """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read.
+
+        `readers` are callbacks that are no part of this, but read theta as well.
+        """
         for layout in layouts:
             if layout.names is None or layout in self._ordered:
                 continue
             if layout.name == "theta" and not self._orders["theta"]:
-                given = [part for part in self.callbacks if part.name not in self.derived]
-                warn_of_unread(layout, [entries_read(part.source, 2) for part in given], stacklevel=4)
+                given = [*(part for part in self.callbacks if part.name not in self.derived), *readers]
+                warn_of_unread(layout, [entries_read(part.source, len(part.kind.numbers) + 1) for part in given], stacklevel=4)
             require_order(layout, self._unpacked[layout.name], self._orders[layout.name])
             self._ordered.add(layout)
 
@@ -199,7 +218,8 @@ class Dynamics:
         return Dynamics(**self._given | {"fused": False, "debug": True})
 
     def __reduce__(self):
-        return _rebuild, (self._given, set().union(*(part.sources for part in self.callbacks)))
+        sources = texts_of(self.f.given) if self.derived else set()
+        return _rebuild, (self._given, sources.union(*(part.sources for part in self.callbacks)))
 
     @property
     def _given(self) -> dict[str, Any]:

@@ -6,18 +6,14 @@ is made from. Whoever reads its source by `inspect.getsource` finds that of indi
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
-import contextlib
 import copy
 import functools
-import inspect
 import linecache
-import operator
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,14 +21,12 @@ from numba import jit
 from numba.core.dispatcher import Dispatcher
 
 from adjode.compile.fingerprint import names_in
+from adjode.derivation.origins import SCOPES, Function, is_here, origin_of, own_nodes, parsed, remade, texts_of
 from adjode.functions import as_matrix
 from adjode.model.fields import Fields
 
 _OF_ARRAYS = frozenset(dir(np.ndarray))
-_FUTURE = functools.reduce(operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names))
 _AS_MATRIX = "adjode_as_matrix"  # the name of that function inside, where it is a variable of the closure
-_Function = ast.FunctionDef | ast.Lambda
-_SCOPES = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
 
 
 def with_entries(label: str, function: Callable, fields: Sequence[Fields | None]) -> Callable:
@@ -67,23 +61,22 @@ def _rewritten(label: str, function: Any, fields: Sequence[Fields | None]) -> ty
     known = {name: part for name, part in zip(code.co_varnames, fields, strict=False) if part is not None}
     if all(name in _OF_ARRAYS for name in names_in(code)) or not known:
         return function
-    found = _source(function)
-    if found is None:
+    origin = origin_of(function)
+    if origin is None:
         if not any(name in names_in(code) for part in known.values() for name in part.names):
             return function
         raise TypeError(
             f"{label} takes fields of its arguments, for which its source is read, but what {code.co_filename} has at line "
             f"{code.co_firstlineno} is not what it was compiled from: define it in a file, and import that anew after a change."
         )
-    lines, node = found
-    made = _Entries(label, known, copy.deepcopy(node), code.co_filename, lines)
+    made = _Entries(label, known, copy.deepcopy(origin.tree), code.co_filename, origin.lines)
     tree = made.rewritten()
     if not made.found:
         return function
-    inner = _compiled(tree, code, [], (_AS_MATRIX,))
+    inner = origin.compiled_as(code, (_AS_MATRIX,), tree)
     assert inner is not None
-    result = _remade(function, inner)
-    _show_entries(result, lines, made)
+    result = remade(function, inner, {_AS_MATRIX: as_matrix})
+    _show_entries(result, origin.lines, made)
     return result
 
 
@@ -92,16 +85,7 @@ def sources_of(given: Any, made: Any) -> set[str]:
 
     It travels with pickles: a function that is sent by value arrives without its file, and without that file's name.
     """
-    found = None if made is given else _source(getattr(given, "py_func", given))
-    return set() if found is None else {"".join(found[0])}
-
-
-def remember(sources: set[str]) -> None:
-    """Read functions that have arrived in these texts."""
-    _arrived.update(dict.fromkeys(sources))
-
-
-_arrived: dict[str, None] = {}
+    return set() if made is given else texts_of(given)
 
 
 # --- the tree -------------------------------------------------------------------------------------------------------------------
@@ -115,7 +99,7 @@ class _Entries(ast.NodeTransformer):
     found : list of (old node, new node)
     """
 
-    def __init__(self, label: str, known: dict[str, Fields], function: _Function, file: str, lines: list[str]):
+    def __init__(self, label: str, known: dict[str, Fields], function: Function, file: str, lines: list[str]):
         self.label, self.function, self.file, self.lines = label, function, file, lines
         self.found: list[tuple[ast.Attribute, ast.expr]] = []
         stored = _stored(function)
@@ -123,7 +107,7 @@ class _Entries(ast.NodeTransformer):
         self._assigned = {name: fields for name, fields in known.items() if stored[name]}
         self._add_aliases(stored)
 
-    def rewritten(self) -> _Function:
+    def rewritten(self) -> Function:
         function = self.function
         if isinstance(function, ast.Lambda):
             function.body = self.visit(function.body)
@@ -134,7 +118,7 @@ class _Entries(ast.NodeTransformer):
     def _add_aliases(self, stored: Counter[str]) -> None:
         """Local variables that are another name of an argument: all that is ever assigned to them is this."""
         arguments = _parameters(self.function)
-        pairs = [pair for node in _own_nodes(self.function) if isinstance(node, ast.Assign) for pair in _assignments(node)]
+        pairs = [pair for node in own_nodes(self.function) if isinstance(node, ast.Assign) for pair in _assignments(node)]
         for target, value in pairs:
             if not (isinstance(target, ast.Name) and isinstance(value, ast.Name) and value.id in self._known):
                 continue
@@ -142,7 +126,7 @@ class _Entries(ast.NodeTransformer):
                 self._known[target.id] = self._known[value.id]
 
     def visit(self, node: ast.AST) -> Any:
-        if not isinstance(node, _SCOPES):
+        if not isinstance(node, SCOPES):
             return super().visit(node)
         outside, inside = self._known, _stored(node) + Counter(_parameters(node))
         self._known = {name: fields for name, fields in outside.items() if name not in inside}
@@ -204,14 +188,6 @@ def _assignments(node: ast.Assign) -> list[tuple[ast.expr, ast.expr]]:
     return pairs
 
 
-def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
-    """Those in order that are in no scope inside."""
-    for node in ast.iter_child_nodes(scope):
-        yield node
-        if not isinstance(node, _SCOPES):
-            yield from _own_nodes(node)
-
-
 def _stored(scope: ast.AST) -> Counter[str]:
     """How often each name is given a value, in scopes inside too."""
     nodes = [node for node in ast.walk(scope) if node is not scope]
@@ -225,72 +201,7 @@ def _parameters(scope: ast.AST) -> list[str]:
     return [node.arg for node in ast.walk(arguments) if isinstance(node, ast.arg)] if arguments is not None else []
 
 
-# --- the source -----------------------------------------------------------------------------------------------------------------
-
-
-def _source(function: types.FunctionType) -> tuple[list[str], _Function] | None:
-    """The lines of a function's file and its tree there; None if there is none that the function was compiled from."""
-    code, texts = function.__code__, list(_arrived)
-    with contextlib.suppress(OSError):
-        texts.insert(0, "".join(inspect.findsource(function)[0]))
-    for text in texts:
-        with contextlib.suppress(SyntaxError):
-            nodes, imports = _parsed(text)
-            for node in nodes:
-                if _is_here(node, code) and _same(_compiled(node, code, imports), code):
-                    return text.splitlines(keepends=True), node
-    return None
-
-
-@functools.lru_cache(maxsize=4)
-def _parsed(source: str) -> tuple[list[_Function], list[ast.stmt]]:
-    """All functions, and what is imported outside of them."""
-    tree = ast.parse(source)
-    functions = [node for node in ast.walk(tree) if isinstance(node, _Function)]
-    return functions, [node for node in _own_nodes(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
-
-
-def _is_here(node: _Function, code: types.CodeType) -> bool:
-    name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
-    first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
-    return name == code.co_name and first == code.co_firstlineno
-
-
-def _compiled(
-    node: _Function, code: types.CodeType, imports: list[ast.stmt], beside: tuple[str, ...] = ()
-) -> types.CodeType | None:
-    """The code of a function in the place of `code`: with the same variables of a closure, and those of `beside`.
-
-    How Python compiles a call such as `np.exp(x)` depends on whether the module imports that name.
-    """
-    outer = ast.parse("def outer(): pass").body[0]
-    assert isinstance(outer, ast.FunctionDef)
-    outer.args.args = [ast.arg(name) for name in (*code.co_freevars, *beside)]
-    outer.body = [ast.Expr(node) if isinstance(node, ast.Lambda) else node]
-    module = ast.fix_missing_locations(ast.Module([*imports, outer], type_ignores=[]))
-    compiled = compile(module, code.co_filename, "exec", flags=code.co_flags & _FUTURE, dont_inherit=True)
-    outside = next(part for part in compiled.co_consts if isinstance(part, types.CodeType))
-    inside = (part for part in outside.co_consts if isinstance(part, types.CodeType) and part.co_name == code.co_name)
-    return next((part.replace(co_qualname=code.co_qualname) for part in inside), None)
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two are the same code, or the same constant."""
-    if not (isinstance(a, types.CodeType) and isinstance(b, types.CodeType)):
-        return repr(a) == repr(b)
-    parts = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars")
-    if any(getattr(a, part) != getattr(b, part) for part in parts) or len(a.co_consts) != len(b.co_consts):
-        return False
-    return all(map(_same, a.co_consts, b.co_consts))
-
-
-def _remade(function: types.FunctionType, code: types.CodeType) -> types.FunctionType:
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    cells[_AS_MATRIX] = types.CellType(as_matrix)
-    closure = tuple(cells[name] for name in code.co_freevars)
-    made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
-    made.__qualname__, made.__module__, made.__doc__ = function.__qualname__, function.__module__, function.__doc__
-    return made
+# --- the function ---------------------------------------------------------------------------------------------------------------
 
 
 def _show_entries(function: types.FunctionType, lines: list[str], made: _Entries) -> None:
@@ -299,7 +210,7 @@ def _show_entries(function: types.FunctionType, lines: list[str], made: _Entries
     for old, new in sorted(made.found, key=lambda pair: (pair[0].lineno, pair[0].col_offset), reverse=True):
         _replace(text, old, ast.unparse(new).encode())
     source = b"".join(text).decode()
-    if not any(_is_here(node, code) and ast.dump(node) == ast.dump(made.function) for node in _parsed(source)[0]):
+    if not any(is_here(node, code) and ast.dump(node) == ast.dump(made.function) for node in parsed(source)[0]):
         return  # places inside of an f-string are not those of the file before Python 3.12
     file = f"<adjode: {code.co_filename} with entries {hash(source):x}>"
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file

@@ -10,48 +10,98 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import jit
+from numba.core.compiler import Compiler
 from numba.core.dispatcher import Dispatcher
 
 from adjode.compile.fingerprint import names_in
 
-Make = Callable[[types.FunctionType, Dispatcher], Any]
-
 
 def plain(function: Callable) -> Callable:
     """`function` in plain Python, and in it plain Python functions in place of jitted ones: NumPy checks their indices."""
-    return _copy(_source(function), lambda copy, jitted: copy, {})
+    return _Copies(lambda copy, jitted: copy).of(_source(function))
 
 
 def bounds_checked(function: Callable) -> Callable:
     """`function` in plain Python, and in it jitted functions that check the bounds of every access in place of others."""
-    return _copy(_source(function), lambda copy, jitted: jit(**{**jitted.targetoptions, "boundscheck": True})(copy), {})
+    return _Copies(lambda copy, jitted: jit(**{**jitted.targetoptions, "boundscheck": True})(copy)).of(_source(function))
+
+
+def rebuilt(
+    function: Callable,
+    change: Callable[[types.FunctionType], types.FunctionType],
+    swap: Callable[[Any], Any],
+    wanted: Callable[[Any], bool],
+) -> Callable:
+    """`function` in plain Python, changed, with `swap(value)` in place of what its names stand for; jitted ones it calls likewise.
+
+    What is not `wanted`, itself or one of these, stays what it is.
+    """
+    source = _source(function)
+
+    def wanted_too(jitted: Dispatcher) -> bool:
+        return is_ordinary(jitted) and wanted(jitted.py_func)
+
+    copies = _Copies(lambda copy, jitted: jit(**jitted.targetoptions)(copy), swap, wanted_too, change)
+    return copies.of(source) if wanted(source) else source
+
+
+def is_ordinary(jitted: Any) -> bool:
+    """Whether its Python source and its options say all of it: no signatures, no types of locals, no other compiler."""
+    return jitted._can_compile and not jitted.locals and jitted._compiler.pipeline_class is Compiler
 
 
 def _source(function: Callable) -> Any:
     return getattr(function, "py_func", function)
 
 
-def _copy(source: types.FunctionType, make: Make, made: dict[Any, Any], jitted: Dispatcher | None = None) -> Any:
-    space, cells = dict(source.__globals__), tuple(types.CellType() for _ in source.__closure__ or ())
-    copy = types.FunctionType(source.__code__, space, source.__name__, source.__defaults__, cells)
-    copy.__kwdefaults__ = source.__kwdefaults__
-    # known before what it calls is built, which may be itself
-    made[source] = result = copy if jitted is None else make(copy, jitted)
-    for name in names_in(source.__code__) & space.keys():
-        space[name] = _replaced(space[name], make, made)
-    for cell, given in zip(cells, source.__closure__ or (), strict=True):
-        cell.cell_contents = _replaced(given.cell_contents, make, made)
-    return result
+class _Copies:
+    """Copies of functions, one of each.
 
+    Parameters
+    ----------
+    make : callable
+        `make(copy, jitted)` is what stands for a jitted function, given the copy of its plain Python.
+    swap : callable
+        `swap(value)` is what stands for any other value.
+    wanted : callable
+        Which jitted functions are copied.
+    change : callable
+        `change(function)` is what a copy is made of.
+    """
 
-def _replaced(value: Any, make: Make, made: dict[Any, Any]) -> Any:
-    if isinstance(value, Dispatcher):
-        source = value.py_func
-        return made[source] if source in made else _copy(source, make, made, value)
-    if isinstance(value, types.ModuleType) and any(isinstance(part, Dispatcher) for part in vars(value).values()):
-        module = types.ModuleType(value.__name__)
-        # a module inside of a module may lead back, so it stays what it is
-        parts = ((name, part, isinstance(part, types.ModuleType)) for name, part in vars(value).items())
-        vars(module).update({name: part if inner else _replaced(part, make, made) for name, part, inner in parts})
-        return module
-    return value
+    def __init__(
+        self,
+        make: Callable[[types.FunctionType, Dispatcher], Any],
+        swap: Callable[[Any], Any] = lambda value: value,
+        wanted: Callable[[Dispatcher], bool] = lambda jitted: True,
+        change: Callable[[types.FunctionType], types.FunctionType] = lambda source: source,
+    ):
+        self._make, self._swap, self._wanted, self._change = make, swap, wanted, change
+        self._made: dict[Any, Any] = {}
+
+    def of(self, given: types.FunctionType, jitted: Dispatcher | None = None) -> Any:
+        source = self._change(given)
+        space, cells = dict(source.__globals__), tuple(types.CellType() for _ in source.__closure__ or ())
+        copy = types.FunctionType(source.__code__, space, source.__name__, source.__defaults__, cells)
+        copy.__kwdefaults__ = source.__kwdefaults__
+        # known before what it calls is built, which may be itself
+        self._made[given] = result = copy if jitted is None else self._make(copy, jitted)
+        for name in names_in(source.__code__) & space.keys():
+            space[name] = self._replaced(space[name])
+        for cell, old in zip(cells, source.__closure__ or (), strict=True):
+            cell.cell_contents = self._replaced(old.cell_contents)
+        return result
+
+    def _replaced(self, value: Any) -> Any:
+        if isinstance(value, Dispatcher):
+            source = value.py_func
+            if source in self._made:
+                return self._made[source]
+            return self.of(source, value) if self._wanted(value) else value
+        if isinstance(value, types.ModuleType) and any(isinstance(part, Dispatcher) for part in vars(value).values()):
+            module = types.ModuleType(value.__name__)
+            # a module inside of a module may lead back, so it stays what it is
+            parts = ((name, part, isinstance(part, types.ModuleType)) for name, part in vars(value).items())
+            vars(module).update({name: part if inner else self._replaced(part) for name, part, inner in parts})
+            return module
+        return self._swap(value)

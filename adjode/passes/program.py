@@ -58,6 +58,15 @@ def add_seen_at_start(forward, jumps, u0_bar):
 
 
 @kernel
+def _add_direct(loss, backward):
+    """What the loss owes to theta itself enters the cotangent of theta, if that is wanted."""
+    theta_bar, total = slots.DIRECT(loss), slots.TOTAL(backward)
+    if slots.WANTS(backward)[slots.WANTS_THETA] == 1:
+        for i in range(theta_bar.size):
+            total[i] += theta_bar[i]
+
+
+@kernel
 def _run_pass(table, which):
     """One pass, if there is one, again and again while its store needs Python's help."""
     if table[which] == 0:
@@ -104,8 +113,9 @@ def _run_loss(table):
 def _run_backward(table):
     status = _run_pass(table, BACKWARD)
     if status == SUCCESS and table[LOSS] != 0 and table[BACKWARD] != 0:
-        forward, loss = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME])
-        add_seen_at_start(forward, slots.JUMPS(loss), slots.U0_BAR(opened(table[BACKWARD_FRAME])))
+        forward, loss, backward = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME]), opened(table[BACKWARD_FRAME])
+        add_seen_at_start(forward, slots.JUMPS(loss), slots.U0_BAR(backward))
+        _add_direct(loss, backward)
     return status
 
 

@@ -76,7 +76,7 @@ class Workspace:
         self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), theta[:m], False
         record = RECORD_STAGES if sweep is None else RECORD_DENSE
         self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, record=record, times=loss.times, jumps=jumps)
-        loss.observe(self.forward.observed)
+        loss.observe(self.forward.observed, self.theta)
         self.backward: Discrete | Sweep
         span = self.forward.span
         if sweep is None:

@@ -1,5 +1,5 @@
 """adjode: both tiers, its adjoints, two methods, those of Verner fused, and those for stiff problems. With `"gauss"` the spiral has
-its `vjp_u`, as the documentation advises."""
+its `vjp_u`, as the documentation advises. "only f" is given f alone, as one writes it at first: the vjp is derived."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ REQUIRES = ("adjode",)
 TIERS = ("fused", "portable")
 METHODS = ("Tsit5", "DOP853")
 VERNER = (("fused", "discrete", "Vern7"), ("fused", "discrete", "Vern9"), ("fused", "gauss", "Vern9"))
+ONLY_F = (("discrete", "Tsit5"), ("gauss", "Tsit5"))
 STIFF = (("discrete", "Radau"), ("discrete", "Kvaerno5"), ("discrete", "TRBDF2"), ("gauss", "Radau"), ("gauss", "Rodas5P"))
 ADJOINTS = {  # options, and the algorithm of the C floor
     "gauss": ({"adjoint": "interpolating", "quadrature": "gauss"}, "quadrature"),
@@ -36,6 +37,16 @@ def contenders() -> list[Contender]:
         )
         for tier, adjoint, method in [*itertools.product(TIERS, ADJOINTS, METHODS), *VERNER]
     ]
+    only_f = [
+        Contender(
+            "adjode",
+            f"{tier}, {adjoint}, {method}, only f",
+            partial(_make_of_f, tier, adjoint, method),
+            floor=ADJOINTS[adjoint][1],
+            startup=adjoint == "discrete",
+        )
+        for tier, (adjoint, method) in itertools.product(TIERS, ONLY_F)
+    ]
     stiff = [
         Contender(
             "adjode",
@@ -47,7 +58,7 @@ def contenders() -> list[Contender]:
         for tier, (adjoint, method) in itertools.product(TIERS, STIFF)
         if method in KNOWN
     ]
-    return ordinary + stiff
+    return ordinary + only_f + stiff
 
 
 def _make_stiff(tier, adjoint, method, case, tol):
@@ -57,6 +68,16 @@ def _make_stiff(tier, adjoint, method, case, tol):
     problem = STIFF_PROBLEMS[case.name](*([True] if tier == "fused" else []))
     options = {"method": method, "rtol": tol, "atol": tol * case.scales(), **ADJOINTS[adjoint][0]}
     return as_gradient(adjode.value_and_gradient(problem.dynamics, problem.loss, problem.t_span, **options))
+
+
+def _make_of_f(tier, adjoint, method, case, tol):
+    import adjode
+    from benchmarks import naive, problems
+
+    problem = problems.PROBLEMS[case.name]()
+    dynamics = adjode.Dynamics(naive.naive if case.system == "spiral" else problems.lv_f, fused=tier == "fused")
+    options = {"method": method, "rtol": tol, "atol": tol, **ADJOINTS[adjoint][0]}
+    return as_gradient(adjode.value_and_gradient(dynamics, problem.loss, problem.t_span, **options))
 
 
 def _make(tier, adjoint, method, case, tol):

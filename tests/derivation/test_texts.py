@@ -52,12 +52,20 @@ def test_the_same_text_in_each_process():
     assert texts.pop().startswith("def vjp(")
 
 
+def derived_by_command(*given):
+    return subprocess.run([sys.executable, "-m", "adjode.derive", *given], capture_output=True, text=True, cwd=ROOT)
+
+
 def test_command_prints():
-    run = subprocess.run(
-        [sys.executable, "-m", "adjode.derive", "benchmarks.problems:lv_f"], capture_output=True, text=True, cwd=ROOT
-    )
+    run = derived_by_command("benchmarks.problems:lv_f")
     assert run.stdout.startswith(LV)
     assert run.stderr == ""
+
+
+def test_command_prints_what_is_asked_for():
+    run = derived_by_command("benchmarks.problems:lv_f", "--what", "jac")
+    assert run.stdout.startswith("def jac(t, u, theta, J):")
+    assert "has no jac of its own" in derived_by_command("benchmarks.problems:spiral_f", "--what", "jac").stderr
 
 
 def roots(t, u, theta, du):

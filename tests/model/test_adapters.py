@@ -36,9 +36,10 @@ def long_form(t, u, theta, lam, du, J, u_bar, theta_bar, value):
 
 def test_every_kind_is_made_of_known_arrays():
     for name, kind in KINDS.items():
-        assert kind.name == name and kind.inputs[:2] == ("u", "theta")
+        assert kind.name == name.removeprefix("final_") and kind.inputs[:2] == ("u", "theta")
         assert set(kind.arrays) <= set(SHAPES)
-        assert callable(getattr(PORTABLE, name)) and callable(getattr(FUSED, name))
+        if kind.of != "loss":
+            assert callable(getattr(PORTABLE, name)) and callable(getattr(FUSED, name))
     with pytest.raises(AttributeError, match=r"there are calls of f, vjp, .*, but not of 'jvp'"):
         _ = PORTABLE.jvp
 

@@ -69,6 +69,9 @@ def test_sources_are_shown():
     assert dynamics.vjp_source.startswith("def vjp(t, u, theta, lam, u_bar, theta_bar):")
     assert dynamics.vjp_u_source is None
     assert Dynamics(lv_f, lv_vjp).vjp_source.startswith("def lv_vjp(")
+    assert dynamics.jvp_source.startswith("def jvp(t, u, theta, u_dot, theta_dot, du_dot):")
+    assert dynamics.jac_source.startswith("def jac(t, u, theta, J):")
+    assert Dynamics(spiral_f).jac_source is None
 
 
 def test_vjp_u_comes_where_parameters_are_many():

@@ -511,20 +511,26 @@ def test_entries_that_nothing_reads():
         solve(named(), U0, THETA, SPAN)
 
 
-@pytest.mark.parametrize("kind", ["dynamics", "series"])
+@pytest.mark.parametrize("kind", ["dynamics", "derived", "series", "value"])
 def test_source_travels(kind, tmp_path):
     """A function that is sent by value finds no file, as on another machine."""
     if kind == "dynamics":
         source = "def f(t, u, theta, du):\n    du.prey, du.predators = -u.prey, -theta.death * u.predators\n"
         thing = named(defined(tmp_path, source), vjp)
+    elif kind == "derived":
+        thing = Dynamics(defined(tmp_path, "def f(t, u, theta, du):\n    du[0], du[1] = -u[0], -theta[2] * u[1]\n"))
+    elif kind == "value":
+        thing = Series([1.0], value=defined(tmp_path, "def f(k, t, u, theta):\n    return u.prey\n"))
     else:
         source = "def f(k, t, u, u_bar):\n    u_bar[:] = 0.0\n    return u.prey\n"
-        thing = Series([1.0], defined(tmp_path, source)).of_states(named().states)
+        thing = Series([1.0], defined(tmp_path, source)).of_fields(named().fields)
     again = cloudpickle.loads(cloudpickle.dumps(thing))
     (tmp_path / "model.py").unlink()
     linecache.clearcache()
     arrived = cloudpickle.loads(cloudpickle.dumps(again))
-    if kind == "dynamics":
+    if kind == "value":
+        assert arrived.of_fields(named().fields).rule.vjp.source is not None
+    elif kind != "series":
         np.testing.assert_allclose(solve(arrived, U0, THETA, SPAN).u_T, np.exp([-1.0, -0.7]) * U0, rtol=1e-5)
     else:
         assert arrived.value_and_cotangent(0, 0.0, np.array(U0), np.zeros(2)) == U0[0]

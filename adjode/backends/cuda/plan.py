@@ -24,7 +24,7 @@ from adjode.compile.kinds import KINDS
 from adjode.compile.slot import Group, Slot
 from adjode.compile.slots import RECORD_DENSE, RECORD_MESH
 from adjode.model.dynamics import Dynamics
-from adjode.model.losses import PreparedLinear, PreparedLoss, Series, make_least_squares, make_linear, make_series
+from adjode.model.losses import PreparedLinear, PreparedLoss, PreparedObserved, Series, make_least_squares, make_linear, make_series
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.options import SolveOptions, SweepOptions
@@ -256,7 +256,7 @@ def _pass_plan(
 
 
 def _loss_plan(loss: PreparedLoss, real: np.dtype, k: int, n: int, far: bool) -> PassPlan:
-    local: dict[Slot, tuple[int, ...]] = {slots.U_BAR: (n,), slots.VALUE: (1,)}
+    local: dict[Slot, tuple[int, ...]] = {slots.U_BAR: (n,), slots.VALUE: (1,), slots.DIRECT: (0,)}
     lanes: Entries = {slots.OBSERVED: (None, n), slots.JUMPS: (None, n)}
     if not far:
         lanes, local[slots.JUMPS] = {}, (k, n)
@@ -264,6 +264,8 @@ def _loss_plan(loss: PreparedLoss, real: np.dtype, k: int, n: int, far: bool) ->
 
 
 def _judge(loss: PreparedLoss) -> Callable:
+    if isinstance(loss, PreparedObserved):
+        raise ValueError("backend='cuda' knows no losses of a function of the state and theta: use backend='threads'.")
     if isinstance(loss.loss, Series):
         function = loss.loss.value_and_cotangent
         if not (DISABLED or isinstance(function, Dispatcher)):
@@ -285,7 +287,7 @@ def device_calls(dynamics: Dynamics) -> Calls:
 
     kernels = dict.fromkeys(KINDS, absent)
     for callback in dynamics.callbacks:
-        function = guard(callback.in_place)
+        function = guard(callback.as_written)
         kernels[callback.name] = call_kernel(KINDS[callback.name], "function(t, {arrays})", function=function)
     return Calls(kernels, None, fused=True, may_jump=False)
 

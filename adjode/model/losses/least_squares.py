@@ -13,16 +13,19 @@ import numpy as np
 from adjode.checks import float_vector
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.model.losses.loss import States, blamed
+from adjode.compile.frame import Frame
+from adjode.model.losses.loss import States, blamed, loss_at
 from adjode.model.losses.members import MemberData
+from adjode.model.losses.observed import PreparedObserved, observed_entry
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
+from adjode.model.losses.rule import WithRule
 from adjode.status import SolveError, Status
 
 _HIDDEN = 0.1  # standard deviations
 
 
-class LeastSquares(MemberData):
-    """`0.5 sum(((u(t_obs) - y_obs) / sigma)**2)`, of logarithms if asked.
+class LeastSquares(WithRule, MemberData):
+    """`0.5 sum(((y(t_obs) - y_obs) / sigma)**2)`, of logarithms if asked; y are components of the state, or what `observe` makes.
 
     What is NaN or masked in `y_obs` is missing data and left out.
 
@@ -37,17 +40,37 @@ class LeastSquares(MemberData):
     components : sequence of c ints, optional
         Which components of the state were observed; the first c by default.
     log : bool
-        Compare log(u) with log(y_obs): the residuals of log-normal errors.
+        Compare log(y) with log(y_obs): the residuals of log-normal errors.
+    observe : callable or pair of callables, optional
+        What was observed, where that is not components of the state: `observe(t, u, theta, y)` overwrites y (c,), or
+        `observe(t, u, theta)` returns it. It is compiled; its derivatives by u and theta are derived from its source, as those of f
+        are, and held against differences. Or with them, `(observe, observe_vjp)`, where
+        `observe_vjp(t, u, theta, y_bar, u_bar, theta_bar)` overwrites the last two. `t` counts as data.
 
     Raises
     ------
     ValueError, TypeError
         For bad input.
     SolveError
-        With `log=True`, if a state that is compared is not positive.
+        With `log=True`, if what is compared is not positive.
     """
 
-    def __init__(self, t_obs: Any, y_obs: Any, *, sigma: Any = 1.0, components: Any = None, log: bool = False):
+    option = kind = "observe"
+
+    def __init__(
+        self,
+        t_obs: Any,
+        y_obs: Any,
+        *,
+        sigma: Any = 1.0,
+        components: Any = None,
+        log: bool = False,
+        observe: Callable | tuple[Callable, Callable] | None = None,
+    ):
+        if observe is not None:
+            if components is not None:
+                raise ValueError("give either components or observe, which says what was observed.")
+            self._take(observe)
         self.t_obs = float_vector("t_obs", t_obs)
         y_obs, sigma = _unmasked(y_obs, sigma)
         y = np.asarray(y_obs)
@@ -58,21 +81,11 @@ class LeastSquares(MemberData):
             raise ValueError(
                 f"y_obs must have one row for each of the {self.t_obs.size} times, but its shape is {np.shape(y_obs)}."
             )
-        own_sigma = y.ndim == 3 and np.ndim(sigma) == 3 and len(sigma) == len(y)
-        if y.ndim == 3:
-            self.members, self.by_member = len(y), ("y_obs", "missing", *(("weights",) if own_sigma else ()))
         if np.isinf(y).any() or (log and (y <= 0).any()):
             raise ValueError(f"y_obs must be finite{' and positive (log=True)' if log else ''}, or NaN where data is missing.")
-        try:
-            scale = np.broadcast_to(np.asarray(sigma, dtype=float), np.shape(y_obs)).reshape(y.shape)
-            if y.ndim == 3 and not own_sigma:
-                scale = np.broadcast_to(np.asarray(sigma, dtype=float), y.shape[1:])
-        except (ValueError, TypeError):
-            raise ValueError(
-                f"sigma must be a number or broadcast to the shape {np.shape(y_obs)} of y_obs, but its shape is {np.shape(sigma)}."
-            ) from None
-        if not (scale > 0).all():
-            raise ValueError("sigma must be positive.")
+        scale = _scale(sigma, np.shape(y_obs), y.shape)
+        if y.ndim == 3:
+            self.members, self.by_member = len(y), ("y_obs", "missing", *(("weights",) if scale.ndim == 3 else ()))
         self.components = np.arange(y.shape[-1]) if components is None else np.array(components)
         if self.components.dtype.kind not in "iu" or self.components.shape != (y.shape[-1],):
             raise ValueError(
@@ -87,6 +100,8 @@ class LeastSquares(MemberData):
 
     def warn_of_tolerances(self, atol: np.ndarray, t0: float, names: Sequence[str], stacklevel: int) -> None:
         """Warn if errors of a state as large as its absolute tolerance, atol (n,), would show beside the standard deviations."""
+        if self.of is not None:
+            return
         size = np.exp(self.y_obs) if self.log else 1.0
         late = self.t_obs != t0  # at t0 the state has no error
         with np.errstate(all="ignore"):
@@ -108,13 +123,30 @@ class LeastSquares(MemberData):
         return self._prepared(n)
 
     def value_and_cotangents(self, solution: States) -> tuple[float, dict[str, Any]]:
-        return self._prepared(solution.u.shape[1], as_given=True).evaluate(solution)
+        return loss_at(solution, self)._prepared(solution.u.shape[1], as_given=True).evaluate(solution)
 
     def _prepared(self, n: int, *, as_given: bool = False) -> PreparedLoss:
         self._require_one()
+        if self.of is not None:
+            return _PreparedObserved(self, n, self.t_obs, as_given=as_given)
         if self.components.size and self.components.max() >= n:
             raise ValueError(f"components go up to {self.components.max()}, but the state has {n} components.")
         return _PreparedLeastSquares(self, n, self.t_obs, as_given=as_given)
+
+
+def _scale(sigma: Any, given: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Standard deviations of data of this shape, that were given in another; (k, c) where the members of an ensemble share them."""
+    own = len(shape) < 3 or (np.ndim(sigma) == 3 and len(sigma) == shape[0])
+    try:
+        scale = np.broadcast_to(np.asarray(sigma, dtype=float), given).reshape(shape)
+        scale = scale if own else np.broadcast_to(np.asarray(sigma, dtype=float), shape[1:])
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"sigma must be a number or broadcast to the shape {given} of y_obs, but its shape is {np.shape(sigma)}."
+        ) from None
+    if not (scale > 0).all():
+        raise ValueError("sigma must be positive.")
+    return scale
 
 
 def _unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
@@ -129,14 +161,21 @@ def _unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
     return y_obs, sigma
 
 
+_DATA = {slots.DATA: "y_obs", slots.DATA_WEIGHTS: "weights"}
+
+
+def _put_data(frame: Frame, loss: LeastSquares) -> None:
+    frame[slots.DATA], frame[slots.DATA_WEIGHTS] = loss.y_obs, loss.weights
+    frame[slots.LOGARITHMS] = np.array([loss.log], dtype=np.int64)
+
+
 class _PreparedLeastSquares(PreparedLoss):
-    data: ClassVar = {slots.DATA: "y_obs", slots.DATA_WEIGHTS: "weights"}
+    data: ClassVar = _DATA
 
     def __init__(self, loss: LeastSquares, n: int, times: np.ndarray, *, as_given: bool):
         super().__init__(loss, n, times, as_given=as_given)
-        self.frame[slots.DATA], self.frame[slots.DATA_WEIGHTS] = loss.y_obs, loss.weights
+        _put_data(self.frame, loss)
         self.frame[slots.COMPONENTS] = loss.components.astype(np.int64)
-        self.frame[slots.LOGARITHMS] = np.array([loss.log], dtype=np.int64)
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
@@ -163,32 +202,70 @@ class _PreparedLeastSquares(PreparedLoss):
         )
 
 
+class _PreparedObserved(PreparedObserved):
+    data: ClassVar = _DATA
+
+    def __init__(self, loss: LeastSquares, n: int, times: np.ndarray, *, as_given: bool):
+        super().__init__(loss, n, times, loss.y_obs.shape[1], as_given=as_given)
+        _put_data(self.frame, loss)
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        return observed_entry(self.rule, squares)
+
+    def explain(self) -> None:
+        if self.loss.log:
+            self._require_positive()
+        super().explain()
+
+    def _require_positive(self) -> None:
+        for k, (numbers, u) in enumerate(self.calls()):
+            y = np.full(self.loss.y_obs.shape[1], np.nan)
+            self.rule.function(*numbers, u.copy(), self.theta, y)
+            bad = np.flatnonzero(~(y > 0) & ~self.loss.missing[k])
+            if bad.size:
+                c, t = int(bad[0]), float(self.loss.t_obs[k])
+                message = f"the loss compares logarithms, but y[{c}] is {y[c]:.3g} at t = {t:g}."
+                raise SolveError(message, phase="loss", status=Status.NON_FINITE, t=t)
+
+
+@kernel
+def compared(frame, k, c, y):
+    """The square that y, entry c of observation k, adds, and half its derivative."""
+    datum, weight = slots.DATA(frame)[k, c], slots.DATA_WEIGHTS(frame)[k, c]
+    if math.isnan(datum):  # missing
+        return 0.0, 0.0
+    scale = weight
+    if slots.LOGARITHMS(frame)[0] == 1:
+        if not y > 0.0:
+            return math.nan, 0.0
+        scale, y = weight / y, math.log(y)
+    residual = (y - datum) * weight
+    return residual * residual, residual * scale
+
+
+@kernel
+def squares(frame, k):
+    """Half the squares of observation k, of what is RESULT."""
+    total, result, result_bar = 0.0, slots.RESULT(frame), slots.RESULT_BAR(frame)
+    for c in range(result.size):
+        square, result_bar[c] = compared(frame, k, c, result[c])
+        total += 0.5 * square
+    return total
+
+
 @functools.cache
 def make_least_squares() -> Callable:
     @kernel
-    def one(frame, k, c):
-        """What entry c of observation k adds."""
-        observed, jumps, at = slots.OBSERVED(frame), slots.JUMPS(frame), slots.ROWS(frame)[k]
-        datum, weight = slots.DATA(frame)[k, c], slots.DATA_WEIGHTS(frame)[k, c]
-        if math.isnan(datum):  # missing
-            return 0.0
-        i = slots.COMPONENTS(frame)[c]
-        u, scale = observed[at, i], weight
-        if slots.LOGARITHMS(frame)[0] == 1:
-            if not u > 0.0:
-                return math.nan
-            scale, u = weight / u, math.log(u)
-        residual = (u - datum) * weight
-        jumps[at, i] += residual * scale
-        return residual * residual
-
-    @kernel
     def least_squares(frame):
-        total = 0.0
+        total, observed, jumps = 0.0, slots.OBSERVED(frame), slots.JUMPS(frame)
+        rows, components = slots.ROWS(frame), slots.COMPONENTS(frame)
         clear_jumps(frame)
-        for k in range(slots.ROWS(frame).size):
-            for c in range(slots.COMPONENTS(frame).size):
-                total += one(frame, k, c)
+        for k in range(rows.size):
+            for c in range(components.size):
+                square, slope = compared(frame, k, c, observed[rows[k], components[c]])
+                jumps[rows[k], components[c]] += slope
+                total += square
         return finish(frame, 0.5 * total)
 
     return least_squares

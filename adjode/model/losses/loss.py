@@ -7,11 +7,21 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from adjode.model.fields import Fields, component, entry_name
+from adjode.model.fields import Pair, component, entry_name
 
 
 class States(Protocol):
     """What the losses of this package read of a `Solution`."""
+
+    @property
+    def theta(self) -> np.ndarray:
+        """The parameters, flat."""
+        ...
+
+    @property
+    def t(self) -> np.ndarray:
+        """The times of all steps and of the end, (k,)."""
+        ...
 
     @property
     def u(self) -> np.ndarray:
@@ -29,31 +39,36 @@ class Loss(Protocol):
     def value_and_cotangents(self, solution: Any) -> tuple[float, dict[str, Any]]: ...
 
 
-class OfStates:
-    """A loss that may know what the states are called.
+class OfFields:
+    """A loss that may know what the states and parameters are called.
 
     Attributes
     ----------
-    states : Fields or None
+    fields : pair of Fields or None
     """
 
-    states: Fields | None = None
+    fields: Pair = (None, None)
 
-    def of_states(self, states: Fields | None) -> Self:
-        """The same loss, of states with these names."""
-        if states == self.states:
+    def of_fields(self, fields: Pair) -> Self:
+        """The same loss, of states and parameters with these names."""
+        if fields == self.fields:
             return self
         other = copy.copy(self)
-        other.states = states
+        other.fields = fields
         return other
 
 
-def loss_for(states: Fields | None, loss: Any) -> Any:
-    """A loss, which is told the names of the states if it wants to know them."""
-    return loss.of_states(states) if isinstance(loss, OfStates) else loss
+def loss_for(fields: Pair, loss: Any) -> Any:
+    """A loss, which is told the names of states and parameters if it wants to know them."""
+    return loss.of_fields(fields) if isinstance(loss, OfFields) else loss
+
+
+def loss_at(solution: Any, loss: Any) -> Any:
+    """The same for those of a solution, where it has any."""
+    return loss_for(getattr(getattr(solution, "dynamics", None), "fields", (None, None)), loss)
 
 
 def blamed(loss: Any, k: int) -> dict[str, Any]:
     """What a `SolveError` says of state k, and what messages call it."""
-    states = getattr(loss, "states", None)
+    states = loss.fields[0] if isinstance(loss, OfFields) else None
     return {"component": component(states, k), "name": entry_name("u", states, k)}

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from adjode.model.losses.loss import OfStates
+from adjode.model.losses.loss import OfFields
 
 
-class MemberData(OfStates):
+class MemberData(OfFields):
     """Data of a loss that may differ between the members of an ensemble: the arrays `by_member` have an axis of length N in front.
 
     Attributes

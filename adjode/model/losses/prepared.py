@@ -15,6 +15,7 @@ from adjode.compile.finite import all_finite, is_finite
 from adjode.compile.flags import i8, kernel
 from adjode.compile.frame import Frame, opened
 from adjode.compile.views import row
+from adjode.model.fields import entry_name
 from adjode.model.losses.loss import States, blamed
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 
@@ -37,6 +38,8 @@ class PreparedLoss:
     times : (k,) array
         The observation times, sorted, each once, unless they are left as given.
     observed, u_bars : (k, n) arrays
+    theta_bar : (m,) array, or (0,) for a loss that does not see theta
+        Its derivative by theta, besides that through the states.
     data : dict of slot -> str
         What it reads in the frame that may differ between members of an ensemble: attributes of the loss.
     ends_at_T : bool
@@ -59,16 +62,17 @@ class PreparedLoss:
         self.frame[slots.ROWS], self.frame[slots.TIMES] = self.rows, np.ascontiguousarray(times)
         self.frame[slots.JUMPS] = self.u_bars
         self.frame[slots.U_BAR], self.frame[slots.VALUE] = np.zeros(n), np.zeros(1)
+        self.theta_bar = self.frame[slots.DIRECT] = np.zeros(0)
         self.value = self.frame[slots.VALUE]
 
     def __reduce__(self):
         raise TypeError("a prepared loss holds the addresses of its buffers: copy the loss, and prepare the copy.")
 
-    def observe(self, observed: np.ndarray) -> None:
-        """Read states from here."""
+    def observe(self, observed: np.ndarray, theta: np.ndarray) -> None:
+        """Read states, and parameters if it sees them, from here."""
         self.observed = self.frame[slots.OBSERVED] = observed
 
-    def try_calls(self, u: np.ndarray) -> None:
+    def try_calls(self, u: np.ndarray, theta: np.ndarray) -> None:
         """Raise a ValueError if a callback leaves its arrays at a state like this one; tried once for each number of them."""
 
     def reverse(self) -> None:
@@ -98,14 +102,21 @@ class PreparedLoss:
         SolveError
             If one of them is not finite.
         """
-        self.observe(np.ascontiguousarray(solution(self.times)))
+        self.observe(np.ascontiguousarray(solution(self.times)), solution.theta)
         value = float(self.run())
         if not math.isfinite(value):
             self.explain()
-        return value, {"observations": (self.times, self.u_bars)}
+        return value, self.seeds()
+
+    def seeds(self) -> dict[str, Any]:
+        """The cotangents that the last run has found, as keyword arguments of a pullback."""
+        direct = {"theta_bar": self.theta_bar} if self.theta_bar.size else {}
+        return {"observations": (self.times, self.u_bars), **direct}
 
     def explain(self) -> None:
         """Raise a SolveError that says what was not finite in the last run."""
+        if np.isfinite(self.value[0]) and not np.isfinite(self.theta_bar).all():
+            raise self._error_of_theta(int(np.argmin(np.isfinite(self.theta_bar))))
         value, bad = self.value[0], np.argwhere(~np.isfinite(self.u_bars))
         k, i = (int(i) for i in bad[0]) if bad.size else (0, None)
         what, found = f"its value is {value}", {} if i is None else blamed(self.loss, i)
@@ -119,12 +130,17 @@ class PreparedLoss:
             component=found.get("component"),
         )
 
+    def _error_of_theta(self, k: int) -> SolveError:
+        name = entry_name("theta", self.loss.fields[1], k)
+        what = f"the loss is not finite: its derivative by {name} is {self.theta_bar[k]}."
+        return SolveError(what, phase="loss", status=Status.NON_FINITE, t=float("nan"))
+
 
 @kernel
 def finish(frame, total):
     """Write the value down; the status."""
     slots.VALUE(frame)[0] = total
-    jumps, finite = slots.JUMPS(frame), is_finite(total)
+    jumps, finite = slots.JUMPS(frame), is_finite(total) and all_finite(slots.DIRECT(frame))
     for k in range(jumps.shape[0]):
         finite &= all_finite(row(jumps, k))
     return SUCCESS if finite else NON_FINITE

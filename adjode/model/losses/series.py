@@ -1,4 +1,4 @@
-"""`Series`: a sum over observation times of a function of the state there that a user writes."""
+"""`Series`: a sum over observation times of a function of state and parameters that a user writes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from adjode.compile import slots
 from adjode.compile.flags import DISABLED, kernel, linked
 from adjode.compile.views import row
 from adjode.model.callbacks import fingerprint_of, unwarned
-from adjode.model.field_access import remember, sources_of, with_entries
-from adjode.model.fields import Fields
-from adjode.model.losses.loss import OfStates, States
+from adjode.model.field_access import sources_of, with_entries
+from adjode.model.fields import Pair
+from adjode.model.losses.loss import States, loss_at
+from adjode.model.losses.observed import PreparedObserved
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
+from adjode.model.losses.rule import WithRule
 from adjode.model.messages import count_arguments
 from adjode.model.rebuilt import plain
 from adjode.status import describe_error
@@ -27,61 +29,86 @@ from adjode.status import describe_error
 _SECONDS = 0.02  # for trial calls
 
 
-class Series(OfStates):
+class Series(WithRule):
     """A sum over observation times of any function of the state there.
 
     Parameters
     ----------
     t_obs : (k,) array
         Observation times, in any order.
-    value_and_cotangent : callable
+    value_and_cotangent : callable, optional
         `value_and_cotangent(k, t, u, u_bar) -> float`, jitted or plain Python: returns what observation k adds to the loss and
         overwrites `u_bar` (n,) with its derivative by `u`. A jitted one runs in compiled code; a plain one costs a Python call for
         each observation. With dynamics that have `states=`, it may take fields: `u.prey`, `u_bar.prey`.
+    value : callable or pair of callables, optional
+        In place of it, `value(k, t, u, theta) -> float` alone, which is compiled; its derivatives by u and theta are derived from
+        its source, as those of f are, and held against differences. Or with them, `(value, value_vjp)`, where
+        `value_vjp(k, t, u, theta, u_bar, theta_bar)` overwrites both. `k` and `t` count as data.
     """
 
-    def __init__(self, t_obs: Any, value_and_cotangent: Callable[[int, float, np.ndarray, np.ndarray], float]):
+    option = kind = "value"
+
+    def __init__(
+        self,
+        t_obs: Any,
+        value_and_cotangent: Callable[[int, float, np.ndarray, np.ndarray], float] | None = None,
+        *,
+        value: Callable | tuple[Callable, Callable] | None = None,
+    ):
         self.t_obs = float_vector("t_obs", t_obs)
+        if (value is None) == (value_and_cotangent is None):
+            raise TypeError("Series takes either value_and_cotangent(k, t, u, u_bar) or value=..., a function (k, t, u, theta).")
+        self._of_fields: dict[Pair, Series] = {}
+        self.tried: set[int] = set()  # numbers of states for which it has been tried
+        self.given: Any = value_and_cotangent
+        self.value_and_cotangent: Any = value_and_cotangent
+        if value is None:
+            self._check()
+        else:
+            self._take(value)
+
+    def _check(self) -> None:
+        value_and_cotangent: Any = self.given
         count = count_arguments("value_and_cotangent", value_and_cotangent, "value_and_cotangent(k, t, u, u_bar) -> float")
         if count != 4:
             raise TypeError(
-                f"value_and_cotangent takes {count} arguments, but it must be value_and_cotangent(k, t, u, u_bar) -> float."
+                f"value_and_cotangent takes {count} arguments, but it must be value_and_cotangent(k, t, u, u_bar) -> float; "
+                f"one that returns the value alone is given as value=..."
             )
-        self.given = self.value_and_cotangent = value_and_cotangent
-        self._of_states: dict[Fields, Series] = {}
-        self.tried: set[int] = set()  # numbers of states for which it has been tried
 
-    def of_states(self, states: Fields | None) -> Series:
-        if states is None or states == self.states:
+    def of_fields(self, fields: Pair) -> Series:
+        if fields == (None, None) or fields == self.fields:
             return self
-        if states not in self._of_states:
-            self._of_states[states] = other = super().of_states(states)
+        if fields not in self._of_fields:
+            self._of_fields[fields] = other = super().of_fields(fields)
             other._take_fields()
-        return self._of_states[states]
+        return self._of_fields[fields]
 
     def _take_fields(self) -> None:
-        self.value_and_cotangent = with_entries("value_and_cotangent", self.given, (None, None, self.states, self.states))
-        self._of_states, self.tried = {}, set()
+        if self.given is not None:
+            states = self.fields[0]
+            self.value_and_cotangent = with_entries("value_and_cotangent", self.given, (None, None, states, states))
+        self._of_fields, self.tried = {}, set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What has been made for names is made again: it belongs to no module."""
-        sources = sources_of(self.given, self.value_and_cotangent)
-        return self.__dict__ | {"value_and_cotangent": self.given, "_of_states": {}, "sources": sources}
+        state = super().__getstate__() | {"value_and_cotangent": self.given, "_of_fields": {}}
+        if self.given is not None:
+            state["sources"] = sources_of(self.given, self.value_and_cotangent)
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        remember(state.pop("sources"))
-        self.__dict__.update(state)
-        if self.states is not None:
-            self._take_fields()
+        super().__setstate__(state)
+        self._take_fields()
 
     def prepare(self, n: int, T: float) -> PreparedLoss:
         return self._prepared(n)
 
     def value_and_cotangents(self, solution: States) -> tuple[float, dict[str, Any]]:
-        named = self.of_states(getattr(getattr(solution, "dynamics", None), "states", None))
-        return named._prepared(solution.u.shape[1], as_given=True).evaluate(solution)
+        return loss_at(solution, self)._prepared(solution.u.shape[1], as_given=True).evaluate(solution)
 
     def _prepared(self, n: int, *, as_given: bool = False) -> PreparedLoss:
+        if self.of is not None:
+            return PreparedObserved(self, n, self.t_obs, as_given=as_given)
         jitted = isinstance(self.value_and_cotangent, Dispatcher) and not DISABLED
         return (_PreparedJittedSeries if jitted else _PreparedSeries)(self, n, self.t_obs, as_given=as_given)
 
@@ -110,10 +137,10 @@ class _PreparedJittedSeries(_PreparedSeries):
     compiled = True
 
     def evaluate(self, solution: States) -> tuple[float, dict[str, Any]]:
-        self.try_calls(solution.u[-1])
+        self.try_calls(solution.u[-1], solution.theta)
         return super().evaluate(solution)
 
-    def try_calls(self, u: np.ndarray) -> None:
+    def try_calls(self, u: np.ndarray, theta: np.ndarray) -> None:
         if u.size not in self.loss.tried:
             self._try_calls(u)
             self.loss.tried.add(u.size)

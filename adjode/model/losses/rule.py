@@ -1,0 +1,157 @@
+"""`Rule`: a function of state and parameters that a loss is made of, and its derivative; `WithRule`: losses that may have one."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from adjode.compile.adapters import written
+from adjode.compile.flags import linked
+from adjode.compile.kinds import KINDS
+from adjode.derivation.origins import remember, texts_of
+from adjode.model.callbacks import Callback, unwarned
+from adjode.model.fields import Pair
+from adjode.model.losses.loss import OfFields
+from adjode.model.messages import takes_in_place
+from adjode.status import describe_error
+
+_SECONDS = 0.02  # for trial calls
+_UNIFORM = """
+def uniform({taken}):
+    try:
+        function({given})
+    except Exception:
+        return 1
+    return 0
+"""
+
+
+class Rule:
+    """A callback of a loss, compiled, and its vjp, which is derived where it is not given.
+
+    Attributes
+    ----------
+    function, vjp : Callback
+    derived : bool
+        Whether the vjp has been derived.
+    key : str or None
+        What stands for them on disk.
+    """
+
+    def __init__(self, option: str, kind: str, given: Any, fields: Pair):
+        from adjode.model.derived import with_derivative  # here: who has no such loss does not pay for it
+
+        self.function, self.vjp = with_derivative(option, kind, given, fields)
+        self.derived = callable(given)
+        self._tried: set[tuple[int, int]] = set()
+        for part in (self.function, self.vjp):
+            part.check()
+        keys = self.function.key, self.vjp.key
+        self.key = None if None in keys else f"{keys[0]}-{keys[1]}"
+
+    @property
+    def uniform(self) -> tuple[Callable, Callable]:
+        """`function(k, t, u, theta, y)` and `vjp(k, t, u, theta, y_bar, u_bar, theta_bar)`, which return 1 if the user's raises."""
+        taken = "k", "t", "u", "theta"
+        return _uniform(self.function, (*taken, *self.function.kind.outputs)), _uniform(self.vjp, (*taken, "y_bar", *_BARS))
+
+    def require_inside(self, k: int, t: float, u: np.ndarray, theta: np.ndarray, c: int) -> None:
+        """Call both in plain Python, where NumPy checks indices: what they raise, or a Misfit for a result of another shape."""
+        arrays = {"u": u.copy(), "theta": theta.copy(), "y": np.zeros(c), "y_bar": np.ones(c)}
+        arrays |= {"u_bar": np.zeros_like(u), "theta_bar": np.zeros_like(theta)}
+        for part in (self.function, self.vjp):
+            names = part.kind.arguments(part.takes_in_place)
+            with np.errstate(all="ignore"), unwarned():
+                result = part.plain(*({"k": k, "t": t, **arrays}[name] for name in names))
+            if part.name == "observe" and not part.takes_in_place and np.shape(result) != (c,):
+                raise Misfit(f"observe returns an array of shape {np.shape(result)}, but y_obs has {c} columns.")
+            if part.kind.returns_number and np.ndim(result):
+                raise Misfit(
+                    f"{part.kind.name} must return a number, but it returns an array of shape {np.shape(result)}: sum it up."
+                )
+
+    def try_calls(self, observations: list[tuple[int, float]], u: np.ndarray, theta: np.ndarray, c: int, loss: str) -> None:
+        """Raise a ValueError if a callback leaves its arrays; the last observation first, as the most likely one to do so."""
+        if (u.size, theta.size) in self._tried:
+            return
+        end = time.thread_time() + _SECONDS
+        for k, t in reversed(observations):
+            try:
+                self.require_inside(k, t, u, theta, c)
+            except IndexError as error:
+                raise ValueError(
+                    f"the callback of {loss} leaves its arrays at observation {k} of {len(observations)}, where u has {u.size} "
+                    f"entries, theta {theta.size} ({describe_error(error)}): check the lengths of what it reads."
+                ) from error
+            except Misfit:
+                raise
+            except Exception:  # what only compiled code can do, or an error that the run will report
+                break
+            if time.thread_time() > end:
+                break
+        self._tried.add((u.size, theta.size))
+
+
+def callbacks_of(loss: Any) -> list[Callback]:
+    """Those that see theta."""
+    return [loss.rule.function] if isinstance(loss, WithRule) and loss.of is not None else []
+
+
+class Misfit(ValueError):
+    """A result of a wrong shape."""
+
+
+_BARS = "u_bar", "theta_bar"
+
+
+def _uniform(callback: Callback, taken: tuple[str, ...]) -> Callable:
+    kind = callback.kind
+    parts = {"taken": ", ".join(taken), "given": ", ".join(kind.arguments(in_place=True))}
+    return linked(written(_UNIFORM, kind, parts, function=callback.in_place))
+
+
+class WithRule(OfFields):
+    """A loss that may be made of a function of state and parameters.
+
+    Attributes
+    ----------
+    option, kind : str
+        What the keyword is called, and what kind of callback that is.
+    of : callable, pair of callables, or None
+        The function, or it and its vjp, as given.
+    """
+
+    option: ClassVar[str]
+    kind: ClassVar[str]
+    of: Any = None
+
+    def _take(self, given: Any) -> None:
+        """Keep what is given; a TypeError if it has other arguments than it should."""
+        if callable(given) or not isinstance(given, tuple):
+            takes_in_place(KINDS[self.kind], given)
+        self.of = given
+
+    @functools.cached_property
+    def rule(self) -> Rule:
+        return Rule(self.option, self.kind, self.of, self.fields)
+
+    def of_fields(self, fields: Pair) -> Any:
+        other = super().of_fields(fields)
+        if other is not self:
+            other.__dict__.pop("rule", None)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What has been made of the function is made again: it belongs to no module."""
+        functions = self.of if isinstance(self.of, tuple) else (self.of,)
+        state = {**self.__dict__, "sources": texts_of(*functions)}
+        state.pop("rule", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        remember(state.pop("sources"))
+        self.__dict__.update(state)
