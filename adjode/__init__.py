@@ -11,7 +11,7 @@ from adjode.ensembles.gradient import ensemble_value_and_gradient
 from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
 from adjode.frontends.fit import Fit
 from adjode.model.dynamics import Dynamics
-from adjode.passes.result import Cotangents
+from adjode.passes.result import Cotangents, Tangents
 from adjode.status import SolveError, Status
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "Tangents",
     "VjpReport",
     "check_vjp",
     "consistent_initial",

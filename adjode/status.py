@@ -76,7 +76,7 @@ class SolveError(RuntimeError):
 
     Attributes
     ----------
-    phase : {"forward", "adjoint", "loss", "input"}
+    phase : {"forward", "adjoint", "tangent", "loss", "input"}
         The pass that failed; "input" for what is not finite before any has begun.
     status : Status
         Why it failed.

@@ -10,12 +10,13 @@ import numpy as np
 
 from adjode.api.keywords import PullbackKeywords
 from adjode.api.pullback import pullback
+from adjode.api.tangents import pushforward
 from adjode.compile.slots import IMPLICIT_STEP, RECORD_STAGES
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.options import SolveOptions
-from adjode.passes.result import Cotangents
+from adjode.passes.result import Cotangents, Tangents
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.segments import Segments
 from adjode.passes.span import Span
@@ -123,6 +124,10 @@ class Solution:
     def pullback(self, u_T_bar: Any = None, **options: Unpack[PullbackKeywords]) -> Cotangents:
         """Pull cotangents of the solution back to u0, theta, t0 and T; see `adjode.api.pullback.pullback` for the options."""
         return pullback(self, u_T_bar, **options)
+
+    def pushforward(self, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, **options: Any) -> Tangents:
+        """Push tangents of u0 and theta forward to the states, many at once as columns; see `adjode.api.tangents.pushforward`."""
+        return pushforward(self, u0_dot, theta_dot, times, **options)
 
     def __repr__(self) -> str:
         n, m, stats = self.layouts[0].size, self.theta.size, self.stats

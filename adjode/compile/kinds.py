@@ -10,7 +10,10 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "u": ("n",),
     "theta": ("m",),
     "lam": ("n",),
+    "v": ("n",),
+    "w": ("m",),
     "du": ("n",),
+    "du_dot": ("n",),
     "u_bar": ("n",),
     "theta_bar": ("m",),
     "J": ("n", "n"),
@@ -30,7 +33,7 @@ class Kind:
     inputs, outputs : tuple of str
         The arrays it reads, u and theta first, and those it overwrites.
     of_dynamics : bool
-        Whether it belongs to a `Dynamics`, so that the fused tier inlines it; if not it is called through its address.
+        Whether passes of the fused tier call it, and so inline it; if not it is called through its address.
     """
 
     name: str
@@ -81,6 +84,7 @@ KINDS = {
         Kind("vjp", ("u", "theta", "lam"), ("u_bar", "theta_bar")),
         Kind("vjp_u", ("u", "theta", "lam"), ("u_bar",)),
         Kind("jac", ("u", "theta"), ("J",)),
+        Kind("jvp", ("u", "theta", "v", "w"), ("du_dot",), of_dynamics=False),
         Kind("g", ("u", "theta"), ("value",), of_dynamics=False),
         Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), of_dynamics=False),
     )

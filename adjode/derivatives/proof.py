@@ -64,6 +64,26 @@ def require_derived_cost(cost: tuple[Callback, Callback], times: np.ndarray, sta
     g_vjp.tried.add(key)
 
 
+def require_jvp(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    """The same for the jvp of a dynamics, also for one that was given."""
+    jvp, points = dynamics.jvp, _places(times, states, theta)
+    assert jvp is not None
+    key = "right", states.shape[1], theta.size
+    mark = None if None in (jvp.key, dynamics.f.key) else f"right.{dynamics.f.key}.{jvp.key}.{key[1]}.{key[2]}"
+    if not points or key in jvp.tried or (mark is not None and kept_bytes(mark) is not None):
+        return
+    with np.errstate(all="ignore"):
+        found = _products(dynamics.f, [jvp], points)
+    if found:
+        raise ValueError(
+            f"the jvp of {dynamics.name} does not agree with it: it must be (df/du) v + (df/dtheta) w, and f smooth at its "
+            f"solution. {found}"
+        )
+    jvp.tried.add(key)
+    if mark is not None:
+        keep_bytes(mark, b"")
+
+
 def _places(times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> list[Place]:
     """A few of these, where all is finite."""
     finite = np.flatnonzero(np.isfinite(states).all(axis=1) & np.isfinite(theta).all())
@@ -104,7 +124,7 @@ def _products(values: Callback, rules: list[Callback], points: list[Place]) -> s
             lam = rng.standard_normal(point.u.size) if values.kind.of_dynamics else np.ones(1)
             du, dtheta = _direction(rng, point)
             for rule in rules:
-                along = du, dtheta if "theta_bar" in rule.kind.outputs else np.zeros_like(dtheta)
+                along = du, dtheta if {"theta_bar", "w"} & {*rule.kind.arrays} else np.zeros_like(dtheta)
                 given = _given(rule, point, lam, along)
                 expected, error, scale = _slope(values, point, lam, along)
                 if error <= _AGREES * scale and not abs(given - expected) <= 10.0 * _AGREES * scale:
@@ -125,11 +145,12 @@ def _sizes(x: np.ndarray) -> np.ndarray:
 
 
 def _given(rule: Callback, point: Place, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> float:
-    """The derivative along a direction, by a rule."""
-    inputs = {"u": point.u, "theta": point.theta, "lam": lam}
-    bars = [np.full(size_of(name, point.u.size, point.theta.size), np.nan) for name in rule.kind.outputs]
-    rule(point.t, *(inputs[name].copy() for name in rule.kind.inputs), *bars)
-    return float(sum(bar @ d for bar, d in zip(bars, along, strict=False)))
+    """The derivative of lam . f along a direction, by a rule."""
+    inputs = {"u": point.u, "theta": point.theta, "lam": lam, "v": along[0], "w": along[1]}
+    outputs = [np.full(size_of(name, point.u.size, point.theta.size), np.nan) for name in rule.kind.outputs]
+    rule(point.t, *(inputs[name].copy() for name in rule.kind.inputs), *outputs)
+    weights = (lam,) if "v" in rule.kind.inputs else along
+    return float(sum(output @ weight for output, weight in zip(outputs, weights, strict=False)))
 
 
 def _slope(callback: Callback, point: Place, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
