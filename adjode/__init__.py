@@ -3,6 +3,7 @@
 from adjode import functions, kernels, losses
 from adjode.api.consistent import consistent_initial
 from adjode.api.gradient import value_and_gradient, vjp
+from adjode.api.residuals import residuals_and_jacobian
 from adjode.api.solution import Solution
 from adjode.api.solve import solve
 from adjode.derivation import derivative, derive
@@ -32,6 +33,7 @@ __all__ = [
     "functions",
     "kernels",
     "losses",
+    "residuals_and_jacobian",
     "solve",
     "solve_ensemble",
     "value_and_gradient",

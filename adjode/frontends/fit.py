@@ -14,9 +14,9 @@ import numpy as np
 from adjode.api.gradient import value_and_gradient
 from adjode.api.keywords import FitKeywords
 from adjode.checks import choose, float_vector, time_span
-from adjode.frontends.selection import BLOCKS, natural_bounds, selection_mask
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss
+from adjode.model.selection import BLOCKS, natural_bounds, selection_mask
 from adjode.status import SolveError, Status
 
 if TYPE_CHECKING:

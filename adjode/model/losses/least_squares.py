@@ -104,6 +104,18 @@ class LeastSquares(MemberData):
             stacklevel=stacklevel,
         )
 
+    def residuals(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`(u - y_obs) / sigma`, or of logarithms, for observed components u (k, c), and their derivatives by u; both (N,).
+
+        In the order of y_obs, by rows, without missing data.
+        """
+        there = ~self.missing
+        u, weights, y = u[there], self.weights[there], self.y_obs[there]
+        if not self.log:
+            return (u - y) * weights, weights
+        with np.errstate(all="ignore"):
+            return (np.log(u) - y) * weights, weights / u
+
     def prepare(self, n: int, T: float) -> PreparedLoss:
         return self._prepared(n)
 
