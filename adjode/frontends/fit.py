@@ -1,22 +1,28 @@
-"""`Fit`: initial states and parameters fitted to a loss by SciPy's optimisers, with adjoint gradients."""
+"""`Fit`: initial states and parameters fitted to a loss by SciPy's optimisers, with adjoint gradients or with tangents."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
+import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
 from adjode.api.gradient import value_and_gradient
 from adjode.api.keywords import FitKeywords
+from adjode.api.residuals import ResidualsAndJacobian, residuals_and_jacobian
+from adjode.api.solve import solve
 from adjode.checks import choose, float_vector, time_span
+from adjode.frontends.least_squares import fit_least_squares
+from adjode.frontends.objective import Objective, after_each_iteration
+from adjode.frontends.progress import progress_line
+from adjode.frontends.uncertainty import Prediction, Uncertainty
 from adjode.model.dynamics import Dynamics
-from adjode.model.losses import Loss
+from adjode.model.losses import LeastSquares, Loss
 from adjode.model.selection import BLOCKS, natural_bounds, selection_mask
+from adjode.passes.options import SOLVE_NAMES
 from adjode.status import SolveError, Status
 
 if TYPE_CHECKING:
@@ -117,6 +123,9 @@ class Fit:
         n = layouts[0].size
         self._wrt = tuple(block for block, part in zip(BLOCKS, (is_free[:n], is_free[n:]), strict=True) if part.any())
         self._value_and_cotangents = value_and_gradient(dynamics, loss, self.t_span, wrt=self._wrt, **options)
+        self._solve_options: Any = {name: value for name, value in options.items() if name in SOLVE_NAMES}
+        self._has_cost = "running_cost" in options
+        self._fitted: tuple[np.ndarray, str] | None = None  # the minimum last found, and of which loss of least squares
         self.n_failed = 0
 
     def value_and_gradient(self, x: Any) -> tuple[float, np.ndarray]:
@@ -137,7 +146,7 @@ class Fit:
         L-BFGS-B does not recover from such points (it may even report success): `minimize` leads it back.
         """
         try:
-            return self._evaluate(float_vector("x", x, self._free.size))
+            return self.evaluate(float_vector("x", x, self._free.size))
         except SolveError as error:
             self.n_failed += 1
             if self.n_failed == 1:
@@ -187,19 +196,18 @@ class Fit:
         if bounded and method in UNBOUNDED:
             raise ValueError(f"{method} takes no bounds: leave them out, or choose one of {', '.join(BOUNDED)}.")
         failed_before = self.n_failed
-        objective = _Objective(self)
-        with _progress_line(progress) as show:
+        objective = Objective(self)
+        with progress_line(progress, "iterations") as show:
             result = optimize.minimize(
                 objective,
                 self.x0,
                 jac=True,
                 method=method,
                 bounds=self.bounds if bounded else None,
-                callback=_after_iteration(objective, show, callback),
+                callback=after_each_iteration(objective, show, callback),
                 **options,
             )
-        result.u0, result.theta = self.unpack(result.x)
-        result.n_failed = self.n_failed - failed_before
+        self._finish(result, "linear", self.n_failed - failed_before)
         if result.n_failed:
             warnings.warn(
                 f"{result.n_failed} of the {objective.n_evaluations} solves of the fit failed and were stepped back from; "
@@ -208,6 +216,95 @@ class Fit:
                 stacklevel=2,
             )
         return result
+
+    def least_squares(
+        self,
+        method: str = "trf",
+        *,
+        loss: str = "linear",
+        starts: int = 1,
+        seed: Any = None,
+        progress: bool = False,
+        **options: Any,
+    ) -> OptimizeResult:
+        """Minimise a `LeastSquares` loss by `scipy.optimize.least_squares`, with the Jacobian of the residuals by tangents.
+
+        Parameters
+        ----------
+        method : {"trf", "dogbox", "lm"}
+            "lm" takes no bounds.
+        loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"}
+            What is summed up of the squared residuals: all but the first make less of outliers.
+        starts, seed : int
+            From how many points to fit: x0, and others within the bounds, which must be finite. The best fit is returned; all that
+            ended are its `starts`, the same ones for the same seed.
+        progress : bool
+            Show solves and loss with tqdm.
+        **options
+            Passed on to SciPy: `ftol`, `xtol`, `f_scale`, `max_nfev`, ...; `x_scale` is "jac" by default.
+
+        Returns
+        -------
+        scipy.optimize.OptimizeResult
+            As `minimize` returns it; its `fun` are the residuals and its `jac` their Jacobian.
+
+        Raises
+        ------
+        SolveError
+            If the solve at x0 fails. Later failures do not stop the fit; a RuntimeWarning at the end counts them.
+        """
+        result, n_failed = fit_least_squares(self, method, loss, starts, seed, progress, options)
+        self.n_failed += n_failed
+        return self._finish(result, loss, n_failed)
+
+    def evaluate_residuals(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals (N,) at x and their Jacobian by x (N, k), both finite, or a SolveError."""
+        r, J = self._residuals(*self._unflatten(z := self._checked_natural(float_vector("x", x, self._free.size))))
+        with np.errstate(over="ignore", invalid="ignore"):
+            J = J * self._slopes(z)
+        if not (np.isfinite(r).all() and np.isfinite(J).all()):
+            raise self._non_finite("a residual or its derivative is not finite")
+        return r, J
+
+    def uncertainty(self, x: Any = None, *, absolute_sigma: bool = False) -> Uncertainty:
+        """Standard errors, correlations, intervals and predictions at a minimum of a `LeastSquares` loss; prints as a table.
+
+        Parameters
+        ----------
+        x : (k,) array, optional
+            The minimum: by default that last found.
+        absolute_sigma : bool
+            Take `sigma` of the loss for the standard deviations of the data; else, as by default, for their ratios, and estimate
+            their size from the residuals. As in `scipy.optimize.curve_fit`.
+
+        Raises
+        ------
+        ValueError
+            If the data do not determine all entries, with the directions that they leave open; if nothing has been fitted yet, or
+            by a robust loss.
+
+        Notes
+        -----
+        The covariance is `(J^T J)^-1`, that of a model that is linear within the errors. Entries at a bound are named in the table.
+        """
+        if x is None:
+            if self._fitted is None:
+                raise ValueError("nothing has been fitted yet: call least_squares or minimize, or give x.")
+            if self._fitted[1] != "linear":
+                raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
+            x = self._fitted[0]
+        x = float_vector("x", x, self._free.size)
+        residuals, push = self.evaluate_residuals(x), functools.partial(self._push, x)
+        return Uncertainty.at_minimum(self, x, self._log, residuals, push, absolute_sigma, self._residuals.options.rtol)
+
+    def covariance(self, x: Any = None, *, scale: str = "parameters", absolute_sigma: bool = False) -> np.ndarray:
+        """The covariance (k, k) of the entries, scale="parameters", or of x, scale="fit"; see `uncertainty`."""
+        found = self.uncertainty(x, absolute_sigma=absolute_sigma)
+        return found.covariance if choose("scale", scale, ("parameters", "fit")) == "parameters" else found.covariance_of_x
+
+    def predict(self, times: Any, x: Any = None, *, level: float = 0.95, absolute_sigma: bool = False) -> Prediction:
+        """The states at times (c,) with confidence bands by the delta method; see `uncertainty`."""
+        return self.uncertainty(x, absolute_sigma=absolute_sigma).predict(times, level=level)
 
     def __repr__(self) -> str:
         t0, T = self.t_span
@@ -218,11 +315,9 @@ class Fit:
             f"{len(self.names)} of {self._start.size} entries free ({', '.join(listed)}){logs}"
         )
 
-    def _evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+    def evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """The loss and its gradient by x, both finite, or a SolveError."""
-        z = self._natural(x)
-        if not np.isfinite(z).all():
-            raise self._non_finite(f"{self.names[int(np.argmax(~np.isfinite(z[self._free])))]} overflows")
+        z = self._checked_natural(x)
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow in the loss is reported below
             value, bar = self._value_and_cotangents(*self._unflatten(z))
         n, cotangents = self._layouts[0].size, np.zeros(z.size)
@@ -230,10 +325,45 @@ class Fit:
             cotangents[:n] = self._layouts[0].flatten("the cotangent of u0", bar.u0)
         if "theta" in self._wrt:
             cotangents[n:] = self._layouts[1].flatten("the cotangent of theta", bar.theta)
-        gradient = cotangents[self._free] * np.where(self._log, z[self._free], 1.0)
+        gradient = cotangents[self._free] * self._slopes(z)
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
             raise self._non_finite("the loss or its gradient is not finite")
         return float(value), gradient
+
+    @functools.cached_property
+    def _residuals(self) -> ResidualsAndJacobian:
+        if self._has_cost:
+            raise ValueError("a running cost has no residuals: leave it out.")
+        free, n, loss = np.isin(np.arange(self._start.size), self._free), self._layouts[0].size, cast(LeastSquares, self.loss)
+        wrt = {"u0": free[:n], "theta": free[n:]}
+        return residuals_and_jacobian(self.dynamics, loss, self.t_span, wrt=wrt, **self._solve_options)
+
+    def _finish(self, result: OptimizeResult, loss: str, n_failed: int) -> OptimizeResult:
+        """What every fit adds to SciPy's result."""
+        result.u0, result.theta = self.unpack(result.x)
+        result.n_failed = n_failed
+        self._fitted = result.x.copy(), loss
+        return result
+
+    def _push(self, x: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times (c,), the states there (c, n), and their derivatives by x (c, n, k)."""
+        z, n = self._natural(x), self._layouts[0].size
+        directions = np.zeros((z.size, x.size))
+        directions[self._free, np.arange(x.size)] = self._slopes(z)
+        solution = solve(self.dynamics, *self._unflatten(z), self.t_span, **self._solve_options)
+        dots = solution.pushforward(directions[:n], directions[n:], np.atleast_1d(times))
+        assert dots.times is not None and dots.u is not None
+        return dots.times, solution(dots.times), dots.u
+
+    def _slopes(self, z: np.ndarray) -> np.ndarray:
+        """Derivatives of the free entries by x."""
+        return np.where(self._log, z[self._free], 1.0)
+
+    def _checked_natural(self, x: np.ndarray) -> np.ndarray:
+        z = self._natural(x)
+        if not np.isfinite(z).all():
+            raise self._non_finite(f"{self.names[int(np.argmax(~np.isfinite(z[self._free])))]} overflows")
+        return z
 
     def _non_finite(self, what: str) -> SolveError:
         return SolveError(f"{what}.", phase="loss", status=Status.NON_FINITE, t=self.t_span[0])
@@ -268,93 +398,3 @@ class Fit:
         start = self._start[self._free]
         for i in np.flatnonzero(self._log & ~(start > 0)):
             raise ValueError(f"{self.names[i]} must start positive to be fitted on a log scale, but it starts at {start[i]:g}.")
-
-
-# --- what the optimiser sees ------------------------------------------------------------------------------------------
-
-
-class _Point(NamedTuple):
-    x: np.ndarray
-    value: float
-    gradient: np.ndarray
-
-
-class _Objective:
-    """The loss for SciPy, finite everywhere.
-
-    The anchor is the iterate from which the optimiser is searching; SciPy's callback moves it. A substitute value must exceed the
-    anchor's, not just that of the latest good trial, or a line search could accept the failing point.
-    """
-
-    def __init__(self, fit: Fit):
-        self.fit = fit
-        self.anchor: _Point | None = None
-        self.trials: dict[bytes, _Point] = {}  # good points since the anchor was set
-        self.failed: set[bytes] = set()
-        self.first_failure: SolveError | None = None
-        self.n_evaluations = 0
-
-    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        self.n_evaluations += 1
-        try:
-            point = _Point(x.copy(), *self.fit._evaluate(x))
-        except SolveError as error:
-            if self.anchor is None:
-                error.args = (f"the fit cannot start, because the solve at x0 fails: {error}",)
-                raise
-            self.fit.n_failed += 1
-            self.failed.add(x.tobytes())
-            self.first_failure = self.first_failure or error
-            return self._uphill(x)
-        self.anchor = self.anchor or point
-        self.trials[x.tobytes()] = point
-        return point.value, point.gradient.copy()
-
-    def _uphill(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """`value + |gradient . (x - anchor)|`: its slope along any step is the anchor's, turned uphill."""
-        assert self.anchor is not None
-        change = float(self.anchor.gradient @ (x - self.anchor.x))
-        return self.anchor.value + abs(change), math.copysign(1.0, change) * self.anchor.gradient
-
-    def accept(self, x: np.ndarray) -> _Point:
-        """Move the anchor to the iterate x."""
-        assert self.anchor is not None
-        if x.tobytes() in self.trials:
-            self.anchor = self.trials[x.tobytes()]
-            self.trials = {}
-        return self.anchor
-
-
-def _after_iteration(objective: _Objective, show: Callable[[_Point, int], None], callback: Callable | None) -> Callable:
-    """SciPy's callback: move the anchor, show progress, and call the user's in whichever of SciPy's two forms it has."""
-    by_name = callback is not None and set(inspect.signature(callback).parameters) == {"intermediate_result"}
-
-    def after_iteration(x: np.ndarray, *state: Any) -> Any:
-        point = objective.accept(x)
-        show(point, len(objective.failed))
-        if callback is None:
-            return None
-        if by_name:
-            from scipy.optimize import OptimizeResult
-
-            return callback(intermediate_result=OptimizeResult(x=x, fun=point.value))
-        return callback(x, *state)
-
-    return after_iteration
-
-
-@contextlib.contextmanager
-def _progress_line(progress: bool) -> Iterator[Callable[[_Point, int], None]]:
-    if not progress:
-        yield lambda point, n_failed: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(desc="fit", unit=" iterations") as line:
-
-        def show(point: _Point, n_failed: int) -> None:
-            facts = {"loss": f"{point.value:.6g}", "|gradient|": f"{np.linalg.norm(point.gradient):.2e}"}
-            line.set_postfix(facts | ({"failed": n_failed} if n_failed else {}), refresh=False)
-            line.update()
-
-        yield show
