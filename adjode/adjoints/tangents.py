@@ -21,7 +21,7 @@ from adjode.jacobian import make_jacobian
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.family import EXPLICIT, Solver
-from adjode.steppers.tangents import Push, make_explicit_tangent
+from adjode.steppers.tangents import Push, judge_explicit, make_explicit_tangent
 
 
 def _make_prepare(calls: Calls) -> Callable:
@@ -125,7 +125,9 @@ def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
     @kernel
     def explicit_stages(frame, t, h, t_new, V, dense):
         setting = slots.SETTING(frame)
-        return explicit(frame, t, h, t_new, V, 1, setting[slots.TOP] if dense else setting[slots.LAST_STAGE])
+        status = explicit(frame, t, h, t_new, V, 1, setting[slots.TOP] if dense else setting[slots.LAST_STAGE])
+        judge_explicit(frame, t, h, V)
+        return status
 
     return explicit_stages
 
@@ -200,6 +202,9 @@ def _begin(frame):
     for k in range(clock.size):
         clock[k] = 0.0
     _copy(slots.DOTS(frame), slots.START_DOTS(frame))
+    slots.DOT_ERROR(frame)[0] = 0.0
+    for d in range(slots.DOT_SIZES(frame).size):
+        slots.DOT_SIZES(frame)[d] = 0.0
     slots.PLACE(frame)[slots.STEP] = 0
 
 

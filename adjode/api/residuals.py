@@ -107,6 +107,7 @@ class ResidualsAndJacobian:
             return self._step_by_step(workspace, *flat)
         if not workspace.is_tried:
             self._try_behind(workspace)
+        workspace.tangents.warn_if_inaccurate(stacklevel=2)
         result = workspace.result()
         idle.append(workspace)
         return result

@@ -50,7 +50,8 @@ def pushforward(
     -----
     `du_dot/dt = (df/du) u_dot + (df/dtheta) theta_dot`, discretised as the solve is: the dual of `pullback` with
     adjoint="discrete", on the same mesh, which is held fixed. Directions share the states of the stages, the Jacobians and the
-    factorisations. It has no error control of its own: the error is that of the steps, which were chosen for the states.
+    factorisations. It has no error control of its own: the error is that of the steps, which were chosen for the states. Where
+    they are far too long for the tangents, as where the state is at rest, explicit methods warn.
     """
     if solution.segments is not None:
         raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
@@ -76,6 +77,7 @@ def pushforward(
     status = Program(backward=made).run()
     if status != SUCCESS:
         raise made.error(status, solution.dense)
+    made.warn_if_inaccurate(stacklevel=3)
     k = len(u_dots)
     u_T = made.dots.reshape(k, n).T.copy()
     observed = made.observed.reshape(-1, k, n).transpose(0, 2, 1)[where]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ from adjode.tableaus import Tableau
 
 _MOST_ROWS = 200  # states up to which vjps may take the place of jvps
 _AS_QUICK = 2.0  # directions for each state from which on matrices from vjps are quicker than jvps
+_MOST_UNITS = 1e4  # of rtol that the error of a step may be, as a part of its tangents; usual ones are below a thousand
 _ITERATIONS, _OVERHEAD = 6, 2000  # of GMRES for a direction, and multiplications that one takes besides
 
 
@@ -92,7 +94,9 @@ class TangentPass(Pass):
         )
         frame[slots.TIMES] = np.ascontiguousarray(span.elapsed(times))
         frame[slots.OBSERVED_DOTS] = self.observed = np.zeros((times.size, k * n))
-        frame[slots.U_FLOOR] = options.least_sizes(n)
+        frame[slots.U_FLOOR], frame[slots.DOT_SIZES] = options.least_sizes(n), np.zeros(k)
+        frame[slots.DOT_ERROR] = self._error = np.zeros(2)
+        self._unit = 0.0 if tableau.implicit else options.unit_error(n)  # implicit steps damp what errors those before them make
         self._allocate(tableau, n, k)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
@@ -132,6 +136,7 @@ class TangentPass(Pass):
                 slots.K: (rows, n),
                 slots.Q: (rule(NONE, tableau).weights.shape[1] + 1, 0),
                 slots.STAGE_DOTS: (rows, k * n),
+                slots.ERROR_DOTS: (len(tableau.E), k * n),
                 slots.BASIS: (1, rows),
             }
         )
@@ -190,6 +195,17 @@ class TangentPass(Pass):
             n_lu=n_lu,
             n_iterations=n_iterations,
         )
+
+    def warn_if_inaccurate(self, stacklevel: int) -> None:
+        """Warn if some step was far too long for the tangents, as where the state is at rest; explicit methods alone know."""
+        part, t = self._error.tolist()
+        if self._unit > 0.0 and part > _MOST_UNITS * self._unit:
+            warnings.warn(
+                f"tangents may be wrong: the step at t = {float(self.span.time(t)):.6g} has an estimated error of {part:.2g} of "
+                f"their size, as steps are chosen for the states alone: tighten the tolerances, or set max_step.",
+                RuntimeWarning,
+                stacklevel=stacklevel + 1,
+            )
 
     def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
         """What a run that ended with this status is called; `state` is the forward solution."""

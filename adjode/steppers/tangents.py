@@ -15,6 +15,7 @@ A block of directions is a vector, one direction behind the other. `push` is mad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,6 +66,33 @@ def make_explicit_tangent(push: Push) -> Callable:
         return SUCCESS
 
     return stages
+
+
+@kernel
+def _size_of_direction(frame, x, d, V):
+    """The largest entry of direction d, in units of the states."""
+    floor, s, largest = slots.U_FLOOR(frame), slots.SETTING(frame)[slots.LAST_STAGE], 0.0
+    for k in range(floor.size):
+        largest = max(largest, abs(x[d * floor.size + k]) / (max(abs(V[0, k]), abs(V[s, k])) + floor[k]))
+    return largest
+
+
+@kernel
+def judge_explicit(frame, t, h, V):
+    """The error estimates of the method for the tangents of a step: the largest one goes to DOT_ERROR.
+
+    As a part of what the tangents of its direction are, or have been: they halve in a step at most, so that they may pass zero.
+    """
+    E, sizes, worst, errors = slots.E(frame), slots.DOT_SIZES(frame), slots.DOT_ERROR(frame), slots.ERROR_DOTS(frame)
+    for r in range(E.shape[0]):
+        combine_loops(row(errors, r), None, h, E, r, slots.STAGE_DOTS(frame), E.shape[1])
+    for d in range(sizes.size if E.shape[0] > 0 else 0):
+        sizes[d] = max(0.5 * sizes[d], _size_of_direction(frame, slots.NEXT_DOTS(frame), d, V))
+        part = _size_of_direction(frame, row(errors, 0), d, V)
+        if E.shape[0] == 2 and part > 0.0:  # the blend of the forward solve
+            part *= part / math.sqrt(part * part + 0.01 * _size_of_direction(frame, row(errors, 1), d, V) ** 2)
+        if part > worst[0] * sizes[d]:
+            worst[0], worst[1] = part / sizes[d] if sizes[d] > 0.0 else math.inf, t
 
 
 @kernel

@@ -287,6 +287,20 @@ def test_what_has_no_tangents_says_so():
         short.pushforward([1.0, 0.0])
 
 
+def test_steps_too_long_for_tangents_are_told_of():
+    """At rest nothing limits the steps, and du(T)/du0 = e^20 is as far off as they are long."""
+
+    def f(t, u, theta, du):
+        du[0] = theta[0] * u[0]
+
+    dynamics = Dynamics(f)
+    resting = solve(dynamics, [0.0], [1.0], (0.0, 20.0))
+    with pytest.warns(RuntimeWarning, match=r"tangents may be wrong: the step at t = .* has an estimated error of 0\.0"):
+        resting.pushforward([1.0])
+    short = solve(dynamics, [0.0], [1.0], (0.0, 20.0), max_step=0.1)
+    assert short.pushforward([1.0]).u_T[0] == pytest.approx(np.exp(20.0), rel=1e-5)
+
+
 def test_a_pass_that_overflows_raises():
     solution = solve(DECAY.dynamics, DECAY.u0, -50.0 * np.ones(7), (0.0, 1.0))
     with pytest.raises(SolveError, match="the tangent solve stopped") as raised:
