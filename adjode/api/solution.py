@@ -125,9 +125,11 @@ class Solution:
         """Pull cotangents of the solution back to u0, theta, t0 and T; see `adjode.api.pullback.pullback` for the options."""
         return pullback(self, u_T_bar, **options)
 
-    def pushforward(self, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, **options: Any) -> Tangents:
+    def pushforward(
+        self, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, *, max_seconds: float | None = None
+    ) -> Tangents:
         """Push tangents of u0 and theta forward to the states, many at once as columns; see `adjode.api.tangents.pushforward`."""
-        return pushforward(self, u0_dot, theta_dot, times, **options)
+        return pushforward(self, u0_dot, theta_dot, times, max_seconds=max_seconds)
 
     def __repr__(self) -> str:
         n, m, stats = self.layouts[0].size, self.theta.size, self.stats

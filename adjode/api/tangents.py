@@ -8,7 +8,7 @@ import numpy as np
 
 from adjode.api.first_calls import Part, try_at_start, try_behind
 from adjode.api.solved import Solved
-from adjode.checks import require_finite, require_unmasked, times_in_span
+from adjode.checks import positive, require_finite, require_unmasked, times_in_span
 from adjode.derivatives.proof import require_jvp
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
@@ -71,7 +71,7 @@ def pushforward(
         u_dots,
         theta_dots,
         np.ascontiguousarray(unique),
-        max_seconds=solution.options.max_seconds if max_seconds is None else max_seconds,
+        max_seconds=solution.options.max_seconds if max_seconds is None else positive("max_seconds", max_seconds),
     )
     made.follow(solution.trajectory, np.array([solution.dense.steps, 0], dtype=np.int64))
     status = Program(backward=made).run()

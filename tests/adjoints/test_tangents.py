@@ -1,5 +1,9 @@
 """Tangents: the dual of the discrete adjoint to rounding, for every method; against closed forms and differences; their work."""
 
+import copy
+import pickle
+
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -201,6 +205,25 @@ def test_jvp_by_hand_in_either_form():
         assert "with jvp" in repr(given) and given.jvp.given is jvp
         dots = solve(given, LV_U0, LV_THETA, (0.0, 1.0)).pushforward([1.0, 0.0], [0.0, 1.0, 2.0, 3.0])
         np.testing.assert_allclose(dots.u_T, derived.u_T, rtol=1e-13)
+
+
+def test_a_jvp_takes_fields_and_is_pickled():
+    def f(t, u, theta, du):
+        du.prey = theta.growth * u.prey - theta.hunting * u.prey * u.predators
+        du.predators = -u.predators + u.prey * u.predators
+
+    def jvp(t, u, theta, v, w, du_dot):
+        du_dot.prey = theta.growth * v.prey - theta.hunting * (v.prey * u.predators + u.prey * v.predators)
+        du_dot.prey += w.growth * u.prey - w.hunting * u.prey * u.predators
+        du_dot.predators = -v.predators + v.prey * u.predators + u.prey * v.predators
+
+    names = {"states": ("prey", "predators"), "parameters": ("growth", "hunting")}
+    problem = {"prey": 1.0, "predators": 2.0}, {"growth": 1.0, "hunting": 0.7}, (0.0, 2.0)
+    given, derived = Dynamics(f, jvp=jvp, **names), Dynamics(f, **names)
+    wanted = solve(derived, *problem).pushforward(*problem[:2]).u_T
+    for dynamics in (given, copy.deepcopy(given), pickle.loads(cloudpickle.dumps(given))):
+        assert dynamics.jvp.given.__name__ == "jvp"
+        np.testing.assert_allclose(solve(dynamics, *problem).pushforward(*problem[:2]).u_T, wanted, rtol=1e-12)
 
 
 def test_a_wrong_jvp_is_found():
