@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from adjode.api.gradient import value_and_gradient
 from adjode.api.keywords import FitKeywords
-from adjode.api.residuals import ResidualsAndJacobian, residuals_and_jacobian
-from adjode.api.solve import solve
 from adjode.checks import choose, float_vector, time_span
-from adjode.frontends.least_squares import fit_least_squares
+from adjode.frontends.inference import LeastSquaresFit
 from adjode.frontends.objective import Objective, after_each_iteration
 from adjode.frontends.progress import progress_line
-from adjode.frontends.uncertainty import Prediction, Uncertainty
 from adjode.model.dynamics import Dynamics
-from adjode.model.losses import LeastSquares, Loss
-from adjode.model.selection import BLOCKS, natural_bounds, selection_mask
-from adjode.passes.options import SOLVE_NAMES
-from adjode.status import SolveError, Status
+from adjode.model.losses import Loss
+from adjode.status import SolveError
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -33,7 +27,7 @@ BOUNDED = ("L-BFGS-B", "TNC", "trust-constr")
 UNBOUNDED = ("BFGS", "CG", "Newton-CG")
 
 
-class Fit:
+class Fit(LeastSquaresFit):
     """A loss as a function of those entries of `u0` and `theta` that are to be fitted.
 
     Parameters
@@ -106,27 +100,9 @@ class Fit:
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
         if not hasattr(loss, "value_and_cotangents"):
             raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
-        self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
-        layouts = self._layouts = dynamics.layouts(u0, theta)
-        dynamics.require_order(*layouts)
-        self._start = np.concatenate([layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)])
-        is_free = selection_mask("free", free, layouts)
-        self._free = np.flatnonzero(is_free)
-        if not self._free.size:
-            raise ValueError("free selects no entry, so there is nothing to fit.")
-        self._log = selection_mask("log", log, layouts)[self._free]
-        entry_names = layouts[0].entry_names() + layouts[1].entry_names()
-        self.names = [entry_names[i] for i in self._free]
-        self._check_positive()
-        self.x0 = self._transform(self._start[self._free])
-        self.bounds = self._transform_bounds(bounds)
-        n = layouts[0].size
-        self._wrt = tuple(block for block, part in zip(BLOCKS, (is_free[:n], is_free[n:]), strict=True) if part.any())
-        self._value_and_cotangents = value_and_gradient(dynamics, loss, self.t_span, wrt=self._wrt, **options)
-        self._solve_options: Any = {name: value for name, value in options.items() if name in SOLVE_NAMES}
-        self._has_cost = "running_cost" in options
-        self._fitted: tuple[np.ndarray, str] | None = None  # the minimum last found, and of which loss of least squares
-        self.n_failed = 0
+        entries = {"u0": u0, "theta": theta, "free": free, "log": log, "bounds": bounds}
+        super().__init__(dynamics, loss, time_span(t_span), dict(options), **entries)
+        self._value_and_cotangents = value_and_gradient(dynamics, loss, self.t_span, wrt=self.wrt, **options)
 
     def value_and_gradient(self, x: Any) -> tuple[float, np.ndarray]:
         """The loss and its gradient by x, for optimisers that you call yourself.
@@ -153,10 +129,6 @@ class Fit:
                 message = f"a solve failed, so the loss is infinite there (n_failed counts further ones): {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
             return math.inf, np.full(self._free.size, np.nan)
-
-    def unpack(self, x: Any) -> tuple[Any, Any]:
-        """`(u0, theta)` at x, in the form they were given in; entries that are not free have their starting values."""
-        return self._unflatten(self._natural(float_vector("x", x, self._free.size)))
 
     def minimize(
         self, method: str = "L-BFGS-B", *, progress: bool = False, callback: Callable | None = None, **options: Any
@@ -217,95 +189,6 @@ class Fit:
             )
         return result
 
-    def least_squares(
-        self,
-        method: str = "trf",
-        *,
-        loss: str = "linear",
-        starts: int = 1,
-        seed: Any = None,
-        progress: bool = False,
-        **options: Any,
-    ) -> OptimizeResult:
-        """Minimise a `LeastSquares` loss by `scipy.optimize.least_squares`, with the Jacobian of the residuals by tangents.
-
-        Parameters
-        ----------
-        method : {"trf", "dogbox", "lm"}
-            "lm" takes no bounds.
-        loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"}
-            What is summed up of the squared residuals: all but the first make less of outliers.
-        starts, seed : int
-            From how many points to fit: x0, and others within the bounds, which must be finite. The best fit is returned; all that
-            ended are its `starts`, the same ones for the same seed.
-        progress : bool
-            Show solves and loss with tqdm.
-        **options
-            Passed on to SciPy: `ftol`, `xtol`, `f_scale`, `max_nfev`, ...; `x_scale` is "jac" by default.
-
-        Returns
-        -------
-        scipy.optimize.OptimizeResult
-            As `minimize` returns it; its `fun` are the residuals and its `jac` their Jacobian.
-
-        Raises
-        ------
-        SolveError
-            If the solve at x0 fails. Later failures do not stop the fit; a RuntimeWarning at the end counts them.
-        """
-        result, n_failed = fit_least_squares(self, method, loss, starts, seed, progress, options)
-        self.n_failed += n_failed
-        return self._finish(result, loss, n_failed)
-
-    def evaluate_residuals(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The residuals (N,) at x and their Jacobian by x (N, k), both finite, or a SolveError."""
-        r, J = self._residuals(*self._unflatten(z := self._checked_natural(float_vector("x", x, self._free.size))))
-        with np.errstate(over="ignore", invalid="ignore"):
-            J = J * self._slopes(z)
-        if not (np.isfinite(r).all() and np.isfinite(J).all()):
-            raise self._non_finite("a residual or its derivative is not finite")
-        return r, J
-
-    def uncertainty(self, x: Any = None, *, absolute_sigma: bool = False) -> Uncertainty:
-        """Standard errors, correlations, intervals and predictions at a minimum of a `LeastSquares` loss; prints as a table.
-
-        Parameters
-        ----------
-        x : (k,) array, optional
-            The minimum: by default that last found.
-        absolute_sigma : bool
-            Take `sigma` of the loss for the standard deviations of the data; else, as by default, for their ratios, and estimate
-            their size from the residuals. As in `scipy.optimize.curve_fit`.
-
-        Raises
-        ------
-        ValueError
-            If the data do not determine all entries, with the directions that they leave open; if nothing has been fitted yet, or
-            by a robust loss.
-
-        Notes
-        -----
-        The covariance is `(J^T J)^-1`, that of a model that is linear within the errors. Entries at a bound are named in the table.
-        """
-        if x is None:
-            if self._fitted is None:
-                raise ValueError("nothing has been fitted yet: call least_squares or minimize, or give x.")
-            if self._fitted[1] != "linear":
-                raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
-            x = self._fitted[0]
-        x = float_vector("x", x, self._free.size)
-        residuals, push = self.evaluate_residuals(x), functools.partial(self._push, x)
-        return Uncertainty.at_minimum(self, x, self._log, residuals, push, absolute_sigma, self._residuals.options.rtol)
-
-    def covariance(self, x: Any = None, *, scale: str = "parameters", absolute_sigma: bool = False) -> np.ndarray:
-        """The covariance (k, k) of the entries, scale="parameters", or of x, scale="fit"; see `uncertainty`."""
-        found = self.uncertainty(x, absolute_sigma=absolute_sigma)
-        return found.covariance if choose("scale", scale, ("parameters", "fit")) == "parameters" else found.covariance_of_x
-
-    def predict(self, times: Any, x: Any = None, *, level: float = 0.95, absolute_sigma: bool = False) -> Prediction:
-        """The states at times (c,) with confidence bands by the delta method; see `uncertainty`."""
-        return self.uncertainty(x, absolute_sigma=absolute_sigma).predict(times, level=level)
-
     def __repr__(self) -> str:
         t0, T = self.t_span
         listed = self.names if len(self.names) <= 8 else [*self.names[:7], "..."]
@@ -321,80 +204,11 @@ class Fit:
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow in the loss is reported below
             value, bar = self._value_and_cotangents(*self._unflatten(z))
         n, cotangents = self._layouts[0].size, np.zeros(z.size)
-        if "u0" in self._wrt:
+        if "u0" in self.wrt:
             cotangents[:n] = self._layouts[0].flatten("the cotangent of u0", bar.u0)
-        if "theta" in self._wrt:
+        if "theta" in self.wrt:
             cotangents[n:] = self._layouts[1].flatten("the cotangent of theta", bar.theta)
         gradient = cotangents[self._free] * self._slopes(z)
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
             raise self._non_finite("the loss or its gradient is not finite")
         return float(value), gradient
-
-    @functools.cached_property
-    def _residuals(self) -> ResidualsAndJacobian:
-        if self._has_cost:
-            raise ValueError("a running cost has no residuals: leave it out.")
-        free, n, loss = np.isin(np.arange(self._start.size), self._free), self._layouts[0].size, cast(LeastSquares, self.loss)
-        wrt = {"u0": free[:n], "theta": free[n:]}
-        return residuals_and_jacobian(self.dynamics, loss, self.t_span, wrt=wrt, **self._solve_options)
-
-    def _finish(self, result: OptimizeResult, loss: str, n_failed: int) -> OptimizeResult:
-        """What every fit adds to SciPy's result."""
-        result.u0, result.theta = self.unpack(result.x)
-        result.n_failed = n_failed
-        self._fitted = result.x.copy(), loss
-        return result
-
-    def _push(self, x: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Times (c,), the states there (c, n), and their derivatives by x (c, n, k)."""
-        z, n = self._natural(x), self._layouts[0].size
-        directions = np.zeros((z.size, x.size))
-        directions[self._free, np.arange(x.size)] = self._slopes(z)
-        solution = solve(self.dynamics, *self._unflatten(z), self.t_span, **self._solve_options)
-        dots = solution.pushforward(directions[:n], directions[n:], np.atleast_1d(times))
-        assert dots.times is not None and dots.u is not None
-        return dots.times, solution(dots.times), dots.u
-
-    def _slopes(self, z: np.ndarray) -> np.ndarray:
-        """Derivatives of the free entries by x."""
-        return np.where(self._log, z[self._free], 1.0)
-
-    def _checked_natural(self, x: np.ndarray) -> np.ndarray:
-        z = self._natural(x)
-        if not np.isfinite(z).all():
-            raise self._non_finite(f"{self.names[int(np.argmax(~np.isfinite(z[self._free])))]} overflows")
-        return z
-
-    def _non_finite(self, what: str) -> SolveError:
-        return SolveError(f"{what}.", phase="loss", status=Status.NON_FINITE, t=self.t_span[0])
-
-    def _natural(self, x: np.ndarray) -> np.ndarray:
-        """u0 and theta in one vector, in natural units, with x in place of the free entries."""
-        z = self._start.copy()
-        z[self._free] = x
-        with np.errstate(over="ignore"):
-            z[self._free[self._log]] = np.exp(x[self._log])
-        return z
-
-    def _unflatten(self, z: np.ndarray) -> tuple[Any, Any]:
-        n = self._layouts[0].size
-        return self._layouts[0].unflatten(z[:n]), self._layouts[1].unflatten(z[n:])
-
-    def _transform(self, values: np.ndarray) -> np.ndarray:
-        """Natural units to x; what is not positive on a log scale becomes -inf."""
-        x = values.copy()
-        x[self._log] = np.log(values[self._log], out=np.full(int(self._log.sum()), -np.inf), where=values[self._log] > 0)
-        return x
-
-    def _transform_bounds(self, bounds: Mapping[str, tuple[Any, Any]] | None) -> list[tuple[float, float]]:
-        low, high = natural_bounds(bounds, self._layouts)
-        start, low, high = self._start[self._free], low[self._free], high[self._free]
-        for name, value, least, most in zip(self.names, start, low, high, strict=True):
-            if not least <= value <= most:
-                raise ValueError(f"{name} must start within its bounds ({least:g}, {most:g}), but it starts at {value:g}.")
-        return [(float(a), float(b)) for a, b in zip(self._transform(low), self._transform(high), strict=True)]
-
-    def _check_positive(self) -> None:
-        start = self._start[self._free]
-        for i in np.flatnonzero(self._log & ~(start > 0)):
-            raise ValueError(f"{self.names[i]} must start positive to be fitted on a log scale, but it starts at {start[i]:g}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ import numpy as np
 
 _SMALL_PART = 0.05  # of a singular direction, in units of the columns, below which an entry is not named
 _MOST_NAMED = 6
+_OFF = 0.1  # standard errors that a step from a minimum may be long
+_AT_BOUND = 1e-6  # how near, as a part of the entry or of 1
 _ACCURACY = 1e-12  # that a Jacobian has at best
 
 
@@ -85,9 +88,15 @@ class Uncertainty:
         rtol: float,
     ) -> Uncertainty:
         """From the residuals (N,) at x and their Jacobian (N, k); `push(times)` gives times, states and their derivatives by x."""
-        covariance, variance = _covariance(*residuals, fit.names, absolute_sigma, max(rtol, _ACCURACY))
-        at_bounds = [name for name, value, pair in zip(fit.names, x, fit.bounds, strict=True) if value in pair]
-        return cls(list(fit.names), x, log, covariance, residuals[0].size, variance, absolute_sigma, at_bounds, push)
+        (r, J), accuracy = residuals, max(rtol, _ACCURACY)
+        covariance, variance = _covariance(r, J, fit.names, absolute_sigma, accuracy)
+        scale = 1.0 if absolute_sigma else variance
+        distances = np.abs(np.array(fit.bounds) - x[:, None]).min(axis=1)
+        near = distances <= _AT_BOUND * np.maximum(1.0, np.abs(x))
+        at_bounds = [name for name, there in zip(fit.names, near, strict=True) if there]
+        if not at_bounds:
+            _warn_off_minimum(covariance, J.T @ r, x, scale, accuracy)
+        return cls(list(fit.names), x, log, covariance * scale, r.size, variance, absolute_sigma, at_bounds, push)
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -178,7 +187,7 @@ def rounded(value: float, error: float) -> str:
 
 
 def _covariance(r: np.ndarray, J: np.ndarray, names: Sequence[str], absolute_sigma: bool, accuracy: float) -> tuple[Any, float]:
-    """The covariance of x from residuals (N,) and their Jacobian (N, k), and the residual variance.
+    """The covariance of x for errors of variance 1, from residuals (N,) and their Jacobian (N, k), and the residual variance.
 
     Raises
     ------
@@ -204,7 +213,20 @@ def _covariance(r: np.ndarray, J: np.ndarray, names: Sequence[str], absolute_sig
             f"the standard deviations."
         )
     root = (V / singular[:, None]) / sizes
-    return root.T @ root * (1.0 if absolute_sigma else variance), variance
+    return root.T @ root, variance
+
+
+def _warn_off_minimum(covariance: np.ndarray, gradient: np.ndarray, x: np.ndarray, scale: float, accuracy: float) -> None:
+    """Warn if a Gauss-Newton step would lead far from x: where the loss has no minimum its Jacobian says nothing of errors."""
+    step = covariance @ gradient
+    length = math.sqrt(max(float(gradient @ step), 0.0) / scale) if scale > 0.0 else 0.0
+    if length > _OFF and np.any(np.abs(step) > 10.0 * accuracy * np.maximum(1.0, np.abs(x))):
+        warnings.warn(
+            f"this is no minimum: a Gauss-Newton step from here is {length:.2g} standard errors long; fit again, with tighter "
+            f"tolerances.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _unidentified(directions: np.ndarray, sizes: np.ndarray, names: Sequence[str], parts: np.ndarray) -> str:

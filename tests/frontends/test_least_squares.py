@@ -194,6 +194,68 @@ def test_many_starts_find_the_best_minimum():
         fit.least_squares(starts=0)
 
 
+# --- profiles --------------------------------------------------------------------------------------------------------------
+def test_the_profile_of_a_line_is_straight():
+    fit = fitted_line()
+    found, intervals = fit.profile(level=0.9), fit.uncertainty().intervals(0.9)
+    for k, name in enumerate(fit.names):
+        np.testing.assert_allclose(found.intervals[name], intervals[k], rtol=1e-6)
+        straight = (found.values[name] - found.estimates[name]) / fit.standard_errors()[k]
+        np.testing.assert_allclose(found.roots[name], straight, rtol=0, atol=1e-5)
+        assert np.all(np.diff(found.values[name]) > 0)
+    assert str(found).splitlines()[0].split() == ["entry", "estimate", "90%", "interval"]
+
+
+def test_the_profile_of_an_exponential():
+    """One entry: the loss is known, and where it crosses the quantile."""
+
+    def f(t, u, theta, du):
+        du[0] = -theta[0] * u[0]
+
+    times, amounts = np.array([0.5, 1.0, 2.0, 3.0]), np.array([0.9, 0.5, 0.5, 0.1])
+    fit = Fit(Dynamics(f), LeastSquares(times, amounts, sigma=0.2), (0.0, 3.0), u0=[1.0], theta=[0.5], log="theta", **TIGHT)
+    result = fit.least_squares(xtol=1e-12, ftol=1e-12)
+
+    def excess(rate):
+        loss = 0.5 * np.sum(((np.exp(-rate * times) - amounts) / 0.2) ** 2)
+        return 2 * (loss - result.cost) - stats.norm.ppf(0.975) ** 2
+
+    ends = [optimize.brentq(excess, *pair) for pair in ((0.01, result.theta[0]), (result.theta[0], 5.0))]
+    found = fit.profile("theta[0]", absolute_sigma=True)
+    np.testing.assert_allclose(found.intervals["theta[0]"], ends, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"names must be among theta\[0\], but 'rate' was given"):
+        fit.profile(["rate"])
+
+
+def test_a_side_that_the_data_leave_open():
+    """Whether a reaction is fast or instantaneous cannot be told from data behind it."""
+
+    def f(t, u, theta, du):
+        du[0] = -theta[0] * u[0]
+        du[1] = theta[0] * u[0]
+
+    times = np.linspace(2.0, 4.0, 9)
+    made = 1.0 - np.exp(-2.0 * times) + 0.02 * np.cos(9.0 * times)
+    given = {"u0": [1.0, 0.0], "theta": [2.0], "log": "theta", "method": "Radau", **TIGHT}
+    fit = Fit(Dynamics(f), LeastSquares(times, made, components=[1]), (0.0, 4.0), **given)
+    fit.least_squares()
+    low, high = fit.profile().intervals["theta[0]"]
+    assert 0.5 < low < 2.0 and high == np.inf
+    bounded = Fit(Dynamics(f), LeastSquares(times, made, components=[1]), (0.0, 4.0), bounds={"theta": (0.1, 50.0)}, **given)
+    bounded.least_squares()
+    np.testing.assert_allclose(bounded.profile().intervals["theta[0]"], [low, 50.0], rtol=1e-5)
+
+
+def test_what_is_no_minimum_is_told_of():
+    fit = fit_of_data()
+    with pytest.warns(RuntimeWarning, match=r"this is no minimum: a Gauss-Newton step from here is .* standard errors long"):
+        fit.uncertainty(fit.x0)
+    fit.least_squares()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit.uncertainty()
+
+
 def test_progress(capfd):
     fit_of_data().least_squares(progress=True)
     shown = capfd.readouterr().err
