@@ -19,9 +19,9 @@ from adjode.model.losses import LeastSquares, PreparedLoss, loss_for
 from adjode.model.selection import selection_mask
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
-from adjode.passes.program import Program
+from adjode.passes.program import FORWARD, Program
 from adjode.passes.tangents import TangentPass
-from adjode.status import SUCCESS
+from adjode.status import SUCCESS, TIMED_OUT, solve_error
 
 
 def residuals_and_jacobian(
@@ -104,6 +104,7 @@ class ResidualsAndJacobian:
         except IndexError:
             workspace = self._make(layouts, *flat)
         if not workspace.run(*flat):
+            idle.append(workspace)
             return self._step_by_step(workspace, *flat)
         if not workspace.is_tried:
             self._try_behind(workspace)
@@ -128,7 +129,7 @@ class ResidualsAndJacobian:
     def _try_behind(self, workspace: _Workspace) -> None:
         times, states = workspace.forward.places()
         try_behind(self.dynamics, forward_parts(self.dynamics, self.options), times, states, workspace.theta)
-        try_tangents(self.dynamics, times, states, workspace.theta)
+        try_tangents(workspace.tangents, times, states)
         workspace.is_tried = True
 
     def _step_by_step(self, workspace: _Workspace, u0: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,9 +175,15 @@ class _Workspace:
         self.program = Program(self.forward, None, self.tangents)
 
     def run(self, u0: np.ndarray, theta: np.ndarray) -> bool:
-        """Whether all went well."""
+        """Whether all went well; a SolveError if it takes too long, and other failures are for the step-by-step way to explain."""
         self.u0[:], self.theta[:] = u0, theta
-        return self.program.run() == SUCCESS
+        status = self.program.run()
+        if status == TIMED_OUT:
+            forward = self.program.ran == FORWARD
+            t, step_size = (self.forward if forward else self.tangents).place
+            phase, limit = "forward" if forward else "tangent", self.program.max_seconds
+            raise solve_error(status, phase=phase, t=t, step_size=step_size, max_seconds=limit)
+        return status == SUCCESS
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """The residuals and their Jacobian."""

@@ -10,7 +10,6 @@ from adjode.api.first_calls import Part, try_at_start, try_behind
 from adjode.api.solved import Solved
 from adjode.checks import positive, require_finite, require_unmasked, times_in_span
 from adjode.derivatives.proof import require_jvp
-from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.program import Program
 from adjode.passes.result import Tangents
@@ -61,7 +60,6 @@ def pushforward(
     unique, where = np.unique(asked, return_inverse=True)
     if solution.t[-1] < solution.t[0]:
         unique, where = unique[::-1], unique.size - 1 - where
-    try_tangents(solution.dynamics, solution.t[:-1], solution.u[:-1], solution.theta)
     made = TangentPass(
         solution.dynamics,
         solution.options,
@@ -73,6 +71,7 @@ def pushforward(
         np.ascontiguousarray(unique),
         max_seconds=solution.options.max_seconds if max_seconds is None else positive("max_seconds", max_seconds),
     )
+    try_tangents(made, solution.t[:-1], solution.u[:-1])
     made.follow(solution.trajectory, np.array([solution.dense.steps, 0], dtype=np.int64))
     status = Program(backward=made).run()
     if status != SUCCESS:
@@ -87,13 +86,14 @@ def pushforward(
     return Tangents(u_T, None if times is None else asked, u, made.stats)
 
 
-def try_tangents(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
-    """Notice slips of the jvp where a trajectory has been, and hold it against differences of f: once for each pair of sizes."""
-    parts = [Part(dynamics.vjp, (), dynamics.f)] if dynamics.jvp is None else [Part(dynamics.jvp, (), dynamics.f)]
+def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> None:
+    """Notice slips of what a pass calls where a trajectory has been, and hold it against differences of f: once for each size."""
+    dynamics, theta = made.dynamics, made.theta
+    parts = [Part(made.jvp or dynamics.vjp, (), dynamics.f)]
     if len(times):
         try_at_start(dynamics, parts, float(times[0]), states[0], theta)
         try_behind(dynamics, parts, times, states, theta)
-    if dynamics.jvp is not None:
+    if made.jvp is not None:
         require_jvp(dynamics, times, states, theta)
 
 

@@ -225,7 +225,7 @@ def _warn_off_minimum(covariance: np.ndarray, gradient: np.ndarray, x: np.ndarra
             f"this is no minimum: a Gauss-Newton step from here is {length:.2g} standard errors long; fit again, with tighter "
             f"tolerances.",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -29,7 +29,7 @@ from adjode.steppers.tangents import put_tangents
 from adjode.tableaus import Tableau
 
 _MOST_ROWS = 200  # states up to which vjps may take the place of jvps
-_AS_QUICK = 2.0  # directions for each state from which on matrices from vjps are quicker than jvps
+_AS_QUICK = 1.5  # directions for each state from which on matrices from vjps are quicker than jvps
 _MOST_UNITS = 1e4  # of rtol that the error of a step may be, as a part of its tangents; usual ones are below a thousand
 _ITERATIONS, _OVERHEAD = 6, 2000  # of GMRES for a direction, and multiplications that one takes besides
 
@@ -244,7 +244,7 @@ class TangentPass(Pass):
 def _solves_directly(tableau: Tableau, structure: Structure, k: int) -> bool:
     """Whether one factorisation of the exact equations of the stages takes less than iterations for each of k directions."""
     n, together = structure.n, tableau.stages if tableau.together else 1
-    if n > _MOST_ROWS:
+    if n > _MOST_ROWS or n > 2 * (_ITERATIONS + 1) * k:  # a vjp for each state and stage, or jvps for each direction
         return False
     entries = n * n if structure.kind == "dense" else 10 * n
     size, systems = together * n, 5 if tableau.together else 1  # a complex one counts for four

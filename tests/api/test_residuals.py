@@ -10,6 +10,7 @@ import pytest
 import adjode
 from adjode import SolveError, residuals_and_jacobian, value_and_gradient
 from adjode.losses import FinalState, LeastSquares
+from adjode.status import Status
 from tests.problems.methods import TRANSPOSED
 from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson
 from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra
@@ -109,6 +110,15 @@ def test_failures_are_explained():
         evaluate(LV_U0, 100.0 * LV_THETA)
     with pytest.raises(SolveError, match=r"the loss compares logarithms, but u\[0\] is -"):
         residuals_and_jacobian(lotka_volterra(), losses()["log"], SPAN)([-1.0, 1.0], LV_THETA)
+
+
+def test_a_limit_on_time_holds():
+    evaluate = residuals_and_jacobian(
+        lotka_volterra(), LeastSquares([2e5], [[1.0, 1.0]]), (0.0, 2e5), max_seconds=0.05, max_steps=10**9
+    )
+    with pytest.raises(SolveError, match=r"the (forward|tangent) solve stopped .* longer than max_seconds = 0.05") as raised:
+        evaluate(LV_U0, LV_THETA)
+    assert raised.value.status == Status.TIMED_OUT
 
 
 def test_bad_input_is_refused():
