@@ -18,7 +18,7 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row, segment
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
-from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
+from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.family import EXPLICIT, Solver
 from adjode.steppers.tangents import Push, judge_explicit, make_explicit_tangent
@@ -180,6 +180,8 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callab
     def take_step(frame, step):
         kinds, count = slots.FORWARD_KIND(frame), slots.COUNT(frame)
         if kinds.size > 0:
+            if kinds[step] > slots.CROSSING:  # which is refused where there are words
+                return STAGES_UNSOLVED
             if kinds[step] == slots.CROSSING:  # the state stays as it is, and f may be another behind
                 count[slots.FRESH] = 0
                 return SUCCESS

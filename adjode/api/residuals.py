@@ -15,7 +15,7 @@ from adjode.compile import slots
 from adjode.compile.slots import RECORD_STAGES
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import LeastSquares, PreparedLoss, loss_for
+from adjode.model.losses import LeastSquares, PreparedLeastSquares, loss_for
 from adjode.model.selection import selection_mask
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.options import SolveOptions
@@ -116,6 +116,8 @@ class ResidualsAndJacobian:
     def _make(self, layouts: tuple[Layout, Layout], u0: np.ndarray, theta: np.ndarray) -> _Workspace:
         options, place = self.options, (self.t_span[0], u0, theta)
         loss = self.loss.prepare(u0.size, self.t_span[1])
+        if not isinstance(loss, PreparedLeastSquares):
+            raise TypeError("residuals are those of components of the state.")
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         try_before(self.dynamics, options, forward_parts(self.dynamics, options), self.t_span, u0, theta)
         if options.adaptive and not self._is_warned:
@@ -150,7 +152,7 @@ class _Workspace:
         dynamics: Dynamics,
         options: SolveOptions,
         structure: Any,
-        loss: PreparedLoss,
+        loss: PreparedLeastSquares,
         t_span: tuple[float, float],
         directions: np.ndarray,
         n: int,
@@ -198,11 +200,9 @@ class _Workspace:
         SolveError
             If a residual is not finite.
         """
-        loss, prepared = self.loss.loss, self.loss
-        r, scale = loss.residuals(states[prepared.rows][:, loss.components])
-        if not (np.isfinite(r).all() and np.isfinite(scale).all()):
-            prepared.observe(np.ascontiguousarray(states))
-            prepared.run()
-            prepared.explain()
-        of_data = dots[prepared.rows][:, :, loss.components].transpose(0, 2, 1)[~loss.missing]
-        return r, of_data * scale[:, None]
+        r, J = self.loss.residuals(states, dots)
+        if not (np.isfinite(r).all() and np.isfinite(J).all()):
+            self.loss.observe(np.ascontiguousarray(states))
+            self.loss.run()
+            self.loss.explain()
+        return r, J

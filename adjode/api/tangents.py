@@ -9,6 +9,7 @@ import numpy as np
 from adjode.api.first_calls import Part, try_at_start, try_behind
 from adjode.api.solved import Solved
 from adjode.checks import positive, require_finite, require_unmasked, times_in_span
+from adjode.compile.slots import CROSSING
 from adjode.derivatives.proof import require_jvp
 from adjode.model.layout import Layout
 from adjode.passes.program import Program
@@ -54,6 +55,8 @@ def pushforward(
     """
     if solution.segments is not None:
         raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
+    if np.any(solution.trajectory.kinds > CROSSING):
+        raise ValueError("there are no tangents of jumps of the state.")
     n, m = (layout.size for layout in solution.layouts)
     u_dots, theta_dots, many = _directions(solution.layouts, u0_dot, theta_dot)
     asked = np.zeros(0) if times is None else times_in_span("times", times, float(solution.t[0]), float(solution.t[-1]))

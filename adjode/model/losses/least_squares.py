@@ -104,18 +104,6 @@ class LeastSquares(MemberData):
             stacklevel=stacklevel,
         )
 
-    def residuals(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`(u - y_obs) / sigma`, or of logarithms, for observed components u (k, c), and their derivatives by u; both (N,).
-
-        In the order of y_obs, by rows, without missing data.
-        """
-        there = ~self.missing
-        u, weights, y = u[there], self.weights[there], self.y_obs[there]
-        if not self.log:
-            return (u - y) * weights, weights
-        with np.errstate(all="ignore"):
-            return (np.log(u) - y) * weights, weights / u
-
     def prepare(self, n: int, T: float) -> PreparedLoss:
         return self._prepared(n)
 
@@ -126,7 +114,7 @@ class LeastSquares(MemberData):
         self._require_one()
         if self.components.size and self.components.max() >= n:
             raise ValueError(f"components go up to {self.components.max()}, but the state has {n} components.")
-        return _PreparedLeastSquares(self, n, self.t_obs, as_given=as_given)
+        return PreparedLeastSquares(self, n, self.t_obs, as_given=as_given)
 
 
 def _unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
@@ -141,7 +129,7 @@ def _unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
     return y_obs, sigma
 
 
-class _PreparedLeastSquares(PreparedLoss):
+class PreparedLeastSquares(PreparedLoss):
     data: ClassVar = {slots.DATA: "y_obs", slots.DATA_WEIGHTS: "weights"}
 
     def __init__(self, loss: LeastSquares, n: int, times: np.ndarray, *, as_given: bool):
@@ -153,6 +141,19 @@ class _PreparedLeastSquares(PreparedLoss):
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
         return least_squares_entry()
+
+    def residuals(self, states: np.ndarray, dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`(u - y_obs) / sigma`, or of logarithms, for states (c, n) at the `times`, and their tangents from those of the states.
+
+        Both in the order of y_obs, by rows, without missing data: (N,) and, from dots (c, p, n), (N, p).
+        """
+        loss, there = self.loss, ~self.loss.missing
+        weights, y = loss.weights[there], loss.y_obs[there]
+        u, u_dots = states[self.rows][:, loss.components][there], dots[self.rows][:, :, loss.components].transpose(0, 2, 1)[there]
+        if not loss.log:
+            return (u - y) * weights, u_dots * weights[:, None]
+        with np.errstate(all="ignore"):
+            return (np.log(u) - y) * weights, u_dots * (weights / u)[:, None]
 
     def explain(self) -> None:
         if self.loss.log:
