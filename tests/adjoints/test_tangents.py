@@ -13,7 +13,7 @@ from adjode.status import Status
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.mass_systems import CHAIN_THETA, CHAIN_U0, CUBIC_THETA, CUBIC_U0, FULL, chain_f, chain_vjp, conserved, cubic
 from tests.problems.methods import TRANSPOSED
-from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson, van_der_pol
+from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, pushed_van_der_pol, robertson, van_der_pol
 from tests.problems.systems import CLOSED_FORMS, DECAY, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
 
 EXPLICIT = ["Tsit5", "DOP853", "RK45", "BS3", "Vern7", "Vern9"]
@@ -104,6 +104,15 @@ def test_of_closed_forms(problem):
         exact = problem.final(problem.u0 + 1e-30j * u0_dot, problem.theta + 1e-30j * theta_dot, t0, t).imag / 1e-30
         np.testing.assert_allclose(got, exact, rtol=0, atol=100 * 1e-9 * np.abs(exact).max())
     np.testing.assert_array_equal(dots.u[-1], dots.u_T)
+
+
+@pytest.mark.parametrize("method", ["Radau", "Kvaerno5", "auto"])
+def test_of_a_stiff_problem_by_another_solver(method):
+    start, mu, T = (2.0, -0.6), 50.0, 30.0
+    wanted = pushed_van_der_pol(start, mu, T)
+    solution = solve(van_der_pol(), start, [mu], (0.0, T), method=method, rtol=1e-9, atol=1e-11)
+    dots = solution.pushforward(np.eye(2, 3), np.eye(3)[2:])
+    np.testing.assert_allclose(dots.u_T, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "DOP853", "Radau", "Kvaerno5"])
