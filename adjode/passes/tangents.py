@@ -83,6 +83,7 @@ class TangentPass(Pass):
         super().__init__(dynamics, max_seconds)
         self.span, self.theta = span, theta
         (k, n), frame = start_dots.shape, self.frame
+        self.n = n
         self.direct = structure is not None and _solves_directly(tableau.partner or tableau, structure, k)
         if structure is not None and self.direct:
             structure = Structure("dense", n)
@@ -213,7 +214,7 @@ class TangentPass(Pass):
         blamed: dict[str, Any] = {}
         bad = np.flatnonzero(~np.isfinite(self.dots))
         if status == NON_FINITE and bad.size:
-            blamed = self.dynamics.entry("u", int(bad[0]) % self.dynamics_size)
+            blamed = self.dynamics.entry("u", int(bad[0]) % self.n)
         return solve_error(
             status,
             phase="tangent",
@@ -225,13 +226,9 @@ class TangentPass(Pass):
             cause=self._find_cause(t, step_size, state) if status == CALLBACK_RAISED else None,
         )
 
-    @property
-    def dynamics_size(self) -> int:
-        return self.frame[slots.Y].size
-
     def _find_cause(self, t: float, step_size: float, state: DenseOutput | SegmentedOutput) -> Exception | None:
         """The exception that one of the callbacks raises in the step."""
-        ones, m = np.ones(self.dynamics_size), np.ones(self.theta.size)
+        ones, m = np.ones(self.n), np.ones(self.theta.size)
         for time in self.span.time(self.span.elapsed(np.linspace(t, t + step_size, 9))):
             inputs = {"u": state(time), "theta": self.theta, "lam": ones, "v": ones, "w": m}
             for callback in filter(None, (self.jvp, *self.dynamics.callbacks)):

@@ -333,6 +333,20 @@ def test_steps_too_long_for_tangents_are_told_of():
     assert short.pushforward([1.0]).u_T[0] == pytest.approx(np.exp(20.0), rel=1e-5)
 
 
+def test_what_a_callback_raises_is_told():
+    def jvp(t, u, theta, v, w, du_dot):
+        if t > 0.5:
+            raise ValueError("too late")
+        du_dot[0] = -theta[0] * v[0] - w[0] * u[0]
+
+    def f(t, u, theta, du):
+        du[0] = -theta[0] * u[0]
+
+    solution = solve(Dynamics(f, jvp=jvp), [1.0], [1.0], (0.0, 1.0), max_step=0.01)
+    with pytest.raises(SolveError, match=r"^the tangent solve stopped at t = 0\.[45].* raised ValueError: too late"):
+        solution.pushforward([1.0])
+
+
 def test_a_pass_that_overflows_raises():
     solution = solve(DECAY.dynamics, DECAY.u0, -50.0 * np.ones(7), (0.0, 1.0))
     with pytest.raises(SolveError, match="the tangent solve stopped") as raised:
