@@ -126,6 +126,8 @@ class ResidualsAndJacobian:
             self.loss.warn_of_tolerances(options.absolute_tolerances(u0.size), self.t_span[0], names, stacklevel=4)
         structure = structure_for(options.tableau, self.dynamics, options.linear_solver, *place)
         mask = selection_mask("wrt", self._wrt, layouts)
+        if not mask.any():
+            raise ValueError("wrt selects no entry, so there is no Jacobian.")
         return _Workspace(self.dynamics, options, structure, loss, self.t_span, np.eye(mask.size)[mask], u0.size)
 
     def _try_behind(self, workspace: _Workspace) -> None:

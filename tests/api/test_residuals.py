@@ -130,5 +130,7 @@ def test_bad_input_is_refused():
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, method="Rodas5P")(LV_U0, LV_THETA)
     with pytest.raises(ValueError, match=r"wrt may name the blocks 'u0' and 'theta'"):
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, wrt="T")(LV_U0, LV_THETA)
+    with pytest.raises(ValueError, match="wrt selects no entry"):
+        residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, wrt={"theta": []})(LV_U0, LV_THETA)
     with pytest.raises(ValueError, match="t_obs"):
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], (0.0, 3.0))(LV_U0, LV_THETA)
