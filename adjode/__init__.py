@@ -3,6 +3,7 @@
 from adjode import functions, kernels, losses
 from adjode.api.consistent import consistent_initial
 from adjode.api.gradient import value_and_gradient, vjp
+from adjode.api.residuals import residuals_and_jacobian
 from adjode.api.solution import Solution
 from adjode.api.solve import solve
 from adjode.derivation import derivative, derive
@@ -13,7 +14,7 @@ from adjode.frontends.fit import Fit
 from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import Event
-from adjode.passes.result import Cotangents
+from adjode.passes.result import Cotangents, Tangents
 from adjode.status import SolveError, Status
 from adjode.tables import Table
 
@@ -28,6 +29,7 @@ __all__ = [
     "SolveError",
     "Status",
     "Table",
+    "Tangents",
     "VjpReport",
     "check_vjp",
     "consistent_initial",
@@ -37,6 +39,7 @@ __all__ = [
     "functions",
     "kernels",
     "losses",
+    "residuals_and_jacobian",
     "solve",
     "solve_ensemble",
     "value_and_gradient",

@@ -22,7 +22,7 @@ from typing import Any
 from numba.core import config
 from tqdm import tqdm
 
-from adjode.adjoints import backsolve, costs, discrete, interpolating, rates
+from adjode.adjoints import backsolve, costs, discrete, interpolating, rates, tangents
 from adjode.backends import driver
 from adjode.compile.cache import claimed, precompiled_folder
 from adjode.compile.calls import FUSED, PORTABLE
@@ -32,7 +32,7 @@ from adjode.compile.tiers import fused_works
 from adjode.model import losses
 from adjode.passes import program, trajectory
 from adjode.passes.forward import make_forward
-from adjode.steppers.family import FAMILIES, Solver
+from adjode.steppers.family import EXPLICIT, FAMILIES, Solver
 from adjode.tableaus import Tableau, tableau
 
 METHODS = ("Tsit5", "DOP853")
@@ -66,8 +66,13 @@ def _tasks() -> list[Callable[[], Any]]:
             solver = Solver(family, "dense", massed=True)
             make = functools.partial(passes[name], solver=solver)
             tasks.append(functools.partial(PORTABLE.entry, solver.entry_name(name), Frame(), make))
+    solvers = [Solver(family, "dense", massed) for family in implicit for massed in {False, family.takes_mass_matrix}]
+    for solver in (*solvers, EXPLICIT):
+        make = functools.partial(tangents.make_tangents, recorded=True, solver=solver)
+        tasks.append(functools.partial(PORTABLE.entry, solver.entry_name("tangents-recorded"), Frame(), make))
     tasks += [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
     tasks.append(functools.partial(PORTABLE.entry, "costs", Frame(), costs.make_costs))
+    tasks.append(functools.partial(PORTABLE.entry, "tangents", Frame(), functools.partial(tangents.make_tangents, recorded=False)))
     of_rates = functools.partial(rates.make_rates, kind="dense", massed=False)
     tasks.append(functools.partial(PORTABLE.entry, "rates-dense", Frame(), of_rates))
     for method, name in itertools.product(map(tableau, METHODS), PASSES):

@@ -69,8 +69,8 @@ _REASONS = {
     "gradient cannot be trusted",
     Status.NEWTON_FAILED: "Newton's iteration for the stages does not converge with this step, nor, where steps are free, with any "
     "smaller one: check with check_vjp that vjp is right, since the Jacobian comes from it, and that f is smooth here",
-    Status.STAGES_UNSOLVED: "the transposed equations of a step's stages could not be solved to rounding: the Jacobian may be "
-    "close to singular here; adjoint='interpolating' does not need them",
+    Status.STAGES_UNSOLVED: "the linear equations of a step's stages, for lam or for tangents, could not be solved to rounding: "
+    "the Jacobian may be close to singular here; adjoint='interpolating' does not need them",
     Status.INACCURATE: "the gradient may be off by {units:.3g} times rtol, as a part of the largest logarithmic derivative: the "
     "steps that the forward solve took are too long for its adjoint",
     Status.INCONSISTENT: "the initial state does not satisfy the algebraic equations: entry {equation} of f has {residual:.3g} "
@@ -95,7 +95,7 @@ class SolveError(RuntimeError):
 
     Attributes
     ----------
-    phase : {"forward", "adjoint", "loss", "input"}
+    phase : {"forward", "adjoint", "tangent", "loss", "input"}
         The pass that failed; "input" for what is not finite before any has begun.
     status : Status
         Why it failed.

@@ -4,7 +4,7 @@
     du2/dt = -c u2 + d u1 u2     lynx
 
 Four rates and both initial populations are fitted to the logarithms of the counts, by SciPy's L-BFGS-B with adjoint gradients;
-then once more with the gradients that SciPy takes by finite differences, to compare.
+then once more with the gradients that SciPy takes by finite differences, to compare; and by least squares, for standard errors.
 
     python examples/hare_lynx.py
 """
@@ -155,6 +155,12 @@ def compare_with_scipy(fit, compile_seconds):
     print(f"  ratio {alone_seconds / seconds:.1f}, after {compile_seconds:.1f} s in which adjode compiled and checked the vjp")
 
 
+def show_uncertainty(fit):
+    result, seconds = timed(fit.least_squares)
+    print(f"\nby least squares: loss {result.cost:.6f} after {result.nfev} solves with Jacobians, {seconds:.3f} s\n")
+    print(fit.uncertainty())
+
+
 def timed(task):
     began = time.perf_counter()
     return task(), time.perf_counter() - began
@@ -169,6 +175,7 @@ def main():
     result = fit.minimize(progress=True)
     show_result(result, start_loss)
     compare_with_scipy(fit, build_seconds + first_seconds)
+    show_uncertainty(fit)
 
     path = HERE / "output" / "hare_lynx.png"
     draw(*adjoint_at(fit, result.u0, result.theta), path)

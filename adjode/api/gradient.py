@@ -197,8 +197,7 @@ class ValueAndGradient:
     @functools.cached_property
     def readers(self) -> list[Callback]:
         """Callbacks that may read theta, beside those of the dynamics."""
-        cost = [] if self._running_cost is None else [read_cost(self._running_cost, self.dynamics.fields)[0]]
-        return [*callbacks_of(self.loss), *cost]
+        return readers_of(self.dynamics, self.loss, self._running_cost)
 
     def require_prepared(self) -> None:
         """Raise a TypeError if the loss or an option needs Python."""
@@ -302,6 +301,12 @@ class ValueAndGradient:
         seeds, wrt = self.loss.value_and_cotangents(solution)[1], tuple(self._wrt & {"u0", "theta"})
         options = {"adjoint": way.adjoint, "method": way.method, "max_seconds": way.max_seconds, "running_cost": self._running_cost}
         return pullback(solution, **seeds, **options, wrt=wrt)
+
+
+def readers_of(dynamics: Dynamics, loss: Loss, running_cost: Any) -> list[Callback]:
+    """Callbacks that may read theta, beside those of the dynamics."""
+    cost = [] if running_cost is None else [read_cost(running_cost, dynamics.fields)[0]]
+    return [*callbacks_of(loss_for(dynamics.fields, loss)), *cost]
 
 
 def _finite_number(value: Any, t: float) -> float:

@@ -12,6 +12,7 @@ from adjode.api.event_times import before_jumps, check_side
 from adjode.api.keywords import PullbackKeywords
 from adjode.api.pullback import pullback
 from adjode.api.steady import SteadyState
+from adjode.api.tangents import pushforward
 from adjode.compile import slots
 from adjode.compile.slots import IMPLICIT_STEP, RECORD_STAGES
 from adjode.linalg.structure import Structure
@@ -19,7 +20,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.passes.jumps import NO_JUMPS, Jumps
 from adjode.passes.options import SolveOptions
-from adjode.passes.result import Cotangents
+from adjode.passes.result import Cotangents, Tangents
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.segments import Segments
 from adjode.passes.span import Span
@@ -185,6 +186,12 @@ class Solution:
     def pullback(self, u_T_bar: Any = None, **options: Unpack[PullbackKeywords]) -> Cotangents:
         """Pull cotangents of the solution back to u0, theta, t0 and T; see `adjode.api.pullback.pullback` for the options."""
         return pullback(self, u_T_bar, **options)
+
+    def pushforward(
+        self, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, *, max_seconds: float | None = None
+    ) -> Tangents:
+        """Push tangents of u0 and theta forward to the states, many at once as columns; see `adjode.api.tangents.pushforward`."""
+        return pushforward(self, u0_dot, theta_dot, times, max_seconds=max_seconds)
 
     def __repr__(self) -> str:
         n, m, stats = self.layouts[0].size, self.theta.size, self.stats

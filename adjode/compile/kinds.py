@@ -11,7 +11,10 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "u": ("n",),
     "theta": ("m",),
     "lam": ("n",),
+    "v": ("n",),
+    "w": ("m",),
     "du": ("n",),
+    "du_dot": ("n",),
     "u_bar": ("n",),
     "theta_bar": ("m",),
     "J": ("n", "n"),
@@ -36,7 +39,7 @@ class Kind:
     name : str
     inputs, outputs : tuple of str
         The arrays it reads, u and theta first, and those it overwrites.
-    of : {"dynamics", "cost", "events", "loss", "event"}
+    of : {"dynamics", "tangents", "cost", "events", "loss", "event"}
         What it belongs to. The fused tier inlines that of a `Dynamics`; passes call others through their addresses, but for those
         of a loss, which are part of its entry, and of a single event, which are joined with those of others.
     numbers : tuple of str
@@ -96,6 +99,7 @@ KINDS = {
         Kind("vjp", ("u", "theta", "lam"), ("u_bar", "theta_bar")),
         Kind("vjp_u", ("u", "theta", "lam"), ("u_bar",)),
         Kind("jac", ("u", "theta"), ("J",)),
+        Kind("jvp", ("u", "theta", "v", "w"), ("du_dot",), "tangents"),
         Kind("g", ("u", "theta"), ("value",), "cost"),
         Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "cost"),
         Kind("observe", ("u", "theta"), ("y",), "loss"),

@@ -162,9 +162,9 @@ COUNT = integers_by_name(
     happening="the event that a step ends at",
     before_gap="whether the step tried has a stage behind it, where f may have jumped or has ended",
     limit="the row of LIMITS that the time reached is in",
-    vjps="discrete adjoint: products that keep (df/dtheta)^T w",
+    vjps="discrete adjoint: products that keep (df/dtheta)^T w; tangents: vjps",
     costs="discrete adjoint: evaluations of g",
-    products="discrete adjoint: other products",
+    products="discrete adjoint: other products; tangents: jvps",
     freshness="of the Jacobian, see steppers/frozen.py",
     last_iterations="of the last solve of an implicit method",
     jacobians="evaluated",
@@ -393,6 +393,26 @@ STEP_SIZES = vector(STORE, "(k,)", "rates: of the steps that the times lie in")
 PLACES = vector(STORE, "(k,)", "rates: where in these they lie, 0 .. 1")
 RATES = vector(STORE, "(k,)", "rates: cotangents along du/dt")
 
+# --- tangents: k directions at once, in one vector, one behind the other --------------------------------------------------------
+
+START_DOTS = vector(STORE, "(k n,)", "tangents of the state at the start")
+THETA_DOTS = matrix(STORE, "(k, m)", "tangents of the parameters")
+DOTS = vector(STORE, "(k n,)", "tangents of the state reached")
+NEXT_DOTS = vector(STORE, "(k n,)", "tangents of the state after the step")
+STATE_DOTS = vector(STORE, "(k n,)", "tangents of the state of a stage")
+STAGE_DOTS = matrix(STORE, "(rows, k n)", "tangents of the slopes of the stages")
+OBSERVED_DOTS = matrix(STORE, "(times, k n)", "tangents of the states at TIMES")
+DOT_SIZES = vector(STORE, "(k,)", "how large the tangents of each direction have been of late, in units of the states")
+ERROR_DOTS = matrix(STORE, "(0, 1 or 2, k n)", "explicit methods: error estimates of the tangents of a step")
+DOT_ERROR = vector(SIZED, "(2,)", "explicit methods: the largest error estimate of a step, as a part of those, and its time")
+STATE_DOT = vector(SIZED, "(n,)", "one of them")
+PRODUCT = vector(SIZED, "(n,)", "a product with the Jacobian")
+NO_DOT = vector(SIZED, "(m,)", "zeros, for a tangent of the parameters")
+STAGE_MATRIX = matrix(STORE, "(b n, b n) or (0, 0)", "factors of the equations of b stages, where they are solved for directly")
+STAGE_PIVOTS = integers(STORE, "(b n,) or (0,)", "their pivots")
+ROWS_U = cube(STORE, "(b, n, n) or (0, n, n)", "df/du at b stages; none where products are jvps")
+ROWS_THETA = cube(STORE, "(b, n, m) or (0, n, m)", "df/dtheta there")
+
 # --- losses -----------------------------------------------------------------------------------------------------------------------
 
 ROWS = integers(STORE, "(k,)", "row of OBSERVED for each datum")
@@ -410,6 +430,7 @@ F = address("f")
 VJP = address("vjp")
 VJP_U = address("vjp_u")
 JAC = address("jac")
+JVP = address("jvp")
 GUARDS = address("the guards of events")
 GUARDS_VJP = address("their derivatives")
 GUARDS_DT = address("their derivatives by time")

@@ -101,6 +101,29 @@ def _some(things: Sequence[Any]) -> list[Any]:
     return [things[k] for k in np.unique(np.linspace(0, len(things) - 1, _STATES).round().astype(int))] if len(things) else []
 
 
+def require_jvp(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    """The same for the jvp of a dynamics, also for one that was given."""
+    jvp, points = dynamics.jvp, _places(times, states, theta)
+    assert jvp is not None
+    key = "right", states.shape[1], theta.size
+    mark = None if None in (jvp.key, dynamics.f.key) else f"right.{dynamics.f.key}.{jvp.key}.{key[1]}.{key[2]}"
+    if not points or key in jvp.tried or (mark is not None and kept_bytes(mark) is not None):
+        return
+    try:
+        with np.errstate(all="ignore"):
+            found = _products(dynamics.f, [jvp], [_Call((p.t,), p.u, p.theta) for p in points], states.shape[1])
+    except Exception:  # what a callback raises, the pass will report
+        return
+    if found:
+        raise ValueError(
+            f"the jvp of {dynamics.name} does not agree with it: it must be (df/du) v + (df/dtheta) w, and f smooth at its "
+            f"solution. {found}"
+        )
+    jvp.tried.add(key)
+    if mark is not None:
+        keep_bytes(mark, b"")
+
+
 def _places(times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> list[Place]:
     """A few of these, where all is finite."""
     finite = np.flatnonzero(np.isfinite(states).all(axis=1) & np.isfinite(theta).all())
@@ -140,7 +163,7 @@ def _products(values: Callback, rules: list[Callback], points: Sequence[_Call], 
             lam = np.ones(1) if values.kind.returns_number else rng.standard_normal(rows)
             du, dtheta = _direction(rng, point)
             for rule in rules:
-                along = du, dtheta if "theta_bar" in rule.kind.outputs else np.zeros_like(dtheta)
+                along = du, dtheta if {"theta_bar", "w"} & {*rule.kind.arrays} else np.zeros_like(dtheta)
                 given = _given(rule, point, lam, along)
                 expected, error, scale = _slope(values, point, lam, along)
                 if error <= _AGREES * scale and not abs(given - expected) <= 10.0 * _AGREES * scale:
@@ -162,11 +185,12 @@ def _sizes(x: np.ndarray) -> np.ndarray:
 
 
 def _given(rule: Callback, point: _Call, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> float:
-    """The derivative along a direction, by a rule."""
-    inputs = {"u": point.u, "theta": point.theta, "lam": lam, "y_bar": lam}
-    bars = [np.full(size_of(name, point.u.size, point.theta.size), np.nan) for name in rule.kind.outputs]
-    rule(*point.numbers, *(inputs[name].copy() for name in rule.kind.inputs), *bars)
-    return float(sum(bar @ d for bar, d in zip(bars, along, strict=False)))
+    """The derivative of lam . f along a direction, by a rule."""
+    inputs = {"u": point.u, "theta": point.theta, "lam": lam, "y_bar": lam, "v": along[0], "w": along[1]}
+    outputs = [np.full(size_of(name, point.u.size, point.theta.size), np.nan) for name in rule.kind.outputs]
+    rule(*point.numbers, *(inputs[name].copy() for name in rule.kind.inputs), *outputs)
+    weights = (lam,) if "v" in rule.kind.inputs else along
+    return float(sum(output @ weight for output, weight in zip(outputs, weights, strict=False)))
 
 
 def _slope(callback: Callback, point: _Call, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:

@@ -42,6 +42,10 @@ class Dynamics:
     vjp_u : callable, optional
         `vjp_u(t, u, theta, lam, u_bar)`, or `vjp_u(t, u, theta, lam)` returning `u_bar`: the first half alone, used wherever
         theta_bar is not wanted.
+    jvp : callable, optional
+        `jvp(t, u, theta, v, w, du_dot)` overwrites `du_dot = (df/du) v + (df/dtheta) w` (n,), or `jvp(t, u, theta, v, w)` returns
+        it: for tangents, as in `Solution.pushforward`. Without it, it is derived from the source of f when it is first needed;
+        either is held against f's differences there. Where it cannot be derived, tangents take n products with the vjp instead.
     jac : callable, optional
         `jac(t, u, theta, J)` overwrites `J[i, j] = df_i / du_j` (n, n), or `jac(t, u, theta)` returns it; for stiff methods, which
         take the Jacobian from products with the vjp without it, exactly as well.
@@ -95,6 +99,7 @@ class Dynamics:
         vjp: Callable | None = None,
         *,
         vjp_u: Callable | None = None,
+        jvp: Callable | None = None,
         jac: Callable | None = None,
         jac_sparsity: Any = None,
         mass: Any = None,
@@ -115,6 +120,7 @@ class Dynamics:
             vjp, vjp_u = self._derive(vjp_u)
         self.vjp: Callback = callback("vjp", vjp, debug, self.fields)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug, self.fields)
+        self._given_jvp: Callback | None = None if jvp is None else callback("jvp", jvp, debug, self.fields)
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug, self.fields)
         self.sparsity: Any = read_sparsity(jac_sparsity)
         self.mass: Mass | None = read_mass(mass)
@@ -147,7 +153,7 @@ class Dynamics:
     @property
     def callbacks(self) -> list[Callback]:
         """Those that were given."""
-        return [part for part in (self.f, self.vjp, self.vjp_u, self.jac) if part is not None]
+        return [part for part in (self.f, self.vjp, self.vjp_u, self._given_jvp, self.jac) if part is not None]
 
     def _from_source(self) -> Derived:
         from adjode.model.derived import derived  # here: who brings a vjp does not pay for it
@@ -160,6 +166,28 @@ class Dynamics:
         if vjp_u is None and found.theta_costs:
             self.derived, vjp_u = ("vjp", "vjp_u"), found.vjp_u
         return found.vjp, vjp_u
+
+    @property
+    def jvp(self) -> Callback | None:
+        """The product of the Jacobians with vectors: given, or derived from f when first asked for; None where that cannot be."""
+        if self._given_jvp is not None:
+            return self._given_jvp
+        return self._derived_jvp if isinstance(self._derived_jvp, Callback) else None
+
+    @property
+    def jvp_refusal(self) -> str:
+        """Why there is no jvp."""
+        return self._derived_jvp if isinstance(self._derived_jvp, str) else ""
+
+    @functools.cached_property
+    def _derived_jvp(self) -> Callback | str:
+        """Or why it cannot be derived."""
+        from adjode.model.derived import derived
+
+        try:
+            return callback("jvp", derived(self.f.function).jvp, self.debug, self.fields)
+        except TypeError as error:
+            return str(error)
 
     @property
     def vjp_source(self) -> str:
@@ -182,7 +210,7 @@ class Dynamics:
         return self._from_source().jac_source if self.jac is None else inspect.getsource(self.jac.source)
 
     def _fused_calls(self) -> Calls:
-        parts, key = self.callbacks, None
+        parts, key = [part for part in self.callbacks if part.kind.of_dynamics], None
         if all(part.key for part in parts):
             key = hashlib.sha256(repr([(part.name, part.key) for part in parts]).encode()).hexdigest()[:24]
         return fused_calls({part.name: part.in_place for part in parts}, key, lambda: all(part.unchanged() for part in parts))
@@ -257,6 +285,8 @@ class Dynamics:
             parts.append(f"{' and '.join(self.derived)} derived")
         if self.vjp_u is not None and "vjp_u" not in self.derived:
             parts.append("with vjp_u")
+        if self._given_jvp is not None:
+            parts.append("with jvp")
         if self.jac is not None:
             parts.append("with jac")
         if self.mass is not None:

@@ -109,7 +109,8 @@ class Trial:
         return arrays[-1] if self._call(t, arrays) and np.isfinite(arrays[-1]).all() else None
 
     def _inputs(self, u: np.ndarray, theta: np.ndarray) -> list[np.ndarray]:
-        return [{"u": u, "theta": theta, "lam": np.ones_like(u)}[name] for name in self.kind.inputs]
+        given = {"u": u, "theta": theta, "lam": np.ones_like(u), "v": np.ones_like(u), "w": np.ones_like(theta)}
+        return [given[name] for name in self.kind.inputs]
 
     def _plain_slip(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> Slip | None:
         """Whether the plain Python source leaves an array, or changes what it should read."""

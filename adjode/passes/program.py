@@ -28,6 +28,7 @@ from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.segments import Segments
 from adjode.passes.sweep import Sweep
+from adjode.passes.tangents import TangentPass
 from adjode.passes.trajectory import Trajectory
 from adjode.status import INTERRUPTED, REFINE, STORE_FULL, SUCCESS
 
@@ -175,7 +176,7 @@ class Program:
     forward : Forward, optional
     loss : PreparedLoss, optional
         Compiled; it reads what the forward pass observes.
-    backward : Discrete or Sweep, optional
+    backward : Discrete, Sweep, Costs or TangentPass, optional
         Along the trajectory of the forward pass, if there is one. With a loss, what that writes are its jumps.
     goes_on : bool
         Whether it has the deadline of another program, whose watch its passes share.
@@ -187,7 +188,7 @@ class Program:
         self,
         forward: Forward | None = None,
         loss: Any = None,
-        backward: Discrete | Sweep | Costs | None = None,
+        backward: Discrete | Sweep | Costs | TangentPass | None = None,
         *,
         goes_on: bool = False,
         segments: Segments | None = None,

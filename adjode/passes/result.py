@@ -37,6 +37,42 @@ class PullbackStats:
     n_refined: int = 0
 
 
+@dataclass(frozen=True)
+class TangentStats:
+    """Work of a pass of tangents: evaluations of each callback; for implicit methods also Jacobians, whose rows are among the
+    products, factorisations (real and complex ones alike), and iterations of GMRES.
+    """
+
+    n_f: int = 0
+    n_jvp: int = 0
+    n_vjp: int = 0
+    n_vjp_u: int = 0
+    n_jac: int = 0
+    n_lu: int = 0
+    n_iterations: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Tangents:
+    """What `Solution.pushforward` returns: directional derivatives of the states.
+
+    Attributes
+    ----------
+    u_T : (n,) or (n, k) array
+        Of u(T); a column for each direction where there are many.
+    times : (c,) array or None
+        The times asked for.
+    u : (c, n) or (c, n, k) array, or None
+        Of the states there.
+    stats : TangentStats
+    """
+
+    u_T: np.ndarray
+    times: np.ndarray | None
+    u: np.ndarray | None
+    stats: TangentStats
+
+
 @dataclass(frozen=True, eq=False)
 class EnsembleStats:
     """How each of N trajectories went: its `Status`, and in the forward pass evaluations of f, steps accepted and rejected.

@@ -13,6 +13,7 @@ from adjode.steppers.explicit import combine_loops
 from adjode.steppers.frozen import Frozen
 from adjode.steppers.implicit import CONTINUE, ImplicitStepper, judge, scaled_change
 from adjode.steppers.stepper import stage_time
+from adjode.steppers.tangents import Push, make_implicit_tangent, make_tangent_block
 from adjode.steppers.transposed import make_transposed_block
 
 
@@ -76,12 +77,10 @@ def make_stages(derivative: Callable, frozen: Frozen) -> Callable:
     return solve_stages
 
 
-def make_preconditioner(frozen: Frozen) -> Callable:
-    solve = frozen.solve_transposed
-
+def _make_preconditioner(solve: Callable) -> Callable:
     @kernel
     def precondition(frame, x):
-        """x = (I - h gamma J^T)^-1 x."""
+        """x = (I - h gamma J)^-1 x, or with J^T, as `solve` has it."""
         mu, h, only = slots.EIGENVALUES(frame)[0], slots.CLOCK(frame)[slots.H_FACTORED], row(x, 0)
         for k in range(only.size):
             only[k] *= mu / h
@@ -92,7 +91,7 @@ def make_preconditioner(frozen: Frozen) -> Callable:
 
 def make_transposed_esdirk(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
     """`(frame, t, h, t_new, V) -> status`: pull LAM and the seeds in K_BAR back over a step; adds to Y_BAR and K_BAR[0]."""
-    block = make_transposed_block(pull, product, frozen, make_preconditioner(frozen))
+    block = make_transposed_block(pull, product, frozen, _make_preconditioner(frozen.solve_transposed))
 
     @kernel
     def transposed_step(frame, t, h, t_new, V):
@@ -103,6 +102,21 @@ def make_transposed_esdirk(pull: Callable, product: Callable, frozen: Frozen) ->
         return status
 
     return transposed_step
+
+
+def make_tangent_esdirk(push: Push, frozen: Frozen) -> Callable:
+    """`(frame, t, h, t_new, V) -> status`: NEXT_DOTS and STAGE_DOTS of a step."""
+    block = make_tangent_block(push, frozen, _make_preconditioner(frozen.solve))
+
+    @kernel
+    def stages(frame, t, h, t_new, V):
+        status = SUCCESS
+        for i in range(1, slots.SETTING(frame)[slots.LAST_STAGE] + 1):
+            if status == SUCCESS:
+                status = block(frame, t, h, t_new, V, i)
+        return status
+
+    return make_implicit_tangent(stages)
 
 
 class EsdirkStepper(ImplicitStepper):

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from adjode.linalg.linear import make_linear
-from adjode.steppers.esdirk import EsdirkStepper, make_transposed_esdirk
+from adjode.steppers.esdirk import EsdirkStepper, make_tangent_esdirk, make_transposed_esdirk
 from adjode.steppers.frozen import Frozen
-from adjode.steppers.radau import RadauStepper, make_transposed_radau
+from adjode.steppers.radau import RadauStepper, make_tangent_radau, make_transposed_radau
 from adjode.steppers.rosenbrock import RosenbrockStepper
 from adjode.steppers.stepper import Stepper
+from adjode.steppers.tangents import Push
 from adjode.steppers.transposed import SAME_STEP
 from adjode.steppers.transposed_error import make_step_error
 from adjode.tableaus import Tableau
@@ -27,6 +28,8 @@ class Family:
         `make_stepper(derivative, frozen)` for implicit steps; None if there are none.
     make_transposed_step : callable or None
         `make_transposed_step(pull, product, frozen)` for those, if they can be transposed with first derivatives alone.
+    make_tangent_step : callable or None
+        `make_tangent_step(push, frozen)`, their tangents, of families that have a transpose.
     keeps_steps : bool
         As in `Stepper`.
     takes_mass_matrix : bool
@@ -39,6 +42,7 @@ class Family:
     name: str
     make_stepper: Callable[[Callable, Frozen], Stepper] | None = None
     make_transposed_step: Callable[[Callable, Callable, Frozen], Callable] | None = None
+    make_tangent_step: Callable[[Push, Frozen], Callable] | None = None
     keeps_steps: bool = False
     takes_mass_matrix: bool = False
     has_stage_quadrature: bool = True
@@ -50,7 +54,7 @@ class Family:
 
     @property
     def transposable(self) -> bool:
-        """Whether steps have an exact transpose, for the discrete adjoint."""
+        """Whether steps have an exact transpose, for the discrete adjoint, and tangents."""
         return not self.implicit or self.make_transposed_step is not None
 
     @property
@@ -60,13 +64,13 @@ class Family:
 
 
 EXPLICIT_FAMILY = Family("explicit")
-_RADAU = Family("radau", RadauStepper, make_transposed_radau, keeps_steps=True, takes_mass_matrix=True)
+_RADAU = Family("radau", RadauStepper, make_transposed_radau, make_tangent_radau, keeps_steps=True, takes_mass_matrix=True)
 FAMILIES = {
     family.name: family
     for family in (
         EXPLICIT_FAMILY,
         _RADAU,
-        Family("esdirk", EsdirkStepper, make_transposed_esdirk, keeps_steps=True),
+        Family("esdirk", EsdirkStepper, make_transposed_esdirk, make_tangent_esdirk, keeps_steps=True),
         Family("rosenbrock", RosenbrockStepper, has_stage_quadrature=False),
         replace(_RADAU, name="auto", takes_mass_matrix=False, switches=True),
     )
@@ -109,10 +113,18 @@ class Solver:
         self, pull: Callable, pull_error: Callable, product: Callable, jacobian: Callable
     ) -> tuple[Callable, Callable]:
         """The kernels that pull cotangents back over a step and then find its error: `(frame, t, h, t_new, V) -> status`."""
-        make = self.family.make_transposed_step
+        make, frozen = self.family.make_transposed_step, self._preconditioner(jacobian)
         assert make is not None
-        frozen = Frozen(jacobian, make_linear(self.kind, self.massed), same_step=SAME_STEP)
         return make(pull, product, frozen), make_step_error(pull_error, product, frozen)
+
+    def tangent_step(self, push: Push, jacobian: Callable) -> Callable:
+        """The kernel that finds the tangents of a step: `(frame, t, h, t_new, V) -> status`."""
+        make = self.family.make_tangent_step
+        assert make is not None
+        return make(push, self._preconditioner(jacobian))
+
+    def _preconditioner(self, jacobian: Callable) -> Frozen:
+        return Frozen(jacobian, make_linear(self.kind, self.massed), same_step=SAME_STEP)
 
 
 EXPLICIT = Solver()

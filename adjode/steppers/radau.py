@@ -17,6 +17,7 @@ from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, SUCCESS
 from adjode.steppers.frozen import CURRENT, Frozen
 from adjode.steppers.implicit import CONTINUE, ImplicitStepper, judge, predict, scaled_change
+from adjode.steppers.tangents import Push, make_implicit_tangent, make_tangent_block
 from adjode.steppers.transposed import make_transposed_block
 
 # Corrections this small, in tolerances, that shrink no more with a Jacobian of this place are rounding. That of algebraic
@@ -156,6 +157,39 @@ def make_transposed_radau(pull: Callable, product: Callable, frozen: Frozen) -> 
         return block(frame, t, h, t_new, V, 1)
 
     return transposed_step
+
+
+def make_tangent_radau(push: Push, frozen: Frozen) -> Callable:
+    """`(frame, t, h, t_new, V) -> status`: NEXT_DOTS and STAGE_DOTS of a step."""
+    solve, solve_pair = frozen.solve, frozen.solve_pair
+
+    @kernel
+    def precondition(frame, x):
+        """x = (I - h A x J)^-1 x, by T^-1 (A^-1 / h) x, the two systems, and T."""
+        inverse, transform, pair = slots.INVERSE(frame), slots.TRANSFORM(frame), slots.PAIR(frame)
+        h, real = slots.CLOCK(frame)[slots.H_FACTORED], row(x, 0)
+        for k in range(x.shape[1]):
+            x0, x1, x2 = x[0, k] / h, x[1, k] / h, x[2, k] / h
+            s0 = inverse[0, 0] * x0 + inverse[0, 1] * x1 + inverse[0, 2] * x2
+            s1 = inverse[1, 0] * x0 + inverse[1, 1] * x1 + inverse[1, 2] * x2
+            s2 = inverse[2, 0] * x0 + inverse[2, 1] * x1 + inverse[2, 2] * x2
+            real[k] = transform[0, 0] * s0 + transform[0, 1] * s1 + transform[0, 2] * s2
+            pair[2 * k] = transform[1, 0] * s0 + transform[1, 1] * s1 + transform[1, 2] * s2
+            pair[2 * k + 1] = transform[2, 0] * s0 + transform[2, 1] * s1 + transform[2, 2] * s2
+        solve(frame, real)
+        solve_pair(frame, pair)
+        for k in range(x.shape[1]):
+            w0, w1, w2 = x[0, k], pair[2 * k], pair[2 * k + 1]
+            for i in range(3):
+                x[i, k] = transform[3 + i, 0] * w0 + transform[3 + i, 1] * w1 + transform[3 + i, 2] * w2
+
+    block = make_tangent_block(push, frozen, precondition)
+
+    @kernel
+    def stages(frame, t, h, t_new, V):
+        return block(frame, t, h, t_new, V, 1)
+
+    return make_implicit_tangent(stages)
 
 
 class RadauStepper(ImplicitStepper):

@@ -80,6 +80,12 @@ def _make_apply(product: Callable, frozen: Frozen, precondition: Callable) -> Ca
     return apply
 
 
+@kernel
+def serves(frame, iterations):
+    """Whether a frozen Jacobian with which a system took so many iterations will do for others."""
+    return iterations == 0 or (iterations <= _QUICK and slots.CLOCK(frame)[slots.APART] <= _NEAR)
+
+
 def _make_solve(refresh: Callable, precondition: Callable, gmres: Callable) -> Callable:
     @kernel
     def solve_with_factors(frame, t, h, t_new, V, first):
@@ -102,8 +108,8 @@ def _make_solve(refresh: Callable, precondition: Callable, gmres: Callable) -> C
                 status, iterations = solve_with_factors(frame, t, h, t_new, V, first)
             count[slots.ITERATIONS] += iterations
             fresh, apart = count[slots.FRESHNESS] == CURRENT, slots.CLOCK(frame)[slots.APART] if iterations > 0 else 0.0
-            serves = fresh or (iterations <= _QUICK and apart <= _NEAR)
-            count[slots.FRESHNESS] = OLDER if status == SUCCESS and serves else STALE
+            goes_on = fresh or serves(frame, iterations)
+            count[slots.FRESHNESS] = OLDER if status == SUCCESS and goes_on else STALE
             if (status == SUCCESS and apart <= _FAR) or status == CALLBACK_RAISED or fresh:
                 return STAGES_UNSOLVED if status == NEWTON_FAILED else status
 

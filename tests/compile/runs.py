@@ -107,7 +107,9 @@ def implicit(method: str, **steps) -> Iterator:
 def switching() -> Iterator:
     """Explicit, stiff, and back."""
     pullbacks = [{"adjoint": "discrete"}, {"adjoint": "interpolating"}]
-    yield solved(van_der_pol(), np.array([2.0, -0.6]), np.array([50.0]), (0.0, 45.0), pullbacks, method="auto", **CONTROLLED)
+    problem = van_der_pol(), np.array([2.0, -0.6]), np.array([50.0]), (0.0, 45.0)
+    yield solved(*problem, pullbacks, method="auto", **CONTROLLED)
+    yield pushed(*problem, (1, 3), method="auto", **CONTROLLED)
 
 
 def stopping(**steps) -> Iterator:
@@ -125,6 +127,26 @@ def massed(**steps) -> Iterator:
     yield solved(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), pullbacks, **options)
     yield consistent_initial(mixed(), [1.0, -1.0], LINEAR_THETA, 0.5)
     yield solved(Dynamics(chain_f, chain_vjp, mass=FULL), CHAIN_U0, CHAIN_THETA, (0.2, 1.0), pullbacks, **options)
+
+
+# --- tangents ------------------------------------------------------------------------------------------------------------------
+def pushed(dynamics, u0, theta, span, directions, **options) -> Iterator:
+    """Tangents, at times in no order, for so many directions."""
+    solution, rng = solve(dynamics, u0, theta, span, **options), np.random.default_rng(1)
+    times = span[0] + (span[1] - span[0]) * np.array([0.3, 0.0, 1.0, 0.301, 0.7, 0.3])
+    for k in directions:
+        dots = solution.pushforward(rng.normal(size=(len(u0), k)), rng.normal(size=(len(theta), k)), times)
+        yield dots.u_T, dots.u
+
+
+def tangents(**steps) -> Iterator:
+    for method in ("DOP853", "Vern9"):
+        for span in ((0.0, 2.0), (2.0, 0.0)):
+            yield pushed(lotka_volterra(), LV_U0, LV_THETA, span, (1, 4), method=method, **steps)
+    yield pushed(lotka_volterra(), LV_U0, LV_THETA, (0.0, 2.0), (1, 4), stops=[0.7, 1.3], **steps)
+    for method in TRANSPOSED:
+        yield pushed(milder(), MILD_U0, MILD_THETA, MILD_SPAN, (1, 5), method=method, **steps)
+    yield pushed(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), (2,), method="Radau", **steps)
 
 
 # --- losses and ensembles --------------------------------------------------------------------------------------------------------
@@ -198,7 +220,9 @@ def storage(kind: str, **steps) -> Iterator:
     pattern = sparse.diags_array([1.0] * 5, offsets=[-6, -1, 0, 1, 6], shape=(n, n))
     dynamics, u0 = Dynamics(grid_f, grid_vjp, jac_sparsity=pattern), np.sin(np.linspace(0.1, 3.0, n))
     pullbacks = [{"adjoint": "discrete"}, {"adjoint": "interpolating"}]
-    yield solved(dynamics, u0, [1.0, 2.0], (0.0, 0.3), pullbacks, method="Radau", linear_solver=kind, **steps)
+    options = {"method": "Radau", "linear_solver": kind, **steps}
+    yield solved(dynamics, u0, [1.0, 2.0], (0.0, 0.3), pullbacks, **options)
+    yield pushed(dynamics, u0, [1.0, 2.0], (0.0, 0.3), (1, 2), **options)
 
 
 BOTH: dict[str, Callable[..., Iterator]] = {
@@ -207,6 +231,7 @@ BOTH: dict[str, Callable[..., Iterator]] = {
     "vjp_u": short_products,
     "stops": stopping,
     "mass": massed,
+    "tangents": tangents,
     "losses": gradients,
     "ensembles": ensembles,
     "segments": segments,

@@ -12,6 +12,7 @@ from scipy import optimize
 import adjode
 from adjode import Dynamics, Fit, SolveError
 from adjode.frontends import fit as fit_module
+from adjode.frontends.objective import Objective
 from adjode.losses import FinalState, LeastSquares
 from tests.problems.systems import LOGISTIC, lotka_volterra
 
@@ -287,7 +288,7 @@ def test_a_loss_that_is_not_finite_is_a_failed_solve():
 
 def test_the_optimiser_sees_a_rise_where_the_solve_fails():
     fit = blow_up_fit(0.1)
-    objective = fit_module._Objective(fit)
+    objective = Objective(fit)
     value, gradient = objective(fit.x0)
     uphill, slope = objective(fit.x0 + 5.0)
     assert uphill == pytest.approx(value + 5.0 * abs(gradient[0])) and slope == -gradient

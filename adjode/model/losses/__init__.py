@@ -1,7 +1,7 @@
 """The losses that users know as `adjode.losses`, and what their preparation for many calls takes."""
 
 from adjode.model.losses.final_state import FinalState
-from adjode.model.losses.least_squares import LeastSquares, least_squares_entry, make_least_squares
+from adjode.model.losses.least_squares import LeastSquares, PreparedLeastSquares, least_squares_entry, make_least_squares
 from adjode.model.losses.linear import PreparedLinear, linear_entry, make_linear
 from adjode.model.losses.loss import Loss, loss_for
 from adjode.model.losses.observed import PreparedObserved
@@ -16,6 +16,7 @@ __all__ = [
     "FinalState",
     "LeastSquares",
     "Loss",
+    "PreparedLeastSquares",
     "PreparedLinear",
     "PreparedLoss",
     "PreparedObserved",

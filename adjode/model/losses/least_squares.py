@@ -131,7 +131,7 @@ class LeastSquares(WithRule, MemberData):
             return _PreparedObserved(self, n, self.t_obs, as_given=as_given)
         if self.components.size and self.components.max() >= n:
             raise ValueError(f"components go up to {self.components.max()}, but the state has {n} components.")
-        return _PreparedLeastSquares(self, n, self.t_obs, as_given=as_given)
+        return PreparedLeastSquares(self, n, self.t_obs, as_given=as_given)
 
 
 def _scale(sigma: Any, given: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
@@ -169,7 +169,7 @@ def _put_data(frame: Frame, loss: LeastSquares) -> None:
     frame[slots.LOGARITHMS] = np.array([loss.log], dtype=np.int64)
 
 
-class _PreparedLeastSquares(PreparedLoss):
+class PreparedLeastSquares(PreparedLoss):
     data: ClassVar = _DATA
 
     def __init__(self, loss: LeastSquares, n: int, times: np.ndarray, *, as_given: bool):
@@ -180,6 +180,19 @@ class _PreparedLeastSquares(PreparedLoss):
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
         return least_squares_entry()
+
+    def residuals(self, states: np.ndarray, dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`(u - y_obs) / sigma`, or of logarithms, for states (c, n) at the `times`, and their tangents from those of the states.
+
+        Both in the order of y_obs, by rows, without missing data: (N,) and, from dots (c, p, n), (N, p).
+        """
+        loss, there = self.loss, ~self.loss.missing
+        weights, y = loss.weights[there], loss.y_obs[there]
+        u, u_dots = states[self.rows][:, loss.components][there], dots[self.rows][:, :, loss.components].transpose(0, 2, 1)[there]
+        if not loss.log:
+            return (u - y) * weights, u_dots * weights[:, None]
+        with np.errstate(all="ignore"):
+            return (np.log(u) - y) * weights, u_dots * (weights / u)[:, None]
 
     def explain(self) -> None:
         if self.loss.log:

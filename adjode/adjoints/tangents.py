@@ -1,0 +1,236 @@
+"""Tangents along the accepted steps: the dual of the discrete adjoint, walked forwards, for many directions at once.
+
+The exact derivatives of the numbers that were computed, with the mesh held fixed. The states of the stages are those the forward
+solve has recorded, or are computed again. Products with the Jacobians are jvps, one for each direction, or, where there is no jvp
+or there are far fewer states than directions, products with matrices that n vjps give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adjode.adjoints.seeds import place_in_step
+from adjode.adjoints.stages_again import make_stages_again
+from adjode.compile import slots
+from adjode.compile.calls import PORTABLE, Calls
+from adjode.compile.finite import all_finite
+from adjode.compile.flags import kernel
+from adjode.compile.views import plane, row, segment
+from adjode.compile.watch import begin_watch, keep_watch
+from adjode.jacobian import make_jacobian
+from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
+from adjode.steppers.explicit import combine_loops
+from adjode.steppers.family import EXPLICIT, Solver
+from adjode.steppers.tangents import Push, judge_explicit, make_explicit_tangent
+
+
+def _make_prepare(calls: Calls) -> Callable:
+    call_vjp = calls.vjp
+
+    @kernel
+    def prepare(frame, t, u, i):
+        """Rows of df/du and df/dtheta, if products are with these: one vjp for each."""
+        if slots.ROWS_U(frame).shape[0] == 0:
+            return SUCCESS
+        of_u, of_theta, unit, status = plane(slots.ROWS_U(frame), i), plane(slots.ROWS_THETA(frame), i), slots.UNIT(frame), 0
+        slots.COUNT(frame)[slots.VJPS] += unit.size
+        for k in range(unit.size):
+            unit[k] = 1.0
+            status |= call_vjp(frame, t, u, unit, row(of_u, k), row(of_theta, k))
+            unit[k] = 0.0
+        return status
+
+    return prepare
+
+
+@kernel
+def _by_rows(frame, i, v, w, out):
+    of_u, of_theta = plane(slots.ROWS_U(frame), i), plane(slots.ROWS_THETA(frame), i)
+    for k in range(out.size):
+        total = 0.0
+        for j in range(v.size):
+            total += of_u[k, j] * v[j]
+        for j in range(w.size):
+            total += of_theta[k, j] * w[j]
+        out[k] = total
+
+
+def _make_push(calls: Calls) -> Push:
+    call_jvp = calls.jvp
+
+    @kernel
+    def one(frame, t, u, i, v, w, out):
+        if slots.ROWS_U(frame).shape[0] > 0:
+            _by_rows(frame, i, v, w, out)
+            return SUCCESS
+        slots.COUNT(frame)[slots.PRODUCTS] += 1
+        return call_jvp(frame, t, u, v, w, out)
+
+    @kernel
+    def all_directions(frame, t, u, V, out):
+        n, W, status = u.size, slots.THETA_DOTS(frame), 0
+        for d in range(W.shape[0]):
+            status |= one(frame, t, u, 0, segment(V, d * n, n), row(W, d), segment(out, d * n, n))
+        return status
+
+    return Push(_make_prepare(calls), one, all_directions)
+
+
+@kernel
+def _copy(out, x):
+    for k in range(out.size):
+        out[k] = x[k]
+
+
+@kernel
+def _observe_here(frame, t):
+    """Write down what the tangents are, for observations up to t."""
+    times, count, mesh_t = slots.TIMES(frame), slots.COUNT(frame), slots.FORWARD_T(frame)
+    direction = 1.0 if mesh_t[slots.FORWARD_COUNT(frame)[slots.STEPS]] >= mesh_t[0] else -1.0
+    while count[slots.SEEN] < times.size and direction * (times[count[slots.SEEN]] - t) <= 0.0:
+        _copy(row(slots.OBSERVED_DOTS(frame), count[slots.SEEN]), slots.DOTS(frame))
+        count[slots.SEEN] += 1
+
+
+@kernel
+def _is_inside(frame, h, t_new):
+    """Whether the next observation is before the end of the step."""
+    times, seen = slots.TIMES(frame), slots.COUNT(frame)[slots.SEEN]
+    return seen < times.size and (1.0 if h > 0.0 else -1.0) * (times[seen] - t_new) < 0.0
+
+
+@kernel
+def _observe_inside(frame, t, h, t_new):
+    """The tangents of the dense output: y_dot + h sum_i b_i(x) K_dot_i."""
+    count, stage_dots = slots.COUNT(frame), slots.STAGE_DOTS(frame)
+    while _is_inside(frame, h, t_new):
+        place_in_step(frame, (slots.TIMES(frame)[count[slots.SEEN]] - t) / h)
+        out, basis = row(slots.OBSERVED_DOTS(frame), count[slots.SEEN]), slots.BASIS(frame)
+        combine_loops(out, slots.DOTS(frame), h, basis, 0, stage_dots, basis.shape[1])
+        count[slots.SEEN] += 1
+
+
+def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
+    """`stages(frame, t, h, t_new, V, dense) -> status`: STAGE_DOTS and NEXT_DOTS of one step of one method."""
+    if solver.implicit:
+        step = solver.tangent_step(push, make_jacobian(calls))
+
+        @kernel
+        def implicit_stages(frame, t, h, t_new, V, dense):
+            return step(frame, t, h, t_new, V)
+
+        return implicit_stages
+    explicit = make_explicit_tangent(push)
+
+    @kernel
+    def explicit_stages(frame, t, h, t_new, V, dense):
+        setting = slots.SETTING(frame)
+        status = explicit(frame, t, h, t_new, V, 1, setting[slots.TOP] if dense else setting[slots.LAST_STAGE])
+        judge_explicit(frame, t, h, V)
+        return status
+
+    return explicit_stages
+
+
+def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Callable:
+    prepare, push_all, stages = push.prepare, push.all, _make_stages(calls, push, solver)
+    stages_again = None if recorded else make_stages_again(calls, None)
+
+    @kernel
+    def first_stage(frame, t, u):
+        """The tangents of K[0] = f(t, u) where the step before has not left them."""
+        if prepare(frame, t, u, 0) != 0 or push_all(frame, t, u, slots.DOTS(frame), row(slots.STAGE_DOTS(frame), 0)) != 0:
+            return CALLBACK_RAISED
+        slots.COUNT(frame)[slots.FRESH] = 1
+        return SUCCESS
+
+    @kernel
+    def take(frame, step):
+        """Carry DOTS over one step, and write down the tangents observed in it."""
+        mesh_t, stage_dots, status = slots.FORWARD_T(frame), slots.STAGE_DOTS(frame), SUCCESS
+        t, t_new = mesh_t[step], mesh_t[step + 1]
+        h = t_new - t
+        dense = _is_inside(frame, h, t_new)
+        if recorded:
+            V = plane(slots.FORWARD_STAGES(frame), step)
+        else:
+            V = plane(slots.STAGES(frame), 0)
+            if stages_again(frame, step, t, h, t_new, dense) != SUCCESS:
+                return CALLBACK_RAISED
+        if slots.COUNT(frame)[slots.FRESH] == 0:
+            status = first_stage(frame, t, row(V, 0))
+        if status == SUCCESS:
+            status = stages(frame, t, h, t_new, V, dense)
+        if status != SUCCESS:
+            return status
+        if dense:
+            _observe_inside(frame, t, h, t_new)
+        _copy(slots.DOTS(frame), slots.NEXT_DOTS(frame))
+        _copy(row(stage_dots, 0), row(stage_dots, slots.SETTING(frame)[slots.LAST_STAGE]))
+        return SUCCESS if all_finite(slots.DOTS(frame)) else NON_FINITE
+
+    return take
+
+
+def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callable:
+    """A step of whichever kind; `take_explicit` is given where `take` is for the implicit one of two methods."""
+    switches = take_explicit is not None
+
+    @kernel
+    def take_step(frame, step):
+        kinds, count = slots.FORWARD_KIND(frame), slots.COUNT(frame)
+        if kinds.size > 0:
+            if kinds[step] > slots.CROSSING:  # which is refused where there are words
+                return STAGES_UNSOLVED
+            if kinds[step] == slots.CROSSING:  # the state stays as it is, and f may be another behind
+                count[slots.FRESH] = 0
+                return SUCCESS
+            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] == slots.CROSSING
+            count[slots.BEFORE_GAP] = 1 if ends else 0
+        if switches:
+            if kinds[step] == slots.EXPLICIT_STEP:
+                return take_explicit(frame, step)
+            return take(slots.PARTNER(frame), step)
+        return take(frame, step)
+
+    return take_step
+
+
+@kernel
+def _begin(frame):
+    count, clock = slots.COUNT(frame), slots.CLOCK(frame)
+    for k in range(count.size):
+        count[k] = 0
+    for k in range(clock.size):
+        clock[k] = 0.0
+    _copy(slots.DOTS(frame), slots.START_DOTS(frame))
+    slots.DOT_ERROR(frame)[0] = 0.0
+    for d in range(slots.DOT_SIZES(frame).size):
+        slots.DOT_SIZES(frame)[d] = 0.0
+    slots.PLACE(frame)[slots.STEP] = 0
+
+
+def make_tangents(calls: Calls = PORTABLE, stages: None = None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
+    """The kernel of the pass, along the stages that the forward solve has recorded or along its mesh."""
+    push = _make_push(calls)
+    take = _make_take(calls, push, recorded, solver)
+    take_step = _make_take_by_kind(take, _make_take(calls, push, recorded, EXPLICIT) if solver.switches else None)
+
+    @kernel
+    def tangents(frame):
+        """From START_DOTS to DOTS at the end, with OBSERVED_DOTS at TIMES."""
+        mesh_t, status = slots.FORWARD_T(frame), SUCCESS
+        _begin(frame)
+        begin_watch(frame)
+        _observe_here(frame, mesh_t[0])
+        for step in range(slots.FORWARD_COUNT(frame)[slots.STEPS]):
+            slots.PLACE(frame)[slots.STEP] = step
+            status = keep_watch(frame, step)
+            if status == SUCCESS:
+                status = take_step(frame, step)
+            if status != SUCCESS:
+                return status
+            _observe_here(frame, mesh_t[step + 1])
+        return SUCCESS if all_finite(slots.DOTS(frame)) else NON_FINITE
+
+    return tangents

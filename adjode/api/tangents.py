@@ -1,0 +1,131 @@
+"""`pushforward`: tangents of u0 and theta along a solved trajectory, for many directions at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adjode.api.first_calls import Part, try_at_start, try_behind
+from adjode.api.solved import Solved
+from adjode.checks import positive, require_finite, require_unmasked, times_in_span
+from adjode.compile.slots import CROSSING
+from adjode.derivatives.proof import require_jvp
+from adjode.model.layout import Layout
+from adjode.passes.program import Program
+from adjode.passes.result import Tangents
+from adjode.passes.tangents import TangentPass
+from adjode.status import SUCCESS
+
+
+def pushforward(
+    solution: Solved, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, *, max_seconds: float | None = None
+) -> Tangents:
+    """Push tangents of u0 and theta forward to the states: the exact derivatives of the steps that were taken.
+
+    Parameters
+    ----------
+    solution : Solution
+    u0_dot : (n,) array, dict or structured scalar, or (n, k) array, optional
+        The direction in which u0 changes, or k of them in the columns; zero by default.
+    theta_dot : (m,) array, dict or structured scalar, or (m, k) array, optional
+        The same of theta, with as many columns.
+    times : (c,) array, optional
+        Times in the span, in any order, at which the derivatives of the states are wanted too.
+    max_seconds : float, optional
+        Limit on the wall-clock time: by default that of the solve.
+
+    Returns
+    -------
+    Tangents
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad input, or if the method or the dynamics have no tangents.
+    SolveError
+        If the pass cannot be completed.
+
+    Notes
+    -----
+    `du_dot/dt = (df/du) u_dot + (df/dtheta) theta_dot`, discretised as the solve is: the dual of `pullback` with
+    adjoint="discrete", on the same mesh, which is held fixed. Directions share the states of the stages, the Jacobians and the
+    factorisations. It has no error control of its own: the error is that of the steps, which were chosen for the states. Where
+    they are far too long for the tangents, as where the state is at rest, explicit methods warn.
+    """
+    if solution.segments is not None:
+        raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
+    if np.any(solution.trajectory.kinds > CROSSING):
+        raise ValueError("there are no tangents of jumps of the state.")
+    n, m = (layout.size for layout in solution.layouts)
+    u_dots, theta_dots, many = _directions(solution.layouts, u0_dot, theta_dot)
+    asked = np.zeros(0) if times is None else times_in_span("times", times, float(solution.t[0]), float(solution.t[-1]))
+    unique, where = np.unique(asked, return_inverse=True)
+    if solution.t[-1] < solution.t[0]:
+        unique, where = unique[::-1], unique.size - 1 - where
+    made = TangentPass(
+        solution.dynamics,
+        solution.options,
+        solution.structure,
+        solution.span,
+        solution.theta,
+        u_dots,
+        theta_dots,
+        np.ascontiguousarray(unique),
+        max_seconds=solution.options.max_seconds if max_seconds is None else positive("max_seconds", max_seconds),
+    )
+    try_tangents(made, solution.t[:-1], solution.u[:-1])
+    made.follow(solution.trajectory, np.array([solution.dense.steps, 0], dtype=np.int64))
+    status = Program(backward=made).run()
+    if status != SUCCESS:
+        raise made.error(status, solution.dense)
+    made.warn_if_inaccurate(stacklevel=3)
+    k = len(u_dots)
+    u_T = made.dots.reshape(k, n).T.copy()
+    observed = made.observed.reshape(-1, k, n).transpose(0, 2, 1)[where]
+    u = None if times is None else np.ascontiguousarray(observed)
+    if not many:
+        u_T, u = u_T[:, 0].copy(), None if u is None else u[:, :, 0].copy()
+    return Tangents(u_T, None if times is None else asked, u, made.stats)
+
+
+def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> None:
+    """Notice slips of what a pass calls where a trajectory has been, and hold it against differences of f: once for each size."""
+    dynamics, theta = made.dynamics, made.theta
+    parts = [Part(made.jvp or dynamics.vjp, (), dynamics.f)]
+    if len(times):
+        try_at_start(dynamics, parts, float(times[0]), states[0], theta)
+        try_behind(dynamics, parts, times, states, theta)
+    if made.jvp is not None:
+        require_jvp(dynamics, times, states, theta)
+
+
+def _directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Tangents of u0 (k, n) and theta (k, m) by rows, and whether they were given as columns of a matrix."""
+    given = [
+        None if value is None else _rows(layout, name, value)
+        for layout, name, value in zip(layouts, ("u0_dot", "theta_dot"), (u0_dot, theta_dot), strict=True)
+    ]
+    forms = {(rows.shape[0], many) for rows, many in filter(None, given)}
+    if not forms:
+        raise ValueError("give u0_dot, theta_dot, or both: the directions in which u0 and theta change.")
+    if len(forms) > 1:
+        raise ValueError(
+            f"u0_dot and theta_dot must have as many columns, but their shapes are {np.shape(u0_dot)} and {np.shape(theta_dot)}."
+        )
+    (count, many) = forms.pop()
+    rows = [np.zeros((count, layout.size)) if one is None else one[0] for layout, one in zip(layouts, given, strict=True)]
+    return rows[0], rows[1], many
+
+
+def _rows(layout: Layout, name: str, value: Any) -> tuple[np.ndarray, bool]:
+    if np.ndim(value) != 2:
+        return layout.flatten(name, value)[None], False
+    require_unmasked(name, value)
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, but its dtype is {array.dtype}.")
+    if array.shape[0] != layout.size or array.shape[1] == 0:
+        raise ValueError(f"{name} must have {layout.size} rows and a column for each direction, but its shape is {array.shape}.")
+    require_finite(name, array)
+    return np.ascontiguousarray(array.T, dtype=float), True

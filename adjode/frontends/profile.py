@@ -1,0 +1,211 @@
+"""Profile likelihoods: how the loss rises when one entry is held where the data would not have it, and all others are fitted anew.
+
+D. M. Bates, D. G. Watts (1988), Nonlinear Regression Analysis and Its Applications, section 6.1. The signed root of the rise, in
+standard deviations, is a straight line through zero where the model is linear; intervals end where it is a quantile of Student's t.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adjode.frontends.least_squares import Fitted, fit_least_squares
+from adjode.frontends.uncertainty import Uncertainty, rounded
+from adjode.status import SolveError
+
+_STEP = 0.5  # of the quantile, by which the root is to rise from point to point
+_MOST_POINTS = 25  # on each side
+_FAR = 30.0  # times the distance that a linear model has: a side that is open so far is open
+_SECANTS = 8
+_EXACT = 1e-8  # of the quantile, to which the end of an interval is found
+_LOWER = 1e-6  # by what part a loss must be below the minimum to be another
+_HALVINGS = 6
+_TOLERANCES = {"xtol": 1e-12, "ftol": 1e-14, "gtol": 1e-12}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile:
+    """Profiles of some entries; `str()` gives a table.
+
+    Attributes
+    ----------
+    names : list of str
+    level : float
+    values : dict of name -> (p,) array
+        Where the entry was held, rising, in natural units; the estimate is among them.
+    losses : dict of name -> (p,) array
+        The least losses there.
+    roots : dict of name -> (p,) array
+        The signed roots of their rises, in standard deviations of a residual.
+    intervals : dict of name -> (low, high)
+        Where the root is a quantile of Student's t; infinite, or 0 on a log scale, where it is that nowhere near: the data leave
+        that side open. A bound is the end where it comes first.
+    """
+
+    names: list[str]
+    level: float
+    estimates: dict[str, float]
+    values: dict[str, np.ndarray]
+    losses: dict[str, np.ndarray]
+    roots: dict[str, np.ndarray]
+    intervals: dict[str, tuple[float, float]]
+
+    def __str__(self) -> str:
+        rows = [("entry", "estimate", f"{100 * self.level:g}% interval")]
+        for name in self.names:
+            low, high = self.intervals[name]
+            width = min(high - self.estimates[name], self.estimates[name] - low)
+            error = width / 2.0 if 0.0 < width < math.inf else abs(self.estimates[name]) / 10.0
+            estimate, *ends = (rounded(value, error) for value in (self.estimates[name], low, high))
+            rows.append((name, estimate, f"{ends[0]} .. {ends[1]}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        return "\n".join(f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows)
+
+
+class _Point(NamedTuple):
+    value: float  # of the entry, as the optimiser sees it
+    root: float
+    loss: float
+    x: np.ndarray
+
+
+class _Others:
+    """The fit of all entries but one, which is held."""
+
+    def __init__(self, fit: Fitted, k: int, value: float, x: np.ndarray):
+        self._fit, self._x, self._others = fit, x.copy(), np.arange(x.size) != k
+        self._x[k] = value
+        self.names = [name for i, name in enumerate(fit.names) if i != k]
+        self.bounds = [pair for i, pair in enumerate(fit.bounds) if i != k]
+        low, high = np.array(self.bounds).reshape(-1, 2).T
+        self.x0 = np.clip(x[self._others], low, high)
+
+    def whole(self, y: np.ndarray) -> np.ndarray:
+        x = self._x.copy()
+        x[self._others] = y
+        return x
+
+    def evaluate_residuals(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r, J = self._fit.evaluate_residuals(self.whole(x))
+        return r, J[:, self._others]
+
+
+def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float) -> Profile:
+    """Profiles around the minimum that `found` is of.
+
+    Raises
+    ------
+    ValueError
+        If a name is none of the fit's, or if a lower minimum is found on the way.
+    """
+    unknown = [name for name in names if name not in fit.names]
+    if unknown:
+        raise ValueError(f"names must be among {', '.join(fit.names)}, but {unknown[0]!r} was given.")
+    one: dict[str, dict[str, Any]] = {part: {} for part in ("estimates", "values", "losses", "roots", "intervals")}
+    for name in names:
+        k = fit.names.index(name)
+        start = _minimum(fit, found)
+        sides = [_Side(fit, found, k, sign, found.quantile(level), start) for sign in (-1.0, 1.0)]
+        below, above = (side.run() for side in sides)
+        points = [*below[::-1], start._replace(value=found.x[k]), *above]
+        natural = np.exp if found.log[k] else np.asarray
+        one["estimates"][name] = float(found.values[k])
+        one["values"][name] = natural(np.array([point.value for point in points]))
+        one["losses"][name] = np.array([point.loss for point in points])
+        one["roots"][name] = np.array([point.root for point in points])
+        one["intervals"][name] = tuple(float(natural(side.end)) for side in sides)
+    return Profile(names, level, **one)
+
+
+def _minimum(fit: Fitted, found: Uncertainty) -> _Point:
+    r, _ = fit.evaluate_residuals(found.x)
+    return _Point(0.0, 0.0, 0.5 * float(r @ r), found.x)
+
+
+class _Side:
+    """One side of a profile.
+
+    Attributes
+    ----------
+    end : float
+        Of the interval, as the optimiser sees the entry.
+    """
+
+    def __init__(self, fit: Fitted, found: Uncertainty, k: int, sign: float, quantile: float, start: _Point):
+        self.fit, self.k, self.sign, self.quantile = fit, k, sign, quantile
+        self.least, self.variance = start.loss, 1.0 if found.absolute_sigma else found.residual_variance
+        self.points = [start._replace(value=found.x[k])]
+        self.reach = quantile * float(found.standard_errors_of_x[k])
+        self.step = _STEP * self.reach
+        self.bound = fit.bounds[k][1 if sign > 0.0 else 0]
+        self.end = sign * math.inf
+
+    def run(self) -> list[_Point]:
+        """The points, from the minimum outwards, without it."""
+        while len(self.points) <= _MOST_POINTS:
+            last = self.points[-1]
+            if abs(last.value - self.points[0].value) > _FAR * self.reach:
+                break
+            value = last.value + self.sign * self.step
+            at_bound = self.sign * (value - self.bound) >= 0.0
+            point = self._next(self.bound if at_bound else value)
+            self.points.append(point)
+            if abs(point.root) >= self.quantile:
+                self.end = self._crossing(last, point)
+                break
+            if point.value == self.bound:
+                self.end = self.bound
+                break
+            rise = max(abs(point.root) - abs(last.root), 0.1 * _STEP * self.quantile)
+            self.step = abs(point.value - last.value) * min(max(_STEP * self.quantile / rise, 0.5), 3.0)
+        return self.points[1:]
+
+    def _next(self, value: float) -> _Point:
+        """The point there or, where solves fail, nearer."""
+        last = self.points[-1]
+        for halved in range(_HALVINGS + 1):
+            try:
+                return self._point(last.value + (value - last.value) * 0.5**halved)
+            except SolveError:
+                if halved == _HALVINGS:
+                    raise
+        raise AssertionError
+
+    def _point(self, value: float) -> _Point:
+        x = self._extrapolated(value)
+        others, loss = _Others(self.fit, self.k, value, x), 0.0
+        if others.x0.size:
+            result, _ = fit_least_squares(others, "trf", "linear", 1, None, False, dict(_TOLERANCES))
+            x, loss = others.whole(result.x), float(result.cost)
+        else:
+            x[self.k] = value
+            r, _ = self.fit.evaluate_residuals(x)
+            loss = 0.5 * float(r @ r)
+        if loss < self.least * (1.0 - _LOWER):
+            raise ValueError(
+                f"the profile of {self.fit.names[self.k]} finds a loss of {loss:.6g}, and the minimum has {self.least:.6g}: fit "
+                f"again, from x = {x.tolist()}."
+            )
+        return _Point(value, self.sign * math.sqrt(2.0 * max(loss - self.least, 0.0) / self.variance), loss, x)
+
+    def _extrapolated(self, value: float) -> np.ndarray:
+        """A guess of the others, from the last two points."""
+        last = self.points[-1]
+        if len(self.points) < 2 or last.value == self.points[-2].value:
+            return last.x.copy()
+        before = self.points[-2]
+        return last.x + (last.x - before.x) * (value - last.value) / (last.value - before.value)
+
+    def _crossing(self, inner: _Point, outer: _Point) -> float:
+        """Where the root is the quantile, between two points: by secants that keep both sides."""
+        for _ in range(_SECANTS):
+            part = (self.quantile - abs(inner.root)) / (abs(outer.root) - abs(inner.root))
+            value = inner.value + part * (outer.value - inner.value)
+            point = self._point(value)
+            if abs(abs(point.root) - self.quantile) <= _EXACT * self.quantile:
+                return value
+            inner, outer = (point, outer) if abs(point.root) < self.quantile else (inner, point)
+        return value

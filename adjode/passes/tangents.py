@@ -1,0 +1,262 @@
+"""The pass of the tangents: many directions at once along the steps of a trajectory, the first step first."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjode.adjoints.tangents import make_tangents
+from adjode.compile import slots
+from adjode.compile.calls import PORTABLE
+from adjode.jacobian import products_for, put_jacobian
+from adjode.linalg.structure import Structure
+from adjode.loops.quadrature import NONE, rule
+from adjode.model.dynamics import Dynamics
+from adjode.passes.base import Pass, put_method, put_partner
+from adjode.passes.options import SolveOptions
+from adjode.passes.result import TangentStats
+from adjode.passes.segmented import SegmentedOutput
+from adjode.passes.span import Span
+from adjode.passes.trajectory import DenseOutput, Trajectory
+from adjode.status import CALLBACK_RAISED, NON_FINITE, SolveError, solve_error
+from adjode.steppers.family import EXPLICIT, Solver, family_of
+from adjode.steppers.frozen import put_frozen
+from adjode.steppers.tangents import put_tangents
+from adjode.tableaus import Tableau
+
+_MOST_ROWS = 200  # states up to which vjps may take the place of jvps
+_AS_QUICK = 1.5  # directions for each state from which on matrices from vjps are quicker than jvps
+_MOST_UNITS = 1e4  # of rtol that the error of a step may be, as a part of its tangents; usual ones are below a thousand
+_ITERATIONS, _OVERHEAD = 6, 2000  # of GMRES for a direction, and multiplications that one takes besides
+
+
+class TangentPass(Pass):
+    """The tangents of the steps of a trajectory, which `follow` names.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    options, structure, span
+        Of the forward pass.
+    theta : (m,) array
+        Which the pass reads whenever it runs.
+    start_dots, theta_dots : (k, n), (k, m) arrays
+        Tangents of u0 and theta, a row for each direction.
+    times : (c,) array
+        When to write them down, in the order of integration.
+    recorded : bool
+        Whether the trajectory has the states of the stages.
+
+    Attributes
+    ----------
+    dots : (k n,) array
+        At the end, the tangents of u(T).
+    observed : (c, k n) array
+        Those of the states at `times`.
+
+    Raises
+    ------
+    ValueError
+        If the method has no tangents, or the dynamics have no products with their Jacobian.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        options: SolveOptions,
+        structure: Structure | None,
+        span: Span,
+        theta: np.ndarray,
+        start_dots: np.ndarray,
+        theta_dots: np.ndarray,
+        times: np.ndarray,
+        *,
+        recorded: bool = False,
+        max_seconds: float | None = None,
+    ):
+        tableau = options.tableau
+        _require_tangents(dynamics, tableau, start_dots.shape[1])
+        super().__init__(dynamics, max_seconds)
+        self.span, self.theta = span, theta
+        (k, n), frame = start_dots.shape, self.frame
+        self.n = n
+        self.direct = structure is not None and _solves_directly(tableau.partner or tableau, structure, k)
+        if structure is not None and self.direct:
+            structure = Structure("dense", n)
+        solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
+        frame[slots.THETA], frame[slots.TIME_SPAN] = theta, span.numbers
+        frame[slots.START_DOTS], frame[slots.THETA_DOTS] = (
+            np.ascontiguousarray(start_dots).reshape(-1),
+            np.ascontiguousarray(theta_dots),
+        )
+        frame[slots.TIMES] = np.ascontiguousarray(span.elapsed(times))
+        frame[slots.OBSERVED_DOTS] = self.observed = np.zeros((times.size, k * n))
+        frame[slots.U_FLOOR], frame[slots.DOT_SIZES] = options.least_sizes(n), np.zeros(k)
+        frame[slots.DOT_ERROR] = self._error = np.zeros(2)
+        self._unit = 0.0 if tableau.implicit else options.unit_error(n)  # implicit steps damp what errors those before them make
+        self._allocate(tableau, n, k)
+        if structure is not None:
+            self._put_implicit(tableau, structure, n)
+        self._put_products(tableau, n, k)
+        self.dots, self._at = frame[slots.DOTS], frame[slots.PLACE]
+        self._rows_of_jacobian = 0 if structure is None else products_for(dynamics, structure)
+        recorded = recorded or structure is not None
+        self.entry_name = solver.entry_name("tangents-recorded" if recorded else "tangents")
+        self.make = functools.partial(make_tangents, recorded=recorded, solver=solver)
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        """Of the portable tier in any case: with many directions, a pass is products and long vectors."""
+        return PORTABLE.entry(self.entry_name, self.frame, self.make)
+
+    def _allocate(self, tableau: Tableau, n: int, k: int) -> None:
+        frame, rows = self.frame, len(tableau.A)
+        put_method(frame, tableau, NONE)
+        frame[slots.SETTING] = slots.SETTING.fill(
+            last_stage=tableau.stages,
+            top=rows - 1,
+            adaptive=0,
+            dense=0,
+            record=0,
+            rule=NONE,
+            integrand_free=0,
+            filtered=0,
+            centred=tableau.centred,
+        )
+        frame[slots.COUNT] = self.count = slots.COUNT.zeros()
+        frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()
+        frame[slots.STAGES] = np.zeros((1, rows, n))
+        frame.allocate(
+            {
+                **dict.fromkeys((slots.Y, slots.STATE_DOT, slots.PRODUCT), (n,)),
+                **dict.fromkeys((slots.DOTS, slots.NEXT_DOTS, slots.STATE_DOTS), (k * n,)),
+                slots.K: (rows, n),
+                slots.Q: (rule(NONE, tableau).weights.shape[1] + 1, 0),
+                slots.STAGE_DOTS: (rows, k * n),
+                slots.ERROR_DOTS: (len(tableau.E), k * n),
+                slots.BASIS: (1, rows),
+            }
+        )
+
+    def _put_implicit(self, tableau: Tableau, structure: Structure, n: int) -> None:
+        frame = self.frame
+        if tableau.partner is not None:
+            put_partner(frame, tableau, NONE, n)
+            assert frame.partner is not None
+            rows = tableau.partner.stages + 1
+            frame.partner[slots.STAGE_DOTS], frame.partner[slots.BASIS] = frame[slots.STAGE_DOTS][:rows], np.zeros((1, rows))
+        else:
+            put_frozen(frame, tableau, n)
+        put_tangents(frame.partner or frame, tableau.partner or tableau, n)
+        size = (frame.partner or frame)[slots.W].size if self.direct else 0
+        frame[slots.STAGE_MATRIX], frame[slots.STAGE_PIVOTS] = np.zeros((size, size)), np.zeros(size, dtype=np.int64)
+        put_jacobian(frame, self.dynamics, structure, self.theta.size)
+
+    def _put_products(self, tableau: Tableau, n: int, k: int) -> None:
+        """The callbacks, and room for matrices where products are with these."""
+        frame, dynamics, m, stiff = self.frame, self.dynamics, self.theta.size, tableau.partner or tableau
+        jvp = None if self.direct or k >= _AS_QUICK * n else dynamics.jvp
+        blocks = 0 if jvp is not None else stiff.stages if stiff.together else 1
+        frame[slots.ROWS_U], frame[slots.ROWS_THETA] = np.zeros((blocks, n, n)), np.zeros((blocks, n, m))
+        frame[slots.UNIT] = np.zeros(n)
+        frame[slots.F], frame[slots.VJP] = dynamics.f.handle, dynamics.vjp.handle
+        for slot, callback in ((slots.VJP_U, dynamics.vjp_u), (slots.JAC, dynamics.jac), (slots.JVP, jvp)):
+            if callback is not None:
+                frame[slot] = callback.handle
+        self.jvp = jvp
+
+    def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
+        """Run along this trajectory; `count` has the STEPS in it."""
+        trajectory.put_forward(self.frame)
+        self.frame[slots.FORWARD_COUNT] = count
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """The time reached, and the step that was being taken."""
+        step, mesh = self._at.item(slots.STEP), self.frame[slots.FORWARD_T]
+        return float(self.span.time(mesh[step])), float(mesh[step + 1] - mesh[step])
+
+    @property
+    def stats(self) -> TangentStats:
+        """The work of the last run."""
+        count = self.count.tolist()
+        n_jac, n_lu, n_iterations = count[slots.JACOBIANS : slots.ITERATIONS + 1]
+        n_vjp, rows = count[slots.VJPS], n_jac * self._rows_of_jacobian
+        short = self.dynamics.vjp_u is not None
+        return TangentStats(
+            n_f=count[slots.DERIVATIVES],
+            n_jvp=count[slots.PRODUCTS],
+            n_vjp=n_vjp + (0 if short else rows),
+            n_vjp_u=rows if short else 0,
+            n_jac=n_jac,
+            n_lu=n_lu,
+            n_iterations=n_iterations,
+        )
+
+    def warn_if_inaccurate(self, stacklevel: int) -> None:
+        """Warn if some step was far too long for the tangents, as where the state is at rest; explicit methods alone know."""
+        part, t = self._error.tolist()
+        if self._unit > 0.0 and part > _MOST_UNITS * self._unit:
+            warnings.warn(
+                f"tangents may be wrong: the step at t = {float(self.span.time(t)):.6g} has an estimated error of {part:.2g} of "
+                f"their size, as steps are chosen for the states alone: tighten the tolerances, or set max_step.",
+                RuntimeWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+    def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
+        """What a run that ended with this status is called; `state` is the forward solution."""
+        t, step_size = self.place
+        blamed: dict[str, Any] = {}
+        bad = np.flatnonzero(~np.isfinite(self.dots))
+        if status == NON_FINITE and bad.size:
+            blamed = self.dynamics.entry("u", int(bad[0]) % self.n)
+        return solve_error(
+            status,
+            phase="tangent",
+            t=t,
+            step_size=step_size,
+            **blamed,
+            max_seconds=self.max_seconds,
+            callback="a callback of the tangents",
+            cause=self._find_cause(t, step_size, state) if status == CALLBACK_RAISED else None,
+        )
+
+    def _find_cause(self, t: float, step_size: float, state: DenseOutput | SegmentedOutput) -> Exception | None:
+        """The exception that one of the callbacks raises in the step."""
+        ones, m = np.ones(self.n), np.ones(self.theta.size)
+        for time in self.span.time(self.span.elapsed(np.linspace(t, t + step_size, 9))):
+            inputs = {"u": state(time), "theta": self.theta, "lam": ones, "v": ones, "w": m}
+            for callback in filter(None, (self.jvp, *self.dynamics.callbacks)):
+                cause = callback.reproduce_error(float(time), *callback.arguments(inputs))
+                if cause is not None:
+                    return cause
+        return None
+
+
+def _solves_directly(tableau: Tableau, structure: Structure, k: int) -> bool:
+    """Whether one factorisation of the exact equations of the stages takes less than iterations for each of k directions."""
+    n, together = structure.n, tableau.stages if tableau.together else 1
+    if n > _MOST_ROWS or n > 2 * (_ITERATIONS + 1) * k:  # a vjp for each state and stage, or jvps for each direction
+        return False
+    entries = n * n if structure.kind == "dense" else 10 * n
+    size, systems = together * n, 5 if tableau.together else 1  # a complex one counts for four
+    iterated = _ITERATIONS * (systems * entries + together * n * n + _OVERHEAD)
+    return size**3 / 3 + k * size * size < k * iterated
+
+
+def _require_tangents(dynamics: Dynamics, tableau: Tableau, n: int) -> None:
+    if not family_of(tableau).transposable:
+        raise ValueError(
+            f"tangents of {tableau.name} would need second derivatives of f, because the Jacobian is part of the method: choose "
+            f"method='Radau'."
+        )
+    if n > _MOST_ROWS and dynamics.jvp is None:
+        raise ValueError(
+            f"tangents of {n} states need a jvp, and none can be derived ({dynamics.jvp_refusal.rstrip('.')}): give "
+            f"Dynamics a jvp(t, u, theta, v, w, du_dot)."
+        )

@@ -1,0 +1,327 @@
+"""The tangents of steps: what becomes of k directions at once, along the states of stages that are there already.
+
+With v_i, the tangent of the state of stage i, and w, that of theta, the tangent of K_i = f(t_i, Y_i) is J_i v_i + (df/dtheta) w,
+and v_i = y_dot + h sum_j A_ij K_dot_j: the dual of the transposed step, with the mesh held fixed. The stages of explicit steps
+follow from each other. Those of implicit ones are solved for as the transposed ones are (transposed.py): to rounding by GMRES, with
+the frozen matrix for a preconditioner, which serves all directions of a step; with a mass matrix, for M K_dot_i. Where there are so
+many directions that it pays, the exact matrix of the stages is factored instead, once for all of them.
+
+A block of directions is a vector, one direction behind the other. `push` is made of three kernels:
+
+    prepare(frame, t, u, i) -> status               make ready for products at a state, the i-th one of a block of stages
+    one(frame, t, u, i, v, w, out) -> status        out = (df/du) v + (df/dtheta) w
+    all(frame, t, u, V, out) -> status              the same for all directions, with THETA_DOTS, behind prepare(frame, t, u, 0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.views import flat, row, segment
+from adjode.linalg.gmres import make_gmres, put_gmres
+from adjode.linalg.linear import make_linear
+from adjode.linalg.mass import multiply
+from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
+from adjode.steppers.explicit import combine_loops
+from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
+from adjode.steppers.stepper import stage_time
+from adjode.steppers.transposed import serves
+from adjode.tableaus import Tableau
+
+
+class Push(NamedTuple):
+    """The kernels of products; see the top of this file."""
+
+    prepare: Callable
+    one: Callable
+    all: Callable
+
+
+def put_tangents(frame: Any, tableau: Tableau, n: int) -> None:
+    """Fill the slots that tangents of implicit stages have beside those of every implicit step."""
+    put_gmres(frame, tableau.stages if tableau.together else 1, n)
+    frame[slots.U_SIZE] = np.ones(n)
+    frame[slots.NO_DOT] = np.zeros(frame[slots.THETA].size)
+
+
+def make_explicit_tangent(push: Push) -> Callable:
+    """`stages(frame, t, h, t_new, V, first, last) -> status`: STAGE_DOTS of these stages; that of the last leaves NEXT_DOTS."""
+    prepare, push_all = push.prepare, push.all
+
+    @kernel
+    def stages(frame, t, h, t_new, V, first, last):
+        dots, stage_dots, s = slots.DOTS(frame), slots.STAGE_DOTS(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+        for i in range(first, last + 1):
+            v = slots.NEXT_DOTS(frame) if i == s else slots.STATE_DOTS(frame)
+            combine_loops(v, dots, h, slots.A(frame), i, stage_dots, i)
+            t_i, u = t_new if i == s else t + slots.C(frame)[i] * h, row(V, i)
+            if prepare(frame, t_i, u, 0) != 0 or push_all(frame, t_i, u, v, row(stage_dots, i)) != 0:
+                return CALLBACK_RAISED
+        return SUCCESS
+
+    return stages
+
+
+@kernel
+def _size_of_direction(frame, x, d, V):
+    """The largest entry of direction d, in units of the states."""
+    floor, s, largest = slots.U_FLOOR(frame), slots.SETTING(frame)[slots.LAST_STAGE], 0.0
+    for k in range(floor.size):
+        largest = max(largest, abs(x[d * floor.size + k]) / (max(abs(V[0, k]), abs(V[s, k])) + floor[k]))
+    return largest
+
+
+@kernel
+def judge_explicit(frame, t, h, V):
+    """The error estimates of the method for the tangents of a step: the largest one goes to DOT_ERROR.
+
+    As a part of what the tangents of its direction are, or have been: they halve in a step at most, so that they may pass zero.
+    """
+    E, sizes, worst, errors = slots.E(frame), slots.DOT_SIZES(frame), slots.DOT_ERROR(frame), slots.ERROR_DOTS(frame)
+    for r in range(E.shape[0]):
+        combine_loops(row(errors, r), None, h, E, r, slots.STAGE_DOTS(frame), E.shape[1])
+    for d in range(sizes.size if E.shape[0] > 0 else 0):
+        sizes[d] = max(0.5 * sizes[d], _size_of_direction(frame, slots.NEXT_DOTS(frame), d, V))
+        part = _size_of_direction(frame, row(errors, 0), d, V)
+        if E.shape[0] == 2 and part > 0.0:  # the blend of the forward solve
+            part *= part / math.sqrt(part * part + 0.01 * _size_of_direction(frame, row(errors, 1), d, V) ** 2)
+        if part > worst[0] * sizes[d]:
+            worst[0], worst[1] = part / sizes[d] if sizes[d] > 0.0 else math.inf, t
+
+
+@kernel
+def _as_it_is(frame, x, out):
+    for k in range(x.size):
+        out[k] = x[k]
+
+
+def _make_apply(push: Push, frozen: Frozen, precondition: Callable) -> Callable:
+    push_one, times_mass = push.one, multiply if frozen.massed else _as_it_is
+
+    @kernel
+    def apply(frame, t, h, t_new, V, first, x, out):
+        """out = P^-1 (M x_i - h J_i sum_j A_ij x_j)."""
+        A, v, product = slots.A(frame), slots.STATE_DOT(frame), slots.PRODUCT(frame)
+        for i in range(x.shape[0]):
+            times_mass(frame, row(x, i), row(out, i))
+            for k in range(v.size):
+                total = 0.0
+                for j in range(x.shape[0]):
+                    total += A[first + i, first + j] * x[j, k]
+                v[k] = h * total
+            t_i, u = stage_time(frame, t, h, t_new, first + i), row(V, first + i)
+            if push_one(frame, t_i, u, i, v, slots.NO_DOT(frame), product) != 0:
+                return CALLBACK_RAISED
+            for k in range(v.size):
+                out[i, k] -= product[k]
+        precondition(frame, out)
+        return SUCCESS
+
+    return apply
+
+
+def _make_right_hand_sides(push: Push) -> Callable:
+    push_one = push.one
+
+    @kernel
+    def right_hand_sides(frame, t, h, t_new, V, first, d):
+        """RIGHT, for direction d: what K_dot of the stages is without what they have from each other."""
+        A, right, base, stage_dots = slots.A(frame), slots.RIGHT(frame), slots.STATE_DOT(frame), slots.STAGE_DOTS(frame)
+        n, w = base.size, row(slots.THETA_DOTS(frame), d)
+        dot = segment(slots.DOTS(frame), d * n, n)
+        for i in range(right.shape[0]):
+            for k in range(n):
+                total = 0.0
+                for j in range(first):
+                    if A[first + i, j] != 0.0:
+                        total += A[first + i, j] * stage_dots[j, d * n + k]
+                base[k] = dot[k] + h * total
+            t_i, u = stage_time(frame, t, h, t_new, first + i), row(V, first + i)
+            if push_one(frame, t_i, u, i, base, w, row(right, i)) != 0:
+                return CALLBACK_RAISED
+        return SUCCESS
+
+    return right_hand_sides
+
+
+def _make_solve(frozen: Frozen, precondition: Callable, gmres: Callable) -> Callable:
+    refresh = frozen.refresh
+
+    @kernel
+    def solve_with_factors(frame, t, h, t_new, V, first):
+        right, x = slots.RIGHT(frame), slots.W(frame)
+        for i in range(x.shape[0]):
+            for k in range(x.shape[1]):
+                x[i, k] = right[i, k]
+        precondition(frame, x)
+        status, iterations = gmres(frame, t, h, t_new, V, first, x)
+        slots.COUNT(frame)[slots.ITERATIONS] += iterations
+        return status, iterations
+
+    @kernel
+    def solve(frame, t, h, t_new, V, first):
+        """W = the solution for RIGHT, with a Jacobian of these stages where that at hand will not do; the status."""
+        count, middle = slots.COUNT(frame), first + slots.W(frame).shape[0] // 2
+        while True:
+            status, iterations = refresh(frame, stage_time(frame, t, h, t_new, middle), row(V, middle), h), 0
+            if status in (CALLBACK_RAISED, NON_FINITE):
+                return status
+            if status == SUCCESS:
+                status, iterations = solve_with_factors(frame, t, h, t_new, V, first)
+            if status == CALLBACK_RAISED or count[slots.FRESHNESS] == CURRENT:
+                return STAGES_UNSOLVED if status == NEWTON_FAILED else status
+            if status == SUCCESS and serves(frame, iterations):
+                return status
+            count[slots.FRESHNESS] = STALE
+
+    return solve
+
+
+@kernel
+def _add_mass(frame, S, i):
+    """Add M to diagonal block i."""
+    starts, columns, values = slots.MASS_STARTS(frame), slots.MASS_COLUMNS(frame), slots.MASS(frame)
+    n = starts.size - 1
+    for r in range(n):
+        for p in range(starts[r], starts[r + 1]):
+            S[i * n + r, i * n + columns[p]] += values[p]
+
+
+@kernel
+def _add_identity(frame, S, i):
+    n = slots.U_SIZE(frame).size
+    for r in range(n):
+        S[i * n + r, i * n + r] += 1.0
+
+
+def _make_assemble(massed: bool) -> Callable:
+    add_mass = _add_mass if massed else _add_identity
+
+    @kernel
+    def assemble(frame, h, first):
+        """M x_i - h J_i sum_j A_ij x_j as a matrix, its rows in units of the states, by which pivots are chosen."""
+        S, A, sizes, rows = slots.STAGE_MATRIX(frame), slots.A(frame), slots.U_SIZE(frame), slots.ROWS_U(frame)
+        b, n = rows.shape[0], rows.shape[1]
+        for i in range(b):
+            for j in range(b):
+                weight = -h * A[first + i, first + j]
+                for r in range(n):
+                    for c in range(n):
+                        S[i * n + r, j * n + c] = weight * rows[i, r, c]
+            add_mass(frame, S, i)
+        for r in range(S.shape[0]):
+            for c in range(S.shape[1]):
+                S[r, c] *= sizes[r % n]
+
+    return assemble
+
+
+def _make_direct(massed: bool) -> tuple[Callable, Callable]:
+    """Kernels that factor the exact equations of a block of stages, and solve them."""
+    linear, assemble = make_linear("dense"), _make_assemble(massed)
+    factor_dense, solve_dense = linear.factor, linear.solve
+
+    @kernel
+    def factor(frame, h, first):
+        assemble(frame, h, first)
+        slots.COUNT(frame)[slots.FACTORISATIONS] += 1
+        failed = factor_dense(frame, slots.STAGE_MATRIX(frame), slots.STAGE_PIVOTS(frame)) != 0
+        return STAGES_UNSOLVED if failed else SUCCESS
+
+    @kernel
+    def solve(frame):
+        """W = the solution for RIGHT."""
+        right, x, sizes = slots.RIGHT(frame), slots.W(frame), slots.U_SIZE(frame)
+        for i in range(x.shape[0]):
+            for k in range(x.shape[1]):
+                x[i, k] = right[i, k] * sizes[k]
+        failed = solve_dense(frame, slots.STAGE_MATRIX(frame), slots.STAGE_PIVOTS(frame), flat(x)) != 0
+        return STAGES_UNSOLVED if failed else SUCCESS
+
+    return factor, solve
+
+
+def _make_solve_either(push: Push, frozen: Frozen, precondition: Callable) -> tuple[Callable, Callable]:
+    """`begin(frame, t, h, t_new, V, first)` and `solve(...)` for RIGHT, directly or by iterations."""
+    prepare, (factor, solve_directly) = push.prepare, _make_direct(frozen.massed)
+    iterate = _make_solve(frozen, precondition, make_gmres(_make_apply(push, frozen, precondition)))
+
+    @kernel
+    def begin(frame, t, h, t_new, V, first):
+        status = 0
+        for i in range(slots.W(frame).shape[0]):
+            status |= prepare(frame, stage_time(frame, t, h, t_new, first + i), row(V, first + i), i)
+        if status != 0:
+            return CALLBACK_RAISED
+        return factor(frame, h, first) if slots.STAGE_MATRIX(frame).shape[0] > 0 else SUCCESS
+
+    @kernel
+    def solve(frame, t, h, t_new, V, first):
+        if slots.STAGE_MATRIX(frame).shape[0] > 0:
+            return solve_directly(frame)
+        return iterate(frame, t, h, t_new, V, first)
+
+    return begin, solve
+
+
+def make_tangent_block(push: Push, frozen: Frozen, precondition: Callable) -> Callable:
+    """The tangents of the stages first..first+b-1, which are solved for together: `(frame, t, h, t_new, V, first) -> status`.
+
+    `precondition(frame, x)` multiplies a block of slopes (b, n) by the inverse of the frozen system.
+    """
+    right_hand_sides = _make_right_hand_sides(push)
+    begin, solve = _make_solve_either(push, frozen, precondition)
+
+    @kernel
+    def block(frame, t, h, t_new, V, first):
+        stage_dots, count, x = slots.STAGE_DOTS(frame), slots.COUNT(frame), slots.W(frame)
+        status = begin(frame, t, h, t_new, V, first)
+        for d in range(slots.THETA_DOTS(frame).shape[0]):
+            if status == SUCCESS:
+                status = right_hand_sides(frame, t, h, t_new, V, first, d)
+            if status == SUCCESS:
+                status = solve(frame, t, h, t_new, V, first)
+            if status != SUCCESS:
+                return status
+            for i in range(x.shape[0]):
+                for k in range(x.shape[1]):
+                    stage_dots[first + i, d * x.shape[1] + k] = x[i, k]
+        if count[slots.FRESHNESS] == CURRENT:
+            count[slots.FRESHNESS] = OLDER
+        return status
+
+    return block
+
+
+@kernel
+def _begin(frame, V):
+    """The units in which the stages' equations are solved: a tangent is measured by the size of its state."""
+    sizes, s = slots.U_SIZE(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+    for k in range(sizes.size):
+        sizes[k] = 1.0 / (max(abs(V[0, k]), abs(V[s, k])) + slots.U_FLOOR(frame)[k])
+
+
+@kernel
+def _end(frame, h):
+    """NEXT_DOTS, the tangent of the state after the step, from those of its slopes."""
+    s = slots.SETTING(frame)[slots.LAST_STAGE]
+    combine_loops(slots.NEXT_DOTS(frame), slots.DOTS(frame), h, slots.A(frame), s, slots.STAGE_DOTS(frame), s + 1)
+
+
+def make_implicit_tangent(stages: Callable) -> Callable:
+    """`step(frame, t, h, t_new, V) -> status` from `stages`, which takes the same and finds STAGE_DOTS."""
+
+    @kernel
+    def step(frame, t, h, t_new, V):
+        _begin(frame, V)
+        status = stages(frame, t, h, t_new, V)
+        _end(frame, h)
+        return status
+
+    return step

@@ -1,0 +1,136 @@
+"""`residuals_and_jacobian`: residuals as the loss has them, a Jacobian whose J^T r is the adjoint's gradient, and differences."""
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import adjode
+from adjode import SolveError, residuals_and_jacobian, value_and_gradient
+from adjode.losses import FinalState, LeastSquares
+from adjode.status import Status
+from tests.problems.methods import TRANSPOSED
+from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson
+from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra
+
+SPAN, TIMES = (0.0, 4.0), np.array([0.0, 3.0, 1.0, 4.0, 1.0, 2.2])
+rng = np.random.default_rng(0)
+DATA = np.exp(rng.normal(size=(6, 2)))
+DATA[1, 0] = DATA[4, 1] = np.nan
+SIGMA = 0.1 + rng.uniform(size=(6, 2))
+
+
+def losses():
+    return {
+        "plain": LeastSquares(TIMES, DATA, sigma=SIGMA),
+        "log": LeastSquares(TIMES, DATA, sigma=SIGMA, log=True),
+        "second": LeastSquares(TIMES, DATA[:, 1], sigma=0.5, components=[1]),
+    }
+
+
+def equal_to_the_gradient(dynamics, loss, span, u0, theta, **options):
+    r, J = residuals_and_jacobian(dynamics, loss, span, **options)(u0, theta)
+    value, bar = value_and_gradient(dynamics, loss, span, on_inaccurate="warn", **options)(u0, theta)
+    assert 0.5 * r @ r == pytest.approx(value, rel=1e-14)
+    gradient = np.concatenate([bar.u0, bar.theta])
+    scale = np.abs(J * r[:, None]).sum(axis=0) if J.size else 0.0
+    np.testing.assert_array_less(np.abs(J.T @ r - gradient), 1e-12 * scale + 1e-300)
+    return r, J
+
+
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
+@pytest.mark.parametrize("kind", ["plain", "log", "second"])
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853", "RK45", "BS3", "Vern7", "Vern9", *TRANSPOSED, "auto"])
+def test_the_gradient_is_that_of_the_adjoint(method, kind):
+    r, J = equal_to_the_gradient(lotka_volterra(), losses()[kind], SPAN, LV_U0, LV_THETA, method=method)
+    there = ~np.isnan(DATA if kind != "second" else DATA[:, 1:])
+    assert r.shape == (there.sum(),) and J.shape == (there.sum(), 6)
+
+
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint", "ignore:the loss compares")
+@pytest.mark.parametrize("method", [*TRANSPOSED, "auto"])
+def test_the_gradient_of_a_stiff_problem(method):
+    loss = LeastSquares([1.0, 100.0, 1e4], [[0.9, 3e-5, 0.1], [0.6, 1e-5, 0.4], [0.2, 1e-6, 0.8]], sigma=[0.01, 1e-6, 0.01])
+    equal_to_the_gradient(robertson(), loss, (0.0, 1e4), ROBERTSON_U0, ROBERTSON_THETA, method=method, atol=1e-10)
+
+
+def test_the_gradient_backwards_and_with_stops():
+    loss = LeastSquares(TIMES, DATA)
+    equal_to_the_gradient(lotka_volterra(), loss, (4.0, 0.0), LV_U0, LV_THETA)
+    equal_to_the_gradient(lotka_volterra(), loss, SPAN, LV_U0, LV_THETA, stops=[1.0, 2.5])
+
+
+def test_residuals_are_in_the_order_of_the_data():
+    evaluate = residuals_and_jacobian(lotka_volterra(), LeastSquares(TIMES, DATA, sigma=SIGMA), SPAN, rtol=1e-9, atol=1e-11)
+    states = adjode.solve(lotka_volterra(), LV_U0, LV_THETA, SPAN, rtol=1e-9, atol=1e-11)(TIMES)
+    np.testing.assert_allclose(evaluate(LV_U0, LV_THETA)[0], ((states - DATA) / SIGMA)[~np.isnan(DATA)], rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["plain", "log"])
+def test_against_differences(kind):
+    evaluate = residuals_and_jacobian(lotka_volterra(), losses()[kind], SPAN, step=0.05)
+    x, h = np.concatenate([LV_U0, LV_THETA]), 1e-5
+    _, J = evaluate(x[:2], x[2:])
+    for k, e in enumerate(np.eye(6) * h):
+        difference = (evaluate((x + e)[:2], (x + e)[2:])[0] - evaluate((x - e)[:2], (x - e)[2:])[0]) / (2 * h)
+        np.testing.assert_allclose(J[:, k], difference, rtol=1e-6, atol=1e-7 * np.abs(J).max())
+
+
+def test_columns_are_those_asked_for():
+    u0, theta = {"prey": 1.0, "predators": 1.0}, dict(zip("abcd", LV_THETA, strict=True))
+    _, whole = residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN)(u0, theta)
+    for wrt, columns in (
+        ("theta", [2, 3, 4, 5]),
+        (("theta", "u0"), [0, 1, 2, 3, 4, 5]),
+        ({"theta": ["d", "a"], "u0": [1]}, [1, 2, 5]),
+        ({"theta": np.array([False, True, False, False])}, [3]),
+    ):
+        _, J = residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, wrt=wrt)(u0, theta)
+        np.testing.assert_allclose(J, whole[:, columns], rtol=0, atol=1e-12 * np.abs(whole).max())
+
+
+def test_threads_and_copies_have_buffers_of_their_own():
+    evaluate = residuals_and_jacobian(lotka_volterra(), losses()["log"], SPAN)
+    places = [LV_THETA * (1.0 + 0.01 * k) for k in range(8)]
+    wanted = [evaluate(LV_U0, theta) for theta in places]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda theta: evaluate(LV_U0, theta), places))
+    for other in (evaluate, copy.deepcopy(evaluate), pickle.loads(pickle.dumps(evaluate))):
+        found.append(other(LV_U0, places[0]))
+    for got, (r, J) in zip(found, [*wanted, *wanted[:1] * 3], strict=True):
+        np.testing.assert_array_equal(got[0], r)
+        np.testing.assert_array_equal(got[1], J)
+
+
+def test_failures_are_explained():
+    evaluate = residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, max_steps=20)
+    with pytest.raises(SolveError, match="the forward solve stopped .*cap of 20 steps"):
+        evaluate(LV_U0, 100.0 * LV_THETA)
+    with pytest.raises(SolveError, match=r"the loss compares logarithms, but u\[0\] is -"):
+        residuals_and_jacobian(lotka_volterra(), losses()["log"], SPAN)([-1.0, 1.0], LV_THETA)
+
+
+def test_a_limit_on_time_holds():
+    evaluate = residuals_and_jacobian(
+        lotka_volterra(), LeastSquares([2e5], [[1.0, 1.0]]), (0.0, 2e5), max_seconds=0.05, max_steps=10**9
+    )
+    with pytest.raises(SolveError, match=r"the (forward|tangent) solve stopped .* longer than max_seconds = 0.05") as raised:
+        evaluate(LV_U0, LV_THETA)
+    assert raised.value.status == Status.TIMED_OUT
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(TypeError, match=r"residuals are those of adjode\.losses\.LeastSquares, but a FinalState"):
+        residuals_and_jacobian(lotka_volterra(), FinalState([1.0, 1.0]), SPAN)
+    with pytest.raises(ValueError, match="leave memory out"):
+        residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, memory="1MB")
+    with pytest.raises(ValueError, match="would need second derivatives"):
+        residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, method="Rodas5P")(LV_U0, LV_THETA)
+    with pytest.raises(ValueError, match=r"wrt may name the blocks 'u0' and 'theta'"):
+        residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, wrt="T")(LV_U0, LV_THETA)
+    with pytest.raises(ValueError, match="wrt selects no entry"):
+        residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, wrt={"theta": []})(LV_U0, LV_THETA)
+    with pytest.raises(ValueError, match="t_obs"):
+        residuals_and_jacobian(lotka_volterra(), losses()["plain"], (0.0, 3.0))(LV_U0, LV_THETA)
