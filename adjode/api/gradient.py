@@ -140,7 +140,7 @@ class ValueAndGradient:
         flat = form.flat and type(u0) is type(theta) is np.ndarray and (u0.shape, theta.shape) == form.shapes
         if not flat:
             form = self._form = _Form(*self.dynamics.layouts(u0, theta))
-            self.dynamics.require_order(*form.layouts)
+            self.dynamics.require_order(*form.layouts, jumps=self.forward_options.doses or self.forward_options.events)
         workspace, result = self._take_workspace(form, *((u0, theta) if flat else form.flatten(u0, theta))), None
         if workspace.run():
             if not workspace.is_tried:

@@ -293,7 +293,9 @@ class _Pullback:
         atol_u = forward.absolute_tolerances(self.n)
         options = asked.for_sweep(forward, atol_u, self._structure(method))
         from_T = self.cost is not None
-        jumps = plan_jumps(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T)
+        at_start = jumps_at_start(solution.trajectory.kinds)
+        ends = float(solution.t[0]), float(solution.t[-1])
+        jumps = plan_jumps(*ends, seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T or at_start, behind_start=at_start)
         if asked.adjoint == "backsolve":
             backward = backsolve.prepare(solution, solution.t, jumps, atol_u, options.atol, asked.reanchor)
         else:
@@ -357,17 +359,16 @@ class _Pullback:
             if "theta" in wanted:
                 result["theta"] = solution.layouts[1].unflatten(self._theta_bar(swept))
             if "t0" in wanted:
-                result["t0"] = -self._rate(t0, state_at_step(self.solution, 0), swept.lam)
+                result["t0"] = -self._rate(t0, solution.u0, swept.lam, solution.jumps.extended(solution.theta))
         integrated = swept if isinstance(swept, Discrete) else self._costs
         if self.cost is not None and integrated is not None:
             result["running_cost"] = integrated.running_cost
         if "T" in wanted and solution.ended:
             result["T"] = 0.0  # the end is that of an event, and not T
         elif "T" in wanted:
-            result["T"] = self._rate(T, state_at_step(self.solution, -1), seeds.u_T_bar)
+            result["T"] = self._rate(T, state_at_step(self.solution, -1), seeds.u_T_bar, solution.problem[1])
         if "observation_times" in wanted:
-            elapsed = self._beside_stops(seeds.times)
-            result["observation_times"] = rates_along(solution, elapsed, solution(seeds.times), seeds.u_bars, self.stats)
+            result["observation_times"] = self._rates_observed()
         return Cotangents(**result)
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
@@ -382,10 +383,18 @@ class _Pullback:
             return np.zeros(self.n)
         return np.vstack([seeds.u_bars, seeds.u_T_bar])[np.append(seeds.times, t[-1]) == t[0]].sum(axis=0)
 
-    def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
+    def _rates_observed(self) -> np.ndarray:
+        """The cotangents of the times of observations: between two doses at a time, where inflows are the same."""
+        solution, seeds = self.solution, self.seeds
+        elapsed, states, rates = self._beside_stops(seeds.times), solution(seeds.times), np.zeros(seeds.times.size)
+        for theta, at in solution.by_inflows(elapsed):
+            rates[at] = rates_along(solution, theta, elapsed[at], states[at], seeds.u_bars[at], self.stats)
+        return rates
+
+    def _rate(self, t: float, u: np.ndarray, lam: np.ndarray, theta: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""
         elapsed = self._beside_stops(np.array([t]))
-        rate = float(rates_along(self.solution, elapsed, u[None], lam[None], self.stats)[0])
+        rate = float(rates_along(self.solution, theta, elapsed, u[None], lam[None], self.stats)[0])
         if self.cost is None:
             return rate
         value = np.zeros(1)

@@ -102,7 +102,7 @@ class Fit:
             raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
         self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
         layouts = self._layouts = dynamics.layouts(u0, theta)
-        dynamics.require_order(*layouts)
+        dynamics.require_order(*layouts, jumps=options.get("doses") or options.get("events"))
         self._start = np.concatenate([layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)])
         is_free = selection_mask("free", free, layouts)
         self._free = np.flatnonzero(is_free)

@@ -169,12 +169,15 @@ class Dynamics:
                 self._found[key] = find()
             return self._found[key]
 
-    def require_order(self, *layouts: Layout) -> None:
-        """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read."""
+    def require_order(self, *layouts: Layout, jumps: Any = None) -> None:
+        """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read.
+
+        Where there are `jumps`, these may read them.
+        """
         for layout in layouts:
             if layout.names is None or layout in self._ordered:
                 continue
-            if layout.name == "theta" and not self._orders["theta"]:
+            if layout.name == "theta" and not self._orders["theta"] and not jumps:
                 given = [part for part in self.callbacks if part.name not in self.derived]
                 warn_of_unread(layout, [entries_read(part.source, 2) for part in given], stacklevel=4)
             require_order(layout, self._unpacked[layout.name], self._orders[layout.name])
