@@ -264,6 +264,7 @@ class ValueAndGradient:
         """The same by the long way round: solve, loss, pullback."""
         limit, start = self.forward_options.max_seconds, time.monotonic()
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
+        _require_observed(solution, getattr(self.loss, "t_obs", ()))
         value, seeds = self.loss.value_and_cotangents(solution)
         value = _finite_number(value, solution.t[-1])
         options = {**self._pullback_options, "wrt": tuple(self._wrt), "running_cost": self._running_cost}
@@ -279,6 +280,16 @@ class ValueAndGradient:
         seeds, wrt = self.loss.value_and_cotangents(solution)[1], tuple(self._wrt & {"u0", "theta"})
         options = {"adjoint": way.adjoint, "method": way.method, "max_seconds": way.max_seconds, "running_cost": self._running_cost}
         return pullback(solution, **seeds, **options, wrt=wrt)
+
+
+def _require_observed(solution: Solution, times: Any) -> None:
+    """Raise a SolveError if an event has ended the solution before the last of these times: a trial point may do that."""
+    end, sign = float(solution.t[-1]), np.sign(solution.t[-1] - solution.t[0])
+    late = [t for t in np.ravel(times) if sign * (t - end) > 0.0] if solution.ended else []
+    if late:
+        event = solution.options.events[solution.ended - 1].name
+        message = f"{event} has ended the solution at t = {end:g}, before the observation at t = {late[0]:g}"
+        raise SolveError(f"{message}: leave such observations out.", phase="loss", status=Status.NON_FINITE, t=end)
 
 
 def _finite_number(value: Any, t: float) -> float:

@@ -24,7 +24,7 @@ NOTHING, HAPPENS, RETRY = range(3)  # what a step ends with
 _AS_IT_IS, _DONE, _PENDING, _TAKEN_ALONG = range(4)  # of GUARD_HITS, at one time
 _ITERATIONS = 12
 _CLOSE, _FAR = 0.5, 1e3  # in clearances: when a time is found, and how far apart two are that tell a slope
-_ZENO, _ZENO_WITHIN = 20, 1e4  # so many events within so many clearances have no end
+_ZENO, _ZENO_WITHIN = 3, 100.0  # so many of one event within so many clearances have no end
 _BACK = 1e-6  # of a step: how far back guards are compared with
 
 
@@ -229,14 +229,13 @@ def happen(frame, t, first):
 
 @kernel
 def _has_no_end(frame):
-    """Whether the last events have come so close after each other that there is no end of them."""
+    """Whether the last event has happened so often within so short a time that there is no end of it."""
     times, whats, last = slots.JUMP_T(frame), slots.JUMP_WHAT(frame), slots.COUNT(frame)[slots.OCCURRED] - 1
-    if last < _ZENO or abs(times[last] - times[last - _ZENO]) > _ZENO_WITHIN * abs(clearance(frame)):
-        return False
-    doses = 0
-    for k in range(last - _ZENO, last + 1):
-        doses += 1 if whats[3 * k] == slots.DOSE else 0
-    return doses == 0
+    many, k, within = 0, last, _ZENO_WITHIN * abs(clearance(frame))
+    while k >= 0 and abs(times[last] - times[k]) <= within:
+        many += 1 if whats[3 * k] != slots.DOSE and whats[3 * k + 1] == whats[3 * last + 1] else 0
+        k -= 1
+    return many >= _ZENO
 
 
 @kernel
