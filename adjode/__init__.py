@@ -15,6 +15,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.events import Event
 from adjode.passes.result import Cotangents
 from adjode.status import SolveError, Status
+from adjode.tables import Table
 
 __all__ = [
     "Cotangents",
@@ -26,6 +27,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "Table",
     "VjpReport",
     "check_vjp",
     "consistent_initial",

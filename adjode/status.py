@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import traceback
 from enum import IntEnum
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
 
 
 class Status(IntEnum):
@@ -165,7 +168,8 @@ def solve_error(
 
 
 def describe_error(cause: Exception) -> str:
-    """Type and message of an exception, and the last line of source that it passed through."""
-    frames = traceback.extract_tb(cause.__traceback__)
+    """Type and message of an exception, and the last line of the user's source that it passed through."""
+    everywhere = list(traceback.extract_tb(cause.__traceback__))
+    frames = [frame for frame in everywhere if not frame.filename.startswith(_PACKAGE)] or everywhere
     where = f" ({frames[-1].filename}, line {frames[-1].lineno}: `{frames[-1].line}`)" if frames and frames[-1].line else ""
     return f"{type(cause).__name__}: {cause}{where}"

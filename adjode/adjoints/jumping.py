@@ -98,11 +98,11 @@ def _pull_reset(frame, t, event, u, lam):
     which[0], theta_bar = float(event), slots.THETA_BAR(frame)
     for i in range(theta_bar.size):
         theta_bar[i] = 0.0
-    if invoke(slots.RESET_VJP(frame), time_at(frame, t), (u, theta, which, lam, mu, theta_bar)) != 0:
+    if invoke(slots.RESETS_VJP(frame), time_at(frame, t), (u, theta, which, lam, mu, theta_bar)) != 0:
         return CALLBACK_RAISED, 0.0
     _add_theta(frame, 1.0)
     rate = row(work, _R_T)
-    if invoke(slots.RESET_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
+    if invoke(slots.RESETS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
         return CALLBACK_RAISED, 0.0
     return SUCCESS, _product(lam, rate)
 

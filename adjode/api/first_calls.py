@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from adjode.compile.adapters import CHANGED
-from adjode.derivatives.proof import require_derived
+from adjode.derivatives.proof import require_derived, require_derived_rule
 from adjode.jacobian import source_of
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
+from adjode.model.events import Guards, guards_of
 from adjode.model.trial import PLACES, Slip, Trial, walk
 from adjode.passes.options import SolveOptions
 from adjode.status import SolveError, describe_error
@@ -95,6 +96,19 @@ def try_behind(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, sta
     """
     _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
     _prove(dynamics, parts, times, states, theta)
+
+
+def try_events(dynamics: Dynamics, options: SolveOptions, t: float, u: np.ndarray, theta: np.ndarray) -> None:
+    """Raise a ValueError if something is wrong with a call of a guard or a reset here."""
+    if options.events:
+        guards = guards_of(options.events, dynamics.fields, dynamics.debug)
+        try_at_start(dynamics, [Part(callback) for callback in guards.callbacks], t, u, theta)
+
+
+def prove_events(guards: Guards | None, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    """Hold what has been derived from guards and resets against these."""
+    for what, callback, rule in [] if guards is None else guards.derived:
+        require_derived_rule(what, callback, rule, times, states, theta)
 
 
 def _prove(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:

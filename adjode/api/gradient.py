@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from adjode.api.certify import hold_against_another
-from adjode.api.first_calls import backward_parts, forward_parts, try_behind
+from adjode.api.first_calls import backward_parts, forward_parts, prove_events, try_behind
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
 from adjode.api.solution import Solution
@@ -106,7 +106,7 @@ class ValueAndGradient:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.states, loss), time_span(t_span)
         self._given = dynamics, loss, self.t_span, wrt, options
         self._solve_options, self._pullback_options, self._running_cost = _split(options)
-        self.forward_options = SolveOptions(**self._solve_options)
+        self.forward_options = SolveOptions.of(dynamics, **self._solve_options)
         self.backward_options = PullbackOptions(**self._pullback_options)
         self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate", "certify"}))
         self._wrt = check_wrt(wrt)
@@ -218,6 +218,7 @@ class ValueAndGradient:
         workspace.is_tried = True
         if workspace.forward.segments is None:
             try_behind(self.dynamics, self._parts, *workspace.forward.places(), workspace.theta)
+            prove_events(workspace.forward.jumps.guards, *workspace.forward.places(), workspace.theta)
 
     def _can_prepare(self) -> bool:
         """Whether the passes can be made once and for all: not for a loss that wants a Solution, nor for rarer options."""

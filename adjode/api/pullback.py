@@ -12,13 +12,13 @@ import numpy as np
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
 from adjode.api.certify import hold_against_another
-from adjode.api.first_calls import backward_parts, cost_parts, try_at_start, try_behind
+from adjode.api.first_calls import backward_parts, cost_parts, prove_events, try_at_start, try_behind
 from adjode.api.rates import rates_along
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.solved import Solved, state_at_step
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.compile import slots
-from adjode.derivatives.proof import require_derived_cost
+from adjode.derivatives.proof import require_derived_rule
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.passes.costs import Costs
@@ -157,7 +157,8 @@ def pullback(
     refuse_with_mass(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
     if cost is not None and callable(running_cost) and solution.segments is None:  # its first calls have been tried by now
-        require_derived_cost(cost, solution.t[:-1], solution.u[:-1], solution.theta)
+        name, places = cost[0].source.__name__, (solution.t[:-1], solution.u[:-1], solution.theta)
+        require_derived_rule(f"the running cost {name}", *cost, *places, instead=": give (g, g_vjp)")
     if certify:
         in_question = wanted & {"u0", "theta"}
         hold_against_another(solution, bar, options, lambda tighter, way: _Pullback(tighter, seeds, cost, way, in_question).run())
@@ -211,6 +212,7 @@ class _Pullback:
         try_at_start(dynamics, parts, float(solution.t[0]), state_at_step(self.solution, 0), solution.theta)
         if solution.segments is None:
             try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta)
+            prove_events(solution.jumps.guards, solution.t[:-1], solution.u[:-1], solution.theta)
 
     def _run(self, made: Discrete | Sweep | Costs) -> int:
         segments = self.solution.segments

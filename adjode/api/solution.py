@@ -98,7 +98,8 @@ class Solution:
     @property
     def problem(self) -> tuple[Dynamics, np.ndarray]:
         """What passes work on: dynamics, and theta that they may write to, with inflows as they are at T."""
-        return self.extended or self.dynamics, self.theta_T.copy() if self.extended else self.theta
+        inflows = self.theta_T[self.theta.size :]
+        return self.extended or self.dynamics, np.concatenate([self.theta, inflows]) if inflows.size else self.theta
 
     def by_inflows(self, elapsed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What inflows have been at times since the start: theta with them, and which of the times; behind doses due then."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode.api.first_calls import Part, forward_parts, try_ahead, try_at_start, try_behind
+from adjode.api.first_calls import Part, forward_parts, try_ahead, try_at_start, try_behind, try_events
 from adjode.api.solution import Solution, SolveStats
 from adjode.checks import time_span, times_in_span
 from adjode.compile import slots
@@ -76,7 +76,7 @@ def solve(
         How stiff methods solve their linear systems; "auto" chooses by the size and the pattern of the Jacobian.
     stops : (k,) array
         Times at which f may jump. A step ends at each of them, f is evaluated on either side alone, and both adjoints respect
-        that; the state is continuous. Times outside the span are left out.
+        that; the state is continuous. Times outside the span are left out. Breaks of the dynamics are stops, too.
     memory : int or str, optional
         A budget for what is kept of the steps: bytes, or "512MB", "2 GiB". Where the steps do not fit, the solution keeps snapshots
         from which it solves them again, whenever it is called, `u` is asked for or it is pulled back; times are kept in any case.
@@ -106,7 +106,7 @@ def solve(
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
     limits = method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory
-    options = SolveOptions(*limits, doses, events)
+    options = SolveOptions.of(dynamics, *limits, doses, events)
     options.absolute_tolerances(u.size)
     parts = forward_parts(dynamics, options)
     try_before(dynamics, options, parts, (t0, T), u, parameters)
@@ -144,6 +144,7 @@ def try_before(
 ) -> None:
     """Notice slips of callbacks before a first solve from here; see `first_calls`."""
     try_at_start(dynamics, parts, t_span[0], u, theta)
+    try_events(dynamics, options, t_span[0], u, theta)
     try_ahead(dynamics, parts, t_span, u, theta, lambda checked: solve(checked, u, theta, t_span, **asdict(options)))
 
 

@@ -148,7 +148,7 @@ def _symbol(kind: Kind) -> str:
 
 
 OF_DYNAMICS = tuple(kind for kind in KINDS.values() if kind.of_dynamics)
-PORTABLE = Calls({name: _through_address(kind) for name, kind in KINDS.items()}, "")
+PORTABLE = Calls({name: _through_address(kind) for name, kind in KINDS.items() if hasattr(slots, name.upper())}, "")
 FUSED = PORTABLE if DISABLED else Calls(PORTABLE.kernels | {kind.name: _inlined(kind) for kind in OF_DYNAMICS}, "", True)
 
 

@@ -8,6 +8,7 @@ import types
 from typing import Any
 
 import numpy as np
+from numba import types as types_of_numba
 from numba.core.dispatcher import Dispatcher
 
 
@@ -27,9 +28,10 @@ def fingerprint(*functions: Any) -> str | None:
 
 
 def _add(digest: Any, value: Any, seen: set[int]) -> None:
-    if isinstance(value, Dispatcher):
-        _add(digest, sorted(value.targetoptions.items()), seen)
-        value = value.py_func
+    jitted = dispatcher_of(value)
+    if jitted is not None:
+        _add(digest, sorted(jitted.targetoptions.items()), seen)
+        value = jitted.py_func
     if isinstance(value, types.FunctionType):
         _add_function(digest, value, seen)
     elif isinstance(value, types.ModuleType):
@@ -49,6 +51,12 @@ def _add(digest: Any, value: Any, seen: set[int]) -> None:
             digest.update(pickle.dumps(value))
         except Exception as error:
             raise Unknown(repr(value)) from error
+
+
+def dispatcher_of(value: Any) -> Dispatcher | None:
+    """The jitted function that a value is, or that Numba takes it for; None if there is none."""
+    known = getattr(value, "_numba_type_", None)
+    return known.dispatcher if isinstance(known, types_of_numba.Dispatcher) else None
 
 
 def _add_function(digest: Any, function: types.FunctionType, seen: set[int]) -> None:

@@ -86,11 +86,13 @@ KINDS = {
         Kind("jac", ("u", "theta"), ("J",)),
         Kind("g", ("u", "theta"), ("value",), of_dynamics=False),
         Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), of_dynamics=False),
+        Kind("guard", ("u", "theta"), ("value",), of_dynamics=False),
+        Kind("reset", ("u", "theta"), ("u_new",), of_dynamics=False),
         Kind("guards", ("u", "theta"), ("values",), of_dynamics=False),
         Kind("guards_vjp", ("u", "theta", "which"), ("u_bar", "theta_bar"), of_dynamics=False),
         Kind("guards_dt", ("u", "theta", "which"), ("values",), of_dynamics=False),
-        Kind("reset", ("u", "theta", "which"), ("u_new",), of_dynamics=False),
-        Kind("reset_vjp", ("u", "theta", "which", "lam"), ("u_bar", "theta_bar"), of_dynamics=False),
-        Kind("reset_dt", ("u", "theta", "which"), ("u_new",), of_dynamics=False),
+        Kind("resets", ("u", "theta", "which"), ("u_new",), of_dynamics=False),
+        Kind("resets_vjp", ("u", "theta", "which", "lam"), ("u_bar", "theta_bar"), of_dynamics=False),
+        Kind("resets_dt", ("u", "theta", "which"), ("u_new",), of_dynamics=False),
     )
 }

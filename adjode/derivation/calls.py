@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode import functions
+from adjode import functions, tables
 from adjode.derivation import nodes as N
 from adjode.derivation.library import INTEGER, TRUTH
 from adjode.derivation.nodes import Node
@@ -180,6 +180,12 @@ def _matrix(reader: Any, function: Object, x: Any, start: Any, rows: Any, column
     return N.view("matrix", array, name, *where, shape=where[1:])
 
 
+def _located(reader: Any, function: Object, starts: Any, x: Any) -> Node:
+    """An integer, which has no derivative."""
+    name = reader.session.bound("locate", function.value)
+    return reader.seen(N.make("taught", (name, (None, None), starts, reader.number_or_array(x)), "i"))
+
+
 def _vector(reader: Any, function: Object, array: Any) -> Node:
     array = reader.number_or_array(array)
     if len(array.shape) != 1:
@@ -293,6 +299,7 @@ FUNCTIONS: dict[Any, Callable] = {
     functions.as_matrix: _matrix,
     functions.tanh_into: _into("tanh"),
     functions.exp_into: _into("exp"),
+    tables.locate: _located,
     builtins.len: _len,
     builtins.sum: _sum_builtin,
 }

@@ -23,6 +23,7 @@ from adjode.derivation.objects import Object, Undefined
 from adjode.derivation.reading import Reader
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, source_of
+from adjode.tables import Table
 
 _DEPTH = 40  # of calls inside of calls; a recursion has no end
 
@@ -210,6 +211,8 @@ class Session:
                     f"`{function.text}` is called with arguments that are not known here", "write a loop over the entries"
                 )
             return special(reader, function, *arguments, **keywords)
+        if isinstance(python, Table):
+            return self.inlined(python.rule, arguments, keywords)
         if python in TAUGHT:
             return self.taught(reader, function, TAUGHT[python], [reader.number_or_array(a) for a in arguments], keywords)
         key = key_of(python)

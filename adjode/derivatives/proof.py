@@ -48,20 +48,22 @@ def require_derived(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, t
     _mark_proven(dynamics, n, m)
 
 
-def require_derived_cost(cost: tuple[Callback, Callback], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
-    """The same for a running cost g and the g_vjp that was derived from it."""
-    g, g_vjp = cost
+def require_derived_rule(
+    what: str, values: Callback, rule: Callback, times: np.ndarray, states: np.ndarray, theta: np.ndarray, instead: str = ""
+) -> None:
+    """The same for a rule that was derived from the source of a callback, a running cost, a guard or a reset; `instead` says what
+    a user may give in its place.
+    """
     key, points = ("derived", states.shape[1], theta.size), _places(times, states, theta)
-    if key in g_vjp.tried or not points:
+    if key in rule.tried or not points:
         return
     with np.errstate(all="ignore"):
-        found = _products(g, [g_vjp], points)
+        found = _products(values, [rule], points)
     if found:
         raise ValueError(
-            f"the derivatives of the running cost {g.source.__name__} do not agree with it, which is a mistake of adjode's, or it "
-            f"is not smooth: give (g, g_vjp). {found}"
+            f"the derivatives of {what} do not agree with it, which is a mistake of adjode's, or it is not smooth{instead}. {found}"
         )
-    g_vjp.tried.add(key)
+    rule.tried.add(key)
 
 
 def _places(times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> list[Place]:
@@ -101,7 +103,7 @@ def _products(values: Callback, rules: list[Callback], points: list[Place]) -> s
     rng = np.random.default_rng(5)
     for point in points:
         for _ in range(_DIRECTIONS):
-            lam = rng.standard_normal(point.u.size) if values.kind.of_dynamics else np.ones(1)
+            lam = rng.standard_normal(point.u.size) if not values.kind.returns_number else np.ones(1)
             du, dtheta = _direction(rng, point)
             for rule in rules:
                 along = du, dtheta if "theta_bar" in rule.kind.outputs else np.zeros_like(dtheta)

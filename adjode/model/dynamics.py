@@ -10,9 +10,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from adjode.checks import float_vector
 from adjode.compile.calls import PORTABLE, Calls, fused_calls
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import read_sparsity
+from adjode.model.breaks import breaks_of
 from adjode.model.callbacks import Callback, callback
 from adjode.model.field_access import remember
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
@@ -52,6 +56,9 @@ class Dynamics:
         and other named `u0` and `theta` are matched by name, whatever their order; and errors, reports and fits speak of names. A
         pair ("W", (50, 2)) in place of a name is an array, in C order, and `theta.W` a view of it; a dict {"growth": (), "W": (50,
         2)} says the same. Vectors without names may still be given.
+    breaks : (k,) array, optional
+        Times at which f may jump, or its slope, by functions of time of its own: stops of every solve, beside those that `stops=`
+        gives to one. The breaks of a `Table` that f calls with t need not be named.
     name : str, optional
         Shown in reprs; the name of `f` by default.
     fused : bool
@@ -90,6 +97,7 @@ class Dynamics:
         mass: Any = None,
         states: Any = None,
         parameters: Any = None,
+        breaks: Any = None,
         name: str | None = None,
         fused: bool = False,
         debug: bool = False,
@@ -107,6 +115,7 @@ class Dynamics:
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug, self.fields)
         self.sparsity: Any = read_sparsity(jac_sparsity)
         self.mass: Mass | None = read_mass(mass)
+        self.breaks: np.ndarray = breaks_of(f, None if breaks is None else float_vector("breaks", breaks))
         self._found: dict[tuple, Any] = {}
         self._lock = threading.RLock()
         self._orders: dict[str, dict] = {"u0": {}, "theta": {}}  # in which named entries came
@@ -204,6 +213,7 @@ class Dynamics:
             "mass": None if self.mass is None else self.mass.matrix,
             "states": None if self.states is None else self.states.shapes,
             "parameters": None if self.parameters is None else self.parameters.shapes,
+            "breaks": self.breaks,
             "name": self.name,
             "fused": self.fused,
             "debug": self.debug,
@@ -234,6 +244,8 @@ class Dynamics:
             parts.append("with jac")
         if self.mass is not None:
             parts.append("with a singular mass matrix" if self.mass.singular else "with a mass matrix")
+        if self.breaks.size:
+            parts.append(f"{self.breaks.size} breaks")
         if self.fused:
             parts.append("fused")
         if self.debug:

@@ -152,17 +152,19 @@ class Guards:
     events : tuple of Event
     rules : (5 e,) array of int
         See `slots.GUARD_RULES`.
-    guards, reset : Callback
-    guards_vjp, guards_dt, reset_vjp, reset_dt : Callback
+    guards, resets : Callback
+    guards_vjp, guards_dt, resets_vjp, resets_dt : Callback
         Made when they are first asked for.
     """
 
-    def __init__(self, events: tuple[Event, ...], fields: Pair):
-        self.events, self.fields = events, fields
-        self._guards = [self._callback("g", _taking_theta(with_entries("guard", event.guard, (None, *fields)))) for event in events]
+    def __init__(self, events: tuple[Event, ...], fields: Pair, debug: bool = False):
+        self.events, self.fields, self.debug = events, fields, debug
+        self._guards = [
+            self._callback("guard", _taking_theta(with_entries("guard", event.guard, (None, *fields)))) for event in events
+        ]
         states = (None, fields[0], fields[1], fields[0])
         self._resets = [
-            None if event.reset is None else self._callback("f", _whole(with_entries("reset", event.reset, states)))
+            None if event.reset is None else self._callback("reset", _whole(with_entries("reset", event.reset, states)))
             for event in events
         ]
         firsts = [next(j for j in range(i + 1) if events[j].guard is events[i].guard) for i in range(len(events))]
@@ -179,13 +181,36 @@ class Guards:
         calls = [
             _DISPATCH.format(i=i, call=f"reset{i}(t, u, theta, u_new)") for i, one in enumerate(self._resets) if one is not None
         ]
-        self.reset = self._joined("reset", "t, u, theta, which, u_new", calls, reset=self._resets)
+        self.resets = self._joined("resets", "t, u, theta, which, u_new", calls, reset=self._resets)
 
-    @staticmethod
-    def _callback(kind: str, function: Callable) -> Callback:
-        made = callback(kind, function)
+    def _callback(self, kind: str, function: Callable) -> Callback:
+        made = callback(kind, function, self.debug)
         made.check()
         return made
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Each guard, then each reset."""
+        return self._guards + [one for one in self._resets if one is not None]
+
+    @functools.cached_property
+    def derived(self) -> list[tuple[str, Callback, Callback]]:
+        """What each guard and each reset is called, it, and its derivatives, which have been derived from it."""
+        kinds = ("guard", self._guards, self._g_vjps), ("reset", self._resets, self._reset_vjps)
+        return [
+            (f"the {kind} of {event.name}", one, rule)
+            for kind, callbacks, rules in kinds
+            for event, one, rule in zip(self.events, callbacks, rules, strict=True)
+            if one is not None and rule is not None
+        ]
+
+    @functools.cached_property
+    def _g_vjps(self) -> list[Callback]:
+        return [self._derived(one, "g_vjp", "vjp") for one in self._guards]
+
+    @functools.cached_property
+    def _reset_vjps(self) -> list[Callback | None]:
+        return [one and self._derived(one, "vjp", "vjp") for one in self._resets]
 
     def _joined(self, kind: str, arguments: str, calls: list[str], **known: Sequence[Any]) -> Callback:
         names = {
@@ -198,27 +223,27 @@ class Guards:
 
     @functools.cached_property
     def guards_vjp(self) -> Callback:
-        rules = [self._derived(one, "g_vjp", "vjp") for one in self._guards]
+        rules = self._g_vjps
         calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, u_bar, theta_bar)") for i in range(len(rules))]
         return self._joined("guards_vjp", "t, u, theta, which, u_bar, theta_bar", calls, rule=rules)
 
     @functools.cached_property
     def guards_dt(self) -> Callback:
-        rules = [self._derived(one, "g", "df_dt") for one in self._guards]
+        rules = [self._derived(one, "guard", "df_dt") for one in self._guards]
         calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, values)") for i in range(len(rules))]
         return self._joined("guards_dt", "t, u, theta, which, values", calls, rule=rules)
 
     @functools.cached_property
-    def reset_vjp(self) -> Callback:
-        rules = [one and self._derived(one, "vjp", "vjp") for one in self._resets]
+    def resets_vjp(self) -> Callback:
+        rules = self._reset_vjps
         calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, lam, u_bar, theta_bar)") for i, one in enumerate(rules) if one]
-        return self._joined("reset_vjp", "t, u, theta, which, lam, u_bar, theta_bar", calls, rule=rules)
+        return self._joined("resets_vjp", "t, u, theta, which, lam, u_bar, theta_bar", calls, rule=rules)
 
     @functools.cached_property
-    def reset_dt(self) -> Callback:
-        rules = [one and self._derived(one, "f", "df_dt") for one in self._resets]
+    def resets_dt(self) -> Callback:
+        rules = [one and self._derived(one, "reset", "df_dt") for one in self._resets]
         calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, u_new)") for i, one in enumerate(rules) if one]
-        return self._joined("reset_dt", "t, u, theta, which, u_new", calls, rule=rules)
+        return self._joined("resets_dt", "t, u, theta, which, u_new", calls, rule=rules)
 
     def _derived(self, one: Callback, kind: str, product: str) -> Callback:
         from adjode.model.derived import derived
@@ -226,10 +251,10 @@ class Guards:
         return self._callback(kind, getattr(derived(one.function), product))
 
     def __reduce__(self):
-        return guards_of, (self.events, self.fields)
+        return guards_of, (self.events, self.fields, self.debug)
 
 
 @functools.lru_cache(maxsize=64)
-def guards_of(events: tuple[Event, ...], fields: Pair) -> Guards:
+def guards_of(events: tuple[Event, ...], fields: Pair, debug: bool = False) -> Guards:
     """The same for the same events, so that they are compiled once."""
-    return Guards(events, fields)
+    return Guards(events, fields, debug)

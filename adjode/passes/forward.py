@@ -48,6 +48,7 @@ from adjode.status import (
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.tableaus import Tableau
 
+_OF_EVENTS = "f, or the guard or the reset of an event,"
 _ROUNDING_HINT = "Tolerances of algebraic components, atol above all, may also be tighter than rounding allows"
 
 
@@ -172,7 +173,7 @@ class Forward(Integration):
             cause=cause,
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
-            callback=callback.name,
+            callback=callback.name if self.jumps.guards is None or cause is not None else _OF_EVENTS,
             hint=_ROUNDING_HINT if status == NEWTON_FAILED and singular else "",
             **details,
         )
@@ -189,7 +190,8 @@ class Forward(Integration):
     def _find_cause(self) -> tuple[Any, Exception | None]:
         """The callback that raises at one of the states tried: f; or, for an implicit method, what the Jacobian comes from."""
         dynamics, theta = self.dynamics, self.frame[slots.THETA]
-        for u, callback in itertools.product(self.tried, (dynamics.f, source_of(dynamics))):
+        guards = [] if self.jumps.guards is None else self.jumps.guards.callbacks
+        for u, callback in itertools.product(self.tried, (dynamics.f, source_of(dynamics), *guards)):
             inputs = {"u": u, "theta": theta, "lam": np.ones_like(u)}
             cause = callback.reproduce_error(self.t_tried, *callback.arguments(inputs))
             if cause is not None:
@@ -224,7 +226,7 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
             "doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix."
         )
     doses = dose_table(options.doses, dynamics.fields, n, m, t_span) if options.doses else None
-    return Jumps(doses, guards_of(options.events, dynamics.fields) if options.events else None)
+    return Jumps(doses, guards_of(options.events, dynamics.fields, dynamics.debug) if options.events else None)
 
 
 def structure_for(

@@ -109,7 +109,7 @@ def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
     frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((7, events)), np.zeros((2, n if events else 0))
     frame[slots.WHICH] = np.zeros(1)
     if guards is not None:
-        frame[slots.GUARDS], frame[slots.RESET] = guards.guards.handle, guards.reset.handle
+        frame[slots.GUARDS], frame[slots.RESETS] = guards.guards.handle, guards.resets.handle
 
 
 def put_jumps_back(frame: Frame, jumps: Jumps, n: int) -> None:
@@ -121,4 +121,4 @@ def put_jumps_back(frame: Frame, jumps: Jumps, n: int) -> None:
     frame[slots.WHICH], frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros(1), np.zeros((5, n))
     if guards is not None:
         frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
-        frame[slots.RESET_VJP], frame[slots.RESET_DT] = guards.reset_vjp.handle, guards.reset_dt.handle
+        frame[slots.RESETS_VJP], frame[slots.RESETS_DT] = guards.resets_vjp.handle, guards.resets_dt.handle

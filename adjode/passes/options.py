@@ -12,6 +12,7 @@ import numpy as np
 from adjode.checks import choose, float_vector, memory_size, positive, relative_tolerance, tolerance_vector
 from adjode.linalg.structure import Structure
 from adjode.model.doses import read_doses
+from adjode.model.dynamics import Dynamics
 from adjode.model.events import read_events
 from adjode.passes.base import Limits, Tolerances
 from adjode.tableaus import METHODS, Tableau, tableau
@@ -68,6 +69,13 @@ class SolveOptions:
         _set(self, "stops", np.unique(float_vector("stops", self.stops)))
         _set(self, "doses", read_doses(self.doses))
         _set(self, "events", read_events(self.events))
+
+    @classmethod
+    def of(cls, dynamics: Dynamics, *given: Any, **named: Any) -> SolveOptions:
+        """The options of a solve of these dynamics, whose breaks are stops."""
+        options = cls(*given, **named)
+        _set(options, "stops", np.union1d(options.stops, dynamics.breaks))
+        return options
 
     @functools.cached_property
     def tableau(self) -> Tableau:
@@ -162,7 +170,9 @@ class PullbackOptions:
             raise ValueError(f"method={name!r} switches where error control tells it to: it cannot pull back fixed steps.")
         if self.adjoint == "backsolve":
             if forward.stops.size:
-                raise ValueError("adjoint='backsolve' knows no stops: choose adjoint='discrete' or 'interpolating'.")
+                raise ValueError(
+                    "adjoint='backsolve' knows no stops, nor breaks of the dynamics: choose adjoint='discrete' or 'interpolating'."
+                )
             if forward.doses or forward.events:
                 raise ValueError("adjoint='backsolve' knows no doses and no events: choose adjoint='discrete' or 'interpolating'.")
             if forward.memory is not None:

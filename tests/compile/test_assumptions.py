@@ -759,6 +759,21 @@ def test_an_object_can_be_taken_for_an_intrinsic():
     assert [function.typing_key.factor for function in functions.values()] == [2, 3]
 
 
+def test_an_object_can_say_that_it_is_a_jitted_function():
+    class Scaled:
+        def __init__(self, factor):
+            self.compiled = njit(lambda n: factor * n)
+
+        @property
+        def _numba_type_(self):
+            return self.compiled._numba_type_
+
+    first, second = Scaled(2), Scaled(3)
+    assert isinstance(first._numba_type_, types.Dispatcher) and first._numba_type_.dispatcher is first.compiled
+    inner = njit(lambda n: first(n) + 1)
+    assert njit(lambda n: inner(n) + second(n))(10) == 51
+
+
 def test_a_pointer_can_have_a_type_of_its_own():
     class Own(types.CPointer):
         def __init__(self):

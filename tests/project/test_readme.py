@@ -94,3 +94,15 @@ def test_the_fit_of_robertsons_rates_ends_at_the_same_rates_from_every_start():
     for ratios in found:
         assert all(abs(float(ratio) - 1.0) < 0.03 for ratio in ratios)
         assert all(abs(float(ratio) - float(first)) < 0.002 for ratio, first in zip(ratios, found[0], strict=True))
+
+
+@pytest.mark.slow
+def test_the_properties_of_the_house_are_found():
+    script = ROOT / "examples" / "house.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"^  \S.*? +(\S+), true +(\S+)  k", done.stdout, re.MULTILINE)
+    assert len(found) == 6
+    for value, true in found:
+        assert float(value) == pytest.approx(float(true), rel=0.05)
+    assert Path(re.search(r"figure: (.+)", done.stdout)[1]).exists()

@@ -15,6 +15,7 @@ from adjode.backends.cuda.chunks import DeviceOptions, Lanes
 from adjode.backends.cuda.plan import Plan, plan_gradient, plan_solve
 from adjode.backends.cuda.transfer import Results, StateResults, data_of, inputs_of, owned_data
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
+from adjode.model.breaks import reaches_table
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import PreparedLoss
 from adjode.model.losses.members import MemberData
@@ -35,6 +36,10 @@ class _Backend:
             raise ValueError("backend='cuda' knows no stops: leave them out, or use backend='threads'.")
         if options.get("doses") is not None or options.get("events") is not None:
             raise ValueError("backend='cuda' knows no doses and no events: leave them out, or use backend='threads'.")
+        if dynamics.breaks.size:
+            raise ValueError("backend='cuda' knows no stops, but the dynamics have breaks, their own or of a Table: use 'threads'.")
+        if any(reaches_table(part.given) for part in dynamics.callbacks):
+            raise ValueError("backend='cuda' takes no Table in callbacks: use backend='threads'.")
         device.require_gpu()
         self._dynamics, self._options, self._device_options = dynamics, options, DeviceOptions(**device_options)
         self._lanes, self._plans = Lanes(self._device_options), {}  # type: ignore[var-annotated]
