@@ -13,7 +13,7 @@ from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
 from adjode.api.certify import hold_against_another
 from adjode.api.first_calls import backward_parts, cost_parts, prove_events, try_at_start, try_behind
-from adjode.api.rates import rates_along
+from adjode.api.rates import rates_along, rates_observed
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.solved import Solved, state_at_step
 from adjode.api.wanted import check_wrt, refuse_with_mass
@@ -370,7 +370,8 @@ class _Pullback:
         elif "T" in wanted:
             result["T"] = self._rate(T, state_at_step(self.solution, -1), seeds.u_T_bar, solution.problem[1])
         if "observation_times" in wanted:
-            result["observation_times"] = self._rates_observed()
+            elapsed = self._beside_stops(seeds.times)
+            result["observation_times"] = rates_observed(solution, elapsed, solution(seeds.times), seeds.u_bars, self.stats)
         return Cotangents(**result)
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
@@ -384,14 +385,6 @@ class _Pullback:
         if jumps_at_start(self.solution.trajectory.kinds):
             return np.zeros(self.n)
         return np.vstack([seeds.u_bars, seeds.u_T_bar])[np.append(seeds.times, t[-1]) == t[0]].sum(axis=0)
-
-    def _rates_observed(self) -> np.ndarray:
-        """The cotangents of the times of observations: between two doses at a time, where inflows are the same."""
-        solution, seeds = self.solution, self.seeds
-        elapsed, states, rates = self._beside_stops(seeds.times), solution(seeds.times), np.zeros(seeds.times.size)
-        for theta, at in solution.by_inflows(elapsed):
-            rates[at] = rates_along(solution, theta, elapsed[at], states[at], seeds.u_bars[at], self.stats)
-        return rates
 
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray, theta: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""

@@ -12,6 +12,16 @@ from adjode.passes.trajectory import slopes, step_before
 from adjode.status import CALLBACK_RAISED, NON_FINITE, solve_error
 
 
+def rates_observed(
+    solution: Solved, elapsed: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats
+) -> np.ndarray:
+    """`rates_along` with the inflows that there have been at these times."""
+    out = np.zeros(elapsed.size)
+    for theta, at in solution.by_inflows(elapsed):
+        out[at] = rates_along(solution, theta, elapsed[at], states[at], u_bars[at], stats)
+    return out
+
+
 def rates_along(
     solution: Solved, theta: np.ndarray, elapsed: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats
 ) -> np.ndarray:

@@ -193,7 +193,7 @@ def _reset(frame, t, i):
     which[0] = float(i)
     for k in range(y.size):
         u_new[k] = y[k]
-    if invoke(slots.RESET(frame), time_at(frame, t), (y, slots.THETA(frame), which, u_new)) != 0:
+    if invoke(slots.RESETS(frame), time_at(frame, t), (y, slots.THETA(frame), which, u_new)) != 0:
         return CALLBACK_RAISED
     for k in range(y.size):
         y[k] = u_new[k]
@@ -229,10 +229,10 @@ def happen(frame, t, first):
 
 @kernel
 def _has_no_end(frame):
-    """Whether the last event has happened so often within so short a time that there is no end of it."""
+    """Whether the event that has happened last has done so so often in a while so short that there will be no end of it."""
     times, whats, last = slots.JUMP_T(frame), slots.JUMP_WHAT(frame), slots.COUNT(frame)[slots.OCCURRED] - 1
-    many, k, within = 0, last, _ZENO_WITHIN * abs(clearance(frame))
-    while k >= 0 and abs(times[last] - times[k]) <= within:
+    many, k = 0, last
+    while k >= 0 and abs(times[last] - times[k]) <= _ZENO_WITHIN * abs(clearance(frame)):
         many += 1 if whats[3 * k] != slots.DOSE and whats[3 * k + 1] == whats[3 * last + 1] else 0
         k -= 1
     return many >= _ZENO

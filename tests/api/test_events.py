@@ -567,6 +567,23 @@ def too_much_reset(t, u, theta, u_new, more):
     u_new[0] = 0.0
 
 
+def wrong_length(t, u, theta):
+    return np.zeros(3)
+
+
+def leaves_arrays(t, u, theta, u_new):
+    u_new[7] = 0.0
+
+
+def guard_beyond(t, u, theta):
+    return u[5]
+
+
+def writes_state(t, u, theta, u_new):
+    u[0] = 3.0
+    u_new[0] = 0.0
+
+
 def vector_guard(t, u, theta):
     return u
 
@@ -582,6 +599,10 @@ def vector_guard(t, u, theta):
         ),
         (too_few, TypeError, r"the guard too_few takes 1 arguments, but it must be guard\(t, u, theta\) or guard\(t, u\)"),
         (lambda: Event(passes, too_much_reset), TypeError, "the reset too_much_reset takes 5 arguments, but it must be reset"),
+        (Event(passes, wrong_length), SolveError, "reset raised ValueError: the array returned has the wrong length"),
+        (Event(passes, leaves_arrays), ValueError, "index 7"),
+        (guard_beyond, ValueError, "index 5"),
+        (Event(passes, writes_state), ValueError, "reset"),
         (vector_guard, TypeError, "guard"),
     ],
 )
