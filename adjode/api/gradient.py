@@ -14,6 +14,7 @@ from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
 from adjode.api.solution import Solution
 from adjode.api.solve import solve, try_before
+from adjode.api.steady import is_steady
 from adjode.api.wanted import check_wrt, refuse_with_mass
 from adjode.checks import time_span, times_in_span
 from adjode.linalg.structure import Structure
@@ -192,7 +193,7 @@ class ValueAndGradient:
         if not self._prepares:
             raise TypeError(
                 "there is no compiled form for a loss of your own, a span of no length, other cotangents than u0's and theta's, "
-                "a running cost, or options that only a backsolve or a dense adjoint has."
+                "a running cost, doses in steady state, or options that only a backsolve or a dense adjoint has."
             )
 
     def _take_workspace(self, form: _Form, u0: np.ndarray, theta: np.ndarray) -> Workspace:
@@ -231,6 +232,7 @@ class ValueAndGradient:
             and _has_own_preparation(self.loss)
             and self._wrt <= {"u0", "theta"}
             and self._wrt != set()
+            and not is_steady(self.forward_options)
             and self.t_span[0] != self.t_span[1]
         )
 

@@ -40,6 +40,8 @@ class PullbackKeywords(TypedDict, total=False):
     """All of `pullback`, as `Solution.pullback` takes them."""
 
     observations: tuple[Any, Any] | None
+    side: str
+    event_times: Any
     running_cost: Callable | tuple[Callable, Callable] | None
     wrt: Sequence[str]
     adjoint: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
 from adjode.api.certify import hold_against_another
+from adjode.api.event_times import before_jumps, check_side, pull_event_times, read_event_times
 from adjode.api.first_calls import backward_parts, cost_parts, prove_events, try_at_start, try_behind
 from adjode.api.rates import rates_along, rates_observed
 from adjode.api.seeds import Seeds, read_cost, read_seeds
@@ -42,6 +44,8 @@ def pullback(
     u_T_bar: Any = None,
     *,
     observations: tuple[Any, Any] | None = None,
+    side: str = "right",
+    event_times: Any = None,
     running_cost: Callable | tuple[Callable, Callable] | None = None,
     wrt: Sequence[str] = ("u0", "theta", "t0", "T"),
     adjoint: str = PullbackOptions.adjoint,
@@ -69,6 +73,10 @@ def pullback(
         Cotangent of u(T): dL/du(T).
     observations : (times, u_bars), optional
         Times (k,) in the span, in any order, repeated or at the ends, and the cotangents (k, n) of the states there.
+    side : {"right", "left"}
+        Whether a state observed where it jumps is that behind the jump, in the order of integration, or that before it.
+    event_times : list of arrays, optional
+        For each event the cotangents of the times at which it has happened, `Solution.t_events`.
     running_cost : g or (g, g_vjp), optional
         Adds `integral of g(t, u, theta) dt` to the loss, to rtol of the solve where that has error control, see adjoints/costs.py.
         `g(t, u, theta)` returns a float and
@@ -153,6 +161,10 @@ def pullback(
     )
     wanted = check_wrt(wrt)
     seeds = read_seeds(solution.layouts[0], solution.t, u_T_bar, observations)
+    if check_side(side) == "left":
+        seeds = _before_jumps(solution, seeds)
+    if event_times is not None:
+        seeds = _with_event_times(solution, seeds, event_times, wanted)
     cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
@@ -163,6 +175,22 @@ def pullback(
         in_question = wanted & {"u0", "theta"}
         hold_against_another(solution, bar, options, lambda tighter, way: _Pullback(tighter, seeds, cost, way, in_question).run())
     return bar
+
+
+def _before_jumps(solution: Solved, seeds: Seeds) -> Seeds:
+    """The same cotangents, of the states before jumps."""
+    at_start = seeds.times == solution.t[0] if jumps_at_start(solution.trajectory.kinds) else np.zeros(seeds.times.size, dtype=bool)
+    times = before_jumps(solution, seeds.times[~at_start])
+    return replace(seeds, times=times, u_bars=seeds.u_bars[~at_start], u0_bar=seeds.u0_bar + seeds.u_bars[at_start].sum(axis=0))
+
+
+def _with_event_times(solution: Solved, seeds: Seeds, event_times: Any, wanted: frozenset[str]) -> Seeds:
+    """The same cotangents, and those that cotangents of the times of events are."""
+    if solution.jumps.inflows or wanted & {"observation_times"}:
+        raise ValueError("event_times goes with no doses over a duration, nor with wrt='observation_times'.")
+    times, u_bars, theta_bar = pull_event_times(solution, read_event_times(solution, event_times))
+    times, u_bars = np.concatenate([seeds.times, times]), np.vstack([seeds.u_bars, u_bars])
+    return replace(seeds, times=times, u_bars=u_bars, theta_bar=seeds.theta_bar + theta_bar)
 
 
 class _Pullback:
@@ -352,16 +380,7 @@ class _Pullback:
         t0, T = float(solution.t[0]), float(solution.t[-1])
         result: dict[str, Any] = {"stats": self.stats}
         if swept is not None:
-            result["error"] = swept.estimate
-            swept.warn_if_inaccurate(stacklevel=5)
-            if self.options.dense_adjoint and isinstance(swept, Sweep):
-                result["adjoint"] = swept.dense_adjoint
-            if "u0" in wanted:
-                result["u0"] = solution.layouts[0].unflatten(swept.lam + self._seen_at_t0())
-            if "theta" in wanted:
-                result["theta"] = solution.layouts[1].unflatten(self._theta_bar(swept))
-            if "t0" in wanted:
-                result["t0"] = -self._rate(t0, solution.u0, swept.lam, solution.jumps.extended(solution.theta))
+            result |= self._from_lam(swept, t0)
         integrated = swept if isinstance(swept, Discrete) else self._costs
         if self.cost is not None and integrated is not None:
             result["running_cost"] = integrated.running_cost
@@ -374,17 +393,35 @@ class _Pullback:
             result["observation_times"] = rates_observed(solution, elapsed, solution(seeds.times), seeds.u_bars, self.stats)
         return Cotangents(**result)
 
+    def _from_lam(self, swept: Discrete | Sweep, t0: float) -> dict[str, Any]:
+        """What follows from lam at t0."""
+        solution, wanted = self.solution, self.wanted
+        result: dict[str, Any] = {"error": swept.estimate}
+        swept.warn_if_inaccurate(stacklevel=6)
+        if self.options.dense_adjoint and isinstance(swept, Sweep):
+            result["adjoint"] = swept.dense_adjoint
+        u0_bar, theta_bar = swept.lam + self._seen_at_t0(), self._theta_bar(swept)
+        if solution.steady is not None:
+            u0_bar, theta_bar = np.zeros(self.n), theta_bar + solution.steady.pull_back(u0_bar)
+        if "u0" in wanted:
+            result["u0"] = solution.layouts[0].unflatten(u0_bar)
+        if "theta" in wanted:
+            result["theta"] = solution.layouts[1].unflatten(theta_bar)
+        if "t0" in wanted:
+            result["t0"] = -self._rate(t0, solution.u0, swept.lam, solution.jumps.extended(solution.theta))
+        return result
+
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
         """Of the discrete adjoint whole, of others without what the running cost has itself."""
-        theta_bar = swept.theta_bar[: self.solution.theta.size]
+        theta_bar = swept.theta_bar[: self.solution.theta.size] + self.seeds.theta_bar
         return theta_bar if self._costs is None else theta_bar + self._costs.theta_bar
 
     def _seen_at_t0(self) -> np.ndarray:
         """The cotangents of what is observed at t0, u(T) among it on a span of no length."""
         t, seeds = self.solution.t, self.seeds
         if jumps_at_start(self.solution.trajectory.kinds):
-            return np.zeros(self.n)
-        return np.vstack([seeds.u_bars, seeds.u_T_bar])[np.append(seeds.times, t[-1]) == t[0]].sum(axis=0)
+            return seeds.u0_bar
+        return seeds.u0_bar + np.vstack([seeds.u_bars, seeds.u_T_bar])[np.append(seeds.times, t[-1]) == t[0]].sum(axis=0)
 
     def _rate(self, t: float, u: np.ndarray, lam: np.ndarray, theta: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""

@@ -16,11 +16,13 @@ from adjode.model.layout import Layout
 
 @dataclass(frozen=True, eq=False)
 class Seeds:
-    """The cotangents that enter: of u(T), and of the states at the observation times."""
+    """The cotangents that enter: of u(T), of the states at the observation times, and what u0_bar and theta_bar have besides."""
 
     u_T_bar: np.ndarray
     times: np.ndarray
     u_bars: np.ndarray
+    u0_bar: Any = 0.0
+    theta_bar: Any = 0.0
 
 
 def read_seeds(layout: Layout, t: np.ndarray, u_T_bar: Any, observations: tuple[Any, Any] | None) -> Seeds:

@@ -9,8 +9,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from adjode.api.event_times import before_jumps, check_side
 from adjode.api.keywords import PullbackKeywords
 from adjode.api.pullback import pullback
+from adjode.api.steady import SteadyState
 from adjode.compile import slots
 from adjode.compile.slots import IMPLICIT_STEP, RECORD_STAGES
 from adjode.linalg.structure import Structure
@@ -76,6 +78,8 @@ class Solution:
         The event that has ended the solution, counted from 1; 0 if none has, so that it ends at T.
     extended, theta_T
         The dynamics with the inflows of doses, and theta with what they are at the end.
+    steady : SteadyState or None
+        Where it starts, if its doses have always been given.
     """
 
     dynamics: Dynamics
@@ -94,6 +98,7 @@ class Solution:
     ended: int = 0
     extended: Dynamics | None = None
     theta_T: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    steady: SteadyState | None = None
 
     @property
     def problem(self) -> tuple[Dynamics, np.ndarray]:
@@ -181,9 +186,17 @@ class Solution:
         flat = self.u[-1].copy() if self.segments is None else self.segments.u_T.copy()
         return self.layouts[0].unflatten(flat)
 
-    def __call__(self, t: Any) -> np.ndarray:
-        """The state at `t`: (n,) for a scalar, (k, n) for k times inside the span, by the method's dense output."""
-        return self.dense(t)
+    def __call__(self, t: Any, side: str = "right") -> np.ndarray:
+        """The state at `t`: (n,) for a scalar, (k, n) for k times inside the span, by the method's dense output.
+
+        Where the state jumps it is that behind the jump, in the order of integration, or before it with side="left".
+        """
+        if check_side(side) == "right":
+            return self.dense(t)
+        times = np.atleast_1d(np.asarray(t, dtype=float))
+        states = self.dense(before_jumps(self, times))
+        states[times == self.t[0]] = self.u0
+        return states[0] if np.ndim(t) == 0 else states
 
     def pullback(self, u_T_bar: Any = None, **options: Unpack[PullbackKeywords]) -> Cotangents:
         """Pull cotangents of the solution back to u0, theta, t0 and T; see `adjode.api.pullback.pullback` for the options."""

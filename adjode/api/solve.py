@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from adjode.api.first_calls import Part, forward_parts, try_ahead, try_at_start, try_behind, try_events
 from adjode.api.solution import Solution, SolveStats
+from adjode.api.steady import SteadyState, find_steady_state, is_steady
 from adjode.checks import time_span, times_in_span
 from adjode.compile import slots
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
@@ -113,6 +114,8 @@ def solve(
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
     keeps = family_of(options.tableau).records_stages
     record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
+    steady = _steady_state(dynamics, options, u, parameters, t0) if is_steady(options) else None
+    u = u if steady is None else steady.u
     jumps = jumps_of(dynamics, options, u.size, parameters.size, (t0, T))
     extended, theta_T = with_inflows(dynamics, jumps.inflows, parameters.size), jumps.extended(parameters)
     forward = Forward(extended, options, structure, u, theta_T, (t0, T), record=record, lasting=True, jumps=jumps)
@@ -134,6 +137,7 @@ def solve(
         jumps=jumps,
         extended=extended,
         theta_T=theta_T,
+        steady=steady,
         ended=int(forward.count[slots.ENDED]),
     )
     return solution if evaluation_times is None else replace(solution, u_eval=solution(evaluation_times))
@@ -145,7 +149,16 @@ def try_before(
     """Notice slips of callbacks before a first solve from here; see `first_calls`."""
     try_at_start(dynamics, parts, t_span[0], u, theta)
     try_events(dynamics, options, t_span[0], u, theta)
-    try_ahead(dynamics, parts, t_span, u, theta, lambda checked: solve(checked, u, theta, t_span, **asdict(options)))
+    try_ahead(dynamics, parts, t_span, u, theta, lambda checked: solve(checked, u, theta, t_span, **options.given))
+
+
+def _steady_state(dynamics: Dynamics, options: SolveOptions, u: np.ndarray, theta: np.ndarray, t0: float) -> SteadyState:
+    """Where doses that have always been given make a solve start."""
+
+    def solve_period(start: np.ndarray, t_span: tuple[float, float], of_period: SolveOptions) -> Solution:
+        return solve(dynamics, start, theta, t_span, **of_period.given)
+
+    return find_steady_state(solve_period, options, u, theta, t0, dynamics.parameters)
 
 
 def _stats(forward: Forward) -> SolveStats:

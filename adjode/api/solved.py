@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from adjode.api.steady import SteadyState
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
@@ -44,6 +45,8 @@ class Solved(Protocol):
     def by_inflows(self, elapsed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
     @property
     def ended(self) -> int: ...
+    @property
+    def steady(self) -> SteadyState | None: ...
     @property
     def counts(self) -> np.ndarray: ...
     @property

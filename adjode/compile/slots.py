@@ -208,6 +208,7 @@ DOSES = matrix(STORE, "(k, 5)", "time, lag, amount, fraction and duration of eac
 DOSE_ENTRIES = integers(
     OPTIONAL, "(7 k,) or (0,)", "for each of these the entry of theta or -1; then of the state and of its inflow"
 )
+ONGOING = integers(STORE, "(r,)", "how many doses of each inflow last at present")
 ACTIONS = integers(OPTIONAL, "(2 a,) or (0,)", "what is to be done when: the dose, and BOLUS, BEGINS or ENDS")
 BOLUS, BEGINS, ENDS = range(3)
 GUARD_SIGNS = integers(OPTIONAL, "(e,) or (0,)", "the sign of each guard where the next step begins; 0 if it is to be found out")

@@ -71,6 +71,8 @@ def plan_doses(frame):
     for k in range(INFLOW, entries.size, 7):
         if entries[k] >= 0:
             theta[entries[k]] = 0.0
+    for k in range(slots.ONGOING(frame).size):
+        slots.ONGOING(frame)[k] = 0
     many, stops = begin_stops(frame), slots.STOPS(frame)
     end, direction = stops[stops.size - 1], control[slots.DIRECTION]
     for action in range(actions.size // 2):
@@ -114,20 +116,11 @@ def administer(frame, t, action, first):
         into = entries[7 * dose + INTO]
         y[into] += direction * number_of(frame, dose, AMOUNT) * number_of(frame, dose, FRACTION)
     else:
-        theta, inflow = slots.THETA(frame), entries[7 * dose + INFLOW]
+        theta, ongoing, inflow = slots.THETA(frame), slots.ONGOING(frame), entries[7 * dose + INFLOW]
+        which, begins = inflow - (theta.size - ongoing.size), (kind == slots.BEGINS) == (direction > 0.0)
         slots.JUMP_INFLOW(frame)[k] = theta[inflow]
-        sign = direction if kind == slots.BEGINS else -direction
-        theta[inflow] = _sum_of_inflows(frame, inflow, theta[inflow] + sign * rate_of(frame, dose), k)
+        theta[inflow] += rate_of(frame, dose) if begins else -rate_of(frame, dose)
+        ongoing[which] += 1 if begins else -1
+        if ongoing[which] == 0:  # nothing, and not what rounding leaves
+            theta[inflow] = 0.0
     note_behind(frame, k)
-
-
-@kernel
-def _sum_of_inflows(frame, inflow, changed, last):
-    """`changed`, but nothing at all where as many have ended as have begun."""
-    actions, entries, whats, open_ones = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame), slots.JUMP_WHAT(frame), 0
-    for k in range(last + 1):
-        action = whats[3 * k + 1]
-        if whats[3 * k] == slots.DOSE and entries[7 * actions[2 * action] + INFLOW] == inflow:
-            open_ones += 1 if actions[2 * action + 1] == slots.BEGINS else 0
-            open_ones -= 1 if actions[2 * action + 1] == slots.ENDS else 0
-    return 0.0 if open_ones == 0 else changed

@@ -35,7 +35,10 @@ class Doses:
     duration : float or str, optional
         How long an infusion takes; each amount enters at a constant rate. Without it, all at once.
     every, until : float, optional
-        Repeat the doses with this period, as long as they are not later than `until`.
+        Repeat the doses with this period, as long as they are not later than `until`, the end of the span by default.
+    steady_state : bool
+        With `every`: the doses have always been given, so that the solution starts where it repeats itself. That state is solved
+        for; u0 is no more than a first guess of it, and its cotangent zero.
 
     Notes
     -----
@@ -54,23 +57,51 @@ class Doses:
         duration: Any = None,
         every: float | None = None,
         until: float | None = None,
+        steady_state: bool = False,
     ):
         if not isinstance(into, (str, int, np.integer)):
             raise TypeError(f"into must be the name or the index of a state, but {into!r} was given.")
         given = {"times": times, "lag": lag, "amounts": amounts, "fraction": fraction, "duration": duration}
         listed = {name: _listed(name, value) for name, value in given.items() if value is not None}
-        if every is not None or until is not None:
-            listed = _repeated(listed, every, until)
         count = len(listed["times"])
         for name, values in listed.items():
             if len(values) not in (1, count):
                 raise ValueError(f"{name} must be one number or one for each of the {count} times, but {len(values)} were given.")
-        self.into, self.lasts = into, duration is not None
+        self.into, self.lasts, self.count = into, duration is not None, count
         self.quantities = {name: (values * count if len(values) == 1 else values) for name, values in listed.items()}
-        self.count = count
         numbers = [value for value in self.quantities.get("duration", []) if not isinstance(value, str)]
         if any(not value > 0.0 for value in numbers):
             raise ValueError(f"duration must be positive, but {min(numbers)} was given: leave it out for a dose at once.")
+        self.every, self.until, self.steady_state = every, until, bool(steady_state)
+        self._check_repetition()
+
+    def _check_repetition(self) -> None:
+        every, until = self.every, self.until
+        if every is None:
+            if until is not None or self.steady_state:
+                raise ValueError("until and steady_state belong to doses that are repeated: give every=, the period.")
+            return
+        for name, value in (("every", every), ("until", 0.0 if until is None else until)):
+            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, but {value!r} was given.")
+        if not every > 0.0:
+            raise ValueError(f"every must be positive, but {every!r} was given.")
+        if any(isinstance(time, str) for time in self.quantities["times"]):
+            raise ValueError("doses that are repeated need numbers for times: give a lag for what is to be found out.")
+        first = min(self.quantities["times"])
+        if until is not None and until < first:
+            raise ValueError(f"until = {until} is before all doses: the first is at {first}.")
+
+    def within(self, t_span: tuple[float, float]) -> dict[str, list[Any]]:
+        """All quantities, a list with an entry for each dose in a span."""
+        if self.every is None:
+            return self.quantities
+        times = self.quantities["times"]
+        until = max(t_span) if self.until is None else self.until
+        repeats = [np.floor((until - time) / self.every * (1.0 + 1e-14)) for time in times]
+        pairs = sorted((time + k * self.every, i) for i, time in enumerate(times) for k in range(int(repeats[i]) + 1))
+        repeated = {name: [values[i] for _, i in pairs] for name, values in self.quantities.items()}
+        return repeated | {"times": [time for time, _ in pairs]}
 
     def __repr__(self) -> str:
         return f"Doses({self.count} into {self.into!r})"
@@ -86,25 +117,6 @@ def _listed(name: str, value: Any) -> list[Any]:
     if not many:
         raise ValueError(f"{name} of doses must not be empty.")
     return [one if isinstance(one, str) else float(one) for one in many]
-
-
-def _repeated(listed: dict[str, list[Any]], every: float | None, until: float | None) -> dict[str, list[Any]]:
-    times = listed["times"]
-    if every is None or until is None or not every > 0.0 or not np.isfinite(until):
-        raise ValueError(
-            f"every and until belong together, a period and a time, but every={every!r} and until={until!r} were given."
-        )
-    if any(isinstance(time, str) for time in times):
-        raise ValueError("doses that are repeated need numbers for times: give a lag for what is to be found out.")
-    repeats = [np.floor((until - time) / every * (1.0 + 1e-14)) for time in times]
-    pairs = sorted((time + k * every, i) for i, time in enumerate(times) for k in range(int(repeats[i]) + 1))
-    if not pairs:
-        raise ValueError(f"until = {until} is before all doses: the first is at {min(times)}.")
-    repeated = {"times": [time for time, _ in pairs]}
-    for name, values in listed.items():
-        if name != "times":
-            repeated[name] = values if len(values) == 1 else [values[i] for _, i in pairs]
-    return repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,14 +162,14 @@ def dose_table(doses: tuple[Doses, ...], fields: Pair, n: int, m: int, t_span: t
     entries: list[int] = []
     actions: list[list[int]] = []
     for state, one in zip(states, doses, strict=True):
-        inflow = m + inflows.index(state) if one.lasts else -1
-        for k in range(one.count):
+        inflow, quantities = m + inflows.index(state) if one.lasts else -1, one.within(t_span)
+        for k in range(len(quantities["times"])):
             row = [
-                _number(one.quantities[name][k] if name in one.quantities else _NEUTRAL[name], name, fields[1], m)
-                for name in _QUANTITIES
+                _number(quantities[name][k] if name in quantities else _NEUTRAL[name], name, fields[1], m) for name in _QUANTITIES
             ]
             if row[0][1] < 0:
-                _require_in_span(row[0][0], row[1], t_span)
+                open_end = one.every is not None and one.until is None
+                _require_in_span(row[0][0], row[1], (t_span[0], np.inf) if open_end and t_span[1] > t_span[0] else t_span)
             dose = len(numbers)
             numbers.append([number for number, _ in row])
             entries += [entry for _, entry in row] + [state, inflow]
@@ -181,10 +193,11 @@ def _number(value: Any, what: str, parameters: Fields | None, m: int) -> tuple[f
     """A number, or a factor and the entry of theta that it goes with."""
     if not isinstance(value, str):
         return value, -1
-    return 1.0, _entry_of(value, what, parameters, m)
+    return 1.0, entry_of(value, what, parameters, m)
 
 
-def _entry_of(name: str, what: str, parameters: Fields | None, m: int) -> int:
+def entry_of(name: str, what: str, parameters: Fields | None, m: int) -> int:
+    """The entry of theta that a quantity of doses names; a ValueError if there is none."""
     match = _ENTRY.match(name)
     entry = int(match[1]) if match else -1
     if parameters is not None:

@@ -103,6 +103,7 @@ def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
     doses, guards = jumps.doses, jumps.guards
     frame[slots.DOSES] = np.zeros((0, 5)) if doses is None else doses.numbers
     frame[slots.DOSE_ENTRIES], frame[slots.ACTIONS] = (_NONE, _NONE) if doses is None else (doses.entries, doses.actions)
+    frame[slots.ONGOING] = np.zeros(len(jumps.inflows), dtype=np.int64)
     events = 0 if guards is None else len(guards.events)
     frame[slots.GUARD_SIGNS], frame[slots.GUARD_HITS] = np.zeros(events, dtype=np.int64), np.zeros(2 * events, dtype=np.int64)
     frame[slots.GUARD_RULES] = _NONE if guards is None else guards.rules

@@ -77,6 +77,11 @@ class SolveOptions:
         _set(options, "stops", np.union1d(options.stops, dynamics.breaks))
         return options
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The same as keywords."""
+        return {name: getattr(self, name) for name in SOLVE_NAMES}
+
     @functools.cached_property
     def tableau(self) -> Tableau:
         return tableau(self.method)

@@ -1,0 +1,88 @@
+"""Cotangents of the times of events, and states on the side before a jump.
+
+With a guard e that passes through zero at tau at the rate gamma = e_t + e_u f-, tau changes by -(e_u du + e_theta dtheta) / gamma.
+So a cotangent of tau is one of the state before the event, and a part of theta_bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adjode.api.solved import Solved
+from adjode.checks import choose, float_vector
+from adjode.compile import slots
+from adjode.status import GRAZING, solve_error
+
+_SPACINGS = 10.0  # of numbers at the larger end of the span, from the time of a jump to where the state is that before it
+_GRAZES = 1e-8  # of the sizes of what gamma is a sum of
+
+
+def before_jumps(solution: Solved, times: np.ndarray) -> np.ndarray:
+    """`times`, but for those of jumps: just before these, in the order of integration."""
+    jumps = solution.span.time(solution.trajectory.jumps.t)
+    if not (jumps.size and times.size):
+        return times
+    t0, T = solution.span.ends
+    apart = _SPACINGS * np.spacing(max(abs(t0), abs(T)))
+    near = np.min(np.abs(times[:, None] - jumps[None]), axis=1) < apart
+    earlier = times - np.sign(T - t0) * apart
+    return np.where(near, np.clip(earlier, min(t0, T), max(t0, T)), times)
+
+
+def check_side(side: str) -> str:
+    choose("side", side, ("left", "right"))
+    return side
+
+
+def read_event_times(solution: Solved, given: Any) -> list[np.ndarray]:
+    """Cotangents of the times of each event, of as many as have happened."""
+    events, counts = (
+        solution.options.events,
+        [solution.trajectory.jumps.of_event(i).size for i in range(len(solution.options.events))],
+    )
+    if not events:
+        raise ValueError("event_times has cotangents of the times of events, but the solution has no events.")
+    listed = [given] if len(events) == 1 and not (isinstance(given, Sequence) and np.ndim(given[0])) else list(given)
+    if len(listed) != len(events):
+        raise ValueError(f"event_times must have an array for each of the {len(events)} events, but {len(listed)} were given.")
+    return [
+        float_vector(f"event_times of {event.name}", one, count) for event, one, count in zip(events, listed, counts, strict=True)
+    ]
+
+
+def pull_event_times(solution: Solved, cotangents: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What cotangents of the times of events are: times (k,) and cotangents (k, n) of the states before, and a part of theta_bar.
+
+    Raises
+    ------
+    SolveError
+        If a guard only touches zero.
+    """
+    jumps, guards, theta = solution.trajectory.jumps, solution.jumps.guards, solution.theta
+    assert guards is not None
+    n, m = solution.layouts[0].size, theta.size
+    times, u_bars, theta_bar = [], [], np.zeros(m)
+    for i, bars in enumerate(cotangents):
+        for k, bar in zip(jumps.of_event(i), bars, strict=True):
+            if bar == 0.0:
+                continue
+            if jumps.what[3 * k] != slots.EVENT:
+                raise ValueError(
+                    f"{guards.events[i].name} has been taken along by another event at t = {solution.span.time(jumps.t[k]):g}, and "
+                    f"has no time of its own: give the cotangent to that one."
+                )
+            t, u = float(solution.span.time(jumps.t[k])), jumps.u[2 * k].copy()
+            e_u, e_theta, rate, slope, which = np.zeros(n), np.zeros(m), np.zeros(1), np.zeros(n), np.array([float(i)])
+            guards.guards_vjp(t, u, theta, which, e_u, e_theta)
+            guards.guards_dt(t, u, theta, which, rate)
+            solution.dynamics.f(t, u, theta, slope)
+            gamma, size = rate[0] + e_u @ slope, abs(rate[0]) + np.abs(e_u * slope).sum()
+            if not abs(gamma) > _GRAZES * size:
+                raise solve_error(GRAZING, phase="adjoint", t=t, event=guards.events[i].name)
+            times.append(t)
+            u_bars.append(-bar / gamma * e_u)
+            theta_bar -= bar / gamma * e_theta
+    return before_jumps(solution, np.array(times)), np.array(u_bars).reshape(-1, n), theta_bar
