@@ -38,7 +38,7 @@ def assert_near(found, wanted, units):
     np.testing.assert_allclose(found, wanted, rtol=0.0, atol=units * RTOL * max(1.0, np.max(np.abs(wanted))))
 
 
-# --- against closed forms --------------------------------------------------------------------------------------------------------
+# --- against closed forms -------------------------------------------------------------------------------------------------------
 def test_a_drug_at_all_times():
     times = np.linspace(*PK_SPAN, 41)
     solution = solve(drug(), PK_U0, PK_THETA, PK_SPAN, doses=PK_DOSES, t_eval=times, **TOLERANCES)
@@ -114,7 +114,7 @@ def test_names_stand_for_entries():
     assert [bar.theta[name] for name in PK_NAMES] == same.theta.tolist()
 
 
-# --- the inverse of a dose, and its place ----------------------------------------------------------------------------------------
+# --- the inverse of a dose, and its place ---------------------------------------------------------------------------------------
 BACK_SPAN = (6.0, 4.0)  # what is infused from 4.6 to 5.7, and the bolus before that
 BACK_DOSES = (Doses("theta[5]", "theta[7]", 0, lag="theta[2]", fraction="theta[3]"), Doses(4.6, "theta[8]", 1, duration=1.1))
 
@@ -224,7 +224,57 @@ def test_infusions_that_overlap_leave_no_inflow_behind():
     np.testing.assert_array_equal(solution.theta_T[3:], [0.0])
 
 
-# --- work ------------------------------------------------------------------------------------------------------------------------
+# --- doses that have always been given ------------------------------------------------------------------------------------------
+STEADY = Doses(0.0, "theta[4]", 0, fraction="theta[5]", every=8.0, steady_state=True)
+
+
+def steady_at(theta, T):
+    """u(T) for 0 <= T < 8, where the dose at 0 is one of those that come every 8 hours for ever."""
+    ka, ke, k12, k21, amount, fraction = theta
+    A = np.array([[-ka, 0.0, 0.0], [ka, -ke - k12, k21], [0.0, k12, -k21]])
+    given, period = np.array([amount * fraction, 0.0, 0.0]), expm(8.0 * A)
+    return expm(A * T) @ (np.linalg.solve(np.eye(3) - period, period @ given) + given)
+
+
+@by_adjoint
+def test_a_steady_state_and_its_gradient(adjoint):
+    seed = np.array([0.0, 1.0, -0.5])
+    loss = FinalState(seed)
+    call = value_and_gradient(two_compartments(), loss, (0.0, 6.0), doses=STEADY, adjoint=adjoint, **TOLERANCES)
+    value, bar = call(np.zeros(3), TWO_THETA)
+    assert value == pytest.approx((seed @ steady_at(TWO_THETA, 6.0)).real, abs=100.0 * RTOL)
+    (exact,) = complex_step(lambda theta: seed @ steady_at(theta, 6.0), [TWO_THETA])
+    assert_near(bar.theta, exact, 200.0)
+    np.testing.assert_array_equal(bar.u0, np.zeros(3))
+
+
+def test_a_steady_state_is_met_again_after_every_period():
+    solution = solve(two_compartments(), np.zeros(3), TWO_THETA, (0.0, 30.0), doses=STEADY, **TOLERANCES)
+    assert_near(solution([9.0, 17.0, 25.0]), np.tile(solution(1.0), (3, 1)), 100.0)
+
+
+def test_something_that_is_conserved_has_no_steady_state():
+    with pytest.raises(SolveError, match="there is no steady state of the doses"):
+        solve(DECAY.dynamics, [1.0], [0.0], (0.0, 6.0), doses=Doses(0.0, 1.0, 0, every=2.0, steady_state=True))
+
+
+# --- before a dose --------------------------------------------------------------------------------------------------------------
+@by_adjoint
+def test_the_side_before_a_dose(adjoint):
+    times = np.array([0.0, 1.0, 2.0])
+    solution = given_at(*times)
+    left = [1.0, decayed(0.0, T=1.0), decayed(0.0, 1.0)]
+    assert_near(solution(times, side="left")[:, 0], left, 20.0)
+    assert_near(solution(times)[:, 0], np.array(left) + 1.0, 20.0)
+    bar = solution.pullback(observations=(times, np.ones((3, 1))), side="left", adjoint=adjoint)
+    assert_near(bar.u0, [1.0 + np.exp(-0.5) + np.exp(-1.0)], 20.0)
+    slope = -(np.exp(-0.5) + 2.0 * np.exp(-1.0)) - np.exp(-0.5) - (2.0 * np.exp(-1.0) + np.exp(-0.5))
+    wanted = -1.0 * np.exp(-0.5) * 2.0 - 2.0 * np.exp(-1.0) * 2.0 - np.exp(-0.5)
+    assert slope == pytest.approx(wanted)
+    assert_near(bar.theta, [wanted], 50.0)
+
+
+# --- work -----------------------------------------------------------------------------------------------------------------------
 def test_a_thousand_doses_cost_what_a_thousand_restarts_must():
     """Steps between doses are as few as without them where doses are far apart: at least one for each, with one slope anew."""
     times = np.linspace(0.05, 0.95, 1000)
@@ -242,7 +292,7 @@ def test_the_backward_pass_of_doses_that_do_not_depend_on_theta_calls_f_at_none(
     assert stats.n_vjp <= 8 * solution.stats.n_steps if adjoint == "discrete" else stats.n_vjp <= 2200
 
 
-# --- many ------------------------------------------------------------------------------------------------------------------------
+# --- many -----------------------------------------------------------------------------------------------------------------------
 @by_adjoint
 def test_patients_with_doses_of_their_own(adjoint):
     """Amounts and times are entries of theta: those of the bits of single calls."""
@@ -259,7 +309,7 @@ def test_patients_with_doses_of_their_own(adjoint):
         np.testing.assert_array_equal(bar.theta, bars.theta[k])
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("doses", "error", "says"),
     [
@@ -278,7 +328,14 @@ def test_patients_with_doses_of_their_own(adjoint):
         (lambda: Doses(np.nan, 1.0, 0), ValueError, "times of doses must be finite numbers or names of parameters, but nan"),
         (lambda: Doses(1.0, 1.0, 0, duration=0.0), ValueError, "duration must be positive, but 0.0 was given: leave it out"),
         (lambda: Doses(1.0, 1.0, 0.5), TypeError, "into must be the name or the index of a state, but 0.5"),
-        (lambda: Doses(1.0, 1.0, 0, every=1.0), ValueError, "every and until belong together"),
+        (
+            lambda: Doses(1.0, 1.0, 0, until=1.0),
+            ValueError,
+            "until and steady_state belong to doses that are repeated: give every=",
+        ),
+        (lambda: Doses(1.0, 1.0, 0, steady_state=True), ValueError, "until and steady_state belong to doses that are repeated"),
+        (lambda: Doses(1.0, 1.0, 0, every=0.0), ValueError, "every must be positive, but 0.0"),
+        (lambda: Doses(1.0, 1.0, 0, every=1.0, until=np.inf), ValueError, "until must be a finite number, but inf"),
         (lambda: Doses("theta[0]", 1.0, 0, every=1.0, until=2.0), ValueError, "doses that are repeated need numbers for times"),
         (lambda: Doses(1.0, 1.0, 0, every=1.0, until=0.5), ValueError, "until = 0.5 is before all doses"),
         (lambda: 3.0, TypeError, "doses must be an adjode.Doses, or a list of them, but 3.0"),

@@ -30,7 +30,7 @@ def assert_gradient(solution, seed, final, u0, theta, adjoint, units=50.0, **opt
     return bar
 
 
-# --- a ball ----------------------------------------------------------------------------------------------------------------------
+# --- a ball ---------------------------------------------------------------------------------------------------------------------
 def test_six_bounces():
     times, _ = bounces(BALL_U0, BALL_THETA, 21.0)
     assert len(times) == 6
@@ -87,7 +87,7 @@ def test_a_ball_that_comes_to_rest_is_an_error_with_the_name_of_its_event():
     assert caught.value.t == pytest.approx(np.sqrt(2.0 / 9.8) * 3.0, rel=1e-6)
 
 
-# --- thresholds that depend on theta, on time and on the state -------------------------------------------------------------------
+# --- thresholds that depend on theta, on time and on the state ------------------------------------------------------------------
 def _growth_f(t, u, theta, du):
     du[0] = theta[0] * u[0]
     du[1] = u[0]
@@ -159,7 +159,7 @@ def test_a_threshold_and_a_reset_that_depend_on_time(adjoint):
     assert_gradient(solution, SEED, lambda u0, theta: SEED @ moving_threshold(u0, theta, 2.5), GROWTH_U0, GROWTH_THETA, adjoint)
 
 
-# --- a relay, a neuron -----------------------------------------------------------------------------------------------------------
+# --- a relay, a neuron ----------------------------------------------------------------------------------------------------------
 def _relay_f(t, u, theta, du):  # temperature, heating on or off
     du[0] = theta[0] * u[1] - theta[1] * u[0]
     du[1] = 0.0
@@ -248,7 +248,7 @@ def test_a_neuron_that_fires_and_a_reset_that_returns_the_state(adjoint):
     assert_gradient(solution, [1.0], lambda u0, theta: neuron_at(u0, theta, 8.0), np.array([0.2]), NEURON_THETA, adjoint)
 
 
-# --- more than one at a time -----------------------------------------------------------------------------------------------------
+# --- more than one at a time ----------------------------------------------------------------------------------------------------
 def doubled(t, u, theta, u_new):
     u_new[0] = 2.0 * u[0]
 
@@ -332,7 +332,7 @@ def test_rounding_decides_no_order():
     assert [name for _, name in noted.events].count("twice_above") == 1
 
 
-# --- where guards are zero -------------------------------------------------------------------------------------------------------
+# --- where guards are zero ------------------------------------------------------------------------------------------------------
 def _still_f(t, u, theta, du):
     du[0] = 1.0
 
@@ -424,7 +424,7 @@ def test_events_at_rest():
     assert solution.t_events[1].size == 0
 
 
-# --- the end ---------------------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------------------------------------
 def landing_time(u0, theta):
     (x, v), g = u0, theta[0]
     return (v + np.sqrt(v * v + 2.0 * g * x)) / g
@@ -522,7 +522,50 @@ def test_what_is_observed_behind_the_end_is_not_there(adjoint):
         late([20.0, 3.0], BALL_THETA)
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------------------
+# --- their times, and states before them ----------------------------------------------------------------------------------------
+@by_adjoint
+def test_cotangents_of_the_times_of_bounces(adjoint):
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 15.0), events=BOUNCE, **TOLERANCES)
+    weights = np.array([1.0, -0.5, 2.0])
+
+    def summed(u0, theta):
+        return weights @ np.array(bounces(u0, theta, 15.0)[0])
+
+    bar = solution.pullback(event_times=[weights], adjoint=adjoint)
+    for found, exact in zip([bar.u0, bar.theta], complex_step(summed, [BALL_U0, BALL_THETA]), strict=True):
+        assert_near(found, exact, 100.0)
+
+
+def test_cotangents_of_times_of_two_events():
+    solution = solve(relay(), RELAY_U0, RELAY_THETA, (0.0, 2.0), events=RELAY, **TOLERANCES)
+    bar = solution.pullback(event_times=[np.array([0.0]), np.array([1.0])])
+    heat, loss, high, low = RELAY_THETA  # on until log(2.5 / 1), then off for log(2)
+    assert_near(solution.t_events[1], [np.log(2.5) + np.log(2.0)])
+    limit = heat / loss
+    assert_near(bar.theta[2:], [1.0 / (limit - high) + 1.0 / high, -1.0 / low], 100.0)
+
+
+def test_the_side_before_a_bounce():
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 15.0), events=BOUNCE, **TOLERANCES)
+    times, u_before = solution.t_events[0], solution.u_events[0]
+    assert_near(solution(times, side="left"), u_before, 100.0)
+    assert_near(solution(times)[:, 1], -0.8 * u_before[:, 1], 100.0)
+
+
+@pytest.mark.parametrize(
+    ("event_times", "says"),
+    [
+        ([np.zeros(2)], "event_times of height"),
+        ([np.zeros(3)] * 2, "for each of the 1 events"),
+    ],
+)
+def test_bad_event_times(event_times, says):
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 15.0), events=BOUNCE)
+    with pytest.raises(ValueError, match=says):
+        solution.pullback(event_times=event_times)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------------------
 def _chase_f(t, u, theta, du):
     du[0] = 1.0
     du[1] = 1.0 + 3.0 * (u[0] - theta[0]) ** 2
