@@ -32,6 +32,29 @@ def bounce(t, u, theta, u_new):
 BOUNCE = Event(height, bounce, direction=-1.0)
 
 
+def late(t, u):
+    return u[0] * 0.1 + t - 4.5 - 3.0
+
+
+def lands(t, u):
+    return u[1] - 12.0
+
+
+def lift(t, u, theta, u_new):
+    u_new[0] = u[0] + 0.01 * theta[0] * t
+
+
+def near_top(t, u):
+    return (u[0] - 49.9) * (u[0] - 49.5)
+
+
+BALL_EVENTS = (  # one along with a bounce, one that takes a note of pairs inside a step, one that ends it
+    Event(lands, lift, direction=1.0, priority=1.0),
+    Event(near_top),
+    Event(late, lift, direction=1.0, terminal=True),
+)
+
+
 @functools.cache
 def ball(fused: bool = False, debug: bool = False) -> Dynamics:
     return Dynamics(_ball_f, name="ball", fused=fused, debug=debug)
