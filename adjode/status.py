@@ -78,7 +78,7 @@ _REASONS = {
     "adjode.consistent_initial finds a state that does",
     Status.HIGH_INDEX: "the algebraic equations do not determine the algebraic components here (the index is not 1): differentiate "
     "the constraints in which these do not appear, and check with check_vjp that vjp is right, since the Jacobian comes from it",
-    Status.DOSE_TOO_EARLY: "a dose is due here, before the start: its time, with its lag, must lie in the span",
+    Status.DOSE_TOO_EARLY: "a dose is due before the start: its time, with its lag, must lie in the span",
     Status.ZENO: "events follow each other without end here ({event}): a state at rest needs an event of its own, which ends the "
     "solution or changes the dynamics",
     Status.AMBIGUOUS: "events of the same priority happen at the same time ({event}), and only rounding says in which order: give "

@@ -28,15 +28,20 @@ class Jumps:
     jumps: np.ndarray
 
 
-def plan_jumps(t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_bars: np.ndarray, *, from_T: bool) -> Jumps:
-    """Plan the sweep from T back to t0, without what is observed at t0; `from_T` starts it at T even where lam is zero there."""
+def plan_jumps(
+    t0: float, T: float, u_T_bar: np.ndarray, times: np.ndarray, u_bars: np.ndarray, *, from_T: bool, behind_start: bool
+) -> Jumps:
+    """Plan the sweep from T back to t0; `from_T` starts it at T even where lam is zero there.
+
+    What is observed at t0 is left out, unless the state jumps there and is observed `behind_start`.
+    """
     n = u_T_bar.size
     unique, index = np.unique(np.append(times, T), return_inverse=True)
     merged = np.zeros((unique.size, n))
     np.add.at(merged, index, np.vstack([u_bars, u_T_bar]))
     if T >= t0:
         unique, merged = unique[::-1], merged[::-1]
-    inside = unique != t0
+    inside = (unique != t0) | behind_start
     unique, merged = unique[inside], merged[inside]
     kept = merged.any(axis=1)  # a zero jump is no stop
     if from_T and kept.size:

@@ -195,9 +195,10 @@ class ValueAndGradient:
         return workspace
 
     @functools.cached_property
-    def readers(self) -> list[Callback]:
-        """Callbacks that may read theta, beside those of the dynamics."""
-        return readers_of(self.dynamics, self.loss, self._running_cost)
+    def readers(self) -> list[Callback] | None:
+        """Callbacks that may read theta, beside those of the dynamics; None where doses and events may too."""
+        jumps = self.forward_options.doses or self.forward_options.events
+        return None if jumps else readers_of(self.dynamics, self.loss, self._running_cost)
 
     def require_prepared(self) -> None:
         """Raise a TypeError if the loss or an option needs Python."""
@@ -279,6 +280,7 @@ class ValueAndGradient:
         """The same by the long way round: solve, loss, pullback."""
         limit, start = self.forward_options.max_seconds, time.monotonic()
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
+        _require_observed(solution, getattr(self.loss, "t_obs", ()))
         value, seeds = self.loss.value_and_cotangents(solution)
         value = _finite_number(value, solution.t[-1])
         if _has_own_preparation(self.loss):
@@ -307,6 +309,16 @@ def readers_of(dynamics: Dynamics, loss: Loss, running_cost: Any) -> list[Callba
     """Callbacks that may read theta, beside those of the dynamics."""
     cost = [] if running_cost is None else [read_cost(running_cost, dynamics.fields)[0]]
     return [*callbacks_of(loss_for(dynamics.fields, loss)), *cost]
+
+
+def _require_observed(solution: Solution, times: Any) -> None:
+    """Raise a SolveError if an event has ended the solution before the last of these times: a trial point may do that."""
+    end, sign = float(solution.t[-1]), np.sign(solution.t[-1] - solution.t[0])
+    late = [t for t in np.ravel(times) if sign * (t - end) > 0.0] if solution.ended else []
+    if late:
+        event = solution.options.events[solution.ended - 1].name
+        message = f"{event} has ended the solution at t = {end:g}, before the observation at t = {late[0]:g}"
+        raise SolveError(f"{message}: leave such observations out.", phase="loss", status=Status.NON_FINITE, t=end)
 
 
 def _finite_number(value: Any, t: float) -> float:

@@ -15,7 +15,7 @@ from adjode.adjoints.jumps import plan_jumps
 from adjode.api.certify import hold_against_another
 from adjode.api.event_times import before_jumps, check_side, pull_event_times, read_event_times
 from adjode.api.first_calls import backward_parts, cost_parts, prove_events, try_at_start, try_behind
-from adjode.api.rates import rates_along
+from adjode.api.rates import rates_along, rates_observed
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.solved import Solved, state_at_step
 from adjode.api.wanted import check_wrt, refuse_with_mass
@@ -326,7 +326,9 @@ class _Pullback:
         atol_u = forward.absolute_tolerances(self.n)
         options = asked.for_sweep(forward, atol_u, self._structure(method))
         from_T = self.cost is not None
-        jumps = plan_jumps(solution.t[0], solution.t[-1], seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T)
+        at_start = jumps_at_start(solution.trajectory.kinds)
+        ends = float(solution.t[0]), float(solution.t[-1])
+        jumps = plan_jumps(*ends, seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T or at_start, behind_start=at_start)
         if asked.adjoint == "backsolve":
             backward = backsolve.prepare(solution, solution.t, jumps, atol_u, options.atol, asked.reanchor)
         else:
@@ -388,10 +390,10 @@ class _Pullback:
         if "T" in wanted and solution.ended:
             result["T"] = 0.0  # the end is that of an event, and not T
         elif "T" in wanted:
-            result["T"] = self._rate(T, state_at_step(self.solution, -1), seeds.u_T_bar)
+            result["T"] = self._rate(T, state_at_step(self.solution, -1), seeds.u_T_bar, solution.problem[1])
         if "observation_times" in wanted:
             elapsed = self._beside_stops(seeds.times)
-            result["observation_times"] = rates_along(solution, elapsed, solution(seeds.times), seeds.u_bars, self.stats)
+            result["observation_times"] = rates_observed(solution, elapsed, solution(seeds.times), seeds.u_bars, self.stats)
         return Cotangents(**result)
 
     def _from_lam(self, swept: Discrete | Sweep, t0: float) -> dict[str, Any]:
@@ -409,7 +411,7 @@ class _Pullback:
         if "theta" in wanted:
             result["theta"] = solution.layouts[1].unflatten(theta_bar)
         if "t0" in wanted:
-            result["t0"] = -self._rate(t0, state_at_step(solution, 0), swept.lam)
+            result["t0"] = -self._rate(t0, solution.u0, swept.lam, solution.jumps.extended(solution.theta))
         return result
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:
@@ -424,10 +426,10 @@ class _Pullback:
             return seeds.u0_bar
         return seeds.u0_bar + np.vstack([seeds.u_bars, seeds.u_T_bar])[np.append(seeds.times, t[-1]) == t[0]].sum(axis=0)
 
-    def _rate(self, t: float, u: np.ndarray, lam: np.ndarray) -> float:
+    def _rate(self, t: float, u: np.ndarray, lam: np.ndarray, theta: np.ndarray) -> float:
         """lam . f(t, u, theta) + g(t, u, theta)."""
         elapsed = self._beside_stops(np.array([t]))
-        rate = float(rates_along(self.solution, elapsed, u[None], lam[None], self.stats)[0])
+        rate = float(rates_along(self.solution, theta, elapsed, u[None], lam[None], self.stats)[0])
         if self.cost is None:
             return rate
         value = np.zeros(1)

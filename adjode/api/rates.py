@@ -12,10 +12,22 @@ from adjode.passes.trajectory import slopes, step_before
 from adjode.status import CALLBACK_RAISED, NON_FINITE, solve_error
 
 
-def rates_along(solution: Solved, elapsed: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
+def rates_observed(
+    solution: Solved, elapsed: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats
+) -> np.ndarray:
+    """`rates_along` with the inflows that there have been at these times."""
+    out = np.zeros(elapsed.size)
+    for theta, at in solution.by_inflows(elapsed):
+        out[at] = rates_along(solution, theta, elapsed[at], states[at], u_bars[at], stats)
+    return out
+
+
+def rates_along(
+    solution: Solved, theta: np.ndarray, elapsed: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats
+) -> np.ndarray:
     """u_bar . du/dt (k,) at `elapsed` (k,) since the start, where the `states` are, along `u_bars` (k, n); `stats` counts the work.
 
-    By f or, behind the start of an implicit step, by what that knows better.
+    By f or, behind the start of an implicit step, by what that knows better. `theta` has the inflows of doses at these times.
 
     Raises
     ------
@@ -26,13 +38,13 @@ def rates_along(solution: Solved, elapsed: np.ndarray, states: np.ndarray, u_bar
     out, step, wanted = np.zeros(elapsed.size), step_before(t, elapsed), u_bars.any(axis=1)
     implicit = wanted & _is_implicit(solution, step) & (elapsed != t[0])
     by_f = wanted & ~implicit
-    out[by_f] = _along_f(solution, solution.span.time(elapsed[by_f]), states[by_f], u_bars[by_f], stats)
+    out[by_f] = _along_f(solution, theta, solution.span.time(elapsed[by_f]), states[by_f], u_bars[by_f], stats)
     if not implicit.any():
         return out
     elapsed, states, u_bars, step = elapsed[implicit], states[implicit], u_bars[implicit], step[implicit]
     assert solution.structure is not None
     step = _regular(solution, step)
-    problem, sizes = (solution.dynamics, solution.structure, solution.span, solution.theta), np.diff(t)[step]
+    problem, sizes = (solution.problem[0], solution.structure, solution.span, theta), np.diff(t)[step]
     places = elapsed, sizes, (elapsed - t[step]) / sizes, states, _derivatives(solution, elapsed, t[step + 1]), u_bars
     out[implicit] = implicit_rates(*problem, *places, stats)
     return out
@@ -65,9 +77,11 @@ def _is_implicit(solution: Solved, step: np.ndarray) -> np.ndarray:
     return kinds[step] == slots.IMPLICIT_STEP if method.partner is not None else kinds[step] < slots.CROSSING
 
 
-def _along_f(solution: Solved, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats) -> np.ndarray:
+def _along_f(
+    solution: Solved, theta: np.ndarray, times: np.ndarray, states: np.ndarray, u_bars: np.ndarray, stats: PullbackStats
+) -> np.ndarray:
     """The same by f alone: u_bar . f(t, u, theta) or, with a mass matrix, M^-T u_bar . f."""
-    dynamics, theta, out = solution.dynamics, solution.theta, np.empty_like(states)
+    dynamics, out = solution.problem[0], np.empty_like(states)
     failed = slopes(dynamics.f.handle, theta, times, np.ascontiguousarray(states), out)
     stats.n_f += times.size
     mass = dynamics.mass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -105,6 +106,21 @@ class Solution:
         """What passes work on: dynamics, and theta that they may write to, with inflows as they are at T."""
         inflows = self.theta_T[self.theta.size :]
         return self.extended or self.dynamics, np.concatenate([self.theta, inflows]) if inflows.size else self.theta
+
+    def by_inflows(self, elapsed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What inflows have been at times since the start: theta with them, and which of the times; behind doses due then."""
+        jumps, theta, left, doses = self.trajectory.jumps, self.problem[1], np.full(elapsed.size, True), self.jumps.doses
+        sign = 1.0 if self.t[-1] >= self.t[0] else -1.0
+        for k in range(jumps.t.size - 1, -1, -1):
+            kind, action = jumps.what[3 * k : 3 * k + 2]
+            if doses is None or kind != slots.DOSE or (entry := doses.inflow_of(action)) < 0:
+                continue
+            at = left & (sign * elapsed >= sign * jumps.t[k])
+            if at.any():
+                yield theta.copy(), at
+            left &= ~at
+            theta[entry] = jumps.inflow[k]
+        yield theta, left
 
     @functools.cached_property
     def t_events(self) -> list[np.ndarray]:

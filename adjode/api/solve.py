@@ -103,7 +103,7 @@ def solve(
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
     layouts = dynamics.layouts(u0, theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
-    dynamics.require_order(*layouts)
+    dynamics.require_order(*layouts, readers=None if doses or events else ())
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
     limits = method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory

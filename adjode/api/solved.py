@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +42,7 @@ class Solved(Protocol):
     def jumps(self) -> Jumps: ...
     @property
     def problem(self) -> tuple[Dynamics, np.ndarray]: ...
+    def by_inflows(self, elapsed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
     @property
     def ended(self) -> int: ...
     @property

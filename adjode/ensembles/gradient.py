@@ -154,7 +154,9 @@ class EnsembleValueAndGradient:
         """
         on_device = self._engine.takes_device_arrays
         blocks = read_blocks(self.dynamics, u0, theta, on_device=on_device)
-        self.dynamics.require_order(*(rows.layout for rows in blocks), readers=callbacks_of(self.loss))
+        jumps = self._options.get("doses") or self._options.get("events")
+        readers = None if jumps else callbacks_of(self.loss)
+        self.dynamics.require_order(*(rows.layout for rows in blocks), readers=readers)
         own_spans = None if self._spans_shared else len(self.t_span)
         members = getattr(self.loss, "members", None)
         return self.of_rows(blocks, count_members(u0=blocks[0].count, theta=blocks[1].count, t_span=own_spans, loss=members))

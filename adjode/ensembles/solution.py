@@ -174,7 +174,9 @@ def solve_ensemble(
     engine = Engine(backend, workers, executor, chunks, progress, of_device)
     on_device, spans = engine.takes_device_arrays, read_spans(t_span)
     states, parameters = read_blocks(dynamics, u0, theta, on_device=on_device)
-    dynamics.require_order(states.layout, parameters.layout)
+    dynamics.require_order(
+        states.layout, parameters.layout, readers=None if of_solver.get("doses") or of_solver.get("events") else ()
+    )
     N = count_members(u0=states.count, theta=parameters.count, t_span=len(spans) if np.ndim(t_span) == 2 else None)
     times, order = np.zeros(0), np.zeros(0, dtype=np.int64)
     if t_eval is not None:

@@ -16,7 +16,7 @@ from adjode.status import SolveError, Status
 
 class Entries:
     """The free entries of u0 and theta, u0 before theta, logarithms where asked for; see `Fit`. `readers` are callbacks that read
-    theta, beside those of the dynamics.
+    theta, beside those of the dynamics; None if others do.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Entries:
         free: Any,
         log: Any,
         bounds: Mapping[str, tuple[Any, Any]] | None,
-        readers: Sequence[Callback] = (),
+        readers: Sequence[Callback] | None = (),
     ):
         layouts = self._layouts = dynamics.layouts(u0, theta)
         dynamics.require_order(*layouts, readers=readers)

@@ -100,7 +100,8 @@ class Fit(LeastSquaresFit):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
         if not hasattr(loss, "value_and_cotangents"):
             raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
-        readers = readers_of(dynamics, loss, options.get("running_cost"))
+        jumps = options.get("doses") or options.get("events")
+        readers = None if jumps else readers_of(dynamics, loss, options.get("running_cost"))
         entries = {"u0": u0, "theta": theta, "free": free, "log": log, "bounds": bounds, "readers": readers}
         super().__init__(dynamics, loss, time_span(t_span), dict(options), **entries)
         self._value_and_cotangents = value_and_gradient(dynamics, loss, self.t_span, wrt=self.wrt, **options)

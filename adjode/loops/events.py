@@ -24,7 +24,7 @@ NOTHING, HAPPENS, RETRY = range(3)  # what a step ends with
 _AS_IT_IS, _DONE, _PENDING, _TAKEN_ALONG = range(4)  # of GUARD_HITS, at one time
 _ITERATIONS = 12
 _CLOSE, _FAR = 0.5, 1e3  # in clearances: when a time is found, and how far apart two are that tell a slope
-_ZENO, _ZENO_WITHIN = 3, 1e7  # so many times the same event within so many clearances has no end
+_ZENO, _ZENO_WITHIN = 3, 100.0  # so many times the same event within so many clearances has no end
 _BACK = 1e-6  # of a step: how far back guards are compared with
 
 

@@ -106,15 +106,24 @@ def _along(frame, t, h, coefficients, x, which):
 
 
 @kernel
-def _leaving(frame, t, h, coefficients):
-    """Find out signs that are 0, from values near the start of the step that grow and are not rounding."""
+def _along_tangent(frame, t, h, x, which):
+    """The same along the slope at its start."""
+    y, K, state = slots.Y(frame), slots.K(frame), row(slots.EVENT_WORK(frame), 0)
+    for k in range(y.size):
+        state[k] = y[k] + x * h * K[0, k]
+    return guards_at(frame, t + x * h, state, which)
+
+
+@kernel
+def _leaving(frame, t, h, coefficients, along):
+    """Find out signs that are 0, from values near the start of the step, `along` it, that grow and are not rounding."""
     values, signs = slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame)
     unknown, x = 0, 0.5**_NEAREST
     for i in range(signs.size):
-        values[SIGNS, i], values[EARLIER, i] = float(signs[i]), 0.0
-        unknown += 1 if signs[i] == 0 else 0
+        values[EARLIER, i] = 0.0
+        unknown += 1 if values[SIGNS, i] == 0.0 else 0
     while unknown > 0 and x < 0.5 / _PARTS:
-        status = _along(frame, t, h, coefficients, x, TRIED)
+        status = _along(frame, t, h, coefficients, x, TRIED) if along else _along_tangent(frame, t, h, x, TRIED)
         if status != SUCCESS:
             return status
         for i in range(signs.size):
@@ -180,7 +189,7 @@ def _bracket(frame, t, h, coefficients, i, j):
         return SUCCESS, 0.0, 0.0, 0.0
     if sign * e <= 0.0:
         return SUCCESS, (j - 1) * d, j * d, sign if directed(frame, i, sign) else 0.0
-    if j == 1:
+    if j == 1 or sign * values[BEFORE, i] <= 0.0:
         return SUCCESS, 0.0, 0.0, 0.0
     status, x = _dip(frame, t, h, coefficients, i, j, sign)
     if not x > 0.0:
@@ -209,10 +218,14 @@ def _search_part(frame, t, h, coefficients, j):
 @kernel
 def first_event(frame, t, h, coefficients):
     """(status, event, x): the first event in the step, at a part x of it; -1 if there is none."""
-    values = slots.GUARD_VALUES(frame)
-    status = _leaving(frame, t, h, coefficients)
-    for i in range(values.shape[1]):
-        values[EARLIER, i] = values[START, i]
+    values, signs = slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame)
+    for i in range(signs.size):
+        values[SIGNS, i] = float(signs[i])
+    status = _leaving(frame, t, h, coefficients, False)  # however soon it comes back; but a guard at rest has no slope
+    if status == SUCCESS:
+        status = _leaving(frame, t, h, coefficients, True)
+    for i in range(signs.size):
+        values[EARLIER, i] = values[START, i] if signs[i] != 0 else 0.0
     for j in range(1, _PARTS + 1):
         if status == SUCCESS:
             status = _along(frame, t, h, coefficients, j / _PARTS, PLACE)

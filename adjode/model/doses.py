@@ -138,6 +138,10 @@ class DoseTable:
     actions: np.ndarray
     inflows: tuple[int, ...]
 
+    def inflow_of(self, action: int) -> int:
+        """The entry of theta that is the inflow which an action changes; -1 if it changes the state."""
+        return int(self.entries[7 * self.actions[2 * action] + 6])
+
 
 def read_doses(doses: Any) -> tuple[Doses, ...]:
     """What a user gives as `doses`: one `Doses`, or several."""

@@ -57,6 +57,8 @@ class Event:
                 f"an event takes functions, guard(t, u, theta) and reset(t, u, theta, u_new), but {guard!r} and {reset!r} "
                 f"were given."
             )
+        _require_arity("guard", guard, ("guard(t, u, theta)", "guard(t, u)"), (3, 2))
+        _require_arity("reset", reset, ("reset(t, u, theta, u_new)", "reset(t, u, theta)"), (4, 3))
         if not isinstance(terminal, (bool, int, np.integer)) or terminal < 0:
             raise ValueError(f"terminal must be False, True or the number of an occurrence, but {terminal!r} was given.")
         for option, value in (("direction", direction), ("priority", priority)):
@@ -68,6 +70,12 @@ class Event:
 
     def __repr__(self) -> str:
         return f"Event({self.name})"
+
+
+def _require_arity(what: str, function: Callable | None, forms: tuple[str, str], counts: tuple[int, int]) -> None:
+    function = getattr(function, "py_func", function)
+    if inspect.isfunction(function) and (count := len(inspect.signature(function).parameters)) not in counts:
+        raise TypeError(f"the {what} {function.__name__} takes {count} arguments, but it must be {' or '.join(forms)}.")
 
 
 def read_events(events: Any) -> tuple[Event, ...]:

@@ -154,7 +154,7 @@ class Trajectory:
 
 def beside_stops(span: Span, t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:
     """`times` since the start, but for those so near to a stop that f was not evaluated there: the end of the steps before it or,
-    at the start of the trajectory `t`, `kinds`, where the steps behind it begin.
+    at the start of the trajectory `t`, `kinds`, and where the state jumps, where the steps behind it begin.
     """
     crossing = np.concatenate(([False], kinds >= slots.CROSSING, [False]))
     edges, elapsed = np.flatnonzero(crossing[1:] != crossing[:-1]), span.elapsed(times)
@@ -165,7 +165,8 @@ def beside_stops(span: Span, t: np.ndarray, kinds: np.ndarray, times: np.ndarray
     before, behind, at = sign * t[first], sign * t[last], sign * elapsed
     k = np.searchsorted(before, at, side="right") - 1
     near = (k >= 0) & ((at < behind[k]) | (last[k] == kinds.size))
-    return np.where(near, t[np.where(first == 0, last, first)][k], elapsed)
+    jumps = np.maximum.reduceat(kinds, first) >= slots.JUMP
+    return np.where(near, t[np.where((first == 0) | jumps, last, first)][k], elapsed)
 
 
 def bytes_of_step(n: int, degree: int, rows: int, record: int, kinds: bool = False) -> int:

@@ -23,6 +23,19 @@ import adjode
 from adjode import Dynamics, consistent_initial, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
 from adjode.losses import FinalState, LeastSquares, Series
 from adjode.tableaus import METHODS, tableau
+from tests.problems.hybrid import (
+    BALL_EVENTS,
+    BALL_THETA,
+    BALL_U0,
+    BOUNCE,
+    HUNT,
+    HUNT_SPAN,
+    HUNT_THETA,
+    HUNT_U0,
+    ball,
+    hunt,
+    hunt_doses,
+)
 from tests.problems.mass_systems import (
     CHAIN_THETA,
     CHAIN_U0,
@@ -118,6 +131,19 @@ def stopping(**steps) -> Iterator:
     for span in ((0.0, 2.0), (2.0, 0.0)):
         yield solved(lotka_volterra(), LV_U0, LV_THETA, span, pullbacks, stops=[0.7, 1.3], **steps)
     yield solved(milder(True), MILD_U0, MILD_THETA, MILD_SPAN, pullbacks, method="Radau", stops=[np.mean(MILD_SPAN)], **steps)
+
+
+def jumping(**steps) -> Iterator:
+    """Doses at once and over a while, and events: with resets, along with others, in pairs inside a step, at the end."""
+    pullbacks = [{"adjoint": "discrete"}, CONTINUOUS[0], {"adjoint": "discrete", **COST}, CONTINUOUS[0] | COST]
+    everything = {"doses": hunt_doses(), "events": HUNT, **steps}
+    for span in (HUNT_SPAN, HUNT_SPAN[::-1]):
+        yield solved(hunt(), HUNT_U0, HUNT_THETA, span, pullbacks[:2], **everything)
+    yield solved(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, pullbacks[2:], **everything)
+    yield value_and_gradient(hunt(), LOSSES[1], HUNT_SPAN, **everything)(HUNT_U0, HUNT_THETA)
+    ended = solve(ball(), BALL_U0, BALL_THETA, (0.0, 6.0), events=[BOUNCE, *BALL_EVENTS], **steps)
+    yield ended, tuple(ended.t_events), tuple(ended.u_events)
+    yield tuple(ended.pullback([1.0, -0.5], **each) for each in pullbacks)
 
 
 # --- mass matrices -----------------------------------------------------------------------------------------------------------
@@ -230,6 +256,7 @@ BOTH: dict[str, Callable[..., Iterator]] = {
     **{method: functools.partial(implicit, method) for method in STIFF},
     "vjp_u": short_products,
     "stops": stopping,
+    "jumps": jumping,
     "mass": massed,
     "tangents": tangents,
     "losses": gradients,

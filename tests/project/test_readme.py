@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.optimize import curve_fit
 
 from adjode.tableaus import METHODS, tableau
 from tests import ROOT
@@ -106,3 +108,22 @@ def test_the_properties_of_the_house_are_found():
     for value, true in found:
         assert float(value) == pytest.approx(float(true), rel=0.05)
     assert Path(re.search(r"figure: (.+)", done.stdout)[1]).exists()
+
+
+@pytest.mark.slow
+def test_the_fits_of_theophylline_are_those_of_the_closed_form():
+    done = subprocess.run([sys.executable, ROOT / "examples" / "theophylline.py"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"^ +(\d+) +(\S+)/h +(\S+)/h +(\S+) L/h/kg +(\S+) mg/kg", done.stdout, re.MULTILINE)
+    data = np.loadtxt(ROOT / "examples" / "data" / "theophylline.csv", delimiter=",", skiprows=2)
+    assert len(found) == 12
+    for person, *numbers in found:
+        (_, _, (dose, *_), times, seen), (*rates, given) = data[data[:, 0] == int(person)].T, map(float, numbers)
+
+        def concentration(t, log_ka, log_ke, log_cl, dose=dose):
+            ka, ke, cl = np.exp([log_ka, log_ke, log_cl])
+            return dose * ke * ka / (cl * (ka - ke)) * (np.exp(-ke * t) - np.exp(-ka * t))
+
+        fitted, _ = curve_fit(concentration, times, seen, p0=np.log([1.5, 0.08, 0.04]))
+        np.testing.assert_allclose(rates, np.exp(fitted), rtol=5e-3)
+        assert given == pytest.approx(10.0 * 12.0 * rates[2], rel=0.1)  # what leaves in twelve hours at 10 mg/L

@@ -1,0 +1,292 @@
+"""Gradients through doses and events with every method and adjoint, forwards and backwards, and wherever gradients are taken."""
+
+import concurrent.futures
+import copy
+import functools
+import pickle
+
+import numba
+import numpy as np
+import pytest
+
+from adjode import Doses, Event, Fit, Status, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
+from adjode.losses import FinalState, LeastSquares
+from adjode.steppers.family import family_of
+from adjode.tableaus import METHODS, tableau
+from tests.problems.hybrid import (
+    BALL_THETA,
+    BALL_U0,
+    BOUNCE,
+    HUNT,
+    HUNT_SEED,
+    HUNT_SPAN,
+    HUNT_THETA,
+    HUNT_U0,
+    PK_DOSES,
+    PK_SPAN,
+    PK_THETA,
+    PK_U0,
+    ball,
+    drug,
+    drug_at,
+    hunt,
+    hunt_doses,
+    hunt_gradient,
+    mixed_hunt,
+)
+
+ADAPTIVE = [name for name in METHODS if (tableau(name).name == name and tableau(name).adaptive) or name == "auto"]
+EVERYDAY = {"Tsit5", "DOP853"}  # whose kernels are at hand; TRBDF2 of low order takes many steps
+by_adjoint = pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
+TIGHT = {"rtol": 1e-10, "atol": 1e-10}
+LOOSE = {"BS3": 1e-8, "TRBDF2": 1e-8}  # of low order, so that steps would be without number
+
+
+def combinations():
+    for name in ADAPTIVE:
+        for adjoint in ("discrete", "interpolating"):
+            if adjoint == "discrete" and not family_of(tableau(name)).transposable:
+                continue
+            for backwards in (False, True):
+                everyday = name in EVERYDAY and not backwards
+                yield pytest.param(name, adjoint, backwards, marks=[] if everyday else [pytest.mark.slow])
+
+
+def hunted(name, adjoint, backwards, dynamics=None, infused=True):
+    """Value and gradient of the hunt, and their reference."""
+    rtol = LOOSE.get(name, 1e-10)
+    solution = solve(
+        dynamics or hunt(),
+        HUNT_U0,
+        HUNT_THETA,
+        HUNT_SPAN[::-1] if backwards else HUNT_SPAN,
+        method=name,
+        rtol=rtol,
+        atol=rtol,
+        doses=hunt_doses(infused),
+        events=HUNT,
+    )
+    judged = {"on_inaccurate": "warn"} if adjoint == "discrete" else {}
+    bar = solution.pullback(HUNT_SEED, adjoint=adjoint, wrt=("u0", "theta"), **judged)
+    value, gradient = hunt_gradient(backwards, infused)
+    assert HUNT_SEED @ solution.u_T == pytest.approx(value, abs=3e2 * rtol)
+    error = np.max(np.abs(np.concatenate([bar.u0, bar.theta]) - gradient)) / np.max(np.abs(gradient))
+    assert error < max(1e-8, 3e2 * rtol)
+    return error
+
+
+@pytest.mark.parametrize(("name", "adjoint", "backwards"), list(combinations()))
+def test_a_nonlinear_system_with_all_that_there_is(name, adjoint, backwards):
+    hunted(name, adjoint, backwards)
+
+
+@pytest.mark.slow
+@by_adjoint
+@pytest.mark.parametrize("backwards", [False, True])
+def test_with_a_regular_mass_matrix(adjoint, backwards):
+    if adjoint == "interpolating":
+        pytest.skip("a mass matrix has the discrete adjoint alone")
+    hunted("Radau", adjoint, backwards, dynamics=mixed_hunt(), infused=False)
+
+
+# --- the discrete adjoint is that of the steps ----------------------------------------------------------------------------------
+def test_the_discrete_gradient_is_that_of_the_steps_themselves():
+    """On steps of a tenth, at which the solution is off by 2e-4, all but the part of times that move the steps behind them."""
+    coarse = {"step": 0.1, "doses": hunt_doses(), "events": HUNT}
+
+    def value(x):
+        return HUNT_SEED @ solve(hunt(), x[:2], x[2:], HUNT_SPAN, **coarse).u_T
+
+    x = np.concatenate([HUNT_U0, HUNT_THETA])
+    bar = solve(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, **coarse).pullback(HUNT_SEED, adjoint="discrete", on_inaccurate="warn")
+    slopes = np.array([(value(x + 1e-6 * unit) - value(x - 1e-6 * unit)) / 2e-6 for unit in np.eye(x.size)])
+    np.testing.assert_allclose(np.concatenate([bar.u0, bar.theta]), slopes, rtol=0.0, atol=1e-5)
+
+
+# --- wherever gradients are taken ---------------------------------------------------------------------------------------------
+LOSS = LeastSquares([1.0, 2.5, 5.0], np.array([[1.0, 1.0], [0.5, 1.5], [2.0, 2.0]]))
+EVERYTHING = {"doses": hunt_doses(), "events": HUNT, "rtol": 1e-7, "atol": 1e-7}
+
+
+@functools.cache
+def prepared(adjoint):
+    return value_and_gradient(hunt(), LOSS, HUNT_SPAN, adjoint=adjoint, **EVERYTHING)
+
+
+@by_adjoint
+def test_prepared_and_step_by_step(adjoint):
+    value, bar = prepared(adjoint)(HUNT_U0, HUNT_THETA)
+    other, long_way = prepared(adjoint).step_by_step(HUNT_U0, HUNT_THETA)
+    assert value == pytest.approx(other, rel=1e-6)
+    np.testing.assert_allclose(bar.theta, long_way.theta, rtol=0.0, atol=1e-5)
+    np.testing.assert_allclose(bar.u0, long_way.u0, rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.jitted
+@by_adjoint
+def test_jitted(adjoint):
+    value, bar = prepared(adjoint)(HUNT_U0, HUNT_THETA)
+    evaluate = prepared(adjoint).jitted(2, HUNT_THETA.size)
+
+    @numba.njit
+    def call(u0, theta):
+        u0_bar, theta_bar = np.empty(u0.size), np.empty(theta.size)
+        status, value = evaluate(u0, theta, u0_bar, theta_bar)
+        return status, value, u0_bar, theta_bar
+
+    status, again, u0_bar, theta_bar = call(HUNT_U0, HUNT_THETA)
+    assert status == 0 and again == value
+    np.testing.assert_array_equal(u0_bar, bar.u0)
+    np.testing.assert_array_equal(theta_bar, bar.theta)
+
+
+@pytest.mark.jitted
+@by_adjoint
+def test_threads_call_one_object(adjoint):
+    """Each with theta of its own, so with as many events, at other times."""
+    thetas = HUNT_THETA * np.linspace(0.97, 1.03, 24)[:, None]
+    alone = [prepared(adjoint)(HUNT_U0, theta) for theta in thetas]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda theta: prepared(adjoint)(HUNT_U0, theta), thetas))
+    for (value, bar), (again, same) in zip(alone, together, strict=True):
+        assert value == again
+        np.testing.assert_array_equal(bar.theta, same.theta)
+
+
+@by_adjoint
+def test_an_ensemble_has_the_bits_of_single_calls(adjoint):
+    thetas = HUNT_THETA * np.linspace(0.97, 1.03, 24)[:, None]
+    values, bars = ensemble_value_and_gradient(hunt(), LOSS, HUNT_SPAN, adjoint=adjoint, **EVERYTHING)(
+        np.tile(HUNT_U0, (24, 1)), thetas
+    )
+    for k in range(0, 24, 7):
+        value, bar = prepared(adjoint)(HUNT_U0, thetas[k])
+        assert value == values[k]
+        np.testing.assert_array_equal(bar.theta, bars.theta[k])
+        np.testing.assert_array_equal(bar.u0, bars.u0[k])
+
+
+class Here(concurrent.futures.Executor):
+    def submit(self, function, *arguments):
+        future = concurrent.futures.Future()
+        future.set_result(pickle.loads(pickle.dumps(function))(*pickle.loads(pickle.dumps(arguments))))
+        return future
+
+
+@pytest.mark.jitted
+def test_an_executor_has_the_bits_of_threads():
+    """What goes to a worker is pickled: events as their functions, doses as numbers and names."""
+    thetas, u0 = HUNT_THETA * np.linspace(0.97, 1.03, 24)[:, None], np.tile(HUNT_U0, (24, 1))
+    wanted, bars = ensemble_value_and_gradient(hunt(), LOSS, HUNT_SPAN, **EVERYTHING)(u0, thetas)
+    found, others = ensemble_value_and_gradient(hunt(), LOSS, HUNT_SPAN, executor=Here(), chunks=3, **EVERYTHING)(u0, thetas)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(others.theta, bars.theta)
+
+
+def test_the_solutions_of_an_ensemble():
+    thetas, u0 = HUNT_THETA * np.linspace(0.97, 1.03, 5)[:, None], np.tile(HUNT_U0, (5, 1))
+    many = solve_ensemble(hunt(), u0, thetas, HUNT_SPAN, t_eval=[1.0, 3.0], **EVERYTHING)
+    bars = many.pullback(np.tile(HUNT_SEED, (5, 1)))
+    for k in range(5):
+        one = solve(hunt(), HUNT_U0, thetas[k], HUNT_SPAN, t_eval=[1.0, 3.0], **EVERYTHING)
+        np.testing.assert_array_equal(many.u_T[k], one.u_T)
+        np.testing.assert_allclose(many.u_eval[k], one.u_eval, rtol=0.0, atol=1e-5)
+        np.testing.assert_allclose(bars.theta[k], one.pullback(HUNT_SEED).theta, rtol=0.0, atol=1e-4)
+        assert many[k].events == one.events
+
+
+def test_an_ensemble_says_which_trajectory_had_a_dose_too_early():
+    doses = Doses("theta[6]", 1.0, 0)
+    thetas = np.tile(HUNT_THETA, (3, 1))
+    thetas[1, 6] = -1.0
+    many = solve_ensemble(hunt(), np.tile(HUNT_U0, (3, 1)), thetas, HUNT_SPAN, doses=doses)
+    assert many.status.tolist() == [Status.SUCCESS, Status.DOSE_TOO_EARLY, Status.SUCCESS]
+
+
+@pytest.mark.jitted
+@by_adjoint
+def test_fused(adjoint):
+    """Compiled for callbacks, method and sizes: the same numbers to rounding."""
+    options = {"doses": PK_DOSES, "adjoint": adjoint, "rtol": 1e-9, "atol": 1e-9}
+    loss = LeastSquares([1.0, 6.0, 12.0], np.ones((3, 2)))
+    value, bar = value_and_gradient(drug(), loss, PK_SPAN, **options)(PK_U0, PK_THETA)
+    other, same = value_and_gradient(drug(fused=True), loss, PK_SPAN, **options)(PK_U0, PK_THETA)
+    assert value == pytest.approx(other, rel=1e-8)
+    np.testing.assert_allclose(same.theta, bar.theta, rtol=0.0, atol=1e-7 * np.max(np.abs(bar.theta)))
+
+
+@pytest.mark.jitted
+def test_fused_events():
+    loss = FinalState([1.0, 0.0])
+    options = {"events": BOUNCE, "rtol": 1e-9, "atol": 1e-9}
+    value, bar = value_and_gradient(ball(), loss, (0.0, 15.0), **options)(BALL_U0, BALL_THETA)
+    other, same = value_and_gradient(ball(fused=True), loss, (0.0, 15.0), **options)(BALL_U0, BALL_THETA)
+    assert value == pytest.approx(other, rel=1e-8)
+    np.testing.assert_allclose(same.theta, bar.theta, rtol=1e-7)
+
+
+@pytest.mark.jitted
+def test_debug():
+    options = {"doses": PK_DOSES, "rtol": 1e-9, "atol": 1e-9}
+    value, bar = value_and_gradient(drug(debug=True), FinalState([1.0, 1.0]), PK_SPAN, **options)(PK_U0, PK_THETA)
+    assert value == pytest.approx(np.sum(drug_at(PK_U0, PK_THETA, *PK_SPAN)).real, rel=1e-7)
+    value, bar = value_and_gradient(ball(debug=True), FinalState([1.0, 0.0]), (0.0, 15.0), events=BOUNCE)(BALL_U0, BALL_THETA)
+    assert np.isfinite(value) and np.isfinite(bar.theta).all()
+
+
+def test_copies_and_pickles():
+    value, bar = prepared("discrete")(HUNT_U0, HUNT_THETA)
+    for other in (copy.copy(prepared("discrete")), copy.deepcopy(prepared("discrete"))):
+        again, same = other(HUNT_U0, HUNT_THETA)
+        assert again == value
+        np.testing.assert_array_equal(same.theta, bar.theta)
+    again, same = pickle.loads(pickle.dumps(prepared("discrete")))(HUNT_U0, HUNT_THETA)
+    assert again == value
+    np.testing.assert_array_equal(same.theta, bar.theta)
+
+
+@by_adjoint
+@pytest.mark.parametrize("wrt", ["u0", "theta", "t0", "T", ("u0", "T")])
+def test_some_of_the_cotangents(adjoint, wrt):
+    solution = solve(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, **EVERYTHING)
+    every, some = solution.pullback(HUNT_SEED, adjoint=adjoint), solution.pullback(HUNT_SEED, adjoint=adjoint, wrt=wrt)
+    for name in ("u0", "theta", "t0", "T"):
+        found = getattr(some, name)
+        if name in ((wrt,) if isinstance(wrt, str) else wrt):
+            np.testing.assert_allclose(found, getattr(every, name), rtol=0.0, atol=1e-5)
+        else:
+            assert found is None
+
+
+def test_a_fit_finds_when_and_how_much_was_given():
+    """Absorption, lag, fraction and the time of a dose, from what is seen in the blood."""
+    times = np.linspace(0.25, 12.0, 48)
+    data = np.array([drug_at(PK_U0, PK_THETA, 0.0, t).real for t in times])
+    data[:, 0] = np.nan
+    start = PK_THETA.copy()
+    start[[0, 1, 5, 6, 8]] *= [1.2, 0.9, 1.05, 0.9, 1.1]
+    entries = {"theta": [0, 1, 5, 6, 8]}
+    options = {"free": entries, "log": entries, "doses": PK_DOSES, "rtol": 1e-8, "atol": 1e-8}
+    fit = Fit(drug(), LeastSquares(times, data), PK_SPAN, u0=PK_U0, theta=start, **options)
+    np.testing.assert_allclose(fit.minimize().theta, PK_THETA, rtol=1e-3)
+
+
+def test_dense_lambda_jumps_at_an_event():
+    """By the rule of a bounce: lam[1] changes its sign and is less by the restitution, lam[0] takes what a later bounce does."""
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 5.0), events=BOUNCE, rtol=1e-10, atol=1e-10)
+    lam = solution.pullback([1.0, 0.0], dense_adjoint=True).adjoint
+    (t,), (_, v), (g, e) = solution.t_events[0], solution.u_events[0][0], BALL_THETA
+    before, behind = lam(t - 1e-9), lam(t + 1e-9)
+    rho = behind @ (np.array([-e * 0.0 + v, e * g]) - np.array([-e * v, -g]))
+    np.testing.assert_allclose(before, [behind[0] - rho / v, -e * behind[1]], rtol=1e-6)
+
+
+def test_an_event_of_a_function_of_scipy_leaves_every_bit():
+    """What is only noted changes no step but the one that ends there; the gradient is that without it."""
+    plain = solve(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, **TIGHT)
+    noted = solve(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, events=Event(lambda t, u: u[0] - 1.5, name="noted"), **TIGHT)
+    assert noted.t_events[0].size > 0
+    np.testing.assert_allclose(noted.u_events[0][:, 0], 1.5, rtol=0.0, atol=1e-13)
+    for adjoint in ("discrete", "interpolating"):
+        one, other = (each.pullback(HUNT_SEED, adjoint=adjoint) for each in (plain, noted))
+        np.testing.assert_allclose(other.theta, one.theta, rtol=0.0, atol=1e-7)

@@ -1,0 +1,689 @@
+"""Events: what happens and when, and gradients through it, against closed forms; what is refused."""
+
+import functools
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from adjode import Dynamics, Event, SolveError, Status, solve, value_and_gradient
+from adjode.losses import FinalState, LeastSquares
+from tests.problems.hybrid import BALL_THETA, BALL_U0, BOUNCE, ball, ball_at, bounce, bounces, height
+from tests.problems.numerics import complex_step
+
+RTOL = 1e-9
+TOLERANCES = {"rtol": RTOL, "atol": RTOL}
+SEED = np.array([1.0, 0.3])
+by_adjoint = pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
+
+
+def assert_near(found, wanted, units=10.0):
+    """Within so many units of the tolerance, of the largest."""
+    np.testing.assert_allclose(found, wanted, rtol=0.0, atol=units * RTOL * max(1.0, np.max(np.abs(wanted))))
+
+
+def assert_gradient(solution, seed, final, u0, theta, adjoint, units=50.0, **options):
+    """The cotangents of u0 and theta against the complex step of `final(u0, theta)`."""
+    bar = solution.pullback(seed, adjoint=adjoint, **options)
+    for found, exact in zip([bar.u0, bar.theta], complex_step(final, [u0, theta]), strict=True):
+        assert_near(found, exact, units)
+    return bar
+
+
+# --- a ball ---------------------------------------------------------------------------------------------------------------------
+def test_six_bounces():
+    times, _ = bounces(BALL_U0, BALL_THETA, 21.0)
+    assert len(times) == 6
+    at = np.linspace(0.0, 21.0, 50)
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 21.0), events=BOUNCE, t_eval=at, **TOLERANCES)
+    assert_near(solution.t_events[0], times)
+    assert [name for _, name in solution.events] == ["height"] * 6
+    assert_near(solution.u_events[0], [ball_at(BALL_U0, BALL_THETA, t - 1e-11) for t in times])
+    assert_near(solution.u_eval, [ball_at(BALL_U0, BALL_THETA, t) for t in at])
+    assert solution.stats.n_steps < 60
+
+
+@by_adjoint
+def test_the_gradient_through_six_bounces(adjoint):
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 21.0), events=BOUNCE, **TOLERANCES)
+    assert_gradient(solution, SEED, lambda u0, theta: SEED @ ball_at(u0, theta, 21.0), BALL_U0, BALL_THETA, adjoint)
+
+
+@by_adjoint
+def test_cotangents_of_the_ends(adjoint):
+    """Moved by as much, both leave the ball where it is: no gravity knows the time."""
+    bar = solve(ball(), BALL_U0, BALL_THETA, (0.0, 15.0), events=BOUNCE, **TOLERANCES).pullback(SEED, adjoint=adjoint)
+    (exact,) = complex_step(lambda T: SEED @ ball_at(BALL_U0, BALL_THETA, T[0]), [[15.0]])
+    assert_near([bar.T, bar.t0], [exact[0], -exact[0]])
+
+
+@by_adjoint
+def test_the_gradient_of_what_is_observed_between_bounces(adjoint):
+    times, data = np.linspace(0.5, 14.5, 15), np.linspace(1.0, 30.0, 30).reshape(15, 2)
+    call = value_and_gradient(ball(), LeastSquares(times, data), (0.0, 15.0), events=BOUNCE, adjoint=adjoint, **TOLERANCES)
+
+    def loss(u0, theta):
+        return 0.5 * sum(np.sum((ball_at(u0, theta, t) - y) ** 2) for t, y in zip(times, data, strict=True))
+
+    for value, bar in (call(BALL_U0, BALL_THETA), call.step_by_step(BALL_U0, BALL_THETA)):
+        assert value == pytest.approx(loss(BALL_U0, BALL_THETA), rel=50.0 * RTOL)
+        for found, exact in zip([bar.u0, bar.theta], complex_step(loss, [BALL_U0, BALL_THETA]), strict=True):
+            assert_near(found, exact, 50.0)
+
+
+def test_the_restitution_that_takes_the_ball_to_twenty():
+    """The optimum that the documentation of SciMLSensitivity has for this ball, "Bouncing Ball Hybrid ODE Optimization"."""
+    call = value_and_gradient(ball(), LeastSquares([15.0], [[20.0, np.nan]]), (0.0, 15.0), events=BOUNCE, rtol=1e-10, atol=1e-10)
+    loss = functools.lru_cache(lambda e: call(BALL_U0, [9.8, e]))
+    found = minimize_scalar(lambda e: loss(e)[0], bracket=(0.86, 0.87), tol=1e-12)
+    assert found.x == pytest.approx(0.866554105436901, abs=1e-6)
+    assert abs(loss(found.x)[1].theta[1]) < 1e-4
+
+
+def test_a_ball_that_comes_to_rest_is_an_error_with_the_name_of_its_event():
+    with pytest.raises(SolveError, match=r"events follow each other without end here \(height\): a state at rest") as caught:
+        solve(ball(), [1.0, 0.0], [9.8, 0.5], (0.0, 10.0), events=BOUNCE)
+    assert caught.value.status == Status.ZENO
+    assert caught.value.t == pytest.approx(np.sqrt(2.0 / 9.8) * 3.0, rel=1e-6)
+
+
+# --- thresholds that depend on theta, on time and on the state ------------------------------------------------------------------
+def _growth_f(t, u, theta, du):
+    du[0] = theta[0] * u[0]
+    du[1] = u[0]
+
+
+@functools.cache
+def growth():
+    """u[0] grows; u[1] is what has been; theta = rate, threshold, factor."""
+    return Dynamics(_growth_f, name="growth")
+
+
+def above(t, u, theta):
+    return u[0] - theta[1]
+
+
+def cut(t, u, theta, u_new):
+    u_new[0] = theta[2] * u[0]
+
+
+GROWTH_U0, GROWTH_THETA = np.array([1.0, 0.0]), np.array([0.7, 2.3, 0.4])
+
+
+def sawtooth(u0, theta, T):
+    """u(T) of the state that grows and is cut."""
+    rate, threshold, factor = theta
+    t, (x, total) = 0.0, u0
+    while True:
+        wait = np.log(threshold / x) / rate
+        end = t + wait if np.real(t + wait) < T else T
+        total = total + x * (np.exp(rate * (end - t)) - 1.0) / rate
+        if end is T:
+            return np.array([x * np.exp(rate * (T - t)), total])
+        t, x = end, factor * threshold
+
+
+@by_adjoint
+def test_a_threshold_that_is_a_parameter(adjoint):
+    solution = solve(growth(), GROWTH_U0, GROWTH_THETA, (0.0, 5.0), events=Event(above, cut), **TOLERANCES)
+    assert_near(solution.u_T, sawtooth(GROWTH_U0, GROWTH_THETA, 5.0))
+    assert len(solution.t_events[0]) == 3
+    assert_gradient(solution, SEED, lambda u0, theta: SEED @ sawtooth(u0, theta, 5.0), GROWTH_U0, GROWTH_THETA, adjoint)
+
+
+def moving(t, u, theta):
+    return u[0] - theta[1] * (1.0 + 0.1 * t)
+
+
+def cut_in_time(t, u, theta, u_new):
+    u_new[0] = theta[2] * u[0] + 0.1 * t
+
+
+def moving_threshold(u0, theta, T):
+    """By Newton's method for complex numbers; one event."""
+    rate, threshold, factor = theta
+    t = 1.5 + 0j
+    for _ in range(50):
+        e = u0[0] * np.exp(rate * t) - threshold * (1.0 + 0.1 * t)
+        t = t - e / (rate * u0[0] * np.exp(rate * t) - 0.1 * threshold)
+    before = u0[0] * np.exp(rate * t)
+    x = factor * before + 0.1 * t
+    total = u0[1] + (before - u0[0]) / rate + x * (np.exp(rate * (T - t)) - 1.0) / rate
+    return np.array([x * np.exp(rate * (T - t)), total])
+
+
+@by_adjoint
+def test_a_threshold_and_a_reset_that_depend_on_time(adjoint):
+    solution = solve(growth(), GROWTH_U0, GROWTH_THETA, (0.0, 2.5), events=Event(moving, cut_in_time), **TOLERANCES)
+    assert_near(solution.u_T, moving_threshold(GROWTH_U0, GROWTH_THETA, 2.5).real)
+    assert_gradient(solution, SEED, lambda u0, theta: SEED @ moving_threshold(u0, theta, 2.5), GROWTH_U0, GROWTH_THETA, adjoint)
+
+
+# --- a relay, a neuron ----------------------------------------------------------------------------------------------------------
+def _relay_f(t, u, theta, du):  # temperature, heating on or off
+    du[0] = theta[0] * u[1] - theta[1] * u[0]
+    du[1] = 0.0
+
+
+def too_hot(t, u, theta):
+    return u[0] - theta[2]
+
+
+def too_cold(t, u, theta):
+    return u[0] - theta[3]
+
+
+def off(t, u, theta, u_new):
+    u_new[1] = 0.0
+
+
+def on(t, u, theta, u_new):
+    u_new[1] = 1.0
+
+
+RELAY_U0, RELAY_THETA = np.array([0.5, 1.0]), np.array([3.0, 1.0, 2.0, 1.0])
+RELAY = [Event(too_hot, off, direction=1.0), Event(too_cold, on, direction=-1.0)]
+
+
+@functools.cache
+def relay():
+    return Dynamics(_relay_f, name="relay")
+
+
+def relay_at(u0, theta, T):
+    heat, loss, high, low = theta
+    t, (x, mode) = 0.0, u0
+    while True:
+        limit = heat * mode / loss
+        target = high if np.real(mode) > 0.5 else low
+        wait = np.log((x - limit) / (target - limit)) / loss
+        if np.real(t + wait) > T:
+            return np.array([limit + (x - limit) * np.exp(-loss * (T - t)), mode])
+        t, x, mode = t + wait, target, 0.0 if np.real(mode) > 0.5 else 1.0
+
+
+@by_adjoint
+def test_a_relay_with_hysteresis(adjoint):
+    """Its mode is a state that is reset; behind the first event nothing remembers the start."""
+    solution = solve(relay(), RELAY_U0, RELAY_THETA, (0.0, 5.0), events=RELAY, **TOLERANCES)
+    assert [name for _, name in solution.events][:3] == ["too_hot", "too_cold", "too_hot"]
+    assert_near(solution.u_T, relay_at(RELAY_U0, RELAY_THETA, 5.0))
+    bar = solution.pullback([1.0, 0.0], adjoint=adjoint)
+    exact = complex_step(lambda x0, theta: relay_at(np.array([x0[0], 1.0]), theta, 5.0)[0], [[0.5], RELAY_THETA])
+    assert_near(bar.u0[0], exact[0][0], 50.0)
+    assert_near(bar.theta, exact[1], 50.0)
+
+
+def _neuron_f(t, u, theta, du):  # leak, current, threshold, reset
+    du[0] = -theta[0] * u[0] + theta[1]
+
+
+def fires(t, u, theta):
+    return u[0] - theta[2]
+
+
+def returning(t, u, theta):
+    return np.array([theta[3]])
+
+
+NEURON_THETA = np.array([1.0, 1.5, 1.0, 0.1])
+
+
+def neuron_at(u0, theta, T):
+    leak, current, threshold, reset = theta
+    limit, t, x = current / leak, 0.0, u0[0]
+    while True:
+        wait = np.log((limit - x) / (limit - threshold)) / leak
+        if np.real(t + wait) > T:
+            return limit + (x - limit) * np.exp(-leak * (T - t))
+        t, x = t + wait, reset
+
+
+@by_adjoint
+def test_a_neuron_that_fires_and_a_reset_that_returns_the_state(adjoint):
+    neuron = Dynamics(_neuron_f, name="neuron")
+    solution = solve(neuron, [0.2], NEURON_THETA, (0.0, 8.0), events=Event(fires, returning), **TOLERANCES)
+    assert len(solution.t_events[0]) == 7
+    assert_near(solution.u_T, [neuron_at([0.2], NEURON_THETA, 8.0)])
+    assert_gradient(solution, [1.0], lambda u0, theta: neuron_at(u0, theta, 8.0), np.array([0.2]), NEURON_THETA, adjoint)
+
+
+# --- more than one at a time ----------------------------------------------------------------------------------------------------
+def doubled(t, u, theta, u_new):
+    u_new[0] = 2.0 * u[0]
+
+
+def lifted(t, u, theta, u_new):
+    u_new[0] = u[0] + theta[2]
+
+
+def higher(t, u, theta):
+    return u[0] - 3.0
+
+
+def counted(t, u, theta, u_new):
+    u_new[1] = u[1] + 10.0 * theta[2] * u[0]
+
+
+def grown(u0, theta, T, change):
+    """One event at the threshold, where `change` is what happens to (u, theta)."""
+    rate, threshold, _ = theta
+    t = np.log(threshold / u0[0]) / rate
+    x, total = change(threshold, u0[1] + (threshold - u0[0]) / rate, theta)
+    return np.array([x * np.exp(rate * (T - t)), total + x * (np.exp(rate * (T - t)) - 1.0) / rate])
+
+
+CHANGES = {  # events, what they do to the two states together, names in order
+    "first twice": (
+        [Event(above, doubled, priority=2.0), Event(above, lifted, priority=1.0)],
+        lambda x, total, theta: (2.0 * x + theta[2], total),
+        ["above", "above"],
+    ),
+    "second first": (
+        [Event(above, doubled, priority=1.0), Event(above, lifted, priority=2.0)],
+        lambda x, total, theta: (2.0 * (x + theta[2]), total),
+        ["above", "above"],
+    ),
+    "order as given": (
+        [Event(above, doubled), Event(above, lifted)],
+        lambda x, total, theta: (2.0 * x + theta[2], total),
+        ["above", "above"],
+    ),
+    "nested": (  # 2.3 is doubled to 4.6: beyond 3
+        [Event(above, doubled, direction=1.0), Event(higher, counted, direction=1.0)],
+        lambda x, total, theta: (2.0 * x, total + 10.0 * theta[2] * 2.0 * x),
+        ["above", "higher"],
+    ),
+    "not in this direction": (
+        [Event(above, doubled, direction=1.0), Event(higher, counted, direction=-1.0)],
+        lambda x, total, theta: (2.0 * x, total),
+        ["above"],
+    ),
+}
+
+
+@by_adjoint
+@pytest.mark.parametrize("name", CHANGES)
+def test_events_at_one_time(name, adjoint):
+    events, change, names = CHANGES[name]
+    solution = solve(growth(), GROWTH_U0, GROWTH_THETA, (0.0, 2.0), events=events, **TOLERANCES)
+    assert [one for _, one in solution.events] == names
+    assert_near(solution.u_T, grown(GROWTH_U0, GROWTH_THETA, 2.0, change))
+    final = functools.partial(grown, T=2.0, change=change)
+    assert_gradient(solution, SEED, lambda u0, theta: SEED @ final(u0, theta), GROWTH_U0, GROWTH_THETA, adjoint)
+
+
+def twice_above(t, u, theta):
+    return 2.0 * u[0] - 2.0 * theta[1]
+
+
+def test_rounding_decides_no_order():
+    """Two guards that are zero together, with resets: an error without priorities, and with them the result of that order."""
+    with pytest.raises(
+        SolveError, match=r"events of the same priority happen at the same time \(above and twice_above\)"
+    ) as caught:
+        solve(growth(), GROWTH_U0, GROWTH_THETA, (0.0, 2.0), events=[Event(above, doubled), Event(twice_above, lifted)])
+    assert caught.value.status == Status.AMBIGUOUS
+    events = [Event(above, doubled), Event(twice_above, lifted, priority=1.0)]
+    solution = solve(growth(), GROWTH_U0, GROWTH_THETA, (0.0, 2.0), events=events, **TOLERANCES)
+    wanted = grown(GROWTH_U0, GROWTH_THETA, 2.0, lambda x, total, theta: (2.0 * (x + theta[2]), total))
+    assert_near(solution.u_T, wanted)
+    noted = solve(growth(), GROWTH_U0, GROWTH_THETA, (0.0, 2.0), events=[Event(above, doubled), twice_above], **TOLERANCES)
+    assert [name for _, name in noted.events].count("twice_above") == 1
+
+
+# --- where guards are zero ------------------------------------------------------------------------------------------------------
+def _still_f(t, u, theta, du):
+    du[0] = 1.0
+
+
+@functools.cache
+def clock():
+    """u[0] = t, which every method has exactly: its steps are as long as they may be."""
+    return Dynamics(_still_f, name="clock")
+
+
+def dips(t, u, theta):
+    return (u[0] - 5.0) ** 2 - theta[0]
+
+
+@pytest.mark.parametrize("half", [0.7, 0.2, 0.03])
+def test_a_pair_of_zeros_inside_one_step(half):
+    solution = solve(clock(), [0.0], [half**2], (0.0, 10.0), events=dips, first_step=9.0)
+    np.testing.assert_allclose(solution.t_events[0], [5.0 - half, 5.0 + half], rtol=1e-12)
+    for direction, wanted in ((1.0, 5.0 + half), (-1.0, 5.0 - half)):
+        solution = solve(clock(), [0.0], [half**2], (0.0, 10.0), events=Event(dips, direction=direction), first_step=9.0)
+        np.testing.assert_allclose(solution.t_events[0], [wanted], rtol=1e-12)
+
+
+def waves(t, u):
+    return np.sin(3.0 * u[0] + 0.5)
+
+
+def test_many_zeros_in_one_step():
+    solution = solve(clock(), [0.0], [], (0.0, 10.0), events=waves, first_step=2.0, max_step=4.0)
+    np.testing.assert_allclose(solution.t_events[0], (np.arange(1, 10) * np.pi - 0.5) / 3.0, rtol=1e-12)
+
+
+def passes(t, u, theta):
+    return u[0] - theta[0]
+
+
+@pytest.mark.parametrize("at", [1e-12, 1e-3, 10.0 - 1e-9, 10.0 - 1e-13])
+def test_an_event_near_an_end(at):
+    def moved(t, u, theta, u_new):
+        u_new[0] = u[0] + 100.0
+
+    solution = solve(clock(), [0.0], [at], (0.0, 10.0), events=Event(passes, moved), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(solution.t_events[0], [at], rtol=1e-9)
+    np.testing.assert_allclose(solution.u_T, [110.0], rtol=1e-13)
+
+
+def test_a_start_on_the_guard_is_no_event():
+    assert solve(clock(), [2.0], [2.0], (0.0, 10.0), events=passes).t_events[0].size == 0
+    thrown = solve(ball(), [0.0, 9.8], [9.8, 0.5], (0.0, 2.5), events=Event(height, bounce), **TOLERANCES)
+    assert_near(thrown.t_events[0], [2.0])
+
+
+def test_directions_along_the_integration():
+    """Of sin(3 u + 0.5): backwards in time, what falls along time rises."""
+    for span, sign in (((0.0, 5.0), 1.0), ((5.0, 0.0), -1.0)):
+        start = [span[0]]
+        both = solve(clock(), start, [], span, events=waves, max_step=0.3).t_events[0]
+        rising = solve(clock(), start, [], span, events=Event(waves, direction=1.0), max_step=0.3).t_events[0]
+        np.testing.assert_allclose(both, (np.arange(1, 5) * np.pi - 0.5)[:: int(sign)] / 3.0, rtol=1e-12)
+        slopes = 3.0 * np.cos(3.0 * rising + 0.5) * sign
+        assert (slopes > 0.0).all() and rising.size == 2
+
+
+@by_adjoint
+def test_backwards_through_an_event(adjoint):
+    """u[0] falls back in time; where it passes the threshold it is cut."""
+
+    def final(u0, theta):
+        rate, threshold, factor = theta
+        t = 3.0 - np.log(u0[0] / threshold) / rate
+        x, total = factor * threshold, u0[1] - (u0[0] - threshold) / rate
+        return SEED @ np.array([x * np.exp(-rate * t), total - x * (1.0 - np.exp(-rate * t)) / rate])
+
+    u0 = np.array([5.0, 0.0])
+    solution = solve(growth(), u0, GROWTH_THETA, (3.0, 0.0), events=Event(above, cut, direction=-1.0), **TOLERANCES)
+    assert SEED @ solution.u_T == pytest.approx(final(u0, GROWTH_THETA), rel=10.0 * RTOL)
+    assert_gradient(solution, SEED, final, u0, GROWTH_THETA, adjoint)
+
+
+def _rest_f(t, u, theta, du):
+    du[0] = 0.0
+
+
+def test_events_at_rest():
+    """Nothing moves: a guard of the time alone is met, one of the state never."""
+    rest, late = Dynamics(_rest_f, name="rest"), Event(lambda t, u, theta: t - 7.25, name="late")
+    solution = solve(rest, [1.0], [2.0], (0.0, 10.0), events=[late, passes])
+    np.testing.assert_allclose(solution.t_events[0], [7.25], rtol=1e-13)
+    assert solution.t_events[1].size == 0
+
+
+# --- the end --------------------------------------------------------------------------------------------------------------------
+def landing_time(u0, theta):
+    (x, v), g = u0, theta[0]
+    return (v + np.sqrt(v * v + 2.0 * g * x)) / g
+
+
+LANDS = Event(height, direction=-1.0, terminal=True)
+
+
+@by_adjoint
+def test_a_terminal_event_is_a_function_of_theta(adjoint):
+    """Where a ball lands: the speed and, by the running cost 1, the time."""
+    solution = solve(ball(), [20.0, 3.0], BALL_THETA, (0.0, 100.0), events=LANDS, **TOLERANCES)
+    u0 = np.array([20.0, 3.0])
+    assert_near(solution.t[-1], landing_time(u0, BALL_THETA))
+    bar = assert_gradient(
+        solution, [0.0, 1.0], lambda u0, theta: -np.sqrt(u0[1] ** 2 + 2.0 * theta[0] * u0[0]), u0, BALL_THETA, adjoint
+    )
+    assert bar.T == 0.0
+
+
+def one(t, u, theta):
+    return 1.0
+
+
+def squared(t, u, theta):
+    return theta[1] * u[0] ** 2
+
+
+@by_adjoint
+def test_running_costs_up_to_a_terminal_event(adjoint):
+    u0 = np.array([20.0, 3.0])
+    solution = solve(ball(), u0, BALL_THETA, (0.0, 100.0), events=LANDS, **TOLERANCES)
+    bar = assert_gradient(solution, [0.0, 0.0], landing_time, u0, BALL_THETA, adjoint, running_cost=one)
+    assert bar.running_cost == pytest.approx(landing_time(u0, BALL_THETA), rel=10.0 * RTOL)
+
+    def cost(u0, theta):
+        (x, v), (g, factor), t = u0, theta, landing_time(u0, theta)
+        powers = x * x * t + x * v * t**2 + (v * v - g * x) * t**3 / 3.0 - g * v * t**4 / 4.0 + g * g * t**5 / 20.0
+        return factor * powers
+
+    assert_gradient(solution, [0.0, 0.0], cost, u0, BALL_THETA, adjoint, running_cost=squared)
+
+
+@by_adjoint
+def test_running_costs_through_bounces(adjoint):
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 10.0), events=BOUNCE, **TOLERANCES)
+
+    def cost(u0, theta):
+        times, _ = bounces(u0, theta, 10.0)
+        total, nodes = 0.0, np.polynomial.legendre.leggauss(4)
+        for a, b in zip([0.0, *times], [*times, 10.0], strict=True):
+            for x, w in zip(*nodes, strict=True):
+                s = 0.5 * (a + b) + 0.5 * (b - a) * x
+                total = total + 0.5 * (b - a) * w * theta[1] * flight_from(a, u0, theta, s) ** 2
+        return total
+
+    assert_gradient(solution, [0.0, 0.0], cost, BALL_U0, BALL_THETA, adjoint, running_cost=squared)
+
+
+def flight_from(a, u0, theta, s):
+    """The height at s of the flight that begins at a."""
+    _, (t, x, v) = bounces(u0, theta, np.real(a) + 1e-9)
+    return x + v * (s - t) - 0.5 * theta[0] * (s - t) ** 2
+
+
+def test_the_second_time_ends_it_as_in_scipy():
+    second = Event(height, bounce, direction=-1.0, terminal=2)
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 100.0), events=second, **TOLERANCES)
+    times, _ = bounces(BALL_U0, BALL_THETA, 10.0)
+    assert_near(solution.t_events[0], times[:2])
+    assert_near(solution.t[-1], times[1])
+
+
+def test_functions_of_scipy():
+    def hits(t, u):
+        return u[0]
+
+    hits.terminal, hits.direction = True, -1.0
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 100.0), events=hits, **TOLERANCES)
+    assert_near(solution.t[-1], np.sqrt(2.0 * 50.0 / 9.8))
+    assert_near(solution.u_T, [0.0, -np.sqrt(2.0 * 50.0 * 9.8)])
+
+
+@by_adjoint
+def test_what_is_observed_behind_the_end_is_not_there(adjoint):
+    """An observation at T is that of the end; a later time than the end, inside of the span, has no state."""
+    call = value_and_gradient(ball(), FinalState([0.0, 1.0]), (0.0, 100.0), events=LANDS, adjoint=adjoint, **TOLERANCES)
+    value, bar = call([20.0, 3.0], BALL_THETA)
+    assert value == pytest.approx(-np.sqrt(9.0 + 2.0 * 9.8 * 20.0), rel=10.0 * RTOL)
+    exact = complex_step(lambda u0, theta: -np.sqrt(u0[1] ** 2 + 2.0 * theta[0] * u0[0]), [[20.0, 3.0], BALL_THETA])
+    assert_near(bar.u0, exact[0], 50.0)
+    assert_near(bar.theta, exact[1], 50.0)
+    late = value_and_gradient(ball(), LeastSquares([50.0], [[0.0, 0.0]]), (0.0, 100.0), events=LANDS, adjoint=adjoint)
+    with pytest.raises(SolveError, match="height has ended the solution at t = 2.34949, before the observation at t = 50"):
+        late([20.0, 3.0], BALL_THETA)
+
+
+# --- their times, and states before them ----------------------------------------------------------------------------------------
+@by_adjoint
+def test_cotangents_of_the_times_of_bounces(adjoint):
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 15.0), events=BOUNCE, **TOLERANCES)
+    weights = np.array([1.0, -0.5, 2.0])
+
+    def summed(u0, theta):
+        return weights @ np.array(bounces(u0, theta, 15.0)[0])
+
+    bar = solution.pullback(event_times=[weights], adjoint=adjoint)
+    for found, exact in zip([bar.u0, bar.theta], complex_step(summed, [BALL_U0, BALL_THETA]), strict=True):
+        assert_near(found, exact, 100.0)
+
+
+def test_cotangents_of_times_of_two_events():
+    solution = solve(relay(), RELAY_U0, RELAY_THETA, (0.0, 2.0), events=RELAY, **TOLERANCES)
+    bar = solution.pullback(event_times=[np.array([0.0]), np.array([1.0])])
+    heat, loss, high, low = RELAY_THETA  # on until log(2.5 / 1), then off for log(2)
+    assert_near(solution.t_events[1], [np.log(2.5) + np.log(2.0)])
+    limit = heat / loss
+    assert_near(bar.theta[2:], [1.0 / (limit - high) + 1.0 / high, -1.0 / low], 100.0)
+
+
+def test_the_side_before_a_bounce():
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 15.0), events=BOUNCE, **TOLERANCES)
+    times, u_before = solution.t_events[0], solution.u_events[0]
+    assert_near(solution(times, side="left"), u_before, 100.0)
+    assert_near(solution(times)[:, 1], -0.8 * u_before[:, 1], 100.0)
+
+
+@pytest.mark.parametrize(
+    ("event_times", "says"),
+    [
+        ([np.zeros(2)], "event_times of height"),
+        ([np.zeros(3)] * 2, "for each of the 1 events"),
+    ],
+)
+def test_bad_event_times(event_times, says):
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 15.0), events=BOUNCE)
+    with pytest.raises(ValueError, match=says):
+        solution.pullback(event_times=event_times)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------------------
+def _chase_f(t, u, theta, du):
+    du[0] = 1.0
+    du[1] = 1.0 + 3.0 * (u[0] - theta[0]) ** 2
+
+
+def meets(t, u, theta):
+    return u[1] - u[0]
+
+
+def stops(t, u, theta, u_new):
+    u_new[1] = 0.0
+
+
+@by_adjoint
+def test_a_guard_that_only_touches_zero_has_no_gradient(adjoint):
+    """u[1] - u[0] = (t - 5)^3: it passes through zero, but at no rate."""
+    chase = Dynamics(_chase_f)
+    solution = solve(chase, [0.0, -125.0], [5.0], (0.0, 10.0), events=Event(meets, stops), **TOLERANCES)
+    with pytest.raises(SolveError, match="the guard of meets touches zero without passing through it") as caught:
+        solution.pullback(SEED, adjoint=adjoint)
+    assert caught.value.status == Status.GRAZING
+
+
+def test_nan():
+    def bad(t, u, theta):
+        return np.sqrt(theta[0] - u[0])
+
+    def bad_reset(t, u, theta, u_new):
+        u_new[0] = np.nan
+
+    for events in (bad, Event(passes, bad_reset)):
+        with pytest.raises(SolveError) as caught:
+            solve(clock(), [0.0], [5.0], (0.0, 10.0), events=events)
+        assert caught.value.status == Status.NON_FINITE
+
+
+def too_few(t):
+    return t
+
+
+def too_much_reset(t, u, theta, u_new, more):
+    u_new[0] = 0.0
+
+
+def wrong_length(t, u, theta):
+    return np.zeros(3)
+
+
+def leaves_arrays(t, u, theta, u_new):
+    u_new[7] = 0.0
+
+
+def guard_beyond(t, u, theta):
+    return u[5]
+
+
+def writes_state(t, u, theta, u_new):
+    u[0] = 3.0
+    u_new[0] = 0.0
+
+
+def vector_guard(t, u, theta):
+    return u
+
+
+@pytest.mark.parametrize(
+    ("events", "error", "says"),
+    [
+        (3.0, TypeError, r"events must be an adjode.Event, a function event\(t, u\), or a list of them, but 3.0 was given"),
+        (
+            [passes, 3.0],
+            TypeError,
+            r"events must be an adjode.Event, a function event\(t, u\), or a list of them, but 3.0 is among",
+        ),
+        (too_few, TypeError, r"the guard too_few takes 1 arguments, but it must be guard\(t, u, theta\) or guard\(t, u\)"),
+        (lambda: Event(passes, too_much_reset), TypeError, "the reset too_much_reset takes 5 arguments, but it must be reset"),
+        (Event(passes, wrong_length), SolveError, "reset raised ValueError: the array returned has the wrong length"),
+        (Event(passes, leaves_arrays), ValueError, "index 7"),
+        (guard_beyond, ValueError, "index 5"),
+        (Event(passes, writes_state), ValueError, "reset"),
+        (vector_guard, TypeError, "guard"),
+    ],
+)
+def test_bad_events(events, error, says):
+    with pytest.raises(error, match=says):
+        solve(clock(), [0.0], [5.0], (0.0, 10.0), events=events() if getattr(events, "__name__", "") == "<lambda>" else events)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: Event(3.0), TypeError, "an event takes functions"),
+        (lambda: Event(passes, 3.0), TypeError, "an event takes functions"),
+        (lambda: Event(passes, terminal=-1), ValueError, "terminal must be False, True or the number of an occurrence, but -1"),
+        (lambda: Event(passes, terminal="yes"), ValueError, "terminal must be False"),
+        (lambda: Event(passes, direction="up"), ValueError, "direction must be a finite number, but 'up'"),
+        (lambda: Event(passes, priority=np.inf), ValueError, "priority must be a finite number, but inf"),
+    ],
+)
+def test_bad_options_of_events(make, error, says):
+    with pytest.raises(error, match=says):
+        make()
+
+
+def test_backsolve_and_memory_refuse():
+    with pytest.raises(ValueError, match="doses and events know no budget of memory"):
+        solve(clock(), [0.0], [5.0], (0.0, 10.0), events=passes, memory="1 MB")
+    with pytest.raises(ValueError, match="backsolve' knows no doses and no events"):
+        solve(clock(), [0.0], [5.0], (0.0, 10.0), events=passes).pullback([1.0], adjoint="backsolve")
+
+
+def test_a_singular_mass_matrix_refuses():
+    with pytest.raises(ValueError, match="without a singular mass matrix"):
+        solve(Dynamics(_growth_f, mass=[1.0, 0.0]), GROWTH_U0, GROWTH_THETA, (0.0, 1.0), method="Radau", events=above)
+
+
+def test_the_discrete_adjoint_of_rosenbrock_refuses_as_ever():
+    with pytest.raises(ValueError, match="Rodas5P"):
+        value_and_gradient(growth(), FinalState(SEED), (0.0, 2.0), method="Rodas5P", events=Event(above, cut))(
+            GROWTH_U0, GROWTH_THETA
+        )
