@@ -403,12 +403,12 @@ class _Pullback:
         swept.warn_if_inaccurate(stacklevel=6)
         if self.options.dense_adjoint and isinstance(swept, Sweep):
             result["adjoint"] = swept.dense_adjoint
-        u0_bar, theta_bar = swept.lam + self._seen_at_t0(), self._theta_bar(swept)
-        if solution.steady is not None:
-            u0_bar, theta_bar = np.zeros(self.n), theta_bar + solution.steady.pull_back(u0_bar)
+        u0_bar, steady = swept.lam + self._seen_at_t0(), solution.steady
         if "u0" in wanted:
-            result["u0"] = solution.layouts[0].unflatten(u0_bar)
+            result["u0"] = solution.layouts[0].unflatten(u0_bar if steady is None else np.zeros(self.n))
         if "theta" in wanted:
+            theta_bar = self._theta_bar(swept)
+            theta_bar = theta_bar if steady is None else theta_bar + steady.pull_back(u0_bar)
             result["theta"] = solution.layouts[1].unflatten(theta_bar)
         if "t0" in wanted:
             result["t0"] = -self._rate(t0, solution.u0, swept.lam, solution.jumps.extended(solution.theta))
