@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode import functions, tables
 from adjode.derivation import nodes as N
+from adjode.derivation.interpolation import interpolated, interpolated_at
 from adjode.derivation.library import INTEGER, TRUTH
 from adjode.derivation.nodes import Node
 from adjode.derivation.objects import Object
@@ -229,6 +230,14 @@ def _joined(reader: Any, parts: list[Node], stops: list[Node]) -> Node:
     return result
 
 
+def _interp(reader: Any, function: Object, x: Any, xp: Any, fp: Any) -> Any:
+    x = reader.number_or_array(x)
+    rule = interpolated_at if x.shape else interpolated
+    if len(x.shape) > 1:
+        raise Refusal(f"`{function.text}` is given a matrix", "write a loop over the entries")
+    return reader.session.inlined(rule, [x, *(_vector(reader, function, points) for points in (xp, fp))], {})
+
+
 def _into(key: str) -> Callable:
     def store(reader: Any, function: Object, x: Any, out: Any) -> Object:
         reader.session.space.setdefault("np", np)
@@ -288,6 +297,7 @@ FUNCTIONS: dict[Any, Callable] = {
     np.transpose: _transposed,
     np.reshape: lambda reader, function, x, *shape: _reshape(reader, reader.number_or_array(x), *shape),
     np.diff: _diff,
+    np.interp: _interp,
     np.roll: _roll,
     np.concatenate: _concatenate,
     np.ravel: lambda reader, function, x: _reshape(reader, reader.number_or_array(x), N.const(-1)),

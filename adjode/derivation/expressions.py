@@ -27,6 +27,13 @@ class Iterable:
     step: Node
     item: Callable[[Node], Any]
 
+    def listed(self, most: int) -> tuple | None:
+        """All items, if it is known how many there are, and these are no more than that."""
+        ends = [N.value_of(end) for end in (self.start, self.stop, self.step)]
+        if None in ends or len(numbers := range(*map(int, ends))) > most:
+            return None
+        return tuple(self.item(N.const(k)) for k in numbers)
+
 
 _BINARY: dict[type, Callable[[Node, Node], Node]] = {
     ast.Add: N.add,
@@ -308,6 +315,11 @@ class Expressions:
     def read_whole(self, array: Node) -> Node:
         base = N.root(array)
         self.forget_stores(base)
+        for statement in reversed(self.block.statements):  # it may be known as it is
+            if isinstance(statement, P.Read) and statement.array is array and not statement.indices:
+                return statement.symbol
+            if statement.blocks or (isinstance(statement, P.Store) and N.root(statement.array) is base):
+                break
         read = P.Read(N.symbol(array.kind, array.shape), array, ())
         self.session.aliases.add(read.symbol)
         self.block.add(read)
@@ -363,7 +375,6 @@ def _is_newaxis(reader: Expressions, node: ast.expr) -> bool:
 
 
 _CONSTRUCTS = {
-    "ListComp": "a list comprehension",
     "GeneratorExp": "a generator",
     "DictComp": "a dictionary",
     "Dict": "a dictionary",

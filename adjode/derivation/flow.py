@@ -23,14 +23,14 @@ def minimal(
     original : Places
         Of the function's own program.
     again : dict
-        The reads that are repeated on the way back, when all is written, and what each repeats.
+        The reads that are repeated on the way back, when all is written, and copies in place of reads; and what each repeats.
     reloads : dict
         The reads of what has been stored for good, and where it was stored.
     """
     dropped: set[P.Statement] = set()
     while True:
         result = pruned(block, outputs, dropped)
-        reads = {again.get(s, s) for s in result.walk() if isinstance(s, P.Read)}
+        reads = {s for s in (again.get(s, s) for s in result.walk()) if isinstance(s, P.Read)}
         stores = {s for s in result.walk() if isinstance(s, P.Store) and s in original.access}
         loaded = {reloads[s] for s in result.walk() if s in reloads}
         idle = {s for s in stores - loaded if not _reaches(s, reads, original)}

@@ -71,6 +71,9 @@ _OTHERS = {
 }
 
 
+UNARY = frozenset(_UNARY) | {_NUMPY.get(key, key) for key in _UNARY}
+
+
 def _keys() -> dict[Any, str]:
     keys: dict[Any, str] = {}
     for key in _UNARY:

@@ -14,6 +14,8 @@ from adjode.derivation.objects import Raises, Undefined
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, assigned, bound_by
 
+_LONGEST = 64  # list whose elements are read one by one
+
 
 def names_of(target: ast.expr) -> set[str]:
     return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
@@ -125,6 +127,22 @@ class Reader(Expressions):
         block, statement = self.last_stores.pop((base, constant), (None, None))
         if block is self.block and statement is not None and constant in self.contents.get(base, {}):
             block.statements.remove(statement)
+
+    def value_ListComp(self, node: ast.ListComp) -> tuple:
+        """A list of a length that is known; its elements one by one."""
+        over, *more = node.generators
+        items = self.session.iterable(self, over.iter) if not (more or over.ifs) else None
+        if isinstance(items, Iterable):
+            items = items.listed(_LONGEST)
+        if items is None:
+            raise Refusal("a list comprehension has no constant length, or a condition", "write a loop that fills an array")
+        own, values = names_of(over.target), []
+        outside = {name: self.env[name] for name in own & self.env.keys()}
+        for item in items:
+            self.assign(over.target, item)
+            values.append(self.anchored(self.value(node.elt)))
+        self.env = {name: value for name, value in self.env.items() if name not in own} | outside
+        return tuple(values)
 
     # --- branches -------------------------------------------------------------------------------------------------------
 

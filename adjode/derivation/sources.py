@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from adjode.derivation.library import UNARY
 from adjode.derivation.origins import origin_of, text_of_file
 from adjode.derivation.refusals import Refusal
 
@@ -63,7 +64,7 @@ class Source:
             name = call.func.value.id
             if name in self.outside and name not in self.local:
                 library = getattr(self.outside[name], "__name__", "") in ("numpy", "math")
-                return set() if library else set().union(*map(_names, call.args))
+                return set().union(*map(_names, _outputs(call) if library else call.args))
         return (
             _names(call.func.value)
             if isinstance(call.func, ast.Attribute) and call.func.attr in ("fill", "reshape", "ravel")
@@ -81,6 +82,14 @@ class Source:
         number = getattr(node, "lineno", self.tree.lineno)
         text = (linecache.getline(self.file, number) or self.lines[number - 1]).strip()
         return f"{self.file}, line {number}" + (f": `{text}`" if text else "")
+
+
+def _outputs(call: ast.Call) -> list[ast.expr]:
+    """What a function of NumPy overwrites: an argument behind those that it reads."""
+    assert isinstance(call.func, ast.Attribute)
+    read = 2 if call.func.attr in ("dot", "matmul", "add", "subtract", "multiply", "divide") else 1
+    by_position = call.args[read:] if read == 2 or call.func.attr in UNARY else []
+    return [*by_position, *(keyword.value for keyword in call.keywords if keyword.arg == "out")]
 
 
 def _names(node: ast.expr) -> set[str]:

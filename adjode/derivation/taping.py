@@ -32,7 +32,7 @@ class Taping:
     trips : dict of Node
         By loop, how many rounds a `while` has made.
     again : dict
-        The reads that are repeated on the way back, and what each of them repeats.
+        The reads that are repeated on the way back, and copies in place of reads; and what each of them repeats.
     reloads : dict
         The reads of what has been stored for good, and where it was stored.
     """
@@ -90,11 +90,17 @@ class Taping:
     def _read(self, statement: P.Read, result: P.Block, own: set[Node] | None) -> None:
         """What is written over later is kept where it is read, and read again from there."""
         tape, where = self.lost.tapes[statement]
-        if own is None or N.root(statement.array) in own:
-            result.add(statement)
-            result.add(P.Store(tape, where, statement.symbol))
+        array, indices = (tape, where) if statement.indices else (_row(tape, where), ())
+        if own is not None and N.root(statement.array) not in own:
+            result.add(P.Read(statement.symbol, array, indices))
+            return
+        if not statement.indices and not where:  # statements of the same block need it on the way back
+            copy = P.Alloc(statement.symbol, statement.array, statement.symbol.kind)
+            self.again[copy] = statement
+            result.add(copy)
         else:
-            result.add(P.Read(statement.symbol, tape, where))
+            result.add(statement)
+        result.add(P.Store(array, indices, statement.symbol))
 
     def _tapes(self, statement: P.For | P.While, trips: Node, result: P.Block) -> list[tuple[P.Carried, Node]]:
         if statement not in self.tapes:
@@ -156,17 +162,18 @@ class Lost:
             base, access = N.root(read.array), places.access[read]
             around = access.loops[len(places.allocated.get(base, ())) :]
             loops = tuple(loop for loop in around if isinstance(loop, P.For))
-            if not read.indices or len(loops) < len(around):
+            if len(loops) < len(around) or any(not base.deps.isdisjoint(length.deps) for length in read.symbol.shape):
                 name = function.hints.get(base, "an array")
                 raise Refusal(
                     f"`{name}` is written over, but the derivative needs what it was",
                     "write the new values to an array of their own",
                 )
-            shape = tuple(_most(loop, loops) for loop in loops) or (N.I1,)
-            tape = N.symbol(read.symbol.kind, shape)
+            lengths = tuple(_most(loop, loops) for loop in loops)
+            tape = N.symbol(read.symbol.kind, (*lengths, *read.symbol.shape) or (N.I1,))
             function.memory.add(tape)
             function.hints[tape] = f"{function.hints.get(base, 'v')}_tape"
-            self.tapes[read] = tape, tuple(trip_number(loop) for loop in loops) or (N.I0,)
+            first = (N.I0,) if read.indices else ()
+            self.tapes[read] = tape, tuple(trip_number(loop) for loop in loops) or first
             self.base_of[tape] = base
             at = loops[0] if loops else next((s for s in function.body.walk() if s.defines == (base,)), None)
             self._at.setdefault(at, []).append(tape)
@@ -192,9 +199,12 @@ def _most(loop: P.For, loops: tuple[P.For, ...]) -> Node:
 
 
 def _kept(tape: Node, k: Node, value: Node) -> P.Store:
-    if not value.shape:
-        return P.Store(tape, (k,), value)
-    return P.Store(N.make("slice", (tape, k), value.kind, value.shape), (), value)
+    return P.Store(_row(tape, (k,)), (), value) if value.shape else P.Store(tape, (k,), value)
+
+
+def _row(tape: Node, where: tuple[Node, ...]) -> Node:
+    """The part of a tape that an array is kept in."""
+    return N.make("slice", (tape, *where), tape.kind, tape.shape[len(where) :]) if where else tape
 
 
 def trip_number(loop: P.For) -> Node:

@@ -183,12 +183,23 @@ def squares(k, t, u, u_bar):
     return u[0] ** 2 * (k + 1.0) + t * u[1]
 
 
+def weighed(k, t, u, theta):
+    return u[0] ** 2 * (k + theta[0]) + t * u[1]
+
+
+def totals(t, u, theta, y):
+    y[0] = theta[0] * (u[0] + u[1])
+    y[1] = u[0] / u[1]
+
+
 TIMES, DATA = [0.0, 1.0, 2.0, 1.0], np.array([[1.0, 0.5], [np.nan, 2.0], [3.0, 1.0], [0.7, 0.9]])
 LOSSES = [
     FinalState([1.0, -2.0]),
     LeastSquares(TIMES, DATA),
     LeastSquares(TIMES, DATA, sigma=0.3, log=True),
     Series(TIMES, squares),
+    Series(TIMES, value=weighed),
+    LeastSquares(TIMES, DATA, observe=totals),
 ]
 
 

@@ -441,3 +441,12 @@ def test_the_benchmark_measures(monkeypatch):
     rows = [cuda_ensemble.Row(what, dtype, 2, 1.0) for what in ("forward", "gradient") for dtype in ("float64", "float32")]
     cuda_ensemble.measure(rows)
     assert all(row.seconds is not None and row.diffrax is None for row in rows)
+
+
+def test_losses_of_functions_are_refused():
+    def total(u, theta):
+        return u[0] + theta[0] * u[1]
+
+    evaluate = ensemble_value_and_gradient(lotka_volterra, FinalState(value=total), SPAN, backend="cuda")
+    with pytest.raises(ValueError, match="backend='cuda' knows no losses of a function of the state and theta: use"):
+        evaluate(*inputs())

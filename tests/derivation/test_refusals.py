@@ -32,10 +32,12 @@ def searches(t, u, theta, du):
 
 
 def overwrites(t, u, theta, du):
-    v = np.empty(2)
-    v[:] = u
-    v *= v
-    du[:] = v * v
+    v = u.copy()
+    i = 0
+    while i < 2:
+        v *= v
+        i += 1
+    du[:] = v
 
 
 def may_be_undefined(t, u, theta, du):
