@@ -222,6 +222,7 @@ def test_an_ensemble_says_which_trajectory_had_a_dose_too_early():
     assert many.status.tolist() == [Status.SUCCESS, Status.DOSE_TOO_EARLY, Status.SUCCESS]
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 @by_adjoint
 def test_fused(adjoint):
@@ -234,6 +235,7 @@ def test_fused(adjoint):
     np.testing.assert_allclose(same.theta, bar.theta, rtol=0.0, atol=1e-7 * np.max(np.abs(bar.theta)))
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 def test_fused_events():
     loss = FinalState([1.0, 0.0])
@@ -244,6 +246,7 @@ def test_fused_events():
     np.testing.assert_allclose(same.theta, bar.theta, rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 def test_debug():
     options = {"doses": PK_DOSES, "rtol": 1e-9, "atol": 1e-9}
