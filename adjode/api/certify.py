@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from adjode.api.solved import Solved, state_at_step
+from adjode.compile import slots
 from adjode.passes.discrete import MOST_UNITS
 from adjode.passes.forward import Forward
 from adjode.passes.options import PullbackOptions, SolveOptions
@@ -65,11 +66,13 @@ def hold_against_another(
 
 def _solve_tighter(solution: Any) -> Any:
     """The same solution, with tolerances a tenth of those it has, or steps half as long; a SolveError if that fails."""
-    options, span = _tighter(solution.options, solution.layouts[0].size), (float(solution.t[0]), float(solution.t[-1]))
-    problem = solution.dynamics, options, solution.structure, np.array(state_at_step(solution, 0)), solution.theta, span
-    forward = Forward(*problem, record=solution.trajectory.record, lasting=True)
+    options, theta_T = _tighter(solution.options, solution.layouts[0].size), solution.jumps.extended(solution.theta)
+    problem = solution.problem[0], options, solution.structure, solution.u0.copy(), theta_T, solution.span.ends
+    forward = Forward(*problem, record=solution.trajectory.record, lasting=True, jumps=solution.jumps)
     trajectory, segments = run_and_keep(forward, solution.layouts[0])
-    return replace(solution, trajectory=trajectory, segments=segments, options=options, t_eval=None, u_eval=None)
+    ended = int(forward.count[slots.ENDED])
+    again = replace(solution, trajectory=trajectory, segments=segments, options=options, t_eval=None, u_eval=None)
+    return replace(again, theta_T=theta_T, ended=ended)
 
 
 def _tighter(options: SolveOptions, n: int) -> SolveOptions:

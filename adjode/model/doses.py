@@ -92,6 +92,11 @@ class Doses:
         if until is not None and until < first:
             raise ValueError(f"until = {until} is before all doses: the first is at {first}.")
 
+    @property
+    def times_vary(self) -> bool:
+        """Whether the time at which something enters, or no longer does, depends on theta."""
+        return any(isinstance(one, str) for name in ("times", "lag", "duration") for one in self.quantities.get(name, []))
+
     def within(self, t_span: tuple[float, float]) -> dict[str, list[Any]]:
         """All quantities, a list with an entry for each dose in a span."""
         if self.every is None:

@@ -27,11 +27,13 @@ from tests.problems.hybrid import (
     PK_THETA,
     PK_U0,
     ball,
+    bounce,
     drug,
     drug_at,
+    height,
     hunt,
-    hunt_doses,
     hunt_gradient,
+    hunt_jumps,
     mixed_hunt,
 )
 
@@ -52,7 +54,7 @@ def combinations():
                 yield pytest.param(name, adjoint, backwards, marks=[] if everyday else [pytest.mark.slow])
 
 
-def hunted(name, adjoint, backwards, dynamics=None, infused=True):
+def hunted(name, adjoint, backwards, dynamics=None, fixed=False):
     """Value and gradient of the hunt, and their reference."""
     rtol = LOOSE.get(name, 1e-10)
     solution = solve(
@@ -63,12 +65,10 @@ def hunted(name, adjoint, backwards, dynamics=None, infused=True):
         method=name,
         rtol=rtol,
         atol=rtol,
-        doses=hunt_doses(infused),
-        events=HUNT,
+        **hunt_jumps(fixed),
     )
-    judged = {"on_inaccurate": "warn"} if adjoint == "discrete" else {}
-    bar = solution.pullback(HUNT_SEED, adjoint=adjoint, wrt=("u0", "theta"), **judged)
-    value, gradient = hunt_gradient(backwards, infused)
+    bar = solution.pullback(HUNT_SEED, adjoint=adjoint, wrt=("u0", "theta"))
+    value, gradient = hunt_gradient(backwards, fixed)
     assert HUNT_SEED @ solution.u_T == pytest.approx(value, abs=3e2 * rtol)
     error = np.max(np.abs(np.concatenate([bar.u0, bar.theta]) - gradient)) / np.max(np.abs(gradient))
     assert error < max(1e-8, 3e2 * rtol)
@@ -81,18 +81,37 @@ def test_a_nonlinear_system_with_all_that_there_is(name, adjoint, backwards):
 
 
 @pytest.mark.slow
-@by_adjoint
 @pytest.mark.parametrize("backwards", [False, True])
-def test_with_a_regular_mass_matrix(adjoint, backwards):
-    if adjoint == "interpolating":
-        pytest.skip("a mass matrix has the discrete adjoint alone")
-    hunted("Radau", adjoint, backwards, dynamics=mixed_hunt(), infused=False)
+def test_with_a_regular_mass_matrix(backwards):
+    hunted("Radau", "discrete", backwards, dynamics=mixed_hunt(), fixed=True)
+
+
+@pytest.mark.parametrize(
+    ("jumps", "says"),
+    [
+        (
+            {"doses": Doses(1.0, 1.0, 0, duration=0.5)},
+            "a mass matrix take no doses over a duration: give them at once",
+        ),
+        (
+            {"doses": Doses("theta[6]", 1.0, 0)},
+            "events, and doses at times that depend on parameters, need slopes",
+        ),
+        (
+            {"events": HUNT},
+            "where there is a mass matrix: solve for du/dt in f, and leave the matrix out",
+        ),
+    ],
+)
+def test_what_a_mass_matrix_refuses(jumps, says):
+    with pytest.raises(ValueError, match=says):
+        solve(mixed_hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, method="Radau", **jumps)
 
 
 # --- the discrete adjoint is that of the steps ----------------------------------------------------------------------------------
 def test_the_discrete_gradient_is_that_of_the_steps_themselves():
     """On steps of a tenth, at which the solution is off by 2e-4, all but the part of times that move the steps behind them."""
-    coarse = {"step": 0.1, "doses": hunt_doses(), "events": HUNT}
+    coarse = {"step": 0.1, **hunt_jumps()}
 
     def value(x):
         return HUNT_SEED @ solve(hunt(), x[:2], x[2:], HUNT_SPAN, **coarse).u_T
@@ -105,7 +124,7 @@ def test_the_discrete_gradient_is_that_of_the_steps_themselves():
 
 # --- wherever gradients are taken ---------------------------------------------------------------------------------------------
 LOSS = LeastSquares([1.0, 2.5, 5.0], np.array([[1.0, 1.0], [0.5, 1.5], [2.0, 2.0]]))
-EVERYTHING = {"doses": hunt_doses(), "events": HUNT, "rtol": 1e-7, "atol": 1e-7}
+EVERYTHING = {**hunt_jumps(), "rtol": 1e-7, "atol": 1e-7}
 
 
 @functools.cache
@@ -203,6 +222,7 @@ def test_an_ensemble_says_which_trajectory_had_a_dose_too_early():
     assert many.status.tolist() == [Status.SUCCESS, Status.DOSE_TOO_EARLY, Status.SUCCESS]
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 @by_adjoint
 def test_fused(adjoint):
@@ -215,6 +235,7 @@ def test_fused(adjoint):
     np.testing.assert_allclose(same.theta, bar.theta, rtol=0.0, atol=1e-7 * np.max(np.abs(bar.theta)))
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 def test_fused_events():
     loss = FinalState([1.0, 0.0])
@@ -225,6 +246,7 @@ def test_fused_events():
     np.testing.assert_allclose(same.theta, bar.theta, rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 def test_debug():
     options = {"doses": PK_DOSES, "rtol": 1e-9, "atol": 1e-9}
@@ -269,6 +291,16 @@ def test_a_fit_finds_when_and_how_much_was_given():
     options = {"free": entries, "log": entries, "doses": PK_DOSES, "rtol": 1e-8, "atol": 1e-8}
     fit = Fit(drug(), LeastSquares(times, data), PK_SPAN, u0=PK_U0, theta=start, **options)
     np.testing.assert_allclose(fit.minimize().theta, PK_THETA, rtol=1e-3)
+
+
+@by_adjoint
+def test_certified(adjoint):
+    """The second gradient has the doses and the events of the first."""
+    tight = {**hunt_jumps(), "rtol": 1e-9, "atol": 1e-9}
+    bar = solve(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, **tight).pullback(HUNT_SEED, adjoint=adjoint, certify=True)
+    assert 0.0 < bar.error["theta"] < 1e-6
+    ended = solve(ball(), BALL_U0, BALL_THETA, (0.0, 9.0), events=Event(height, bounce, direction=-1.0, terminal=2), **TIGHT)
+    assert ended.pullback([0.0, 1.0], adjoint=adjoint, certify=True).error["theta"] < 1e-6
 
 
 def test_dense_lambda_jumps_at_an_event():

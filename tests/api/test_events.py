@@ -80,11 +80,12 @@ def test_the_restitution_that_takes_the_ball_to_twenty():
     assert abs(loss(found.x)[1].theta[1]) < 1e-4
 
 
-def test_a_ball_that_comes_to_rest_is_an_error_with_the_name_of_its_event():
+@pytest.mark.parametrize("restitution", [0.1, 0.5, 0.9])
+def test_a_ball_that_comes_to_rest_is_an_error_with_the_name_of_its_event(restitution):
     with pytest.raises(SolveError, match=r"events follow each other without end here \(height\): a state at rest") as caught:
-        solve(ball(), [1.0, 0.0], [9.8, 0.5], (0.0, 10.0), events=BOUNCE)
+        solve(ball(), [1.0, 0.0], [9.8, restitution], (0.0, 10.0), events=BOUNCE)
     assert caught.value.status == Status.ZENO
-    assert caught.value.t == pytest.approx(np.sqrt(2.0 / 9.8) * 3.0, rel=1e-6)
+    assert caught.value.t == pytest.approx(np.sqrt(2.0 / 9.8) * (1.0 + restitution) / (1.0 - restitution), rel=1e-6)
 
 
 # --- thresholds that depend on theta, on time and on the state ------------------------------------------------------------------

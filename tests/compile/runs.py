@@ -28,13 +28,12 @@ from tests.problems.hybrid import (
     BALL_THETA,
     BALL_U0,
     BOUNCE,
-    HUNT,
     HUNT_SPAN,
     HUNT_THETA,
     HUNT_U0,
     ball,
     hunt,
-    hunt_doses,
+    hunt_jumps,
 )
 from tests.problems.mass_systems import (
     CHAIN_THETA,
@@ -136,7 +135,7 @@ def stopping(**steps) -> Iterator:
 def jumping(**steps) -> Iterator:
     """Doses at once and over a while, and events: with resets, along with others, in pairs inside a step, at the end."""
     pullbacks = [{"adjoint": "discrete"}, CONTINUOUS[0], {"adjoint": "discrete", **COST}, CONTINUOUS[0] | COST]
-    everything = {"doses": hunt_doses(), "events": HUNT, **steps}
+    everything = {**hunt_jumps(), **steps}
     for span in (HUNT_SPAN, HUNT_SPAN[::-1]):
         yield solved(hunt(), HUNT_U0, HUNT_THETA, span, pullbacks[:2], **everything)
     yield solved(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, pullbacks[2:], **everything)

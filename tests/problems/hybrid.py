@@ -181,6 +181,7 @@ def hunted(t, u, theta, u_new):
 HUNT = Event(too_many, hunted, direction=1.0)
 HUNT_BOLUS = Doses(["theta[6]", 4.0], ["theta[7]", 0.2], 0, lag="theta[8]", fraction=0.8)
 HUNT_INFUSION = Doses(2.5, 0.6, 1, duration="theta[9]")
+HUNT_FIXED = Doses([1.4, 4.0], ["theta[7]", 0.2], 0, fraction="theta[5]")
 MIXED = np.array([[2.0, 0.3], [-0.4, 1.5]])
 
 
@@ -201,17 +202,18 @@ def mixed_hunt() -> Dynamics:
     return Dynamics(_mixed_hunt_f, mass=MIXED, name="mixed hunt")
 
 
-def hunt_doses(infused: bool = True) -> list[Doses]:
-    return [HUNT_BOLUS, HUNT_INFUSION] if infused else [HUNT_BOLUS]
+def hunt_jumps(fixed: bool = False) -> dict:
+    """`doses` and `events`; or what is left of them where no time depends on parameters or on the state."""
+    return {"doses": HUNT_FIXED} if fixed else {"doses": [HUNT_BOLUS, HUNT_INFUSION], "events": HUNT}
 
 
 @functools.cache
-def hunt_gradient(backwards: bool = False, infused: bool = True) -> tuple[float, np.ndarray]:
+def hunt_gradient(backwards: bool = False, fixed: bool = False) -> tuple[float, np.ndarray]:
     """Value and gradient (u0, then theta) of HUNT_SEED . u(T) by differences of tight solves, of the sixth order."""
 
     def value(x):
         span = HUNT_SPAN[::-1] if backwards else HUNT_SPAN
-        tight = {"method": "Vern9", "rtol": 1e-13, "atol": 1e-13, "doses": hunt_doses(infused), "events": HUNT}
+        tight = {"method": "Vern9", "rtol": 1e-13, "atol": 1e-13, **hunt_jumps(fixed)}
         return HUNT_SEED @ solve(hunt(), x[:2], x[2:], span, **tight).u_T
 
     x, h = np.concatenate([HUNT_U0, HUNT_THETA]), 1e-3
