@@ -24,7 +24,7 @@ from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TI
 from adjode.status import CALLBACK_RAISED, GRAZING, SUCCESS
 
 _BEHIND, _BEFORE, _MU, _E_U, _R_T = range(5)  # rows of JUMP_WORK
-_GRAZES = 1e-8  # of the sizes of what gamma is a sum of
+_GRAZES, _SLOW = 1e-8, 1e-6  # of the sizes of what gamma is a sum of; and of SPEED in loops/guards.py
 
 
 @kernel
@@ -108,8 +108,9 @@ def _pull_reset(frame, t, event, u, lam):
 
 
 @kernel
-def _pull_guard(frame, t, event, u, rho, lam):
+def _pull_guard(frame, k, u, rho, lam):
     """lam -= e_u^T rho / gamma, and the same for theta_bar; GRAZING if gamma is zero but for rounding."""
+    t, event, speed = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_INFLOW(frame)[k]
     work, which, theta, rate = slots.JUMP_WORK(frame), slots.WHICH(frame), slots.THETA(frame), slots.EVENT_RATE(frame)
     e_u, before, theta_bar = row(work, _E_U), row(work, _BEFORE), slots.THETA_BAR(frame)
     which[0] = float(event)
@@ -119,14 +120,14 @@ def _pull_guard(frame, t, event, u, rho, lam):
     if status != 0 or invoke(slots.GUARDS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
         return CALLBACK_RAISED
     gamma, size = rate[0], abs(rate[0])
-    for k in range(lam.size):
-        gamma += e_u[k] * before[k]
-        size += abs(e_u[k] * before[k])
-    if not abs(gamma) > _GRAZES * size:
+    for i in range(lam.size):
+        gamma += e_u[i] * before[i]
+        size += abs(e_u[i] * before[i])
+    if not (abs(gamma) > _GRAZES * size and speed > _SLOW):
         slots.COUNT(frame)[slots.HAPPENING] = event
         return GRAZING
-    for k in range(lam.size):
-        lam[k] -= e_u[k] * rho / gamma
+    for i in range(lam.size):
+        lam[i] -= e_u[i] * rho / gamma
     _add_theta(frame, -rho / gamma)
     return SUCCESS
 
@@ -204,7 +205,7 @@ def make_pull_jumps(calls: Calls) -> Callable:
         if what == slots.DOSE:
             _pull_dose(frame, which, rho, lam)
             return SUCCESS, 0.0
-        return _pull_guard(frame, slots.JUMP_T(frame)[k], which, row(slots.JUMP_U(frame), 2 * k), rho, lam), 0.0
+        return _pull_guard(frame, k, row(slots.JUMP_U(frame), 2 * k), rho, lam), 0.0
 
     @kernel
     def pull_jumps(frame, last, lam):

@@ -7,13 +7,16 @@ So a cotangent of tau is one of the state before the event, and a part of theta_
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from adjode.api.seeds import Seeds
 from adjode.api.solved import Solved
 from adjode.checks import choose, float_vector
 from adjode.compile import slots
+from adjode.passes.discrete import jumps_at_start
 from adjode.status import GRAZING, solve_error
 
 _SPACINGS = 10.0  # of numbers at the larger end of the span, from the time of a jump to where the state is that before it
@@ -37,7 +40,7 @@ def check_side(side: str) -> str:
     return side
 
 
-def read_event_times(solution: Solved, given: Any) -> list[np.ndarray]:
+def _read_event_times(solution: Solved, given: Any) -> list[np.ndarray]:
     """Cotangents of the times of each event, of as many as have happened."""
     events, counts = (
         solution.options.events,
@@ -53,7 +56,7 @@ def read_event_times(solution: Solved, given: Any) -> list[np.ndarray]:
     ]
 
 
-def pull_event_times(solution: Solved, cotangents: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pull_event_times(solution: Solved, cotangents: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What cotangents of the times of events are: times (k,) and cotangents (k, n) of the states before, and a part of theta_bar.
 
     Raises
@@ -86,3 +89,19 @@ def pull_event_times(solution: Solved, cotangents: list[np.ndarray]) -> tuple[np
             u_bars.append(-bar / gamma * e_u)
             theta_bar -= bar / gamma * e_theta
     return before_jumps(solution, np.array(times)), np.array(u_bars).reshape(-1, n), theta_bar
+
+
+def observed_before(solution: Solved, seeds: Seeds) -> Seeds:
+    """The same cotangents, of the states before jumps."""
+    at_start = seeds.times == solution.t[0] if jumps_at_start(solution.trajectory.kinds) else np.zeros(seeds.times.size, dtype=bool)
+    times = before_jumps(solution, seeds.times[~at_start])
+    return replace(seeds, times=times, u_bars=seeds.u_bars[~at_start], u0_bar=seeds.u0_bar + seeds.u_bars[at_start].sum(axis=0))
+
+
+def with_event_times(solution: Solved, seeds: Seeds, event_times: Any, wanted: frozenset[str]) -> Seeds:
+    """The same cotangents, and those that cotangents of the times of events are."""
+    if solution.jumps.inflows or wanted & {"observation_times"}:
+        raise ValueError("event_times goes with no doses over a duration, nor with wrt='observation_times'.")
+    times, u_bars, theta_bar = _pull_event_times(solution, _read_event_times(solution, event_times))
+    times, u_bars = np.concatenate([seeds.times, times]), np.vstack([seeds.u_bars, u_bars])
+    return replace(seeds, times=times, u_bars=u_bars, theta_bar=seeds.theta_bar + theta_bar)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,13 @@ import numpy as np
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
 from adjode.api.certify import hold_against_another
-from adjode.api.event_times import before_jumps, check_side, pull_event_times, read_event_times
+from adjode.api.drift import check_drift
+from adjode.api.event_times import check_side, observed_before, with_event_times
 from adjode.api.first_calls import backward_parts, cost_parts, prove_events, try_at_start, try_behind
 from adjode.api.rates import rates_along, rates_observed
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.solved import Solved, state_at_step
 from adjode.api.wanted import check_wrt, refuse_with_mass
-from adjode.compile import slots
 from adjode.derivatives.proof import require_derived_rule
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
@@ -31,12 +29,8 @@ from adjode.passes.program import FORWARD, Program
 from adjode.passes.result import Cotangents, PullbackStats
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import beside_stops
-from adjode.status import REFINE, SUCCESS, Status, solve_error
+from adjode.status import REFINE, SUCCESS
 from adjode.tableaus import Tableau
-
-# How far, in tolerances, a backsolve may end from the true initial state before its gradient is refused. Local errors of one
-# tolerance a step add up along a trajectory, so some drift is no fault.
-DRIFT_LIMIT = 100.0
 
 
 def pullback(
@@ -165,9 +159,11 @@ def pullback(
     wanted = check_wrt(wrt)
     seeds = read_seeds(solution.layouts, solution.t, u_T_bar, observations, theta_bar)
     if check_side(side) == "left":
-        seeds = _before_jumps(solution, seeds)
+        seeds = observed_before(solution, seeds)
     if event_times is not None:
-        seeds = _with_event_times(solution, seeds, event_times, wanted)
+        if certify:
+            raise ValueError("certify=True has another solution, whose events have times of their own: leave event_times out.")
+        seeds = with_event_times(solution, seeds, event_times, wanted)
     cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
@@ -178,22 +174,6 @@ def pullback(
         in_question = wanted & {"u0", "theta"}
         hold_against_another(solution, bar, options, lambda tighter, way: _Pullback(tighter, seeds, cost, way, in_question).run())
     return bar
-
-
-def _before_jumps(solution: Solved, seeds: Seeds) -> Seeds:
-    """The same cotangents, of the states before jumps."""
-    at_start = seeds.times == solution.t[0] if jumps_at_start(solution.trajectory.kinds) else np.zeros(seeds.times.size, dtype=bool)
-    times = before_jumps(solution, seeds.times[~at_start])
-    return replace(seeds, times=times, u_bars=seeds.u_bars[~at_start], u0_bar=seeds.u0_bar + seeds.u_bars[at_start].sum(axis=0))
-
-
-def _with_event_times(solution: Solved, seeds: Seeds, event_times: Any, wanted: frozenset[str]) -> Seeds:
-    """The same cotangents, and those that cotangents of the times of events are."""
-    if solution.jumps.inflows or wanted & {"observation_times"}:
-        raise ValueError("event_times goes with no doses over a duration, nor with wrt='observation_times'.")
-    times, u_bars, theta_bar = pull_event_times(solution, read_event_times(solution, event_times))
-    times, u_bars = np.concatenate([seeds.times, times]), np.vstack([seeds.u_bars, u_bars])
-    return replace(seeds, times=times, u_bars=u_bars, theta_bar=seeds.theta_bar + theta_bar)
 
 
 class _Pullback:
@@ -229,8 +209,8 @@ class _Pullback:
         made.add_work(self.stats)
         if status != SUCCESS:
             raise made.error(status, self.solution.dense)
-        if self.options.adjoint == "backsolve":
-            self._check_drift(made)
+        if self.options.adjoint == "backsolve" and isinstance(made, Sweep):
+            self.stats.drift = check_drift(self.solution, made, self.options.on_drift)
         return self._cotangents(made)
 
     def _try_calls(self) -> None:
@@ -357,25 +337,6 @@ class _Pullback:
         return structure_for(
             method, solution.dynamics, "auto", float(solution.t[0]), state_at_step(self.solution, 0), solution.theta
         )
-
-    def _check_drift(self, made: Discrete | Sweep) -> None:
-        solution, forward = self.solution, self.solution.options
-        atol_u = forward.absolute_tolerances(solution.u.shape[1]) if forward.adaptive else None
-        drift = backsolve.drift(solution.u, made.frame[slots.Y], forward.rtol, atol_u)
-        self.stats.drift = drift
-        if drift <= DRIFT_LIMIT:
-            return
-        error = solve_error(
-            Status.BACKSOLVE_DRIFT,
-            phase="adjoint",
-            t=float(solution.t[0]),
-            step_size=made.place[1],
-            drift=drift,
-            hint="Use adjoint='interpolating', or reanchor=True",
-        )
-        if self.options.on_drift == "raise":
-            raise error
-        warnings.warn(str(error), RuntimeWarning, stacklevel=5)
 
     def _cotangents(self, swept: Discrete | Sweep | None) -> Cotangents:
         """The cotangents from lam at t0 and the integrals, in the form of u0 and theta."""

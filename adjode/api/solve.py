@@ -14,10 +14,12 @@ from adjode.api.steady import SteadyState, find_steady_state, is_steady
 from adjode.checks import time_span, times_in_span
 from adjode.compile import slots
 from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
+from adjode.linalg.structure import Structure
 from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import Event
 from adjode.model.inflows import with_inflows
+from adjode.model.layout import Layout
 from adjode.passes.forward import Forward, jumps_of, structure_for
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import run_and_keep
@@ -112,35 +114,45 @@ def solve(
     parts = forward_parts(dynamics, options)
     try_before(dynamics, options, parts, (t0, T), u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
-    keeps = family_of(options.tableau).records_stages
-    record = RECORD_DENSE + (RECORD_STAGES if keeps else 0)
     steady = _steady_state(dynamics, options, u, parameters, t0) if is_steady(options) else None
-    u = u if steady is None else steady.u
-    jumps = jumps_of(dynamics, options, u.size, parameters.size, (t0, T))
-    extended, theta_T = with_inflows(dynamics, jumps.inflows, parameters.size), jumps.extended(parameters)
-    forward = Forward(extended, options, structure, u, theta_T, (t0, T), record=record, lasting=True, jumps=jumps)
+    solution = _solved(dynamics, options, structure, layouts, (t0, T), u if steady is None else steady.u, parameters)
+    if solution.segments is None:
+        try_behind(dynamics, parts, solution.trajectory.t[:-1], solution.trajectory.u[:-1], parameters)
+    solution = replace(solution, t_eval=evaluation_times, steady=steady)
+    return solution if evaluation_times is None else replace(solution, u_eval=solution(evaluation_times))
+
+
+def _solved(
+    dynamics: Dynamics,
+    options: SolveOptions,
+    structure: Structure | None,
+    layouts: tuple[Layout, Layout],
+    t_span: tuple[float, float],
+    u: np.ndarray,
+    theta: np.ndarray,
+) -> Solution:
+    """The solution from a flat initial state."""
+    record = RECORD_DENSE + (RECORD_STAGES if family_of(options.tableau).records_stages else 0)
+    jumps = jumps_of(dynamics, options, u.size, theta.size, t_span)
+    extended, theta_T = with_inflows(dynamics, jumps.inflows, theta.size), jumps.extended(theta)
+    forward = Forward(extended, options, structure, u, theta_T, t_span, record=record, lasting=True, jumps=jumps)
     trajectory, segments = run_and_keep(forward, layouts[0])
-    if segments is None:
-        try_behind(dynamics, parts, trajectory.t[:-1], trajectory.u[:-1], parameters)
-    solution = Solution(
+    return Solution(
         dynamics=dynamics,
-        theta=parameters,
+        theta=theta,
         trajectory=trajectory,
         span=forward.span,
         stats=_stats(forward),
         options=options,
         structure=structure,
         layouts=layouts,
-        t_eval=evaluation_times,
         segments=segments,
         u0=u,
         jumps=jumps,
         extended=extended,
         theta_T=theta_T,
-        steady=steady,
         ended=int(forward.count[slots.ENDED]),
     )
-    return solution if evaluation_times is None else replace(solution, u_eval=solution(evaluation_times))
 
 
 def try_before(

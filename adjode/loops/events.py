@@ -13,7 +13,7 @@ from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, row
-from adjode.loops.guards import END, START, TRIED, directed, first_event, guards_at, sign_of, slope_along, suspects
+from adjode.loops.guards import END, SPEED, START, TRIED, directed, first_event, guards_at, sign_of, slope_along, suspects
 from adjode.loops.jumps import note_behind, note_jump
 from adjode.loops.stops import behind, clearance, cross_over, start_anew
 from adjode.status import AMBIGUOUS, CALLBACK_RAISED, ENDED, NEWTON_FAILED, NON_FINITE, SUCCESS, ZENO
@@ -144,6 +144,7 @@ def _mark_simultaneous(frame, t):
     status = guards_at(frame, t - back, before, TRIED)
     for i in range(many):
         sign, e, rate = float(signs[i]), values[END, i], (values[END, i] - values[TRIED, i]) / back
+        values[SPEED, i] = abs(rate * slots.CLOCK(frame)[slots.H_TRIED]) / abs(values[START, i]) if values[START, i] != 0.0 else 1.0
         near = abs(e) <= abs(rate * clearance(frame)) and rate * sign * slots.CONTROL(frame)[slots.DIRECTION] < 0.0
         if i == found[slots.HAPPENING] or (sign != 0.0 and (near or sign * e < 0.0) and directed(frame, i, sign)):
             hits[many + i] = _PENDING
@@ -213,6 +214,7 @@ def happen(frame, t, first):
         hits[many + i] = _DONE
         hits[i] += 1
         jump, status = note_jump(frame, t, slots.NESTED if taken else slots.EVENT, i, first), SUCCESS
+        slots.JUMP_INFLOW(frame)[jump] = slots.GUARD_VALUES(frame)[SPEED, i]
         if rule_of(frame, i, RESETS) == 1:
             status = _reset(frame, t, i)
             if status == SUCCESS:

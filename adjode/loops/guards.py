@@ -17,7 +17,8 @@ from adjode.compile.views import invoke, row
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import interpolate
 
-START, END, PLACE, TRIED, EARLIER, BEFORE, SIGNS = range(7)  # rows of GUARD_VALUES
+START, END, PLACE, TRIED, EARLIER, BEFORE, SIGNS, SPEED = range(8)  # rows of GUARD_VALUES; SPEED is how fast an event's
+# guard passes through zero: the change over the step to there, at that rate, as a part of what it was at the start of the step
 _PARTS = 16  # that a step is searched in
 _NEAR = 0.25  # of a guard's range within a step
 _NEAREST, _CLEAR, _GROWS = (

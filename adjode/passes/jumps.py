@@ -107,7 +107,7 @@ def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
     events = 0 if guards is None else len(guards.events)
     frame[slots.GUARD_SIGNS], frame[slots.GUARD_HITS] = np.zeros(events, dtype=np.int64), np.zeros(2 * events, dtype=np.int64)
     frame[slots.GUARD_RULES] = _NONE if guards is None else guards.rules
-    frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((7, events)), np.zeros((2, n if events else 0))
+    frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((8, events)), np.zeros((2, n if events else 0))
     frame[slots.WHICH] = np.zeros(1)
     if guards is not None:
         frame[slots.GUARDS], frame[slots.RESETS] = guards.guards.handle, guards.resets.handle

@@ -1,0 +1,149 @@
+"""The slots of backward passes and of tangents; see slots.py, of which they are a part."""
+
+from __future__ import annotations
+
+from adjode.compile.slot import Group, cube, floats_by_name, integers, integers_by_name, matrix, vector
+
+SETTINGS, SIZED, OPTIONAL, STORE = Group.SETTINGS, Group.SIZED, Group.OPTIONAL, Group.STORE
+
+WANTS = integers_by_name(
+    SETTINGS,
+    "flags: what a backward pass is to find, and how",
+    wants_theta="theta_bar",
+    wants_cost="a running cost",
+    uses_vjp_u="in place of vjp along lam",
+    has_vjp_u="there is one",
+)
+WANTS_THETA, WANTS_COST, USES_VJP_U, HAS_VJP_U = WANTS.places
+
+U_BAR = vector(SIZED, "(n,)", "scratch that callbacks write to: a cotangent of the state")
+THETA_BAR = vector(SIZED, "(m,)", "scratch that callbacks write to: a cotangent of the parameters")
+G_U = vector(SIZED, "(n,)", "dg/du")
+VALUE = vector(SIZED, "(1,)", "g; a loss: its value")
+
+PLACE = integers_by_name(
+    SIZED,
+    "where the backward pass is in the mesh of the forward one",
+    step="the step last looked up, or being pulled back",
+    relevant="how many steps have a part in the gradient",
+    left="observations before it",
+)
+STEP, RELEVANT, LEFT = PLACE.places
+
+COST = floats_by_name(
+    SIZED,
+    "the quadrature of a running cost, see adjoints/costs.py",
+    cost_unit="the error that is one unit, as a part of what has been integrated; 0 for one piece a step",
+    cost_span="|T - t0|",
+    spacing="how far apart g is looked at, at most",
+    most_pieces="into which all steps may be divided",
+    pieces="so far",
+    looks="evaluations of g alone",
+    piece_t="where the piece begins that was integrated last",
+    piece_h="its length, signed",
+)
+COST_UNIT, COST_SPAN, SPACING, MOST_PIECES, PIECES, LOOKS, PIECE_T, PIECE_H = COST.places
+COST_SUMS = matrix(SIZED, "(5, p)", "integrals by logarithms, so far and of a piece, see adjoints/costs.py; a column for each of Q")
+COST_GROUPS = matrix(SIZED, "(3, 3)", "errors of a piece, what they are compared with, and errors that stay, by kind of integral")
+DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
+
+JUMP_WORK = matrix(STORE, "(5, n)", "slopes before and behind a jump, and other vectors on the way over it")
+EVENT_RATE = vector(STORE, "(1,)", "the derivative of a guard by time")
+U = vector(SIZED, "(n,)", "the forward solution at the place last looked up")
+LAM = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state")
+K_BAR = matrix(SIZED, "(rows, n)", "discrete adjoint: cotangents of the slopes")
+Y_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state at the start of the step")
+STAGE_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of a stage")
+TRUST = floats_by_name(
+    SIZED,
+    "discrete adjoint: what is known of the gradient's error, in the scale of logarithmic derivatives",
+    unit_error="the relative error that is one unit, rtol; 0 if errors are not judged",
+    most="units that pass",
+    switches_to="whether the forward pass can turn to an implicit method",
+    last_largest="the largest logarithmic derivative of the pass before, on longer steps; 0 if there was none",
+    lam_sum="sum of the errors of lam",
+    theta_sum="sum of those of theta_bar",
+    zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
+    counts_for="how many steps the one being pulled back stands for; 0 if it is not judged",
+    behind="the size of the step behind it",
+    skipped="the largest step behind it that has not been judged, since the last one that has",
+    theta_along="error estimate of theta_bar along THETA_PROBE, of the step being pulled back",
+    zero_along="the same along ZERO_PROBE",
+    theta_size="the largest theta_bar on the way, in the units of the parameters",
+    zero_size="the same of those that are zero",
+    stiff_behind="whether there are implicit steps behind the one being pulled back",
+    seeds="cotangents of states inside the step being pulled back",
+    sound="the largest lam before any step that may amplify it",
+    amplified="whether there has been such a step",
+    worst="the largest error of a step",
+    worst_t="where that step begins",
+    worst_h="its size",
+    worst_entry="the entry of lam with the largest estimate there",
+    u0_error="the error of u0_bar as a part of the largest logarithmic derivative, at the end",
+    theta_error="the error of theta_bar as a part of that",
+    units="the larger one in units",
+    steps_in_cell="how many steps a row of CELLS is for",
+    room_in_cell="how many more the last one has room for",
+    cells_used="how many rows of CELLS there are",
+    carrying="whether CARRIED is not zero",
+    carried_size="the largest entry of it, at the start of the step that has been pulled back",
+    lasting="the sum of errors as parts of lam",
+    pending="the sum of those that LASTING_THETA has not got yet",
+    has_zeros="whether parameters are zero",
+    along="theta_bar along THETA_PROBE so far",
+)
+# fmt: off
+(
+    UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG,
+    THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR,
+    UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG,
+) = TRUST.places
+# fmt: on
+LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
+LAM_RECENT = vector(SIZED, "(n,)", "discrete adjoint: how large the entries of lam have been of late, in units of the states")
+STEP_ERROR = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
+CARRIED = vector(SIZED, "(n,) or (0,)", "LAM of the frame that carries errors: that of lam")
+CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")
+LASTING_THETA = vector(SIZED, "(m,)", "the parts in theta_bar of errors that last, see `add_lasting` in adjoints/carried.py")
+U_SIZE = vector(SIZED, "(n,)", "sizes of the states in an implicit step, in whose units its equations are solved")
+U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
+U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a state in the steps that are not at hand")
+U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
+THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
+ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
+CELLS = matrix(STORE, "(k, 8)", "for parts of the mesh, last one first, what adjoints/trust.py says")
+BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")
+FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")
+FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")
+FORWARD_C = cube(STORE, "(k, degree, n)", "MESH_C of the forward pass")
+FORWARD_STAGES = cube(STORE, "(k, rows, n)", "STAGES of the forward pass")
+FORWARD_KIND = integers(OPTIONAL, "(k,) or (0,)", "MESH_KIND of the forward pass")
+FORWARD_COUNT = integers(STORE, "(2 or more,)", "COUNT of the forward pass, its STEPS and EARLIER at least")
+JUMP_ROWS = integers(STORE, "(k,) or (0,)", "row of JUMPS for each stop, -1 for none; empty where they are in reverse order")
+U0_BAR = vector(STORE, "(n,)", "where the backward pass leaves lam at t0")
+JUMPS = matrix(STORE, "(k, n)", "what to add to lam at each time; a loss: its derivatives")
+ANCHORS = matrix(STORE, "(k, n)", "backsolve: where to put the state at each time; rates: slopes of the dense output")
+CURVES = matrix(STORE, "(k, n)", "rates: second derivatives of the dense output")
+STEP_SIZES = vector(STORE, "(k,)", "rates: of the steps that the times lie in")
+PLACES = vector(STORE, "(k,)", "rates: where in these they lie, 0 .. 1")
+RATES = vector(STORE, "(k,)", "rates: cotangents along du/dt")
+
+# --- tangents: k directions at once, in one vector, one behind the other --------------------------------------------------------
+
+START_DOTS = vector(STORE, "(k n,)", "tangents of the state at the start")
+THETA_DOTS = matrix(STORE, "(k, m)", "tangents of the parameters")
+DOTS = vector(STORE, "(k n,)", "tangents of the state reached")
+NEXT_DOTS = vector(STORE, "(k n,)", "tangents of the state after the step")
+STATE_DOTS = vector(STORE, "(k n,)", "tangents of the state of a stage")
+STAGE_DOTS = matrix(STORE, "(rows, k n)", "tangents of the slopes of the stages")
+OBSERVED_DOTS = matrix(STORE, "(times, k n)", "tangents of the states at TIMES")
+DOT_SIZES = vector(STORE, "(k,)", "how large the tangents of each direction have been of late, in units of the states")
+ERROR_DOTS = matrix(STORE, "(0, 1 or 2, k n)", "explicit methods: error estimates of the tangents of a step")
+DOT_ERROR = vector(SIZED, "(2,)", "explicit methods: the largest error estimate of a step, as a part of those, and its time")
+STATE_DOT = vector(SIZED, "(n,)", "one of them")
+PRODUCT = vector(SIZED, "(n,)", "a product with the Jacobian")
+NO_DOT = vector(SIZED, "(m,)", "zeros, for a tangent of the parameters")
+STAGE_MATRIX = matrix(STORE, "(b n, b n) or (0, 0)", "factors of the equations of b stages, where they are solved for directly")
+STAGE_PIVOTS = integers(STORE, "(b n,) or (0,)", "their pivots")
+ROWS_U = cube(STORE, "(b, n, n) or (0, n, n)", "df/du at b stages; none where products are jvps")
+ROWS_THETA = cube(STORE, "(b, n, m) or (0, n, m)", "df/dtheta there")
