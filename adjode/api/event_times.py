@@ -98,8 +98,10 @@ def observed_before(solution: Solved, seeds: Seeds) -> Seeds:
     return replace(seeds, times=times, u_bars=seeds.u_bars[~at_start], u0_bar=seeds.u0_bar + seeds.u_bars[at_start].sum(axis=0))
 
 
-def with_event_times(solution: Solved, seeds: Seeds, event_times: Any, wanted: frozenset[str]) -> Seeds:
+def with_event_times(solution: Solved, seeds: Seeds, event_times: Any, wanted: frozenset[str], certify: bool) -> Seeds:
     """The same cotangents, and those that cotangents of the times of events are."""
+    if certify:
+        raise ValueError("certify=True has another solution, whose events have times of their own: leave event_times out.")
     if solution.jumps.inflows or wanted & {"observation_times"}:
         raise ValueError("event_times goes with no doses over a duration, nor with wrt='observation_times'.")
     times, u_bars, theta_bar = _pull_event_times(solution, _read_event_times(solution, event_times))

@@ -161,9 +161,7 @@ def pullback(
     if check_side(side) == "left":
         seeds = observed_before(solution, seeds)
     if event_times is not None:
-        if certify:
-            raise ValueError("certify=True has another solution, whose events have times of their own: leave event_times out.")
-        seeds = with_event_times(solution, seeds, event_times, wanted)
+        seeds = with_event_times(solution, seeds, event_times, wanted, certify)
     cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()

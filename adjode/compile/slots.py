@@ -21,7 +21,6 @@ from adjode.compile.slot import (
     matrix,
     vector,
 )
-from adjode.compile.slots_of_adjoints import *  # noqa: F403  # the same for backward passes
 
 METHOD, SETTINGS, SIZED, OPTIONAL, STORE = Group.METHOD, Group.SETTINGS, Group.SIZED, Group.OPTIONAL, Group.STORE
 
@@ -269,6 +268,10 @@ MASSED = matrix(SIZED, "(3, n)", "products with it")
 NULL = vector(SIZED, "(nnz,)", "by rows, a basis of the vectors that its transpose sends to zero")
 NULL_STARTS = integers(SIZED, "(k + 1,)", "where the rows of that start")
 NULL_COLUMNS = integers(SIZED, "(nnz,)", "columns of its entries")
+
+# --- adjoints ---------------------------------------------------------------------------------------------------------------------
+
+from adjode.compile.slots_of_adjoints import *  # noqa: E402, F403  # in their place: the order of slots is that of declaration
 
 # --- losses -----------------------------------------------------------------------------------------------------------------------
 

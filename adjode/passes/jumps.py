@@ -28,8 +28,8 @@ class Jumps:
         return () if self.doses is None else self.doses.inflows
 
     def extended(self, theta: np.ndarray) -> np.ndarray:
-        """Parameters, and room for inflows behind them."""
-        return np.concatenate([theta, np.zeros(len(self.inflows))])
+        """Parameters, and room for inflows behind them; themselves where there are none."""
+        return theta if not self.inflows else np.concatenate([theta, np.zeros(len(self.inflows))])
 
     def event_at(self, frame: Frame) -> str:
         """The name of the event that a pass has met last."""

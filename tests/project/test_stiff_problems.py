@@ -53,7 +53,7 @@ class _States:
     """A solution that is one everywhere."""
 
     def __init__(self, case):
-        self.u = np.ones((2, case.u0.size))
+        self.u, self.theta = np.ones((2, case.u0.size)), case.theta
         self.t = np.array(case.t_span)
         self.t0, self.T = case.t_span
 
