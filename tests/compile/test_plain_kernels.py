@@ -80,9 +80,9 @@ def test_with_step_control(name, plain):
     depend on rounding too.
     """
     implicit = name.split(",")[0] in {"Radau", "Kvaerno5", "TRBDF2", "Rodas5P", "stops"}
-    agree(
-        name, plain[0], 1e-5 if implicit else 1e-6 if name.startswith(("Vern", "jumps")) else 1e-8, counts=0.05 if implicit else 0.0
-    )
+    bound = 1e-5 if implicit else 1e-6 if name.startswith(("Vern", "jumps")) else 1e-8
+    counts = 0.1 if name.startswith("jumps") else 0.05 if implicit else 0.0  # rounding says how often an event's time is improved
+    agree(name, plain[0], bound, counts=counts)
 
 
 # --- that none is left out -------------------------------------------------------------------------------------------------------
