@@ -222,5 +222,8 @@ class ThreadSolver(_Threads):
         # what value_and_gradient records: its pullback then passes through the same entry, and the same states
         keep: dict[str, Any] = {"record": RECORD_STAGES, "times": np.append(self._times, T)}
         jumps = jumps_of(self._dynamics, options, u0.size, theta.size, (t0, T))
-        dynamics, start = with_inflows(self._dynamics, jumps.inflows, theta.size), (np.zeros_like(u0), jumps.extended(theta))
+        dynamics, start = (
+            with_inflows(self._dynamics, jumps.inflows, theta.size),
+            (np.zeros_like(u0), jumps.extended(np.zeros_like(theta))),
+        )
         return Seat.of_solve(Forward(dynamics, options, structure, *start, (t0, T), **keep, jumps=jumps))

@@ -52,6 +52,8 @@ class Workspace:
     forward, loss, backward : Forward, PreparedLoss, Discrete or Sweep
     is_tried : bool
         Whether slips of the callbacks have been looked for along a run.
+    theta_bar_at : array
+        Where the backward pass leaves it.
     program : Program
         Of these three; None for a loss in plain Python, which runs between two programs.
     """
@@ -100,6 +102,7 @@ class Workspace:
             observed = loss.times, loss.u_bars, t_span[0]
             backward = interpolating.prepare_observed(*observed, sweep.atol, sweep.stops, backwards)
             self.backward = Sweep(dynamics, span, theta, backward, sweep, wants_theta=wants_theta, jumps=jumps)
+        self.theta_bar_at = self.backward.theta_bar[:m]
         self.program = Program(self.forward, loss if loss.compiled else None, self.backward if loss.compiled else None)
         self._behind = None
         if not loss.compiled:
@@ -152,11 +155,6 @@ class Workspace:
 
     def theta_bar(self) -> np.ndarray:
         return self.theta_bar_at.copy()
-
-    @property
-    def theta_bar_at(self) -> np.ndarray:
-        """Where the backward pass leaves it."""
-        return self.backward.theta_bar[: self.theta.size]
 
     def stats(self) -> PullbackStats:
         stats = PullbackStats()
