@@ -13,26 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjode.adjoints.products import cost
+from adjode.adjoints.products import cost, dot
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, row
-from adjode.loops.events import RESETS, rule_of
+from adjode.loops.guards import RESETS, rule_of
 from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TIME, number_of
 from adjode.status import CALLBACK_RAISED, GRAZING, SUCCESS
 
 _BEHIND, _BEFORE, _MU, _E_U, _R_T = range(5)  # rows of JUMP_WORK
-_GRAZES, _SLOW = 1e-8, 1e-6  # of the sizes of what gamma is a sum of; and of SPEED in loops/guards.py
-
-
-@kernel
-def _product(x, y):
-    total = 0.0
-    for k in range(x.size):
-        total += x[k] * y[k]
-    return total
+GRAZES, SLOW = 1e-8, 1e-6  # of the sizes of what gamma is a sum of; and of SPEED in loops/guards.py
 
 
 @kernel
@@ -104,7 +96,7 @@ def _pull_reset(frame, t, event, u, lam):
     rate = row(work, _R_T)
     if invoke(slots.RESETS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
         return CALLBACK_RAISED, 0.0
-    return SUCCESS, _product(lam, rate)
+    return SUCCESS, dot(lam, rate)
 
 
 @kernel
@@ -123,7 +115,7 @@ def _pull_guard(frame, k, u, rho, lam):
     for i in range(lam.size):
         gamma += e_u[i] * before[i]
         size += abs(e_u[i] * before[i])
-    if not (abs(gamma) > _GRAZES * size and speed > _SLOW):
+    if not (abs(gamma) > GRAZES * size and speed > SLOW):
         slots.COUNT(frame)[slots.HAPPENING] = event
         return GRAZING
     for i in range(lam.size):
@@ -143,7 +135,7 @@ def _make_rate_at(calls: Calls) -> Callable:
         if slots.WANTS(frame)[slots.WANTS_COST] == 1:
             status |= cost(frame, t, u)
             g = slots.VALUE(frame)[0]
-        return (SUCCESS if status == 0 else CALLBACK_RAISED), _product(lam, slope) + g
+        return (SUCCESS if status == 0 else CALLBACK_RAISED), dot(lam, slope) + g
 
     return rate_at
 

@@ -21,6 +21,15 @@ from adjode.model.dynamics import Dynamics
 
 
 @kernel
+def dot(x, y):
+    """The product of x with y, or with as many first entries of y."""
+    total = 0.0
+    for k in range(x.size):
+        total += x[k] * y[k]
+    return total
+
+
+@kernel
 def pull_cost(frame, t, u):
     """G_U = dg/du and THETA_BAR = dg/dtheta."""
     arrays = (u, slots.THETA(frame), slots.G_U(frame), slots.THETA_BAR(frame))

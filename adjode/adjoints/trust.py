@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 from adjode.adjoints.carried import WITH_STATE, add_lasting, begin_carried, largest_product, size_of_theta, sum_carried, sum_lasting
+from adjode.adjoints.products import dot
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.loops.jumps import INFLOW
@@ -99,15 +100,6 @@ def begin_step(frame, step, h, V, seeded):
 
 
 @kernel
-def _product(probe, theta_bar):
-    """theta_bar, or a vector that begins with it, along a probe."""
-    along = 0.0
-    for k in range(probe.size):
-        along += probe[k] * theta_bar[k]
-    return along
-
-
-@kernel
 def add_stage(frame, stage, u_bar, theta_bar):
     """What a stage has pulled back, to the estimates of its step."""
     trust, weight = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
@@ -116,9 +108,9 @@ def add_stage(frame, stage, u_bar, theta_bar):
     error = slots.LAM_ERROR(frame)
     for k in range(error.size):
         error[k] += weight * u_bar[k]
-    trust[slots.THETA_ALONG] += weight * _product(slots.THETA_PROBE(frame), theta_bar)
+    trust[slots.THETA_ALONG] += weight * dot(slots.THETA_PROBE(frame), theta_bar)
     if trust[slots.HAS_ZEROS] == 1.0:
-        trust[slots.ZERO_ALONG] += weight * _product(slots.ZERO_PROBE(frame), theta_bar)
+        trust[slots.ZERO_ALONG] += weight * dot(slots.ZERO_PROBE(frame), theta_bar)
 
 
 @exact_kernel
@@ -188,7 +180,7 @@ def _lam_error(frame, V):
 
 @kernel
 def _along(total, probe):
-    """What `_product` gives, and the Euclidean norm of theta_bar in the units of the probe."""
+    """What `dot` gives, and the Euclidean norm of theta_bar in the units of the probe."""
     along, squares = 0.0, 0.0
     for k in range(probe.size):
         part = total[k] * probe[k]
@@ -232,7 +224,7 @@ def end_implicit_step(frame, step, h, error, entry):
     """The same for an implicit step."""
     trust, before = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
-    trust[slots.ALONG] = _product(slots.THETA_PROBE(frame), slots.TOTAL(frame))
+    trust[slots.ALONG] = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     _blame(frame, step, h, error, entry)
     _keep(frame, step, 1.0, abs(h), (error, 0.0, 0.0, 0.0))
 
@@ -366,7 +358,7 @@ def _set_limits(frame, unit, unit_of_zeros):
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
     share, lasts = _SHARE / _to_power(2.0, limited[1]), max(1.0, _SHARE / _SHARES * slots.PLACE(frame)[slots.RELEVANT])
     order, halves = slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
-    along = _product(slots.THETA_PROBE(frame), slots.TOTAL(frame))
+    along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):

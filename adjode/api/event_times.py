@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from adjode.adjoints.jumping import GRAZES, SLOW
 from adjode.api.seeds import Seeds
 from adjode.api.solved import Solved
 from adjode.checks import choose, float_vector
@@ -20,7 +21,6 @@ from adjode.passes.discrete import jumps_at_start
 from adjode.status import GRAZING, solve_error
 
 _SPACINGS = 10.0  # of numbers at the larger end of the span, from the time of a jump to where the state is that before it
-_GRAZES = 1e-8  # of the sizes of what gamma is a sum of
 
 
 def before_jumps(solution: Solved, times: np.ndarray) -> np.ndarray:
@@ -42,10 +42,8 @@ def check_side(side: str) -> str:
 
 def _read_event_times(solution: Solved, given: Any) -> list[np.ndarray]:
     """Cotangents of the times of each event, of as many as have happened."""
-    events, counts = (
-        solution.options.events,
-        [solution.trajectory.jumps.of_event(i).size for i in range(len(solution.options.events))],
-    )
+    events = solution.options.events
+    counts = [solution.trajectory.jumps.of_event(i).size for i in range(len(events))]
     if not events:
         raise ValueError("event_times has cotangents of the times of events, but the solution has no events.")
     listed = [given] if len(events) == 1 and not (isinstance(given, Sequence) and np.ndim(given[0])) else list(given)
@@ -83,7 +81,7 @@ def _pull_event_times(solution: Solved, cotangents: list[np.ndarray]) -> tuple[n
             guards.guards_dt(t, u, theta, which, rate)
             solution.dynamics.f(t, u, theta, slope)
             gamma, size = rate[0] + e_u @ slope, abs(rate[0]) + np.abs(e_u * slope).sum()
-            if not abs(gamma) > _GRAZES * size:
+            if not (abs(gamma) > GRAZES * size and jumps.inflow[k] > SLOW):
                 raise solve_error(GRAZING, phase="adjoint", t=t, event=guards.events[i].name)
             times.append(t)
             u_bars.append(-bar / gamma * e_u)

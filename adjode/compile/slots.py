@@ -158,7 +158,6 @@ COUNT = integers_by_name(
     evidence="for the other method",
     calm="steps in a row that speak against it",
     switches="from one method to the other",
-    suspicions="steps in which a guard may have been zero",
     happening="the event that a step ends at",
     before_gap="whether the step tried has a stage behind it, where f may have jumped or has ended",
     limit="the row of LIMITS that the time reached is in",
@@ -174,7 +173,7 @@ COUNT = integers_by_name(
 # fmt: off
 (
     STEPS, EARLIER, OCCURRED, ENDED, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF,
-    EVIDENCE, CALM, SWITCHES, SUSPICIONS, HAPPENING, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS,
+    EVIDENCE, CALM, SWITCHES, HAPPENING, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS,
     JACOBIANS, FACTORISATIONS, ITERATIONS,
 ) = COUNT.places
 # fmt: on

@@ -13,24 +13,34 @@ from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, row
-from adjode.loops.guards import END, SPEED, START, TRIED, directed, first_event, guards_at, sign_of, slope_along, suspects
+from adjode.loops.guards import (
+    END,
+    FIRST,
+    PRIORITY,
+    RESETS,
+    SPEED,
+    START,
+    TRIED,
+    UNTIL,
+    directed,
+    first_event,
+    guards_at,
+    rule_of,
+    sign_of,
+    slope_along,
+    suspects,
+)
 from adjode.loops.jumps import note_behind, note_jump
 from adjode.loops.stops import behind, clearance, cross_over, start_anew
 from adjode.status import AMBIGUOUS, CALLBACK_RAISED, ENDED, NEWTON_FAILED, NON_FINITE, SUCCESS, ZENO
 from adjode.steppers.stepper import Stepper
 
-DIRECTION, UNTIL, PRIORITY, FIRST, RESETS = range(5)  # of GUARD_RULES
 NOTHING, HAPPENS, RETRY = range(3)  # what a step ends with
 _AS_IT_IS, _DONE, _PENDING, _TAKEN_ALONG = range(4)  # of GUARD_HITS, at one time
 _ITERATIONS = 12
 _CLOSE, _FAR = 0.5, 1e3  # in clearances: when a time is found, and how far apart two are that tell a slope
 _ZENO, _ZENO_WITHIN = 3, 100.0  # so many times the same event within so many clearances has no end
 _BACK, _BACK_AT_LEAST = 1e-6, 100.0  # of a step, and in clearances: how far back guards are compared with
-
-
-@kernel
-def rule_of(frame, i, which):
-    return slots.GUARD_RULES(frame)[5 * i + which]
 
 
 @kernel
@@ -107,7 +117,6 @@ def make_find_event(stepper: Stepper) -> Callable:
         status, suspicious = suspects(frame, t, h, row(V, last), last)
         if status != SUCCESS or not suspicious:
             return status, NOTHING, t_new
-        count[slots.SUSPICIONS] += 1
         if not dense:
             status = dense_output(frame, t, h, t_new, V, coefficients)
         found, x, slope = -1, 2.0, 0.0
@@ -134,6 +143,20 @@ def make_find_event(stepper: Stepper) -> Callable:
 
 
 @kernel
+def _is_ambiguous(frame):
+    """Whether pending events with other guards and the same priority both reset the state."""
+    hits, many = slots.GUARD_HITS(frame), slots.GUARD_SIGNS(frame).size
+    for i in range(many):
+        for j in range(i):
+            pending = hits[many + i] == _PENDING and hits[many + j] == _PENDING
+            alike = rule_of(frame, i, PRIORITY) == rule_of(frame, j, PRIORITY)
+            both_reset = rule_of(frame, i, RESETS) == 1 and rule_of(frame, j, RESETS) == 1
+            if pending and alike and both_reset and rule_of(frame, i, FIRST) != rule_of(frame, j, FIRST):
+                return True
+    return False
+
+
+@kernel
 def _mark_simultaneous(frame, t):
     """Mark the event found and all with guards that are zero then; AMBIGUOUS if rounding says in which order they happen."""
     signs, hits, values, found = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.COUNT(frame)
@@ -149,26 +172,14 @@ def _mark_simultaneous(frame, t):
         near = abs(e) <= abs(rate * clearance(frame)) and rate * sign * slots.CONTROL(frame)[slots.DIRECTION] < 0.0
         if i == found[slots.HAPPENING] or (sign != 0.0 and (near or sign * e < 0.0) and directed(frame, i, sign)):
             hits[many + i] = _PENDING
-    for i in range(many):
-        for j in range(i):
-            if hits[many + i] == _PENDING and hits[many + j] == _PENDING and rule_of(frame, i, FIRST) != rule_of(frame, j, FIRST):
-                if rule_of(frame, i, PRIORITY) == rule_of(frame, j, PRIORITY) and rule_of(frame, i, RESETS) * rule_of(
-                    frame, j, RESETS
-                ):
-                    return AMBIGUOUS
-    return status
+    return AMBIGUOUS if _is_ambiguous(frame) else status
 
 
 @kernel
 def mark_taken_along(frame, t):
     """Mark events whose guards a jump has taken across zero; signs of others are those behind it."""
-    signs, hits, values, many = (
-        slots.GUARD_SIGNS(frame),
-        slots.GUARD_HITS(frame),
-        slots.GUARD_VALUES(frame),
-        slots.GUARD_SIGNS(frame).size,
-    )
-    status = guards_at(frame, t, slots.Y(frame), TRIED)
+    signs, hits, values = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame)
+    status, many = guards_at(frame, t, slots.Y(frame), TRIED), signs.size
     for i in range(many):
         e = values[TRIED, i]
         if hits[many + i] == _AS_IT_IS and e != 0.0:

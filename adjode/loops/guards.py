@@ -19,13 +19,11 @@ from adjode.steppers.explicit import interpolate
 
 START, END, PLACE, TRIED, EARLIER, BEFORE, SIGNS, SPEED = range(8)  # rows of GUARD_VALUES; SPEED is how fast an event's
 # guard passes through zero: the change over the step to there, at that rate, as a part of what it was at the start of the step
+DIRECTION, UNTIL, PRIORITY, FIRST, RESETS = range(5)  # of GUARD_RULES
 _PARTS = 16  # that a step is searched in
 _NEAR = 0.25  # of a guard's range within a step
-_NEAREST, _CLEAR, _GROWS = (
-    40,
-    1e3,
-    2.0,
-)  # halvings of a step towards its start; how much larger than there, and than before, a value is
+_NEAREST = 40  # halvings of a step towards its start
+_CLEAR, _GROWS = 1e3, 2.0  # how much larger than at the start, and than before, a value is
 _HALVINGS = 60
 _APART = 1e-4  # of a step: how far apart guards are compared for their slopes
 
@@ -43,6 +41,12 @@ def guards_at(frame, t, u, which):
 
 
 @kernel
+def rule_of(frame, i, which):
+    """DIRECTION, UNTIL, PRIORITY, FIRST or RESETS of event i."""
+    return slots.GUARD_RULES(frame)[5 * i + which]
+
+
+@kernel
 def sign_of(x):
     return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else 0.0)
 
@@ -50,7 +54,7 @@ def sign_of(x):
 @kernel
 def directed(frame, i, sign):
     """Whether event i happens where its guard leaves this sign."""
-    return slots.GUARD_RULES(frame)[5 * i] * sign <= 0.0
+    return rule_of(frame, i, DIRECTION) * sign <= 0.0
 
 
 @exact_kernel

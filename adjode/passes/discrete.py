@@ -18,10 +18,11 @@ from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Pass, put_method, put_partner
+from adjode.passes.base import Pass, put_partner
 from adjode.passes.costs import add_work, put_costs, quadrature_error
 from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_back
 from adjode.passes.options import SolveOptions
+from adjode.passes.replay import put_replay
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.span import Span
@@ -111,21 +112,8 @@ class Discrete(Pass):
 
     def _allocate(self, tableau: Tableau, n: int, m: int) -> None:
         frame, rows = self.frame, len(tableau.A)
-        put_method(frame, tableau, GAUSS)  # whose weights are the rule of the running cost
-        frame[slots.SETTING] = slots.SETTING.fill(
-            last_stage=tableau.stages,
-            top=rows - 1,
-            adaptive=0,
-            dense=0,
-            record=0,
-            rule=GAUSS,
-            integrand_free=0,
-            filtered=0,
-            centred=tableau.centred,
-        )
-        frame[slots.COUNT] = self.count = slots.COUNT.zeros()
-        frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()
-        frame[slots.STAGES] = np.zeros((1, rows, n))
+        put_replay(frame, tableau, GAUSS, n)  # whose weights are the rule of the running cost
+        self.count = frame[slots.COUNT]
         frame.allocate(
             {
                 **dict.fromkeys(

@@ -46,6 +46,13 @@ class Jumps:
 NO_JUMPS = Jumps()
 
 
+def lengthened(old: np.ndarray, added: int) -> np.ndarray:
+    """A copy with room for more."""
+    new = np.empty((len(old) + added, *old.shape[1:]), dtype=old.dtype)
+    new[: len(old)] = old
+    return new
+
+
 @dataclass(eq=False)
 class JumpStore:
     """Jumps as a forward pass writes them down, with room for more.
@@ -72,10 +79,8 @@ class JumpStore:
         return cls(np.zeros(room), np.zeros((2 * room, n)), np.zeros(3 * room, dtype=np.int64), np.zeros(room))
 
     def grow(self) -> None:
-        for name, array in vars(self).items():
-            larger = np.zeros((2 * len(array), *array.shape[1:]), dtype=array.dtype)
-            larger[: len(array)] = array
-            setattr(self, name, larger)
+        """Twice as much room: all arrays or, if memory is short, none."""
+        vars(self).update({name: lengthened(array, len(array)) for name, array in vars(self).items()})
 
     def of_event(self, event: int) -> np.ndarray:
         """The jumps that are this event's."""
@@ -98,28 +103,32 @@ class JumpStore:
         )
 
 
-def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
-    """Fill the slots of doses and events of a pass."""
+def _put_what_is_given(frame: Frame, jumps: Jumps) -> None:
+    """Fill the slots of doses, and of the rules of events."""
     doses, guards = jumps.doses, jumps.guards
     frame[slots.DOSES] = np.zeros((0, 5)) if doses is None else doses.numbers
     frame[slots.DOSE_ENTRIES], frame[slots.ACTIONS] = (_NONE, _NONE) if doses is None else (doses.entries, doses.actions)
+    frame[slots.GUARD_RULES] = _NONE if guards is None else guards.rules
+    frame[slots.WHICH] = np.zeros(1)
+
+
+def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
+    """Fill the slots that a forward pass has for doses and events."""
+    guards = jumps.guards
+    _put_what_is_given(frame, jumps)
     frame[slots.ONGOING] = np.zeros(len(jumps.inflows), dtype=np.int64)
     events = 0 if guards is None else len(guards.events)
     frame[slots.GUARD_SIGNS], frame[slots.GUARD_HITS] = np.zeros(events, dtype=np.int64), np.zeros(2 * events, dtype=np.int64)
-    frame[slots.GUARD_RULES] = _NONE if guards is None else guards.rules
     frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((8, events)), np.zeros((2, n if events else 0))
-    frame[slots.WHICH] = np.zeros(1)
     if guards is not None:
         frame[slots.GUARDS], frame[slots.RESETS] = guards.guards.handle, guards.resets.handle
 
 
 def put_jumps_back(frame: Frame, jumps: Jumps, n: int) -> None:
     """Fill the slots that a backward pass has for jumps; those of what has happened are the trajectory's."""
-    doses, guards = jumps.doses, jumps.guards
-    frame[slots.DOSES] = np.zeros((0, 5)) if doses is None else doses.numbers
-    frame[slots.DOSE_ENTRIES], frame[slots.ACTIONS] = (_NONE, _NONE) if doses is None else (doses.entries, doses.actions)
-    frame[slots.GUARD_RULES] = _NONE if guards is None else guards.rules
-    frame[slots.WHICH], frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros(1), np.zeros((5, n))
+    guards = jumps.guards
+    _put_what_is_given(frame, jumps)
+    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((5, n))
     if guards is not None:
         frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
         frame[slots.RESETS_VJP], frame[slots.RESETS_DT] = guards.resets_vjp.handle, guards.resets_dt.handle

@@ -16,8 +16,9 @@ from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import NONE, rule
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Pass, put_method, put_partner
+from adjode.passes.base import Pass, put_partner
 from adjode.passes.options import SolveOptions
+from adjode.passes.replay import put_replay
 from adjode.passes.result import TangentStats
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.span import Span
@@ -115,21 +116,8 @@ class TangentPass(Pass):
 
     def _allocate(self, tableau: Tableau, n: int, k: int) -> None:
         frame, rows = self.frame, len(tableau.A)
-        put_method(frame, tableau, NONE)
-        frame[slots.SETTING] = slots.SETTING.fill(
-            last_stage=tableau.stages,
-            top=rows - 1,
-            adaptive=0,
-            dense=0,
-            record=0,
-            rule=NONE,
-            integrand_free=0,
-            filtered=0,
-            centred=tableau.centred,
-        )
-        frame[slots.COUNT] = self.count = slots.COUNT.zeros()
-        frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()
-        frame[slots.STAGES] = np.zeros((1, rows, n))
+        put_replay(frame, tableau, NONE, n)
+        self.count = frame[slots.COUNT]
         frame.allocate(
             {
                 **dict.fromkeys((slots.Y, slots.STATE_DOT, slots.PRODUCT), (n,)),

@@ -16,7 +16,7 @@ from adjode.compile.flags import cube, i8, kernel, matrix, vector
 from adjode.compile.frame import Frame
 from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
 from adjode.compile.views import invoke, plane, row
-from adjode.passes.jumps import JumpStore
+from adjode.passes.jumps import JumpStore, lengthened
 from adjode.passes.span import Span
 from adjode.steppers.explicit import interpolate
 
@@ -126,7 +126,7 @@ class Trajectory:
         """Twice as many steps: all arrays or, if memory is short, none."""
         added = self.t.size - 1
         kept = [name for name, record in _KEPT_WITH.items() if self.record & record and getattr(self, name).size]
-        vars(self).update({name: _lengthened(getattr(self, name), added) for name in kept})
+        vars(self).update({name: lengthened(getattr(self, name), added) for name in kept})
         self.jumps.grow()
 
     def trimmed(self, steps: int) -> Trajectory:
@@ -173,12 +173,6 @@ def bytes_of_step(n: int, degree: int, rows: int, record: int, kinds: bool = Fal
     """The memory of one step in a trajectory."""
     states, dense = record & (RECORD_DENSE | RECORD_MESH) > 0, record & RECORD_DENSE > 0
     return 8 * (n * (states + degree * dense + rows * (record & RECORD_STAGES > 0)) + 1 + kinds)
-
-
-def _lengthened(old: np.ndarray, added: int) -> np.ndarray:
-    new = np.empty((len(old) + added, *old.shape[1:]), dtype=old.dtype)
-    new[: len(old)] = old
-    return new
 
 
 @kernel
