@@ -25,15 +25,17 @@ from adjode.compile import trusted
 from adjode.compile.trusted import PACKAGE
 from adjode.compile.versions import warn_lost
 
+_WITHOUT_KERNELS = ("frontends", "petab", "plots")  # rooms that no kernel imports and that hold none
 _KEPT_FOLDERS = 4  # versions of the sources whose kernels are kept; older ones are deleted
 _KEPT_FILES = 200  # entries that belong to the callbacks of one user or another
 
 
 @functools.cache
 def source_hash() -> str:
-    """Hash of the sources of this package, of the compilers' versions and of the settings that change machine code."""
+    """Hash of the sources that kernels are made of, of the compilers' versions and of the settings that change machine code."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    sources = (path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in _WITHOUT_KERNELS)
+    for path in sorted(sources):
         digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
     settings = (numba.__version__, llvmlite.__version__, sys.version_info[:3], config.OPT, config.BOUNDSCHECK)
     digest.update(repr(settings).encode())

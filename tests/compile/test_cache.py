@@ -135,6 +135,12 @@ def test_settings_that_change_machine_code_have_their_own_folder(monkeypatch):
     assert cache.source_hash() == plain
 
 
+def test_rooms_that_are_no_part_of_the_hash_hold_no_kernels():
+    for room in cache._WITHOUT_KERNELS:
+        for path in (trusted.PACKAGE / room).rglob("*.py"):
+            assert "numba" not in path.read_text(), path
+
+
 def test_only_the_last_few_versions_are_kept(tmp_path, monkeypatch):
     for k in range(7):
         monkeypatch.setattr(cache, "source_hash", lambda k=k: f"{k:016d}")
