@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Entries:
         theta: Any,
         free: Any,
         log: Any,
-        bounds: Mapping[str, tuple[Any, Any]] | None,
+        bounds: Any,
         readers: Sequence[Callback] | None = (),
     ):
         layouts = self._layouts = dynamics.layouts(u0, theta)
@@ -90,9 +90,9 @@ class Entries:
         x[self._log] = np.log(values[self._log], out=np.full(int(self._log.sum()), -np.inf), where=values[self._log] > 0)
         return x
 
-    def _transform_bounds(self, bounds: Mapping[str, tuple[Any, Any]] | None) -> list[tuple[float, float]]:
-        low, high = natural_bounds(bounds, self._layouts)
-        start, low, high = self._start[self._free], low[self._free], high[self._free]
+    def _transform_bounds(self, bounds: Any) -> list[tuple[float, float]]:
+        low, high = natural_bounds(bounds, self._layouts, self._free)
+        start = self._start[self._free]
         for name, value, least, most in zip(self.names, start, low, high, strict=True):
             if not least <= value <= most:
                 raise ValueError(f"{name} must start within its bounds ({least:g}, {most:g}), but it starts at {value:g}.")

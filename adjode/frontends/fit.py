@@ -12,6 +12,7 @@ import numpy as np
 from adjode.api.gradient import readers_of, value_and_gradient
 from adjode.api.keywords import FitKeywords
 from adjode.checks import choose, float_vector, time_span
+from adjode.frontends.check_gradient import GradientReport, check_gradient
 from adjode.frontends.inference import LeastSquaresFit
 from adjode.frontends.objective import Objective, after_each_iteration
 from adjode.frontends.progress import progress_line
@@ -42,8 +43,9 @@ class Fit(LeastSquaresFit):
         mask, a list of indices, or a list of entry names (where the block is a dict or structured).
     log : tuple of block names, or dict
         Which entries are fitted by their logarithm, so that they stay positive; given as `free`.
-    bounds : dict of block name -> (low, high), optional
-        Bounds in natural units; each a number, an array, or a dict of entries; None is no bound.
+    bounds : dict of block name -> (low, high), or as SciPy takes them, optional
+        Bounds in natural units; each a number, an array, or a dict of entries; None is no bound. SciPy takes a pair for each free
+        entry, or `scipy.optimize.Bounds`.
     **options
         Options of `value_and_gradient`: `method`, `rtol`, `atol`, `adjoint`, ...
 
@@ -102,9 +104,12 @@ class Fit(LeastSquaresFit):
             raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
         jumps = options.get("doses") or options.get("events")
         readers = None if jumps else readers_of(dynamics, loss, options.get("running_cost"))
+        self._given = {"u0": u0, "theta": theta, "free": free, "log": log, "bounds": bounds, **options}
         entries = {"u0": u0, "theta": theta, "free": free, "log": log, "bounds": bounds, "readers": readers}
         super().__init__(dynamics, loss, time_span(t_span), dict(options), **entries)
         self._value_and_cotangents = value_and_gradient(dynamics, loss, self.t_span, wrt=self.wrt, **options)
+        n = self._layouts[0].size
+        self._value_and_cotangents.require_fitting(self._start[:n], self._start[n:])
 
     def value_and_gradient(self, x: Any) -> tuple[float, np.ndarray]:
         """The loss and its gradient by x, for optimisers that you call yourself.
@@ -133,7 +138,13 @@ class Fit(LeastSquaresFit):
             return math.inf, np.full(self._free.size, np.nan)
 
     def minimize(
-        self, method: str = "L-BFGS-B", *, progress: bool = False, callback: Callable | None = None, **options: Any
+        self,
+        method: str = "L-BFGS-B",
+        *,
+        x0: Any = None,
+        progress: bool = False,
+        callback: Callable | None = None,
+        **options: Any,
     ) -> OptimizeResult:
         """Minimise the loss by `scipy.optimize.minimize`, from x0 and within the bounds.
 
@@ -141,6 +152,8 @@ class Fit(LeastSquaresFit):
         ----------
         method : {"L-BFGS-B", "TNC", "trust-constr", "BFGS", "CG", "Newton-CG"}
             The last three take no bounds.
+        x0 : (k,) array, optional
+            Where to start instead of `Fit.x0`, on the same scale.
         progress : bool
             Show iteration, loss and norm of the gradient with tqdm.
         callback : callable, optional
@@ -174,7 +187,7 @@ class Fit(LeastSquaresFit):
         with progress_line(progress, "iterations") as show:
             result = optimize.minimize(
                 objective,
-                self.x0,
+                self.x0 if x0 is None else float_vector("x0", x0, self._free.size),
                 jac=True,
                 method=method,
                 bounds=self.bounds if bounded else None,
@@ -190,6 +203,23 @@ class Fit(LeastSquaresFit):
                 stacklevel=2,
             )
         return result
+
+    def check_gradient(self, x: Any = None) -> GradientReport:
+        """Hold the gradient at x, by default x0, against differences of the loss, entry by entry.
+
+        Worth a call where derivatives are written by hand, those of a loss of one's own above all. Six tight solves an entry.
+
+        Returns
+        -------
+        GradientReport
+            `print(report)` says what is wrong: the dynamics' derivatives, the loss's cotangents, or the gradient alone.
+            `report.ok`, `report.raise_if_wrong()`.
+        """
+        return check_gradient(self, x)
+
+    def with_options(self, **options: Any) -> Fit:
+        """The same fit with some options changed."""
+        return Fit(self.dynamics, self.loss, self.t_span, **{**self._given, **options})
 
     def __repr__(self) -> str:
         t0, T = self.t_span

@@ -24,6 +24,7 @@ from adjode.compile.cache import keep_bytes, kept_bytes
 from adjode.compile.fingerprint import fingerprint
 from adjode.compile.flags import DISABLED, f8, i8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
+from adjode.compile.notice import announced
 from adjode.compile.signals import uninterrupted
 from adjode.derivation.origins import remember
 from adjode.model.constants import captured, fingerprint_of, with_current_constants
@@ -159,7 +160,7 @@ class Callback:
         vectors = (vector,) * len(self.kind.inputs)
         results = tuple(matrix if len(SHAPES[name]) == 2 else vector for name in self.kind.outputs)
         try:
-            with _bounds_checked(self.debug):
+            with _bounds_checked(self.debug), announced():
                 if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
                     self._jitted.compile((*numbers, *vectors, *(results if self.takes_in_place else ())))
                 if self._form is not self._jitted:
