@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from adjode.api.solve import solve
 from adjode.checks import float_vector
 from adjode.derivatives.check import VjpReport, check_vjp
-from adjode.passes.options import SolveOptions
+from adjode.frontends.evaluation import Evaluation
+from adjode.model.dynamics import Dynamics
 
 if TYPE_CHECKING:
     from adjode.frontends.fit import Fit
@@ -49,18 +49,22 @@ class GradientReport:
         The gradient by the free entries: name, given, expected, accuracy, ok.
     of_loss : tuple of Entry
         The derivative of the loss alone by a shift of each state at all times, the solution held fixed otherwise.
-    of_vjp : VjpReport
-        What `check_vjp` says of the dynamics.
+    of_vjp : tuple of VjpReport
+        What `check_vjp` says of each dynamics.
     """
 
     entries: tuple[Entry, ...]
     of_loss: tuple[Entry, ...]
-    of_vjp: VjpReport
+    of_vjp: tuple[VjpReport, ...]
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return self.of_vjp.ok is not False and all(entry.ok for entry in (*self.entries, *self.of_loss))
+        return not self._wrong_vjps and all(entry.ok for entry in (*self.entries, *self.of_loss))
+
+    @property
+    def _wrong_vjps(self) -> list[VjpReport]:
+        return [report for report in self.of_vjp if report.ok is False]
 
     def raise_if_wrong(self) -> None:
         """Raise a ValueError with the report, unless all is right."""
@@ -71,10 +75,10 @@ class GradientReport:
         if self.ok:
             return f"The gradient is right: {len(self.entries)} entries compared with differences of the loss."
         lines = ["check_gradient found errors."]
-        if self.of_vjp.ok is False:
-            lines += ["The derivatives of the dynamics are wrong:", str(self.of_vjp)]
+        for report in self._wrong_vjps:
+            lines += ["The derivatives of the dynamics are wrong:", str(report)]
         lines += _told("The cotangents that the loss returns are wrong, as a shift of a state at all times shows:", self.of_loss)
-        blame = self.of_vjp.ok is not False and all(entry.ok for entry in self.of_loss)
+        blame = not self._wrong_vjps and all(entry.ok for entry in self.of_loss)
         about = (
             ", though vjp and the loss's cotangents of states look right: is theta_bar missing, or is f not smooth?"
             if blame
@@ -124,7 +128,7 @@ class Shifted:
         return value + self._shift if is_state else value
 
 
-def of_loss(loss: Any, solution: Any) -> tuple[Entry, ...]:
+def of_loss(loss: Any, solution: Any, prefix: str) -> tuple[Entry, ...]:
     """The derivatives of a loss by a shift of each state, from its cotangents and from differences."""
     layout = solution.layouts[0]
     _, seeds = loss.value_and_cotangents(solution)
@@ -138,18 +142,27 @@ def of_loss(loss: Any, solution: Any) -> tuple[Entry, ...]:
     def value(x: np.ndarray) -> float:
         return float(loss.value_and_cotangents(Shifted(solution, x - size))[0])
 
-    return compare(layout.entry_names("u"), value, size, total, 1e-13)
+    return compare([prefix + name for name in layout.entry_names("u")], value, size, total, 1e-13)
+
+
+def _parts(fit: Fit, x: np.ndarray) -> list[tuple[str, Evaluation, np.ndarray]]:
+    return fit._problem.parts(fit._natural(x))
 
 
 def check_gradient(fit: Fit, x: Any) -> GradientReport:
     """See `Fit.check_gradient`."""
-    options = SolveOptions.of(fit.dynamics, **fit._solve_options)
-    tight = _TIGHT if options.tableau.order >= 5 else _TIGHT_OF_LOW_ORDER
-    if options.adaptive and options.rtol > tight:
-        fit = fit.with_options(rtol=tight, atol=options.atol * (tight / options.rtol))
+    options = [evaluation.forward_options for _, evaluation, _ in _parts(fit, fit.x0)]
+    tight = _TIGHT if min(one.tableau.order for one in options) >= 5 else _TIGHT_OF_LOW_ORDER
+    if any(one.adaptive and one.rtol > tight for one in options):
+        fit = fit.with_options(rtol=tight, atol=options[0].atol * (tight / options[0].rtol))
     x = fit.x0 if x is None else float_vector("x", x, fit.x0.size)
     _, gradient = fit.evaluate(x)
-    entries = compare(fit.names, lambda at: fit.evaluate(at)[0], x, gradient, _NOISE * tight)
-    u0, theta = fit.unpack(x)
-    solution = solve(fit.dynamics, u0, theta, fit.t_span, **fit._solve_options)
-    return GradientReport(entries, of_loss(fit.loss, solution), check_vjp(fit.dynamics, u0, theta, fit.t_span[0], solution))
+    entries = compare(fit.names, lambda at: fit.evaluate(at)[0], x, gradient, _NOISE * max(tight, fit._problem.rtol))
+    losses: list[Entry] = []
+    reports: dict[Dynamics, VjpReport] = {}
+    for name, evaluation, z in _parts(fit, x):
+        solution = evaluation.solve(z)
+        losses += of_loss(evaluation.loss, solution, f"{name}: " if name else "")
+        if evaluation.dynamics not in reports:
+            reports[evaluation.dynamics] = check_vjp(evaluation.dynamics, *evaluation.unflatten(z), evaluation.t_span[0], solution)
+    return GradientReport(entries, tuple(losses), tuple(reports.values()))

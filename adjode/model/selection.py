@@ -63,10 +63,12 @@ def _entries(label: str, layout: Layout, name: str) -> np.ndarray:
     return layout.fields.split(np.arange(layout.size))[name]
 
 
-def natural_bounds(bounds: Any, layouts: tuple[Layout, Layout], free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and the upper bound of each of the `free` entries of u0 and theta."""
+def natural_bounds(bounds: Any, layouts: tuple[Layout, Layout], is_free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and the upper bound of each entry of u0 and theta."""
     if bounds is not None and not isinstance(bounds, Mapping):
-        return _bounds_of_scipy(bounds, free.size)
+        low, high = np.full(is_free.size, -np.inf), np.full(is_free.size, np.inf)
+        low[is_free], high[is_free] = _bounds_of_scipy(bounds, int(is_free.sum()))
+        return low, high
     bounds = bounds or {}
     _check_blocks("bounds", bounds)
     lows, highs = [], []
@@ -77,7 +79,7 @@ def natural_bounds(bounds: Any, layouts: tuple[Layout, Layout], free: np.ndarray
             raise ValueError(f"{label} must be a pair (low, high), but {pair!r} was given.")
         lows.append(_bound(f"{label}[0]", layout, pair[0], -np.inf))
         highs.append(_bound(f"{label}[1]", layout, pair[1], np.inf))
-    return np.concatenate(lows)[free], np.concatenate(highs)[free]
+    return np.concatenate(lows), np.concatenate(highs)
 
 
 def _bounds_of_scipy(bounds: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +95,7 @@ def _bounds_of_scipy(bounds: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
         raise TypeError(f"bounds must be {advice}, but {bounds!r} was given.") from None
     if np.isnan([low, high]).any():
         raise ValueError(f"bounds must be {advice}, but NaN is among them; None means unbounded.")
-    return low.copy(), high.copy()
+    return low, high
 
 
 def _bound(label: str, layout: Layout, value: Any, unbounded: float) -> np.ndarray:

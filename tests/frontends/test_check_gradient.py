@@ -70,7 +70,7 @@ def test_fixed_steps():
 
 def test_a_wrong_loss_is_named():
     report = fit_of(Squares(0.5)).check_gradient()
-    assert report.of_vjp.ok and not any(entry.ok for entry in report.of_loss) and not report.ok
+    assert report.of_vjp[0].ok and not any(entry.ok for entry in report.of_loss) and not report.ok
     assert "The cotangents that the loss returns are wrong" in str(report) and "u[1]: given" in str(report)
     with pytest.raises(ValueError, match="check_gradient found errors"):
         report.raise_if_wrong()
@@ -88,7 +88,7 @@ def test_a_wrong_callback_of_a_series_is_named():
 
 def test_a_wrong_vjp_is_named():
     report = fit_of(LeastSquares(TIMES, DATA), Dynamics(lv_f, without_third)).check_gradient()
-    assert report.of_vjp.ok is False and all(entry.ok for entry in report.of_loss)
+    assert report.of_vjp[0].ok is False and all(entry.ok for entry in report.of_loss)
     assert [entry.name for entry in report.entries if not entry.ok] == ["theta[2]"]
     assert "The derivatives of the dynamics are wrong" in str(report)
 
