@@ -1,0 +1,135 @@
+"""Where f jumps: conditions in formulas, as times at which solves stop, and what is refused."""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from adjode.petab.formulas import TIME, binary, evaluate, names, number, simplified, substitute, text
+from adjode.petab.writing import Source
+
+_STEPS = ("floor", "ceil")
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A condition on time: what passes through zero, in inputs and time, and where it stands."""
+
+    difference: ast.expr
+    where: str
+
+
+def switches(source: Source) -> list[Switch]:
+    """The conditions on time in f.
+
+    Raises
+    ------
+    ValueError
+        If there are others at which f may jump: those on states, unless both sides agree there.
+    """
+    found: dict[str, Switch] = {}
+    for where, expression in _parts(source):
+        for node in ast.walk(expression):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _STEPS:
+                _refuse_steps(source, node, where)
+            if isinstance(node, ast.IfExp):
+                for switch in _of(source, node, where):
+                    found.setdefault(text(switch.difference), switch)
+    return list(found.values())
+
+
+def _parts(source: Source) -> Iterator[tuple[str, ast.expr]]:
+    model = source.model
+    leaves = [*model.rates.values(), *model.rate_rules.values()]
+    _, calculated = source.needed(map(source.plain, leaves))
+    for title, expressions in (("the rule of", calculated), ("the rate of", model.rates), ("the rate rule of", model.rate_rules)):
+        for identifier, expression in expressions.items():
+            yield f"{title} {identifier}", expression
+
+
+def _refuse_steps(source: Source, node: ast.expr, where: str) -> None:
+    read = names(source.resolved(node))
+    if TIME in read or any(state in read for state in source.places):
+        raise ValueError(f"{where} has steps, {text(node)}, which are not supported: write them as piecewise or as events.")
+
+
+def _of(source: Source, node: ast.IfExp, where: str) -> Iterator[Switch]:
+    for comparison in _comparisons(node.test):
+        difference = source.resolved(binary(comparison.left, ast.Sub, comparison.comparators[0]))
+        read = names(difference)
+        on_states = any(state in read for state in source.places)
+        if on_states and not _agrees(source, node, comparison):
+            raise ValueError(
+                f"{where} may jump where {text(comparison)} changes, which is not supported: make the change of a state an event."
+            )
+        if not on_states and TIME in read:
+            yield Switch(difference, where)
+
+
+def _comparisons(test: ast.expr) -> Iterable[ast.Compare]:
+    return [node for node in ast.walk(test) if isinstance(node, ast.Compare)]
+
+
+def _agrees(source: Source, node: ast.IfExp, comparison: ast.Compare) -> bool:
+    """Whether both values are the same where the two sides of a comparison are equal, at random states and parameters."""
+    if node.test is not comparison:
+        return False
+    left, right = source.resolved(comparison.left), source.resolved(comparison.comparators[0])
+    if not isinstance(left, ast.Name) or left.id not in source.places:
+        left, right = right, left
+    if not isinstance(left, ast.Name) or left.id in names(right):
+        return False
+    first, second = (substitute(source.resolved(value), {left.id: right}) for value in (node.body, node.orelse))
+    draw = random.Random(1)
+    for _ in range(5):
+        values = {identifier: draw.uniform(0.5, 2.0) for identifier in {**names(first), **names(second)}}
+        one, other = evaluate(first, values), evaluate(second, values)
+        if abs(one - other) > 1e-9 * max(abs(one), abs(other), 1e-300):
+            return False
+    return True
+
+
+# --- when -----------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class When:
+    """The time of a switch: a number, and the input that is added to it; None for none."""
+
+    time: float
+    lag: str | None
+
+
+def times_of(found: Iterable[Switch], theta: Mapping[str, float | str]) -> list[When]:
+    """When switches happen under these inputs, those that are names being estimated.
+
+    Raises
+    ------
+    ValueError
+        If that is no number, nor a number and one estimated input, or if one condition holds at several times.
+    """
+    return [when for when in (_when(switch, theta) for switch in found) if when is not None]
+
+
+def _when(switch: Switch, theta: Mapping[str, float | str]) -> When | None:
+    fixed = {key: value for key, value in theta.items() if not isinstance(value, str)}
+    difference = simplified(substitute(switch.difference, {key: number(value) for key, value in fixed.items()}))
+    free = [identifier for identifier in names(difference) if identifier != TIME]
+    if len(free) > 1:
+        raise ValueError(f"{switch.where} switches at a time that depends on {' and '.join(free)}, but one estimated parameter was expected.")
+    base = dict.fromkeys(free, 0.0)
+    at = [evaluate(difference, {**base, TIME: t}) for t in (0.0, 1.0, 2.0)]
+    slope = at[1] - at[0]
+    if abs(at[2] - at[1] - slope) > 1e-9 * max(map(abs, at)) or slope == 0.0:
+        raise ValueError(f"{switch.where} has a condition that is not linear in time, which is not supported.")
+    if not free:
+        return When(-at[0] / slope, None)
+    for value in (1.0, 2.0):
+        shifted = evaluate(difference, {free[0]: value, TIME: value})
+        if abs(shifted - at[0]) > 1e-9 * max(abs(shifted), abs(at[0]), abs(slope)):
+            raise ValueError(
+                f"{switch.where} switches at a time that is not a number and {free[0]}, which is not supported while that is estimated."
+            )
+    return When(-at[0] / slope, free[0])
