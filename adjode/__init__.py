@@ -10,6 +10,9 @@ from adjode.derivation import derivative, derive
 from adjode.derivatives.check import VjpReport, check_vjp
 from adjode.ensembles.gradient import ensemble_value_and_gradient
 from adjode.ensembles.solution import EnsembleSolution, solve_ensemble
+from adjode.frontends import priors
+from adjode.frontends.entries import Parameter
+from adjode.frontends.experiments import Experiment, Experiments
 from adjode.frontends.fit import Fit
 from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
@@ -24,7 +27,10 @@ __all__ = [
     "Dynamics",
     "EnsembleSolution",
     "Event",
+    "Experiment",
+    "Experiments",
     "Fit",
+    "Parameter",
     "Solution",
     "SolveError",
     "Status",
@@ -39,6 +45,7 @@ __all__ = [
     "functions",
     "kernels",
     "losses",
+    "priors",
     "residuals_and_jacobian",
     "solve",
     "solve_ensemble",

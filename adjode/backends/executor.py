@@ -65,6 +65,11 @@ def _cloudpickle() -> Any:
     return cloudpickle
 
 
+def packed(make: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bytes:
+    """The problem whose backend `make(*arguments, **keywords)` is, as bytes."""
+    return _cloudpickle().dumps((make, arguments, keywords))
+
+
 class Distributed:
     """A backend whose parts run on the workers of an executor.
 
@@ -93,7 +98,7 @@ class Distributed:
     ):
         self._executor, self._chunks, self._data, self._summed = executor, chunks, data, summed
         self._make, self._arguments, self._keywords = make, arguments, keywords
-        self._problem = _cloudpickle().dumps((make, arguments, keywords))
+        self._problem = packed(make, arguments, keywords)
         self._cost: np.ndarray | None = None  # steps of each trajectory, in the last call
 
     def __call__(

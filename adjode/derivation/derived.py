@@ -53,6 +53,7 @@ class Derived:
     def __init__(self, function: Callable, arguments: tuple[str, ...] | None = None):
         self.function = function
         self._arguments = _arguments(function) if arguments is None else arguments
+        self._square = arguments is None or "du" in arguments  # a right-hand side has as many results as u has entries
 
     @functools.cached_property
     def vjp(self) -> Callable:
@@ -103,15 +104,15 @@ class Derived:
 
     @functools.cached_property
     def _vjp_dot(self) -> tuple[str, dict[str, Any]]:
-        return vjp_dot_text(self.function, self._arguments, ("u", "theta"), "vjp_dot")
+        return vjp_dot_text(self.function, self._arguments, ("u", "theta"), "vjp_dot", self._square)
 
     @functools.cached_property
     def _vjp(self) -> tuple[str, dict[str, Any]]:
-        return vjp_text(self.function, self._arguments, ("u", "theta"), "vjp")
+        return vjp_text(self.function, self._arguments, ("u", "theta"), "vjp", self._square)
 
     @functools.cached_property
     def _vjp_u(self) -> tuple[str, dict[str, Any]]:
-        return vjp_text(self.function, self._arguments, ("u",), "vjp_u")
+        return vjp_text(self.function, self._arguments, ("u",), "vjp_u", self._square)
 
     @property
     def theta_costs(self) -> bool:

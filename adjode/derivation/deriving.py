@@ -34,8 +34,11 @@ def deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-def vjp_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...], name: str) -> tuple[str, dict[str, Any]]:
-    """The text of the product `(df/dx)^T lam` for each x in `wrt`, and the names that it uses.
+def vjp_text(
+    function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...], name: str, square: bool
+) -> tuple[str, dict[str, Any]]:
+    """The text of the product `(df/dx)^T lam` for each x in `wrt`, and the names that it uses; `square` says that f has as many
+    results as u has entries.
 
     Raises
     ------
@@ -43,7 +46,7 @@ def vjp_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...
         If f has something in it that cannot be differentiated here.
     """
     with reading(function, arguments) as own:
-        block, taken = vjp_program(own, wrt)
+        block, taken = vjp_program(own, wrt, square)
         return written(own, name, taken, block)
 
 
@@ -66,7 +69,7 @@ def written(
     return writer.function(name, taken, block, returned), writer.space
 
 
-def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[str, Node]]:
+def vjp_program(own: P.Function, wrt: tuple[str, ...], square: bool) -> tuple[P.Block, dict[str, Node]]:
     """The program of the transpose, and its arguments by name."""
     result = own.result
     assert result is not None
@@ -79,7 +82,7 @@ def vjp_program(own: P.Function, wrt: tuple[str, ...]) -> tuple[P.Block, dict[st
     tidied(block)
     gathered(block, set(bars.values()), reverse.is_whole)
     block = pruned(block, set(bars.values()))
-    known = Coverage(own.body, result) if result.shape else None
+    known = Coverage(own.body, result) if result.shape and square else None
     set_first(block, [*bars.values(), *_zeroed(block)])
     unfilled(block)
     for x, bar in bars.items():

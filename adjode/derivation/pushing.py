@@ -44,7 +44,7 @@ def jvp_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...
         return written(own, name, taken, block, returned)
 
 
-def vjp_dot_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...], name: str) -> Text:
+def vjp_dot_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...], name: str, square: bool) -> Text:
     """The text of the tangents of `(df/dx)^T lam` for each x in `wrt`, when u, theta and lam have tangents.
 
     For a number g these are products with its Hessian.
@@ -55,7 +55,7 @@ def vjp_dot_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str,
         If f has something in it that cannot be differentiated here.
     """
     with reading(function, arguments) as own:
-        block, taken = vjp_program(own, wrt)
+        block, taken = vjp_program(own, wrt, square)
         outputs = {x: taken[f"{x}_bar"] for x in wrt}
         dots = _dots(own, ("u", "theta"))
         given = {f"{x}_dot": dots[own.arguments[x]] for x in ("u", "theta")}

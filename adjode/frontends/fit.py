@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from adjode.api.gradient import readers_of, value_and_gradient
 from adjode.api.keywords import FitKeywords
-from adjode.checks import choose, float_vector, time_span
+from adjode.checks import choose, float_vector
+from adjode.frontends.entries import Parameter
+from adjode.frontends.experiments import Experiment, Experiments
 from adjode.frontends.inference import LeastSquaresFit
 from adjode.frontends.objective import Objective, after_each_iteration
+from adjode.frontends.problems import Shared, Single
 from adjode.frontends.progress import progress_line
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss
@@ -28,11 +30,13 @@ UNBOUNDED = ("BFGS", "CG", "Newton-CG")
 
 
 class Fit(LeastSquaresFit):
-    """A loss as a function of those entries of `u0` and `theta` that are to be fitted.
+    """A loss as a function of those entries of `u0` and `theta` that are to be fitted; or the sum of those of many experiments, as
+    a function of parameters that they share: `Fit(experiments, parameters={"rate": Parameter(1.0, scale="log")})`.
 
     Parameters
     ----------
-    dynamics : Dynamics
+    dynamics : Dynamics, or Experiments, or a sequence of Experiment
+        With experiments, `parameters` take the place of all that follows but the options.
     loss : FinalState, LeastSquares, Series, or any object with `value_and_cotangents(solution)`
     t_span : (t0, T)
     u0, theta : vector, dict or structured scalar
@@ -44,17 +48,24 @@ class Fit(LeastSquaresFit):
         Which entries are fitted by their logarithm, so that they stay positive; given as `free`.
     bounds : dict of block name -> (low, high), optional
         Bounds in natural units; each a number, an array, or a dict of entries; None is no bound.
+    parameters : dict of name -> Parameter or number, optional
+        Of experiments: where each starts, with its bounds, scale and prior; a number is fixed.
+    workers : int, optional
+        Threads for experiments: by default one for each processor. Sums are taken in the order of the experiments, so that the
+        result has the same bits for any number.
+    executor : optional
+        Anything with `submit(function, *arguments)`, in place of threads.
     **options
-        Options of `value_and_gradient`: `method`, `rtol`, `atol`, `adjoint`, ...
+        Options of `value_and_gradient`: `method`, `rtol`, `atol`, `adjoint`, ...; an experiment's own go first.
 
     Attributes
     ----------
     x0 : (k,) array
-        The free entries at the start, as the optimiser sees them: u0 before theta, logarithms where asked for.
+        What is free at the start, as the optimiser sees it: u0 before theta, logarithms where asked for.
     bounds : list of k pairs (low, high)
         Bounds of x, as `scipy.optimize.minimize` takes them.
     names : list of k str
-        The entry behind each x: "theta[0]", "u0['hare']", ...
+        The entry behind each x: "theta[0]", "u0['hare']", ..., or the names of parameters.
     n_failed : int
         Solves that have failed so far.
 
@@ -85,26 +96,36 @@ class Fit(LeastSquaresFit):
 
     def __init__(
         self,
-        dynamics: Dynamics,
-        loss: Loss,
-        t_span: tuple[float, float],
+        dynamics: Dynamics | Experiment | Experiments | Sequence[Experiment],
+        loss: Loss | None = None,
+        t_span: tuple[float, float] | None = None,
         *,
-        u0: Any,
-        theta: Any,
+        u0: Any = None,
+        theta: Any = None,
         free: Any = ("theta",),
         log: Any = (),
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
+        parameters: Mapping[str, Parameter | float] | None = None,
+        workers: int | None = None,
+        executor: Any = None,
         **options: Unpack[FitKeywords],
     ):
-        if not isinstance(dynamics, Dynamics):
-            raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
-        if not hasattr(loss, "value_and_cotangents"):
-            raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
-        jumps = options.get("doses") or options.get("events")
-        readers = None if jumps else readers_of(dynamics, loss, options.get("running_cost"))
-        entries = {"u0": u0, "theta": theta, "free": free, "log": log, "bounds": bounds, "readers": readers}
-        super().__init__(dynamics, loss, time_span(t_span), dict(options), **entries)
-        self._value_and_cotangents = value_and_gradient(dynamics, loss, self.t_span, wrt=self.wrt, **options)
+        if isinstance(dynamics, (Experiment, Sequence)):
+            if parameters is None:
+                raise TypeError("a fit of experiments needs parameters, a dict of name -> adjode.Parameter.")
+            given = {"loss": loss, "t_span": t_span, "u0": u0, "theta": theta, "bounds": bounds, "log": log or None}
+            if more := [name for name, value in given.items() if value is not None]:
+                raise ValueError(f"{', '.join(more)}: each experiment has its own, and its parameters their bounds and scales.")
+            shared = Shared(dynamics, parameters, workers, executor, dict(options))
+            self.experiments, self.parameters = shared.experiments, shared.parameters
+            super().__init__(shared)
+        else:
+            if parameters is not None or workers is not None or executor is not None:
+                raise ValueError("parameters, workers and executor belong to a fit of experiments, Fit([experiment, ...], ...).")
+            single = Single(dynamics, loss, t_span, u0, theta, free, log, bounds, dict(options))
+            found = single.evaluation
+            self.dynamics, self.loss, self.t_span, self.wrt = found.dynamics, found.loss, found.t_span, found.wrt
+            super().__init__(single)
 
     def value_and_gradient(self, x: Any) -> tuple[float, np.ndarray]:
         """The loss and its gradient by x, for optimisers that you call yourself.
@@ -151,7 +172,8 @@ class Fit(LeastSquaresFit):
         Returns
         -------
         scipy.optimize.OptimizeResult
-            With `u0` and `theta` at the minimum, in the form they were given in, and `n_failed`, the number of failed solves.
+            With `u0` and `theta` at the minimum, in the form they were given in, or `parameters`, a dict, and `n_failed`, the
+            number of failed solves.
 
         Raises
         ------
@@ -192,25 +214,15 @@ class Fit(LeastSquaresFit):
         return result
 
     def __repr__(self) -> str:
-        t0, T = self.t_span
         listed = self.names if len(self.names) <= 8 else [*self.names[:7], "..."]
         logs = f", {int(self._log.sum())} on a log scale" if self._log.any() else ""
-        return (
-            f"Fit of {self.dynamics.name} by {type(self.loss).__name__}, t = {t0:g} .. {T:g}: "
-            f"{len(self.names)} of {self._start.size} entries free ({', '.join(listed)}){logs}"
-        )
+        return f"Fit of {self._problem.of}: {len(self.names)} of {self._start.size} entries free ({', '.join(listed)}){logs}"
 
     def evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """The loss and its gradient by x, both finite, or a SolveError."""
         z = self._checked_natural(x)
-        with np.errstate(over="ignore", invalid="ignore"):  # an overflow in the loss is reported below
-            value, bar = self._value_and_cotangents(*self._unflatten(z))
-        n, cotangents = self._layouts[0].size, np.zeros(z.size)
-        if "u0" in self.wrt:
-            cotangents[:n] = self._layouts[0].flatten("the cotangent of u0", bar.u0)
-        if "theta" in self.wrt:
-            cotangents[n:] = self._layouts[1].flatten("the cotangent of theta", bar.theta)
+        value, cotangents = self._problem.value_and_gradient(z)
         gradient = cotangents[self._free] * self._slopes(z)
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
             raise self._non_finite("the loss or its gradient is not finite")
-        return float(value), gradient
+        return value, gradient

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adjode.api.residuals import ResidualsAndJacobian, residuals_and_jacobian
-from adjode.api.solve import solve
 from adjode.checks import choose, float_vector
 from adjode.frontends.entries import Entries
 from adjode.frontends.least_squares import fit_least_squares
+from adjode.frontends.problems import Problem
 from adjode.frontends.profile import Profile, profile
 from adjode.frontends.uncertainty import Prediction, Uncertainty
-from adjode.model.dynamics import Dynamics
-from adjode.model.losses import LeastSquares, Loss
-from adjode.passes.options import SOLVE_NAMES
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -26,13 +22,16 @@ if TYPE_CHECKING:
 class LeastSquaresFit(Entries):
     """The part of `Fit` that takes residuals."""
 
-    def __init__(self, dynamics: Dynamics, loss: Loss, t_span: tuple[float, float], options: dict[str, Any], **entries: Any):
-        super().__init__(dynamics, t_span[0], **entries)
-        self.dynamics, self.loss, self.t_span = dynamics, loss, t_span
-        self._solve_options: Any = {name: value for name, value in options.items() if name in SOLVE_NAMES}
-        self._has_cost = "running_cost" in options
+    def __init__(self, problem: Problem):
+        super().__init__(**problem.entries)
+        self._problem = problem
         self._fitted: tuple[np.ndarray, str] | None = None  # the minimum last found, and of which loss of least squares
         self.n_failed = 0
+
+    def unpack(self, x: Any) -> Any:
+        """`(u0, theta)` at x, in the form they were given in, or a dict of all parameters; what is not free starts and stays."""
+        results = self._problem.results(self._natural(float_vector("x", x, self._free.size)))
+        return results["parameters"] if "parameters" in results else (results["u0"], results["theta"])
 
     def least_squares(
         self,
@@ -76,7 +75,8 @@ class LeastSquaresFit(Entries):
 
     def evaluate_residuals(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
         """The residuals (N,) at x and their Jacobian by x (N, k), both finite, or a SolveError."""
-        r, J = self._residuals(*self._unflatten(z := self._checked_natural(float_vector("x", x, self._free.size))))
+        z = self._checked_natural(float_vector("x", x, self._free.size))
+        r, J = self._problem.residuals_and_jacobian(z)
         with np.errstate(over="ignore", invalid="ignore"):
             J = J * self._slopes(z)
         if not (np.isfinite(r).all() and np.isfinite(J).all()):
@@ -112,7 +112,7 @@ class LeastSquaresFit(Entries):
             x = self._fitted[0]
         x = float_vector("x", x, self._free.size)
         residuals, push = self.evaluate_residuals(x), functools.partial(self._push, x)
-        return Uncertainty.at_minimum(self, x, self._log, residuals, push, absolute_sigma, self._residuals.options.rtol)
+        return Uncertainty.at_minimum(self, x, self._rates, residuals, push, absolute_sigma, self._problem.rtol)
 
     def covariance(self, x: Any = None, *, scale: str = "parameters", absolute_sigma: bool = False) -> np.ndarray:
         """The covariance (k, k) of the entries, scale="parameters", or of x, scale="fit"; see `uncertainty`."""
@@ -155,31 +155,27 @@ class LeastSquaresFit(Entries):
         chosen = self.names if names is None else [names] if isinstance(names, str) else list(names)
         return profile(self, self.uncertainty(x, absolute_sigma=absolute_sigma), chosen, level)
 
-    def predict(self, times: Any, x: Any = None, *, level: float = 0.95, absolute_sigma: bool = False) -> Prediction:
-        """The states at times (c,) with confidence bands by the delta method; see `uncertainty`."""
-        return self.uncertainty(x, absolute_sigma=absolute_sigma).predict(times, level=level)
-
-    @functools.cached_property
-    def _residuals(self) -> ResidualsAndJacobian:
-        if self._has_cost:
-            raise ValueError("a running cost has no residuals: leave it out.")
-        n, loss = self._layouts[0].size, cast(LeastSquares, self.loss)
-        wrt = {"u0": self.is_free[:n], "theta": self.is_free[n:]}
-        return residuals_and_jacobian(self.dynamics, loss, self.t_span, wrt=wrt, **self._solve_options)
+    def predict(
+        self,
+        times: Any,
+        x: Any = None,
+        *,
+        level: float = 0.95,
+        absolute_sigma: bool = False,
+        experiment: str | None = None,
+    ) -> Prediction:
+        """The states at times (c,), of one of several experiments, with confidence bands by the delta method; see `uncertainty`."""
+        return self.uncertainty(x, absolute_sigma=absolute_sigma).predict(times, level=level, experiment=experiment)
 
     def _finish(self, result: OptimizeResult, loss: str, n_failed: int) -> OptimizeResult:
         """What every fit adds to SciPy's result."""
-        result.u0, result.theta = self.unpack(result.x)
-        result.n_failed = n_failed
+        result.update(self._problem.results(self._natural(result.x)), n_failed=n_failed)
         self._fitted = result.x.copy(), loss
         return result
 
-    def _push(self, x: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _push(self, x: np.ndarray, times: Any, experiment: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Times (c,), the states there (c, n), and their derivatives by x (c, n, k)."""
-        z, n = self._natural(x), self._layouts[0].size
+        z = self._natural(x)
         directions = np.zeros((z.size, x.size))
         directions[self._free, np.arange(x.size)] = self._slopes(z)
-        solution = solve(self.dynamics, *self._unflatten(z), self.t_span, **self._solve_options)
-        dots = solution.pushforward(directions[:n], directions[n:], np.atleast_1d(times))
-        assert dots.times is not None and dots.u is not None
-        return dots.times, solution(dots.times), dots.u
+        return self._problem.push(z, directions, times, experiment)

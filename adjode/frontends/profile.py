@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adjode.frontends.entries import natural
 from adjode.frontends.least_squares import Fitted, fit_least_squares
 from adjode.frontends.uncertainty import Uncertainty, rounded
 from adjode.status import SolveError
@@ -111,12 +112,12 @@ def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float) -> 
         sides = [_Side(fit, found, k, sign, found.quantile(level), start) for sign in (-1.0, 1.0)]
         below, above = (side.run() for side in sides)
         points = [*below[::-1], start._replace(value=found.x[k]), *above]
-        natural = np.exp if found.log[k] else np.asarray
+        rate = found.rates[k]
         one["estimates"][name] = float(found.values[k])
-        one["values"][name] = natural(np.array([point.value for point in points]))
+        one["values"][name] = natural(np.array([point.value for point in points]), rate)
         one["losses"][name] = np.array([point.loss for point in points])
         one["roots"][name] = np.array([point.root for point in points])
-        one["intervals"][name] = tuple(float(natural(side.end)) for side in sides)
+        one["intervals"][name] = tuple(float(natural(side.end, rate)) for side in sides)
     return Profile(names, level, **one)
 
 

@@ -10,11 +10,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from adjode.frontends.entries import natural
+
 _SMALL_PART = 0.05  # of a singular direction, in units of the columns, below which an entry is not named
 _MOST_NAMED = 6
 _OFF = 0.1  # standard errors that a step from a minimum may be long
 _AT_BOUND = 1e-6  # how near, as a part of the entry or of 1
 _ACCURACY = 1e-12  # that a Jacobian has at best
+
+
+Push = Callable[[Any, str | None], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 class Entries(Protocol):
@@ -54,8 +59,8 @@ class Uncertainty:
         In natural units.
     covariance, correlation : (k, k) arrays
         In natural units.
-    x, log : (k,) arrays
-        The point as the optimiser sees it, and which entries are logarithms there.
+    x, rates : (k,) arrays
+        The point as the optimiser sees it, and the rates at which `exp(rate x)` are the values; 0 where these are x itself.
     covariance_of_x : (k, k) array
     n_data, degrees_of_freedom : int
     residual_variance : float
@@ -68,26 +73,26 @@ class Uncertainty:
 
     names: list[str]
     x: np.ndarray
-    log: np.ndarray
+    rates: np.ndarray
     covariance_of_x: np.ndarray
     n_data: int
     residual_variance: float
     absolute_sigma: bool
     at_bounds: list[str] = field(default_factory=list)
-    push: Callable[[Any], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+    push: Push | None = None
 
     @classmethod
     def at_minimum(
         cls,
         fit: Entries,
         x: np.ndarray,
-        log: np.ndarray,
+        rates: np.ndarray,
         residuals: tuple[np.ndarray, np.ndarray],
-        push: Callable[[Any], tuple[np.ndarray, np.ndarray, np.ndarray]],
+        push: Push,
         absolute_sigma: bool,
         rtol: float,
     ) -> Uncertainty:
-        """From the residuals (N,) at x and their Jacobian (N, k); `push(times)` gives times, states and their derivatives by x."""
+        """From the residuals (N,) at x and their Jacobian (N, k); `push(times, experiment)` gives what `predict` is made of."""
         (r, J), accuracy = residuals, max(rtol, _ACCURACY)
         covariance, variance = _covariance(r, J, fit.names, absolute_sigma, accuracy)
         scale = 1.0 if absolute_sigma else variance
@@ -96,7 +101,7 @@ class Uncertainty:
         at_bounds = [name for name, there in zip(fit.names, near, strict=True) if there]
         if not at_bounds:
             _warn_off_minimum(covariance, J.T @ r, x, scale, accuracy)
-        return cls(list(fit.names), x, log, covariance * scale, r.size, variance, absolute_sigma, at_bounds, push)
+        return cls(list(fit.names), x, rates, covariance * scale, r.size, variance, absolute_sigma, at_bounds, push)
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -104,12 +109,12 @@ class Uncertainty:
 
     @property
     def values(self) -> np.ndarray:
-        return np.where(self.log, np.exp(np.where(self.log, self.x, 0.0)), self.x)
+        return natural(self.x, self.rates)
 
     @property
     def _slopes(self) -> np.ndarray:
         """Of the natural units by x."""
-        return np.where(self.log, self.values, 1.0)
+        return np.where(self.rates > 0.0, self.rates * self.values, 1.0)
 
     @property
     def covariance(self) -> np.ndarray:
@@ -140,14 +145,12 @@ class Uncertainty:
     def intervals(self, level: float = 0.95) -> np.ndarray:
         """Confidence intervals (k, 2) in natural units: on a log scale those of the logarithm, so that they stay positive."""
         width = self.quantile(level) * self.standard_errors_of_x
-        ends = np.column_stack([self.x - width, self.x + width])
-        ends[self.log] = np.exp(ends[self.log])
-        return ends
+        return np.column_stack([natural(self.x - width, self.rates), natural(self.x + width, self.rates)])
 
-    def predict(self, times: Any, *, level: float = 0.95) -> Prediction:
-        """The states at times (c,) in the span, with confidence bands of the fitted curve."""
+    def predict(self, times: Any, *, level: float = 0.95, experiment: str | None = None) -> Prediction:
+        """The states at times (c,) in the span, of one of several experiments, with confidence bands of the fitted curve."""
         assert self.push is not None
-        given, u, dots = self.push(times)
+        given, u, dots = self.push(times, experiment)
         errors = np.sqrt(np.maximum(np.einsum("cik,kl,cil->ci", dots, self.covariance_of_x, dots), 0.0))
         width = self.quantile(level) * errors
         return Prediction(given, u, errors, u - width, u + width)

@@ -11,7 +11,7 @@ from scipy import optimize
 
 import adjode
 from adjode import Dynamics, Fit, SolveError
-from adjode.frontends import fit as fit_module
+from adjode.frontends import evaluation as evaluation_module
 from adjode.frontends.objective import Objective
 from adjode.losses import FinalState, LeastSquares
 from tests.problems.systems import LOGISTIC, lotka_volterra
@@ -66,7 +66,7 @@ def test_only_the_cotangents_of_free_blocks_are_computed(monkeypatch):
         asked.append(wrt)
         return adjode.value_and_gradient(*arguments, wrt=wrt, **options)
 
-    monkeypatch.setattr(fit_module, "value_and_gradient", spy)
+    monkeypatch.setattr(evaluation_module, "value_and_gradient", spy)
     for free in ("u0", {"u0": False, "theta": [1]}, ("theta", "u0")):
         fit = fit_of_data(free=free)
         assert fit.value_and_gradient(fit.x0)[1].shape == fit.x0.shape

@@ -1,0 +1,95 @@
+"""`Evaluation`: the loss of one experiment and its derivatives by u0 and theta, both as one flat vector z."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+import numpy as np
+
+from adjode.api.gradient import value_and_gradient
+from adjode.api.residuals import ResidualsAndJacobian, residuals_and_jacobian
+from adjode.api.solution import Solution
+from adjode.api.solve import solve
+from adjode.model.dynamics import Dynamics
+from adjode.model.layout import Layout
+from adjode.model.losses import LeastSquares, Loss
+from adjode.model.selection import BLOCKS
+from adjode.passes.options import SOLVE_NAMES
+
+
+class Evaluation:
+    """
+    Parameters
+    ----------
+    dynamics, loss, t_span
+        As for `value_and_gradient`.
+    layouts : pair of Layout
+        Of u0 and theta.
+    varies : (n + m,) array of bool
+        By which entries derivatives are wanted.
+    options : dict
+        Those of `value_and_gradient`.
+
+    Attributes
+    ----------
+    wrt : tuple of str
+        The blocks that vary.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        loss: Loss,
+        t_span: tuple[float, float],
+        layouts: tuple[Layout, Layout],
+        varies: np.ndarray,
+        options: dict[str, Any],
+    ):
+        self.dynamics, self.loss, self.t_span, self.layouts = dynamics, loss, t_span, layouts
+        self._n, self._varies, self._has_cost = layouts[0].size, varies, "running_cost" in options
+        self._solve_options: Any = {name: value for name, value in options.items() if name in SOLVE_NAMES}
+        parts = varies[: self._n], varies[self._n :]
+        self.wrt = tuple(block for block, part in zip(BLOCKS, parts, strict=True) if part.any())
+        self._value_and_cotangents: Any = value_and_gradient(dynamics, loss, t_span, wrt=self.wrt, **options)
+
+    def unflatten(self, z: np.ndarray) -> tuple[Any, Any]:
+        """`(u0, theta)`, in the form they were given in."""
+        return self.layouts[0].unflatten(z[: self._n]), self.layouts[1].unflatten(z[self._n :])
+
+    def value_and_gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
+        """The loss, and its derivatives (n + m,), zero in the blocks that do not vary."""
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow in the loss is reported by who called
+            value, bar = self._value_and_cotangents(*self.unflatten(z))
+        cotangents, n = np.zeros(z.size), self._n
+        if "u0" in self.wrt:
+            cotangents[:n] = self.layouts[0].flatten("the cotangent of u0", bar.u0)
+        if "theta" in self.wrt:
+            cotangents[n:] = self.layouts[1].flatten("the cotangent of theta", bar.theta)
+        return float(value), cotangents
+
+    @functools.cached_property
+    def residuals(self) -> ResidualsAndJacobian:
+        """The residuals and their Jacobian by the entries that vary, as a function of (u0, theta)."""
+        if self._has_cost:
+            raise ValueError("a running cost has no residuals: leave it out.")
+        wrt = {"u0": self._varies[: self._n], "theta": self._varies[self._n :]}
+        return residuals_and_jacobian(self.dynamics, cast(LeastSquares, self.loss), self.t_span, wrt=wrt, **self._solve_options)
+
+    def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals (N,), and their derivatives (N, k) by the entries that vary."""
+        return self.residuals(*self.unflatten(z))
+
+    @property
+    def rtol(self) -> float:
+        return self._value_and_cotangents.forward_options.rtol or 0.0
+
+    def solve(self, z: np.ndarray) -> Solution:
+        return solve(self.dynamics, *self.unflatten(z), self.t_span, **self._solve_options)
+
+    def push(self, z: np.ndarray, directions: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times (c,), the states there (c, n), and their derivatives (c, n, k) along directions (n + m, k)."""
+        solution = self.solve(z)
+        dots = solution.pushforward(directions[: self._n], directions[self._n :], np.atleast_1d(times))
+        assert dots.times is not None and dots.u is not None
+        return dots.times, solution(dots.times), dots.u

@@ -1,0 +1,340 @@
+"""`Experiment` and `Experiments`: losses of several solves as one function of parameters that they share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Unpack
+
+import numpy as np
+
+from adjode.api.gradient import readers_of
+from adjode.api.keywords import FitKeywords
+from adjode.api.solution import Solution
+from adjode.backends.executor import Part, packed, run_part
+from adjode.backends.threads import count_workers
+from adjode.checks import time_span
+from adjode.derivation.origins import remember, texts_of
+from adjode.frontends.evaluation import Evaluation
+from adjode.frontends.mapping import Block
+from adjode.model.dynamics import Dynamics
+from adjode.model.fields import Fields
+from adjode.model.losses import Loss
+from adjode.status import SolveError
+
+
+class Experiment:
+    """A loss along one solve, of parameters that other experiments may share; see `Fit`.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    loss : any loss that `value_and_gradient` takes
+    t_span : (t0, T)
+    u0, theta : dict, vector or function
+        Of numbers, of names of parameters of the fit, and of functions: `u0={"gut": "dose", "blood": 0.0}`. A function reads the
+        parameters as `p`, and that of u0 may read `theta`, the parameters of this experiment: the names of its arguments say which,
+        as in `def start(p): return p.total / 2`. One for a whole block returns the vector, or overwrites one further argument. Its
+        derivatives come from its source.
+    name : str, optional
+        For messages and results.
+    **options
+        Those of `value_and_gradient` for this experiment alone: `doses`, `events`, `rtol`, ...
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad input.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        loss: Loss,
+        t_span: tuple[float, float],
+        *,
+        u0: Any,
+        theta: Any = (),
+        name: str | None = None,
+        **options: Unpack[FitKeywords],
+    ):
+        if not isinstance(dynamics, Dynamics):
+            raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
+        if not hasattr(loss, "value_and_cotangents"):
+            raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string, but {name!r} was given.")
+        self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
+        self.u0, self.theta, self.name, self.options = u0, theta, name, dict(options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the text of its functions, which travel without their files."""
+        return {**self.__dict__, "sources": texts_of(*_functions(self.u0), *_functions(self.theta))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        remember(state.pop("sources"))
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        t0, T = self.t_span
+        return f"Experiment({self.name!r}: {self.dynamics.name} by {type(self.loss).__name__}, t = {t0:g} .. {T:g})"
+
+
+def _functions(given: Any) -> list[Callable]:
+    if isinstance(given, Mapping):
+        return [one for value in given.values() for one in _functions(value)]
+    if isinstance(given, (list, tuple)):
+        return [one for value in given for one in _functions(value)]
+    return [given] if callable(given) else []
+
+
+class Experiments(Sequence[Experiment]):
+    """Experiments whose losses are added up; they share the parameters of a fit by their names.
+
+    Parameters
+    ----------
+    experiments : sequence of Experiment
+        Those without a name are called "experiment 1", "experiment 2", ..., by their places.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are none, or two have the same name.
+    """
+
+    def __init__(self, experiments: Sequence[Experiment]):
+        self._experiments = list(experiments)
+        for one in self._experiments:
+            if not isinstance(one, Experiment):
+                raise TypeError(f"experiments must be adjode.Experiment objects, but a {type(one).__name__} is among them.")
+        if not self._experiments:
+            raise ValueError("there are no experiments.")
+        self.names = [one.name or f"experiment {k}" for k, one in enumerate(self._experiments, 1)]
+        twice = {name for name in self.names if self.names.count(name) > 1}
+        if twice:
+            raise ValueError(f"experiments must have different names, but more than one is called {min(twice)!r}.")
+
+    def __getitem__(self, which: Any) -> Any:
+        """By number or by name."""
+        return self._experiments[self.index_of(which) if isinstance(which, str) else which]
+
+    def __len__(self) -> int:
+        return len(self._experiments)
+
+    def __iter__(self) -> Iterator[Experiment]:
+        return iter(self._experiments)
+
+    def index_of(self, name: str) -> int:
+        if name not in self.names:
+            raise ValueError(f"the experiments are called {', '.join(map(repr, self.names))}, but {name!r} was asked for.")
+        return self.names.index(name)
+
+    def __repr__(self) -> str:
+        return f"Experiments of {len(self)}: {', '.join(self.names[:8])}{', ...' if len(self) > 8 else ''}"
+
+
+class Bound:
+    """One experiment as a function of the parameters of a fit, p.
+
+    Parameters
+    ----------
+    experiment, name
+    parameters : Fields
+        Their names.
+    start : (q,) array
+        Their values at the start, where sizes are found out.
+    is_free : (q,) array of bool
+        By which of them derivatives are wanted.
+    options : dict
+        Those of `value_and_gradient`, where the experiment has none of its own.
+
+    Attributes
+    ----------
+    used : set of int
+        The parameters it may depend on.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        name: str,
+        parameters: Fields,
+        start: np.ndarray,
+        is_free: np.ndarray,
+        options: dict[str, Any],
+    ):
+        self._given = experiment, name, parameters, start, is_free, options
+        self.name, dynamics = name, experiment.dynamics
+        with _named(name):
+            self._theta = Block("theta", experiment.theta, dynamics.parameters, parameters)
+            theta = self._theta({"p": start})
+            assert self._theta.layout is not None
+            self._u0 = Block("u0", experiment.u0, dynamics.states, parameters, self._theta.layout.fields)
+            self._u0({"p": start, "theta": theta})
+            assert self._u0.layout is not None
+            layouts = self._u0.layout, self._theta.layout
+            options = {**options, **experiment.options}
+            jumps = options.get("doses") or options.get("events")
+            readers = None if jumps else readers_of(dynamics, experiment.loss, options.get("running_cost"))
+            dynamics.require_order(*layouts, readers=readers)
+            self._varies = self._varying(is_free, layouts[1].size)
+            self.evaluation = Evaluation(dynamics, experiment.loss, experiment.t_span, layouts, self._varies, options)
+        self._constant: np.ndarray | None = None  # the derivatives of z by p, where these are always the same
+
+    def __reduce__(self):
+        return Bound, self._given
+
+    def _varying(self, is_free: np.ndarray, m: int) -> np.ndarray:
+        """Which entries of u0 and theta depend on free parameters."""
+        theta = self._theta.varying(is_free)
+        return np.concatenate([self._u0.varying(is_free, theta), theta])
+
+    @property
+    def used(self) -> set[int]:
+        """Which parameters it may depend on."""
+        q = self._given[3].size
+        return self._theta.uses("p", q) | self._u0.uses("p", q)
+
+    def z(self, p: np.ndarray) -> np.ndarray:
+        """u0 and theta, one behind the other."""
+        return self._values(p)[1]
+
+    def _values(self, p: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        theta = self._theta({"p": p})
+        values = {"p": p, "theta": theta}
+        return values, np.concatenate([self._u0(values), theta])
+
+    def _pull_back(self, values: dict[str, np.ndarray], z_bar: np.ndarray) -> np.ndarray:
+        """The cotangent of p that one of z is."""
+        n = z_bar.size - values["theta"].size
+        of_u0 = self._u0.pull_back(values, z_bar[:n])
+        return of_u0["p"] + self._theta.pull_back({"p": values["p"]}, z_bar[n:] + of_u0["theta"])["p"]
+
+    def value_and_gradient(self, p: np.ndarray) -> tuple[float, np.ndarray]:
+        with _named(self.name):
+            values, z = self._values(p)
+            value, z_bar = self.evaluation.value_and_gradient(z)
+            return value, self._pull_back(values, z_bar)
+
+    def residuals_and_jacobian(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals (N,), and their derivatives (N, q) by p."""
+        with _named(self.name):
+            values, z = self._values(p)
+            r, J = self.evaluation.residuals_and_jacobian(z)
+            return r, J @ self.derivatives(values, z.size)[self._varies]
+
+    def derivatives(self, values: dict[str, np.ndarray], size: int) -> np.ndarray:
+        """Of z by p, (n + m, q); of entries that do not vary with free parameters zero."""
+        if self._constant is not None:
+            return self._constant
+        found = np.zeros((size, values["p"].size))
+        for k in np.flatnonzero(self._varies):
+            unit = np.zeros(size)
+            unit[k] = 1.0
+            found[k] = self._pull_back(values, unit)
+        if not (self._theta.has_functions or self._u0.has_functions):
+            self._constant = found
+        return found
+
+    def solve(self, p: np.ndarray) -> Solution:
+        with _named(self.name):
+            return self.evaluation.solve(self.z(p))
+
+    def push(self, p: np.ndarray, directions: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times (c,), the states there (c, n), and their derivatives (c, n, k) along directions of p (q, k)."""
+        with _named(self.name):
+            values, z = self._values(p)
+            return self.evaluation.push(z, self.derivatives(values, z.size) @ directions, times)
+
+
+class _named:
+    """Errors raised inside tell the experiment's name."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, (SolveError, ValueError, TypeError)) and error.args:
+            error.args = (f"in {self._name!r}: {error.args[0]}", *error.args[1:])
+
+
+class Together:
+    """All experiments of a fit, one beside the other on threads, or on the workers of an executor; sums are taken in their order.
+
+    Parameters
+    ----------
+    bound : list of Bound
+    workers : int, optional
+        Number of threads: by default one for each processor.
+    executor : optional
+        Anything with `submit(function, *arguments)`, in place of threads.
+    """
+
+    def __init__(self, bound: list[Bound], workers: int | None, executor: Any):
+        if executor is not None and workers is not None:
+            raise ValueError("give either workers, a number of threads, or an executor.")
+        self.bound, self._executor, self._given_workers = bound, executor, workers
+        self._workers = min(count_workers(workers), len(bound))
+        self._is_prepared = False  # the first calls compile, one after the other
+
+    def value_and_gradient(self, p: np.ndarray) -> tuple[float, np.ndarray]:
+        total, gradient = 0.0, np.zeros(p.size)
+        for value, part in self._map("value_and_gradient", p):
+            total += value
+            gradient += part
+        return total, gradient
+
+    def residuals_and_jacobian(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = self._map("residuals_and_jacobian", p)
+        return np.concatenate([r for r, _ in parts]), np.concatenate([J for _, J in parts])
+
+    def _map(self, what: str, p: np.ndarray) -> list[Any]:
+        """What this method of each gives, in their order; the first failure in that order, if there are any."""
+        if self._executor is not None:
+            parts = [Part(k, k + 1, (p,), {"which": k, "what": what}) for k in range(len(self.bound))]
+            return _results([self._executor.submit(_run, self._problem, part) for part in parts])
+        if self._workers == 1 or not self._is_prepared:
+            found = [getattr(one, what)(p) for one in self.bound]
+            self._is_prepared = True
+            return found
+        return _results([self._pool.submit(getattr(one, what), p) for one in self.bound])
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._workers, thread_name_prefix="adjode")
+
+    @functools.cached_property
+    def _problem(self) -> bytes:
+        return packed(_At, (self.bound,), {})
+
+    def __reduce__(self):
+        return Together, (self.bound, self._given_workers, None)
+
+
+def _results(futures: list[Any]) -> list[Any]:
+    try:
+        return [future.result() for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+class _At:
+    """What a worker keeps."""
+
+    def __init__(self, bound: list[Bound]):
+        self._bound = bound
+
+    def __call__(self, p: np.ndarray, *, which: int, what: str) -> Any:
+        return getattr(self._bound[which], what)(p)
+
+
+def _run(problem: bytes, part: Part) -> Any:
+    kind, found = run_part(problem, part, 1)
+    if kind == "failed":
+        raise found
+    return found
