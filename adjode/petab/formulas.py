@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import keyword
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from adjode.petab.extra import require
 
@@ -17,15 +20,17 @@ TIME = "time"  # SBML's csymbol, and PEtab's name of it
 # those of PEtab and SBML's L3 infix that are called otherwise in Python, or that are no function there
 _FUNCTIONS = {
     **{name: name for name in ("exp", "log10", "log2", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh", "floor", "ceil")},
-    **{"log": "log", "ln": "log", "ceiling": "ceil"},
+    "log": "log",
+    "ln": "log",
+    "ceiling": "ceil",
     **{form: f"a{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh") for form in (f"a{name}", f"arc{name}")},
 }
 _BUILTINS = ("abs", "min", "max")
 _COMPARE = {"lt": ast.Lt, "leq": ast.LtE, "gt": ast.Gt, "geq": ast.GtE, "eq": ast.Eq, "neq": ast.NotEq}
 
 
-# what generated functions call something else
-_TAKEN = frozenset(("t", "u", "theta", "du", "y", "v", "w", "math", "np", "u_new", "i", *_BUILTINS))
+# what generated functions call something else, and what is an attribute of the arrays whose entries they name
+_TAKEN = frozenset(("t", "u", "theta", "du", "y", "v", "w", "math", "np", "u_new", "i", *_BUILTINS, *dir(np.ndarray)))
 
 
 def safe(identifier: str) -> str:
@@ -102,6 +107,30 @@ def substitute(expression: ast.expr, meanings: Mapping[str, ast.expr] | Callable
     return _Substitution(meaning).visit(ast.parse(text(expression), mode="eval").body)
 
 
+class _Guarding(ast.NodeTransformer):
+    def __init__(self, varies: Callable[[ast.expr], bool]):
+        self.varies = varies
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        left, right = self.visit(node.left), self.visit(node.right)
+        found = ast.BinOp(left, node.op, right)
+        if isinstance(node.op, ast.Div) and self.varies(node.right):
+            return ast.IfExp(ast.Compare(right, [ast.NotEq()], [number(0.0)]), found, number(math.nan))
+        return found
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        arguments = [self.visit(argument) for argument in node.args]
+        found = ast.Call(node.func, arguments, [])
+        if isinstance(node.func, ast.Attribute) and node.func.attr.startswith("log") and self.varies(node.args[0]):
+            return ast.IfExp(ast.Compare(arguments[0], [ast.Gt()], [number(0.0)]), found, number(math.nan))
+        return found
+
+
+def guarded(expression: ast.expr, varies: Callable[[ast.expr], bool]) -> ast.expr:
+    """Not a number, and no slope, where what varies is a divisor that is zero, or has no logarithm."""
+    return _Guarding(varies).visit(expression)
+
+
 class _Simplification(ast.NodeTransformer):
     """Products with 0 and 1, and sums with 0."""
 
@@ -139,7 +168,7 @@ def evaluate(expression: ast.expr, values: Mapping[str, float]) -> float:
     return float(eval(compile(text(expression), "<formula>", "eval"), space, dict(values)))
 
 
-# --- PEtab's text ------------------------------------------------------------------------------------------------------------------
+# --- PEtab's text -------------------------------------------------------------------------------
 
 
 class _Reading(ast.NodeTransformer):
@@ -164,7 +193,7 @@ class _Reading(ast.NodeTransformer):
         return super().generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        return number(float(node.value))
+        return number(float(str(node.value)))
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         function = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
@@ -210,10 +239,10 @@ def pieces(arguments: list[ast.expr]) -> ast.expr:
     return found
 
 
-# --- SBML ---------------------------------------------------------------------------------------------------------------------------
+# --- SBML ---------------------------------------------------------------------------------------
 
 
-def from_sbml(node: Any, functions: Mapping[str, tuple[list[str], ast.expr]] = {}) -> ast.expr:  # noqa: B006
+def from_sbml(node: Any, functions: Mapping[str, tuple[list[str], ast.expr]]) -> ast.expr:
     """The expression of a libsbml.ASTNode; calls of the model's functions are replaced by what these say.
 
     Raises
@@ -271,7 +300,7 @@ def _condition(kind: str, arguments: list[ast.expr]) -> ast.expr:
         return ast.UnaryOp(ast.Not(), arguments[0])
     if kind not in _COMPARE:
         raise ValueError(f"the operator {kind} is not supported")
-    pairs = zip(arguments, arguments[1:], strict=False)
+    pairs = itertools.pairwise(arguments)
     found: list[ast.expr] = [ast.Compare(left, [_COMPARE[kind]()], [right]) for left, right in pairs]
     return found[0] if len(found) == 1 else ast.BoolOp(ast.And(), found)
 

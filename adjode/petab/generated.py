@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adjode.petab.formulas import binary, call, text
+from adjode.petab.formulas import binary, text
 from adjode.petab.sbml import Happening
 from adjode.petab.scenarios import Channel
 from adjode.petab.writing import Source
@@ -19,15 +19,15 @@ from adjode.petab.writing import Source
 
 def module_text(title: str, source: Source, channels: Sequence[Channel]) -> str:
     """The text of the module."""
-    observed = {f"y[{k}]": scaled(channel) for k, channel in enumerate(channels)}
+    observed = {f"y[{k}]": channel.expression(channel.observable.formula) for k, channel in enumerate(channels)}
     noise = {f"y[{k}]": channel.expression(channel.observable.noise) for k, channel in enumerate(channels)}
     parts = [
         f'"""{title}, written by adjode.petab.\n\nStates: {_listed(source.places)}.\nParameters: {_listed(source.inputs)}.\n"""\n',
         "import math\n\nimport numpy as np\n",
         source.f(),
         source.start(),
-        source.function("observe(t, u, theta, y)", observed, "What is observed, on the scale that noise is added on."),
-        source.function("noise(t, u, theta, y)", noise, "The size of the noise of each."),
+        source.function("observe(t, u, theta, y)", observed, "What is observed.", partial=True),
+        source.function("noise(t, u, theta, y)", noise, "The scale of the noise of each.", partial=True),
         *events(source),
     ]
     return "\n\n".join(part.rstrip() + "\n" for part in parts)
@@ -52,12 +52,6 @@ def guard_of(event: Happening) -> ast.expr:
     if isinstance(trigger, ast.Compare) and isinstance(trigger.ops[0], ast.Gt | ast.GtE):
         return binary(trigger.left, ast.Sub, trigger.comparators[0])
     raise ValueError(f"the trigger of event {event.name} is {text(trigger)}, but one comparison by <, <=, > or >= was expected.")
-
-
-def scaled(channel: Channel) -> ast.expr:
-    """The observed quantity, or its logarithm where noise is added to that."""
-    formula, scale = channel.expression(channel.observable.formula), channel.observable.scale
-    return formula if scale == "lin" else call(scale, formula)
 
 
 def _listed(names: Any) -> str:

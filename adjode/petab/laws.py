@@ -19,9 +19,7 @@ class Loops:
     reads: set[str] = field(default_factory=set)
 
 
-def laws(
-    rates: Mapping[str, ast.expr], kind: Callable[[str], tuple[str, int]]
-) -> tuple[list[str], Loops, dict[str, ast.expr]]:
+def laws(rates: Mapping[str, ast.expr], kind: Callable[[str], tuple[str, int]]) -> tuple[list[str], Loops, dict[str, ast.expr]]:
     """Tables, loops over them, and the rates of which there are few alike.
 
     Parameters

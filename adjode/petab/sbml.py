@@ -161,7 +161,9 @@ class _Reader:
             if trigger.isSetPersistent() and not trigger.getPersistent():
                 raise ValueError(f"the trigger of {what} is not persistent, which is not supported.")
             if trigger.isSetInitialValue() and not trigger.getInitialValue():
-                raise ValueError(f"the trigger of {what} is false before the start, which is not supported: set initialValue to true.")
+                raise ValueError(
+                    f"the trigger of {what} is false before the start, which is not supported: set initialValue to true."
+                )
             priority = self._expression(event.getPriority(), what) if event.isSetPriority() else number(0.0)
             if names(priority):
                 raise ValueError(f"the priority of {what} is no number, which is not supported.")
@@ -169,7 +171,7 @@ class _Reader:
             value = float(ast.literal_eval(priority))
             self.model.events.append(Happening(what.removeprefix("event "), self._expression(trigger, what), found, value))
 
-    # --- quantities -----------------------------------------------------------------------------------------------------------------
+    # --- quantities ------------------------------------------------------------------------------
 
     def _quantities(self) -> None:
         model, assigned = self.model, {variable for event in self.model.events for variable in event.assignments}

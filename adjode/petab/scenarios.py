@@ -107,7 +107,9 @@ class Design:
             raise ValueError(f"a measurement is of {row.observable}, which is not in the table of observables.")
         for condition in (row.condition, row.preequilibration):
             if condition is not None and condition not in self.tables.conditions:
-                raise ValueError(f"a measurement of {row.observable} is under {condition}, which is not in the table of conditions.")
+                raise ValueError(
+                    f"a measurement of {row.observable} is under {condition}, which is not in the table of conditions."
+                )
         if row.time < 0.0:
             raise ValueError(f"a measurement of {row.observable} under {row.condition} is at time {row.time:g}, before the start.")
 
@@ -124,7 +126,7 @@ class Design:
             self._variants[row.observable] = max(self._variants.get(row.observable, 0), len(variants))
         return found
 
-    # --- inputs -----------------------------------------------------------------------------------------------------------------------
+    # --- inputs ----------------------------------------------------------------------------------
 
     def _inputs(self) -> list[str]:
         """The entries of theta: what the formulas read of the tables, in the order of these."""
@@ -155,13 +157,15 @@ class Design:
         return found
 
     def _condition(self, condition: str, source: Source, fallback: str | None = None) -> dict[str, float | str]:
-        """The inputs under a condition, placeholders apart. What it leaves empty is as in the model; states are as under `fallback`."""
+        """The inputs under a condition but placeholders. What it leaves empty is as in the model; states as under `fallback`."""
         cells = self.tables.conditions[condition]
         if fallback:
             earlier = {key: cell for key, cell in self.tables.conditions[fallback].items() if key in self.model.states}
             for key in cells:
                 if key in self.model.states:
-                    raise ValueError(f"condition {condition} sets {key} behind the steady state under {fallback}, which is not supported.")
+                    raise ValueError(
+                        f"condition {condition} sets {key} behind the steady state under {fallback}, which is not supported."
+                    )
             cells = {**earlier, **cells}
         theta: dict[str, float | str] = {}
         for entry in self.inputs:
@@ -190,7 +194,7 @@ class Design:
             raise ValueError(f"condition {condition} gives {key} no value, and the model has none.")
         return number
 
-    # --- scenarios ----------------------------------------------------------------------------------------------------------------------
+    # --- scenarios -------------------------------------------------------------------------------
 
     def _scenario(self, key: tuple[str | None, str, bool], rows: list[MeasurementRow], variants: list[int]) -> Scenario:
         before, condition, at_rest = key

@@ -91,7 +91,7 @@ def _agrees(source: Source, node: ast.IfExp, comparison: ast.Compare) -> bool:
     return True
 
 
-# --- when -----------------------------------------------------------------------------------------------------------------------------
+# --- when ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,9 @@ def _when(switch: Switch, theta: Mapping[str, float | str]) -> When | None:
     difference = simplified(substitute(switch.difference, {key: number(value) for key, value in fixed.items()}))
     free = [identifier for identifier in names(difference) if identifier != TIME]
     if len(free) > 1:
-        raise ValueError(f"{switch.where} switches at a time that depends on {' and '.join(free)}, but one estimated parameter was expected.")
+        raise ValueError(
+            f"{switch.where} switches at a time that depends on {' and '.join(free)}, but one estimated parameter was expected."
+        )
     base = dict.fromkeys(free, 0.0)
     at = [evaluate(difference, {**base, TIME: t}) for t in (0.0, 1.0, 2.0)]
     slope = at[1] - at[0]
@@ -130,6 +132,7 @@ def _when(switch: Switch, theta: Mapping[str, float | str]) -> When | None:
         shifted = evaluate(difference, {free[0]: value, TIME: value})
         if abs(shifted - at[0]) > 1e-9 * max(abs(shifted), abs(at[0]), abs(slope)):
             raise ValueError(
-                f"{switch.where} switches at a time that is not a number and {free[0]}, which is not supported while that is estimated."
+                f"{switch.where} switches at a time that is not the sum of a number and {free[0]}, which is estimated: "
+                "this is not supported."
             )
     return When(-at[0] / slope, free[0])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Iterable, Mapping
 
-from adjode.petab.formulas import TIME, binary, name, names, number, simplified, substitute, text, total
+from adjode.petab.formulas import TIME, binary, guarded, name, names, number, simplified, substitute, text, total
 from adjode.petab.laws import laws
 from adjode.petab.sbml import Model
 
@@ -31,7 +30,7 @@ class Source:
         self.places = {state: k for k, state in enumerate(model.states)}
         self._fixed: dict[str, ast.expr] = {}
 
-    # --- what names mean --------------------------------------------------------------------------------------------------------------
+    # --- what names mean -------------------------------------------------------------------------
 
     def fixed(self, identifier: str) -> ast.expr | None:
         """What a constant is, in numbers and inputs; None for what is none."""
@@ -106,7 +105,7 @@ class Source:
             raise ValueError(f"{identifier} is neither in the model nor in the tables.")
         return found
 
-    # --- text ---------------------------------------------------------------------------------------------------------------------------
+    # --- text ------------------------------------------------------------------------------------
 
     def needed(self, expressions: Iterable[ast.expr]) -> tuple[list[str], dict[str, ast.expr]]:
         """The states, inputs and time that expressions read, and what is calculated for them, in order."""
@@ -129,16 +128,24 @@ class Source:
             visit(expression)
         return list(leaves), calculated
 
+    def _varies(self, expression: ast.expr) -> bool:
+        return any(one in self.places or one == TIME for one in names(self.resolved(expression)))
+
     def _leaves(self, leaves: Iterable[str]) -> list[str]:
         found = set(leaves)
         lines = [f"{state} = u[{k}]" for state, k in self.places.items() if state in found]
         lines += [f"{given} = theta[{k}]" for given, k in self.inputs.items() if given in found]
         return lines + ([f"{TIME} = t"] if TIME in found else [])
 
-    def function(self, head: str, targets: Mapping[str, ast.expr], about: str) -> str:
-        """A function that writes targets, `y[0]` for instance; one named `return` is returned."""
+    def function(self, head: str, targets: Mapping[str, ast.expr], about: str, *, partial: bool = False) -> str:
+        """A function that writes targets, `y[0]` for instance; one named `return` is returned.
+
+        With `partial` it may be called where some of them have no value: they and their slopes do no harm there.
+        """
         plain = {target: self.plain(expression) for target, expression in targets.items()}
         leaves, calculated = self.needed(plain.values())
+        if partial:
+            plain, calculated = ({key: guarded(one, self._varies) for key, one in part.items()} for part in (plain, calculated))
         lines = [*self._leaves(leaves), *(f"{identifier} = {text(value)}" for identifier, value in calculated.items())]
         lines += [f"return {text(value)}" if target == "return" else f"{target} = {text(value)}" for target, value in plain.items()]
         return _function(head, about, lines)
@@ -219,5 +226,3 @@ def array(title: str, values: list) -> str:
     shown = [repr(value) for value in values]
     lines = [", ".join(shown[k : k + 16]) for k in range(0, len(shown), 16)]
     return f"{title} = np.array([\n    " + ",\n    ".join(lines) + "])"
-
-
