@@ -5,6 +5,34 @@ A loss is any object with `value_and_cotangents(solution) -> (value, seeds)`, wh
 is how `value_and_gradient` runs them without a `Solution` in between; other objects take the long way.
 """
 
-from adjode.model.losses import FinalState, LeastSquares, Loss, Series
+from adjode.model.losses import (
+    FinalState,
+    Gaussian,
+    Laplace,
+    LeastSquares,
+    Likelihood,
+    LogLaplace,
+    LogNormal,
+    Loss,
+    NegativeBinomial,
+    Observables,
+    Poisson,
+    Series,
+    StudentT,
+)
 
-__all__ = ["FinalState", "LeastSquares", "Loss", "Series"]
+__all__ = [
+    "FinalState",
+    "Gaussian",
+    "Laplace",
+    "LeastSquares",
+    "Likelihood",
+    "LogLaplace",
+    "LogNormal",
+    "Loss",
+    "NegativeBinomial",
+    "Observables",
+    "Poisson",
+    "Series",
+    "StudentT",
+]

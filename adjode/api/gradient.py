@@ -24,7 +24,7 @@ from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import Loss, PreparedLoss, callbacks_of, loss_for
+from adjode.model.losses import Loss, PreparedLoss, loss_for, readers_in
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
 from adjode.passes.result import Cotangents
@@ -195,7 +195,7 @@ class ValueAndGradient:
         return workspace
 
     @functools.cached_property
-    def readers(self) -> list[Callback] | None:
+    def readers(self) -> list[Callback | set[int]] | None:
         """Callbacks that may read theta, beside those of the dynamics; None where doses and events may too."""
         jumps = self.forward_options.doses or self.forward_options.events
         return None if jumps else readers_of(self.dynamics, self.loss, self._running_cost)
@@ -305,10 +305,10 @@ class ValueAndGradient:
         return pullback(solution, **seeds, **options, wrt=wrt)
 
 
-def readers_of(dynamics: Dynamics, loss: Loss, running_cost: Any) -> list[Callback]:
-    """Callbacks that may read theta, beside those of the dynamics."""
+def readers_of(dynamics: Dynamics, loss: Loss, running_cost: Any) -> list[Callback | set[int]]:
+    """What may read theta, beside the dynamics: callbacks, and entries by their places."""
     cost = [] if running_cost is None else [read_cost(running_cost, dynamics.fields)[0]]
-    return [*callbacks_of(loss_for(dynamics.fields, loss)), *cost]
+    return [*readers_in(loss_for(dynamics.fields, loss)), *cost]
 
 
 def _require_observed(solution: Solution, times: Any) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from adjode.model.doses import Doses, entry_of
-from adjode.model.fields import Fields
+from adjode.model.doses import Doses
+from adjode.model.fields import Fields, entry_of
 from adjode.passes.options import SolveOptions
 from adjode.status import NEWTON_FAILED, SolveError, Status
 from adjode.steppers.family import family_of
@@ -109,7 +109,7 @@ def _in_one_period(doses: Doses, theta: np.ndarray, t0: float, parameters: Field
     """What is given within one period from t0."""
 
     def value(given: Any, what: str) -> float:
-        return float(theta[entry_of(given, what, parameters, theta.size)]) if isinstance(given, str) else given
+        return float(theta[entry_of(given, f"{what} of doses", parameters, theta.size)]) if isinstance(given, str) else given
 
     quantities, every = doses.quantities, doses.every
     assert every is not None

@@ -65,13 +65,16 @@ def require_derived_rule(
 
 def require_derived_loss(loss: PreparedLoss, theta: np.ndarray) -> None:
     """The same for a loss of a function of state and parameters, at some of the states that it has just seen."""
-    if not (isinstance(loss, PreparedObserved) and loss.rule.derived):
+    if not isinstance(loss, PreparedObserved):
         return
-    calls = [_Call(numbers, u.copy(), theta) for numbers, u in loss.calls()]
-    finite = [call for call in calls if np.isfinite(call.u).all() and np.isfinite(theta).all()]
-    function, name = loss.rule.function, loss.rule.function.kind.name
-    what, instead = f"the {name} {function.source.__name__}", f": give ({name}, {name}_vjp)"
-    _require_pair((function, loss.rule.vjp), loss.c, _some(finite), what, instead)
+    for rule in loss.rules:
+        if not rule.derived:
+            continue
+        calls = [_Call(numbers, u.copy(), theta) for numbers, u in loss.calls(rule)]
+        finite = [call for call in calls if np.isfinite(call.u).all() and np.isfinite(theta).all()]
+        function, name = rule.function, rule.function.kind.name
+        what, instead = f"the {name} {function.source.__name__}", f": give ({name}, {name}_vjp)"
+        _require_pair((function, rule.vjp), loss.c, _some(finite), what, instead)
 
 
 def _require_pair(pair: tuple[Callback, Callback], rows: int, calls: Sequence[_Call], what: str, instead: str) -> None:

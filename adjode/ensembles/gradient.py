@@ -18,7 +18,7 @@ from adjode.ensembles.failures import check_failures
 from adjode.ensembles.inputs import Rows, count_members, read_blocks, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.model.dynamics import Dynamics
-from adjode.model.losses import Loss, callbacks_of, loss_for
+from adjode.model.losses import Loss, loss_for, readers_in
 from adjode.model.losses.members import MemberData
 from adjode.passes.result import Cotangents, EnsembleStats
 
@@ -155,7 +155,7 @@ class EnsembleValueAndGradient:
         on_device = self._engine.takes_device_arrays
         blocks = read_blocks(self.dynamics, u0, theta, on_device=on_device)
         jumps = self._options.get("doses") or self._options.get("events")
-        readers = None if jumps else callbacks_of(self.loss)
+        readers = None if jumps else readers_in(self.loss)
         self.dynamics.require_order(*(rows.layout for rows in blocks), readers=readers)
         own_spans = None if self._spans_shared else len(self.t_span)
         members = getattr(self.loss, "members", None)

@@ -101,7 +101,7 @@ def selected(
     free: Any,
     log: Any,
     bounds: Mapping[str, tuple[Any, Any]] | None,
-    readers: Sequence[Callback] | None = (),
+    readers: Sequence[Callback | set[int]] | None = (),
 ) -> dict[str, Any]:
     """The arguments of `Entries` for the entries of u0 and theta, u0 before theta; see `Fit`. `readers` are callbacks that read
     theta, beside those of the dynamics; None if others do.

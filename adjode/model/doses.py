@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from adjode.compile import slots
-from adjode.model.fields import Fields, Pair
+from adjode.model.fields import Fields, Pair, entry_of
 
-_ENTRY = re.compile(r"theta\[(\d+)\]$")
 _QUANTITIES = ("times", "lag", "amounts", "fraction", "duration")
 _NEUTRAL = {"times": 0.0, "lag": 0.0, "amounts": 0.0, "fraction": 1.0, "duration": 0.0}
 
@@ -198,23 +196,7 @@ def _number(value: Any, what: str, parameters: Fields | None, m: int) -> tuple[f
     """A number, or a factor and the entry of theta that it goes with."""
     if not isinstance(value, str):
         return value, -1
-    return 1.0, entry_of(value, what, parameters, m)
-
-
-def entry_of(name: str, what: str, parameters: Fields | None, m: int) -> int:
-    """The entry of theta that a quantity of doses names; a ValueError if there is none."""
-    match = _ENTRY.match(name)
-    entry = int(match[1]) if match else -1
-    if parameters is not None:
-        entry = next((k for k, parts in enumerate(parameters.entries) if "".join(parts) == name), entry)
-    if not 0 <= entry < m:
-        known = (
-            f"the parameters {', '.join(map(''.join, parameters.entries))}"
-            if parameters is not None
-            else f"theta[0] to theta[{m - 1}]"
-        )
-        raise ValueError(f"{what} of doses names {name!r}, which is not among {known}.")
-    return entry
+    return 1.0, entry_of(value, f"{what} of doses", parameters, m)
 
 
 def _state(into: str | int, states: Fields | None, n: int) -> int:

@@ -222,17 +222,18 @@ class Dynamics:
                 self._found[key] = find()
             return self._found[key]
 
-    def require_order(self, *layouts: Layout, readers: Sequence[Callback] | None = ()) -> None:
+    def require_order(self, *layouts: Layout, readers: Sequence[Callback | set[int]] | None = ()) -> None:
         """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read.
 
-        `readers` are callbacks that are no part of this, but read theta as well; None where others may.
+        `readers` are callbacks that are no part of this, but read theta as well, or entries that are read; None where others may.
         """
         for layout in layouts:
             if layout.names is None or layout in self._ordered:
                 continue
             if layout.name == "theta" and not self._orders["theta"] and readers is not None:
                 given = [*(part for part in self.callbacks if part.name not in self.derived), *readers]
-                warn_of_unread(layout, [entries_read(part.source, len(part.kind.numbers) + 1) for part in given], stacklevel=4)
+                read = [one if isinstance(one, set) else entries_read(one.source, len(one.kind.numbers) + 1) for one in given]
+                warn_of_unread(layout, read, stacklevel=4)
             require_order(layout, self._unpacked[layout.name], self._orders[layout.name])
             self._ordered.add(layout)
 

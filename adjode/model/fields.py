@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from adjode.compile.kinds import SHAPES
 
+_ENTRY = re.compile(r"theta\[(\d+)\]$")
 _FORMS = "a tuple of names, of which ('W', (50, 2)) is an array, or a dict of names and shapes"
 
 
@@ -87,6 +89,22 @@ def entry_name(array: str, fields: Fields | None, k: int) -> str:
         return f"{array}[{k}]"
     name, index = fields.entries[k]
     return f"{array}[{name!r}]{index}"
+
+
+def entry_of(name: str, what: str, parameters: Fields | None, m: int) -> int:
+    """The entry of theta that something names, by its name or as "theta[3]"; a ValueError if there is none."""
+    match = _ENTRY.match(name)
+    entry = int(match[1]) if match else -1
+    if parameters is not None:
+        entry = next((k for k, parts in enumerate(parameters.entries) if "".join(parts) == name), entry)
+    if not 0 <= entry < m:
+        known = (
+            f"the parameters {', '.join(map(''.join, parameters.entries))}"
+            if parameters is not None
+            else f"theta[0] to theta[{m - 1}]"
+        )
+        raise ValueError(f"{what} names {name!r}, which is not among {known}.")
+    return entry
 
 
 def component(fields: Fields | None, k: int) -> int | str:

@@ -2,28 +2,41 @@
 
 from adjode.model.losses.final_state import FinalState
 from adjode.model.losses.least_squares import LeastSquares, PreparedLeastSquares, least_squares_entry, make_least_squares
+from adjode.model.losses.likelihood import Likelihood, Observables
 from adjode.model.losses.linear import PreparedLinear, linear_entry, make_linear
 from adjode.model.losses.loss import Loss, loss_for
+from adjode.model.losses.noise import Gaussian, Laplace, LogLaplace, LogNormal, NegativeBinomial, Noise, Poisson, StudentT
 from adjode.model.losses.observed import PreparedObserved
 from adjode.model.losses.prepared import PreparedLoss
-from adjode.model.losses.rule import callbacks_of
+from adjode.model.losses.prepared_likelihood import likelihood_entry
+from adjode.model.losses.rule import readers_in
 from adjode.model.losses.series import Series, make_series
 
-ENTRIES = (linear_entry, least_squares_entry)  # those that depend on no callback
+ENTRIES = (linear_entry, least_squares_entry, likelihood_entry)  # those that depend on no callback
 
 __all__ = [
     "ENTRIES",
     "FinalState",
+    "Gaussian",
+    "Laplace",
     "LeastSquares",
+    "Likelihood",
+    "LogLaplace",
+    "LogNormal",
     "Loss",
+    "NegativeBinomial",
+    "Noise",
+    "Observables",
+    "Poisson",
     "PreparedLeastSquares",
     "PreparedLinear",
     "PreparedLoss",
     "PreparedObserved",
     "Series",
-    "callbacks_of",
+    "StudentT",
     "loss_for",
     "make_least_squares",
     "make_linear",
     "make_series",
+    "readers_in",
 ]

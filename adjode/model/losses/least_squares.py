@@ -14,6 +14,7 @@ from adjode.checks import float_vector
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
+from adjode.model.losses.data import unmasked
 from adjode.model.losses.loss import States, blamed, loss_at
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.observed import PreparedObserved, observed_entry
@@ -72,7 +73,7 @@ class LeastSquares(WithRule, MemberData):
                 raise ValueError("give either components or observe, which says what was observed.")
             self._take(observe)
         self.t_obs = float_vector("t_obs", t_obs)
-        y_obs, sigma = _unmasked(y_obs, sigma)
+        y_obs, sigma = unmasked(y_obs, sigma)
         y = np.asarray(y_obs)
         if y.dtype.kind not in "fiub":
             raise TypeError(f"y_obs must hold real numbers, but its dtype is {y.dtype}.")
@@ -149,18 +150,6 @@ def _scale(sigma: Any, given: tuple[int, ...], shape: tuple[int, ...]) -> np.nda
     return scale
 
 
-def _unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
-    """Masked data is NaN; without data it does not matter what is masked in sigma."""
-    if np.ma.is_masked(y_obs):
-        y_obs = np.ma.filled(y_obs.astype(float), np.nan)
-    if np.ma.is_masked(sigma):
-        masked = np.ma.getmaskarray(sigma)
-        if masked.shape != np.shape(y_obs) or not np.isnan(np.asarray(y_obs, dtype=float)[masked]).all():
-            raise ValueError("sigma must be given wherever there is data, but entries of it are masked.")
-        sigma = np.ma.filled(sigma, 1.0)
-    return y_obs, sigma
-
-
 _DATA = {slots.DATA: "y_obs", slots.DATA_WEIGHTS: "weights"}
 
 
@@ -232,7 +221,7 @@ class _PreparedObserved(PreparedObserved):
         super().explain()
 
     def _require_positive(self) -> None:
-        for k, (numbers, u) in enumerate(self.calls()):
+        for k, (numbers, u) in enumerate(self.calls(self.rule)):
             y = np.full(self.loss.y_obs.shape[1], np.nan)
             self.rule.function(*numbers, u.copy(), self.theta, y)
             bad = np.flatnonzero(~(y > 0) & ~self.loss.missing[k])

@@ -30,6 +30,7 @@ class PreparedObserved(PreparedLoss):
     def __init__(self, loss: Any, n: int, times: np.ndarray, c: int = 1, *, as_given: bool = False):
         super().__init__(loss, n, times, as_given=as_given)
         self.rule: Rule = loss.rule
+        self.rules: list[Rule] = loss.rules
         self.c = c
         self.frame[slots.RESULT], self.frame[slots.RESULT_BAR] = np.zeros(c), np.zeros(c)
 
@@ -44,14 +45,15 @@ class PreparedObserved(PreparedLoss):
         """k and t of each."""
         return list(enumerate(self.frame[slots.TIMES].tolist()))
 
-    def calls(self) -> list[tuple[tuple[float, ...], np.ndarray]]:
-        """The numbers ahead of the arrays, and the state, that the function was given at each observation in the last run."""
+    def calls(self, rule: Rule) -> list[tuple[tuple[float, ...], np.ndarray]]:
+        """The numbers ahead of the arrays, and the state, that a rule's function was given at each observation in the last run."""
         named = [{"k": k, "t": t} for k, t in self.observations]
-        numbers = [tuple(one[name] for name in self.rule.function.kind.numbers) for one in named]
+        numbers = [tuple(one[name] for name in rule.function.kind.numbers) for one in named]
         return list(zip(numbers, self.observed[self.rows], strict=True))
 
     def try_calls(self, u: np.ndarray, theta: np.ndarray) -> None:
-        self.rule.try_calls(self.observations, u, theta, self.c, type(self.loss).__name__)
+        for rule in self.rules:
+            rule.try_calls(self.observations, u, theta, self.c, type(self.loss).__name__)
 
     def evaluate(self, solution: Any) -> tuple[float, dict[str, Any]]:
         self.try_calls(solution.u[-1], solution.theta)
@@ -62,8 +64,9 @@ class PreparedObserved(PreparedLoss):
         return observed_entry(self.rule, value_alone)
 
     def explain(self) -> None:
-        for (k, t), at in zip(self.observations, self.rows, strict=True):  # which raises what the callback raises
-            self.rule.require_inside(k, t, self.observed[at], self.theta, self.c)
+        for rule in self.rules:
+            for (k, t), at in zip(self.observations, self.rows, strict=True):  # which raises what the callback raises
+                rule.require_inside(k, t, self.observed[at], self.theta, self.c)
         super().explain()
 
 
@@ -80,7 +83,7 @@ def add(array, total):
 
 
 @kernel
-def _matters(result_bar):
+def matters(result_bar):
     """Whether any entry is not zero, or is NaN."""
     matters = False
     for c in range(result_bar.size):
@@ -88,20 +91,25 @@ def _matters(result_bar):
     return matters
 
 
-def make_observed(function: Callable, vjp: Callable, outer: Callable) -> Callable:
-    """`outer(frame, k) -> float` is what observation k adds to the loss by what is RESULT, and writes RESULT_BAR."""
-
+def make_add_bars(vjp: Callable) -> Callable:
     @kernel
-    def add_bars(frame, k, t):
-        """Pull RESULT_BAR back."""
-        jumps, at = slots.JUMPS(frame), slots.ROWS(frame)[k]
+    def add_bars(frame, k, result_bar):
+        """Pull the cotangent of what is observed at k back; the status of the callback."""
+        jumps, at, t = slots.JUMPS(frame), slots.ROWS(frame)[k], slots.TIMES(frame)[k]
         u_bar, theta_bar = slots.U_BAR(frame), slots.THETA_BAR(frame)
         fill(u_bar, math.nan)  # an entry that a callback forgets must not pass as zero
         fill(theta_bar, math.nan)
-        status = vjp(k, t, row(slots.OBSERVED(frame), at), slots.THETA(frame), slots.RESULT_BAR(frame), u_bar, theta_bar)
+        status = vjp(k, t, row(slots.OBSERVED(frame), at), slots.THETA(frame), result_bar, u_bar, theta_bar)
         add(u_bar, row(jumps, at))
         add(theta_bar, slots.DIRECT(frame))
         return status
+
+    return add_bars
+
+
+def make_observed(function: Callable, vjp: Callable, outer: Callable) -> Callable:
+    """`outer(frame, k) -> float` is what observation k adds to the loss by what is RESULT, and writes RESULT_BAR."""
+    add_bars = make_add_bars(vjp)
 
     @kernel
     def observed(frame):
@@ -113,8 +121,8 @@ def make_observed(function: Callable, vjp: Callable, outer: Callable) -> Callabl
             fill(result, math.nan)
             failed |= function(k, times[k], row(slots.OBSERVED(frame), rows[k]), slots.THETA(frame), result) != 0
             total += outer(frame, k)
-            if _matters(slots.RESULT_BAR(frame)):
-                failed |= add_bars(frame, k, times[k]) != 0
+            if matters(slots.RESULT_BAR(frame)):
+                failed |= add_bars(frame, k, slots.RESULT_BAR(frame)) != 0
         return finish(frame, math.nan if failed else total)
 
     return observed

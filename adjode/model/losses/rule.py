@@ -13,7 +13,7 @@ from adjode.compile.adapters import written
 from adjode.compile.flags import linked
 from adjode.compile.kinds import KINDS
 from adjode.derivation.origins import remember, texts_of
-from adjode.model.callbacks import Callback, unwarned
+from adjode.model.callbacks import Callback, captured, unwarned
 from adjode.model.fields import Pair
 from adjode.model.losses.loss import OfFields
 from adjode.model.messages import takes_in_place
@@ -96,9 +96,23 @@ class Rule:
         self._tried.add((u.size, theta.size))
 
 
-def callbacks_of(loss: Any) -> list[Callback]:
-    """Those that see theta."""
-    return [loss.rule.function] if isinstance(loss, WithRule) and loss.of is not None else []
+def rule_of(option: str, kind: str, given: Any, fields: Pair) -> Rule:
+    """The same rule for the same function and the constants that it captures, so that losses share what is compiled."""
+    try:
+        functions = given if isinstance(given, tuple) else (given,)
+        return _cached(option, kind, given, fields, tuple(captured(one) for one in functions))
+    except TypeError:  # what cannot be hashed, or is wrong: the constructor says what
+        return Rule(option, kind, given, fields)
+
+
+@functools.lru_cache(maxsize=128)
+def _cached(option: str, kind: str, given: Any, fields: Pair, inside: tuple) -> Rule:
+    return Rule(option, kind, given, fields)
+
+
+def readers_in(loss: Any) -> list[Callback | set[int]]:
+    """What of a loss reads theta: callbacks, and entries by their places."""
+    return loss.readers if isinstance(loss, WithRule) else []
 
 
 class Misfit(ValueError):
@@ -137,7 +151,16 @@ class WithRule(OfFields):
 
     @functools.cached_property
     def rule(self) -> Rule:
-        return Rule(self.option, self.kind, self.of, self.fields)
+        return rule_of(self.option, self.kind, self.of, self.fields)
+
+    @property
+    def rules(self) -> list[Rule]:
+        return [] if self.of is None else [self.rule]
+
+    @property
+    def readers(self) -> list[Callback | set[int]]:
+        """What reads theta: callbacks, and entries by their places."""
+        return [rule.function for rule in self.rules]
 
     def of_fields(self, fields: Pair) -> Any:
         other = super().of_fields(fields)

@@ -1,0 +1,253 @@
+"""`Likelihood` made ready for many calls: what is observed, its scales and densities, and what these owe to states and theta."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjode.compile import slots
+from adjode.compile.flags import kernel
+from adjode.compile.views import row
+from adjode.model.losses import densities
+from adjode.model.losses.observed import PreparedObserved, fill, make_add_bars, matters
+from adjode.model.losses.prepared import clear_jumps, finish, loss_entry
+from adjode.model.losses.rule import Rule
+from adjode.status import SolveError, Status
+
+
+class PreparedLikelihood(PreparedObserved):
+    def __init__(self, loss: Any, n: int, times: np.ndarray, *, as_given: bool = False):
+        c = len(loss.noise)
+        super().__init__(loss, n, times, c, as_given=as_given)
+        frame, shape = self.frame, loss.data.shape
+        frame[slots.DATA], frame[slots.SCALES] = loss.data, loss.scales.copy()
+        for slot in (slots.RESULTS, slots.RESULTS_BAR, slots.SCALES_BAR):
+            frame[slot] = np.zeros(shape)
+        frame[slots.PREVIOUS] = loss.previous.astype(np.int64)
+        components = np.zeros(0, dtype=np.int64) if loss.of is not None else loss.components.astype(np.int64)
+        if components.size and components.max() >= n:
+            raise ValueError(f"components go up to {components.max()}, but the state has {n} components.")
+        frame[slots.COMPONENTS] = components
+        shapes = [1.0 if one.shape is None or isinstance(one.shape, str) else float(one.shape) for one in loss.noise]
+        frame[slots.COLUMN_NUMBERS] = np.array([[one.factor for one in loss.noise], shapes])
+        frame[slots.CONSTANT] = np.array([loss.constant])
+
+    def observe(self, observed: np.ndarray, theta: np.ndarray) -> None:
+        super().observe(observed, theta)
+        loss = self.loss
+        entries = loss.entries(theta.size)
+        entries[0, [callable(one.scale) for one in loss.noise]] = _BY_FUNCTION
+        self.frame[slots.DENSITIES] = np.vstack([[[one.density for one in loss.noise]], entries]).astype(np.int64).ravel()
+
+    def try_calls(self, u: np.ndarray, theta: np.ndarray) -> None:
+        self.loss.entries(theta.size)
+        super().try_calls(u, theta)
+
+    @functools.cached_property
+    def entry(self) -> Callable[[Any], int]:
+        return likelihood_entry(self.rule, self.loss.scale_rule)
+
+    def explain(self) -> None:
+        loss = self.loss
+        y, scales = self.frame[slots.RESULTS], self.frame[slots.SCALES]
+        for k, c in np.argwhere(~loss.missing):
+            one, t = loss.noise[c], float(loss.t_obs[k])
+            value = y[k, c] - (y[loss.previous[k], c] if loss.previous[k] >= 0 else 0.0)
+            what, found = None, 0.0
+            if one.scale_name is not None and not scales[k, c] > 0.0:
+                what, found = f"the {one.scale_name} of {loss.column_name(c)}", scales[k, c] / one.factor
+            elif (one.of_logarithm or one.of_counts) and not value > 0.0 and not value == loss.data[k, c] == 0.0:
+                what, found = f"what the model says of {loss.column_name(c)}", value
+            if what is not None:
+                message = f"{type(one).__name__} noise needs a positive number, but {what} is {found:.3g} at t = {t:g}."
+                raise SolveError(message, phase="loss", status=Status.NON_FINITE, t=t)
+        super().explain()
+
+
+_BY_FUNCTION = -2  # in DENSITIES, for an entry of theta
+
+
+@kernel
+def _of_components(frame):
+    results, rows, components = slots.RESULTS(frame), slots.ROWS(frame), slots.COMPONENTS(frame)
+    for k in range(rows.size):
+        for c in range(components.size):
+            results[k, c] = slots.OBSERVED(frame)[rows[k], components[c]]
+    return False
+
+
+@kernel
+def _to_components(frame):
+    bars, rows, components = slots.RESULTS_BAR(frame), slots.ROWS(frame), slots.COMPONENTS(frame)
+    for k in range(rows.size):
+        for c in range(components.size):
+            slots.JUMPS(frame)[rows[k], components[c]] += bars[k, c]
+    return False
+
+
+@kernel
+def _scales_of_theta(frame):
+    """The scales that are entries of theta."""
+    scales, entries, theta, numbers = slots.SCALES(frame), slots.DENSITIES(frame), slots.THETA(frame), slots.COLUMN_NUMBERS(frame)
+    width = scales.shape[1]
+    for c in range(width):
+        entry = entries[width + c]
+        if entry >= 0:
+            for k in range(scales.shape[0]):
+                scales[k, c] = numbers[0, c] * theta[entry]
+    return False
+
+
+@kernel
+def _no_function(frame):
+    return False
+
+
+@kernel
+def _densities(frame):
+    """Minus the logarithms of all densities; their derivatives by results and scales, and by shapes that are entries of theta."""
+    data, results, scales = slots.DATA(frame), slots.RESULTS(frame), slots.SCALES(frame)
+    of_results, of_scales, kinds = slots.RESULTS_BAR(frame), slots.SCALES_BAR(frame), slots.DENSITIES(frame)
+    numbers, theta, direct, previous = slots.COLUMN_NUMBERS(frame), slots.THETA(frame), slots.DIRECT(frame), slots.PREVIOUS(frame)
+    total, width = 0.0, data.shape[1]
+    for k in range(data.shape[0]):
+        for c in range(width):
+            of_results[k, c] = of_scales[k, c] = 0.0
+    for k in range(data.shape[0]):
+        for c in range(width):
+            if math.isnan(data[k, c]):  # missing
+                continue
+            entry, y, shape = kinds[2 * width + c], results[k, c], numbers[1, c]
+            if entry >= 0:
+                shape = theta[entry]
+            if previous[k] >= 0:
+                y -= results[previous[k], c]
+            value, by_y, by_scale, by_shape = densities.negative_log(kinds[c], y, data[k, c], scales[k, c], shape)
+            total += value
+            of_results[k, c] += by_y
+            of_scales[k, c] = by_scale
+            if previous[k] >= 0:
+                of_results[previous[k], c] -= by_y
+            if entry >= 0:
+                direct[entry] += by_shape
+    return total
+
+
+@kernel
+def _scales_to_theta(frame):
+    """The cotangents of scales that are entries of theta."""
+    bars, entries, direct, numbers = (
+        slots.SCALES_BAR(frame),
+        slots.DENSITIES(frame),
+        slots.DIRECT(frame),
+        slots.COLUMN_NUMBERS(frame),
+    )
+    width = bars.shape[1]
+    for c in range(width):
+        entry = entries[width + c]
+        if entry >= 0:
+            for k in range(bars.shape[0]):
+                direct[entry] += numbers[0, c] * bars[k, c]
+    return False
+
+
+def _observing(function: Callable) -> Callable:
+    @kernel
+    def observing(frame):
+        times, rows, results, failed = slots.TIMES(frame), slots.ROWS(frame), slots.RESULTS(frame), False
+        for k in range(rows.size):
+            result = row(results, k)
+            fill(result, math.nan)
+            failed |= function(k, times[k], row(slots.OBSERVED(frame), rows[k]), slots.THETA(frame), result) != 0
+        return failed
+
+    return observing
+
+
+def _pulling(vjp: Callable) -> Callable:
+    add_bars = make_add_bars(vjp)
+
+    @kernel
+    def pulling(frame):
+        bars, failed = slots.RESULTS_BAR(frame), False
+        for k in range(bars.shape[0]):
+            if matters(row(bars, k)):
+                failed |= add_bars(frame, k, row(bars, k)) != 0
+        return failed
+
+    return pulling
+
+
+def _scaling(function: Callable) -> Callable:
+    @kernel
+    def scaling(frame):
+        times, rows, result, failed = slots.TIMES(frame), slots.ROWS(frame), slots.RESULT(frame), False
+        scales, kinds, numbers = slots.SCALES(frame), slots.DENSITIES(frame), slots.COLUMN_NUMBERS(frame)
+        width = scales.shape[1]
+        for k in range(rows.size):
+            fill(result, math.nan)
+            failed |= function(k, times[k], row(slots.OBSERVED(frame), rows[k]), slots.THETA(frame), result) != 0
+            for c in range(width):
+                if kinds[width + c] == _BY_FUNCTION:
+                    scales[k, c] = numbers[0, c] * result[c]
+        return failed
+
+    return scaling
+
+
+def _scales_pulling(vjp: Callable) -> Callable:
+    add_bars = make_add_bars(vjp)
+
+    @kernel
+    def scales_pulling(frame):
+        bars, bar, failed = slots.SCALES_BAR(frame), slots.RESULT_BAR(frame), False
+        kinds, numbers, width = slots.DENSITIES(frame), slots.COLUMN_NUMBERS(frame), bar.size
+        for k in range(bars.shape[0]):
+            for c in range(width):
+                bar[c] = numbers[0, c] * bars[k, c] if kinds[width + c] == _BY_FUNCTION else 0.0
+            if matters(bar):
+                failed |= add_bars(frame, k, bar) != 0
+        return failed
+
+    return scales_pulling
+
+
+def make_likelihood(predict: Callable, scale: Callable, pull: Callable, pull_scale: Callable) -> Callable:
+    """Each of them is a kernel of the frame that returns whether it has failed."""
+
+    @kernel
+    def likelihood(frame):
+        clear_jumps(frame)
+        fill(slots.DIRECT(frame), 0.0)
+        failed = predict(frame)
+        failed |= _scales_of_theta(frame)
+        failed |= scale(frame)
+        total = _densities(frame) + slots.CONSTANT(frame)[0]
+        failed |= pull(frame)
+        failed |= _scales_to_theta(frame)
+        failed |= pull_scale(frame)
+        return finish(frame, math.nan if failed else total)
+
+    return likelihood
+
+
+@functools.lru_cache(maxsize=64)
+def likelihood_entry(rule: Rule | None = None, scale_rule: Rule | None = None) -> Callable[[Any], int]:
+    """The compiled loss; of components of the state without a rule, with scales that are numbers or parameters else."""
+    predict, pull, scale, pull_scale = _of_components, _to_components, _no_function, _no_function
+    keys: list[str | None] = []
+    if rule is not None:
+        function, vjp = rule.uniform
+        predict, pull = _observing(function), _pulling(vjp)
+        keys.append(rule.key)
+    if scale_rule is not None:
+        function, vjp = scale_rule.uniform
+        scale, pull_scale = _scaling(function), _scales_pulling(vjp)
+        keys.append(scale_rule.key)
+    name = f"likelihood{'-observed' * (rule is not None)}{'-scaled' * (scale_rule is not None)}"
+    key = None if None in keys else "-".join(keys)  # type: ignore[arg-type]
+    return loss_entry(make_likelihood(predict, scale, pull, pull_scale), name, key)
