@@ -22,7 +22,7 @@ from adjode.model.events import Event
 from adjode.petab.generated import load_module, module_text
 from adjode.petab.sbml import read_model
 from adjode.petab.scenarios import Design, Scenario
-from adjode.petab.switches import switches, times_of
+from adjode.petab.switches import switches, when, with_modes
 from adjode.petab.tables import ObservableRow, ParameterRow, Tables, read_tables
 from adjode.petab.writing import Source
 
@@ -94,39 +94,64 @@ def load(path: str | Path, **options: Any) -> Problem:
     tables = read_tables(path)
     model = read_model(tables.sbml)
     design = Design(tables, model)
-    source = Source(model, design.inputs)
-    found, title = switches(source), tables.path.stem
-    text = module_text(title, source, design.channels)
-    functions = load_module(text, title)
-    dynamics = Dynamics(functions["f"], states=tuple(model.states), parameters=tuple(design.inputs), name=title)
+    plan = Plan(Source(model, design.inputs), design.scenarios)
+    text = module_text(tables.path.stem, plan.source, design.channels)
+    functions = load_module(text, tables.path.stem)
+    states = tuple(plan.source.model.states)
+    dynamics = Dynamics(functions["f"], states=states, parameters=tuple(design.inputs), name=tables.path.stem)
     events = [
         Event(functions[f"guard_{k}"], functions[f"reset_{k}"], direction=1, priority=event.priority, name=event.name)
         for k, event in enumerate(model.events)
     ]
     noise = [_noise(channel.observable, functions["noise"]) for channel in design.channels]
-    experiments = [
-        _experiment(one, dynamics, functions, noise, {**_jumps(found, one), **({"events": events} if events else {})})
-        for one in design.scenarios
-    ]
+    experiments = [_experiment(one, dynamics, functions, noise, events, plan.jumps(one)) for one in design.scenarios]
     return Problem(tables, text, dynamics, experiments, {**_DEFAULTS, **options})
 
 
+class Plan:
+    """What is done where f jumps: solves stop there, or, where a time is estimated, a state jumps that says so.
+
+    Attributes
+    ----------
+    source : Source
+        With these states.
+    """
+
+    def __init__(self, source: Source, scenarios: list[Scenario]):
+        self._switches = switches(source)
+        self._when = {(one.name, k): when(switch, one.theta) for one in scenarios for k, switch in enumerate(self._switches)}
+        moving = sorted({k for (_, k), found in self._when.items() if found.lag is not None})
+        self._states = {k: f"switch_{k + 1}" for k in moving}
+        rises = {self._states[k]: found.rises for (_, k), found in self._when.items() if k in self._states}
+        modes = {state: self._switches[k] for k, state in self._states.items()}
+        self.source = Source(with_modes(source, modes, rises), source.inputs) if modes else source
+
+    def jumps(self, scenario: Scenario) -> dict[str, Any]:
+        """The options of a solve."""
+        T, stops, doses = _end(scenario), [], []
+        for k, state in self._states.items():
+            found = self._when[scenario.name, k]
+            if found.lag is not None or found.time <= T:
+                doses.append(Doses(max(found.time, 0.0) if found.lag is None else found.time, 1.0, state, lag=found.lag))
+        for k in range(len(self._switches)):
+            if k not in self._states:
+                stops.append(self._when[scenario.name, k].time)
+        return {**({"stops": stops} if stops else {}), **({"doses": doses} if doses else {})}
+
+
+def _end(scenario: Scenario) -> float:
+    return float(scenario.times.max()) or 1.0
+
+
 def _experiment(
-    scenario: Scenario, dynamics: Dynamics, functions: Mapping[str, Callable], noise: list[Any], jumps: dict[str, Any]
+    scenario: Scenario, dynamics: Dynamics, functions: Mapping[str, Callable], noise: list[Any], events: list[Event], jumps: Any
 ) -> Experiment:
     if scenario.before is not None or scenario.at_rest:
         raise ValueError(f"{scenario.name} starts from a steady state, which is not supported.")
     loss = Likelihood(scenario.times, scenario.data, noise, observe=functions["observe"])
-    span = 0.0, float(scenario.times.max()) or 1.0
-    return Experiment(dynamics, loss, span, u0=functions["start"], theta=scenario.theta, name=scenario.name, **jumps)
-
-
-def _jumps(found: list[Any], scenario: Scenario) -> dict[str, Any]:
-    """Stops at switches whose time is a number; at the others a dose of nothing, whose time has a derivative."""
-    times = times_of(found, scenario.theta)
-    stops = [when.time for when in times if when.lag is None]
-    doses = [Doses(when.time, 0.0, 0, lag=when.lag) for when in times if when.lag is not None]
-    return {**({"stops": stops} if stops else {}), **({"doses": doses} if doses else {})}
+    happening = {**jumps, **({"events": events} if events else {})}
+    start, span = functions["start"], (0.0, _end(scenario))
+    return Experiment(dynamics, loss, span, u0=start, theta=scenario.theta, name=scenario.name, **happening)
 
 
 def _noise(observable: ObservableRow, scale: Callable) -> Any:

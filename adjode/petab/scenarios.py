@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adjode.petab.formulas import evaluate, name, names, substitute
+from adjode.petab.formulas import evaluate, name, names, safe, substitute
 from adjode.petab.sbml import Model
 from adjode.petab.tables import MeasurementRow, ObservableRow, Tables
 from adjode.petab.writing import INITIAL, Source
@@ -87,6 +87,7 @@ class Design:
 
     def __init__(self, tables: Tables, model: Model):
         self.tables, self.model = tables, model
+        self._parameters = {safe(row): row for row in tables.parameters}  # by their names in formulas
         groups: dict[tuple[str | None, str, bool], list[MeasurementRow]] = {}
         for row in tables.measurements:
             self._check(row)
@@ -138,7 +139,7 @@ class Design:
                 raise ValueError(f"the table of conditions has a column {column}, which follows from a rule.")
             if not known and column not in read:
                 raise ValueError(f"the table of conditions has a column {column}, which is not in the model.")
-        given = [*self.tables.parameters, *(column for column in columns if column not in self.model.states)]
+        given = [*self._parameters, *(column for column in columns if column not in self.model.states)]
         starts = [INITIAL.format(column) for column in columns if column in self.model.states]
         placeholders = [channel.named(placeholder) for channel in self.channels for placeholder in channel.placeholders]
         return list(dict.fromkeys([*(one for one in given if one in read), *starts, *placeholders]))
@@ -175,8 +176,8 @@ class Design:
             key = state if state != entry and state in self.model.states else entry
             if key in cells:
                 theta[entry] = self.tables.value(cells[key], f"condition {condition}, column {key}")
-            elif entry in self.tables.parameters:
-                theta[entry] = self.tables.value(entry, entry)
+            elif entry in self._parameters:
+                theta[entry] = self.tables.value(self._parameters[entry], entry)
             else:
                 theta[entry] = self._default(condition, key, source)
         return theta

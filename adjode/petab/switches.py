@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adjode.petab.formulas import TIME, binary, evaluate, names, number, simplified, substitute, text
+from adjode.petab.sbml import Model
 from adjode.petab.writing import Source
 
 _STEPS = ("floor", "ceil")
@@ -96,24 +97,21 @@ def _agrees(source: Source, node: ast.IfExp, comparison: ast.Compare) -> bool:
 
 @dataclass(frozen=True)
 class When:
-    """The time of a switch: a number, and the input that is added to it; None for none."""
+    """The time of a switch: a number, and the input that is added to it, or None; and whether the difference rises there."""
 
     time: float
     lag: str | None
+    rises: bool
 
 
-def times_of(found: Iterable[Switch], theta: Mapping[str, float | str]) -> list[When]:
-    """When switches happen under these inputs, those that are names being estimated.
+def when(switch: Switch, theta: Mapping[str, float | str]) -> When:
+    """When a switch happens under these inputs, of which those that are names are estimated.
 
     Raises
     ------
     ValueError
-        If that is no number, nor a number and one estimated input, or if one condition holds at several times.
+        If that is no number, nor the sum of a number and one estimated input.
     """
-    return [when for when in (_when(switch, theta) for switch in found) if when is not None]
-
-
-def _when(switch: Switch, theta: Mapping[str, float | str]) -> When | None:
     fixed = {key: value for key, value in theta.items() if not isinstance(value, str)}
     difference = simplified(substitute(switch.difference, {key: number(value) for key, value in fixed.items()}))
     free = [identifier for identifier in names(difference) if identifier != TIME]
@@ -126,13 +124,43 @@ def _when(switch: Switch, theta: Mapping[str, float | str]) -> When | None:
     slope = at[1] - at[0]
     if abs(at[2] - at[1] - slope) > 1e-9 * max(map(abs, at)) or slope == 0.0:
         raise ValueError(f"{switch.where} has a condition that is not linear in time, which is not supported.")
-    if not free:
-        return When(-at[0] / slope, None)
-    for value in (1.0, 2.0):
+    for value in (1.0, 2.0) if free else ():
         shifted = evaluate(difference, {free[0]: value, TIME: value})
         if abs(shifted - at[0]) > 1e-9 * max(abs(shifted), abs(at[0]), abs(slope)):
             raise ValueError(
                 f"{switch.where} switches at a time that is not the sum of a number and {free[0]}, which is estimated: "
                 "this is not supported."
             )
-    return When(-at[0] / slope, free[0])
+    return When(-at[0] / slope, free[0] if free else None, slope > 0.0)
+
+
+# --- switches as states --------------------------------------------------------------------------------------------
+
+
+def with_modes(source: Source, moving: Mapping[str, Switch], rises: Mapping[str, bool]) -> Model:
+    """The model with a state for each of these switches, 0 before and 1 behind it, which conditions ask in place of time.
+
+    So that f is smooth in time, and a gradient by the time of a switch is that of the time of a jump of the state.
+    """
+    model = source.model
+
+    class Asking(ast.NodeTransformer):
+        def visit_Compare(self, node: ast.Compare) -> ast.expr:
+            key = text(source.resolved(binary(node.left, ast.Sub, node.comparators[0])))
+            state = next((state for state, switch in moving.items() if text(switch.difference) == key), None)
+            if state is None:
+                return node
+            before = isinstance(node.ops[0], ast.Lt | ast.LtE) == rises[state]
+            return ast.Compare(ast.Name(state), [ast.Lt() if before else ast.Gt()], [ast.Constant(0.5)])
+
+    def asking(formulas: Mapping[str, ast.expr]) -> dict[str, ast.expr]:
+        return {key: Asking().visit(ast.parse(text(formula), mode="eval").body) for key, formula in formulas.items()}
+
+    return replace(
+        model,
+        states=[*model.states, *moving],
+        initial={**model.initial, **dict.fromkeys(moving, number(0.0))},
+        rates=asking(model.rates),
+        rules=asking(model.rules),
+        rate_rules=asking(model.rate_rules),
+    )
