@@ -1,0 +1,180 @@
+"""`load`: the fit that a PEtab problem describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adjode.frontends.entries import Parameter
+from adjode.frontends.experiments import Experiment, Experiments
+from adjode.frontends.fit import Fit
+from adjode.frontends.priors import Laplace, LogLaplace, LogNormal, Normal, Prior, Uniform
+from adjode.losses import Gaussian, Likelihood
+from adjode.losses import Laplace as LaplaceNoise
+from adjode.losses import LogLaplace as LogLaplaceNoise
+from adjode.losses import LogNormal as LogNormalNoise
+from adjode.model.doses import Doses
+from adjode.model.dynamics import Dynamics
+from adjode.model.events import Event
+from adjode.petab.generated import load_module, module_text
+from adjode.petab.sbml import read_model
+from adjode.petab.scenarios import Design, Scenario
+from adjode.petab.switches import switches, when, with_modes
+from adjode.petab.tables import ObservableRow, ParameterRow, Tables, read_tables
+from adjode.petab.writing import Source
+
+_PRIORS = {"normal": Normal, "laplace": Laplace, "logNormal": LogNormal, "logLaplace": LogLaplace}
+_DEFAULTS = {"method": "auto", "rtol": 1e-8, "atol": 1e-12}
+
+
+class Problem(Fit):
+    """A fit in the names and scales of a PEtab problem; what it minimises is minus the logarithm of the posterior density.
+
+    Attributes
+    ----------
+    tables : Tables
+        What the files say.
+    source : str
+        The model as Python.
+    dynamics : Dynamics
+    """
+
+    def __init__(self, tables: Tables, source: str, dynamics: Dynamics, experiments: list[Experiment], options: dict[str, Any]):
+        self.tables, self.source = tables, source
+        parameters = {row.name: _parameter(row) for row in tables.parameters.values() if row.estimated}
+        super().__init__(Experiments(experiments), parameters=parameters, **options)
+        self.dynamics = dynamics
+
+    def log_likelihood(self, x: Any = None) -> float:
+        """The logarithm of the likelihood, without priors.
+
+        Parameters
+        ----------
+        x : (k,) array, optional
+            As the optimiser sees it; the nominal values by default.
+        """
+        return self._prior(self.x0 if x is None else x) - self.evaluate(self.x0 if x is None else np.asarray(x))[0]
+
+    def _prior(self, x: Any) -> float:
+        values = zip(self.parameters.values(), np.asarray(x), self._natural(np.asarray(x)), strict=True)
+        found = (one.prior.negative_log(scaled if one.prior.scaled else value)[0] for one, scaled, value in values if one.prior)
+        return float(sum(found))
+
+
+def load(path: str | Path, **options: Any) -> Problem:
+    """The fit that a PEtab problem of version 1 describes.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of the yaml file.
+    **options
+        Those of `value_and_gradient`, and `workers` or `executor`, as for `Fit`. By default `method="auto"`, `rtol=1e-8`,
+        `atol=1e-12`.
+
+    Returns
+    -------
+    Problem
+        A `Fit` that starts at the nominal values.
+
+    Raises
+    ------
+    ImportError
+        If the packages of the extra `petab` are not there.
+    ValueError
+        If a file is wrong, or there is something in it that is not supported; the message names the element.
+
+    Notes
+    -----
+    PEtab: Schmiester et al. 2021, https://doi.org/10.1371/journal.pcbi.1008646.
+    """
+    tables = read_tables(path)
+    model = read_model(tables.sbml)
+    design = Design(tables, model)
+    plan = Plan(Source(model, design.inputs), design.scenarios)
+    text = module_text(tables.path.stem, plan.source, design.channels)
+    functions = load_module(text, tables.path.stem)
+    states = tuple(plan.source.model.states)
+    dynamics = Dynamics(functions["f"], states=states, parameters=tuple(design.inputs), name=tables.path.stem)
+    events = [
+        Event(functions[f"guard_{k}"], functions[f"reset_{k}"], direction=1, priority=event.priority, name=event.name)
+        for k, event in enumerate(model.events)
+    ]
+    noise = [_noise(channel.observable, functions["noise"]) for channel in design.channels]
+    experiments = [_experiment(one, dynamics, functions, noise, events, plan.jumps(one)) for one in design.scenarios]
+    return Problem(tables, text, dynamics, experiments, {**_DEFAULTS, **options})
+
+
+class Plan:
+    """What is done where f jumps: solves stop there, or, where a time is estimated, a state jumps that says so.
+
+    Attributes
+    ----------
+    source : Source
+        With these states.
+    """
+
+    def __init__(self, source: Source, scenarios: list[Scenario]):
+        self._switches = switches(source)
+        self._when = {(one.name, k): when(switch, one.theta) for one in scenarios for k, switch in enumerate(self._switches)}
+        moving = sorted({k for (_, k), found in self._when.items() if found.lag is not None})
+        self._states = {k: f"switch_{k + 1}" for k in moving}
+        rises = {self._states[k]: found.rises for (_, k), found in self._when.items() if k in self._states}
+        modes = {state: self._switches[k] for k, state in self._states.items()}
+        self.source = Source(with_modes(source, modes, rises), source.inputs) if modes else source
+
+    def jumps(self, scenario: Scenario) -> dict[str, Any]:
+        """The options of a solve."""
+        T, stops, doses = _end(scenario), [], []
+        for k, state in self._states.items():
+            found = self._when[scenario.name, k]
+            if found.lag is not None or found.time <= T:
+                doses.append(Doses(max(found.time, 0.0) if found.lag is None else found.time, 1.0, state, lag=found.lag))
+        for k in range(len(self._switches)):
+            if k not in self._states:
+                stops.append(self._when[scenario.name, k].time)
+        return {**({"stops": stops} if stops else {}), **({"doses": doses} if doses else {})}
+
+
+def _end(scenario: Scenario) -> float:
+    return float(scenario.times.max()) or 1.0
+
+
+def _experiment(
+    scenario: Scenario, dynamics: Dynamics, functions: Mapping[str, Callable], noise: list[Any], events: list[Event], jumps: Any
+) -> Experiment:
+    if scenario.before is not None or scenario.at_rest:
+        raise ValueError(f"{scenario.name} starts from a steady state, which is not supported.")
+    loss = Likelihood(scenario.times, scenario.data, noise, observe=functions["observe"])
+    happening = {**jumps, **({"events": events} if events else {})}
+    start, span = functions["start"], (0.0, _end(scenario))
+    return Experiment(dynamics, loss, span, u0=start, theta=scenario.theta, name=scenario.name, **happening)
+
+
+def _noise(observable: ObservableRow, scale: Callable) -> Any:
+    normal = observable.distribution == "normal"
+    if observable.scale == "lin":
+        return Gaussian(scale) if normal else LaplaceNoise(scale)
+    base = 10.0 if observable.scale == "log10" else np.e
+    return LogNormalNoise(scale, base=base) if normal else LogLaplaceNoise(scale, base=base)
+
+
+def _parameter(row: ParameterRow) -> Parameter:
+    return Parameter(row.nominal, bounds=row.bounds, scale=row.scale, prior=_prior(row))
+
+
+def _prior(row: ParameterRow) -> Prior | None:
+    if row.prior is None:
+        return None
+    kind, numbers = row.prior
+    scaled = kind.startswith("parameterScale")
+    plain = kind.removeprefix("parameterScale")
+    plain = plain[0].lower() + plain[1:]
+    if plain == "uniform":
+        return None if len(numbers) < 2 else Uniform(*numbers[:2])
+    if len(numbers) != 2:
+        raise ValueError(f"the prior of {row.name} needs two numbers, a location and a scale, but it has {len(numbers)}.")
+    return _PRIORS[plain](*numbers, scaled=scaled)
