@@ -143,6 +143,11 @@ class DoseTable:
     actions: np.ndarray
     inflows: tuple[int, ...]
 
+    @property
+    def times_vary(self) -> bool:
+        """Whether the time at which something enters, or no longer does, depends on theta."""
+        return bool(np.any(self.entries.reshape(-1, 7)[:, [0, 1, 4]] >= 0))
+
     def inflow_of(self, action: int) -> int:
         """The entry of theta that is the inflow which an action changes; -1 if it changes the state."""
         return int(self.entries[7 * self.actions[2 * action] + 6])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adjode.compile.adapters import make_function
+from adjode.model.callbacks import Callback, callback
 from adjode.model.dynamics import Dynamics
 
 _ARGUMENTS = {
@@ -41,4 +42,16 @@ def _extended(dynamics: Dynamics, states: tuple[int, ...], m: int) -> Dynamics:
         body = f"    inner({given.format(m=m)})\n{extras.get(part.name, '')}"
         made[part.name] = make_function(part.name, arguments, body, {"inner": part.in_place})
     options: dict[str, Any] = {"jac_sparsity": dynamics.sparsity, "name": dynamics.name, "fused": dynamics.fused}
-    return Dynamics(**made, **options, states=None if dynamics.states is None else dynamics.states.shapes, debug=dynamics.debug)
+    extended = Dynamics(
+        **made, **options, states=None if dynamics.states is None else dynamics.states.shapes, debug=dynamics.debug
+    )
+    extended.f_dt = _with_room(dynamics.f_dt, m, dynamics.debug)
+    return extended
+
+
+def _with_room(f_dt: Callback | str | None, m: int, debug: bool) -> Callback | str | None:
+    """The derivative of f by time, which inflows leave as it is."""
+    if not isinstance(f_dt, Callback):
+        return f_dt
+    body = f"    inner(t, u, theta[:{m}], du_dot)\n"
+    return callback("f_dt", make_function("f_dt", "t, u, theta, du_dot", body, {"inner": f_dt.in_place}), debug)

@@ -36,6 +36,11 @@ class Jumps:
         return "?" if self.guards is None else self.guards.events[frame[slots.COUNT][slots.HAPPENING]].name
 
     @property
+    def move(self) -> bool:
+        """Whether the time of any depends on the state, or on theta."""
+        return self.guards is not None or (self.doses is not None and self.doses.times_vary)
+
+    @property
     def actions(self) -> int:
         return 0 if self.doses is None else self.doses.actions.size // 2
 
@@ -128,7 +133,8 @@ def put_jumps_back(frame: Frame, jumps: Jumps, n: int) -> None:
     """Fill the slots that a backward pass has for jumps; those of what has happened are the trajectory's."""
     guards = jumps.guards
     _put_what_is_given(frame, jumps)
-    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((5, n))
+    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((9, n))
+    frame[slots.SHIFT] = slots.SHIFT.zeros()
     if guards is not None:
         frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
         frame[slots.RESETS_VJP], frame[slots.RESETS_DT] = guards.resets_vjp.handle, guards.resets_dt.handle
