@@ -264,7 +264,7 @@ def drive(frame, t, h, left, width):
 
 
 def make_integrate_cost(accept: Callable) -> Callable:
-    """The kernel for the cost of one step; `accept(frame, t, h, left, width) -> status` is told of each piece, which is then in Q."""
+    """The kernel for the cost of one step; `accept(frame, t, h, left, width) -> status` is told of each, which is then in Q."""
 
     @kernel
     def integrate_cost(frame, step):

@@ -2,7 +2,7 @@
 
 "The gradient of the numbers I computed" (discretise, then optimise): it has no tolerance of its own and no error but rounding, and
 tends to the continuous gradient with the tolerance of the forward solve (Hager 2000, Numer. Math. 87, 247-282). The mesh, and so
-every step size, is held fixed. The states of the stages are those the forward solve has recorded, or are computed again from the
+every step size, is held fixed, but for jumps of the state whose times move (shifts.py). The states of the stages are those the forward solve has recorded, or are computed again from the
 state at the step's start, by the arithmetic of the forward solve.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
-from adjode.adjoints.gaps import make_cross, make_cross_smoothly, sees
+from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, sees
 from adjode.adjoints.seeds import make_seed_observations
 from adjode.adjoints.shifting import shift_hooks
 from adjode.adjoints.shifts import ALONE, begin_shifts, make_pull_shifted
@@ -274,7 +274,7 @@ def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | N
     def pull_by_kind(frame, step, left):
         kinds = slots.FORWARD_KIND(frame)
         if kinds.size > 0:
-            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] >= slots.CROSSING
+            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and keeps_off(frame, step + 1)
             slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if ends else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:

@@ -20,6 +20,15 @@ def sees(frame, direction, time, step):
     return since >= 0.0 if kinds.size > 0 and kinds[step] >= slots.JUMP else since > 0.0
 
 
+@kernel
+def keeps_off(frame, step):
+    """Whether steps have no stages behind this one: not where it crosses an event, whose time was not known then."""
+    kind, whats = slots.FORWARD_KIND(frame)[step], slots.JUMP_WHAT(frame)
+    if kind < slots.JUMP or whats.size == 0:
+        return kind >= slots.CROSSING
+    return whats[3 * whats[3 * (kind - slots.JUMP) + 2]] == slots.DOSE
+
+
 def make_cross_smoothly(first_stage: Callable) -> Callable:
     @kernel
     def cross_smoothly(frame, step, behind, left):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints.products import cost, dot
-from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, MU, R_T
+from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, MU, R_T, RIGHT
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
@@ -147,14 +147,26 @@ def _pull_guard(frame, k, rho, lam):
     return status
 
 
+@kernel
+def to_slope(frame, f):
+    """f to du/dt, where there is a mass matrix."""
+    inverse, right = slots.MASS_INVERSE(frame), row(slots.JUMP_WORK(frame), RIGHT)
+    if inverse.shape[0] > 0:
+        for i in range(f.size):
+            right[i] = f[i]
+        for i in range(f.size):
+            f[i] = dot(row(inverse, i), right)
+
+
 def make_rate_at(calls: Calls) -> Callable:
     call_f = calls.f
 
     @kernel
     def rate_at(frame, t, u, lam, slope):
-        """(status, lam . f + g) here; f goes to `slope`."""
+        """(status, lam . du/dt + g) here; du/dt goes to `slope`."""
         slots.COUNT(frame)[slots.DERIVATIVES] += 1
         status, g = call_f(frame, t, u, slope), 0.0
+        to_slope(frame, slope)
         if slots.WANTS(frame)[slots.WANTS_COST] == 1:
             status |= cost(frame, t, u)
             g = slots.VALUE(frame)[0]

@@ -63,7 +63,7 @@ def _shift_none(frame, step, x, u_bar):
 
 
 def make_seed_observations(may_shift: bool) -> Callable:
-    """`seed_observations(frame, step, left, t, h, t_new)`; where steps may move, a state observed at a fixed time changes with it."""
+    """`seed_observations(frame, step, left, t, h, t_new)`; where steps may move, a state seen at a fixed time does not."""
     ends_as_it_is, shift = (end_is_fixed, shift_observed) if may_shift else (_ends_as_it_is, _shift_none)
 
     @kernel

@@ -20,8 +20,8 @@ from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import interpolate
 
 # rows of JUMP_WORK: slopes behind a jump and before it, R_u^T lam, e_u, R_t; the slope of a stage; and lam, what the guard's
-# derivative has been pulled back to, and the cotangent of the first slope in that
-BEHIND, BEFORE, MU, E_U, R_T, SLOPE, LAM, OF_GUARD, FIRST_OF_GUARD = range(9)
+# derivative has been pulled back to, and the cotangent of the first slope in that; a right-hand side
+BEHIND, BEFORE, MU, E_U, R_T, SLOPE, LAM, OF_GUARD, FIRST_OF_GUARD, RIGHT = range(10)
 
 
 @kernel
@@ -68,9 +68,11 @@ def _make_shift_stage(calls: Calls) -> Callable:
         if shift[slots.TIMED] == 1.0:
             if call_f_dt(frame, t, u, slope) != 0:
                 return CALLBACK_RAISED
-            rate = dot(w, slope)
+            rate, node = dot(w, slope), slots.C(frame)[stage]
+            if slots.COUNT(frame)[slots.BEFORE_GAP] == 1:
+                node = min(node, 1.0)  # see `stage_time`
             shift[slots.OF_TIME] += rate
-            shift[slots.OF_SIZE] += slots.C(frame)[stage] * rate
+            shift[slots.OF_SIZE] += node * rate
         return SUCCESS
 
     return shift_stage

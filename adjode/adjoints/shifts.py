@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjode.adjoints.jumping import add_theta, differentiate_guard, give_to_time, make_rate_at, moves, speed_of_guard
+from adjode.adjoints.jumping import add_theta, differentiate_guard, give_to_time, make_rate_at, moves, speed_of_guard, to_slope
 from adjode.adjoints.products import dot
 from adjode.adjoints.shifting import BEFORE, E_U, FIRST_OF_GUARD, LAM, OF_GUARD, SLOPE, begin_shift, end_shift
 from adjode.compile import slots
@@ -47,11 +47,10 @@ def _start_moves(frame, step):
         step -= 1
     if step < 0 or kinds[step] < slots.JUMP:
         return False
-    last = kinds[step] - slots.JUMP
+    last, many = kinds[step] - slots.JUMP, 0
     for k in range(whats[3 * last + 2], last + 1):
-        if moves(frame, k):
-            return True
-    return False
+        many += 1 if moves(frame, k) else 0
+    return many > 0
 
 
 @kernel
@@ -92,6 +91,7 @@ def make_see_behind(calls: Calls) -> Callable:
         slots.COUNT(frame)[slots.DERIVATIVES] += 1
         if call_f(frame, slots.FORWARD_T(frame)[step + 1], u, slope) != 0:
             return CALLBACK_RAISED
+        to_slope(frame, slope)
         shift[slots.OF_START] -= dot(u_bar, slope)
         return SUCCESS
 

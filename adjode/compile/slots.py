@@ -216,7 +216,7 @@ GUARD_RULES = integers(
     STORE, "(5 e,)", "direction, how often until the pass ends (0 for never), priority, first with this guard, resets"
 )
 GUARD_VALUES = matrix(STORE, "(8, e)", "guards at places of a step, see loops/guards.py")
-EVENT_WORK = matrix(STORE, "(2, n)", "a state between, and what a reset writes")
+EVENT_WORK = matrix(STORE, "(3, n)", "a state between, what a reset writes, and a slope")
 WHICH = vector(STORE, "(1,)", "the event whose reset is called")
 JUMP_T = vector(STORE, "(k,)", "when the state has jumped")
 JUMP_U = matrix(STORE, "(2 k, n)", "before and behind that")

@@ -47,7 +47,8 @@ COST_SUMS = matrix(SIZED, "(5, p)", "integrals by logarithms, so far and of a pi
 COST_GROUPS = matrix(SIZED, "(3, 3)", "errors of a piece, what they are compared with, and errors that stay, by kind of integral")
 DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
 
-JUMP_WORK = matrix(STORE, "(9, n)", "slopes before and behind a jump, and other vectors on the way over it")
+JUMP_WORK = matrix(STORE, "(10, n)", "slopes before and behind a jump, and other vectors on the way over it")
+MASS_INVERSE = matrix(STORE, "(n, n) or (0, n)", "the inverse of the mass matrix, if there is one and slopes at jumps are wanted")
 JUMP_TOTAL = vector(STORE, "(m + 1,)", "discrete adjoint: TOTAL of the step that ends at an event, for the cotangent of its guard")
 SHIFT = floats_by_name(
     STORE,

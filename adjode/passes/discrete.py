@@ -97,7 +97,7 @@ class Discrete(Pass):
         self._allocate(tableau, n, m if wants_theta else 0)
         self._put_trust(options, n, on_inaccurate)
         self.jumps = jumps
-        put_jumps_back(self.frame, jumps, n)
+        put_jumps_back(self.frame, jumps, n, dynamics.mass)
         self._put_shifts()
         columns = 0 if cost is None else 1 + n + (m if wants_theta else 0)
         put_costs(self.frame, options, n, span.length, columns)
@@ -131,7 +131,7 @@ class Discrete(Pass):
         )
 
     def _put_shifts(self) -> None:
-        """Have jumps whose times move be those of the steps beside them, if it is known how f and the running cost vary with time."""
+        """Have jumps be exact for the steps beside them, if it is known how f and the running cost vary with time."""
         frame, shift = self.frame, self.frame[slots.SHIFT]
         frame[slots.JUMP_TOTAL] = np.zeros(frame[slots.TOTAL].size)
         if not self.jumps.move:
