@@ -2,8 +2,8 @@
 
 "The gradient of the numbers I computed" (discretise, then optimise): it has no tolerance of its own and no error but rounding, and
 tends to the continuous gradient with the tolerance of the forward solve (Hager 2000, Numer. Math. 87, 247-282). The mesh, and so
-every step size, is held fixed, but for jumps of the state whose times move (shifts.py). The states of the stages are those the forward solve has recorded, or are computed again from the
-state at the step's start, by the arithmetic of the forward solve.
+every step size, is held fixed, but for jumps of the state whose times move (shifts.py). The states of the stages are those the
+forward solve has recorded, or are computed again from the state at the step's start, by the arithmetic of the forward solve.
 """
 
 from __future__ import annotations
