@@ -21,6 +21,7 @@ import numpy as np
 
 from adjode.adjoints import products
 from adjode.adjoints.seeds import place_in_step, seed_inside
+from adjode.adjoints.shifting import shift_cost
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.finite import is_finite
@@ -231,6 +232,19 @@ def seed(frame, t, h, left, width):
         else:
             place_in_step(frame, x)
             seed_inside(frame, h, x, weight, g_u)
+    return SUCCESS
+
+
+@kernel
+def seed_moving(frame, t, h, left, width):
+    """The same of a step that may move."""
+    weights, step = slots.WEIGHTS(frame), slots.PLACE(frame)[slots.STEP]
+    status = seed(frame, t, h, left, width)
+    for i in range(weights.shape[1]):
+        x, weight = _node(frame, left, width, i), width * h * weights[0, i]
+        if status == SUCCESS:
+            status = shift_cost(frame, step, t, h, x, weight, slots.Q(frame)[i, 0])
+    return status
 
 
 @kernel
@@ -238,7 +252,7 @@ def drive(frame, t, h, left, width):
     """Limit the steps of a pass over lam by this piece: in a part of the span like that before it, or in another."""
     parts, limited = slots.DRIVEN(frame), slots.LIMITED(frame)
     if parts.shape[0] == 0:
-        return
+        return SUCCESS
     rows, most = limited[0], max(_STEP_OF_LAM * width * abs(h), slots.COST(frame)[slots.SPACING])
     most = 2.0 ** math.floor(math.log2(most))
     if rows == 0 or (parts[rows - 1, 1] != most and rows < parts.shape[0]):
@@ -246,10 +260,11 @@ def drive(frame, t, h, left, width):
         parts[rows - 1, 1], parts[rows - 1, 2] = most, 0.0
     parts[rows - 1, 0], parts[rows - 1, 1] = t + left * h, min(most, parts[rows - 1, 1])
     limited[0] = rows
+    return SUCCESS
 
 
 def make_integrate_cost(accept: Callable) -> Callable:
-    """The kernel for the cost of one step; `accept(frame, t, h, left, width)` is told of each piece, which is then in Q."""
+    """The kernel for the cost of one step; `accept(frame, t, h, left, width) -> status` is told of each, which is then in Q."""
 
     @kernel
     def integrate_cost(frame, step):
@@ -270,9 +285,9 @@ def make_integrate_cost(accept: Callable) -> Callable:
                 k, width = 2 * k, 0.5 * width
                 continue
             _add(frame, width * h)
-            accept(frame, t, h, left, width)
-            if left == 0.0:
-                return SUCCESS
+            status = accept(frame, t, h, left, width)
+            if left == 0.0 or status != SUCCESS:
+                return status
             for j in range(q.shape[1]):
                 q[last, j] = q[0, j]
             k += 1

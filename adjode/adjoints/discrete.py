@@ -2,8 +2,8 @@
 
 "The gradient of the numbers I computed" (discretise, then optimise): it has no tolerance of its own and no error but rounding, and
 tends to the continuous gradient with the tolerance of the forward solve (Hager 2000, Numer. Math. 87, 247-282). The mesh, and so
-every step size, is held fixed. The states of the stages are those the forward solve has recorded, or are computed again from the
-state at the step's start, by the arithmetic of the forward solve.
+every step size, is held fixed, but for jumps of the state whose times move (shifts.py). The states of the stages are those the
+forward solve has recorded, or are computed again from the state at the step's start, by the arithmetic of the forward solve.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry
-from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed
-from adjode.adjoints.jumping import make_pull_jumps
-from adjode.adjoints.seeds import seed_observations
+from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
+from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, sees
+from adjode.adjoints.seeds import make_seed_observations
+from adjode.adjoints.shifting import shift_hooks
+from adjode.adjoints.shifts import ALONE, begin_shifts, make_pull_shifted
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.adjoints.trust import (
     add_stage,
@@ -43,7 +45,7 @@ from adjode.steppers.transposed_error import shares_first_stage
 # output at one place. Along a trajectory in segments LAM, K_BAR[0], TOTAL, COUNT and PLACE go on from one to the one before.
 
 
-_integrate_cost = make_integrate_cost(seed)
+_integrate_cost, _integrate_moving_cost = make_integrate_cost(seed), make_integrate_cost(seed_moving)
 
 
 @kernel
@@ -65,13 +67,6 @@ def _begin(frame):
 
 
 @kernel
-def _sees(frame, direction, time, step):
-    """Whether an observation at this time belongs to this step: at its start, if the state jumps there, and else behind that."""
-    kinds, since = slots.FORWARD_KIND(frame), direction * (time - slots.FORWARD_T(frame)[step])
-    return since >= 0.0 if kinds.size > 0 and kinds[step] >= slots.JUMP else since > 0.0
-
-
-@kernel
 def _find_relevant(frame):
     """How many of the steps at hand have a part in the gradient, and if that is known only now, how many of all."""
     place, forward, lam = slots.PLACE(frame), slots.FORWARD_COUNT(frame), slots.LAM(frame)
@@ -88,7 +83,7 @@ def _find_relevant(frame):
             if largest == 0.0:
                 left -= 1
         direction = 1.0 if mesh_t[steps] >= mesh_t[0] else -1.0
-        while steps > 0 and (left == 0 or not _sees(frame, direction, times[left - 1], steps - 1)):
+        while steps > 0 and (left == 0 or not sees(frame, direction, times[left - 1], steps - 1)):
             steps -= 1
     place[slots.LEFT] = left
     place[slots.RELEVANT] = forward[slots.EARLIER] + steps if steps > 0 else 0
@@ -110,7 +105,7 @@ def _begin_step(frame, last):
 
 
 def _make_pull(calls: Calls) -> Callable:
-    pull_state = products.make_pull_state(calls)
+    pull_state, (shift_stage, _) = products.make_pull_state(calls), shift_hooks(calls)
 
     @kernel
     def pull(frame, t, u, w, u_bar, stage):
@@ -123,7 +118,7 @@ def _make_pull(calls: Calls) -> Callable:
             for i in range(theta_bar.size):
                 total[i] += theta_bar[i]
         add_stage(frame, stage, u_bar, theta_bar)
-        return status
+        return status if status != SUCCESS else shift_stage(frame, t, u, w, stage)
 
     return pull
 
@@ -160,13 +155,16 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
     if solver.implicit:
         product = _make_product(calls)
         take, find_error = solver.transposed_step(pull, _make_pull_error(calls), product, make_jacobian(calls))
-        carry = make_carry(take, product)
+        carry, (_, end_shift) = make_carry(take, product), shift_hooks(calls)
 
         @kernel
         def pull_implicit(frame, step, t, h, t_new, V, dense):
             error, entry = 0.0, 0
             begin_implicit_step(frame, V)
             status = take(frame, t, h, t_new, V)
+            end_shift(frame)
+            if slots.TRUST(frame)[slots.COUNTS_FOR] == 0.0:
+                return status
             if status == SUCCESS:
                 status = find_error(frame, t, h, t_new, V)
             if status == SUCCESS:
@@ -194,19 +192,20 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
 
 def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:
     """The kernel that pulls back over one step of one method."""
-    pull_stages = _make_pull_stages(calls, stages, solver)
+    pull_stages, seed_observations = _make_pull_stages(calls, stages, solver), make_seed_observations(calls.may_jump)
+    integrate_cost = _integrate_moving_cost if calls.may_jump else _integrate_cost
     stages_again = None if recorded else make_stages_again(calls, stages)
 
     @kernel
     def pull_one_step(frame, step, left):
-        """Pull LAM and K_BAR[0] back over one step: (status, observations left)."""
+        """Pull LAM and K_BAR[0] back over one step: (status, observations left). With `left` = ALONE nothing else is."""
         mesh_t, last = slots.FORWARD_T(frame), slots.SETTING(frame)[slots.LAST_STAGE]
         lam, y_bar = slots.LAM(frame), slots.Y_BAR(frame)
-        costs = slots.WANTS(frame)[slots.WANTS_COST] == 1
+        costs = slots.WANTS(frame)[slots.WANTS_COST] == 1 and left != ALONE
         t, t_new = mesh_t[step], mesh_t[step + 1]
         h = t_new - t
         _begin_step(frame, last)
-        left, dense = seed_observations(frame, left, t, h, t_new)
+        left, dense = seed_observations(frame, step, left, t, h, t_new)
         if recorded:
             V = plane(slots.FORWARD_STAGES(frame), step)
         else:
@@ -216,10 +215,13 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
         if may_cost:
             if costs:
                 dense, coefficients = True, plane(slots.FORWARD_C(frame), step)
-                status = _integrate_cost(frame, (t, h, t_new, row(V, 0), row(V, last), coefficients))
+                status = integrate_cost(frame, (t, h, t_new, row(V, 0), row(V, last), coefficients))
                 if status != SUCCESS:
                     return status, left
-        begin_step(frame, step, h, V, dense)
+        if left == ALONE:
+            slots.TRUST(frame)[slots.COUNTS_FOR] = 0.0
+        else:
+            begin_step(frame, step, h, V, dense)
         status = pull_stages(frame, step, t, h, t_new, V, dense)
         if status != SUCCESS:
             return status, left
@@ -230,7 +232,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
     return pull_one_step
 
 
-def _make_first_stage(pull: Callable, recorded: bool) -> Callable:
+def _make_first_stage(pull: Callable, recorded: bool, end_shift: Callable) -> Callable:
     @kernel
     def first_stage(frame, step):
         """The transpose of K[0] = f(t, u) at the start of a step, which no step before has taken over."""
@@ -246,6 +248,7 @@ def _make_first_stage(pull: Callable, recorded: bool) -> Callable:
         for k in range(lam.size):
             lam[k] += u_bar[k]
             w[k] = 0.0
+        end_shift(frame)
         return SUCCESS
 
     return first_stage
@@ -263,44 +266,15 @@ def _make_first_stage_of_both(first_stage: Callable) -> Callable:
     return first_stage_of_both
 
 
-@kernel
-def _pull_none(frame, last, lam):
-    return SUCCESS
-
-
-def _make_pull_crossing(first_stage: Callable, pull_jumps: Callable) -> Callable:
-    @kernel
-    def pull_crossing(frame, step, left):
-        """Where f or the state may jump: the slope at the start of the step behind is one of its own."""
-        mesh_t, kinds = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame)
-        lam, times, u_bars = slots.LAM(frame), slots.TIMES(frame), slots.JUMPS(frame)
-        slots.COUNT(frame)[slots.CROSSINGS] += 1
-        behind = step + 1
-        direction = 1.0 if mesh_t[behind] >= mesh_t[0] else -1.0
-        if slots.FORWARD_COUNT(frame)[slots.EARLIER] + behind < slots.PLACE(frame)[slots.RELEVANT]:
-            if kinds[behind] < slots.CROSSING:
-                if first_stage(frame, behind) != SUCCESS:
-                    return CALLBACK_RAISED, left
-        while left > 0 and _sees(frame, direction, times[left - 1], step):
-            left -= 1
-            for k in range(lam.size):
-                lam[k] += u_bars[left, k]
-        return (pull_jumps(frame, kinds[step] - slots.JUMP, lam) if kinds[step] >= slots.JUMP else SUCCESS), left
-
-    return pull_crossing
-
-
-def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | None, pull_crossing: Callable) -> Callable:
-    """A step of whichever kind; `pull_explicit_step` is given where `pull_one_step` is for the implicit one of two methods."""
+def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | None) -> Callable:
+    """A step that is no crossing; `pull_explicit_step` is given where `pull_one_step` is for the implicit one of two methods."""
     switches = pull_explicit_step is not None
 
     @kernel
-    def pull_step(frame, step, left):
+    def pull_by_kind(frame, step, left):
         kinds = slots.FORWARD_KIND(frame)
         if kinds.size > 0:
-            if kinds[step] >= slots.CROSSING:
-                return pull_crossing(frame, step, left)
-            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] >= slots.CROSSING
+            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and keeps_off(frame, step + 1)
             slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if ends else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:
@@ -308,7 +282,21 @@ def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | N
             return pull_one_step(slots.PARTNER(frame), step, left)
         return pull_one_step(frame, step, left)
 
-    return pull_step
+    return pull_by_kind
+
+
+def _make_pull_any(pull_step: Callable, cross: Callable) -> Callable:
+    @kernel
+    def pull_any(frame, step, left):
+        """A step of whichever kind."""
+        kinds, behind = slots.FORWARD_KIND(frame), step + 1
+        if kinds.size == 0 or kinds[step] < slots.CROSSING:
+            return pull_step(frame, step, left)
+        slots.COUNT(frame)[slots.CROSSINGS] += 1
+        relevant = slots.FORWARD_COUNT(frame)[slots.EARLIER] + behind < slots.PLACE(frame)[slots.RELEVANT]
+        return cross(frame, step, behind if relevant and kinds[behind] < slots.CROSSING else -1, left)
+
+    return pull_any
 
 
 def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
@@ -343,18 +331,18 @@ def _no_costs(frame, status):
 
 def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
-    may_cost = not recorded or solver.implicit
-    first_stage = _make_first_stage(_make_pull(calls), recorded)
+    may_cost, (_, end_shift) = not recorded or solver.implicit, shift_hooks(calls)
+    first_stage = _make_first_stage(_make_pull(calls), recorded, end_shift)
     if solver.implicit and not solver.switches:
         first_stage = _make_first_stage_of_both(first_stage)
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
-    pull_step = _make_pull_by_kind(
-        pull_one_step,
-        pull_explicit_step,
-        _make_pull_crossing(first_stage, make_pull_jumps(calls) if calls.may_jump else _pull_none),
-    )
-    pull_back = _make_pull_back(pull_step, first_stage)
+    pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step)
+    if calls.may_jump:
+        pull_step = _make_pull_any(make_pull_shifted(calls, pull_step), make_cross(calls, first_stage))
+    else:
+        pull_step = _make_pull_any(pull_step, make_cross_smoothly(first_stage))
+    pull_back, begin_moves = _make_pull_back(pull_step, first_stage), begin_shifts if calls.may_jump else end_shift
     judge_running_cost = judge_costs if may_cost else _no_costs
 
     @kernel
@@ -363,6 +351,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         count = slots.COUNT(frame)
         if count[slots.ENTERED] == 0:
             _begin(frame)
+            begin_moves(frame)
             if may_cost:
                 begin_costs(frame)
         begin_watch(frame)

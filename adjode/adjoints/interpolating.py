@@ -86,7 +86,7 @@ def _make_jump(calls: Calls) -> Callable:
         """The jump of lam at stop k."""
         rows = slots.JUMP_ROWS(frame)
         if rows.size > 0 and rows[k] <= _FIRST_JUMP:
-            return pull_jumps(frame, _FIRST_JUMP - rows[k], lam)
+            return pull_jumps(frame, _FIRST_JUMP - rows[k], (False, False), lam)
         return _add(frame, k, lam)
 
     return jump

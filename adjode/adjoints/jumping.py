@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints.products import cost, dot
+from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, MU, R_T, RIGHT
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
@@ -23,12 +24,11 @@ from adjode.loops.guards import RESETS, rule_of
 from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TIME, number_of
 from adjode.status import CALLBACK_RAISED, GRAZING, SUCCESS
 
-_BEHIND, _BEFORE, _MU, _E_U, _R_T = range(5)  # rows of JUMP_WORK
 GRAZES, SLOW = 1e-8, 1e-6  # of the sizes of what gamma is a sum of; and of SPEED in loops/guards.py
 
 
 @kernel
-def _add_theta(frame, factor):
+def add_theta(frame, factor):
     """Add a multiple of THETA_BAR to the total."""
     total, theta_bar = slots.TOTAL(frame), slots.THETA_BAR(frame)
     if slots.WANTS(frame)[slots.WANTS_THETA] == 1:
@@ -45,12 +45,22 @@ def _give_to(frame, dose, which, bar):
 
 
 @kernel
-def _time_varies(frame, action):
+def time_varies(frame, action):
     """Whether the time of an action depends on theta."""
     actions, entries = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame)
     first = 7 * actions[2 * action]
     lasts = actions[2 * action + 1] == slots.ENDS and entries[first + DURATION] >= 0
     return entries[first + TIME] >= 0 or entries[first + LAG] >= 0 or lasts
+
+
+@kernel
+def give_to_time(frame, action, rho):
+    """Add the cotangent of the time of an action to those of what it is the sum of."""
+    dose, kind = slots.ACTIONS(frame)[2 * action], slots.ACTIONS(frame)[2 * action + 1]
+    _give_to(frame, dose, TIME, rho)
+    _give_to(frame, dose, LAG, rho)
+    if kind == slots.ENDS:
+        _give_to(frame, dose, DURATION, rho)
 
 
 @kernel
@@ -72,17 +82,14 @@ def _pull_dose(frame, action, rho, lam):
     _give_to(frame, dose, FRACTION, amount * bar)
     if kind != slots.BOLUS:
         _give_to(frame, dose, DURATION, -amount * fraction * bar / duration)
-    _give_to(frame, dose, TIME, rho)
-    _give_to(frame, dose, LAG, rho)
-    if kind == slots.ENDS:
-        _give_to(frame, dose, DURATION, rho)
+    give_to_time(frame, action, rho)
 
 
 @kernel
 def _pull_reset(frame, t, event, u, lam):
     """(status, lam . R_t): MU = R_u^T lam, and theta_bar gains R_theta^T lam."""
     work, which = slots.JUMP_WORK(frame), slots.WHICH(frame)
-    mu, theta = row(work, _MU), slots.THETA(frame)
+    mu, theta = row(work, MU), slots.THETA(frame)
     for k in range(lam.size):
         mu[k] = lam[k]
     if rule_of(frame, event, RESETS) == 0:
@@ -92,46 +99,74 @@ def _pull_reset(frame, t, event, u, lam):
         theta_bar[i] = 0.0
     if invoke(slots.RESETS_VJP(frame), time_at(frame, t), (u, theta, which, lam, mu, theta_bar)) != 0:
         return CALLBACK_RAISED, 0.0
-    _add_theta(frame, 1.0)
-    rate = row(work, _R_T)
+    add_theta(frame, 1.0)
+    rate = row(work, R_T)
     if invoke(slots.RESETS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
         return CALLBACK_RAISED, 0.0
     return SUCCESS, dot(lam, rate)
 
 
 @kernel
-def _pull_guard(frame, k, u, rho, lam):
-    """lam -= e_u^T rho / gamma, and the same for theta_bar; GRAZING if gamma is zero but for rounding."""
-    t, event, speed = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_INFLOW(frame)[k]
-    work, which, theta, rate = slots.JUMP_WORK(frame), slots.WHICH(frame), slots.THETA(frame), slots.EVENT_RATE(frame)
-    e_u, before, theta_bar = row(work, _E_U), row(work, _BEFORE), slots.THETA_BAR(frame)
-    which[0] = float(event)
+def differentiate_guard(frame, k):
+    """(status, e_t) of the event that is jump k, before it; E_U and THETA_BAR = e_theta."""
+    t, u, which, theta_bar = slots.JUMP_T(frame)[k], row(slots.JUMP_U(frame), 2 * k), slots.WHICH(frame), slots.THETA_BAR(frame)
+    theta, rate, e_u = slots.THETA(frame), slots.EVENT_RATE(frame), row(slots.JUMP_WORK(frame), E_U)
+    which[0] = float(slots.JUMP_WHAT(frame)[3 * k + 1])
     for i in range(theta_bar.size):
         theta_bar[i] = 0.0
     status = invoke(slots.GUARDS_VJP(frame), time_at(frame, t), (u, theta, which, e_u, theta_bar))
-    if status != 0 or invoke(slots.GUARDS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
-        return CALLBACK_RAISED
-    gamma, size = rate[0], abs(rate[0])
-    for i in range(lam.size):
+    status |= invoke(slots.GUARDS_DT(frame), time_at(frame, t), (u, theta, which, rate))
+    return (SUCCESS if status == 0 else CALLBACK_RAISED), rate[0]
+
+
+@kernel
+def speed_of_guard(frame, k, e_t):
+    """(status, gamma) along the slope BEFORE: GRAZING if that is zero but for rounding."""
+    e_u, before = row(slots.JUMP_WORK(frame), E_U), row(slots.JUMP_WORK(frame), BEFORE)
+    gamma, size = e_t, abs(e_t)
+    for i in range(e_u.size):
         gamma += e_u[i] * before[i]
         size += abs(e_u[i] * before[i])
-    if not (abs(gamma) > GRAZES * size and speed > SLOW):
-        slots.COUNT(frame)[slots.HAPPENING] = event
-        return GRAZING
-    for i in range(lam.size):
-        lam[i] -= e_u[i] * rho / gamma
-    _add_theta(frame, -rho / gamma)
-    return SUCCESS
+    if abs(gamma) > GRAZES * size and slots.JUMP_INFLOW(frame)[k] > SLOW:
+        return SUCCESS, gamma
+    slots.COUNT(frame)[slots.HAPPENING] = slots.JUMP_WHAT(frame)[3 * k + 1]
+    return GRAZING, gamma
 
 
-def _make_rate_at(calls: Calls) -> Callable:
+@kernel
+def _pull_guard(frame, k, rho, lam):
+    """lam -= e_u^T rho / gamma, and the same for theta_bar."""
+    status, e_t = differentiate_guard(frame, k)
+    gamma, e_u = 1.0, row(slots.JUMP_WORK(frame), E_U)
+    if status == SUCCESS:
+        status, gamma = speed_of_guard(frame, k, e_t)
+    if status == SUCCESS:
+        for i in range(lam.size):
+            lam[i] -= e_u[i] * rho / gamma
+        add_theta(frame, -rho / gamma)
+    return status
+
+
+@kernel
+def to_slope(frame, f):
+    """f to du/dt, where there is a mass matrix."""
+    inverse, right = slots.MASS_INVERSE(frame), row(slots.JUMP_WORK(frame), RIGHT)
+    if inverse.shape[0] > 0:
+        for i in range(f.size):
+            right[i] = f[i]
+        for i in range(f.size):
+            f[i] = dot(row(inverse, i), right)
+
+
+def make_rate_at(calls: Calls) -> Callable:
     call_f = calls.f
 
     @kernel
     def rate_at(frame, t, u, lam, slope):
-        """(status, lam . f + g) here; f goes to `slope`."""
+        """(status, lam . du/dt + g) here; du/dt goes to `slope`."""
         slots.COUNT(frame)[slots.DERIVATIVES] += 1
         status, g = call_f(frame, t, u, slope), 0.0
+        to_slope(frame, slope)
         if slots.WANTS(frame)[slots.WANTS_COST] == 1:
             status |= cost(frame, t, u)
             g = slots.VALUE(frame)[0]
@@ -141,7 +176,7 @@ def _make_rate_at(calls: Calls) -> Callable:
 
 
 @kernel
-def _ends(frame, k):
+def ends(frame, k):
     """Whether jump k has ended the solution."""
     forward = slots.FORWARD_COUNT(frame)
     return forward[slots.ENDED] > 0 and k == forward[slots.OCCURRED] - 1
@@ -156,55 +191,73 @@ def _restore_inflow(frame, k, action):
 
 
 def _make_cross_back(calls: Calls) -> Callable:
-    rate_at = _make_rate_at(calls)
+    rate_at = make_rate_at(calls)
 
     @kernel
-    def cross_back(frame, k, shifts, lam):
-        """(status, rho) of jump k alone, without what its guard does: lam becomes R_u^T lam+."""
-        t, which, work = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_WORK(frame)
+    def cross_back(frame, k, shifts, sides, lam):
+        """(status, rho) of jump k alone, without what its guard does: lam becomes R_u^T lam+.
+
+        `sides` say whether what a shift does to the steps behind is in OF_START, and what it does to that before comes later.
+        """
+        t, which, work, (known, pends) = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_WORK(frame), sides
         before, behind = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_U(frame), 2 * k + 1)
         status, rate, by_reset = SUCCESS, 0.0, 0.0
-        if shifts and not _ends(frame, k):
-            status, rate = rate_at(frame, t, behind, lam, row(work, _BEHIND))
+        if known:
+            rate = -slots.SHIFT(frame)[slots.OF_START]
+        elif shifts and not ends(frame, k):
+            status, rate = rate_at(frame, t, behind, lam, row(work, BEHIND))
         if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE:
             _restore_inflow(frame, k, which)
         elif status == SUCCESS:
             status, by_reset = _pull_reset(frame, t, which, before, lam)
             for i in range(lam.size):
-                lam[i] = work[_MU, i]
+                lam[i] = work[MU, i]
         rho = by_reset - rate
-        if shifts and status == SUCCESS:
-            status, rate = rate_at(frame, t, before, lam, row(work, _BEFORE))
+        if shifts and not pends and status == SUCCESS:
+            status, rate = rate_at(frame, t, before, lam, row(work, BEFORE))
             rho += rate
         return status, rho
 
     return cross_back
 
 
+@kernel
+def moves(frame, k):
+    """Whether the time of jump k depends on the state or on theta."""
+    whats = slots.JUMP_WHAT(frame)
+    return whats[3 * k] != slots.DOSE or time_varies(frame, whats[3 * k + 1])
+
+
 def make_pull_jumps(calls: Calls) -> Callable:
-    """`pull_jumps(frame, last, lam) -> status`: lam back over jump `last` and those before it at the same time."""
+    """`pull_jumps(frame, last, sides, lam) -> status`: lam back over jump `last` and those before it at the same time.
+
+    `sides` are, for all of them, as in `cross_back`: known of the last jump, to come for the first one, which is then LEADS_TO.
+    """
     cross_back = _make_cross_back(calls)
 
     @kernel
-    def pull_jump(frame, k, carried, lam):
+    def pull_jump(frame, k, carried, sides, lam):
         """(status, what a shift of its time does to the loss, if it has been taken along)."""
-        whats = slots.JUMP_WHAT(frame)
+        whats, shift = slots.JUMP_WHAT(frame), slots.SHIFT(frame)
         what, which = whats[3 * k], whats[3 * k + 1]
-        status, rho = cross_back(frame, k, what != slots.DOSE or _time_varies(frame, which), lam)
+        status, rho = cross_back(frame, k, moves(frame, k), sides, lam)
         rho += carried
         if status != SUCCESS or what == slots.NESTED:
             return status, rho
+        if sides[1] and moves(frame, k):
+            shift[slots.LEADS_TO], shift[slots.OF_JUMP] = k + 1, rho
         if what == slots.DOSE:
             _pull_dose(frame, which, rho, lam)
-            return SUCCESS, 0.0
-        return _pull_guard(frame, k, row(slots.JUMP_U(frame), 2 * k), rho, lam), 0.0
+        elif not sides[1]:
+            status = _pull_guard(frame, k, rho, lam)
+        return status, 0.0
 
     @kernel
-    def pull_jumps(frame, last, lam):
-        carried, status = 0.0, SUCCESS
-        for k in range(last, slots.JUMP_WHAT(frame)[3 * last + 2] - 1, -1):
+    def pull_jumps(frame, last, sides, lam):
+        first, carried, status = slots.JUMP_WHAT(frame)[3 * last + 2], 0.0, SUCCESS
+        for k in range(last, first - 1, -1):
             if status == SUCCESS:
-                status, carried = pull_jump(frame, k, carried, lam)
+                status, carried = pull_jump(frame, k, carried, (sides[0] and k == last, sides[1] and k == first), lam)
         return status
 
     return pull_jumps

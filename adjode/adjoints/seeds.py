@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from adjode.adjoints.shifting import end_is_fixed, shift_observed
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
@@ -50,18 +53,35 @@ def seed_inside(frame, h, x, weight, u_bar):
 
 
 @kernel
-def seed_observations(frame, left, t, h, t_new):
-    """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside."""
-    times, u_bars, lam = slots.TIMES(frame), slots.JUMPS(frame), slots.LAM(frame)
-    direction, inside = (1.0 if h > 0.0 else -1.0), False
-    while left > 0 and direction * (times[left - 1] - t) > 0.0:
-        left -= 1
-        if times[left] == t_new:
-            for k in range(lam.size):
-                lam[k] += u_bars[left, k]
-        else:
-            inside = True
-            x = (times[left] - t) / h
-            place_in_step(frame, x)
-            seed_inside(frame, h, x, 1.0, row(u_bars, left))
-    return left, inside
+def _ends_as_it_is(frame):
+    return True
+
+
+@kernel
+def _shift_none(frame, step, x, u_bar):
+    pass
+
+
+def make_seed_observations(may_shift: bool) -> Callable:
+    """`seed_observations(frame, step, left, t, h, t_new)`; where steps may move, a state seen at a fixed time does not."""
+    ends_as_it_is, shift = (end_is_fixed, shift_observed) if may_shift else (_ends_as_it_is, _shift_none)
+
+    @kernel
+    def seed_observations(frame, step, left, t, h, t_new):
+        """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside."""
+        times, u_bars, lam = slots.TIMES(frame), slots.JUMPS(frame), slots.LAM(frame)
+        direction, inside = (1.0 if h > 0.0 else -1.0), False
+        while left > 0 and direction * (times[left - 1] - t) > 0.0:
+            left -= 1
+            if times[left] == t_new and ends_as_it_is(frame):
+                for k in range(lam.size):
+                    lam[k] += u_bars[left, k]
+            else:
+                inside = True
+                x = (times[left] - t) / h
+                place_in_step(frame, x)
+                seed_inside(frame, h, x, 1.0, row(u_bars, left))
+                shift(frame, step, x, row(u_bars, left))
+        return left, inside
+
+    return seed_observations

@@ -80,6 +80,7 @@ def _pull_event_times(solution: Solved, cotangents: list[np.ndarray]) -> tuple[n
             guards.guards_vjp(t, u, theta, which, e_u, e_theta)
             guards.guards_dt(t, u, theta, which, rate)
             solution.dynamics.f(t, u, theta, slope)
+            slope = slope if solution.dynamics.mass is None else solution.dynamics.mass.inverse @ slope
             gamma, size = rate[0] + e_u @ slope, abs(rate[0]) + np.abs(e_u * slope).sum()
             if not (abs(gamma) > GRAZES * size and jumps.inflow[k] > SLOW):
                 raise solve_error(GRAZING, phase="adjoint", t=t, event=guards.events[i].name)

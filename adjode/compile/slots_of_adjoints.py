@@ -47,7 +47,33 @@ COST_SUMS = matrix(SIZED, "(5, p)", "integrals by logarithms, so far and of a pi
 COST_GROUPS = matrix(SIZED, "(3, 3)", "errors of a piece, what they are compared with, and errors that stay, by kind of integral")
 DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
 
-JUMP_WORK = matrix(STORE, "(5, n)", "slopes before and behind a jump, and other vectors on the way over it")
+JUMP_WORK = matrix(STORE, "(10, n)", "slopes before and behind a jump, and other vectors on the way over it")
+MASS_INVERSE = matrix(STORE, "(n, n) or (0, n)", "the inverse of the mass matrix, if there is one and slopes at jumps are wanted")
+JUMP_TOTAL = vector(STORE, "(m + 1,)", "discrete adjoint: TOTAL of the step that ends at an event, for the cotangent of its guard")
+SHIFT = floats_by_name(
+    STORE,
+    "discrete adjoint: what a shift of times does, see adjoints/shifts.py",
+    exact="whether it is that of the steps themselves",
+    timed="whether f depends on time",
+    cost_timed="whether the running cost does",
+    moves="whether the steps between the two last jumps of the state move with the first of these",
+    known="whether there are such steps, so that OF_START is known",
+    takes_size="whether the cotangent of the size of the step being pulled back is wanted",
+    takes_time="whether that of its time is",
+    end_is_free="whether that step keeps its size, so that its end moves too",
+    step_size="its size, signed",
+    of_size="that cotangent so far",
+    of_time="that of its time so far",
+    of_start="the cotangent of the time at which the steps from there to the next jump begin",
+    leads_to="the jump at the end of the step being pulled back, counted from 1, if its time moves",
+    of_jump="the cotangent of its time, but for that step",
+)
+# fmt: off
+(
+    EXACT, TIMED, COST_TIMED, MOVES, KNOWN, TAKES_SIZE, TAKES_TIME, END_IS_FREE, STEP_SIZE, OF_SIZE, OF_TIME, OF_START, LEADS_TO,
+    OF_JUMP,
+) = SHIFT.places
+# fmt: on
 EVENT_RATE = vector(STORE, "(1,)", "the derivative of a guard by time")
 U = vector(SIZED, "(n,)", "the forward solution at the place last looked up")
 LAM = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state")

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import inspect
 import linecache
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from adjode.derivation.sparsity import pattern
 _FORMS = {4: ("t", "u", "theta", "du"), 3: ("t", "u", "theta")}
 
 
+_SETS_ZERO = re.compile(r"\s*(\S+ = 0\.0|return 0\.0|for .*:)?$")
 _REST = "theta_bar[i] = 0.0"  # of the parameters that f does not read
 
 
@@ -119,6 +121,11 @@ class Derived:
         """Whether the cotangents of parameters are so much of the work that `vjp_u` pays: they take loops or whole arrays."""
         lines = [line for line in self.vjp_source.splitlines()[1:] if "theta_bar" in line or "theta" in line.split("=")[0]]
         return any(line.startswith(" " * 8) or "dot(" in line or ".sum(" in line for line in lines if line.strip() != _REST)
+
+    @property
+    def is_autonomous(self) -> bool:
+        """Whether the derivative by time is seen to be zero."""
+        return all(_SETS_ZERO.match(line) for line in self.df_dt_source.splitlines()[1:])
 
     @property
     def vjp_source(self) -> str:

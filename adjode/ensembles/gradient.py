@@ -15,7 +15,7 @@ from adjode.backends.outcome import Outcome, States, pairwise_sum
 from adjode.checks import choose
 from adjode.ensembles.engine import Engine, split_options
 from adjode.ensembles.failures import check_failures
-from adjode.ensembles.inputs import Rows, count_members, read_blocks, read_spans, require_times_inside
+from adjode.ensembles.inputs import Rows, count_members, doses_of_members, read_blocks, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss, loss_for, readers_in
@@ -115,6 +115,8 @@ class EnsembleValueAndGradient:
     ):
         self.dynamics, self.t_span = dynamics, read_spans(t_span)
         self._given = dynamics, loss, t_span, wrt, reduce, on_failure, options, engine
+        if options.get("doses") is not None:
+            options = {**options, "doses": doses_of_members(options["doses"], self.t_span)}
         self._spans_shared = np.ndim(t_span) != 2
         self._wrt, self._options = ((wrt,) if isinstance(wrt, str) else tuple(wrt)), options
         if reduce not in (None, "sum"):

@@ -10,6 +10,7 @@ import numpy as np
 
 from adjode.backends.cuda.arrays import is_device_array, to_host
 from adjode.checks import require_finite, require_unmasked, time_span
+from adjode.model.doses import Doses, read_doses
 from adjode.model.dynamics import Dynamics
 from adjode.model.fields import Fields
 from adjode.model.layout import Layout, named
@@ -168,6 +169,26 @@ def require_times_inside(name: str, times: np.ndarray, spans: np.ndarray) -> Non
         if outside.any():
             low, high = sorted(spans[outside.argmax()])
             raise ValueError(f"{name} must lie in the span [{low}, {high}]{_where(outside)}, but {time} was given.")
+
+
+def doses_of_members(given: Any, spans: np.ndarray) -> tuple[Doses, ...]:
+    """Doses for spans that differ, of which each is to have its own; a ValueError for one that is outside of a span."""
+    doses = read_doses(given)
+    if len(spans) < 2:
+        return doses
+    first, last = spans.min(axis=1), spans.max(axis=1)
+    for one in doses:
+        if one.repeats_to_the_end and spans[0, 1] < spans[0, 0] and np.ptp(last) > 0.0:
+            raise ValueError("doses that are repeated to the end of spans that differ, backwards in time: give until=.")
+        for time in one.known_times(float(last.max())):
+            outside = (time < first) | ((time > last) & (not one.repeats_to_the_end))
+            if outside.any():
+                i = int(outside.argmax())
+                raise ValueError(
+                    f"a dose at {time:g} is outside the span from {first[i]:g} to {last[i]:g} of trajectory {i}: leave it out, "
+                    f"change the span, or make its time an entry of theta."
+                )
+    return tuple(one.up_to(float(last.max())) for one in doses)
 
 
 def count_members(**lengths: int | None) -> int:

@@ -16,7 +16,7 @@ from adjode.checks import float_vector
 from adjode.ensembles.engine import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
-from adjode.ensembles.inputs import Rows, count_members, read_blocks, read_spans, require_times_inside
+from adjode.ensembles.inputs import Rows, count_members, doses_of_members, read_blocks, read_spans, require_times_inside
 from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
 from adjode.model.dynamics import Dynamics
@@ -173,6 +173,8 @@ def solve_ensemble(
             raise TypeError(f"option {name!r} is unknown; the options are {', '.join(sorted(SOLVE_NAMES))}.")
     engine = Engine(backend, workers, executor, chunks, progress, of_device)
     on_device, spans = engine.takes_device_arrays, read_spans(t_span)
+    if of_solver.get("doses") is not None:
+        of_solver["doses"] = doses_of_members(of_solver["doses"], spans)
     states, parameters = read_blocks(dynamics, u0, theta, on_device=on_device)
     dynamics.require_order(
         states.layout, parameters.layout, readers=None if of_solver.get("doses") or of_solver.get("events") else ()

@@ -127,6 +127,22 @@ class Mass:
 
         return splu(self.matrix.tocsc())
 
+    @functools.cached_property
+    def inverse(self) -> np.ndarray:
+        """M^-1, of an M that is not singular.
+
+        Raises
+        ------
+        ValueError
+            If it is too large.
+        """
+        if self.n > _LARGEST_BLOCK:
+            raise ValueError(
+                f"jumps at times that depend on parameters or on the state take the inverse of mass, which is not formed for more "
+                f"than {_LARGEST_BLOCK} states, and there are {self.n}: solve for du/dt in f, and leave mass out."
+            )
+        return np.ascontiguousarray(self._factors.solve(np.eye(self.n)))
+
     def solve_transposed(self, b: np.ndarray) -> np.ndarray:
         """M^-T b for the rows b (k, n), of an M that is not singular."""
         return self._factors.solve(np.ascontiguousarray(b.T), "T").T if b.size else b

@@ -16,15 +16,20 @@ from adjode.compile.views import invoke, row
 from adjode.loops.guards import (
     END,
     FIRST,
+    MIDDLE,
     PRIORITY,
     RESETS,
+    SLOPE,
     SPEED,
     START,
     TRIED,
+    U_NEW,
     UNTIL,
     directed,
     first_event,
     guards_at,
+    put_middle,
+    put_slope,
     rule_of,
     sign_of,
     slope_along,
@@ -33,6 +38,7 @@ from adjode.loops.guards import (
 from adjode.loops.jumps import note_behind, note_jump
 from adjode.loops.stops import behind, clearance, cross_over, start_anew
 from adjode.status import AMBIGUOUS, CALLBACK_RAISED, ENDED, NEWTON_FAILED, NON_FINITE, SUCCESS, ZENO
+from adjode.steppers.explicit import interpolate
 from adjode.steppers.stepper import Stepper
 
 NOTHING, HAPPENS, RETRY = range(3)  # what a step ends with
@@ -106,25 +112,72 @@ def _make_land(take: Callable) -> Callable:
     return land
 
 
+def _make_look(stepper: Stepper) -> tuple[Callable, Callable]:
+    """`look(frame, t, h, t_new, V, coefficients) -> status` puts down the middle of a step, and
+    `put_slope_at(frame, h, coefficients, i)` its slope at the start (i = 0) or at the end (i = s).
+    """
+    dense_output = stepper.dense_output
+
+    @kernel
+    def look(frame, t, h, t_new, V, coefficients):
+        last = slots.SETTING(frame)[slots.LAST_STAGE]
+        put_middle(frame, h, row(V, last), last)
+        return SUCCESS
+
+    @kernel
+    def put_slope_at(frame, h, coefficients, i):
+        slope, K = row(slots.EVENT_WORK(frame), SLOPE), slots.K(frame)
+        for k in range(slope.size):
+            slope[k] = K[i, k]
+
+    @kernel
+    def look_with_mass(frame, t, h, t_new, V, coefficients):
+        """The same where K is no slope: by the dense output, which costs no evaluations."""
+        status = dense_output(frame, t, h, t_new, V, coefficients)
+        interpolate(row(slots.EVENT_WORK(frame), MIDDLE), slots.Y(frame), coefficients, 0.5)
+        return status
+
+    @kernel
+    def put_slope_with_mass(frame, h, coefficients, i):
+        put_slope(frame, h, coefficients, 1.0 if i > 0 else 0.0)
+
+    return (look, put_slope_at) if stepper.to_slope is None else (look_with_mass, put_slope_with_mass)
+
+
+def _make_search(stepper: Stepper) -> Callable:
+    dense_output, massed = stepper.dense_output, stepper.to_slope is not None
+    look, put_slope_at = _make_look(stepper)
+
+    @kernel
+    def search(frame, t, h, t_new, V, coefficients, dense):
+        """(status, event, x): the first event in the step, at a part x of it; -1 if there is none. SLOPE is that at the start."""
+        last = slots.SETTING(frame)[slots.LAST_STAGE]
+        status, suspicious = look(frame, t, h, t_new, V, coefficients), False
+        if status == SUCCESS:
+            status, suspicious = suspects(frame, t, h, row(V, last))
+        if status != SUCCESS or not suspicious:
+            return status, -1, 2.0
+        if not (dense or massed):
+            status = dense_output(frame, t, h, t_new, V, coefficients)
+        if status != SUCCESS:
+            return status, -1, 2.0
+        put_slope_at(frame, h, coefficients, 0)
+        return first_event(frame, t, h, coefficients)
+
+    return search
+
+
 def make_find_event(stepper: Stepper) -> Callable:
     """`find_event(frame, t, h, t_new, V, coefficients, dense) -> (status, what, end)`: the step ends there, and has been taken."""
-    take, dense_output = stepper.take, stepper.dense_output
-    land = _make_land(take)
+    dense_output, massed = stepper.dense_output, stepper.to_slope is not None
+    (_, put_slope_at), search, land = _make_look(stepper), _make_search(stepper), _make_land(stepper.take)
 
     @kernel
     def find_event(frame, t, h, t_new, V, coefficients, dense):
-        count, last = slots.COUNT(frame), slots.SETTING(frame)[slots.LAST_STAGE]
-        status, suspicious = suspects(frame, t, h, row(V, last), last)
-        if status != SUCCESS or not suspicious:
-            return status, NOTHING, t_new
-        if not dense:
-            status = dense_output(frame, t, h, t_new, V, coefficients)
-        found, x, slope = -1, 2.0, 0.0
-        if status == SUCCESS:
-            status, found, x = first_event(frame, t, h, coefficients)
+        status, found, x = search(frame, t, h, t_new, V, coefficients, dense)
         if status != SUCCESS or found < 0:
             return status, NOTHING, t_new
-        count[slots.HAPPENING] = found
+        slots.COUNT(frame)[slots.HAPPENING] = found
         if abs(x * h) <= abs(clearance(frame)):
             return guards_at(frame, t, slots.Y(frame), END), HAPPENS, t
         status, slope = slope_along(frame, t, h, coefficients, x, found)
@@ -132,8 +185,9 @@ def make_find_event(stepper: Stepper) -> Callable:
             status, t_new = land(frame, t, t + x * h if x < 1.0 else t_new, V, found, slope)
         if status in (NON_FINITE, NEWTON_FAILED):
             return SUCCESS, RETRY, t_new
-        if status == SUCCESS and dense:
+        if status == SUCCESS and (dense or massed):
             status = dense_output(frame, t, t_new - t, t_new, V, coefficients)
+        put_slope_at(frame, t_new - t, coefficients, slots.SETTING(frame)[slots.LAST_STAGE])
         return status, HAPPENS, t_new
 
     return find_event
@@ -160,7 +214,8 @@ def _is_ambiguous(frame):
 def _mark_simultaneous(frame, t):
     """Mark the event found and all with guards that are zero then; AMBIGUOUS if rounding says in which order they happen."""
     signs, hits, values, found = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.COUNT(frame)
-    y, slope, before, many = slots.Y(frame), row(slots.K(frame), 0), row(slots.EVENT_WORK(frame), 0), signs.size
+    y, work, many = slots.Y(frame), slots.EVENT_WORK(frame), signs.size
+    slope, before = row(work, SLOPE), row(work, MIDDLE)
     h, least = slots.CLOCK(frame)[slots.H_TRIED], _BACK_AT_LEAST * clearance(frame)
     back = _BACK * h if abs(_BACK * h) > abs(least) else least
     for k in range(y.size):
@@ -202,7 +257,7 @@ def _next_pending(frame):
 @kernel
 def _reset(frame, t, i):
     """The state behind event i."""
-    y, which, u_new = slots.Y(frame), slots.WHICH(frame), row(slots.EVENT_WORK(frame), 1)
+    y, which, u_new = slots.Y(frame), slots.WHICH(frame), row(slots.EVENT_WORK(frame), U_NEW)
     which[0] = float(i)
     for k in range(y.size):
         u_new[k] = y[k]

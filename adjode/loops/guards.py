@@ -20,6 +20,7 @@ from adjode.steppers.explicit import interpolate
 START, END, PLACE, TRIED, EARLIER, BEFORE, SIGNS, SPEED = range(8)  # rows of GUARD_VALUES; SPEED is how fast an event's
 # guard passes through zero: the change over the step to there, at that rate, as a part of what it was at the start of the step
 DIRECTION, UNTIL, PRIORITY, FIRST, RESETS = range(5)  # of GUARD_RULES
+MIDDLE, U_NEW, SLOPE = range(3)  # rows of EVENT_WORK
 _PARTS = 16  # that a step is searched in
 _NEAR = 0.25  # of a guard's range within a step
 _NEAREST = 40  # halvings of a step towards its start
@@ -84,16 +85,32 @@ def _is_suspicious(sign, e0, e1, e2):
 
 
 @kernel
-def suspects(frame, t, h, y_new, last):
+def put_middle(frame, h, y_new, last):
+    """The state in the middle of the step, by a cubic, to EVENT_WORK."""
+    y, K, middle = slots.Y(frame), slots.K(frame), row(slots.EVENT_WORK(frame), MIDDLE)
+    for k in range(y.size):
+        middle[k] = 0.5 * (y[k] + y_new[k]) + 0.125 * h * (K[0, k] - K[last, k])
+
+
+@kernel
+def put_slope(frame, h, coefficients, x):
+    """The slope of the dense output, at a part x of the step, to EVENT_WORK."""
+    slope = row(slots.EVENT_WORK(frame), SLOPE)
+    for k in range(slope.size):
+        total = 0.0
+        for p in range(coefficients.shape[0] - 1, -1, -1):
+            total = (p + 1) * coefficients[p, k] + x * total
+        slope[k] = total / h
+
+
+@kernel
+def suspects(frame, t, h, y_new):
     """(status, whether any guard may have a zero in the step to y_new); their values at its end are in END."""
-    y, K, middle = slots.Y(frame), slots.K(frame), row(slots.EVENT_WORK(frame), 0)
     values, signs = slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame)
     status = guards_at(frame, t + h, y_new, END)
     if status != SUCCESS:
         return status, False
-    for k in range(y.size):
-        middle[k] = 0.5 * (y[k] + y_new[k]) + 0.125 * h * (K[0, k] - K[last, k])
-    status = guards_at(frame, t + 0.5 * h, middle, TRIED)
+    status = guards_at(frame, t + 0.5 * h, row(slots.EVENT_WORK(frame), MIDDLE), TRIED)
     if status != SUCCESS:
         return status, False
     for i in range(signs.size):
@@ -105,7 +122,7 @@ def suspects(frame, t, h, y_new, last):
 @kernel
 def _along(frame, t, h, coefficients, x, which):
     """The guards at a part x of the step."""
-    state = row(slots.EVENT_WORK(frame), 0)
+    state = row(slots.EVENT_WORK(frame), MIDDLE)
     interpolate(state, slots.Y(frame), coefficients, x)
     return guards_at(frame, t + x * h, state, which)
 
@@ -113,9 +130,9 @@ def _along(frame, t, h, coefficients, x, which):
 @kernel
 def _along_tangent(frame, t, h, x, which):
     """The same along the slope at its start."""
-    y, K, state = slots.Y(frame), slots.K(frame), row(slots.EVENT_WORK(frame), 0)
+    y, slope, state = slots.Y(frame), row(slots.EVENT_WORK(frame), SLOPE), row(slots.EVENT_WORK(frame), MIDDLE)
     for k in range(y.size):
-        state[k] = y[k] + x * h * K[0, k]
+        state[k] = y[k] + x * h * slope[k]
     return guards_at(frame, t + x * h, state, which)
 
 

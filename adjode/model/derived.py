@@ -29,6 +29,15 @@ def _cached(function: Callable, arguments: tuple[str, ...] | None, captured: tup
     return derive(function, arguments)
 
 
+def time_derivative(of: Callback, kind: str, debug: bool = False) -> Callback | str | None:
+    """The derivative by time of a callback, as one of this kind; None where it is zero, or why it cannot be derived."""
+    try:
+        found = derived(of.function, of.kind.arguments(of.takes_in_place))
+        return None if found.is_autonomous else callback(kind, found.df_dt, debug)
+    except TypeError as error:
+        return str(error)
+
+
 def with_derivative(option: str, kind: str, given: Any, fields: Pair) -> tuple[Callback, Callback]:
     """A callback of this kind and its vjp, which is derived from its source where it is given alone.
 

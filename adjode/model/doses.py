@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,7 @@ class Doses:
         if any(not value > 0.0 for value in numbers):
             raise ValueError(f"duration must be positive, but {min(numbers)} was given: leave it out for a dose at once.")
         self.every, self.until, self.steady_state = every, until, bool(steady_state)
+        self._others_end = -np.inf
         self._check_repetition()
 
     def _check_repetition(self) -> None:
@@ -95,12 +97,29 @@ class Doses:
         """Whether the time at which something enters, or no longer does, depends on theta."""
         return any(isinstance(one, str) for name in ("times", "lag", "duration") for one in self.quantities.get(name, []))
 
+    @property
+    def repeats_to_the_end(self) -> bool:
+        return self.every is not None and self.until is None
+
+    def known_times(self, end: float) -> list[float]:
+        """Those that no parameter has a part in, up to an end where they are repeated."""
+        quantities = self.within((-np.inf, end))
+        lags = quantities.get("lag", [0.0] * len(quantities["times"]))
+        both = zip(quantities["times"], lags, strict=True)
+        return [time + lag for time, lag in both if not isinstance(time, str) and not isinstance(lag, str)]
+
+    def up_to(self, time: float) -> Doses:
+        """The same, repeated up to this time where that is later than the end of the span: for spans that end later."""
+        other = copy.copy(self)
+        other._others_end = time
+        return other
+
     def within(self, t_span: tuple[float, float]) -> dict[str, list[Any]]:
         """All quantities, a list with an entry for each dose in a span."""
         if self.every is None:
             return self.quantities
         times = self.quantities["times"]
-        until = max(t_span) if self.until is None else self.until
+        until = max(*t_span, self._others_end) if self.until is None else self.until
         repeats = [np.floor((until - time) / self.every * (1.0 + 1e-14)) for time in times]
         pairs = sorted((time + k * self.every, i) for i, time in enumerate(times) for k in range(int(repeats[i]) + 1))
         repeated = {name: [values[i] for _, i in pairs] for name, values in self.quantities.items()}
@@ -141,6 +160,11 @@ class DoseTable:
     actions: np.ndarray
     inflows: tuple[int, ...]
 
+    @property
+    def times_vary(self) -> bool:
+        """Whether the time at which something enters, or no longer does, depends on theta."""
+        return bool(np.any(self.entries.reshape(-1, 7)[:, [0, 1, 4]] >= 0))
+
     def inflow_of(self, action: int) -> int:
         """The entry of theta that is the inflow which an action changes; -1 if it changes the state."""
         return int(self.entries[7 * self.actions[2 * action] + 6])
@@ -171,8 +195,8 @@ def dose_table(doses: tuple[Doses, ...], fields: Pair, n: int, m: int, t_span: t
                 _number(quantities[name][k] if name in quantities else _NEUTRAL[name], name, fields[1], m) for name in _QUANTITIES
             ]
             if row[0][1] < 0:
-                open_end = one.every is not None and one.until is None
-                _require_in_span(row[0][0], row[1], (t_span[0], np.inf) if open_end and t_span[1] > t_span[0] else t_span)
+                to_the_end = one.repeats_to_the_end and t_span[1] > t_span[0]
+                _require_in_span(row[0][0], row[1], (t_span[0], np.inf) if to_the_end else t_span)
             dose = len(numbers)
             numbers.append([number for number, _ in row])
             entries += [entry for _, entry in row] + [state, inflow]

@@ -189,6 +189,13 @@ class Dynamics:
         except TypeError as error:
             return str(error)
 
+    @functools.cached_property
+    def f_dt(self) -> Callback | str | None:
+        """The derivative of f by time; None where f does not depend on time, or why it cannot be derived."""
+        from adjode.model.derived import time_derivative
+
+        return time_derivative(self.f, "f_dt", self.debug)
+
     @property
     def vjp_source(self) -> str:
         """The source of `vjp`, given or derived."""

@@ -17,6 +17,7 @@ from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
+from adjode.model.derived import time_derivative
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_partner
 from adjode.passes.costs import add_work, put_costs, quadrature_error
@@ -96,7 +97,8 @@ class Discrete(Pass):
         self._allocate(tableau, n, m if wants_theta else 0)
         self._put_trust(options, n, on_inaccurate)
         self.jumps = jumps
-        put_jumps_back(self.frame, jumps, n)
+        put_jumps_back(self.frame, jumps, n, dynamics.mass)
+        self._put_shifts()
         columns = 0 if cost is None else 1 + n + (m if wants_theta else 0)
         put_costs(self.frame, options, n, span.length, columns)
         if structure is not None:
@@ -127,6 +129,18 @@ class Discrete(Pass):
                 slots.TOTAL: (m + 1,),
             }
         )
+
+    def _put_shifts(self) -> None:
+        """Have jumps be exact for the steps beside them, if it is known how f and the running cost vary with time."""
+        frame, shift = self.frame, self.frame[slots.SHIFT]
+        frame[slots.JUMP_TOTAL] = np.zeros(frame[slots.TOTAL].size)
+        if not self.jumps.move:
+            return
+        f_dt, g_dt = self.dynamics.f_dt, None if self.cost is None else time_derivative(self.cost[0], "g_dt")
+        shift[slots.EXACT] = not (isinstance(f_dt, str) or isinstance(g_dt, str))
+        for rate, slot, known in ((f_dt, slots.F_DT, slots.TIMED), (g_dt, slots.G_DT, slots.COST_TIMED)):
+            if isinstance(rate, Callback):
+                frame[slot], shift[known] = rate.handle, 1.0
 
     def _put_trust(self, options: SolveOptions, n: int, on_inaccurate: str) -> None:
         frame, weights = self.frame, options.tableau.adjoint_error

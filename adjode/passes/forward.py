@@ -225,11 +225,6 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
         raise ValueError(
             "doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix."
         )
-    if dynamics.mass is not None and (options.events or any(one.times_vary for one in options.doses)):
-        raise ValueError(
-            "events, and doses at times that depend on parameters, need slopes, which f is not where there is a mass matrix: solve "
-            "for du/dt in f, and leave the matrix out."
-        )
     doses = dose_table(options.doses, dynamics.fields, n, m, t_span) if options.doses else None
     return Jumps(doses, guards_of(options.events, dynamics.fields, dynamics.debug) if options.events else None)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.frame import Frame
+from adjode.linalg.mass import Mass
 from adjode.model.doses import DoseTable
 from adjode.model.events import Guards
 
@@ -34,6 +35,11 @@ class Jumps:
     def event_at(self, frame: Frame) -> str:
         """The name of the event that a pass has met last."""
         return "?" if self.guards is None else self.guards.events[frame[slots.COUNT][slots.HAPPENING]].name
+
+    @property
+    def move(self) -> bool:
+        """Whether the time of any depends on the state, or on theta."""
+        return self.guards is not None or (self.doses is not None and self.doses.times_vary)
 
     @property
     def actions(self) -> int:
@@ -119,16 +125,18 @@ def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
     frame[slots.ONGOING] = np.zeros(len(jumps.inflows), dtype=np.int64)
     events = 0 if guards is None else len(guards.events)
     frame[slots.GUARD_SIGNS], frame[slots.GUARD_HITS] = np.zeros(events, dtype=np.int64), np.zeros(2 * events, dtype=np.int64)
-    frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((8, events)), np.zeros((2, n if events else 0))
+    frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((8, events)), np.zeros((3, n if events else 0))
     if guards is not None:
         frame[slots.GUARDS], frame[slots.RESETS] = guards.guards.handle, guards.resets.handle
 
 
-def put_jumps_back(frame: Frame, jumps: Jumps, n: int) -> None:
+def put_jumps_back(frame: Frame, jumps: Jumps, n: int, mass: Mass | None = None) -> None:
     """Fill the slots that a backward pass has for jumps; those of what has happened are the trajectory's."""
     guards = jumps.guards
     _put_what_is_given(frame, jumps)
-    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((5, n))
+    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((10, n))
+    frame[slots.SHIFT] = slots.SHIFT.zeros()
+    frame[slots.MASS_INVERSE] = np.zeros((0, n)) if mass is None or not jumps.move else mass.inverse
     if guards is not None:
         frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
         frame[slots.RESETS_VJP], frame[slots.RESETS_DT] = guards.resets_vjp.handle, guards.resets_dt.handle

@@ -76,7 +76,9 @@ class Workspace:
         jumps = jumps_of(dynamics, options, n, m, t_span)
         dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
         self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), theta[:m], False
-        record = RECORD_STAGES if sweep is None else RECORD_DENSE
+        record = RECORD_DENSE if sweep is not None else RECORD_STAGES
+        if jumps.move:  # with the slopes of the dense output, where times are observed on steps that move
+            record |= RECORD_DENSE
         self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, record=record, times=loss.times, jumps=jumps)
         loss.observe(self.forward.observed, self.theta)
         self.backward: Discrete | Sweep

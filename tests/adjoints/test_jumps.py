@@ -17,6 +17,7 @@ from tests.problems.hybrid import (
     BALL_THETA,
     BALL_U0,
     BOUNCE,
+    DRIVEN_THETA,
     HUNT,
     HUNT_SEED,
     HUNT_SPAN,
@@ -28,6 +29,9 @@ from tests.problems.hybrid import (
     PK_U0,
     ball,
     bounce,
+    differences,
+    driven,
+    driven_jumps,
     drug,
     drug_at,
     height,
@@ -54,7 +58,7 @@ def combinations():
                 yield pytest.param(name, adjoint, backwards, marks=[] if everyday else [pytest.mark.slow])
 
 
-def hunted(name, adjoint, backwards, dynamics=None, fixed=False):
+def hunted(name, adjoint, backwards, dynamics=None):
     """Value and gradient of the hunt, and their reference."""
     rtol = LOOSE.get(name, 1e-10)
     solution = solve(
@@ -65,10 +69,10 @@ def hunted(name, adjoint, backwards, dynamics=None, fixed=False):
         method=name,
         rtol=rtol,
         atol=rtol,
-        **hunt_jumps(fixed),
+        **hunt_jumps(),
     )
     bar = solution.pullback(HUNT_SEED, adjoint=adjoint, wrt=("u0", "theta"))
-    value, gradient = hunt_gradient(backwards, fixed)
+    value, gradient = hunt_gradient(backwards)
     assert HUNT_SEED @ solution.u_T == pytest.approx(value, abs=3e2 * rtol)
     error = np.max(np.abs(np.concatenate([bar.u0, bar.theta]) - gradient)) / np.max(np.abs(gradient))
     assert error < max(1e-8, 3e2 * rtol)
@@ -83,43 +87,74 @@ def test_a_nonlinear_system_with_all_that_there_is(name, adjoint, backwards):
 @pytest.mark.slow
 @pytest.mark.parametrize("backwards", [False, True])
 def test_with_a_regular_mass_matrix(backwards):
-    hunted("Radau", "discrete", backwards, dynamics=mixed_hunt(), fixed=True)
+    hunted("Radau", "discrete", backwards, dynamics=mixed_hunt())
 
 
-@pytest.mark.parametrize(
-    ("jumps", "says"),
-    [
-        (
-            {"doses": Doses(1.0, 1.0, 0, duration=0.5)},
-            "a mass matrix take no doses over a duration: give them at once",
-        ),
-        (
-            {"doses": Doses("theta[6]", 1.0, 0)},
-            "events, and doses at times that depend on parameters, need slopes",
-        ),
-        (
-            {"events": HUNT},
-            "where there is a mass matrix: solve for du/dt in f, and leave the matrix out",
-        ),
-    ],
-)
-def test_what_a_mass_matrix_refuses(jumps, says):
-    with pytest.raises(ValueError, match=says):
-        solve(mixed_hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, method="Radau", **jumps)
+@pytest.mark.slow
+def test_times_of_events_with_a_mass_matrix():
+    plain, mixed = (
+        solve(dynamics, HUNT_U0, HUNT_THETA, HUNT_SPAN, method="Radau", events=HUNT, **TIGHT) for dynamics in (hunt(), mixed_hunt())
+    )
+    np.testing.assert_allclose(mixed.t_events[0], plain.t_events[0], rtol=0.0, atol=1e-8)
+    bars = [np.linspace(1.0, 2.0, plain.t_events[0].size)]
+    one, other = (solution.pullback(event_times=bars, adjoint="discrete").theta for solution in (plain, mixed))
+    np.testing.assert_allclose(other, one, rtol=0.0, atol=1e-7)
 
 
 # --- the discrete adjoint is that of the steps ----------------------------------------------------------------------------------
-def test_the_discrete_gradient_is_that_of_the_steps_themselves():
-    """On steps of a tenth, at which the solution is off by 2e-4, all but the part of times that move the steps behind them."""
-    coarse = {"step": 0.1, **hunt_jumps()}
+TIMES, SEEN = np.array([0.55, 1.73, 3.31, 4.44, 5.0]), np.random.default_rng(0).normal(size=(5, 2))
+OTHERS = "DOP853", "Radau", "TRBDF2"
+DRIVEN = np.concatenate([HUNT_U0, DRIVEN_THETA])
+
+
+def cost(t, u, theta):
+    return u[0] ** 2 * np.cos(t) + theta[2] * u[1]
+
+
+def of_steps(method, backwards=False, times=TIMES, terminal=0):
+    """Values and gradients of what is observed, of the end and of a running cost, on steps of a tenth, and differences of them."""
+    span = HUNT_SPAN[::-1] if backwards else HUNT_SPAN
+    options = {"method": method, "step": 0.1, "rtol": 1e-13, "atol": 1e-13, **driven_jumps(terminal)}
+    coarse = {"adjoint": "discrete", "on_inaccurate": "warn"}
+
+    def solved(x):
+        return solve(driven(), x[:2], x[2:], span, **options)
 
     def value(x):
-        return HUNT_SEED @ solve(hunt(), x[:2], x[2:], HUNT_SPAN, **coarse).u_T
+        solution = solved(x)
+        integral = solution.pullback(running_cost=cost, wrt="u0", **coarse).running_cost
+        return HUNT_SEED @ solution.u_T + np.sum(SEEN[: times.size] * solution(times)) + integral
 
-    x = np.concatenate([HUNT_U0, HUNT_THETA])
-    bar = solve(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, **coarse).pullback(HUNT_SEED, adjoint="discrete", on_inaccurate="warn")
-    slopes = np.array([(value(x + 1e-6 * unit) - value(x - 1e-6 * unit)) / 2e-6 for unit in np.eye(x.size)])
-    np.testing.assert_allclose(np.concatenate([bar.u0, bar.theta]), slopes, rtol=0.0, atol=1e-5)
+    bar = solved(DRIVEN).pullback(
+        HUNT_SEED, observations=(times, SEEN[: times.size]), running_cost=cost, wrt=("u0", "theta"), **coarse
+    )
+    slopes = differences(value, DRIVEN, 3e-4)
+    np.testing.assert_allclose(np.concatenate([bar.u0, bar.theta]), slopes, rtol=0.0, atol=3e-11 * np.max(np.abs(slopes)))
+
+
+@pytest.mark.filterwarnings("ignore:the gradient")
+@pytest.mark.parametrize(
+    ("method", "backwards"),
+    [("Tsit5", False), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("Tsit5", True), ("Radau", False)))],
+)
+def test_the_discrete_gradient_is_that_of_the_steps_themselves(method, backwards):
+    """On steps at which the solution is off by 2e-4, through doses at times that depend on parameters, an infusion and events."""
+    of_steps(method, backwards)
+
+
+@pytest.mark.filterwarnings("ignore:the gradient")
+def test_so_it_is_where_an_event_ends_the_solution():
+    of_steps("Tsit5", times=TIMES[:2], terminal=2)
+
+
+@pytest.mark.filterwarnings("ignore:the gradient")
+@pytest.mark.parametrize("method", ["Tsit5", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_so_it_is_of_a_loss(method):
+    options = {"method": method, "step": 0.1, "rtol": 1e-13, "atol": 1e-13, "on_inaccurate": "warn", **driven_jumps()}
+    evaluate = value_and_gradient(driven(), LeastSquares(TIMES, SEEN), HUNT_SPAN, **options)
+    _, bar = evaluate(HUNT_U0, DRIVEN_THETA)
+    slopes = differences(lambda x: evaluate(x[:2], x[2:])[0], DRIVEN, 3e-4)
+    np.testing.assert_allclose(np.concatenate([bar.u0, bar.theta]), slopes, rtol=0.0, atol=3e-11 * np.max(np.abs(slopes)))
 
 
 # --- wherever gradients are taken ---------------------------------------------------------------------------------------------
@@ -212,6 +247,38 @@ def test_the_solutions_of_an_ensemble():
         np.testing.assert_allclose(many.u_eval[k], one.u_eval, rtol=0.0, atol=1e-5)
         np.testing.assert_allclose(bars.theta[k], one.pullback(HUNT_SEED).theta, rtol=0.0, atol=1e-4)
         assert many[k].events == one.events
+
+
+DAILY = Doses(1.0, 2.0, 0, every=1.0)
+SPANS = np.array([[0.0, 1.7], [0.0, 3.4], [0.5, 2.6]])
+
+
+@by_adjoint
+def test_doses_go_on_to_the_end_of_each_span(adjoint):
+    """Three trajectories of different lengths have the bits of single calls with their own spans."""
+    options = {"doses": DAILY, "adjoint": adjoint, "rtol": 1e-7, "atol": 1e-7}
+    loss = FinalState([0.0, 1.0])
+    values, bars = ensemble_value_and_gradient(drug(), loss, SPANS, **options)(PK_U0, PK_THETA)
+    alone = np.zeros(PK_THETA.size)
+    for i, (t0, T) in enumerate(SPANS):
+        value, bar = value_and_gradient(drug(), loss, (t0, T), **options)(PK_U0, PK_THETA)
+        assert values[i] == value
+        alone += bar.theta
+    np.testing.assert_allclose(bars.theta, alone, rtol=1e-12)
+
+
+def test_an_ensemble_refuses_a_dose_outside_of_the_span_of_a_trajectory():
+    message = "a dose at 2 is outside the span from 0 to 1.7 of trajectory 0: leave it out, change the span, or make its time"
+    for run in (
+        lambda: solve_ensemble(drug(), PK_U0, PK_THETA, SPANS, doses=Doses([1.0, 2.0], 1.0, 0)),
+        lambda: ensemble_value_and_gradient(drug(), FinalState([0.0, 1.0]), SPANS, doses=Doses(1.0, 1.0, 0, every=1.0, until=2.0)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run()
+    with pytest.raises(ValueError, match="a dose at 0.2 is outside the span from 0.5 to 2.6 of trajectory 2"):
+        solve_ensemble(drug(), PK_U0, PK_THETA, SPANS, doses=Doses(0.2, 1.0, 0, every=1.0))
+    with pytest.raises(ValueError, match="backwards in time: give until="):
+        solve_ensemble(drug(), PK_U0, PK_THETA, SPANS[:, ::-1], doses=DAILY)
 
 
 def test_an_ensemble_says_which_trajectory_had_a_dose_too_early():

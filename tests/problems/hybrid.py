@@ -181,7 +181,6 @@ def hunted(t, u, theta, u_new):
 HUNT = Event(too_many, hunted, direction=1.0)
 HUNT_BOLUS = Doses(["theta[6]", 4.0], ["theta[7]", 0.2], 0, lag="theta[8]", fraction=0.8)
 HUNT_INFUSION = Doses(2.5, 0.6, 1, duration="theta[9]")
-HUNT_FIXED = Doses([1.4, 4.0], ["theta[7]", 0.2], 0, fraction="theta[5]")
 MIXED = np.array([[2.0, 0.3], [-0.4, 1.5]])
 
 
@@ -189,6 +188,30 @@ def _mixed_hunt_f(t, u, theta, du):
     a, b = theta[0] * u[0] - theta[1] * u[0] * u[1], -theta[2] * u[1] + theta[3] * u[0] * u[1]
     du[0] = 2.0 * a + 0.3 * b
     du[1] = -0.4 * a + 1.5 * b
+
+
+def _driven_f(t, u, theta, du):
+    du[0] = theta[0] * u[0] * (1.0 + 0.3 * np.sin(2.0 * t)) - theta[1] * u[0] * u[1]
+    du[1] = -theta[2] * u[1] + theta[3] * u[0] * u[1] + 0.1 * t
+
+
+def too_many_by_then(t, u, theta):
+    return u[1] - theta[4] - 0.1 * np.sin(t)
+
+
+DRIVEN_THETA = np.array([1.5, 1.0, 3.0, 1.0, 2.2, 0.4, 1.137, 0.5, 0.271, 0.653])  # no time of a jump is in step with the others
+DRIVEN_HUNT = Event(too_many_by_then, hunted, direction=1.0)
+
+
+@functools.cache
+def driven() -> Dynamics:
+    """A hunt that depends on time, as does its threshold."""
+    return Dynamics(_driven_f, name="driven")
+
+
+def driven_jumps(terminal: int = 0) -> dict:
+    event = Event(too_many_by_then, hunted, direction=1.0, terminal=terminal) if terminal else DRIVEN_HUNT
+    return {"doses": [HUNT_BOLUS, Doses(2.537, 0.6, 1, duration="theta[9]")], "events": event}
 
 
 @functools.cache
@@ -202,23 +225,26 @@ def mixed_hunt() -> Dynamics:
     return Dynamics(_mixed_hunt_f, mass=MIXED, name="mixed hunt")
 
 
-def hunt_jumps(fixed: bool = False) -> dict:
-    """`doses` and `events`; or what is left of them where no time depends on parameters or on the state."""
-    return {"doses": HUNT_FIXED} if fixed else {"doses": [HUNT_BOLUS, HUNT_INFUSION], "events": HUNT}
+def hunt_jumps() -> dict:
+    return {"doses": [HUNT_BOLUS, HUNT_INFUSION], "events": HUNT}
 
 
 @functools.cache
-def hunt_gradient(backwards: bool = False, fixed: bool = False) -> tuple[float, np.ndarray]:
+def hunt_gradient(backwards: bool = False) -> tuple[float, np.ndarray]:
     """Value and gradient (u0, then theta) of HUNT_SEED . u(T) by differences of tight solves, of the sixth order."""
 
     def value(x):
         span = HUNT_SPAN[::-1] if backwards else HUNT_SPAN
-        tight = {"method": "Vern9", "rtol": 1e-13, "atol": 1e-13, **hunt_jumps(fixed)}
+        tight = {"method": "Vern9", "rtol": 1e-13, "atol": 1e-13, **hunt_jumps()}
         return HUNT_SEED @ solve(hunt(), x[:2], x[2:], span, **tight).u_T
 
-    x, h = np.concatenate([HUNT_U0, HUNT_THETA]), 1e-3
-    slopes = [sum(w * value(x + k * h * unit) for k, w in _SIXTH) / h for unit in np.eye(x.size)]
-    return value(x), np.array(slopes)
+    x = np.concatenate([HUNT_U0, HUNT_THETA])
+    return value(x), differences(value, x, 1e-3)
+
+
+def differences(value, x, h) -> np.ndarray:
+    """Differences of the sixth order."""
+    return np.array([sum(w * value(x + k * h * unit) for k, w in _SIXTH) / h for unit in np.eye(x.size)])
 
 
 _SIXTH = ((-3, -1 / 60), (-2, 3 / 20), (-1, -3 / 4), (1, 3 / 4), (2, -3 / 20), (3, 1 / 60))

@@ -1,0 +1,242 @@
+"""The discrete adjoint across jumps whose times move: exact for the steps beside them.
+
+The mesh is fixed but for such jumps. The step that ends at an event has the size that makes the guard zero; that before a dose ends
+where this is due. The steps behind a jump keep their sizes, and so move with it, up to the last one before the next jump or the end
+of the span, which takes up what is left. So it is in a solve with fixed steps, of which this is the exact gradient; where errors
+choose the steps, their choice is held fixed.
+
+Going back, OF_START is the cotangent of the time at which the steps since the jump before begin. For a jump at tau behind a step,
+rho = OF_START + lam+ . R_t + lam . du-/dh, with the last one for that of the step's own size h. If tau is where a guard is zero,
+gamma = e_t + e_u . du-/dh: the transpose of the step gives both, from lam and from e_u, and is linear. Beside a jump with no step
+next to it, one of no length stands in, with du/dh = f: that is the rule of jumping.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adjode.adjoints.jumping import add_theta, differentiate_guard, give_to_time, make_rate_at, moves, speed_of_guard, to_slope
+from adjode.adjoints.products import dot
+from adjode.adjoints.shifting import BEFORE, E_U, FIRST_OF_GUARD, LAM, OF_GUARD, SLOPE, begin_shift, end_shift
+from adjode.compile import slots
+from adjode.compile.calls import Calls
+from adjode.compile.flags import kernel
+from adjode.compile.views import row
+from adjode.status import CALLBACK_RAISED, SUCCESS
+
+ALONE = -1  # in place of observations left: pull LAM back alone, not what is observed or costs, and judge no errors
+
+
+@kernel
+def begin_shifts(frame):
+    shift = slots.SHIFT(frame)
+    shift[slots.MOVES] = shift[slots.KNOWN] = shift[slots.LEADS_TO] = shift[slots.OF_START] = 0.0
+    end_shift(frame)
+
+
+@kernel
+def _is_gap(frame, step):
+    return slots.FORWARD_KIND(frame)[step] >= slots.CROSSING
+
+
+@kernel
+def _start_moves(frame, step):
+    """Whether the time at which steps up to this one begin depends on the state or on theta."""
+    kinds, whats = slots.FORWARD_KIND(frame), slots.JUMP_WHAT(frame)
+    while step >= 0 and kinds[step] < slots.CROSSING:
+        step -= 1
+    if step < 0 or kinds[step] < slots.JUMP:
+        return False
+    last, many = kinds[step] - slots.JUMP, 0
+    for k in range(whats[3 * last + 2], last + 1):
+        many += 1 if moves(frame, k) else 0
+    return many > 0
+
+
+@kernel
+def sides_of(frame, step):
+    """For the jumps in this step: whether OF_START is known, and whether a step leads there, which comes next."""
+    shift, kinds = slots.SHIFT(frame), slots.FORWARD_KIND(frame)
+    if shift[slots.EXACT] == 0.0:
+        return False, False
+    first = slots.JUMP_WHAT(frame)[3 * (kinds[step] - slots.JUMP) + 2]
+    before = step - 1
+    if slots.JUMP_WHAT(frame)[3 * first] == slots.DOSE and before >= 0 and kinds[before] == slots.CROSSING:
+        before -= 1  # from where steps before a dose end to the dose
+    return shift[slots.KNOWN] == 1.0, before >= 0 and not _is_gap(frame, before)
+
+
+@kernel
+def begin_first_stage(frame):
+    """The first slope behind a jump is taken at a time that moves with it."""
+    shift = slots.SHIFT(frame)
+    begin_shift(frame, 1.0, False, shift[slots.KNOWN] == 1.0 and shift[slots.MOVES] == 1.0, False)
+
+
+@kernel
+def end_first_stage(frame):
+    slots.SHIFT(frame)[slots.OF_START] += slots.SHIFT(frame)[slots.OF_TIME]
+    end_shift(frame)
+
+
+def make_see_behind(calls: Calls) -> Callable:
+    call_f = calls.f
+
+    @kernel
+    def see_behind(frame, step, u_bar):
+        """A state observed at a jump at a fixed time is that behind it, on the way; `step` crosses the jump."""
+        shift, slope, u = slots.SHIFT(frame), row(slots.JUMP_WORK(frame), SLOPE), row(slots.FORWARD_U(frame), step + 1)
+        if shift[slots.KNOWN] == 0.0 or shift[slots.MOVES] == 0.0:
+            return SUCCESS
+        slots.COUNT(frame)[slots.DERIVATIVES] += 1
+        if call_f(frame, slots.FORWARD_T(frame)[step + 1], u, slope) != 0:
+            return CALLBACK_RAISED
+        to_slope(frame, slope)
+        shift[slots.OF_START] -= dot(u_bar, slope)
+        return SUCCESS
+
+    return see_behind
+
+
+@kernel
+def end_at_jumps(frame):
+    slots.SHIFT(frame)[slots.KNOWN] = slots.SHIFT(frame)[slots.MOVES] = 0.0
+
+
+def _make_pull(calls: Calls, pull_step: Callable) -> Callable:
+    call_f = calls.f
+
+    @kernel
+    def shift_first_stage(frame, step, h):
+        """The part of K[0] in the size of a step; its time is that of the step before."""
+        shift, w, slope, size = slots.SHIFT(frame), row(slots.K_BAR(frame), 0), row(slots.JUMP_WORK(frame), SLOPE), 0.0
+        for k in range(w.size):
+            size += abs(w[k])
+        if size == 0.0:
+            return SUCCESS
+        slots.COUNT(frame)[slots.DERIVATIVES] += 1
+        if call_f(frame, slots.FORWARD_T(frame)[step], row(slots.FORWARD_U(frame), step), slope) != 0:
+            return CALLBACK_RAISED
+        shift[slots.OF_SIZE] += dot(w, slope) / h
+        return SUCCESS
+
+    @kernel
+    def pull(frame, step, left, takes_size, takes_time, end_is_free):
+        """`pull_step`, and OF_SIZE and OF_TIME of the step as far as they are taken: (status, observations left)."""
+        h = slots.FORWARD_T(frame)[step + 1] - slots.FORWARD_T(frame)[step]
+        begin_shift(frame, h, takes_size, takes_time, end_is_free)
+        status, left = pull_step(frame, step, left)
+        end_shift(frame)
+        if takes_size and status == SUCCESS:
+            status = shift_first_stage(frame, step, h)
+        return status, left
+
+    return pull
+
+
+@kernel
+def _put_guard(frame):
+    """LAM = e_u, and nothing in TOTAL; what they hold goes aside."""
+    lam, total, aside, work = slots.LAM(frame), slots.TOTAL(frame), slots.JUMP_TOTAL(frame), slots.JUMP_WORK(frame)
+    for k in range(lam.size):
+        work[LAM, k], lam[k] = lam[k], work[E_U, k]
+    for i in range(total.size):
+        aside[i], total[i] = total[i], 0.0
+
+
+@kernel
+def _keep_guard(frame):
+    """What e_u has been pulled back to goes aside, in place of what was there."""
+    lam, total, aside, work = slots.LAM(frame), slots.TOTAL(frame), slots.JUMP_TOTAL(frame), slots.JUMP_WORK(frame)
+    first = row(slots.K_BAR(frame), 0)
+    for k in range(lam.size):
+        work[OF_GUARD, k], lam[k] = lam[k], work[LAM, k]
+        work[FIRST_OF_GUARD, k], first[k] = first[k], 0.0
+    for i in range(total.size):
+        aside[i], total[i] = total[i], aside[i]
+
+
+@kernel
+def _subtract_guard(frame, factor):
+    lam, total, aside, work = slots.LAM(frame), slots.TOTAL(frame), slots.JUMP_TOTAL(frame), slots.JUMP_WORK(frame)
+    first = row(slots.K_BAR(frame), 0)
+    for k in range(lam.size):
+        lam[k] -= factor * work[OF_GUARD, k]
+        first[k] -= factor * work[FIRST_OF_GUARD, k]
+    for i in range(total.size - 1):
+        total[i] -= factor * aside[i]
+
+
+def _make_pull_to_event(calls: Calls, pull: Callable) -> Callable:
+    rate_at = make_rate_at(calls)
+
+    @kernel
+    def judge_speed(frame, k, e_t):
+        """GRAZING where the guard only touches zero."""
+        u, slope = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), BEFORE)
+        status, _ = rate_at(frame, slots.JUMP_T(frame)[k], u, u, slope)
+        return speed_of_guard(frame, k, e_t)[0] if status == SUCCESS else status
+
+    @kernel
+    def pull_to_event(frame, step, left):
+        """LAM, the cotangent of the state before the event LEADS_TO, back over the step that ends there."""
+        shift = slots.SHIFT(frame)
+        k, moves_too = int(shift[slots.LEADS_TO]) - 1, shift[slots.MOVES] == 1.0
+        status, e_t = differentiate_guard(frame, k)
+        if status == SUCCESS:
+            status = judge_speed(frame, k, e_t)
+        if status == SUCCESS:
+            _put_guard(frame)
+            status, _ = pull(frame, step, ALONE, True, moves_too, False)
+            _keep_guard(frame)
+        gamma, of_time = e_t + shift[slots.OF_SIZE], e_t + shift[slots.OF_TIME]
+        if status == SUCCESS:
+            status, left = pull(frame, step, left, True, moves_too, True)
+        if status != SUCCESS:
+            return status, left
+        factor = (shift[slots.OF_SIZE] + shift[slots.OF_JUMP]) / gamma
+        _subtract_guard(frame, factor)
+        status, _ = differentiate_guard(frame, k)
+        add_theta(frame, -factor)
+        shift[slots.OF_START] = shift[slots.OF_TIME] + shift[slots.OF_JUMP] - factor * of_time
+        return status, left
+
+    return pull_to_event
+
+
+def make_pull_shifted(calls: Calls, pull_step: Callable) -> Callable:
+    """`pull_step(frame, step, left) -> status, left` for steps that are no crossings, with what shifts do."""
+    pull = _make_pull(calls, pull_step)
+    pull_to_event = _make_pull_to_event(calls, pull)
+
+    @kernel
+    def pull_last(frame, step, left):
+        """The last step before a jump or the end, which is where it is, or as LEADS_TO says."""
+        shift, whats = slots.SHIFT(frame), slots.JUMP_WHAT(frame)
+        k = int(shift[slots.LEADS_TO]) - 1
+        if k >= 0 and whats[3 * k] != slots.DOSE:
+            status, left = pull_to_event(frame, step, left)
+        else:
+            wanted = k >= 0 or shift[slots.MOVES] == 1.0
+            status, left = pull(frame, step, left, wanted, shift[slots.MOVES] == 1.0, False)
+            shift[slots.OF_START] = shift[slots.OF_TIME] - shift[slots.OF_SIZE]
+            if k >= 0:
+                give_to_time(frame, whats[3 * k + 1], shift[slots.OF_SIZE])
+        shift[slots.LEADS_TO] = 0.0
+        return status, left
+
+    @kernel
+    def pull_shifted(frame, step, left):
+        shift = slots.SHIFT(frame)
+        if shift[slots.EXACT] == 0.0:
+            return pull_step(frame, step, left)
+        if shift[slots.KNOWN] == 0.0:
+            shift[slots.MOVES], shift[slots.KNOWN], shift[slots.OF_START] = 1.0 if _start_moves(frame, step) else 0.0, 1.0, 0.0
+        if step + 1 == slots.FORWARD_COUNT(frame)[slots.STEPS] or _is_gap(frame, step + 1):
+            return pull_last(frame, step, left)
+        moving = shift[slots.MOVES] == 1.0
+        status, left = pull(frame, step, left, False, moving, moving)
+        shift[slots.OF_START] += shift[slots.OF_TIME]
+        return status, left
+
+    return pull_shifted
