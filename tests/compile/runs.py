@@ -21,7 +21,19 @@ from scipy import sparse
 
 import adjode
 from adjode import Dynamics, consistent_initial, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
-from adjode.losses import FinalState, LeastSquares, Series
+from adjode.losses import (
+    FinalState,
+    Gaussian,
+    Laplace,
+    LeastSquares,
+    Likelihood,
+    LogLaplace,
+    LogNormal,
+    NegativeBinomial,
+    Poisson,
+    Series,
+    StudentT,
+)
 from adjode.tableaus import METHODS, tableau
 from tests.problems.hybrid import (
     BALL_EVENTS,
@@ -191,6 +203,11 @@ def totals(t, u, theta, y):
     y[1] = u[0] / u[1]
 
 
+def spread(t, u, theta, s):
+    s[0] = 0.1 * theta[0]
+    s[1] = 0.2 + 0.1 * u[1]
+
+
 TIMES, DATA = [0.0, 1.0, 2.0, 1.0], np.array([[1.0, 0.5], [np.nan, 2.0], [3.0, 1.0], [0.7, 0.9]])
 LOSSES = [
     FinalState([1.0, -2.0]),
@@ -199,6 +216,10 @@ LOSSES = [
     Series(TIMES, squares),
     Series(TIMES, value=weighed),
     LeastSquares(TIMES, DATA, observe=totals),
+    Likelihood(TIMES, DATA, [Gaussian("theta[0]"), Laplace(0.3)]),
+    Likelihood(TIMES, DATA, [LogNormal(0.3, base=10.0), LogLaplace("theta[1]")]),
+    Likelihood(TIMES, np.round(DATA), [Poisson(), NegativeBinomial("theta[3]")]),
+    Likelihood(TIMES, DATA, [StudentT(spread, degrees="theta[2]"), Gaussian(spread)], observe=totals),
 ]
 
 
