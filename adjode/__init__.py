@@ -2,6 +2,7 @@
 
 from adjode import functions, kernels, losses
 from adjode.api.consistent import consistent_initial
+from adjode.api.equilibrium import steady_state
 from adjode.api.gradient import value_and_gradient, vjp
 from adjode.api.residuals import residuals_and_jacobian
 from adjode.api.solution import Solution
@@ -14,6 +15,7 @@ from adjode.frontends import priors
 from adjode.frontends.entries import Parameter
 from adjode.frontends.experiments import Experiment, Experiments
 from adjode.frontends.fit import Fit
+from adjode.frontends.start import SteadyState
 from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import Event
@@ -34,6 +36,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Status",
+    "SteadyState",
     "Table",
     "Tangents",
     "VjpReport",
@@ -49,6 +52,7 @@ __all__ = [
     "residuals_and_jacobian",
     "solve",
     "solve_ensemble",
+    "steady_state",
     "value_and_gradient",
     "vjp",
 ]

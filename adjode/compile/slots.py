@@ -287,7 +287,7 @@ SCALES = matrix(STORE, "(k, c)", "the scales of the densities of the data")
 SCALES_BAR = matrix(STORE, "(k, c)", "their cotangents")
 DENSITIES = integers(STORE, "(3 c,)", "which they are; the entries of theta that are their scales and shapes, else -1, or -2")
 COLUMN_NUMBERS = matrix(STORE, "(2, c)", "factors of these scales, and shapes")
-COUNTED_SINCE = integers(STORE, "(k,)", "the datum since which one is counted, or -1")
+SINCE = integers(STORE, "(k,)", "the datum since which one is counted, or -1")
 CONSTANT = vector(STORE, "(1,)", "what is added to the loss")
 DIRECT = vector(STORE, "(m,) or (0,)", "derivative of the loss by theta, at these states; empty where it does not see theta")
 

@@ -14,14 +14,17 @@ from adjode.api.keywords import FitKeywords
 from adjode.api.solution import Solution
 from adjode.backends.executor import Part, packed, run_part
 from adjode.backends.threads import count_workers
-from adjode.checks import time_span
+from adjode.checks import choose, time_span
 from adjode.derivation.origins import remember, texts_of
 from adjode.frontends.evaluation import Evaluation
 from adjode.frontends.mapping import Block
+from adjode.frontends.start import Given, Rested, SteadyState
 from adjode.model.dynamics import Dynamics
 from adjode.model.fields import Fields
 from adjode.model.losses import Loss
 from adjode.status import SolveError
+
+_OF_REST = ("method", "rtol", "atol", "max_steps", "max_step", "max_seconds", "linear_solver")  # options of finding a steady state
 
 
 class Experiment:
@@ -37,6 +40,8 @@ class Experiment:
         parameters as `p`, and that of u0 may read `theta`, the parameters of this experiment: the names of its arguments say which,
         as in `def start(p): return p.total / 2`. One for a whole block returns the vector, or overwrites one further argument. Its
         derivatives come from its source.
+    start : {"u0", "steady_state"} or SteadyState
+        "steady_state": the system has come to rest from u0 before; a `SteadyState` says what was different then.
     name : str, optional
         For messages and results.
     **options
@@ -56,6 +61,7 @@ class Experiment:
         *,
         u0: Any,
         theta: Any = (),
+        start: str | SteadyState = "u0",
         name: str | None = None,
         **options: Unpack[FitKeywords],
     ):
@@ -65,12 +71,16 @@ class Experiment:
             raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string, but {name!r} was given.")
+        self.start = start if isinstance(start, SteadyState) else None
+        if self.start is None and choose("start", start, ("u0", "steady_state")) == "steady_state":
+            self.start = SteadyState()
         self.dynamics, self.loss, self.t_span = dynamics, loss, time_span(t_span)
         self.u0, self.theta, self.name, self.options = u0, theta, name, dict(options)
 
     def __getstate__(self) -> dict[str, Any]:
         """With the text of its functions, which travel without their files."""
-        return {**self.__dict__, "sources": texts_of(*_functions(self.u0), *_functions(self.theta))}
+        rest = [] if self.start is None else [self.start.theta, self.start.then]
+        return {**self.__dict__, "sources": texts_of(*_functions([self.u0, self.theta, *rest]))}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         remember(state.pop("sources"))
@@ -170,11 +180,16 @@ class Bound:
             self._theta = Block("theta", experiment.theta, dynamics.parameters, parameters)
             theta = self._theta({"p": start})
             assert self._theta.layout is not None
-            self._u0 = Block("u0", experiment.u0, dynamics.states, parameters, self._theta.layout.fields)
-            self._u0({"p": start, "theta": theta})
-            assert self._u0.layout is not None
-            layouts = self._u0.layout, self._theta.layout
+            u0 = Block("u0", experiment.u0, dynamics.states, parameters, self._theta.layout.fields)
+            u0({"p": start, "theta": theta})
+            assert u0.layout is not None
+            layouts = u0.layout, self._theta.layout
             options = {**options, **experiment.options}
+            self._start: Given | Rested = Given(u0)
+            if experiment.start is not None:
+                own = {name: value for name, value in options.items() if name in _OF_REST}
+                rest = dynamics, experiment.start, u0, experiment.theta, parameters, start, experiment.t_span[0], own
+                self._start = Rested(*rest)
             jumps = options.get("doses") or options.get("events")
             readers = None if jumps else readers_of(dynamics, experiment.loss, options.get("running_cost"))
             dynamics.require_order(*layouts, readers=readers)
@@ -188,64 +203,60 @@ class Bound:
     def _varying(self, is_free: np.ndarray, m: int) -> np.ndarray:
         """Which entries of u0 and theta depend on free parameters."""
         theta = self._theta.varying(is_free)
-        return np.concatenate([self._u0.varying(is_free, theta), theta])
+        return np.concatenate([self._start.varying(is_free, theta), theta])
 
     @property
     def used(self) -> set[int]:
         """Which parameters it may depend on."""
         q = self._given[3].size
-        return self._theta.uses("p", q) | self._u0.uses("p", q)
+        return self._theta.uses("p", q) | self._start.uses(q)
 
-    def z(self, p: np.ndarray) -> np.ndarray:
-        """u0 and theta, one behind the other."""
-        return self._values(p)[1]
-
-    def _values(self, p: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def at(self, p: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        """z: u0 and theta, one behind the other, (n + m,); and its pullback to p."""
         theta = self._theta({"p": p})
-        values = {"p": p, "theta": theta}
-        return values, np.concatenate([self._u0(values), theta])
+        u0, pull_back = self._start({"p": p, "theta": theta})
 
-    def _pull_back(self, values: dict[str, np.ndarray], z_bar: np.ndarray) -> np.ndarray:
-        """The cotangent of p that one of z is."""
-        n = z_bar.size - values["theta"].size
-        of_u0 = self._u0.pull_back(values, z_bar[:n])
-        return of_u0["p"] + self._theta.pull_back({"p": values["p"]}, z_bar[n:] + of_u0["theta"])["p"]
+        def pull_back_both(z_bar: np.ndarray) -> np.ndarray:
+            bars = pull_back(z_bar[: u0.size])
+            return bars["p"] + self._theta.pull_back({"p": p}, z_bar[u0.size :] + bars["theta"])["p"]
+
+        return np.concatenate([u0, theta]), pull_back_both
 
     def value_and_gradient(self, p: np.ndarray) -> tuple[float, np.ndarray]:
         with _named(self.name):
-            values, z = self._values(p)
+            z, pull_back = self.at(p)
             value, z_bar = self.evaluation.value_and_gradient(z)
-            return value, self._pull_back(values, z_bar)
+            return value, pull_back(z_bar)
 
     def residuals_and_jacobian(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The residuals (N,), and their derivatives (N, q) by p."""
         with _named(self.name):
-            values, z = self._values(p)
+            z, pull_back = self.at(p)
             r, J = self.evaluation.residuals_and_jacobian(z)
-            return r, J @ self.derivatives(values, z.size)[self._varies]
+            return r, J @ self._derivatives(pull_back, z.size, p.size)[self._varies]
 
-    def derivatives(self, values: dict[str, np.ndarray], size: int) -> np.ndarray:
-        """Of z by p, (n + m, q); of entries that do not vary with free parameters zero."""
+    def _derivatives(self, pull_back: Callable[[np.ndarray], np.ndarray], size: int, q: int) -> np.ndarray:
+        """Of z by p, (n + m, q); zero in entries that do not vary with free parameters."""
         if self._constant is not None:
             return self._constant
-        found = np.zeros((size, values["p"].size))
+        found = np.zeros((size, q))
         for k in np.flatnonzero(self._varies):
             unit = np.zeros(size)
             unit[k] = 1.0
-            found[k] = self._pull_back(values, unit)
-        if not (self._theta.has_functions or self._u0.has_functions):
+            found[k] = pull_back(unit)
+        if self._start.is_linear and not self._theta.has_functions:
             self._constant = found
         return found
 
     def solve(self, p: np.ndarray) -> Solution:
         with _named(self.name):
-            return self.evaluation.solve(self.z(p))
+            return self.evaluation.solve(self.at(p)[0])
 
     def push(self, p: np.ndarray, directions: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Times (c,), the states there (c, n), and their derivatives (c, n, k) along directions of p (q, k)."""
         with _named(self.name):
-            values, z = self._values(p)
-            return self.evaluation.push(z, self.derivatives(values, z.size) @ directions, times)
+            z, pull_back = self.at(p)
+            return self.evaluation.push(z, self._derivatives(pull_back, z.size, p.size) @ directions, times)
 
 
 class _named:

@@ -27,7 +27,7 @@ class PreparedLikelihood(PreparedObserved):
         frame[slots.DATA], frame[slots.SCALES] = loss.data, loss.scales.copy()
         for slot in (slots.RESULTS, slots.RESULTS_BAR, slots.SCALES_BAR):
             frame[slot] = np.zeros(shape)
-        frame[slots.COUNTED_SINCE] = loss.previous.astype(np.int64)
+        frame[slots.SINCE] = loss.previous.astype(np.int64)
         components = np.zeros(0, dtype=np.int64) if loss.of is not None else loss.components.astype(np.int64)
         if components.size and components.max() >= n:
             raise ValueError(f"components go up to {components.max()}, but the state has {n} components.")
@@ -112,12 +112,7 @@ def _densities(frame):
     """Minus the logarithms of all densities; their derivatives by results and scales, and by shapes that are entries of theta."""
     data, results, scales = slots.DATA(frame), slots.RESULTS(frame), slots.SCALES(frame)
     of_results, of_scales, kinds = slots.RESULTS_BAR(frame), slots.SCALES_BAR(frame), slots.DENSITIES(frame)
-    numbers, theta, direct, previous = (
-        slots.COLUMN_NUMBERS(frame),
-        slots.THETA(frame),
-        slots.DIRECT(frame),
-        slots.COUNTED_SINCE(frame),
-    )
+    numbers, theta, direct, previous = slots.COLUMN_NUMBERS(frame), slots.THETA(frame), slots.DIRECT(frame), slots.SINCE(frame)
     total, width = 0.0, data.shape[1]
     for k in range(data.shape[0]):
         for c in range(width):

@@ -47,7 +47,7 @@ class Rule:
 
         self.function, self.vjp = with_derivative(option, kind, given, fields)
         self.derived = callable(given)
-        self._tried: set[tuple[int, int]] = set()
+        self._tried: set[tuple[int, ...]] = set()
         for part in (self.function, self.vjp):
             part.check()
         keys = self.function.key, self.vjp.key
@@ -76,7 +76,7 @@ class Rule:
 
     def try_calls(self, observations: list[tuple[int, float]], u: np.ndarray, theta: np.ndarray, c: int, loss: str) -> None:
         """Raise a ValueError if a callback leaves its arrays; the last observation first, as the most likely one to do so."""
-        if (u.size, theta.size) in self._tried:
+        if (key := (u.size, theta.size, c, len(observations))) in self._tried:
             return
         end = time.thread_time() + _SECONDS
         for k, t in reversed(observations):
@@ -93,7 +93,7 @@ class Rule:
                 break
             if time.thread_time() > end:
                 break
-        self._tried.add((u.size, theta.size))
+        self._tried.add(key)
 
 
 def rule_of(option: str, kind: str, given: Any, fields: Pair) -> Rule:

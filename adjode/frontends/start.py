@@ -1,0 +1,139 @@
+"""Where an experiment starts: at u0 as it is given, or where a system that started there has come to rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from adjode.api.equilibrium import steady_state
+from adjode.frontends.mapping import Block
+from adjode.model.dynamics import Dynamics
+from adjode.model.fields import Fields
+
+Bars = dict[str, np.ndarray]  # cotangents of "p" and "theta"
+
+
+class SteadyState:
+    """The state in which a system rests before an experiment; see `adjode.steady_state`.
+
+    Parameters
+    ----------
+    theta : dict or vector, optional
+        What is different before: entries of theta, as `Experiment` takes them; or all of them. By default nothing.
+    then : dict, optional
+        States that are set to something else when the experiment begins, by name, as u0 of `Experiment`.
+
+    Notes
+    -----
+    The system comes to rest from u0 of the experiment, which says how much there is of what is conserved.
+    """
+
+    def __init__(self, *, theta: Any = None, then: Mapping[str, Any] | None = None):
+        self.theta, self.then = theta, {} if then is None else dict(then)
+
+
+class Given:
+    """u0 as it is given."""
+
+    def __init__(self, u0: Block):
+        self._u0 = u0
+
+    def __call__(self, values: Bars) -> tuple[np.ndarray, Callable[[np.ndarray], Bars]]:
+        """The state (n,) at these p and theta, and its pullback to them."""
+        return self._u0(values), lambda bar: self._u0.pull_back(values, bar)
+
+    def varying(self, is_free: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """Which states depend on those entries of p and theta that vary."""
+        return self._u0.varying(is_free, theta)
+
+    def uses(self, q: int) -> set[int]:
+        """Which of q parameters it may depend on."""
+        return self._u0.uses("p", q)
+
+    @property
+    def is_linear(self) -> bool:
+        return not self._u0.has_functions
+
+
+class Rested:
+    """The state in which the system rests that starts at u0.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    rest : SteadyState
+    u0 : Block
+    theta : object
+        As the experiment was given it.
+    parameters : Fields
+    start : (q,) array
+        Of p.
+    t0, options
+        As for `steady_state`.
+    """
+
+    is_linear = False
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        rest: SteadyState,
+        u0: Block,
+        theta: Any,
+        parameters: Fields,
+        start: np.ndarray,
+        t0: float,
+        options: dict[str, Any],
+    ):
+        self._dynamics, self._u0, self._t0, self._options = dynamics, u0, t0, options
+        if isinstance(rest.theta, Mapping):
+            if not isinstance(theta, Mapping):
+                raise ValueError("theta of a SteadyState names entries, but that of the experiment is no dict.")
+            if unknown := [name for name in rest.theta if name not in theta]:
+                raise ValueError(f"theta of a SteadyState has {unknown[0]!r}, but its entries are {', '.join(map(str, theta))}.")
+            theta = {**theta, **rest.theta}
+        elif rest.theta is not None:
+            theta = rest.theta
+        self._before = Block("theta", theta, dynamics.parameters, parameters)
+        self._before({"p": start})
+        assert u0.layout is not None and self._before.layout is not None
+        self._then = Block("u0", rest.then, None, parameters, self._before.layout.fields)
+        states = [] if u0.layout.fields is None else list(map("".join, u0.layout.fields.entries))
+        if unknown := [name for name in rest.then if name not in states]:
+            known = ", ".join(states) or "not named: declare them, Dynamics(states=...)"
+            raise ValueError(f"then sets the state {unknown[0]!r}, but the states are {known}.")
+        self._at = [states.index(name) for name in rest.then]
+
+    def __call__(self, values: Bars) -> tuple[np.ndarray, Callable[[np.ndarray], Bars]]:
+        """The state (n,) at these p and theta, and its pullback to them."""
+        assert self._u0.layout is not None and self._before.layout is not None
+        p = {"p": values["p"]}
+        inner = {**p, "theta": self._before(p)}
+        u0, theta = self._u0.layout.unflatten(self._u0(inner)), self._before.layout.unflatten(inner["theta"])
+        found = steady_state(self._dynamics, u0, theta, self._t0, **self._options)
+        u = self._u0.layout.flatten("u", found.u)
+        u[self._at] = self._then(values)
+
+        def pull_back(bar: np.ndarray) -> Bars:
+            total, rested = self._then.pull_back(values, bar[self._at]), bar.copy()
+            rested[self._at] = 0.0
+            of_u0, of_theta = found.pull_back(rested)
+            of_inner = self._u0.pull_back(inner, of_u0)
+            total["p"] += of_inner["p"] + self._before.pull_back(p, of_theta + of_inner["theta"])["p"]
+            return total
+
+        return u, pull_back
+
+    def varying(self, is_free: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """Which states depend on those entries of p and theta that vary."""
+        before = self._before.varying(is_free)
+        u0 = self._u0.varying(is_free, before)
+        found = np.full(u0.size, before.any() or u0.any())
+        found[self._at] = self._then.varying(is_free, theta)
+        return found
+
+    def uses(self, q: int) -> set[int]:
+        """Which of q parameters it may depend on."""
+        return self._before.uses("p", q) | self._u0.uses("p", q) | self._then.uses("p", q)
