@@ -12,6 +12,7 @@ from adjode.frontends.entries import Parameter
 from adjode.frontends.experiments import Experiment, Experiments
 from adjode.frontends.fit import Fit
 from adjode.frontends.priors import Laplace, LogLaplace, LogNormal, Normal, Prior, Uniform
+from adjode.frontends.start import SteadyState
 from adjode.losses import Gaussian, Likelihood
 from adjode.losses import Laplace as LaplaceNoise
 from adjode.losses import LogLaplace as LogLaplaceNoise
@@ -140,18 +141,29 @@ class Plan:
 
 
 def _end(scenario: Scenario) -> float:
-    return float(scenario.times.max()) or 1.0
+    return 1.0 if scenario.at_rest else float(scenario.times.max()) or 1.0
 
 
 def _experiment(
     scenario: Scenario, dynamics: Dynamics, functions: Mapping[str, Callable], noise: list[Any], events: list[Event], jumps: Any
 ) -> Experiment:
-    if scenario.before is not None or scenario.at_rest:
-        raise ValueError(f"{scenario.name} starts from a steady state, which is not supported.")
-    loss = Likelihood(scenario.times, scenario.data, noise, observe=functions["observe"])
-    happening = {**jumps, **({"events": events} if events else {})}
-    start, span = functions["start"], (0.0, _end(scenario))
-    return Experiment(dynamics, loss, span, u0=start, theta=scenario.theta, name=scenario.name, **happening)
+    rests = scenario.before is not None or scenario.at_rest
+    if scenario.before is not None and scenario.at_rest:
+        raise ValueError(f"{scenario.name}: a steady state that starts from another one is not supported.")
+    if rests and (events or "doses" in jumps):
+        what = f"event {events[0].name}" if events else "a switch at an estimated time"
+        raise ValueError(f"{scenario.name}: a steady state and {what} in one model are not supported.")
+    times = np.zeros_like(scenario.times) if scenario.at_rest else scenario.times
+    return Experiment(
+        dynamics,
+        Likelihood(times, scenario.data, noise, observe=functions["observe"]),
+        (0.0, _end(scenario)),
+        u0=functions["start"],
+        theta=scenario.theta,
+        start=SteadyState(theta=scenario.before) if rests else "u0",
+        name=scenario.name,
+        **{**jumps, **({"events": events} if events else {})},
+    )
 
 
 def _noise(observable: ObservableRow, scale: Callable) -> Any:

@@ -1,0 +1,169 @@
+"""The problems of a collection in PEtab's format: sizes, times, log-likelihoods beside published ones, gradients beside tangents.
+
+    python -m benchmarks.petab --collection FOLDER/Benchmark-Models --output docs/measured
+
+where FOLDER is a checkout of https://github.com/Benchmarking-Initiative/Benchmark-Models-PEtab, writes petab.md: a row for each
+problem. Each runs in a process of its own; kernels that all share are on disk after the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report import table
+
+# Log-likelihoods at the nominal parameters, by AMICI: tests/benchmark_models/benchmark_models.yaml in https://github.com/AMICI-dev/AMICI
+PUBLISHED = {
+    "Bachmann_MSB2011": 418.40573341425295,
+    "Beer_MolBioSystems2014": 58622.9145631413,
+    "Boehm_JProteomeRes2014": -138.22199693517703,
+    "Borghans_BiophysChem1997": 83.3237191357272,
+    "Brannmark_JBC2010": -141.889113770537,
+    "Bruno_JExpBot2016": 46.688176988431806,
+    "Chen_MSB2009": -115700.1192629893,
+    "Crauste_CellSystems2017": -190.96521897435176,
+    "Elowitz_Nature2000": 63.20279991419332,
+    "Fiedler_BMCSystBiol2016": 58.58390161681,
+    "Fujita_SciSignal2010": 53.08377736998929,
+    "Isensee_JCB2018": -3949.375966548649,
+    "Lucarelli_CellSystems2018": -1681.6059879426584,
+    "Schwen_PONE2014": -943.9992988598723,
+    "Smith_BMCSystBiol2013": -888198.436541014,
+    "Sneyd_PNAS2002": 319.79177818768756,
+    "Weber_BMC2015": -296.2017922646865,
+    "Zheng_PNAS2012": 278.33353271001477,
+}
+COLUMNS = (
+    "problem",
+    "states",
+    "parameters",
+    "experiments",
+    "load (s)",
+    "first gradient (s)",
+    "gradient (ms)",
+    "log-likelihood",
+    "off the published",
+    "gradient off tangents",
+)
+
+
+def yaml_of(folder: Path) -> Path:
+    """The problem in a folder: the file that is called as the folder, or the only one."""
+    named = folder / f"{folder.name}.yaml"
+    return named if named.exists() else next(iter(sorted(folder.glob("*.yaml"))), named)
+
+
+def measured(path: Path, options: dict[str, float], repeats: int = 5) -> dict[str, float]:
+    """The numbers of a row."""
+    start = time.perf_counter()
+    from adjode.petab import load
+
+    problem = load(path, **options)
+    loaded = time.perf_counter()
+    value, gradient = problem.evaluate(problem.x0)
+    first = time.perf_counter()
+    times = []
+    for _ in range(repeats):
+        before = time.perf_counter()
+        problem.evaluate(problem.x0)
+        times.append(time.perf_counter() - before)
+        if sum(times) > 20.0:
+            break
+    return {
+        "states": len(problem.dynamics.states.names),
+        "parameters": len(problem.names),
+        "experiments": len(problem.experiments),
+        "load": loaded - start,
+        "first": first - loaded,
+        "gradient": min(times),
+        "log_likelihood": problem.log_likelihood(),
+        "tangents": off_tangents(problem),
+        "finite": bool(np.isfinite(value) and np.isfinite(gradient).all()),
+    }
+
+
+def off_tangents(problem) -> float:
+    """How much a derivative of the loss along one direction by adjoints differs from that by tangents, of the size of its terms.
+
+    NaN where there are no tangents.
+    """
+    rng = np.random.default_rng(1)
+    z = problem._natural(problem.x0)
+    direction = rng.standard_normal(z.size) * np.abs(z)  # logarithms change alike
+    off = size = 0.0
+    for name in problem.experiments.names:
+        bound = problem._problem.bound(name)
+        try:
+            solution = bound.solve(z)
+            seeds = bound.evaluation.loss.value_and_cotangents(solution)[1]
+            times, bars = seeds["observations"]
+            _, _, pushed = bound.push(z, direction[:, None], np.unique(times))
+        except (TypeError, ValueError):
+            return float("nan")
+        terms = bars * pushed[np.searchsorted(np.unique(times), times), :, 0]
+        theta_dot = bound._derivatives(bound.at(z)[1], solution.u.shape[1] + solution.theta.size, z.size) @ direction
+        direct = seeds.get("theta_bar", 0.0) * theta_dot[solution.u.shape[1] :]
+        _, by_adjoint = bound.value_and_gradient(z)
+        off += abs(float(by_adjoint @ direction - terms.sum() - direct.sum()))
+        size += float(np.abs(by_adjoint * direction).sum())
+    return off / size
+
+
+def row(name: str, found: dict[str, float]) -> tuple[str, ...]:
+    published = PUBLISHED.get(name)
+    off = "" if published is None else f"{abs(found['log_likelihood'] / published - 1.0):.1e}"
+    tangents = "" if np.isnan(found["tangents"]) else f"{found['tangents']:.1e}"
+    counts = (str(found[key]) for key in ("states", "parameters", "experiments"))
+    times = f"{found['load']:.1f}", f"{found['first']:.1f}", f"{1e3 * found['gradient']:.3g}"
+    return name, *counts, *times, f"{found['log_likelihood']:.8g}", off, tangents
+
+
+def in_process(path: Path, options: dict[str, float], limit: float) -> dict[str, float] | str:
+    """What another process has measured, or why it has not."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.petab", "--one", str(path), "--options", json.dumps(options)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return f"not done in {limit:g} s"
+    if done.returncode:
+        return done.stderr.strip().splitlines()[-1]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--collection", type=Path, help="folder with a folder for each problem")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="problems whose names begin so")
+    parser.add_argument("--rtol", type=float, default=1e-8)
+    parser.add_argument("--atol", type=float, default=1e-12)
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for each problem")
+    parser.add_argument("--output", type=Path, help="folder for petab.md")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--options", type=json.loads, default={}, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measured(given.one, given.options)))
+        return
+    if given.collection is None:
+        parser.error("--collection is needed")
+    rows = []
+    for folder in sorted(path for path in given.collection.iterdir() if path.is_dir()):
+        if given.only and not folder.name.startswith(tuple(given.only)):
+            continue
+        found = in_process(yaml_of(folder), {"rtol": given.rtol, "atol": given.atol}, given.limit)
+        cells = (folder.name, *[""] * (len(COLUMNS) - 2), found) if isinstance(found, str) else row(folder.name, found)
+        print(" | ".join(cells), flush=True)
+        rows.append(cells)
+    if given.output:
+        (given.output / "petab.md").write_text(table(COLUMNS, rows))
+
+
+if __name__ == "__main__":
+    main()
