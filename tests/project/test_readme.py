@@ -1,6 +1,7 @@
 """The Python blocks of README.md and docs/*.md run, and print what the text block after them shows."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ def own_methods():
 @pytest.mark.parametrize("page", list(pages_with_blocks()))
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for data in (ROOT / "examples" / "data").glob("*.csv"):
+        shutil.copy(data, tmp_path)
     namespace = {"__name__": "__main__"}
     for block in blocks_of(page.read_text()):
         try:
