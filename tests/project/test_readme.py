@@ -52,6 +52,19 @@ def test_blocks_run(page, tmp_path, monkeypatch):
             raise
 
 
+@pytest.mark.slow
+@pytest.mark.jitted
+@pytest.mark.parametrize("framework", ["jax", "torch", "pymc"])
+def test_recipes_run_where_the_framework_is_installed(framework):
+    """Those of the page on bridges, which `test_blocks_run` leaves out."""
+    pytest.importorskip(framework)
+    common, *recipes = (ROOT / "docs" / "bridges.md").read_text().replace("<!-- not run -->\n", "").split("\n## ")
+    namespace = {"__name__": "__main__"}
+    for text in (common, *(recipe for recipe in recipes if f"\nimport {framework}" in recipe)):
+        for block in blocks_of(text):
+            assert_same_text(run(block, namespace), block.shown)
+
+
 def test_blocks_are_found():
     text = "a\n```python\nx = 1\n```\n\n<!-- not run -->\n```python\nx = 2\n```\n```python\nprint(x)\n```\n\n```text\n1\n```\n"
     assert list(blocks_of(text)) == [Block(3, "x = 1\n", None), Block(11, "print(x)\n", "1\n")]
