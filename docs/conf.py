@@ -21,6 +21,8 @@ nitpicky = False
 
 html_theme = "furo"
 html_title = f"adjode {version}"
+html_static_path = ["static"]
+html_css_files = ["code.css"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
