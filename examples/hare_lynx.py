@@ -115,7 +115,7 @@ def draw(solution, lam, path):
     series.legend(ncols=2, loc="upper center")
 
     adjoint.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
-    adjoint.set(title="What one more pelt would do to L", xlabel="year", ylabel="$\\lambda = dL/du$ (per thousand pelts)")
+    adjoint.set(title="What further pelts would do to L", xlabel="year", ylabel="$\\lambda = dL/du$ (per thousand pelts)")
     adjoint.legend(title="L: half the sum of squared residuals of the logarithms", ncols=2, loc="upper center")
     adjoint.set_ylim(top=2.2)
 
