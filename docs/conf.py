@@ -9,12 +9,20 @@ author = "The adjode developers"
 copyright = "The adjode developers"
 version = release = adjode.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",  # formulas need no network
+]
 exclude_patterns = ["_build", "measured_choices.md", "measured"]  # included by choose.md, scaling.md and benchmarks.md
 nitpicky = False
 
 html_theme = "furo"
 html_title = f"adjode {version}"
+html_static_path = ["static"]
+html_css_files = ["code.css"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3

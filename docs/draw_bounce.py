@@ -6,17 +6,12 @@ in the folder of the repository writes docs/measured/bounce.svg.
 """
 
 import itertools
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 
 import adjode
+from docs.drawing import BLUE, FAINT, GREEN, ORANGE, plt, save
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-PICTURE = Path(__file__).parent / "measured" / "bounce.svg"
 U0, THETA, END = np.array([50.0, 0.0]), np.array([9.8, 0.8]), 15.0
 
 
@@ -43,21 +38,20 @@ def draw():
     hits = adjode.Event(ground, bounce, direction=-1)
     solution = adjode.solve(adjode.Dynamics(f), U0, THETA, (0.0, END), events=hits, rtol=1e-9, atol=1e-9)
     lam = solution.pullback([1.0, 0.0], dense_adjoint=True).adjoint
-    figure, axes = plt.subplots(3, 1, figsize=(7.0, 5.6), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(3, 1, figsize=(7.6, 5.6), sharex=True)
     labels = ("height", "$\\lambda$ of the height", "$\\lambda$ of the speed")
     for t in flights(solution.t_events[0]):
         values = solution(t)[:, 0], *lam(t).T
-        for axis, value, colour in zip(axes, values, ("C0", "C1", "C2"), strict=True):
+        for axis, value, colour in zip(axes, values, (BLUE, ORANGE, GREEN), strict=True):
             axis.plot(t, value, color=colour)
     for axis, label in zip(axes, labels, strict=True):
         axis.set_ylabel(label)
-        axis.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
+        axis.axhline(0.0, color=FAINT, linewidth=0.8, zorder=0)
         for time in solution.t_events[0]:
-            axis.axvline(time, color="0.8", linewidth=0.8, zorder=0)
+            axis.axvline(time, color=FAINT, linewidth=0.8, zorder=0)
     axes[-1].set_xlabel("t")
     axes[-1].set_xlim(0.0, END)
-    plt.rcParams["svg.hashsalt"] = "bounce"
-    figure.savefig(PICTURE, metadata={"Date": None})
+    save(figure, "measured/bounce.svg")
 
 
 if __name__ == "__main__":

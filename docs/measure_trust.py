@@ -115,30 +115,22 @@ def meshes(theta, T, **options):
     return adjode.solve(dynamics, u0, theta, span, **options).t, forward.trajectory.trimmed(forward.steps).t
 
 
-def write_figure(path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+def write_figure():
+    from docs.drawing import BLUE, GREEN, INK, plt, save  # where there is Matplotlib
 
     theta, T = RESTING, 5.0
     plain, refined = meshes(theta, T, rtol=1e-6)
-    plt.rcParams.update({"svg.hashsalt": "trust", "svg.fonttype": "none"})  # the same numbers give the same, short, file
-    figure, (curves, ends) = plt.subplots(2, 1, figsize=(7, 4), sharex=True, height_ratios=(3, 1), layout="constrained")
+    figure, (curves, ends) = plt.subplots(2, 1, figsize=(7.6, 4.0), sharex=True, height_ratios=(3, 1))
     t = np.linspace(0.0, T, 251)
-    curves.plot(t, np.full(t.size, theta[0] / theta[1]), label="u(t), at rest")
-    curves.plot(t, np.exp(-theta[1] * (T - t)), label=r"$\lambda(t)$, exact")
+    curves.plot(t, np.full(t.size, theta[0] / theta[1]), color=BLUE, label="u(t), at rest")
+    curves.plot(t, np.exp(-theta[1] * (T - t)), color=GREEN, label=r"$\lambda(t)$, exact")
     curves.set_ylim(0.0, 1.7)
     curves.legend(loc="center left")
     for level, mesh in ((1.0, plain), (0.0, refined)):
-        ends.plot(mesh, np.full(mesh.size, level), "k|", markersize=14)
+        ends.plot(mesh, np.full(mesh.size, level), "|", color=INK, markersize=14)
     ends.set_yticks([1.0, 0.0], [f"solve: {plain.size - 1} steps", f"shortened: {refined.size - 1}"])
-    ends.set_ylim(-0.6, 1.6)
-    ends.set_xlabel("t")
-    for panel in (curves, ends):
-        panel.grid(axis="x", alpha=0.3)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    ends.set(ylim=(-0.6, 1.6), xlabel="t")
+    save(figure, "measured/trust.svg")
 
 
 def random_problems():
@@ -162,7 +154,7 @@ def main():
         print(text)
         (FOLDER / name).write_text(text)
     try:
-        write_figure(FOLDER / "trust.svg")
+        write_figure()
     except ImportError:
         print("The figure needs matplotlib: it was not drawn.")
 

@@ -117,7 +117,7 @@ def draw(dynamics, x, fits, covariance, path):
         axes[i, 0].fill_between(YEAR[0] + t, low, high, color=colour, alpha=0.25, label="95% of the fits")
         axes[i, 0].plot(YEAR[0] + t, middle, color=colour, label="their median")
         axes[i, 0].plot(YEAR, PELTS[:, i], "o", color=colour, markersize=4, label="counted")
-        axes[i, 0].set(title=f"{animal} (thousand pelts)", xticks=YEAR[::5], ylim=(0, 1.4 * high.max()))
+        axes[i, 0].set(title=animal, xlabel="year", ylabel="thousand pelts", xticks=YEAR[::5], ylim=(0, 1.4 * high.max()))
         axes[i, 0].legend(ncols=3, loc="upper center", fontsize="small", columnspacing=1.0)
     spreads = np.sqrt(np.diag(covariance))
     for panel, name, best, values, spread in zip(axes[:, 1:].T.ravel(), NAMES, x, fits.T, spreads, strict=True):
@@ -126,7 +126,10 @@ def draw(dynamics, x, fits, covariance, path):
         normal = np.exp(-(((np.log(z) - best) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi))
         panel.plot(z, normal / z, color="0.2", label="linear theory")
         panel.axvline(np.exp(best), color="tab:red", linewidth=1.0, label="fit to the counts")
-        panel.set(title=name, yticks=[], xlabel=hare_lynx.UNITS.get(name, "thousand pelts"))
+        meaning = hare_lynx.MEANINGS.get(name)
+        panel.set(title=f"{name}: {meaning}" if meaning else name, yticks=[], xlabel=hare_lynx.UNITS.get(name, "thousand pelts"))
+    for panel in axes[:, 1]:
+        panel.set_ylabel("density of the fits")
     axes[0, 1].legend(fontsize="small")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -1,7 +1,7 @@
 """Fit the Lotka-Volterra equations to the pelts of hare and lynx that the Hudson's Bay Company bought, 1900-1920.
 
-    du1/dt =  a u1 - b u1 u2     hare, in thousands of pelts
-    du2/dt = -c u2 + d u1 u2     lynx
+    d hare / dt =  a hare - b hare lynx     in thousands of pelts
+    d lynx / dt = -c lynx + d hare lynx
 
 Four rates and both initial populations are fitted to the logarithms of the counts, by SciPy's L-BFGS-B with adjoint gradients;
 then once more with the gradients that SciPy takes by finite differences, to compare; and by least squares, for standard errors.
@@ -31,6 +31,7 @@ TOLERANCES = {"rtol": 1e-8, "atol": 1e-8}
 
 START_U0 = {"hare": HARE[0], "lynx": LYNX[0]}
 START_THETA = {"a": 0.55, "b": 0.028, "c": 0.8, "d": 0.024}
+MEANINGS = {"a": "births of hare", "b": "hares caught by a lynx", "c": "deaths of lynx", "d": "lynxes born on a hare"}
 UNITS = {"a": "1/year", "b": "1/(year thousand pelts)", "c": "1/year", "d": "1/(year thousand pelts)"}
 
 
@@ -114,14 +115,15 @@ def draw(solution, lam, path):
     series.legend(ncols=2, loc="upper center")
 
     adjoint.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
-    adjoint.set(title="Adjoint: what more pelts would do to the loss", xlabel="year", ylabel="dL/du (1 / thousand pelts)")
-    adjoint.legend()
+    adjoint.set(title="What further pelts would do to L", xlabel="year", ylabel="$\\lambda = dL/du$ (per thousand pelts)")
+    adjoint.legend(title="L: half the sum of squared residuals of the logarithms", ncols=2, loc="upper center")
+    adjoint.set_ylim(top=2.2)
 
     phase.plot(u[:, 0], u[:, 1], color="0.35", label="fitted")
     points = phase.scatter(*PELTS.T, c=YEAR, cmap="viridis", zorder=3, label="counted")
     figure.colorbar(points, ax=phase, label="year", ticks=YEAR[::5])
     phase.set(title="Hare and lynx", xlabel="hare pelts (thousands)", ylabel="lynx pelts (thousands)")
-    phase.legend()
+    phase.legend(loc="upper right")
 
     for axes in (series, adjoint):
         axes.set_xticks(YEAR[::5])
@@ -141,7 +143,7 @@ def check_gradient(fit, gradient):
 def show_result(result, start_loss):
     print(f"\nloss {start_loss:.3f} at the start, {result.fun:.3f} at the minimum ({result.message})")
     for name, value in result.theta.items():
-        print(f"  {name}          {value:9.5f}  {UNITS[name]}")
+        print(f"  {name}          {value:9.5f}  {UNITS[name]:25}{MEANINGS[name]}")
     for name, value in result.u0.items():
         print(f"  {name} {YEAR[0]:.0f}  {value:9.5f}  thousand pelts")
 

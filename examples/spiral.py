@@ -114,20 +114,20 @@ def draw(fit, history, path):
     for k, colour in shown.items():
         phase.plot(*paths[k].T, color=colour, label=labels[k], zorder=3 if k == last else 2)
     phase.plot(*true_trajectory(T_OBS).T, "o", color="0.15", markersize=4, label="data", zorder=4)
-    phase.set(title="Trajectory", xlabel="$u_1$", ylabel="$u_2$", aspect="equal", xlim=(-2.3, 3.1), ylim=(-2.6, 2.4))
-    phase.legend(loc="center", bbox_to_anchor=(0.35, 0.52), fontsize="small")
+    phase.set(title="Trajectory", xlabel="$u_1$", ylabel="$u_2$", aspect="equal", xlim=(-2.3, 3.1), ylim=(-2.2, 3.2))
+    phase.legend(loc="upper center", ncols=3, fontsize="small")
 
     for i, colour in enumerate(("tab:blue", "tab:red")):
         series.plot(times, truth[:, i], color="0.8", linewidth=6, label="truth" if i == 0 else None)
         series.plot(times, paths[last][:, i], color=colour, label=f"$u_{i + 1}$, learned")
         series.plot(T_OBS, true_trajectory(T_OBS)[:, i], "o", color=colour, markersize=4)
-    series.set(title="Learned states and data", xlabel="t", ylabel="u", ylim=(-2.6, 3.3))
+    series.set(title="Learned states and data", xlabel="time t", ylabel="states $u_1$, $u_2$", ylim=(-2.6, 3.3))
     series.legend(ncols=3, loc="upper center", fontsize="small")
 
     curve.semilogy(history.losses, color="0.3", linewidth=1.2)
     for k, colour in shown.items():
         curve.plot(k, history.losses[k], "o", color=colour, clip_on=False)
-    curve.set(title="Sum of squared errors at the data", xlabel="iteration of L-BFGS-B", ylabel="loss", xlim=(0, last))
+    curve.set(title="Training", xlabel="iteration of L-BFGS-B", ylabel="L: sum of squared errors at the data", xlim=(0, last))
     curve.grid(alpha=0.3)
 
     path.parent.mkdir(exist_ok=True)

@@ -90,20 +90,24 @@ def concentrations(dynamics, theta, doses, t):
 
 def draw(dynamics, theta, own, path):
     figure, (day, same, each) = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
-    t = np.linspace(*DAY, 401)
+    t, ylabel = np.linspace(*DAY, 401), "theophylline in serum (mg/L)"
     for k, curve in enumerate(concentrations(dynamics, theta, ONE_TABLET, t)):
         here = SUBJECT == PEOPLE[k]
         day.plot(t, curve, color=f"C{k % 10}", linewidth=1.0)
         day.plot(TIME[here], CONCENTRATION[here], ".", color=f"C{k % 10}")
-    day.set(title="One tablet, measured and fitted", xlabel="hours", ylabel="theophylline in serum (mg/L)")
+    day.set(title="One tablet; a colour for each of twelve people", xlabel="time (hours)", ylabel=ylabel)
+    day.plot([], [], ".", color="0.4", label="measured")
+    day.plot([], [], color="0.4", label="fitted")
+    day.legend()
 
     t, mean = np.linspace(*WEEK, 2001), own.copy()
     mean[:, 3] = np.mean(own[:, 3])
     for axes, given, title in ((same, mean, "the same dose for all"), (each, own, "to each their own")):
         for k, curve in enumerate(concentrations(dynamics, given, TABLETS, t)):
             axes.plot(t / 24.0, curve, color=f"C{k % 10}", linewidth=0.8)
-        axes.axhline(TARGET, color="0.4", linewidth=0.8)
-        axes.set(title=f"A tablet every {EVERY:.0f} hours: {title}", xlabel="days", ylim=(0.0, 30.0))
+        axes.axhline(TARGET, color="0.2", linewidth=1.2, linestyle="--", label=f"wanted: {TARGET:.0f} mg/L", zorder=3)
+        axes.set(title=f"A tablet every {EVERY:.0f} hours: {title}", xlabel="time (days)", ylabel=ylabel, ylim=(0.0, 30.0))
+        axes.legend(loc="upper right")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=130)
 

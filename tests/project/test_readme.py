@@ -1,6 +1,7 @@
 """The Python blocks of README.md and docs/*.md run, and print what the text block after them shows."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ def own_methods():
 @pytest.mark.parametrize("page", list(pages_with_blocks()))
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for data in (ROOT / "examples" / "data").glob("*.csv"):
+        shutil.copy(data, tmp_path)
     namespace = {"__name__": "__main__"}
     for block in blocks_of(page.read_text()):
         try:
@@ -47,6 +50,19 @@ def test_blocks_run(page, tmp_path, monkeypatch):
         except Exception as error:
             error.add_note(f"in the block at {page.relative_to(ROOT)}:{block.line}")
             raise
+
+
+@pytest.mark.slow
+@pytest.mark.jitted
+@pytest.mark.parametrize("framework", ["jax", "torch", "pymc"])
+def test_recipes_run_where_the_framework_is_installed(framework):
+    """Those of the page on bridges, which `test_blocks_run` leaves out."""
+    pytest.importorskip(framework)
+    common, *recipes = (ROOT / "docs" / "bridges.md").read_text().replace("<!-- not run -->\n", "").split("\n## ")
+    namespace = {"__name__": "__main__"}
+    for text in (common, *(recipe for recipe in recipes if f"\nimport {framework}" in recipe)):
+        for block in blocks_of(text):
+            assert_same_text(run(block, namespace), block.shown)
 
 
 def test_blocks_are_found():
