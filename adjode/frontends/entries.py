@@ -59,6 +59,13 @@ class Entries:
         """`(u0, theta)` at x, in the form they were given in; entries that are not free have their starting values."""
         return self._unflatten(self._natural(float_vector("x", x, self._free.size)))
 
+    @property
+    def state_names(self) -> list[str]:
+        """A name for each state, as far as there are any: "hare", "u[0]", ..."""
+        names = self._layouts[0].names
+        plain = names is not None and all(size == 1 for size in names.values())
+        return list(names) if names is not None and plain else self._layouts[0].entry_names("u")
+
     def _slopes(self, z: np.ndarray) -> np.ndarray:
         """Derivatives of the free entries by x."""
         return np.where(self._log, z[self._free], 1.0)

@@ -7,6 +7,7 @@ from adjode.model.losses.loss import Loss, loss_for
 from adjode.model.losses.observed import PreparedObserved
 from adjode.model.losses.prepared import PreparedLoss
 from adjode.model.losses.rule import callbacks_of
+from adjode.model.losses.second_order import require_second_order, tangents_of_cotangents
 from adjode.model.losses.series import Series, make_series
 
 ENTRIES = (linear_entry, least_squares_entry)  # those that depend on no callback
@@ -26,4 +27,6 @@ __all__ = [
     "make_least_squares",
     "make_linear",
     "make_series",
+    "require_second_order",
+    "tangents_of_cotangents",
 ]
