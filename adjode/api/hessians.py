@@ -99,6 +99,7 @@ class HessianVectorProduct:
         if not hasattr(loss, "prepare"):
             require_second_order(loss)
         dynamics.vjp_dot  # noqa: B018  (so that what is missing is said here)
+        self._of_vectors: dict[tuple[int, int], tuple[Layout, Layout]] = {}
         self._idle: dict[tuple, list[_Workspace]] = {}
 
     def __reduce__(self):
@@ -123,9 +124,13 @@ class HessianVectorProduct:
         SolveError
             If a pass cannot be completed, or the loss is not finite.
         """
+        layouts = self._layouts_of_vectors(u0, theta, u0_dot, theta_dot)
+        if layouts is not None:
+            value, lams, totals, stats = self.evaluate(layouts, u0, theta, u0_dot[None], theta_dot[None])
+            return HessianProduct(value, lams[0], totals[0], lams[1], totals[1], stats)
         layouts, flat = self._read(u0, theta)
         u_dots, theta_dots, many = read_directions(layouts, u0_dot, theta_dot)
-        value, lams, totals, stats = self._evaluate(layouts, *flat, u_dots, theta_dots)
+        value, lams, totals, stats = self.evaluate(layouts, *flat, u_dots, theta_dots)
         u0_bar, theta_bar = layouts[0].unflatten(lams[0]), layouts[1].unflatten(totals[0])
         if many:
             return HessianProduct(value, u0_bar, theta_bar, lams[1:].T.copy(), totals[1:].T.copy(), stats)
@@ -154,7 +159,7 @@ class HessianVectorProduct:
         units, rows, value, gradient = np.eye(mask.size)[mask], [], 0.0, np.zeros(0)
         for k in range(0, len(units), _SIDE_BY_SIDE):
             chosen = units[k : k + _SIDE_BY_SIDE]
-            value, lams, totals, _ = self._evaluate(layouts, *flat, chosen[:, :n], chosen[:, n:])
+            value, lams, totals, _ = self.evaluate(layouts, *flat, chosen[:, :n], chosen[:, n:])
             bars = np.hstack([lams, totals])[:, mask]
             gradient = bars[0]
             rows.append(bars[1:])
@@ -164,12 +169,23 @@ class HessianVectorProduct:
     def _read(self, u0: Any, theta: Any) -> tuple[tuple[Layout, Layout], tuple[np.ndarray, np.ndarray]]:
         layouts = self.dynamics.layouts(u0, theta)
         self.dynamics.require_order(*layouts)
+        if layouts[0].is_flat and layouts[1].is_flat:
+            self._of_vectors[layouts[0].size, layouts[1].size] = layouts
         return layouts, (layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta))
 
-    def _evaluate(
+    def _layouts_of_vectors(self, *given: Any) -> tuple[Layout, Layout] | None:
+        """The short way to these: of finite vectors of floats (u0, theta, u0_dot, theta_dot) of sizes that have been read before."""
+        if not all(type(one) is np.ndarray and one.dtype == np.float64 and one.ndim == 1 for one in given):
+            return None
+        n, m, *sizes = (one.size for one in given)
+        layouts = self._of_vectors.get((n, m)) if sizes == [n, m] else None
+        return layouts if layouts is not None and np.isfinite(np.concatenate(given)).all() else None
+
+    def evaluate(
         self, layouts: tuple[Layout, Layout], u0: np.ndarray, theta: np.ndarray, u_dots: np.ndarray, theta_dots: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray, HessianStats]:
-        """The value; the gradient, and behind it its tangents, in rows: (1 + k, n), (1 + k, m); the work."""
+        """The same for vectors u0 (n,), theta (m,) and directions (k, n), (k, m): the value; the gradient, and behind it its
+        tangents, in rows, (1 + k, n) and (1 + k, m); the work."""
         idle = self._idle.setdefault((layouts, len(u_dots)), [])
         try:
             workspace = idle.pop()
@@ -214,9 +230,8 @@ class _Workspace:
         self.second = SecondOrder(*given, self.tangents, loss.times, max_seconds=limit)
         for behind in (self.tangents, self.second):
             behind.share_watch(self.forward.watch)
-        self.solving = Program(self.forward)
-        self.tangents.follow(self.forward.trajectory, self.forward.count)
-        self.second.follow(self.forward.trajectory, self.forward.count)
+        self.solving, self._followed = Program(self.forward), (np.zeros(0), np.zeros(0))
+        self._follow()
         self.pushing, self.pulling = Program(backward=self.tangents, goes_on=True), Program(backward=self.second, goes_on=True)
 
     def run(
@@ -228,25 +243,32 @@ class _Workspace:
         theta_dots: np.ndarray,
         solve_options: dict[str, Any],
     ) -> tuple[float, np.ndarray, np.ndarray, HessianStats]:
-        """See `HessianVectorProduct._evaluate`."""
+        """See `HessianVectorProduct.evaluate`."""
         n_f = self._solve(layout, u0, theta)
         self.u_dots[:], self.theta_dots[:] = u_dots, theta_dots
-        forward, trajectory = self.forward, self.forward.trajectory
-        self.tangents.keep_states(forward.steps)
-        self.tangents.follow(trajectory, forward.count)
+        forward = self.forward
+        self._follow()
         if (status := self.pushing.run()) != SUCCESS:
             raise self.tangents.error(status, solve(self.dynamics, u0, theta, self.t_span, **solve_options).dense)
         if not self.is_tried:
             self._try_tangents()
         self.tangents.warn_if_inaccurate(stacklevel=4)
         direct = self._put_cotangents(forward.frame[slots.OBSERVED])
-        self.second.follow(trajectory, forward.count)
         if (status := self.pulling.run()) != SUCCESS:
             raise self._error(status)
         lams, totals = self.second.lams.copy(), self.second.totals.copy()
         lams += self.second.u_bars[forward.frame[slots.TIMES] == forward.t_start].sum(axis=0)  # observed at t0
         totals += direct
         return float(self.loss.value[0]), lams, totals, self._stats(n_f)
+
+    def _follow(self) -> None:
+        """Have the passes behind read from where the steps are, and the tangents of their stages."""
+        trajectory, count = self.forward.trajectory, self.forward.count
+        places = trajectory.t, self.tangents.keep_states(self.forward.steps)
+        if not all(one is other for one, other in zip(places, self._followed, strict=True)):
+            self._followed = places
+            self.tangents.follow(trajectory, count)
+            self.second.follow(trajectory, count)
 
     def _solve(self, layout: Layout, u0: np.ndarray, theta: np.ndarray) -> int:
         """Solve forwards, unless this was the last point; evaluations of f."""

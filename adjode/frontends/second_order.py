@@ -32,12 +32,11 @@ class CurvedFit(Entries):
         """
         x, p = float_vector("x", x, self._free.size), float_vector("p", p, self._free.size)
         z, n = self._checked_natural(x), self._layouts[0].size
-        slopes, z_dot = self._slopes(z), np.zeros((z.size, 1))
-        z_dot[self._free, 0] = slopes * p
-        found = self._curvature(*self._unflatten(z), z_dot[:n], z_dot[n:])
-        bar = np.concatenate([self._layouts[0].flatten("u0", found.u0), self._layouts[1].flatten("theta", found.theta)])
-        bar_dot = np.concatenate([found.u0_dot, found.theta_dot])[:, 0]
-        return slopes * bar_dot[self._free] + np.where(self._log, slopes * bar[self._free] * p, 0.0)
+        slopes, z_dot = self._slopes(z), np.zeros((1, z.size))
+        z_dot[0, self._free] = slopes * p
+        _, lams, totals, _ = self._curvature.evaluate(self._layouts, z[:n], z[n:], z_dot[:, :n], z_dot[:, n:])
+        bar, bar_dot = np.hstack([lams, totals])[:, self._free]
+        return slopes * bar_dot + np.where(self._log, slopes * bar * p, 0.0)
 
     def hessian(self, x: Any = None) -> np.ndarray:
         """The Hessian (k, k) of the loss by x, exact for the mesh of the solve; `x` is the minimum last found by default.

@@ -1,6 +1,7 @@
-"""Hessian-vector products: against differences of gradients on a fixed mesh, symmetric to rounding, for every method; their work."""
+"""Hessian-vector products: against differences of gradients on a fixed mesh, symmetric, for every method; their work."""
 
 import copy
+import itertools
 import pickle
 
 import numba
@@ -43,7 +44,7 @@ def by_differences(dynamics, loss, span, u0, theta, along, **options):
 
     h = 1e-3
     quotients = [(gradient(h * part) - gradient(-h * part)) / (2 * h * part) for part in (1.0, 0.5, 0.25)]
-    once = [(4 * b - a) / 3 for a, b in zip(quotients, quotients[1:], strict=False)]
+    once = [(4 * b - a) / 3 for a, b in itertools.pairwise(quotients)]
     return (16 * once[1] - once[0]) / 15
 
 

@@ -58,10 +58,11 @@ def tangents_of_cotangents(loss: PreparedLoss, dots: np.ndarray, theta_dots: np.
 
 def _of_components(loss: PreparedLeastSquares, dots: np.ndarray, u_bar_dots: np.ndarray) -> None:
     given, rows = loss.loss, loss.rows
-    u, moved = loss.observed[rows][:, given.components], dots[rows][:, :, given.components]
-    curvatures = _curvatures(u, given.y_obs, given.weights, given.log)
-    for k, at in enumerate(rows):
-        u_bar_dots[at][:, given.components] += curvatures[k] * moved[k]
+    curvatures = _curvatures(loss.observed[rows][:, given.components], given.y_obs, given.weights, given.log)
+    for c, i in enumerate(given.components):
+        summed = np.zeros(len(dots))
+        np.add.at(summed, rows, curvatures[:, c])  # an observation may have been made more than once
+        u_bar_dots[:, :, i] += summed[:, None] * dots[:, :, i]
 
 
 def _curvatures(y: np.ndarray, data: np.ndarray, weights: np.ndarray, log: bool) -> np.ndarray:
