@@ -7,7 +7,7 @@ from collections.abc import Callable
 from adjode.adjoints.shifting import end_is_fixed, shift_observed
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.views import row
+from adjode.compile.views import row, segment
 from adjode.steppers.transposed_error import SEEDS
 
 
@@ -63,25 +63,29 @@ def _shift_none(frame, step, x, u_bar):
 
 
 def make_seed_observations(may_shift: bool) -> Callable:
-    """`seed_observations(frame, step, left, t, h, t_new)`; where steps may move, a state seen at a fixed time does not."""
+    """`seed_observations(frame, step, left, t, h, t_new, first)`; where steps may move, a state seen at a fixed time does not."""
     ends_as_it_is, shift = (end_is_fixed, shift_observed) if may_shift else (_ends_as_it_is, _shift_none)
 
     @kernel
-    def seed_observations(frame, step, left, t, h, t_new):
-        """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside."""
+    def seed_observations(frame, step, left, t, h, t_new, first):
+        """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside.
+
+        Rows of JUMPS may hold more than one cotangent behind each other: this is that which begins at `first`.
+        """
         times, u_bars, lam = slots.TIMES(frame), slots.JUMPS(frame), slots.LAM(frame)
         direction, inside = (1.0 if h > 0.0 else -1.0), False
         while left > 0 and direction * (times[left - 1] - t) > 0.0:
             left -= 1
             if times[left] == t_new and ends_as_it_is(frame):
                 for k in range(lam.size):
-                    lam[k] += u_bars[left, k]
+                    lam[k] += u_bars[left, first + k]
             else:
                 inside = True
                 x = (times[left] - t) / h
                 place_in_step(frame, x)
-                seed_inside(frame, h, x, 1.0, row(u_bars, left))
-                shift(frame, step, x, row(u_bars, left))
+                u_bar = segment(row(u_bars, left), first, lam.size)
+                seed_inside(frame, h, x, 1.0, u_bar)
+                shift(frame, step, x, u_bar)
         return left, inside
 
     return seed_observations

@@ -58,7 +58,7 @@ def pushforward(
     if np.any(solution.trajectory.kinds > CROSSING):
         raise ValueError("there are no tangents of jumps of the state.")
     n, m = (layout.size for layout in solution.layouts)
-    u_dots, theta_dots, many = _directions(solution.layouts, u0_dot, theta_dot)
+    u_dots, theta_dots, many = read_directions(solution.layouts, u0_dot, theta_dot)
     asked = np.zeros(0) if times is None else times_in_span("times", times, float(solution.t[0]), float(solution.t[-1]))
     unique, where = np.unique(asked, return_inverse=True)
     if solution.t[-1] < solution.t[0]:
@@ -100,7 +100,7 @@ def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> No
         require_jvp(dynamics, times, states, theta)
 
 
-def _directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any) -> tuple[np.ndarray, np.ndarray, bool]:
+def read_directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any) -> tuple[np.ndarray, np.ndarray, bool]:
     """Tangents of u0 (k, n) and theta (k, m) by rows, and whether they were given as columns of a matrix."""
     given = [
         None if value is None else _rows(layout, name, value)

@@ -8,12 +8,13 @@ from typing import Any, cast
 import numpy as np
 
 from adjode.api.gradient import value_and_gradient
+from adjode.api.hessians import HessianVectorProduct, hessian_vector_product
 from adjode.api.residuals import ResidualsAndJacobian, residuals_and_jacobian
 from adjode.api.solution import Solution
 from adjode.api.solve import solve
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import LeastSquares, Loss
+from adjode.model.losses import LeastSquares, Loss, require_second_order
 from adjode.model.selection import BLOCKS
 from adjode.passes.options import SOLVE_NAMES, SolveOptions
 
@@ -53,6 +54,13 @@ class Evaluation:
         self.wrt = tuple(block for block, part in zip(BLOCKS, parts, strict=True) if part.any())
         self._value_and_cotangents: Any = value_and_gradient(dynamics, loss, t_span, wrt=self.wrt, **options)
 
+    @property
+    def state_names(self) -> list[str]:
+        """A name for each state, as far as there are any: "hare", "u[0]", ..."""
+        names = self.layouts[0].names
+        plain = names is not None and all(size == 1 for size in names.values())
+        return list(names) if names is not None and plain else self.layouts[0].entry_names("u")
+
     def unflatten(self, z: np.ndarray) -> tuple[Any, Any]:
         """`(u0, theta)`, in the form they were given in."""
         return self.layouts[0].unflatten(z[: self._n]), self.layouts[1].unflatten(z[self._n :])
@@ -83,6 +91,23 @@ class Evaluation:
     def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The residuals (N,), and their derivatives (N, k) by the entries that vary."""
         return self.residuals(*self.unflatten(z))
+
+    @functools.cached_property
+    def _curvature(self) -> HessianVectorProduct:
+        if self._has_cost:
+            raise ValueError("there are no second derivatives of a running cost: leave it out.")
+        return hessian_vector_product(self.dynamics, self.loss, self.t_span, **self._solve_options)
+
+    def require_second_order(self) -> None:
+        """Raise a TypeError or ValueError if there are no second derivatives."""
+        require_second_order(self._curvature.loss.prepare(self._n, self.t_span[1]))
+
+    def hessian_products(self, z: np.ndarray, z_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient (n + m,), and the products of the Hessian with directions (d, n + m), in rows."""
+        n = self._n
+        _, lams, totals, _ = self._curvature.evaluate(self.layouts, z[:n], z[n:], z_dots[:, :n], z_dots[:, n:])
+        bars = np.hstack([lams, totals])
+        return bars[0], bars[1:]
 
     @property
     def forward_options(self) -> SolveOptions:

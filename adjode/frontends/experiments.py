@@ -195,7 +195,7 @@ class Bound:
             dynamics.require_order(*layouts, readers=readers)
             self._varies = self._varying(is_free, layouts[1].size)
             self.evaluation = Evaluation(dynamics, experiment.loss, experiment.t_span, layouts, self._varies, options)
-            self.evaluation.require_fitting(self.z(start))
+            self.evaluation.require_fitting(self.at(start)[0])
         self._constant: np.ndarray | None = None  # the derivatives of z by p, where these are always the same
 
     def __reduce__(self):
@@ -236,6 +236,26 @@ class Bound:
             r, J = self.evaluation.residuals_and_jacobian(z)
             return r, J @ self._derivatives(pull_back, z.size, p.size)[self._varies]
 
+    @property
+    def _is_linear(self) -> bool:
+        """Whether z is a linear function of p."""
+        return self._start.is_linear and not self._theta.has_functions
+
+    def require_second_order(self) -> None:
+        """Raise a TypeError or ValueError if there are no second derivatives."""
+        with _named(self.name):
+            if not self._is_linear:
+                raise TypeError("there are no second derivatives of functions of parameters: take a method without them.")
+            self.evaluation.require_second_order()
+
+    def hessian_products(self, p: np.ndarray, p_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient (q,) by p, and the products of the Hessian with directions of p (d, q), in rows."""
+        with _named(self.name):
+            z, pull_back = self.at(p)
+            of_p = self._derivatives(pull_back, z.size, p.size)
+            gradient, products = self.evaluation.hessian_products(z, p_dots @ of_p.T)
+            return gradient @ of_p, products @ of_p
+
     def _derivatives(self, pull_back: Callable[[np.ndarray], np.ndarray], size: int, q: int) -> np.ndarray:
         """Of z by p, (n + m, q); zero in entries that do not vary with free parameters."""
         if self._constant is not None:
@@ -245,7 +265,7 @@ class Bound:
             unit = np.zeros(size)
             unit[k] = 1.0
             found[k] = pull_back(unit)
-        if self._start.is_linear and not self._theta.has_functions:
+        if self._is_linear:
             self._constant = found
         return found
 
@@ -300,20 +320,27 @@ class Together:
             gradient += part
         return total, gradient
 
+    def hessian_products(self, p: np.ndarray, p_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        gradient, products = np.zeros(p.size), np.zeros_like(p_dots)
+        for part, rows in self._map("hessian_products", p, p_dots):
+            gradient += part
+            products += rows
+        return gradient, products
+
     def residuals_and_jacobian(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         parts = self._map("residuals_and_jacobian", p)
         return np.concatenate([r for r, _ in parts]), np.concatenate([J for _, J in parts])
 
-    def _map(self, what: str, p: np.ndarray) -> list[Any]:
+    def _map(self, what: str, *given: np.ndarray) -> list[Any]:
         """What this method of each gives, in their order; the first failure in that order, if there are any."""
         if self._executor is not None:
-            parts = [Part(k, k + 1, (p,), {"which": k, "what": what}) for k in range(len(self.bound))]
+            parts = [Part(k, k + 1, given, {"which": k, "what": what}) for k in range(len(self.bound))]
             return _results([self._executor.submit(_run, self._problem, part) for part in parts])
         if self._workers == 1 or not self._is_prepared:
-            found = [getattr(one, what)(p) for one in self.bound]
+            found = [getattr(one, what)(*given) for one in self.bound]
             self._is_prepared = True
             return found
-        return _results([self._pool.submit(getattr(one, what), p) for one in self.bound])
+        return _results([self._pool.submit(getattr(one, what), *given) for one in self.bound])
 
     @functools.cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -341,8 +368,8 @@ class _At:
     def __init__(self, bound: list[Bound]):
         self._bound = bound
 
-    def __call__(self, p: np.ndarray, *, which: int, what: str) -> Any:
-        return getattr(self._bound[which], what)(p)
+    def __call__(self, *given: np.ndarray, which: int, what: str) -> Any:
+        return getattr(self._bound[which], what)(*given)
 
 
 def _run(problem: bytes, part: Part) -> Any:

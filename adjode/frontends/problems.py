@@ -49,6 +49,14 @@ class Problem(Protocol):
         """The residuals (N,) and their derivatives by the free entries of z (N, k)."""
         ...
 
+    def require_second_order(self) -> None:
+        """Raise a TypeError or ValueError if there are no second derivatives."""
+        ...
+
+    def hessian_products(self, z: np.ndarray, z_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient (q,) by z, and the products of the Hessian with directions of z (d, q), in rows."""
+        ...
+
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any, experiment: str | None) -> Pushed:
         """Times (c,), the states there (c, n), and their derivatives (c, n, k) along directions of z (q, k)."""
         ...
@@ -101,6 +109,12 @@ class Single:
 
     def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.evaluation.residuals_and_jacobian(z)
+
+    def require_second_order(self) -> None:
+        self.evaluation.require_second_order()
+
+    def hessian_products(self, z: np.ndarray, z_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.evaluation.hessian_products(z, z_dots)
 
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any, experiment: str | None) -> Pushed:
         if experiment is not None:
@@ -176,6 +190,20 @@ class Shared:
         r, more = np.append(r, [value for value, _ in rows]), np.array([slopes for _, slopes in rows]).reshape(-1, z.size)
         return r, np.vstack([J, more])[:, self.entries["is_free"]]
 
+    def require_second_order(self) -> None:
+        for prior in self._priors:
+            prior.require_second_order()
+        for one in self._together.bound:
+            one.require_second_order()
+
+    def hessian_products(self, z: np.ndarray, z_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.require_second_order()
+        gradient, products = self._together.hessian_products(z, z_dots)
+        for prior in self._priors:
+            gradient[prior.k] += prior.negative_log(z)[1]
+            products[:, prior.k] += prior.curvature(z) * z_dots[:, prior.k]
+        return gradient, products
+
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any, experiment: str | None) -> Pushed:
         return self.bound(experiment).push(z, directions, times)
 
@@ -183,7 +211,7 @@ class Shared:
         return {"parameters": dict(zip(self.parameters, z.tolist(), strict=True))}
 
     def parts(self, z: np.ndarray) -> list[tuple[str, Evaluation, np.ndarray]]:
-        return [(one.name, one.evaluation, one.z(z)) for one in self._together.bound]
+        return [(one.name, one.evaluation, one.at(z)[0]) for one in self._together.bound]
 
 
 class _PriorOf:
@@ -201,6 +229,20 @@ class _PriorOf:
         value, by_z = self._scaled(z)
         density, slope = self.prior.negative_log(value)
         return density, slope * by_z
+
+    def require_second_order(self) -> None:
+        if not isinstance(self.prior, (Normal, Uniform)):
+            raise TypeError(f"there are no second derivatives of a {type(self.prior).__name__} prior: take a method without them.")
+
+    def curvature(self, z: np.ndarray) -> float:
+        """The second derivative of `negative_log` by the value."""
+        if isinstance(self.prior, Uniform):
+            return 0.0
+        assert isinstance(self.prior, Normal)
+        value, by_z = self._scaled(z)
+        _, slope = self.prior.negative_log(value)
+        bend = -by_z / float(z[self.k]) if self._rate else 0.0
+        return (by_z / self.prior.width) ** 2 + slope * bend
 
     def residual(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """Its residual and the derivatives of that by z."""

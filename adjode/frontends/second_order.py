@@ -1,0 +1,70 @@
+"""`CurvedFit`: the part of `Fit` that takes second derivatives of the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adjode.checks import float_vector
+from adjode.frontends.entries import Entries
+from adjode.frontends.problems import Problem
+
+_SIDE_BY_SIDE = 16  # columns of a Hessian: so many tangents of every stage are kept
+
+
+class CurvedFit(Entries):
+    """Products with the Hessian of a loss by those entries that are fitted, and that matrix."""
+
+    def __init__(self, problem: Problem):
+        super().__init__(**problem.entries)
+        self._problem = problem
+        self._fitted: tuple[np.ndarray, str] | None = None  # the minimum last found, and of which loss of least squares
+
+    def hessp(self, x: Any, p: Any) -> np.ndarray:
+        """The product of the Hessian at x (k,) with p (k,), as `scipy.optimize.minimize` takes it; see `hessian`.
+
+        Costs less than four gradients, and less where x is that of the call before.
+        """
+        x, p = float_vector("x", x, self._free.size), float_vector("p", p, self._free.size)
+        return self._products(x, p[None])[0]
+
+    def hessian(self, x: Any = None) -> np.ndarray:
+        """The Hessian (k, k) of the loss by x, exact for the mesh of the solve; `x` is the minimum last found by default.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If nothing has been fitted yet; if the loss, the method or the dynamics have no second derivatives.
+        SolveError
+            If a pass cannot be completed.
+        """
+        x = float_vector("x", self.minimum if x is None else x, self._free.size)
+        units = np.eye(x.size)
+        H = np.vstack([self._products(x, units[k : k + _SIDE_BY_SIDE]) for k in range(0, x.size, _SIDE_BY_SIDE)])
+        return 0.5 * (H + H.T)  # symmetric but for rounding
+
+    def _products(self, x: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Products with directions (d, k), in rows."""
+        z = self._checked_natural(x)
+        slopes, z_dots = self._slopes(z), np.zeros((len(directions), z.size))
+        z_dots[:, self._free] = slopes * directions
+        gradient, products = self._problem.hessian_products(z, z_dots)
+        # z = exp(rate x) has a second derivative of its own, rate slope
+        return slopes * products[:, self._free] + self._rates * slopes * gradient[self._free] * directions
+
+    @property
+    def has_second_order(self) -> bool:
+        """Whether the loss, the method and the dynamics have second derivatives."""
+        try:
+            self._problem.require_second_order()
+        except (TypeError, ValueError):
+            return False
+        return True
+
+    @property
+    def minimum(self) -> np.ndarray:
+        """The x (k,) last found; a ValueError if nothing has been fitted yet."""
+        if self._fitted is None:
+            raise ValueError("nothing has been fitted yet: call least_squares or minimize, or give x.")
+        return self._fitted[0]
