@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class OfFields:
     """
 
     fields: Pair = (None, None)
+    is_sum_of_squares: ClassVar[bool] = False  # half of that, of the `residuals` that it has where it is prepared
 
     def of_fields(self, fields: Pair) -> Self:
         """The same loss, of states and parameters with these names."""
