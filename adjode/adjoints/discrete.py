@@ -14,6 +14,7 @@ from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
 from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, sees
+from adjode.adjoints.jumping import forget_behind
 from adjode.adjoints.seeds import make_seed_observations
 from adjode.adjoints.shifting import shift_hooks
 from adjode.adjoints.shifts import ALONE, begin_shifts, make_pull_shifted
@@ -252,6 +253,11 @@ def _make_first_stage_of_both(first_stage: Callable) -> Callable:
     return first_stage_of_both
 
 
+@kernel
+def _forget_none(frame, steps):
+    """Where no state jumps."""
+
+
 def make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | None) -> Callable:
     """A step that is no crossing; `pull_explicit_step` is given where `pull_one_step` is for the implicit one of two methods."""
     switches = pull_explicit_step is not None
@@ -285,11 +291,12 @@ def make_pull_any(pull_step: Callable, cross: Callable) -> Callable:
     return pull_any
 
 
-def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
+def _make_pull_back(pull_step: Callable, first_stage: Callable, forget: Callable) -> Callable:
     @kernel
     def pull_back(frame):
         place, forward = slots.PLACE(frame), slots.FORWARD_COUNT(frame)
         steps = _find_relevant(frame)
+        forget(frame, steps)
         left = place[slots.LEFT]
         for step in range(steps - 1, -1, -1):
             place[slots.STEP] = step
@@ -328,7 +335,8 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         pull_step = make_pull_any(make_pull_shifted(calls, pull_step), make_cross(calls, first_stage))
     else:
         pull_step = make_pull_any(pull_step, make_cross_smoothly(first_stage))
-    pull_back, begin_moves = _make_pull_back(pull_step, first_stage), begin_shifts if calls.may_jump else end_shift
+    begin_moves, forget = (begin_shifts, forget_behind) if calls.may_jump else (end_shift, _forget_none)
+    pull_back = _make_pull_back(pull_step, first_stage, forget)
     judge_running_cost = judge_costs if may_cost else _no_costs
 
     @kernel

@@ -107,10 +107,10 @@ def _pull_reset(frame, t, event, u, lam):
 
 
 @kernel
-def differentiate_guard(frame, k):
-    """(status, e_t) of the event that is jump k, before it; E_U and THETA_BAR = e_theta."""
-    t, u, which, theta_bar = slots.JUMP_T(frame)[k], row(slots.JUMP_U(frame), 2 * k), slots.WHICH(frame), slots.THETA_BAR(frame)
-    theta, rate, e_u = slots.THETA(frame), slots.EVENT_RATE(frame), row(slots.JUMP_WORK(frame), E_U)
+def differentiate_guard(frame, k, u, e_u):
+    """(status, e_t) of the event that is jump k, at u; e_u, and e_theta in THETA_BAR."""
+    t, which, theta_bar = slots.JUMP_T(frame)[k], slots.WHICH(frame), slots.THETA_BAR(frame)
+    theta, rate = slots.THETA(frame), slots.EVENT_RATE(frame)
     which[0] = float(slots.JUMP_WHAT(frame)[3 * k + 1])
     for i in range(theta_bar.size):
         theta_bar[i] = 0.0
@@ -120,13 +120,12 @@ def differentiate_guard(frame, k):
 
 
 @kernel
-def speed_of_guard(frame, k, e_t):
-    """(status, gamma) along the slope BEFORE: GRAZING if that is zero but for rounding."""
-    e_u, before = row(slots.JUMP_WORK(frame), E_U), row(slots.JUMP_WORK(frame), BEFORE)
+def speed_of_guard(frame, k, e_t, e_u, slope):
+    """(status, gamma) of jump k along a slope: GRAZING if gamma is zero but for rounding."""
     gamma, size = e_t, abs(e_t)
     for i in range(e_u.size):
-        gamma += e_u[i] * before[i]
-        size += abs(e_u[i] * before[i])
+        gamma += e_u[i] * slope[i]
+        size += abs(e_u[i] * slope[i])
     if abs(gamma) > GRAZES * size and slots.JUMP_INFLOW(frame)[k] > SLOW:
         return SUCCESS, gamma
     slots.COUNT(frame)[slots.HAPPENING] = slots.JUMP_WHAT(frame)[3 * k + 1]
@@ -134,12 +133,18 @@ def speed_of_guard(frame, k, e_t):
 
 
 @kernel
+def read_guard(frame, k, u, slope, e_u):
+    """(status, gamma) of the guard of jump k, with e_u, and e_theta in THETA_BAR."""
+    status, e_t = differentiate_guard(frame, k, u, e_u)
+    return speed_of_guard(frame, k, e_t, e_u, slope) if status == SUCCESS else (status, 1.0)
+
+
+@kernel
 def _pull_guard(frame, k, rho, lam):
     """lam -= e_u^T rho / gamma, and the same for theta_bar."""
-    status, e_t = differentiate_guard(frame, k)
-    gamma, e_u = 1.0, row(slots.JUMP_WORK(frame), E_U)
-    if status == SUCCESS:
-        status, gamma = speed_of_guard(frame, k, e_t)
+    work = slots.JUMP_WORK(frame)
+    e_u = row(work, E_U)
+    status, gamma = read_guard(frame, k, row(slots.JUMP_U(frame), 2 * k), row(work, BEFORE), e_u)
     if status == SUCCESS:
         for i in range(lam.size):
             lam[i] -= e_u[i] * rho / gamma
@@ -188,6 +193,24 @@ def _restore_inflow(frame, k, action):
     entry = slots.DOSE_ENTRIES(frame)[7 * slots.ACTIONS(frame)[2 * action] + INFLOW]
     if entry >= 0:
         slots.THETA(frame)[entry] = slots.JUMP_INFLOW(frame)[k]
+
+
+@kernel
+def forget_jump(frame, k):
+    """Of jump k, which has no part in the gradient: what inflows were before it."""
+    if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE:
+        _restore_inflow(frame, k, slots.JUMP_WHAT(frame)[3 * k + 1])
+
+
+@kernel
+def forget_behind(frame, steps):
+    """The same of jumps behind so many steps."""
+    kinds, whats = slots.FORWARD_KIND(frame), slots.JUMP_WHAT(frame)
+    for step in range(slots.FORWARD_COUNT(frame)[slots.STEPS] - 1, steps - 1, -1):
+        if kinds.size > 0 and kinds[step] >= slots.JUMP:
+            last = kinds[step] - slots.JUMP
+            for k in range(last, whats[3 * last + 2] - 1, -1):
+                forget_jump(frame, k)
 
 
 def _make_cross_back(calls: Calls) -> Callable:

@@ -173,16 +173,17 @@ def _make_pull_to_event(calls: Calls, pull: Callable) -> Callable:
     @kernel
     def judge_speed(frame, k, e_t):
         """GRAZING where the guard only touches zero."""
-        u, slope = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), BEFORE)
-        status, _ = rate_at(frame, slots.JUMP_T(frame)[k], u, u, slope)
-        return speed_of_guard(frame, k, e_t)[0] if status == SUCCESS else status
+        u, work = row(slots.JUMP_U(frame), 2 * k), slots.JUMP_WORK(frame)
+        status, _ = rate_at(frame, slots.JUMP_T(frame)[k], u, u, row(work, BEFORE))
+        return speed_of_guard(frame, k, e_t, row(work, E_U), row(work, BEFORE))[0] if status == SUCCESS else status
 
     @kernel
     def pull_to_event(frame, step, left):
         """LAM, the cotangent of the state before the event LEADS_TO, back over the step that ends there."""
         shift = slots.SHIFT(frame)
         k, moves_too = int(shift[slots.LEADS_TO]) - 1, shift[slots.MOVES] == 1.0
-        status, e_t = differentiate_guard(frame, k)
+        before, e_u = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), E_U)
+        status, e_t = differentiate_guard(frame, k, before, e_u)
         if status == SUCCESS:
             status = judge_speed(frame, k, e_t)
         if status == SUCCESS:
@@ -196,7 +197,7 @@ def _make_pull_to_event(calls: Calls, pull: Callable) -> Callable:
             return status, left
         factor = (shift[slots.OF_SIZE] + shift[slots.OF_JUMP]) / gamma
         _subtract_guard(frame, factor)
-        status, _ = differentiate_guard(frame, k)
+        status, _ = differentiate_guard(frame, k, before, e_u)
         add_theta(frame, -factor)
         shift[slots.OF_START] = shift[slots.OF_TIME] + shift[slots.OF_JUMP] - factor * of_time
         return status, left

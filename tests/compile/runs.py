@@ -20,7 +20,15 @@ import numpy as np
 from scipy import sparse
 
 import adjode
-from adjode import Dynamics, consistent_initial, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
+from adjode import (
+    Dynamics,
+    consistent_initial,
+    ensemble_value_and_gradient,
+    residuals_and_jacobian,
+    solve,
+    solve_ensemble,
+    value_and_gradient,
+)
 from adjode.losses import (
     FinalState,
     Gaussian,
@@ -155,6 +163,8 @@ def jumping(**steps) -> Iterator:
     ended = solve(ball(), BALL_U0, BALL_THETA, (0.0, 6.0), events=[BOUNCE, *BALL_EVENTS], **steps)
     yield ended, tuple(ended.t_events), tuple(ended.u_events)
     yield tuple(ended.pullback([1.0, -0.5], **each) for each in pullbacks)
+    yield pushed(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, (2,), **everything)
+    yield ended.pushforward(np.eye(2)).u_T
 
 
 # --- mass matrices -----------------------------------------------------------------------------------------------------------
@@ -184,6 +194,7 @@ def tangents(**steps) -> Iterator:
     for method in TRANSPOSED:
         yield pushed(milder(), MILD_U0, MILD_THETA, MILD_SPAN, (1, 5), method=method, **steps)
     yield pushed(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), (2,), method="Radau", **steps)
+    yield residuals_and_jacobian(lotka_volterra(), LOSSES[-1], (0.0, 2.0), **steps)(LV_U0, LV_THETA)
 
 
 # --- losses and ensembles --------------------------------------------------------------------------------------------------------

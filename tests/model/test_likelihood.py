@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adjode import Dynamics, SolveError, ensemble_value_and_gradient, solve, value_and_gradient
+from adjode import Dynamics, SolveError, ensemble_value_and_gradient, residuals_and_jacobian, solve, value_and_gradient
 from adjode.losses import (
     Gaussian,
     Laplace,
@@ -186,6 +186,34 @@ def returned(t, u, theta):
 def test_more_observables_than_states_that_are_returned():
     loss = Likelihood(TIMES, np.column_stack([DATA, DATA[:, 0]]), Gaussian("sigma"), observe=returned)
     against_differences(loss, step=1e-3)
+
+
+@pytest.mark.parametrize("since", [None, 0.1])
+def test_residuals_where_it_is_a_sum_of_squares(since):
+    noise = {"sum": Gaussian(0.3), "ratio": LogNormal([0.1, 0.2, 0.3, 0.4], base=10.0), "loss": Gaussian(0.2)}
+    data = {"sum": DATA[:, 0], "ratio": np.array([0.5, np.nan, 0.1, 0.2]), "loss": DATA[:, 1]}
+    if since is not None:
+        noise["ratio"] = Gaussian([0.1, 0.2, 0.3, 0.4])
+    ones = [Likelihood(TIMES, data, noise, observe=Observables(totals, NAMES), since=since)]
+    ones.append(Likelihood(TIMES, {"second": DATA[:, 1]}, Gaussian(0.3), since=since))
+    for loss in ones:
+        value, bar = value_and_gradient(CHAIN, loss, SPAN, **TIGHT)(U0, THETA)
+        r, J = residuals_and_jacobian(CHAIN, loss, SPAN, **TIGHT)(U0, THETA)
+        gradient = np.concatenate([bar.u0, bar.theta])
+        np.testing.assert_allclose(J.T @ r, gradient, rtol=0.0, atol=1e-11 * np.abs(gradient).max())
+        constant = loss.constant + np.log(loss.scales[~loss.missing]).sum()
+        np.testing.assert_allclose(0.5 * r @ r + constant, value, rtol=1e-12)
+
+
+def test_what_is_no_sum_of_squares_has_no_residuals():
+    for noise in (Gaussian("sigma"), Laplace(0.3)):
+        with pytest.raises(TypeError, match="residuals are those of"):
+            residuals_and_jacobian(CHAIN, Likelihood(TIMES, DATA, noise), SPAN)
+
+
+def test_tolerances_that_hide_what_is_compared():
+    with pytest.warns(RuntimeWarning, match=r"the loss compares u\['second'\] at t = 0.5, where atol = 0.01 allows errors of"):
+        value_and_gradient(CHAIN, Likelihood(TIMES, {"second": DATA[:, 1]}, Gaussian(0.01)), SPAN, atol=1e-2)(U0, THETA)
 
 
 def test_counts_since_the_time_before():
