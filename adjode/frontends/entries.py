@@ -21,7 +21,7 @@ SCALES = {"lin": 0.0, "log": 1.0, "log10": math.log(10.0)}  # the rate at which 
 
 def natural(x: Any, rates: Any) -> np.ndarray:
     """What the optimiser sees, in natural units."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite ends of intervals, on either scale
         return np.where(rates > 0.0, np.exp(rates * x), x)
 
 

@@ -181,7 +181,7 @@ class Bound:
             theta = self._theta({"p": start})
             assert self._theta.layout is not None
             u0 = Block("u0", experiment.u0, dynamics.states, parameters, self._theta.layout.fields)
-            u0({"p": start, "theta": theta})
+            values = np.concatenate([u0({"p": start, "theta": theta}), theta])
             assert u0.layout is not None
             layouts = u0.layout, self._theta.layout
             options = {**options, **experiment.options}
@@ -195,7 +195,7 @@ class Bound:
             dynamics.require_order(*layouts, readers=readers)
             self._varies = self._varying(is_free, layouts[1].size)
             self.evaluation = Evaluation(dynamics, experiment.loss, experiment.t_span, layouts, self._varies, options)
-            self.evaluation.require_fitting(self.at(start)[0])
+            self.evaluation.require_fitting(values)
         self._constant: np.ndarray | None = None  # the derivatives of z by p, where these are always the same
 
     def __reduce__(self):
