@@ -1,5 +1,6 @@
 """The losses that users know as `adjode.losses`, and what their preparation for many calls takes."""
 
+from adjode.model.losses.event_times import EventTimes
 from adjode.model.losses.final_state import FinalState
 from adjode.model.losses.least_squares import LeastSquares, PreparedLeastSquares, least_squares_entry, make_least_squares
 from adjode.model.losses.linear import PreparedLinear, linear_entry, make_linear
@@ -13,6 +14,7 @@ ENTRIES = (linear_entry, least_squares_entry)  # those that depend on no callbac
 
 __all__ = [
     "ENTRIES",
+    "EventTimes",
     "FinalState",
     "LeastSquares",
     "Loss",
