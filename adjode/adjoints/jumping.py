@@ -265,6 +265,8 @@ def make_pull_jumps(calls: Calls) -> Callable:
         what, which = whats[3 * k], whats[3 * k + 1]
         status, rho = cross_back(frame, k, moves(frame, k), sides, lam)
         rho += carried
+        if slots.JUMP_BARS(frame).size > 0:
+            rho += slots.JUMP_BARS(frame)[k]
         if status != SUCCESS or what == slots.NESTED:
             return status, rho
         if sides[1] and moves(frame, k):

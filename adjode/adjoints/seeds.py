@@ -58,13 +58,13 @@ def _ends_as_it_is(frame):
 
 
 @kernel
-def _shift_none(frame, step, x, u_bar):
+def _shift_nothing(frame, step, x, u_bar):
     pass
 
 
 def make_seed_observations(may_shift: bool) -> Callable:
     """`seed_observations(frame, step, left, t, h, t_new, first)`; where steps may move, a state seen at a fixed time does not."""
-    ends_as_it_is, shift = (end_is_fixed, shift_observed) if may_shift else (_ends_as_it_is, _shift_none)
+    ends_as_it_is, shift = (end_is_fixed, shift_observed) if may_shift else (_ends_as_it_is, _shift_nothing)
 
     @kernel
     def seed_observations(frame, step, left, t, h, t_new, first):

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from adjode.adjoints.jumping import add_theta, differentiate_guard, give_to_time, make_rate_at, moves, speed_of_guard, to_slope
 from adjode.adjoints.products import dot
 from adjode.adjoints.shifting import BEFORE, E_U, FIRST_OF_GUARD, LAM, OF_GUARD, SLOPE, begin_shift, end_shift
+from adjode.adjoints.trust import divide_mesh
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
@@ -29,9 +30,12 @@ ALONE = -1  # in place of observations left: pull LAM back alone, not what is ob
 
 @kernel
 def begin_shifts(frame):
-    shift = slots.SHIFT(frame)
+    shift, place = slots.SHIFT(frame), slots.PLACE(frame)
     shift[slots.MOVES] = shift[slots.KNOWN] = shift[slots.LEADS_TO] = shift[slots.OF_START] = 0.0
     end_shift(frame)
+    if slots.JUMP_BARS(frame).size > 0:  # the last cotangent may be that of a time
+        place[slots.RELEVANT] = slots.FORWARD_COUNT(frame)[slots.STEPS]
+        divide_mesh(frame)
 
 
 @kernel

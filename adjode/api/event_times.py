@@ -1,7 +1,8 @@
 """Cotangents of the times of events, and states on the side before a jump.
 
 With a guard e that passes through zero at tau at the rate gamma = e_t + e_u f-, tau changes by -(e_u du + e_theta dtheta) / gamma.
-So a cotangent of tau is one of the state before the event, and a part of theta_bar.
+So a cotangent of tau is one of the state before the event, and a part of theta_bar. The discrete adjoint has it in rho, see
+adjoints/jumping.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from adjode.api.solved import Solved
 from adjode.checks import choose, float_vector
 from adjode.compile import slots
 from adjode.passes.discrete import jumps_at_start
+from adjode.passes.options import PullbackOptions
 from adjode.status import GRAZING, solve_error
 
 _SPACINGS = 10.0  # of numbers at the larger end of the span, from the time of a jump to where the state is that before it
@@ -54,8 +56,15 @@ def _read_event_times(solution: Solved, given: Any) -> list[np.ndarray]:
     ]
 
 
-def _pull_event_times(solution: Solved, cotangents: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What cotangents of the times of events are: times (k,) and cotangents (k, n) of the states before, and a part of theta_bar.
+def _in_mesh(solution: Solved) -> np.ndarray:
+    """The jumps across which steps have been taken: all but those in which nothing changes."""
+    kinds, what = solution.trajectory.kinds, solution.trajectory.jumps.what
+    lasts = kinds[kinds >= slots.JUMP] - slots.JUMP
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(what[3 * last + 2], last + 1) for last in lasts)])
+
+
+def _pull_event_time(solution: Solved, i: int, k: int, bar: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """What a cotangent of the time of event i, which is jump k, is: a time, a cotangent of the state before, a part of theta_bar.
 
     Raises
     ------
@@ -65,29 +74,21 @@ def _pull_event_times(solution: Solved, cotangents: list[np.ndarray]) -> tuple[n
     jumps, guards, theta = solution.trajectory.jumps, solution.jumps.guards, solution.theta
     assert guards is not None
     n, m = solution.layouts[0].size, theta.size
-    times, u_bars, theta_bar = [], [], np.zeros(m)
-    for i, bars in enumerate(cotangents):
-        for k, bar in zip(jumps.of_event(i), bars, strict=True):
-            if bar == 0.0:
-                continue
-            if jumps.what[3 * k] != slots.EVENT:
-                raise ValueError(
-                    f"{guards.events[i].name} has been taken along by another event at t = {solution.span.time(jumps.t[k]):g}, and "
-                    f"has no time of its own: give the cotangent to that one."
-                )
-            t, u = float(solution.span.time(jumps.t[k])), jumps.u[2 * k].copy()
-            e_u, e_theta, rate, slope, which = np.zeros(n), np.zeros(m), np.zeros(1), np.zeros(n), np.array([float(i)])
-            guards.guards_vjp(t, u, theta, which, e_u, e_theta)
-            guards.guards_dt(t, u, theta, which, rate)
-            solution.dynamics.f(t, u, theta, slope)
-            slope = slope if solution.dynamics.mass is None else solution.dynamics.mass.inverse @ slope
-            gamma, size = rate[0] + e_u @ slope, abs(rate[0]) + np.abs(e_u * slope).sum()
-            if not (abs(gamma) > GRAZES * size and jumps.inflow[k] > SLOW):
-                raise solve_error(GRAZING, phase="adjoint", t=t, event=guards.events[i].name)
-            times.append(t)
-            u_bars.append(-bar / gamma * e_u)
-            theta_bar -= bar / gamma * e_theta
-    return before_jumps(solution, np.array(times)), np.array(u_bars).reshape(-1, n), theta_bar
+    if jumps.what[3 * k] != slots.EVENT:
+        raise ValueError(
+            f"{guards.events[i].name} has been taken along by another event at t = {solution.span.time(jumps.t[k]):g}, and "
+            f"has no time of its own: give the cotangent to that one."
+        )
+    t, u = float(solution.span.time(jumps.t[k])), jumps.u[2 * k].copy()
+    e_u, e_theta, rate, slope, which = np.zeros(n), np.zeros(m), np.zeros(1), np.zeros(n), np.array([float(i)])
+    guards.guards_vjp(t, u, theta, which, e_u, e_theta)
+    guards.guards_dt(t, u, theta, which, rate)
+    solution.dynamics.f(t, u, theta, slope)
+    slope = slope if solution.dynamics.mass is None else solution.dynamics.mass.inverse @ slope
+    gamma, size = rate[0] + e_u @ slope, abs(rate[0]) + np.abs(e_u * slope).sum()
+    if not (abs(gamma) > GRAZES * size and jumps.inflow[k] > SLOW):
+        raise solve_error(GRAZING, phase="adjoint", t=t, event=guards.events[i].name)
+    return t, -bar / gamma * e_u, -bar / gamma * e_theta
 
 
 def observed_before(solution: Solved, seeds: Seeds) -> Seeds:
@@ -97,12 +98,35 @@ def observed_before(solution: Solved, seeds: Seeds) -> Seeds:
     return replace(seeds, times=times, u_bars=seeds.u_bars[~at_start], u0_bar=seeds.u0_bar + seeds.u_bars[at_start].sum(axis=0))
 
 
-def with_event_times(solution: Solved, seeds: Seeds, event_times: Any, wanted: frozenset[str], certify: bool) -> Seeds:
-    """The same cotangents, and those that cotangents of the times of events are."""
-    if certify:
+def with_event_times(solution: Solved, seeds: Seeds, given: Any, wanted: frozenset[str], options: PullbackOptions) -> Seeds:
+    """The same cotangents, and those of the times of events.
+
+    The discrete adjoint takes those of jumps as they are; others are cotangents of states before them.
+    """
+    if options.certify:
         raise ValueError("certify=True has another solution, whose events have times of their own: leave event_times out.")
-    if solution.jumps.inflows or wanted & {"observation_times"}:
-        raise ValueError("event_times goes with no doses over a duration, nor with wrt='observation_times'.")
-    times, u_bars, theta_bar = _pull_event_times(solution, _read_event_times(solution, event_times))
-    times, u_bars = np.concatenate([seeds.times, times]), np.vstack([seeds.u_bars, u_bars])
-    return replace(seeds, times=times, u_bars=u_bars, theta_bar=seeds.theta_bar + theta_bar)
+    jumps, theta_bar = solution.trajectory.jumps, seeds.theta_bar
+    in_mesh, jump_bars = _in_mesh(solution) if options.discrete else np.zeros(0), np.zeros(jumps.t.size)
+    times, u_bars = [], []
+    for i, bars in enumerate(_read_event_times(solution, given)):
+        for k, bar in zip(jumps.of_event(i), bars, strict=True):
+            if k in in_mesh:
+                jump_bars[k] = bar
+            elif bar != 0.0:
+                time, u_bar, of_theta = _pull_event_time(solution, i, int(k), bar)
+                times.append(time)
+                u_bars.append(u_bar)
+                theta_bar = theta_bar + of_theta
+    if times and (solution.jumps.inflows or wanted & {"observation_times"}):
+        raise ValueError(
+            "event_times of events without a reset, or with another adjoint than the discrete one, goes with no doses over a "
+            "duration, nor with wrt='observation_times'."
+        )
+    before = before_jumps(solution, np.array(times))
+    return replace(
+        seeds,
+        times=np.concatenate([seeds.times, before]),
+        u_bars=np.vstack([seeds.u_bars, *u_bars]),
+        theta_bar=theta_bar,
+        jump_bars=jump_bars if jump_bars.any() else None,
+    )

@@ -161,7 +161,7 @@ def pullback(
     if check_side(side) == "left":
         seeds = observed_before(solution, seeds)
     if event_times is not None:
-        seeds = with_event_times(solution, seeds, event_times, wanted, certify)
+        seeds = with_event_times(solution, seeds, event_times, wanted, options)
     cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
     refuse_with_mass(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
@@ -293,6 +293,7 @@ class _Pullback:
             max_seconds=self.options.seconds(solution.options),
             on_inaccurate=self.options.on_inaccurate,
             jumps=solution.jumps,
+            jump_bars=seeds.jump_bars,
         )
         made.follow(solution.trajectory, solution.counts)
         return made

@@ -16,13 +16,16 @@ from adjode.model.layout import Layout
 
 @dataclass(frozen=True, eq=False)
 class Seeds:
-    """The cotangents that enter: of u(T), of the states at the observation times, and what u0_bar and theta_bar have besides."""
+    """The cotangents that enter: of u(T), of the states at the observation times, what u0_bar and theta_bar have besides, and of
+    the times of jumps (None for none).
+    """
 
     u_T_bar: np.ndarray
     times: np.ndarray
     u_bars: np.ndarray
     theta_bar: np.ndarray
     u0_bar: Any = 0.0
+    jump_bars: np.ndarray | None = None
 
 
 def read_seeds(

@@ -49,6 +49,7 @@ COST_GROUPS = matrix(SIZED, "(3, 3)", "errors of a piece, what they are compared
 DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
 
 JUMP_WORK = matrix(STORE, "(10, n)", "slopes before and behind a jump, and other vectors on the way over it")
+JUMP_BARS = vector(STORE, "(k,) or (0,)", "discrete adjoint: cotangents of the times of jumps, if there are any")
 MASS_INVERSE = matrix(STORE, "(n, n) or (0, n)", "the inverse of the mass matrix, if there is one and slopes at jumps are wanted")
 JUMP_TOTAL = vector(STORE, "(m + 1,)", "discrete adjoint: TOTAL of the step that ends at an event, for the cotangent of its guard")
 SHIFT = floats_by_name(

@@ -59,6 +59,8 @@ class Discrete(Pass):
         See `adjode.api.pullback.pullback`.
     jumps : Jumps
         Of the forward pass.
+    jump_bars : (k,) array, optional
+        Cotangents of the times of jumps of the trajectory.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Discrete(Pass):
         max_seconds: float | None = None,
         on_inaccurate: str = "refine",
         jumps: Jumps = NO_JUMPS,
+        jump_bars: np.ndarray | None = None,
     ):
         tableau = options.tableau
         if not family_of(tableau).transposable:
@@ -99,6 +102,8 @@ class Discrete(Pass):
         self.jumps = jumps
         put_jumps_back(self.frame, jumps, n, dynamics.mass)
         self._put_shifts()
+        if jump_bars is not None:
+            self.frame[slots.JUMP_BARS] = jump_bars
         columns = 0 if cost is None else 1 + n + (m if wants_theta else 0)
         put_costs(self.frame, options, n, span.length, columns)
         if structure is not None:

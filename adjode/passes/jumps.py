@@ -147,7 +147,7 @@ def put_jumps_back(frame: Frame, jumps: Jumps, n: int, mass: Mass | None = None)
     guards = jumps.guards
     _put_what_is_given(frame, jumps)
     frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((10, n))
-    frame[slots.SHIFT] = slots.SHIFT.zeros()
+    frame[slots.SHIFT], frame[slots.JUMP_BARS] = slots.SHIFT.zeros(), np.zeros(0)
     frame[slots.MASS_INVERSE] = np.zeros((0, n)) if mass is None or not jumps.move else mass.inverse
     if guards is not None:
         frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle

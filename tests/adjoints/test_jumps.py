@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from adjode import Doses, Event, Fit, Status, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
-from adjode.losses import FinalState, LeastSquares
+from adjode.losses import EventTimes, FinalState, LeastSquares
 from adjode.steppers.family import family_of
 from adjode.tableaus import METHODS, tableau
 from tests.problems.hybrid import (
+    BALL_EVENTS,
     BALL_THETA,
     BALL_U0,
     BOUNCE,
@@ -155,6 +156,28 @@ def test_so_it_is_of_a_loss(method):
     _, bar = evaluate(HUNT_U0, DRIVEN_THETA)
     slopes = differences(lambda x: evaluate(x[:2], x[2:])[0], DRIVEN, 3e-4)
     np.testing.assert_allclose(np.concatenate([bar.u0, bar.theta]), slopes, rtol=0.0, atol=3e-11 * np.max(np.abs(slopes)))
+
+
+@pytest.mark.filterwarnings("ignore:the gradient")
+def test_so_it_is_of_times_of_events():
+    loss = EventTimes([1.5, 4.8], sigma=[0.1, 0.3], beside=LeastSquares(TIMES[:3], SEEN[:3]))
+    evaluate = value_and_gradient(driven(), loss, HUNT_SPAN, step=0.1, on_inaccurate="warn", **driven_jumps())
+    _, bar = evaluate(HUNT_U0, DRIVEN_THETA)
+    slopes = differences(lambda x: evaluate(x[:2], x[2:])[0], DRIVEN, 3e-4)
+    np.testing.assert_allclose(np.concatenate([bar.u0, bar.theta]), slopes, rtol=0.0, atol=3e-11 * np.max(np.abs(slopes)))
+
+
+def test_so_it_is_of_times_of_events_that_take_others_along():
+    events, x = (BOUNCE, BALL_EVENTS[0]), np.concatenate([BALL_U0, BALL_THETA])
+
+    def times(x):
+        return np.concatenate(solve(ball(), x[:2], x[2:], (0.0, 15.0), events=events, step=0.3).t_events)
+
+    solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 15.0), events=events, step=0.3)
+    weights = [np.array([1.0, -0.5, 2.0]), np.array([0.3, 0.8, -1.1])]
+    bar = solution.pullback(event_times=weights, adjoint="discrete")
+    slopes = differences(lambda x: np.concatenate(weights) @ times(x), x, 3e-4)
+    np.testing.assert_allclose(np.concatenate([bar.u0, bar.theta]), slopes, rtol=0.0, atol=1e-10 * np.max(np.abs(slopes)))
 
 
 # --- wherever gradients are taken ---------------------------------------------------------------------------------------------

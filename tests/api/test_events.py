@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from adjode import Dynamics, Event, SolveError, Status, solve, value_and_gradient
-from adjode.losses import FinalState, LeastSquares
+from adjode.losses import EventTimes, FinalState, LeastSquares
 from tests.problems.hybrid import BALL_THETA, BALL_U0, BOUNCE, ball, ball_at, bounce, bounces, height
 from tests.problems.numerics import complex_step
 
@@ -544,6 +544,39 @@ def test_cotangents_of_times_of_two_events():
     assert_near(solution.t_events[1], [np.log(2.5) + np.log(2.0)])
     limit = heat / loss
     assert_near(bar.theta[2:], [1.0 / (limit - high) + 1.0 / high, -1.0 / low], 100.0)
+
+
+@by_adjoint
+def test_times_of_events_compared_with_data(adjoint):
+    data, sigma = np.array([3.0, np.nan, 12.5]), np.array([0.1, 1.0, 0.2])
+    loss = EventTimes(data, event="height", sigma=sigma)
+    value, bar = value_and_gradient(ball(), loss, (0.0, 15.0), events=BOUNCE, adjoint=adjoint, **TOLERANCES)(BALL_U0, BALL_THETA)
+
+    def summed(u0, theta):
+        first, _, third = bounces(u0, theta, 15.0)[0]
+        return 0.5 * (((first - 3.0) / 0.1) ** 2 + ((third - 12.5) / 0.2) ** 2)
+
+    assert value == pytest.approx(np.real(summed(BALL_U0, BALL_THETA)), rel=1e3 * RTOL)
+    for found, exact in zip([bar.u0, bar.theta], complex_step(summed, [BALL_U0, BALL_THETA]), strict=True):
+        assert_near(found, exact, 1e4)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: EventTimes([[1.0]]), ValueError, "times of events must be a vector"),
+        (lambda: EventTimes([1.0], sigma=0.0), ValueError, "sigma of times of events must be positive"),
+        (lambda: ball_times(EventTimes([1.0], event="floor")), ValueError, "event 'floor', but events= has height"),
+        (lambda: ball_times(EventTimes([1.0] * 4)), SolveError, "height has happened 3 times up to t = 15, but it was seen 4"),
+    ],
+)
+def test_bad_times_of_events(make, error, says):
+    with pytest.raises(error, match=says):
+        make()
+
+
+def ball_times(loss):
+    return value_and_gradient(ball(), loss, (0.0, 15.0), events=BOUNCE)(BALL_U0, BALL_THETA)
 
 
 def test_the_side_before_a_bounce():

@@ -48,12 +48,17 @@ from tests.problems.hybrid import (
     BALL_THETA,
     BALL_U0,
     BOUNCE,
+    DRIVEN_THETA,
+    HUNT_SEED,
     HUNT_SPAN,
     HUNT_THETA,
     HUNT_U0,
     ball,
+    driven,
+    driven_jumps,
     hunt,
     hunt_jumps,
+    mixed_hunt,
 )
 from tests.problems.mass_systems import (
     CHAIN_THETA,
@@ -152,6 +157,10 @@ def stopping(**steps) -> Iterator:
     yield solved(milder(True), MILD_U0, MILD_THETA, MILD_SPAN, pullbacks, method="Radau", stops=[np.mean(MILD_SPAN)], **steps)
 
 
+def cost_of_time(t, u, theta):
+    return u[0] ** 2 * np.cos(t) + theta[2] * u[1]
+
+
 def jumping(**steps) -> Iterator:
     """Doses at once and over a while, and events: with resets, along with others, in pairs inside a step, at the end."""
     pullbacks = [{"adjoint": "discrete"}, CONTINUOUS[0], {"adjoint": "discrete", **COST}, CONTINUOUS[0] | COST]
@@ -165,6 +174,10 @@ def jumping(**steps) -> Iterator:
     yield tuple(ended.pullback([1.0, -0.5], **each) for each in pullbacks)
     yield pushed(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, (2,), **everything)
     yield ended.pushforward(np.eye(2)).u_T
+    seen = [DRIVEN_THETA[6] + DRIVEN_THETA[8], 2.0], np.array([[1.0, 0.3], [-0.2, 0.6]])  # at a dose, and on the way
+    exact = {"adjoint": "discrete", "on_inaccurate": "warn", "running_cost": cost_of_time}
+    moved = solve(driven(), HUNT_U0, DRIVEN_THETA, HUNT_SPAN, **driven_jumps(), **steps)
+    yield moved, moved.pullback(HUNT_SEED, observations=seen, event_times=np.ones(moved.t_events[0].size), **exact)
 
 
 # --- mass matrices -----------------------------------------------------------------------------------------------------------
@@ -173,6 +186,7 @@ def massed(**steps) -> Iterator:
     options = {"method": "Radau", **steps}
     yield solved(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), pullbacks, **options)
     yield consistent_initial(mixed(), [1.0, -1.0], LINEAR_THETA, 0.5)
+    yield solved(mixed_hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, pullbacks, **hunt_jumps(), **options)
     yield solved(Dynamics(chain_f, chain_vjp, mass=FULL), CHAIN_U0, CHAIN_THETA, (0.2, 1.0), pullbacks, **options)
 
 

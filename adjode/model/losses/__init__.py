@@ -1,5 +1,6 @@
 """The losses that users know as `adjode.losses`, and what their preparation for many calls takes."""
 
+from adjode.model.losses.event_times import EventTimes
 from adjode.model.losses.final_state import FinalState
 from adjode.model.losses.least_squares import LeastSquares, PreparedLeastSquares, least_squares_entry, make_least_squares
 from adjode.model.losses.likelihood import Likelihood, Observables
@@ -17,6 +18,7 @@ ENTRIES = (linear_entry, least_squares_entry, likelihood_entry)  # those that de
 
 __all__ = [
     "ENTRIES",
+    "EventTimes",
     "FinalState",
     "Gaussian",
     "Laplace",
