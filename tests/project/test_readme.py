@@ -123,7 +123,7 @@ def test_the_contacts_of_an_epidemic_are_found():
 
 @pytest.mark.slow
 def test_what_is_typical_of_a_population():
-    """Typical values and errors as mixed-effects models find them: Pinheiro and Bates (2000), section 8.2.1."""
+    """Typical values and errors as mixed-effects models find them: Pinheiro and Bates (2000), chapter 8."""
     done = subprocess.run([sys.executable, ROOT / "examples" / "population.py"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = {name: float(value) for name, value in re.findall(r"^(\w+) +(\S+) (?:1/h|L/h/kg|mg/L)$", done.stdout, re.MULTILINE)}
