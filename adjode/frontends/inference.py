@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adjode.api.solution import Solution
 from adjode.checks import choose, float_vector
 from adjode.frontends.identifiability import Identifiability, identifiability
 from adjode.frontends.least_squares import LeastSquaresTask, check_options
@@ -35,6 +36,10 @@ class LeastSquaresFit(CurvedFit):
         """`(u0, theta)` at x, in the form they were given in, or a dict of all parameters; what is not free starts and stays."""
         results = self._problem.results(self._natural(float_vector("x", x, self._free.size)))
         return results["parameters"] if "parameters" in results else (results["u0"], results["theta"])
+
+    def solve(self, x: Any = None, *, experiment: str | None = None) -> Solution:
+        """The solution at x, by default at the minimum last found, of one of several experiments by its name."""
+        return self._problem.solve(self._natural(self._minimum_or(x)), experiment)
 
     def least_squares(
         self,
@@ -112,11 +117,9 @@ class LeastSquaresFit(CurvedFit):
         The covariance is `(J^T J)^-1`, that of a model that is linear within the errors. Entries at a bound are named in the table.
         """
         choose("kind", kind, ("gauss-newton", "exact"))
-        if x is None:
-            x = self.minimum
-            if self._fitted is not None and self._fitted[1] != "linear":
-                raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
-        x = float_vector("x", x, self._free.size)
+        if x is None and self._fitted is not None and self._fitted[1] != "linear":
+            raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
+        x = self._minimum_or(x)
         residuals, push = self.evaluate_residuals(x), functools.partial(self._push, x)
         found = Uncertainty.at_minimum(self, x, self._rates, residuals, push, absolute_sigma, self._problem.rtol)
         return found.with_hessian(self.hessian(x)) if kind == "exact" else found
@@ -188,7 +191,7 @@ class LeastSquaresFit(CurvedFit):
         "practically not": the profile of the entry does not close on both sides before a bound, at this level. The profiles are
         those with one entry held for each direction that is left open, which changes no fit.
         """
-        x = float_vector("x", self.minimum if x is None else x, self._free.size)
+        x = self._minimum_or(x)
         return identifiability(self, x, self._rates, level, absolute_sigma, self._problem.rtol)
 
     def predict(

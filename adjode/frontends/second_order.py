@@ -39,7 +39,7 @@ class CurvedFit(Entries):
         SolveError
             If a pass cannot be completed.
         """
-        x = float_vector("x", self.minimum if x is None else x, self._free.size)
+        x = self._minimum_or(x)
         units = np.eye(x.size)
         H = np.vstack([self._products(x, units[k : k + _SIDE_BY_SIDE]) for k in range(0, x.size, _SIDE_BY_SIDE)])
         return 0.5 * (H + H.T)  # symmetric but for rounding
@@ -68,3 +68,6 @@ class CurvedFit(Entries):
         if self._fitted is None:
             raise ValueError("nothing has been fitted yet: call least_squares or minimize, or give x.")
         return self._fitted[0]
+
+    def _minimum_or(self, x: Any) -> np.ndarray:
+        return float_vector("x", self.minimum if x is None else x, self._free.size)
