@@ -13,7 +13,7 @@ from collections.abc import Callable
 from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed
-from adjode.adjoints.jumping import make_pull_jumps
+from adjode.adjoints.jumping import forget_behind, make_pull_jumps
 from adjode.adjoints.seeds import seed_observations
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.adjoints.trust import (
@@ -264,6 +264,11 @@ def _make_first_stage_of_both(first_stage: Callable) -> Callable:
 
 
 @kernel
+def _forget_none(frame, steps):
+    """Where no state jumps."""
+
+
+@kernel
 def _pull_none(frame, last, lam):
     return SUCCESS
 
@@ -311,11 +316,12 @@ def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | N
     return pull_step
 
 
-def _make_pull_back(pull_step: Callable, first_stage: Callable) -> Callable:
+def _make_pull_back(pull_step: Callable, first_stage: Callable, forget: Callable) -> Callable:
     @kernel
     def pull_back(frame):
         place, forward = slots.PLACE(frame), slots.FORWARD_COUNT(frame)
         steps = _find_relevant(frame)
+        forget(frame, steps)
         left = place[slots.LEFT]
         for step in range(steps - 1, -1, -1):
             place[slots.STEP] = step
@@ -349,12 +355,9 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
         first_stage = _make_first_stage_of_both(first_stage)
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
-    pull_step = _make_pull_by_kind(
-        pull_one_step,
-        pull_explicit_step,
-        _make_pull_crossing(first_stage, make_pull_jumps(calls) if calls.may_jump else _pull_none),
-    )
-    pull_back = _make_pull_back(pull_step, first_stage)
+    pull_jumps, forget = (make_pull_jumps(calls), forget_behind) if calls.may_jump else (_pull_none, _forget_none)
+    pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage, pull_jumps))
+    pull_back = _make_pull_back(pull_step, first_stage, forget)
     judge_running_cost = judge_costs if may_cost else _no_costs
 
     @kernel

@@ -12,7 +12,7 @@ import numpy as np
 
 from adjode.adjoints import products
 from adjode.adjoints.backward import Backward
-from adjode.adjoints.jumping import make_pull_jumps
+from adjode.adjoints.jumping import forget_jump, make_pull_jumps
 from adjode.adjoints.jumps import Jumps
 from adjode.compile import slots
 from adjode.compile.calls import Calls
@@ -38,6 +38,15 @@ def _look_up(frame, t):
 
 
 @kernel
+def _forget_jumps_behind(frame):
+    """Those that the sweep, which starts before them, does not come by."""
+    times, control = slots.JUMP_T(frame), slots.CONTROL(frame)
+    for k in range(slots.FORWARD_COUNT(frame)[slots.OCCURRED] - 1, -1, -1):
+        if control[slots.DIRECTION] * (times[k] + clearance(frame) - control[slots.T_START]) <= 0.0:
+            forget_jump(frame, k)
+
+
+@kernel
 def _begin(frame):
     """At the start of a sweep: stops where the state has jumped, and its end, if an event has ended the solution."""
     forward, whats, times, clock = slots.FORWARD_COUNT(frame), slots.JUMP_WHAT(frame), slots.JUMP_T(frame), slots.CLOCK(frame)
@@ -58,6 +67,7 @@ def _begin(frame):
                     stops[k] -= direction * near
             many = insert_stop(frame, many, times[last], _FIRST_JUMP - last)
         last = first - 1
+    _forget_jumps_behind(frame)
     return SUCCESS
 
 

@@ -45,7 +45,7 @@ def _give_to(frame, dose, which, bar):
 
 
 @kernel
-def _time_varies(frame, action):
+def time_varies(frame, action):
     """Whether the time of an action depends on theta."""
     actions, entries = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame)
     first = 7 * actions[2 * action]
@@ -100,24 +100,33 @@ def _pull_reset(frame, t, event, u, lam):
 
 
 @kernel
-def _pull_guard(frame, k, u, rho, lam):
-    """lam -= e_u^T rho / gamma, and the same for theta_bar; GRAZING if gamma is zero but for rounding."""
+def read_guard(frame, k, u, slope, e_u):
+    """(status, gamma) of the guard of jump k, with e_u, and e_theta in THETA_BAR; GRAZING if gamma is zero but for rounding."""
     t, event, speed = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_INFLOW(frame)[k]
-    work, which, theta, rate = slots.JUMP_WORK(frame), slots.WHICH(frame), slots.THETA(frame), slots.EVENT_RATE(frame)
-    e_u, before, theta_bar = row(work, _E_U), row(work, _BEFORE), slots.THETA_BAR(frame)
+    which, theta, rate, theta_bar = slots.WHICH(frame), slots.THETA(frame), slots.EVENT_RATE(frame), slots.THETA_BAR(frame)
     which[0] = float(event)
     for i in range(theta_bar.size):
         theta_bar[i] = 0.0
     status = invoke(slots.GUARDS_VJP(frame), time_at(frame, t), (u, theta, which, e_u, theta_bar))
     if status != 0 or invoke(slots.GUARDS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
-        return CALLBACK_RAISED
+        return CALLBACK_RAISED, 0.0
     gamma, size = rate[0], abs(rate[0])
-    for i in range(lam.size):
-        gamma += e_u[i] * before[i]
-        size += abs(e_u[i] * before[i])
+    for i in range(e_u.size):
+        gamma += e_u[i] * slope[i]
+        size += abs(e_u[i] * slope[i])
     if not (abs(gamma) > GRAZES * size and speed > SLOW):
         slots.COUNT(frame)[slots.HAPPENING] = event
-        return GRAZING
+        return GRAZING, gamma
+    return SUCCESS, gamma
+
+
+@kernel
+def _pull_guard(frame, k, u, rho, lam):
+    """lam -= e_u^T rho / gamma, and the same for theta_bar."""
+    e_u = row(slots.JUMP_WORK(frame), _E_U)
+    status, gamma = read_guard(frame, k, u, row(slots.JUMP_WORK(frame), _BEFORE), e_u)
+    if status != SUCCESS:
+        return status
     for i in range(lam.size):
         lam[i] -= e_u[i] * rho / gamma
     _add_theta(frame, -rho / gamma)
@@ -141,7 +150,7 @@ def _make_rate_at(calls: Calls) -> Callable:
 
 
 @kernel
-def _ends(frame, k):
+def ends(frame, k):
     """Whether jump k has ended the solution."""
     forward = slots.FORWARD_COUNT(frame)
     return forward[slots.ENDED] > 0 and k == forward[slots.OCCURRED] - 1
@@ -155,6 +164,24 @@ def _restore_inflow(frame, k, action):
         slots.THETA(frame)[entry] = slots.JUMP_INFLOW(frame)[k]
 
 
+@kernel
+def forget_jump(frame, k):
+    """Of jump k, which has no part in the gradient: what inflows were before it."""
+    if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE:
+        _restore_inflow(frame, k, slots.JUMP_WHAT(frame)[3 * k + 1])
+
+
+@kernel
+def forget_behind(frame, steps):
+    """The same of jumps behind so many steps."""
+    kinds, whats = slots.FORWARD_KIND(frame), slots.JUMP_WHAT(frame)
+    for step in range(slots.FORWARD_COUNT(frame)[slots.STEPS] - 1, steps - 1, -1):
+        if kinds.size > 0 and kinds[step] >= slots.JUMP:
+            last = kinds[step] - slots.JUMP
+            for k in range(last, whats[3 * last + 2] - 1, -1):
+                forget_jump(frame, k)
+
+
 def _make_cross_back(calls: Calls) -> Callable:
     rate_at = _make_rate_at(calls)
 
@@ -164,7 +191,7 @@ def _make_cross_back(calls: Calls) -> Callable:
         t, which, work = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_WORK(frame)
         before, behind = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_U(frame), 2 * k + 1)
         status, rate, by_reset = SUCCESS, 0.0, 0.0
-        if shifts and not _ends(frame, k):
+        if shifts and not ends(frame, k):
             status, rate = rate_at(frame, t, behind, lam, row(work, _BEHIND))
         if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE:
             _restore_inflow(frame, k, which)
@@ -190,7 +217,7 @@ def make_pull_jumps(calls: Calls) -> Callable:
         """(status, what a shift of its time does to the loss, if it has been taken along)."""
         whats = slots.JUMP_WHAT(frame)
         what, which = whats[3 * k], whats[3 * k + 1]
-        status, rho = cross_back(frame, k, what != slots.DOSE or _time_varies(frame, which), lam)
+        status, rho = cross_back(frame, k, what != slots.DOSE or time_varies(frame, which), lam)
         rho += carried
         if status != SUCCESS or what == slots.NESTED:
             return status, rho

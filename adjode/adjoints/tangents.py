@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from adjode.adjoints.jump_tangents import make_push_jumps
 from adjode.adjoints.seeds import place_in_step
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.compile import slots
@@ -18,7 +19,8 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row, segment
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
-from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
+from adjode.loops.jumps import INFLOW, begin_inflows
+from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.family import EXPLICIT, Solver
 from adjode.steppers.tangents import Push, judge_explicit, make_explicit_tangent
@@ -83,11 +85,18 @@ def _copy(out, x):
 
 
 @kernel
-def _observe_here(frame, t):
-    """Write down what the tangents are, for observations up to t."""
-    times, count, mesh_t = slots.TIMES(frame), slots.COUNT(frame), slots.FORWARD_T(frame)
-    direction = 1.0 if mesh_t[slots.FORWARD_COUNT(frame)[slots.STEPS]] >= mesh_t[0] else -1.0
-    while count[slots.SEEN] < times.size and direction * (times[count[slots.SEEN]] - t) <= 0.0:
+def _is_seen(frame, t, step):
+    """Whether an observation at t is at or before the start of this step: before it, if the state jumps there."""
+    mesh_t, kinds, steps = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame), slots.FORWARD_COUNT(frame)[slots.STEPS]
+    ahead = (t - mesh_t[step]) * (1.0 if mesh_t[steps] >= mesh_t[0] else -1.0)
+    return ahead < 0.0 if step < steps and kinds.size > 0 and kinds[step] >= slots.JUMP else ahead <= 0.0
+
+
+@kernel
+def _observe_here(frame, step):
+    """Write down what the tangents are, for observations up to the start of this step."""
+    times, count = slots.TIMES(frame), slots.COUNT(frame)
+    while count[slots.SEEN] < times.size and _is_seen(frame, times[count[slots.SEEN]], step):
         _copy(row(slots.OBSERVED_DOTS(frame), count[slots.SEEN]), slots.DOTS(frame))
         count[slots.SEEN] += 1
 
@@ -155,7 +164,8 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
             V = plane(slots.FORWARD_STAGES(frame), step)
         else:
             V = plane(slots.STAGES(frame), 0)
-            if stages_again(frame, step, t, h, t_new, dense) != SUCCESS:
+            jumps = slots.COUNT(frame)[slots.BEFORE_GAP] == 1  # so that the mesh may have the state behind
+            if stages_again(frame, step, t, h, t_new, dense or jumps) != SUCCESS:
                 return CALLBACK_RAISED
         if slots.COUNT(frame)[slots.FRESH] == 0:
             status = first_stage(frame, t, row(V, 0))
@@ -172,7 +182,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
     return take
 
 
-def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callable:
+def _make_take_by_kind(take: Callable, take_explicit: Callable | None, push_jumps: Callable) -> Callable:
     """A step of whichever kind; `take_explicit` is given where `take` is for the implicit one of two methods."""
     switches = take_explicit is not None
 
@@ -180,12 +190,10 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callab
     def take_step(frame, step):
         kinds, count = slots.FORWARD_KIND(frame), slots.COUNT(frame)
         if kinds.size > 0:
-            if kinds[step] > slots.CROSSING:  # which is refused where there are words
-                return STAGES_UNSOLVED
-            if kinds[step] == slots.CROSSING:  # the state stays as it is, and f may be another behind
+            if kinds[step] >= slots.CROSSING:  # f may be another behind
                 count[slots.FRESH] = 0
-                return SUCCESS
-            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] == slots.CROSSING
+                return push_jumps(frame, kinds[step] - slots.JUMP) if kinds[step] >= slots.JUMP else SUCCESS
+            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] >= slots.CROSSING
             count[slots.BEFORE_GAP] = 1 if ends else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:
@@ -194,6 +202,16 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callab
         return take(frame, step)
 
     return take_step
+
+
+@kernel
+def _begin_inflows(frame):
+    """No inflow, nor a tangent of one."""
+    entries, dots = slots.DOSE_ENTRIES(frame), slots.THETA_DOTS(frame)
+    begin_inflows(frame)
+    for k in range(INFLOW, entries.size, 7):
+        for d in range(dots.shape[0] if entries[k] >= 0 else 0):
+            dots[d, entries[k]] = 0.0
 
 
 @kernel
@@ -208,21 +226,23 @@ def _begin(frame):
     for d in range(slots.DOT_SIZES(frame).size):
         slots.DOT_SIZES(frame)[d] = 0.0
     slots.PLACE(frame)[slots.STEP] = 0
+    _begin_inflows(frame)
 
 
 def make_tangents(calls: Calls = PORTABLE, stages: None = None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the pass, along the stages that the forward solve has recorded or along its mesh."""
     push = _make_push(calls)
     take = _make_take(calls, push, recorded, solver)
-    take_step = _make_take_by_kind(take, _make_take(calls, push, recorded, EXPLICIT) if solver.switches else None)
+    take_explicit = _make_take(calls, push, recorded, EXPLICIT) if solver.switches else None
+    take_step = _make_take_by_kind(take, take_explicit, make_push_jumps(calls))
 
     @kernel
     def tangents(frame):
         """From START_DOTS to DOTS at the end, with OBSERVED_DOTS at TIMES."""
-        mesh_t, status = slots.FORWARD_T(frame), SUCCESS
+        status = SUCCESS
         _begin(frame)
         begin_watch(frame)
-        _observe_here(frame, mesh_t[0])
+        _observe_here(frame, 0)
         for step in range(slots.FORWARD_COUNT(frame)[slots.STEPS]):
             slots.PLACE(frame)[slots.STEP] = step
             status = keep_watch(frame, step)
@@ -230,7 +250,7 @@ def make_tangents(calls: Calls = PORTABLE, stages: None = None, *, recorded: boo
                 status = take_step(frame, step)
             if status != SUCCESS:
                 return status
-            _observe_here(frame, mesh_t[step + 1])
+            _observe_here(frame, step + 1)
         return SUCCESS if all_finite(slots.DOTS(frame)) else NON_FINITE
 
     return tangents

@@ -130,8 +130,9 @@ class _Search:
         return bool(np.all(np.abs(a - b) <= _RESTS * self._sizes(b) + self.noise))
 
     def _integrated(self, u: np.ndarray, span: float, so_far: str) -> np.ndarray:
+        given = self.layouts[0].unflatten(u), self.layouts[1].unflatten(self.theta)
         try:
-            solution = solve(self.dynamics, u, self.theta, (self.t0, self.t0 + span), **self._options)
+            solution = solve(self.dynamics, *given, (self.t0, self.t0 + span), **self._options)
         except SolveError as error:
             raise self._failure(f"{so_far}: {error}") from error
         self.probes = np.vstack([self.start, solution.u[:: -(-len(solution.u) // _PROBES)]])

@@ -280,7 +280,7 @@ class ValueAndGradient:
         """The same by the long way round: solve, loss, pullback."""
         limit, start = self.forward_options.max_seconds, time.monotonic()
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
-        _require_observed(solution, getattr(self.loss, "t_obs", ()))
+        require_observed(solution, getattr(self.loss, "t_obs", ()))
         value, seeds = self.loss.value_and_cotangents(solution)
         value = _finite_number(value, solution.t[-1])
         if _has_own_preparation(self.loss):
@@ -311,7 +311,7 @@ def readers_of(dynamics: Dynamics, loss: Loss, running_cost: Any) -> list[Callba
     return [*readers_in(loss_for(dynamics.fields, loss)), *cost]
 
 
-def _require_observed(solution: Solution, times: Any) -> None:
+def require_observed(solution: Solution, times: Any) -> None:
     """Raise a SolveError if an event has ended the solution before the last of these times: a trial point may do that."""
     end, sign = float(solution.t[-1]), np.sign(solution.t[-1] - solution.t[0])
     late = [t for t in np.ravel(times) if sign * (t - end) > 0.0] if solution.ended else []

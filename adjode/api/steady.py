@@ -49,6 +49,11 @@ class SteadyState:
         mu = np.linalg.solve(np.eye(u_bar.size) - self.P_u.T, u_bar)
         return np.asarray(self.period.pullback(mu, wrt=("theta",), adjoint=self.adjoint).theta)
 
+    def push_forward(self, theta_dots: np.ndarray) -> np.ndarray:
+        """The tangents (k, n) of the state that tangents (k, m) of theta make: `(I - P_u)^-1 P_theta theta_dot`."""
+        moved = self.period.pushforward(None, theta_dots.T).u_T
+        return np.ascontiguousarray(np.linalg.solve(np.eye(self.u.size) - self.P_u, moved).T)
+
 
 def is_steady(options: SolveOptions) -> bool:
     """Whether a solve starts in the steady state of its doses.

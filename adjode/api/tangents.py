@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from adjode.api.first_calls import Part, try_at_start, try_behind
+from adjode.api.first_calls import Part, prove_events, try_at_start, try_behind
 from adjode.api.solved import Solved
 from adjode.checks import positive, require_finite, require_unmasked, times_in_span
-from adjode.compile.slots import CROSSING
 from adjode.derivatives.proof import require_jvp
+from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
 from adjode.passes.program import Program
 from adjode.passes.result import Tangents
@@ -51,42 +51,51 @@ def pushforward(
     `du_dot/dt = (df/du) u_dot + (df/dtheta) theta_dot`, discretised as the solve is: the dual of `pullback` with
     adjoint="discrete", on the same mesh, which is held fixed. Directions share the states of the stages, the Jacobians and the
     factorisations. It has no error control of its own: the error is that of the steps, which were chosen for the states. Where
-    they are far too long for the tangents, as where the state is at rest, explicit methods warn.
+    they are far too long for the tangents, as where the state is at rest, explicit methods warn. Where the state jumps at a time
+    that changes with u0 and theta, the mesh is held fixed too, and the state at that time is not: the dual of what `pullback` does.
     """
     if solution.segments is not None:
         raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
-    if np.any(solution.trajectory.kinds > CROSSING):
-        raise ValueError("there are no tangents of jumps of the state.")
-    n, m = (layout.size for layout in solution.layouts)
     u_dots, theta_dots, many = _directions(solution.layouts, u0_dot, theta_dot)
+    if solution.steady is not None:
+        u_dots = solution.steady.push_forward(theta_dots)
     asked = np.zeros(0) if times is None else times_in_span("times", times, float(solution.t[0]), float(solution.t[-1]))
     unique, where = np.unique(asked, return_inverse=True)
     if solution.t[-1] < solution.t[0]:
         unique, where = unique[::-1], unique.size - 1 - where
-    made = TangentPass(
-        solution.dynamics,
-        solution.options,
-        solution.structure,
-        solution.span,
-        solution.theta,
-        u_dots,
-        theta_dots,
-        np.ascontiguousarray(unique),
-        max_seconds=solution.options.max_seconds if max_seconds is None else positive("max_seconds", max_seconds),
-    )
+    made = _pass_along(solution, u_dots, theta_dots, unique, max_seconds)
     try_tangents(made, solution.t[:-1], solution.u[:-1])
-    made.follow(solution.trajectory, np.array([solution.dense.steps, 0], dtype=np.int64))
+    made.follow(solution.trajectory, solution.counts)
     status = Program(backward=made).run()
     if status != SUCCESS:
         raise made.error(status, solution.dense)
     made.warn_if_inaccurate(stacklevel=3)
-    k = len(u_dots)
+    k, n = u_dots.shape
     u_T = made.dots.reshape(k, n).T.copy()
     observed = made.observed.reshape(-1, k, n).transpose(0, 2, 1)[where]
     u = None if times is None else np.ascontiguousarray(observed)
     if not many:
         u_T, u = u_T[:, 0].copy(), None if u is None else u[:, :, 0].copy()
     return Tangents(u_T, None if times is None else asked, u, made.stats)
+
+
+def _pass_along(
+    solution: Solved, u_dots: np.ndarray, theta_dots: np.ndarray, times: np.ndarray, max_seconds: float | None
+) -> TangentPass:
+    """The pass along a solution, for tangents (k, n) of the initial state and (k, m) of the parameters."""
+    jumps = solution.jumps
+    return TangentPass(
+        with_inflows(solution.dynamics, jumps.inflows, solution.theta.size, tangents=True),
+        solution.options,
+        solution.structure,
+        solution.span,
+        solution.problem[1],
+        u_dots,
+        np.pad(theta_dots, ((0, 0), (0, len(jumps.inflows)))),
+        solution.span.elapsed(times),
+        max_seconds=solution.options.max_seconds if max_seconds is None else positive("max_seconds", max_seconds),
+        jumps=jumps,
+    )
 
 
 def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> None:
@@ -98,6 +107,7 @@ def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> No
         try_behind(dynamics, parts, times, states, theta)
     if made.jvp is not None:
         require_jvp(dynamics, times, states, theta)
+    prove_events(made.jumps.guards, times, states, theta)
 
 
 def _directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -113,6 +113,7 @@ KINDS = {
         Kind("guards_dt", ("u", "theta", "which"), ("values",), "events"),
         Kind("resets", ("u", "theta", "which"), ("u_new",), "events"),
         Kind("resets_vjp", ("u", "theta", "which", "lam"), ("u_bar", "theta_bar"), "events"),
+        Kind("resets_jvp", ("u", "theta", "which", "v", "w"), ("du_dot",), "events"),
         Kind("resets_dt", ("u", "theta", "which"), ("u_new",), "events"),
     )
 } | {

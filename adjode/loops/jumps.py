@@ -63,16 +63,23 @@ def insert_stop(frame, many, t, row):
 
 
 @kernel
-def plan_doses(frame):
-    """At the start of a pass: no inflow, and stops where doses are due."""
-    entries, actions, theta, control = slots.DOSE_ENTRIES(frame), slots.ACTIONS(frame), slots.THETA(frame), slots.CONTROL(frame)
-    if actions.size == 0:
-        return SUCCESS
+def begin_inflows(frame):
+    """At the start of a pass: no inflow."""
+    entries, theta = slots.DOSE_ENTRIES(frame), slots.THETA(frame)
     for k in range(INFLOW, entries.size, 7):
         if entries[k] >= 0:
             theta[entries[k]] = 0.0
     for k in range(slots.ONGOING(frame).size):
         slots.ONGOING(frame)[k] = 0
+
+
+@kernel
+def plan_doses(frame):
+    """At the start of a pass: no inflow, and stops where doses are due."""
+    actions, control = slots.ACTIONS(frame), slots.CONTROL(frame)
+    if actions.size == 0:
+        return SUCCESS
+    begin_inflows(frame)
     many, stops = begin_stops(frame), slots.STOPS(frame)
     end, direction = stops[stops.size - 1], control[slots.DIRECTION]
     for action in range(actions.size // 2):
@@ -107,6 +114,20 @@ def note_behind(frame, k):
 
 
 @kernel
+def change_inflow(frame, action, direction):
+    """Begin or end an infusion; whether it begins, in this direction of time."""
+    actions, theta, ongoing = slots.ACTIONS(frame), slots.THETA(frame), slots.ONGOING(frame)
+    dose, kind = actions[2 * action], actions[2 * action + 1]
+    inflow, begins = slots.DOSE_ENTRIES(frame)[7 * dose + INFLOW], (kind == slots.BEGINS) == (direction > 0.0)
+    which = inflow - (theta.size - ongoing.size)
+    theta[inflow] += rate_of(frame, dose) if begins else -rate_of(frame, dose)
+    ongoing[which] += 1 if begins else -1
+    if ongoing[which] == 0:  # nothing, and not what rounding leaves
+        theta[inflow] = 0.0
+    return begins
+
+
+@kernel
 def administer(frame, t, action, first):
     """Do what is due: change the state, or an inflow."""
     actions, entries, y = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame), slots.Y(frame)
@@ -116,11 +137,6 @@ def administer(frame, t, action, first):
         into = entries[7 * dose + INTO]
         y[into] += direction * number_of(frame, dose, AMOUNT) * number_of(frame, dose, FRACTION)
     else:
-        theta, ongoing, inflow = slots.THETA(frame), slots.ONGOING(frame), entries[7 * dose + INFLOW]
-        which, begins = inflow - (theta.size - ongoing.size), (kind == slots.BEGINS) == (direction > 0.0)
-        slots.JUMP_INFLOW(frame)[k] = theta[inflow]
-        theta[inflow] += rate_of(frame, dose) if begins else -rate_of(frame, dose)
-        ongoing[which] += 1 if begins else -1
-        if ongoing[which] == 0:  # nothing, and not what rounding leaves
-            theta[inflow] = 0.0
+        slots.JUMP_INFLOW(frame)[k] = slots.THETA(frame)[entries[7 * dose + INFLOW]]
+        change_inflow(frame, action, direction)
     note_behind(frame, k)

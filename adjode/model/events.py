@@ -153,7 +153,7 @@ class Guards:
     rules : (5 e,) array of int
         See `slots.GUARD_RULES`.
     guards, resets : Callback
-    guards_vjp, guards_dt, resets_vjp, resets_dt : Callback
+    guards_vjp, guards_dt, resets_vjp, resets_jvp, resets_dt : Callback
         Made when they are first asked for.
     """
 
@@ -238,6 +238,12 @@ class Guards:
         rules = self._reset_vjps
         calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, lam, u_bar, theta_bar)") for i, one in enumerate(rules) if one]
         return self._joined("resets_vjp", "t, u, theta, which, lam, u_bar, theta_bar", calls, rule=rules)
+
+    @functools.cached_property
+    def resets_jvp(self) -> Callback:
+        rules = [one and self._derived(one, "jvp", "jvp") for one in self._resets]
+        calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, v, w, du_dot)") for i, one in enumerate(rules) if one]
+        return self._joined("resets_jvp", "t, u, theta, which, v, w, du_dot", calls, rule=rules)
 
     @functools.cached_property
     def resets_dt(self) -> Callback:

@@ -124,6 +124,18 @@ def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
         frame[slots.GUARDS], frame[slots.RESETS] = guards.guards.handle, guards.resets.handle
 
 
+def put_jumps_along(frame: Frame, jumps: Jumps, n: int, k: int) -> None:
+    """Fill the slots that tangents in k directions have for jumps."""
+    guards = jumps.guards
+    _put_what_is_given(frame, jumps)
+    frame[slots.ONGOING], frame[slots.TIME_DOTS] = np.zeros(len(jumps.inflows), dtype=np.int64), np.zeros(k)
+    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((5, n))
+    frame[slots.THETA_BAR] = np.zeros(frame[slots.THETA].size)
+    if guards is not None:
+        frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
+        frame[slots.RESETS_JVP], frame[slots.RESETS_DT] = guards.resets_jvp.handle, guards.resets_dt.handle
+
+
 def put_jumps_back(frame: Frame, jumps: Jumps, n: int) -> None:
     """Fill the slots that a backward pass has for jumps; those of what has happened are the trajectory's."""
     guards = jumps.guards

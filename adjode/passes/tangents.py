@@ -17,6 +17,7 @@ from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import NONE, rule
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_partner
+from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_along
 from adjode.passes.options import SolveOptions
 from adjode.passes.replay import put_replay
 from adjode.passes.result import TangentStats
@@ -48,9 +49,11 @@ class TangentPass(Pass):
     start_dots, theta_dots : (k, n), (k, m) arrays
         Tangents of u0 and theta, a row for each direction.
     times : (c,) array
-        When to write them down, in the order of integration.
+        When to write them down, since the start of the solve, in the order of integration.
     recorded : bool
         Whether the trajectory has the states of the stages.
+    jumps : Jumps
+        Of the forward pass.
 
     Attributes
     ----------
@@ -78,6 +81,7 @@ class TangentPass(Pass):
         *,
         recorded: bool = False,
         max_seconds: float | None = None,
+        jumps: Jumps = NO_JUMPS,
     ):
         tableau = options.tableau
         _require_tangents(dynamics, tableau, start_dots.shape[1])
@@ -94,7 +98,7 @@ class TangentPass(Pass):
             np.ascontiguousarray(start_dots).reshape(-1),
             np.ascontiguousarray(theta_dots),
         )
-        frame[slots.TIMES] = np.ascontiguousarray(span.elapsed(times))
+        frame[slots.TIMES] = np.ascontiguousarray(times)
         frame[slots.OBSERVED_DOTS] = self.observed = np.zeros((times.size, k * n))
         frame[slots.U_FLOOR], frame[slots.DOT_SIZES] = options.least_sizes(n), np.zeros(k)
         frame[slots.DOT_ERROR] = self._error = np.zeros(2)
@@ -103,6 +107,8 @@ class TangentPass(Pass):
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         self._put_products(tableau, n, k)
+        self.jumps = jumps
+        put_jumps_along(frame, jumps, n, k)
         self.dots, self._at = frame[slots.DOTS], frame[slots.PLACE]
         self._rows_of_jacobian = 0 if structure is None else products_for(dynamics, structure)
         recorded = recorded or structure is not None
@@ -212,6 +218,7 @@ class TangentPass(Pass):
             max_seconds=self.max_seconds,
             callback="a callback of the tangents",
             cause=self._find_cause(t, step_size, state) if status == CALLBACK_RAISED else None,
+            event=self.jumps.event_at(self.frame),
         )
 
     def _find_cause(self, t: float, step_size: float, state: DenseOutput | SegmentedOutput) -> Exception | None:

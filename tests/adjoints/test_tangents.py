@@ -11,13 +11,13 @@ import adjode.passes.tangents
 from adjode import Dynamics, SolveError, solve
 from adjode.status import Status
 from benchmarks.problems import lv_f, lv_vjp
+from tests.problems.duality import off_duality
 from tests.problems.mass_systems import CHAIN_THETA, CHAIN_U0, CUBIC_THETA, CUBIC_U0, FULL, chain_f, chain_vjp, conserved, cubic
 from tests.problems.methods import TRANSPOSED
 from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, pushed_van_der_pol, robertson, van_der_pol
 from tests.problems.systems import CLOSED_FORMS, DECAY, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
 
 EXPLICIT = ["Tsit5", "DOP853", "RK45", "BS3", "Vern7", "Vern9"]
-PLACES = np.array([0.3, 0.0, 1.0, 0.301, 0.7, 0.3])
 STIFF_OPTIONS = {"rtol": 1e-6, "atol": 1e-10}
 
 
@@ -25,20 +25,6 @@ STIFF_OPTIONS = {"rtol": 1e-6, "atol": 1e-10}
 def iterated(monkeypatch):
     """Stages of implicit methods are solved for by GMRES, however small."""
     monkeypatch.setattr(adjode.passes.tangents, "_solves_directly", lambda *given: False)
-
-
-def off_duality(solution, directions, seed=0):
-    """How far lam . du changes from the start to the end and the observations, as a part of its terms, at most."""
-    rng, n, m = np.random.default_rng(seed), solution.u.shape[1], solution.theta.size
-    times = solution.t[0] + (solution.t[-1] - solution.t[0]) * PLACES
-    size = np.abs(solution.u).max(axis=0)
-    U, W = rng.normal(size=(n, directions)) * size[:, None], rng.normal(size=(m, directions)) * np.abs(solution.theta)[:, None]
-    u_T_bar, u_bars = rng.normal(size=n) / size, rng.normal(size=(times.size, n)) / size
-    dots = solution.pushforward(U, W, times)
-    bar = solution.pullback(u_T_bar, observations=(times, u_bars), adjoint="discrete", on_inaccurate="warn", wrt=("u0", "theta"))
-    terms = [u_T_bar[:, None] * dots.u_T, *(u_bars[:, :, None] * dots.u), -bar.u0[:, None] * U, -bar.theta[:, None] * W]
-    terms = np.concatenate(terms)
-    return np.max(np.abs(terms.sum(axis=0)) / np.abs(terms).sum(axis=0))
 
 
 # --- duality ----------------------------------------------------------------------------------------------------------------

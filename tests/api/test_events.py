@@ -588,6 +588,8 @@ def test_a_guard_that_only_touches_zero_has_no_gradient(adjoint):
     with pytest.raises(SolveError, match="the guard of meets touches zero without passing through it") as caught:
         solution.pullback(SEED, adjoint=adjoint)
     assert caught.value.status == Status.GRAZING
+    with pytest.raises(SolveError, match="the tangent solve .*the guard of meets touches zero without passing through it"):
+        solution.pushforward(SEED)
 
 
 def test_nan():

@@ -8,9 +8,29 @@ import numpy as np
 import pytest
 
 import adjode
-from adjode import SolveError, residuals_and_jacobian, value_and_gradient
+from adjode import Doses, SolveError, residuals_and_jacobian, value_and_gradient
 from adjode.losses import FinalState, LeastSquares
 from adjode.status import Status
+from tests.problems.hybrid import (
+    BALL_EVENTS,
+    BALL_THETA,
+    BALL_U0,
+    BOUNCE,
+    HUNT_SPAN,
+    HUNT_THETA,
+    HUNT_U0,
+    PK_DOSES,
+    PK_SPAN,
+    PK_THETA,
+    PK_U0,
+    TWO_THETA,
+    ball,
+    drug,
+    drug_at,
+    hunt,
+    hunt_jumps,
+    two_compartments,
+)
 from tests.problems.methods import TRANSPOSED
 from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson
 from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra
@@ -60,6 +80,66 @@ def test_the_gradient_backwards_and_with_stops():
     loss = LeastSquares(TIMES, DATA)
     equal_to_the_gradient(lotka_volterra(), loss, (4.0, 0.0), LV_U0, LV_THETA)
     equal_to_the_gradient(lotka_volterra(), loss, SPAN, LV_U0, LV_THETA, stops=[1.0, 2.5])
+
+
+def totals(t, u, theta, y):
+    y[0] = theta[0] * (u[0] + u[1]) + t
+    y[1] = u[0] / u[1]
+
+
+def totals_vjp(t, u, theta, y_bar, u_bar, theta_bar):
+    u_bar[0] = theta[0] * y_bar[0] + y_bar[1] / u[1]
+    u_bar[1] = theta[0] * y_bar[0] - y_bar[1] * u[0] / u[1] ** 2
+    theta_bar[:] = 0.0
+    theta_bar[0] = (u[0] + u[1]) * y_bar[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
+@pytest.mark.parametrize("observe", [totals, (totals, totals_vjp)], ids=["derived", "given"])
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("method", ["Tsit5", "Radau"])
+def test_the_gradient_of_what_is_observed(method, log, observe):
+    loss = LeastSquares(TIMES, DATA, sigma=SIGMA, log=log, observe=observe)
+    evaluate = residuals_and_jacobian(lotka_volterra(), loss, SPAN, wrt={"theta": [0, 3]}, method=method)
+    for backwards in (False, True):
+        r, J = equal_to_the_gradient(lotka_volterra(), loss, SPAN[::-1] if backwards else SPAN, LV_U0, LV_THETA, method=method)
+        assert r.shape == (10,) and J.shape == (10, 6)
+        if not backwards:
+            np.testing.assert_allclose(evaluate(LV_U0, LV_THETA)[1], J[:, [2, 5]], rtol=0.0, atol=1e-13 * np.abs(J).max())
+
+
+def pk_loss():
+    """At doses, within an infusion, and elsewhere."""
+    times = np.array([0.0, 0.9, 2.0, 5.0, 5.5, 9.0, 12.0])
+    return LeastSquares(times, [drug_at(PK_U0, PK_THETA, 0.0, t).real + 1.0 for t in times], sigma=[2.0, 3.0])
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Kvaerno5", "auto"])
+def test_the_gradient_across_doses(method):
+    equal_to_the_gradient(drug(), pk_loss(), PK_SPAN, PK_U0, PK_THETA, method=method, doses=PK_DOSES)
+
+
+@pytest.mark.parametrize("method", ["DOP853", "Radau"])
+def test_the_gradient_across_doses_and_events(method):
+    loss = LeastSquares([0.5, 1.4, 2.5, 4.0, 5.0], np.ones((5, 2)))
+    equal_to_the_gradient(hunt(), loss, HUNT_SPAN, HUNT_U0, HUNT_THETA, method=method, **hunt_jumps())
+
+
+def test_doses_that_have_always_been_given():
+    doses = Doses(0.0, "theta[4]", 0, fraction="theta[5]", every=8.0, steady_state=True)
+    loss, options = LeastSquares([0.0, 3.0, 6.0], np.ones((3, 3))), {"rtol": 1e-10, "atol": 1e-10, "doses": doses}
+    r, J = residuals_and_jacobian(two_compartments(), loss, (0.0, 6.0), **options)(np.zeros(3), TWO_THETA)
+    value, bar = value_and_gradient(two_compartments(), loss, (0.0, 6.0), **options)(np.zeros(3), TWO_THETA)
+    assert 0.5 * r @ r == pytest.approx(value, rel=1e-14)
+    np.testing.assert_array_equal(J[:, :3], 0.0)
+    np.testing.assert_allclose(J[:, 3:].T @ r, bar.theta, rtol=1e-8)
+
+
+def test_what_an_event_leaves_unseen_is_an_error():
+    loss = LeastSquares([1.0, 8.0], [[50.0], [50.0]])
+    evaluate = residuals_and_jacobian(ball(), loss, (0.0, 9.0), events=[BOUNCE, *BALL_EVENTS])
+    with pytest.raises(SolveError, match="late has ended the solution at t = 4.7.*, before the observation at t = 8"):
+        evaluate(BALL_U0, BALL_THETA)
 
 
 def test_residuals_are_in_the_order_of_the_data():
@@ -122,7 +202,7 @@ def test_a_limit_on_time_holds():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(TypeError, match=r"residuals are those of adjode\.losses\.LeastSquares, but a FinalState"):
+    with pytest.raises(TypeError, match=r"residuals are those of adjode\.losses\.LeastSquares, or .*, but a FinalState"):
         residuals_and_jacobian(lotka_volterra(), FinalState([1.0, 1.0]), SPAN)
     with pytest.raises(ValueError, match="leave memory out"):
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, memory="1MB")

@@ -20,8 +20,28 @@ import numpy as np
 from scipy import sparse
 
 import adjode
-from adjode import Dynamics, consistent_initial, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
-from adjode.losses import FinalState, LeastSquares, Series
+from adjode import (
+    Dynamics,
+    consistent_initial,
+    ensemble_value_and_gradient,
+    residuals_and_jacobian,
+    solve,
+    solve_ensemble,
+    value_and_gradient,
+)
+from adjode.losses import (
+    FinalState,
+    Gaussian,
+    Laplace,
+    LeastSquares,
+    Likelihood,
+    LogLaplace,
+    LogNormal,
+    NegativeBinomial,
+    Poisson,
+    Series,
+    StudentT,
+)
 from adjode.tableaus import METHODS, tableau
 from tests.problems.hybrid import (
     BALL_EVENTS,
@@ -143,6 +163,8 @@ def jumping(**steps) -> Iterator:
     ended = solve(ball(), BALL_U0, BALL_THETA, (0.0, 6.0), events=[BOUNCE, *BALL_EVENTS], **steps)
     yield ended, tuple(ended.t_events), tuple(ended.u_events)
     yield tuple(ended.pullback([1.0, -0.5], **each) for each in pullbacks)
+    yield pushed(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, (2,), **everything)
+    yield ended.pushforward(np.eye(2)).u_T
 
 
 # --- mass matrices -----------------------------------------------------------------------------------------------------------
@@ -172,6 +194,7 @@ def tangents(**steps) -> Iterator:
     for method in TRANSPOSED:
         yield pushed(milder(), MILD_U0, MILD_THETA, MILD_SPAN, (1, 5), method=method, **steps)
     yield pushed(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), (2,), method="Radau", **steps)
+    yield residuals_and_jacobian(lotka_volterra(), LOSSES[-1], (0.0, 2.0), **steps)(LV_U0, LV_THETA)
 
 
 # --- losses and ensembles --------------------------------------------------------------------------------------------------------
@@ -191,6 +214,11 @@ def totals(t, u, theta, y):
     y[1] = u[0] / u[1]
 
 
+def spread(t, u, theta, s):
+    s[0] = 0.1 * theta[0]
+    s[1] = 0.2 + 0.1 * u[1]
+
+
 TIMES, DATA = [0.0, 1.0, 2.0, 1.0], np.array([[1.0, 0.5], [np.nan, 2.0], [3.0, 1.0], [0.7, 0.9]])
 LOSSES = [
     FinalState([1.0, -2.0]),
@@ -199,6 +227,10 @@ LOSSES = [
     Series(TIMES, squares),
     Series(TIMES, value=weighed),
     LeastSquares(TIMES, DATA, observe=totals),
+    Likelihood(TIMES, DATA, [Gaussian("theta[0]"), Laplace(0.3)]),
+    Likelihood(TIMES, DATA, [LogNormal(0.3, base=10.0), LogLaplace("theta[1]")]),
+    Likelihood(TIMES, np.round(DATA), [Poisson(), NegativeBinomial("theta[3]")]),
+    Likelihood(TIMES, DATA, [StudentT(spread, degrees="theta[2]"), Gaussian(spread)], observe=totals),
 ]
 
 

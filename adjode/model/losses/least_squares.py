@@ -57,6 +57,7 @@ class LeastSquares(WithRule, MemberData):
     """
 
     option = kind = "observe"
+    is_sum_of_squares = True
 
     def __init__(
         self,
@@ -158,6 +159,15 @@ def _put_data(frame: Frame, loss: LeastSquares) -> None:
     frame[slots.LOGARITHMS] = np.array([loss.log], dtype=np.int64)
 
 
+def _compared(loss: LeastSquares, there: np.ndarray, y: np.ndarray, y_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals (N,) and their tangents (N, p) from what is observed where there are data, and its tangents."""
+    weights, data = loss.weights[there], loss.y_obs[there]
+    if not loss.log:
+        return (y - data) * weights, y_dots * weights[:, None]
+    with np.errstate(all="ignore"):
+        return (np.log(y) - data) * weights, y_dots * (weights / y)[:, None]
+
+
 class PreparedLeastSquares(PreparedLoss):
     data: ClassVar = _DATA
 
@@ -170,18 +180,12 @@ class PreparedLeastSquares(PreparedLoss):
     def entry(self) -> Callable[[Any], int]:
         return least_squares_entry()
 
-    def residuals(self, states: np.ndarray, dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`(u - y_obs) / sigma`, or of logarithms, for states (c, n) at the `times`, and their tangents from those of the states.
-
-        Both in the order of y_obs, by rows, without missing data: (N,) and, from dots (c, p, n), (N, p).
-        """
-        loss, there = self.loss, ~self.loss.missing
-        weights, y = loss.weights[there], loss.y_obs[there]
-        u, u_dots = states[self.rows][:, loss.components][there], dots[self.rows][:, :, loss.components].transpose(0, 2, 1)[there]
-        if not loss.log:
-            return (u - y) * weights, u_dots * weights[:, None]
-        with np.errstate(all="ignore"):
-            return (np.log(u) - y) * weights, u_dots * (weights / u)[:, None]
+    def residuals(
+        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        there, components = ~self.loss.missing, self.loss.components
+        u, u_dots = states[self.rows][:, components], dots[self.rows][:, :, components].transpose(0, 2, 1)
+        return _compared(self.loss, there, u[there], u_dots[there])
 
     def explain(self) -> None:
         if self.loss.log:
@@ -210,6 +214,13 @@ class _PreparedObserved(PreparedObserved):
     def __init__(self, loss: LeastSquares, n: int, times: np.ndarray, *, as_given: bool):
         super().__init__(loss, n, times, loss.y_obs.shape[1], as_given=as_given)
         _put_data(self.frame, loss)
+
+    def residuals(
+        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        y, y_dots = self.pushed(states, dots, theta, theta_dots)
+        there = ~self.loss.missing
+        return _compared(self.loss, there, y[there], y_dots[there])
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:

@@ -14,6 +14,7 @@ from adjode.derivation.origins import texts_of
 from adjode.model.callbacks import Callback
 from adjode.model.fields import entry_of
 from adjode.model.losses.data import columns, read_table
+from adjode.model.losses.least_squares import LeastSquares
 from adjode.model.losses.loss import States, loss_at
 from adjode.model.losses.noise import Noise, per_column
 from adjode.model.losses.prepared import PreparedLoss
@@ -102,6 +103,10 @@ class Likelihood(WithRule):
         of_logarithm = np.array([one.of_logarithm for one in self.noise], dtype=bool)
         self.data = np.ascontiguousarray(np.log(y, out=y.copy(), where=of_logarithm & ~self.missing))
         self.scales = np.ascontiguousarray(np.where(self.missing, 1.0, scales))
+        # but for a constant, where scales are numbers
+        self.is_sum_of_squares = all(
+            one.is_square and not isinstance(one.scale, str) and not callable(one.scale) for one in self.noise
+        )
         self.constant = self._sum_of_constants(y) if constants else 0.0
 
     @classmethod
@@ -148,10 +153,16 @@ class Likelihood(WithRule):
         parts = [one.constant(y[~self.missing[:, c], c]) for c, one in enumerate(self.noise)]
         return math.fsum(float(x) for part in parts for x in part)
 
-    @property
-    def is_sum_of_squares(self) -> bool:
-        """Whether it is half the sum of the squares of residuals, but for a constant."""
-        return all(one.is_square and not isinstance(one.scale, str) and not callable(one.scale) for one in self.noise)
+    def warn_of_tolerances(self, atol: np.ndarray, t0: float, names: Sequence[str], stacklevel: int) -> None:
+        """Warn if errors of a state as large as its absolute tolerance, atol (n,), would show beside the standard deviations."""
+        if self.of is not None or not self.is_sum_of_squares or (self.previous >= 0).any():
+            return
+        for c, one in enumerate(self.noise):
+            column = slice(c, c + 1)
+            y = np.exp(self.data[:, column]) if one.of_logarithm else self.data[:, column]
+            what: dict[str, Any] = {"sigma": self.scales[:, column], "components": self.components[column], "log": one.of_logarithm}
+            squares = LeastSquares(self.t_obs, y, **what)
+            squares.warn_of_tolerances(atol, t0, names, stacklevel + 1)
 
     @property
     def rules(self) -> list[Rule]:

@@ -48,6 +48,7 @@ class OfFields:
     """
 
     fields: Pair = (None, None)
+    is_sum_of_squares: bool = False  # half of that, of the `residuals` that it has where it is prepared
 
     def of_fields(self, fields: Pair) -> Self:
         """The same loss, of states and parameters with these names."""

@@ -14,6 +14,7 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.model.losses.rule import Rule
+from adjode.status import NON_FINITE, SUCCESS
 
 
 class PreparedObserved(PreparedLoss):
@@ -58,6 +59,23 @@ class PreparedObserved(PreparedLoss):
     def evaluate(self, solution: Any) -> tuple[float, dict[str, Any]]:
         self.try_calls(solution.u[-1], solution.theta)
         return super().evaluate(solution)
+
+    def pushed(
+        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the function makes of states (times, n) and theta (m,), (k, c); its tangents (k, c, p) from theirs.
+
+        From dots (times, p, n) and theta_dots (p, m); NaN where a callback raises.
+        """
+        self.observe(np.ascontiguousarray(states), theta)
+        k, frame = self.rows.size, self.frame
+        if not frame.has(slots.RESULTS_U):
+            frame[slots.RESULTS] = np.zeros((k, self.c))
+            frame[slots.RESULTS_U], frame[slots.RESULTS_THETA] = (np.zeros((k * self.c, x)) for x in (states.shape[1], theta.size))
+        if linearised_entry(self.rule)(frame.argument) != SUCCESS:
+            frame[slots.RESULTS][:] = math.nan
+        of_u, of_theta = (frame[slot].reshape(k, self.c, -1) for slot in (slots.RESULTS_U, slots.RESULTS_THETA))
+        return frame[slots.RESULTS].copy(), of_u @ dots[self.rows].transpose(0, 2, 1) + of_theta @ theta_dots.T
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
@@ -126,6 +144,37 @@ def make_observed(function: Callable, vjp: Callable, outer: Callable) -> Callabl
         return finish(frame, math.nan if failed else total)
 
     return observed
+
+
+def make_linearised(function: Callable, vjp: Callable) -> Callable:
+    """The kernel that writes RESULTS, and their derivatives: a vjp for each of them."""
+
+    @kernel
+    def linearised(frame):
+        times, rows, unit, theta = slots.TIMES(frame), slots.ROWS(frame), slots.RESULT_BAR(frame), slots.THETA(frame)
+        results, of_u, of_theta = slots.RESULTS(frame), slots.RESULTS_U(frame), slots.RESULTS_THETA(frame)
+        failed = False
+        fill(unit, 0.0)
+        for k in range(rows.size):
+            u, result = row(slots.OBSERVED(frame), rows[k]), row(results, k)
+            fill(result, math.nan)
+            failed |= function(k, times[k], u, theta, result) != 0
+            for c in range(unit.size):
+                u_bar, theta_bar = row(of_u, k * unit.size + c), row(of_theta, k * unit.size + c)
+                fill(u_bar, math.nan)  # an entry that a callback forgets must not pass as zero
+                fill(theta_bar, math.nan)
+                unit[c] = 1.0
+                failed |= vjp(k, times[k], u, theta, unit, u_bar, theta_bar) != 0
+                unit[c] = 0.0
+        return NON_FINITE if failed else SUCCESS
+
+    return linearised
+
+
+@functools.lru_cache(maxsize=64)
+def linearised_entry(rule: Rule) -> Callable[[Any], int]:
+    """The compiled function and its derivatives."""
+    return loss_entry(make_linearised(*rule.uniform), "observed-linearised", rule.key)
 
 
 @kernel

@@ -90,6 +90,16 @@ class PreparedLoss:
         if not self.compiled:
             raise TypeError("a loss in plain Python cannot be called from compiled code: decorate its callback with @numba.njit.")
 
+    def residuals(
+        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals of a loss that is half the sum of their squares, and their tangents from those of states and parameters.
+
+        In the order of the data, by rows, without what is missing: (N,) from states (k, n) at the `times` and theta (m,); and
+        (N, p) from dots (k, p, n) and theta_dots (p, m).
+        """
+        raise TypeError(f"{type(self.loss).__name__} is no sum of squares, so there are no residuals: take its gradient.")
+
     def run(self) -> float:
         """The value, which is in `value[0]` too; NaN if it or a cotangent is not finite."""
         return self.value[0] if self.entry(self.frame.argument) == SUCCESS else math.nan

@@ -27,7 +27,7 @@ class PreparedLikelihood(PreparedObserved):
         frame[slots.DATA], frame[slots.SCALES] = loss.data, loss.scales.copy()
         for slot in (slots.RESULTS, slots.RESULTS_BAR, slots.SCALES_BAR):
             frame[slot] = np.zeros(shape)
-        frame[slots.SINCE] = loss.previous.astype(np.int64)
+        frame[slots.COUNTED_SINCE] = loss.previous.astype(np.int64)
         components = np.zeros(0, dtype=np.int64) if loss.of is not None else loss.components.astype(np.int64)
         if components.size and components.max() >= n:
             raise ValueError(f"components go up to {components.max()}, but the state has {n} components.")
@@ -50,6 +50,24 @@ class PreparedLikelihood(PreparedObserved):
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
         return likelihood_entry(self.rule, self.loss.scale_rule)
+
+    def residuals(
+        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        loss = self.loss
+        if self.rule is None:
+            y, y_dots = states[self.rows][:, loss.components], dots[self.rows][:, :, loss.components].transpose(0, 2, 1)
+        else:
+            y, y_dots = self.pushed(states, dots, theta, theta_dots)
+        later = loss.previous >= 0
+        y[later], y_dots[later] = y[later] - y[loss.previous[later]], y_dots[later] - y_dots[loss.previous[later]]
+        there = ~loss.missing
+        weights = 1.0 / loss.scales[there]
+        logs = np.broadcast_to([one.of_logarithm for one in loss.noise], there.shape)[there]
+        y, y_dots = y[there], y_dots[there]
+        with np.errstate(all="ignore"):
+            slopes = np.where(logs, weights / y, weights)
+            return (np.where(logs, np.log(y), y) - loss.data[there]) * weights, y_dots * slopes[:, None]
 
     def explain(self) -> None:
         loss = self.loss
@@ -112,8 +130,8 @@ def _densities(frame):
     """Minus the logarithms of all densities; their derivatives by results and scales, and by shapes that are entries of theta."""
     data, results, scales = slots.DATA(frame), slots.RESULTS(frame), slots.SCALES(frame)
     of_results, of_scales, kinds = slots.RESULTS_BAR(frame), slots.SCALES_BAR(frame), slots.DENSITIES(frame)
-    numbers, theta, direct, previous = slots.COLUMN_NUMBERS(frame), slots.THETA(frame), slots.DIRECT(frame), slots.SINCE(frame)
-    total, width = 0.0, data.shape[1]
+    numbers, theta, direct = slots.COLUMN_NUMBERS(frame), slots.THETA(frame), slots.DIRECT(frame)
+    previous, total, width = slots.COUNTED_SINCE(frame), 0.0, data.shape[1]
     for k in range(data.shape[0]):
         for c in range(width):
             of_results[k, c] = of_scales[k, c] = 0.0

@@ -1,0 +1,120 @@
+"""States of rest: closed forms, what is conserved, derivatives by the implicit function theorem, and where there is none."""
+
+import math
+
+import numpy as np
+import pytest
+
+from adjode import Dynamics, SolveError, steady_state
+
+
+def enzyme(t, u, theta, du):
+    bound = theta.on * u.enzyme * u.substrate - theta.off * u.complex_
+    made = theta.made * u.complex_
+    du.enzyme = made - bound
+    du.complex_ = bound - made
+    du.substrate = theta.feed - bound - theta.loss * u.substrate
+    du.product = made - theta.loss * u.product
+
+
+ENZYME = Dynamics(enzyme, states=("enzyme", "complex_", "substrate", "product"), parameters=("on", "off", "made", "feed", "loss"))
+U0, THETA = np.array([1.0, 0.2, 0.0, 0.0]), np.array([2.0, 1.0, 0.5, 0.6, 0.1])
+
+
+def exchange(t, u, theta, du):
+    """Two pools, and one that drains: what is in the two together is conserved."""
+    flow = theta[0] * u[0] - theta[1] * u[1]
+    du[0] = -flow
+    du[1] = flow
+    du[2] = theta[2] - theta[1] * u[2]
+
+
+EXCHANGE = Dynamics(exchange)
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "Radau"}, {"rtol": 1e-9, "atol": 1e-9}])
+def test_closed_form(options):
+    """u = (theta1, theta0) (u0 + u1) / (theta0 + theta1), theta2 / theta1; to rounding, whatever the tolerances."""
+    u0, theta = np.array([2.0, 1.0, 5.0]), np.array([0.3, 0.7, 0.2])
+    found = steady_state(EXCHANGE, u0, theta, **options)
+    np.testing.assert_allclose(found.u, [2.1, 0.9, 2.0 / 7.0], rtol=1e-13)
+    np.testing.assert_allclose(np.abs(found.conserved), [[math.sqrt(0.5), math.sqrt(0.5), 0.0]], atol=1e-13)
+    u0_bar, theta_bar = found.pull_back([1.0, 10.0, 100.0])
+    np.testing.assert_allclose(u0_bar, [3.7, 3.7, 0.0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(theta_bar, [18.9, -8.1 - 400.0 / 9.8, 1000.0 / 7.0], rtol=1e-12)
+
+
+def test_derivatives_against_differences():
+    found, weights, step = steady_state(ENZYME, U0, THETA), np.array([0.3, -1.0, 2.0, 0.5]), 1e-5
+    u0_bar, theta_bar = found.pull_back(weights)
+
+    def value(u0, theta):
+        return weights @ steady_state(ENZYME, u0, theta).u
+
+    by_u0 = [(value(U0 + e, THETA) - value(U0 - e, THETA)) / (2 * step) for e in step * np.eye(4)]
+    by_theta = [(value(U0, THETA + e) - value(U0, THETA - e)) / (2 * step) for e in step * np.eye(5)]
+    size = np.abs(by_theta).max()
+    np.testing.assert_allclose(u0_bar, by_u0, rtol=0.0, atol=1e-8 * size)
+    np.testing.assert_allclose(theta_bar, by_theta, rtol=0.0, atol=1e-8 * size)
+    rng = np.random.default_rng(1)
+    u0_dot, theta_dot = rng.normal(size=(4, 3)), rng.normal(size=(5, 3))
+    np.testing.assert_allclose(weights @ found.push_forward(u0_dot, theta_dot), u0_bar @ u0_dot + theta_bar @ theta_dot, rtol=1e-11)
+
+
+def test_named_states_come_back_by_name():
+    start = {"enzyme": 1.0, "complex_": 0.2, "substrate": 0.0, "product": 0.0}
+    found = steady_state(ENZYME, start, THETA)
+    assert list(found.u) == list(start)
+    np.testing.assert_allclose(found.u["enzyme"] + found.u["complex_"], 1.2, rtol=1e-14)
+
+
+def test_what_is_at_rest_stays():
+    found = steady_state(EXCHANGE, [0.7, 0.3, 2.0 / 7.0], [0.3, 0.7, 0.2])
+    np.testing.assert_allclose(found.u, [0.7, 0.3, 2.0 / 7.0], rtol=1e-13)
+
+
+def slow(t, u, theta, du):
+    """A fast state that follows one which is ten million times slower: long at rest, it seems."""
+    du[0] = 1e3 * (u[1] - u[0])
+    du[1] = 1e-4 * (theta[0] - u[1])
+
+
+def test_slow_states_are_waited_for():
+    np.testing.assert_allclose(steady_state(Dynamics(slow), [0.0, 1.0], [3.0], method="Radau").u, [3.0, 3.0], rtol=1e-12)
+
+
+def grows(t, u, theta, du):
+    du[0] = theta[0] * u[0]
+
+
+def swings(t, u, theta, du):
+    du[0] = u[0] * (1.5 - u[1])
+    du[1] = u[1] * (u[0] - theta[0])
+
+
+def follows(t, u, theta, du):
+    du[0] = theta[0] * (math.exp(-((t - 40.0) ** 2)) - u[0])
+
+
+def dies_slowly(t, u, theta, du):
+    du[0] = -theta[0] * u[0] ** 3
+
+
+@pytest.mark.parametrize(
+    ("f", "u0", "message"),
+    [
+        (grows, [1.0], "grows does not come to rest: after a time of .* it still changes: the forward solve stopped"),
+        (swings, [1.0, 1.0], "swings does not come to rest: after a time of .* it still changes"),
+        (dies_slowly, [1.0], "dies_slowly does not come to rest: after a time of "),
+    ],
+)
+def test_where_there_is_none(f, u0, message):
+    with pytest.raises(SolveError, match=message):
+        steady_state(Dynamics(f), u0, [1.0], max_steps=5000)
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="no steady state here"):
+        steady_state(Dynamics(grows, mass=[2.0]), [1.0], [1.0])
+    with pytest.raises(ValueError, match="no doses or events"):
+        steady_state(EXCHANGE, [1.0, 1.0, 1.0], [1.0, 1.0, 1.0], events=lambda t, u: u[0])
