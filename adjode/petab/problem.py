@@ -28,7 +28,7 @@ from adjode.petab.tables import ObservableRow, ParameterRow, Tables, read_tables
 from adjode.petab.writing import Source
 
 _PRIORS = {"normal": Normal, "laplace": Laplace, "logNormal": LogNormal, "logLaplace": LogLaplace}
-_DEFAULTS = {"method": "auto", "rtol": 1e-8, "atol": 1e-12}
+_DEFAULTS = {"method": "auto", "rtol": 1e-8, "atol": 1e-12, "max_steps": 1_000_000, "adjoint": "interpolating"}
 
 
 class Problem(Fit):
@@ -74,7 +74,7 @@ def load(path: str | Path, **options: Any) -> Problem:
         Of the yaml file.
     **options
         Those of `value_and_gradient`, and `workers` or `executor`, as for `Fit`. By default `method="auto"`, `rtol=1e-8`,
-        `atol=1e-12`.
+        `atol=1e-12`, `max_steps=1_000_000` and `adjoint="interpolating"`.
 
     Returns
     -------
