@@ -70,6 +70,11 @@ class Scenario:
     times: np.ndarray
     data: np.ndarray
 
+    @property
+    def end(self) -> float:
+        """Where the solve ends."""
+        return 1.0 if self.at_rest else float(self.times.max()) or 1.0
+
 
 class Design:
     """All scenarios of a problem: they share `inputs` and `channels`.

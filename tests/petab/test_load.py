@@ -66,7 +66,7 @@ def receptor_log_likelihood():
             y, sigma = P[row["observableParameters"]] * A, row["noiseParameters"]
             total += normal(d - y, P.get(sigma, 0.2) + 0.05 * y)
         elif row["observableId"] == "feedback":
-            y = (1.0 if row["simulationConditionId"] else math.nan) * F / 2.0 + 0.1
+            y = F / 2.0 + 0.1
             total += normal(math.log10(d / y), P["sd_F"]) - math.log(d * math.log(10.0))
         else:
             total -= abs(d - A / (A + R)) / 0.02 + math.log(0.04)
