@@ -13,6 +13,7 @@ from adjode.frontends.entries import Parameter
 from adjode.frontends.experiments import Experiment, Experiments
 from adjode.frontends.fit import Fit
 from adjode.frontends.priors import Laplace, LogLaplace, LogNormal, Normal, Prior, Uniform
+from adjode.frontends.problems import Shared
 from adjode.frontends.start import SteadyState
 from adjode.losses import Gaussian, Likelihood
 from adjode.losses import Laplace as LaplaceNoise
@@ -92,7 +93,9 @@ class Problem(Fit):
             A column for each of `channels`; only those that the experiment has measured mean something.
         """
         x = self.x0 if x is None else float_vector("x", x, len(self.names))
-        solution = self._problem.bound(experiment).solve(self._natural(x))
+        shared = self._problem
+        assert isinstance(shared, Shared)
+        solution = shared.bound(experiment).solve(self._natural(x))
         times = float_vector("times", times)
         found = np.full((times.size, len(self.channels)), np.nan)
         for t, u, y in zip(times, solution(times), found, strict=True):
