@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from tests import ROOT
-
-pytest.importorskip("libsbml")
-
 from adjode import SolveError
 from adjode.petab import load
+from tests import ROOT
 
 FOLDER = ROOT / "examples" / "petab"
 TIGHT = {"rtol": 1e-10, "atol": 1e-13}

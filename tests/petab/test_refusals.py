@@ -4,12 +4,9 @@ import shutil
 
 import pytest
 
-from tests import ROOT
-
-pytest.importorskip("libsbml")
-
 from adjode.petab import load
 from adjode.petab.__main__ import main
+from tests import ROOT
 
 FOLDER = ROOT / "examples" / "petab"
 
