@@ -28,6 +28,7 @@ _RESTS = 1e-2  # of a state, by which the last span may have changed it, and New
 _NOISE = 10.0  # absolute tolerances, which states of rest may be off
 _ITERATIONS = 12
 _CORRECTED = 1e-10  # of a state: a last correction of Newton's method, which leaves the square of that
+_ROUNDING = 2e-16
 _SINGULAR = 4e12  # the condition of a matrix
 _PROBES = 4  # states along the way, at which something must be conserved
 _CONSERVED = 1e-12  # of the largest singular value
@@ -185,11 +186,14 @@ class _Search:
             kept = max(float(np.linalg.norm(J, 2)), 1e-300) * (L @ L.T)
             if _is_singular(J + kept):
                 return "its state of rest is not isolated: the Jacobian is singular there, and not because something is conserved"
-            step = lu_solve(lu_factor(J + kept), kept @ (self.start - u) - self._f(u))
+            lu = lu_factor(J + kept)
+            step = lu_solve(lu, kept @ (self.start - u) - self._f(u))
+            terms = np.abs(J) @ np.abs(u) + np.abs(kept) @ (np.abs(u) + np.abs(self.start))
+            rounding = _ROUNDING * np.abs(lu_solve(lu, np.eye(self.n))) @ terms  # a state that is zero at rest is this at best
             u = u + step
             if not self._is_near(u, guess):
                 return "it seems to rest where Newton's method does not find it"
-            if np.all(np.abs(step) <= _CORRECTED * self._sizes(u)):
+            if np.all(np.abs(step) <= _CORRECTED * self._sizes(u) + rounding):
                 return self._result(u, kept, L, t)
         return "Newton's method does not converge"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from adjode.api.equilibrium import steady_state
+from adjode.api.equilibrium import Equilibrium, steady_state
 from adjode.frontends.mapping import Block
 from adjode.model.dynamics import Dynamics
 from adjode.model.fields import Fields
@@ -32,6 +36,40 @@ class SteadyState:
 
     def __init__(self, *, theta: Any = None, then: Mapping[str, Any] | None = None):
         self.theta, self.then = theta, {} if then is None else dict(then)
+
+
+class _Recent:
+    """The states of rest that were found last: experiments that come from the same one find it once, also on several threads."""
+
+    _KEPT = 16
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: OrderedDict[tuple, Future] = OrderedDict()
+
+    def get(self, key: tuple, find: Callable[[], Equilibrium]) -> Equilibrium:
+        with self._lock:
+            future = self._found.get(key)
+            is_first = future is None
+            if future is None:
+                future = self._found[key] = Future()
+                while len(self._found) > self._KEPT:
+                    self._found.popitem(last=False)
+        if is_first:
+            try:
+                future.set_result(find())
+            except BaseException as error:
+                with self._lock:
+                    self._found.pop(key, None)
+                future.set_exception(error)
+        return future.result()
+
+
+_recent: WeakKeyDictionary[Dynamics, _Recent] = WeakKeyDictionary()
+
+
+def _shared(dynamics: Dynamics) -> _Recent:
+    return _recent.setdefault(dynamics, _Recent())
 
 
 class Given:
@@ -112,7 +150,8 @@ class Rested:
         p = {"p": values["p"]}
         inner = {**p, "theta": self._before(p)}
         u0, theta = self._u0.layout.unflatten(self._u0(inner)), self._before.layout.unflatten(inner["theta"])
-        found = steady_state(self._dynamics, u0, theta, self._t0, **self._options)
+        key = (inner["theta"].tobytes(), np.asarray(self._u0.layout.flatten("u0", u0)).tobytes(), self._t0, repr(self._options))
+        found = _shared(self._dynamics).get(key, lambda: steady_state(self._dynamics, u0, theta, self._t0, **self._options))
         u = self._u0.layout.flatten("u", found.u)
         u[self._at] = self._then(values)
 

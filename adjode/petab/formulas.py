@@ -80,7 +80,7 @@ def text(expression: ast.expr) -> str:
 
 
 def names(expression: ast.AST) -> dict[str, None]:
-    """The names of quantities in it, in order, each once."""
+    """The names of quantities in it, each once."""
     called = {id(node.func) for node in ast.walk(expression) if isinstance(node, ast.Call)}
     modules = {id(node.value) for node in ast.walk(expression) if isinstance(node, ast.Attribute)}
     found = (node for node in ast.walk(expression) if isinstance(node, ast.Name) and id(node) not in called | modules)
@@ -193,7 +193,9 @@ class _Reading(ast.NodeTransformer):
         return super().generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        return number(float(str(node.value)))
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float):
+            raise ValueError(f"`{node.value!r}` is no formula of PEtab")
+        return number(float(node.value))
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         function = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from adjode.checks import float_vector
 from adjode.frontends.entries import Parameter
 from adjode.frontends.experiments import Experiment, Experiments
 from adjode.frontends.fit import Fit
 from adjode.frontends.priors import Laplace, LogLaplace, LogNormal, Normal, Prior, Uniform
+from adjode.frontends.problems import Shared
 from adjode.frontends.start import SteadyState
 from adjode.losses import Gaussian, Likelihood
 from adjode.losses import Laplace as LaplaceNoise
@@ -24,11 +26,11 @@ from adjode.petab.generated import load_module, module_text
 from adjode.petab.sbml import read_model
 from adjode.petab.scenarios import Design, Scenario
 from adjode.petab.switches import switches, when, with_modes
-from adjode.petab.tables import ObservableRow, ParameterRow, Tables, read_tables
+from adjode.petab.tables import ObservableRow, ParameterRow, read_tables
 from adjode.petab.writing import Source
 
 _PRIORS = {"normal": Normal, "laplace": Laplace, "logNormal": LogNormal, "logLaplace": LogLaplace}
-_DEFAULTS = {"method": "auto", "rtol": 1e-8, "atol": 1e-12}
+_DEFAULTS = {"method": "auto", "rtol": 1e-8, "atol": 1e-12, "max_steps": 1_000_000, "adjoint": "interpolating"}
 
 
 class Problem(Fit):
@@ -38,13 +40,28 @@ class Problem(Fit):
     ----------
     tables : Tables
         What the files say.
+    scenarios : dict of str -> Scenario
+        What each experiment has measured, and under which inputs.
+    channels : list of str
+        The observables, in the columns of the data of a scenario; one that has several sets of parameters comes several times.
     source : str
         The model as Python.
     dynamics : Dynamics
     """
 
-    def __init__(self, tables: Tables, source: str, dynamics: Dynamics, experiments: list[Experiment], options: dict[str, Any]):
-        self.tables, self.source = tables, source
+    def __init__(
+        self,
+        design: Design,
+        source: str,
+        functions: Mapping[str, Callable],
+        dynamics: Dynamics,
+        experiments: list[Experiment],
+        options: dict[str, Any],
+    ):
+        tables = design.tables
+        self.tables, self.source, self._observe = tables, source, functions["observe"]
+        self.scenarios = {one.name: one for one in design.scenarios}
+        self.channels = [channel.named(channel.observable.name) for channel in design.channels]
         parameters = {row.name: _parameter(row) for row in tables.parameters.values() if row.estimated}
         super().__init__(Experiments(experiments), parameters=parameters, **options)
         self.dynamics = dynamics
@@ -57,10 +74,36 @@ class Problem(Fit):
         x : (k,) array, optional
             As the optimiser sees it; the nominal values by default.
         """
-        return self._prior(self.x0 if x is None else x) - self.evaluate(self.x0 if x is None else np.asarray(x))[0]
+        x = self.x0 if x is None else float_vector("x", x, len(self.names))
+        return self._prior(x) - self.evaluate(x)[0]
 
-    def _prior(self, x: Any) -> float:
-        values = zip(self.parameters.values(), np.asarray(x), self._natural(np.asarray(x)), strict=True)
+    def observables(self, experiment: str, times: Any, x: Any = None) -> np.ndarray:
+        """What the model says is observed, without noise.
+
+        Parameters
+        ----------
+        experiment : str
+        times : (k,) array
+        x : (m,) array, optional
+            As the optimiser sees it; the nominal values by default.
+
+        Returns
+        -------
+        (k, c) array
+            A column for each of `channels`; only those that the experiment has measured mean something.
+        """
+        x = self.x0 if x is None else float_vector("x", x, len(self.names))
+        shared = self._problem
+        assert isinstance(shared, Shared)
+        solution = shared.bound(experiment).solve(self._natural(x))
+        times = float_vector("times", times)
+        found = np.full((times.size, len(self.channels)), np.nan)
+        for t, u, y in zip(times, solution(times), found, strict=True):
+            self._observe(t, u, solution.theta, y)
+        return found
+
+    def _prior(self, x: np.ndarray) -> float:
+        values = zip(self.parameters.values(), x, self._natural(x), strict=True)
         found = (one.prior.negative_log(scaled if one.prior.scaled else value)[0] for one, scaled, value in values if one.prior)
         return float(sum(found))
 
@@ -74,7 +117,7 @@ def load(path: str | Path, **options: Any) -> Problem:
         Of the yaml file.
     **options
         Those of `value_and_gradient`, and `workers` or `executor`, as for `Fit`. By default `method="auto"`, `rtol=1e-8`,
-        `atol=1e-12`.
+        `atol=1e-12`, `max_steps=1_000_000` and `adjoint="interpolating"`.
 
     Returns
     -------
@@ -106,7 +149,7 @@ def load(path: str | Path, **options: Any) -> Problem:
     ]
     noise = [_noise(channel.observable, functions["noise"]) for channel in design.channels]
     experiments = [_experiment(one, dynamics, functions, noise, events, plan.jumps(one)) for one in design.scenarios]
-    return Problem(tables, text, dynamics, experiments, {**_DEFAULTS, **options})
+    return Problem(design, text, functions, dynamics, experiments, {**_DEFAULTS, **options})
 
 
 class Plan:
@@ -129,7 +172,7 @@ class Plan:
 
     def jumps(self, scenario: Scenario) -> dict[str, Any]:
         """The options of a solve."""
-        T, stops, doses = _end(scenario), [], []
+        T, stops, doses = scenario.end, [], []
         for k, state in self._states.items():
             found = self._when[scenario.name, k]
             if found.lag is not None or found.time <= T:
@@ -138,10 +181,6 @@ class Plan:
             if k not in self._states:
                 stops.append(self._when[scenario.name, k].time)
         return {**({"stops": stops} if stops else {}), **({"doses": doses} if doses else {})}
-
-
-def _end(scenario: Scenario) -> float:
-    return 1.0 if scenario.at_rest else float(scenario.times.max()) or 1.0
 
 
 def _experiment(
@@ -157,7 +196,7 @@ def _experiment(
     return Experiment(
         dynamics,
         Likelihood(times, scenario.data, noise, observe=functions["observe"]),
-        (0.0, _end(scenario)),
+        (0.0, scenario.end),
         u0=functions["start"],
         theta=scenario.theta,
         start=SteadyState(theta=scenario.before) if rests else "u0",

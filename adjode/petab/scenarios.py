@@ -70,6 +70,11 @@ class Scenario:
     times: np.ndarray
     data: np.ndarray
 
+    @property
+    def end(self) -> float:
+        """Where the solve ends."""
+        return 1.0 if self.at_rest else float(self.times.max()) or 1.0
+
 
 class Design:
     """All scenarios of a problem: they share `inputs` and `channels`.
@@ -208,7 +213,7 @@ class Design:
             self._override(theta, row, Channel(self.tables.observables[row.observable], variant))
         times, data = self._data(rows, variants)
         label = condition if before is None else f"{before} -> {condition}"
-        earlier = None if before is None else {**theta, **self._condition(before, source)}
+        earlier = None if before is None else {**dict.fromkeys(self.inputs, 1.0), **self._condition(before, source)}
         return Scenario(f"{label} at rest" if at_rest else label, theta, earlier, at_rest, times, data)
 
     def _override(self, theta: dict[str, float | str], row: MeasurementRow, channel: Channel) -> None:

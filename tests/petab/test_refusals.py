@@ -1,0 +1,95 @@
+"""What is wrong or not supported: one sentence, which names the element."""
+
+import shutil
+
+import pytest
+
+from adjode.petab import load
+from adjode.petab.__main__ import main
+from tests import ROOT
+
+FOLDER = ROOT / "examples" / "petab"
+
+
+def changed(tmp_path, name, file, old, new):
+    for path in FOLDER.glob(f"{name}*"):
+        shutil.copy(path, tmp_path)
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new, 1))
+    return tmp_path / f"{name}.yaml"
+
+
+TABLES = {
+    "no yaml entry": ("receptor.yaml", "problems:", "problem:", "no PEtab problem of version 1"),
+    "version": ("receptor.yaml", "format_version: 1", "format_version: 2.0.0", "version 2.0.0 of PEtab"),
+    "no file": ("receptor.yaml", "receptor_observables.tsv", "nothing.tsv", "there is no file .*nothing.tsv"),
+    "no column": ("receptor_parameters.tsv", "parameterId", "name", "has no column parameterId"),
+    "scale": ("receptor_parameters.tsv", "k_on\tlog10", "k_on\tln", "parameterScale of parameter k_on must be one of"),
+    "prior": ("receptor_parameters.tsv", "parameterScaleNormal", "gamma", "objectivePriorType of parameter k_off must be one of"),
+    "number": ("receptor_parameters.tsv", "0.8\t1", "much\t1", "nominalValue of parameter k_on must be a number"),
+    "column": ("receptor_conditions.tsv", "scale", "scaling", "a column scaling, which is not in the model"),
+    "rule": ("receptor_conditions.tsv", "\tscale", "\tL", "a column L, which follows from a rule"),
+    "cell": ("receptor_conditions.tsv", "low\t0.5", "low\tmuch", "condition low, column ligand: much is no parameter"),
+    "formula": ("receptor_observables.tsv", "A / (A + R)", "A / (A + ", "observable fraction: .* is no formula of PEtab"),
+    "function": ("receptor_observables.tsv", "A / (A + R)", "gamma(A)", "observable fraction: `gamma.A.` is no function of PEtab"),
+    "unknown name": ("receptor_observables.tsv", "A / (A + R)", "A / (A + X)", "X is neither in the model nor in the tables"),
+    "observable": ("receptor_measurements.tsv", "feedback\t", "feed\t", "of feed, which is not in the table of observables"),
+    "condition": ("receptor_measurements.tsv", "\tlow\t", "\tlower\t", "under lower, which is not in the table of conditions"),
+    "override": ("receptor_measurements.tsv", "scale_a\tsd_A", "\tsd_A", "gives observableParameter1_active no value"),
+    "time": ("receptor_measurements.tsv", "\t8.0\t", "\t-8.0\t", "at time -8, before the start"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES.values(), ids=TABLES.keys())
+def test_tables(tmp_path, case):
+    file, old, new, message = case
+    with pytest.raises(ValueError, match=message):
+        load(changed(tmp_path, "receptor", file, old, new))
+
+
+DELAY = '<delay><math xmlns="http://www.w3.org/1998/Math/MathML"><cn>1</cn></math></delay>'
+MODELS = {
+    "delay": ("dosing", "</trigger>", f"</trigger>{DELAY}", "event top_up has a delay"),
+    "initial value": ("dosing", 'initialValue="true"', 'initialValue="false"', "the trigger of event top_up is false before"),
+    "persistent": ("dosing", 'persistent="true"', 'persistent="false"', "the trigger of event top_up is not persistent"),
+    "algebraic": ("dosing", '<rateRule variable="enzyme">', "<algebraicRule>", "is not supported|no valid SBML"),
+    "conversion": ("dosing", '<species id="G"', '<species id="G" conversionFactor="drift"', "species G has a conversion factor"),
+    "state": ("dosing", "<max/>", "<quotient/>", "not supported|no valid SBML"),
+    "no law": ("receptor", "<kineticLaw>", "<notes>", "no valid SBML|has no kinetic law"),
+    "no value": (
+        "receptor",
+        '<compartment id="cell" spatialDimensions="3" size="2"',
+        '<compartment id="cell" spatialDimensions="3"',
+        "cell",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MODELS.values(), ids=MODELS.keys())
+def test_models(tmp_path, case):
+    name, old, new, message = case
+    with pytest.raises(ValueError, match=message):
+        load(changed(tmp_path, name, f"{name}.xml", old, new))
+
+
+def test_a_jump_where_a_state_passes_a_value_must_be_an_event(tmp_path):
+    """`max(B, 0)` is continuous, `B > 1` in a piecewise is not."""
+    new = (
+        "<piecewise><piece><cn>1</cn><apply><gt/><ci>B</ci><cn>1</cn></apply></piece><otherwise><cn>0</cn></otherwise></piecewise>"
+    )
+    path = changed(tmp_path, "dosing", "dosing.xml", "<max/>", f"<max/>{new}")
+    with pytest.raises(ValueError, match=r"the rate of clear may jump where B > 1 changes"):
+        load(path)
+
+
+def test_the_command(tmp_path, capsys):
+    main([str(FOLDER / "dosing.yaml"), "--plot", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "2 experiments, 28 data, 5 parameters to fit" in said and "log-likelihood at the nominal values:" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.png", "whole.png"]
+    main([str(FOLDER / "dosing.yaml"), "--source"])
+    assert "def f(t, u, theta, du):" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "nothing.yaml")])
+    assert "there is no file" in capsys.readouterr().err
