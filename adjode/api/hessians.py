@@ -174,7 +174,7 @@ class HessianVectorProduct:
         return layouts, (layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta))
 
     def _layouts_of_vectors(self, *given: Any) -> tuple[Layout, Layout] | None:
-        """The short way to these: of finite vectors of floats (u0, theta, u0_dot, theta_dot) of sizes that have been read before."""
+        """The short way to these: of finite vectors of floats (u0, theta, u0_dot, theta_dot) of sizes that were read before."""
         if not all(type(one) is np.ndarray and one.dtype == np.float64 and one.ndim == 1 for one in given):
             return None
         n, m, *sizes = (one.size for one in given)

@@ -12,7 +12,7 @@ from adjode import Dynamics, Fit, plots
 from adjode.losses import FinalState, LeastSquares
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 X = np.array([0.0, 0.7, 1.1, 2.0, 3.2, 4.0])
 Y = np.column_stack([[1.1, 1.4, 1.9, 2.8, np.nan, 4.8], 3.0 - 0.5 * X])
