@@ -27,7 +27,7 @@ from benchmarks.stiff_problems import hires, pollu, rober
 
 SAME = 1.01  # times the lowest loss
 MOST = 200  # solves of L-BFGS-B
-RINGS = (10, 30, 100)
+RINGS = (10, 30, 50, 100)
 
 
 class Case(NamedTuple):
