@@ -317,8 +317,8 @@ def test_the_table_of_hare_and_lynx():
 
 
 def test_hare_and_lynx_as_published():
-    """Bob Carpenter (2018), Predator-Prey Population Dynamics: the Lotka-Volterra model in Stan: posterior means of the rates, their
-    80 % intervals, and sigma = 0.25; and the fit of P. Howard (2009) that he quotes.
+    """Bob Carpenter (2018), Predator-Prey Population Dynamics: the Lotka-Volterra model in Stan: posterior means of the rates,
+    their 80 % intervals, and sigma = 0.25; and the fit of P. Howard (2009) that he quotes.
     """
     from examples import hare_lynx
 
