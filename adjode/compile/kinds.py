@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 # Shapes of the arrays, in numbers of states, n, of parameters, m, of what is observed, c, and of events, e. A shape () is that of a
-# number.
+# number; for lanes see derivation/lanes.py.
 SHAPES: dict[str, tuple[str, ...]] = {
     "u": ("n",),
     "theta": ("m",),
@@ -15,6 +15,10 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "w": ("m",),
     "du": ("n",),
     "du_dot": ("n",),
+    "u_dots": ("n lanes",),
+    "theta_dots": ("m lanes",),
+    "lanes": ("up to lanes",),
+    "du_dots": ("n lanes",),
     "u_bar": ("n",),
     "theta_bar": ("m",),
     "J": ("n", "n"),
@@ -25,6 +29,9 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "y": ("c",),
     "y_bar": ("c",),
 }
+
+
+LANES = 16  # directions that go together in a jvps
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ KINDS = {
         Kind("vjp_u", ("u", "theta", "lam"), ("u_bar",)),
         Kind("jac", ("u", "theta"), ("J",)),
         Kind("jvp", ("u", "theta", "v", "w"), ("du_dot",), "tangents"),
+        Kind("jvps", ("u", "theta", "u_dots", "theta_dots", "lanes"), ("du_dots",), "tangents"),
         Kind("g", ("u", "theta"), ("value",), "cost"),
         Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "cost"),
         Kind("observe", ("u", "theta"), ("y",), "loss"),

@@ -30,6 +30,7 @@ NOT_ENTERED = {
     "_no_limits": "for a GPU, where no trajectory is solved again; tests/cuda",
     "unwatched": "for a GPU, in place of a look at the clock; tests/cuda",
     "_pull_none": "for a GPU, where no state jumps; tests/cuda",
+    "_forget_none": "likewise",
     "_meet_none": "where no event happens, so that none is met",
     "_never_ends_here": "likewise",
     "keep_off": "after a step that fails for its stage behind a stop; tests/passes/test_time.py",
