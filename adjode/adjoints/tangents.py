@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from adjode.adjoints.gaps import keeps_off
 from adjode.adjoints.jump_tangents import make_push_jumps
 from adjode.adjoints.seeds import place_in_step
 from adjode.adjoints.stages_again import make_stages_again
@@ -16,6 +17,7 @@ from adjode.compile import slots
 from adjode.compile.calls import PORTABLE, Calls
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
+from adjode.compile.kinds import LANES
 from adjode.compile.views import plane, row, segment
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
@@ -57,8 +59,39 @@ def _by_rows(frame, i, v, w, out):
         out[k] = total
 
 
+@kernel
+def _spread_theta(frame):
+    """LANES_THETA from THETA_DOTS."""
+    dots, lanes = slots.THETA_DOTS(frame), slots.LANES_THETA(frame)
+    for d in range(dots.shape[0] if lanes.shape[0] > 0 else 0):
+        for i in range(dots.shape[1]):
+            lanes[d // LANES, i * LANES + d % LANES] = dots[d, i]
+
+
+def _make_by_lanes(calls: Calls) -> Callable:
+    call_jvps = calls.jvps
+
+    @kernel
+    def by_lanes(frame, t, u, V, out):
+        """out = (df/du) v + (df/dtheta) w for all directions, LANES of them at a time."""
+        n, k, status, v, result = u.size, V.size // u.size, 0, slots.LANES_U(frame), slots.LANES_OUT(frame)
+        slots.COUNT(frame)[slots.PRODUCTS] += k
+        for first in range(0, k, LANES):
+            many = min(LANES, k - first)
+            for d in range(many):
+                for i in range(n):
+                    v[i * LANES + d] = V[(first + d) * n + i]
+            status |= call_jvps(frame, t, u, v, row(slots.LANES_THETA(frame), first // LANES), segment(v, 0, many), result)
+            for d in range(many):
+                for i in range(n):
+                    out[(first + d) * n + i] = result[i * LANES + d]
+        return status
+
+    return by_lanes
+
+
 def _make_push(calls: Calls) -> Push:
-    call_jvp = calls.jvp
+    call_jvp, prepare, by_lanes = calls.jvp, _make_prepare(calls), _make_by_lanes(calls)
 
     @kernel
     def one(frame, t, u, i, v, w, out):
@@ -70,12 +103,14 @@ def _make_push(calls: Calls) -> Push:
 
     @kernel
     def all_directions(frame, t, u, V, out):
-        n, W, status = u.size, slots.THETA_DOTS(frame), 0
+        if slots.LANES_THETA(frame).shape[0] > 0:
+            return by_lanes(frame, t, u, V, out)
+        n, W, status = u.size, slots.THETA_DOTS(frame), prepare(frame, t, u, 0)
         for d in range(W.shape[0]):
             status |= one(frame, t, u, 0, segment(V, d * n, n), row(W, d), segment(out, d * n, n))
         return status
 
-    return Push(_make_prepare(calls), one, all_directions)
+    return Push(prepare, one, all_directions)
 
 
 @kernel
@@ -155,14 +190,21 @@ def _make_keep(implicit: bool) -> Callable:
     return keep
 
 
+@kernel
+def _ends_at_gap(frame, step):
+    """Whether f or the state may jump behind a step."""
+    kinds, behind = slots.FORWARD_KIND(frame), step + 1
+    return kinds.size > 0 and behind < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[behind] >= slots.CROSSING
+
+
 def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Callable:
-    prepare, push_all, stages = push.prepare, push.all, _make_stages(calls, push, solver)
+    push_all, stages = push.all, _make_stages(calls, push, solver)
     stages_again, keep = None if recorded else make_stages_again(calls, None), _make_keep(solver.implicit)
 
     @kernel
     def first_stage(frame, t, u):
         """The tangents of K[0] = f(t, u) where the step before has not left them."""
-        if prepare(frame, t, u, 0) != 0 or push_all(frame, t, u, slots.DOTS(frame), row(slots.STAGE_DOTS(frame), 0)) != 0:
+        if push_all(frame, t, u, slots.DOTS(frame), row(slots.STAGE_DOTS(frame), 0)) != 0:
             return CALLBACK_RAISED
         slots.COUNT(frame)[slots.FRESH] = 1
         return SUCCESS
@@ -178,7 +220,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
             V = plane(slots.FORWARD_STAGES(frame), step)
         else:
             V = plane(slots.STAGES(frame), 0)
-            jumps = slots.COUNT(frame)[slots.BEFORE_GAP] == 1  # so that the mesh may have the state behind
+            jumps = _ends_at_gap(frame, step)  # so that the mesh may have the state behind
             if stages_again(frame, step, t, h, t_new, dense or jumps) != SUCCESS:
                 return CALLBACK_RAISED
         if slots.COUNT(frame)[slots.FRESH] == 0:
@@ -202,14 +244,19 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None, push_jump
     switches = take_explicit is not None
 
     @kernel
+    def cross(frame, kind):
+        status = push_jumps(frame, kind - slots.JUMP) if kind >= slots.JUMP else SUCCESS
+        _spread_theta(frame)  # since inflows may be others
+        return status
+
+    @kernel
     def take_step(frame, step):
         kinds, count = slots.FORWARD_KIND(frame), slots.COUNT(frame)
         if kinds.size > 0:
             if kinds[step] >= slots.CROSSING:  # f may be another behind
                 count[slots.FRESH] = 0
-                return push_jumps(frame, kinds[step] - slots.JUMP) if kinds[step] >= slots.JUMP else SUCCESS
-            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[step + 1] >= slots.CROSSING
-            count[slots.BEFORE_GAP] = 1 if ends else 0
+                return cross(frame, kinds[step])
+            count[slots.BEFORE_GAP] = 1 if _ends_at_gap(frame, step) and keeps_off(frame, step + 1) else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:
                 return take_explicit(frame, step)
@@ -242,6 +289,7 @@ def _begin(frame):
         slots.DOT_SIZES(frame)[d] = 0.0
     slots.PLACE(frame)[slots.STEP] = 0
     _begin_inflows(frame)
+    _spread_theta(frame)
 
 
 def make_tangents(calls: Calls = PORTABLE, stages: None = None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:

@@ -9,7 +9,7 @@ import numpy as np
 from adjode.api.first_calls import Part, prove_events, try_at_start, try_behind
 from adjode.api.solved import Solved
 from adjode.checks import positive, require_finite, require_unmasked, times_in_span
-from adjode.derivatives.proof import require_jvp
+from adjode.derivatives.proof import require_jvp, require_jvps
 from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
 from adjode.passes.program import Program
@@ -111,6 +111,8 @@ def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> No
         try_behind(dynamics, parts, times, states, theta)
     if made.jvp is not None:
         require_jvp(dynamics, times, states, theta)
+    if made.jvps is not None:
+        require_jvps(dynamics, times, states, theta)
     prove_events(made.jumps.guards, times, states, theta)
 
 

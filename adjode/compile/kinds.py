@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 # Shapes of the arrays, in numbers of states, n, of parameters, m, of what is observed, c, and of events, e. A shape () is that of a
-# number.
+# number; for lanes see derivation/lanes.py.
 SHAPES: dict[str, tuple[str, ...]] = {
     "u": ("n",),
     "theta": ("m",),
@@ -18,6 +18,10 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "lam_dot": ("n",),
     "u_bar_dot": ("n",),
     "theta_bar_dot": ("m",),
+    "u_dots": ("n lanes",),
+    "theta_dots": ("m lanes",),
+    "lanes": ("up to lanes",),
+    "du_dots": ("n lanes",),
     "u_bar": ("n",),
     "theta_bar": ("m",),
     "J": ("n", "n"),
@@ -29,6 +33,9 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "y_bar": ("c",),
     "y_bar_dot": ("c",),
 }
+
+
+LANES = 16  # directions that go together in a jvps
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ KINDS = {
         Kind("vjp_u", ("u", "theta", "lam"), ("u_bar",)),
         Kind("jac", ("u", "theta"), ("J",)),
         Kind("jvp", ("u", "theta", "v", "w"), ("du_dot",), "tangents"),
+        Kind("jvps", ("u", "theta", "u_dots", "theta_dots", "lanes"), ("du_dots",), "tangents"),
         Kind("f_dt", ("u", "theta"), ("du_dot",), "tangents"),
         Kind("vjp_dot", ("u", "theta", "lam", "v", "w", "lam_dot"), ("u_bar_dot", "theta_bar_dot"), "tangents"),
         Kind("g", ("u", "theta"), ("value",), "cost"),

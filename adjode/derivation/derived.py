@@ -16,6 +16,7 @@ from numba.core.dispatcher import Dispatcher
 
 from adjode.derivation.deriving import reading, vjp_text
 from adjode.derivation.jacobians import jac_text
+from adjode.derivation.lanes import lanes_text
 from adjode.derivation.nodes import Node
 from adjode.derivation.pushing import jvp_text, vjp_dot_text
 from adjode.derivation.sparsity import pattern
@@ -41,6 +42,9 @@ class Derived:
         `vjp_u(t, u, theta, lam, u_bar)`.
     jvp : callable
         `jvp(t, u, theta, u_dot, theta_dot, du_dot)`: du_dot is `df/du u_dot + df/dtheta theta_dot`, which is returned for a number.
+    jvps : callable or None
+        `jvps(t, u, theta, u_dots, theta_dots, lanes, du_dots)`, the same of many directions, see `adjode.derivation.lanes`; None
+        where f calculates with whole arrays.
     df_dt : callable
         `df_dt(t, u, theta, du_dot)`, which is returned for a number.
     vjp_dot : callable
@@ -68,6 +72,11 @@ class Derived:
     @functools.cached_property
     def jvp(self) -> Callable:
         return made("jvp", *self._jvp, self.function)
+
+    @functools.cached_property
+    def jvps(self) -> Callable | None:
+        found = lanes_text(*self._jvp, "jvps")
+        return None if found is None else made("jvps", *found, self.function)
 
     @functools.cached_property
     def df_dt(self) -> Callable:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adjode.compile.cache import keep_bytes, kept_bytes
-from adjode.compile.kinds import size_of
+from adjode.compile.kinds import LANES, size_of
 from adjode.derivatives.check import compared
 from adjode.derivatives.places import Place
 from adjode.model.callbacks import Callback
@@ -173,6 +173,31 @@ def _moved(vjp: Callback, call: _Call, inputs: dict[str, np.ndarray]) -> Callabl
         return np.concatenate(outputs)
 
     return results
+
+
+def require_jvps(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    """Raise a ValueError if the products with many directions at once are not those with each, at some of these states."""
+    jvp, jvps = dynamics.jvp, dynamics.jvps
+    assert jvp is not None and jvps is not None
+    n, m, points = states.shape[1], theta.size, _places(times, states, theta)
+    if not points or (key := ("right", n, m)) in jvps.tried:
+        return
+    rng = np.random.default_rng(6)
+    V, W, many, one = rng.normal(size=(n, LANES)), rng.normal(size=(m, LANES)), np.full(n * LANES, np.nan), np.full(n, np.nan)
+    for p in points:
+        with np.errstate(all="ignore"):
+            jvps(p.t, p.u, p.theta, V.ravel(), W.ravel(), np.zeros(LANES), many)
+            for d in range(LANES):
+                jvp(p.t, p.u, p.theta, V[:, d].copy(), W[:, d].copy(), one)
+                found = many.reshape(n, LANES)[:, d]
+                if np.isfinite(one).all() and not np.allclose(
+                    found, one, rtol=_AGREES, atol=_AGREES * np.abs(one).max(initial=0.0)
+                ):
+                    raise ValueError(
+                        f"the jvps derived from {dynamics.name} do not agree with its jvp at t = {p.t:g}, which is a mistake of "
+                        f"adjode's: give the jvp as Dynamics(f, jvp=...)."
+                    )
+    jvps.tried.add(key)
 
 
 def _places(times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> list[Place]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from adjode.compile.flags import kernel
+from adjode.compile.views import row
 
 
 @kernel
@@ -65,6 +66,32 @@ def solve(LU, pivots, b):
             value -= LU[k, j] * b[j]
         b[k] = value / LU[k, k]
     return 0
+
+
+@kernel
+def _subtract(row, multiple, other):
+    for k in range(row.size):
+        row[k] -= multiple * other[k]
+
+
+@kernel
+def solve_columns(LU, pivots, B):
+    """B = A^-1 B, for as many right-hand sides as B has columns: real factors."""
+    n = LU.shape[0]
+    for k in range(n):
+        value, chosen = row(B, k), row(B, pivots[k])
+        for c in range(value.size if pivots[k] != k else 0):
+            kept = value[c]
+            value[c] = chosen[c]
+            chosen[c] = kept
+        for j in range(k):
+            _subtract(value, LU[k, j], row(B, j))
+    for k in range(n - 1, -1, -1):
+        value, inverse = row(B, k), 1.0 / LU[k, k]
+        for j in range(k + 1, n):
+            _subtract(value, LU[k, j], row(B, j))
+        for c in range(value.size):
+            value[c] *= inverse
 
 
 @kernel

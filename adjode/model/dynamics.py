@@ -181,6 +181,16 @@ class Dynamics:
             return self._given_jvp
         return self._derived_jvp if isinstance(self._derived_jvp, Callback) else None
 
+    @functools.cached_property
+    def jvps(self) -> Callback | None:
+        """The derived jvp of many directions at once; None where jvp is given, or has no such form."""
+        if self._given_jvp is not None or self.jvp is None:
+            return None
+        from adjode.model.derived import derived
+
+        found = derived(self.f.function).jvps
+        return None if found is None else callback("jvps", found, self.debug)
+
     @property
     def jvp_refusal(self) -> str:
         """Why there is no jvp."""

@@ -12,6 +12,7 @@ import numpy as np
 from adjode.adjoints.tangents import make_tangents
 from adjode.compile import slots
 from adjode.compile.calls import PORTABLE
+from adjode.compile.kinds import LANES
 from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import NONE, rule
@@ -32,6 +33,7 @@ from adjode.tableaus import Tableau
 
 _MOST_ROWS = 200  # states up to which vjps may take the place of jvps
 _AS_QUICK = 1.5  # directions for each state from which on matrices from vjps are quicker than jvps
+_FEWEST_LANES = 3  # directions from which on a jvps is quicker than as many jvps
 _MOST_UNITS = 1e4  # of rtol that the error of a step may be, as a part of its tangents; usual ones are below a thousand
 _ITERATIONS, _OVERHEAD = 6, 2000  # of GMRES for a direction, and multiplications that one takes besides
 
@@ -149,20 +151,26 @@ class TangentPass(Pass):
         put_tangents(frame.partner or frame, tableau.partner or tableau, n)
         size = (frame.partner or frame)[slots.W].size if self.direct else 0
         frame[slots.STAGE_MATRIX], frame[slots.STAGE_PIVOTS] = np.zeros((size, size)), np.zeros(size, dtype=np.int64)
+        frame[slots.RIGHTS] = np.zeros((size, len(frame[slots.THETA_DOTS])))
         put_jacobian(frame, self.dynamics, structure, self.theta.size)
 
     def _put_products(self, tableau: Tableau, n: int, k: int) -> None:
         """The callbacks, and room for matrices where products are with these."""
         frame, dynamics, m, stiff = self.frame, self.dynamics, self.theta.size, tableau.partner or tableau
-        jvp = None if self.direct or k >= _AS_QUICK * n else dynamics.jvp
+        jvps = dynamics.jvps if k >= _FEWEST_LANES and (tableau.partner is not None or not tableau.implicit) else None
+        quicker = k >= _AS_QUICK * n and (jvps is None or tableau.implicit)
+        jvp = None if self.direct or quicker else dynamics.jvp
         blocks = 0 if jvp is not None else stiff.stages if stiff.together else 1
         frame[slots.ROWS_U], frame[slots.ROWS_THETA] = np.zeros((blocks, n, n)), np.zeros((blocks, n, m))
         frame[slots.UNIT] = np.zeros(n)
         frame[slots.F], frame[slots.VJP] = dynamics.f.handle, dynamics.vjp.handle
-        for slot, callback in ((slots.VJP_U, dynamics.vjp_u), (slots.JAC, dynamics.jac), (slots.JVP, jvp)):
+        for slot, callback in ((slots.VJP_U, dynamics.vjp_u), (slots.JAC, dynamics.jac), (slots.JVP, jvp), (slots.JVPS, jvps)):
             if callback is not None:
                 frame[slot] = callback.handle
-        self.jvp = jvp
+        self.jvp, self.jvps = jvp, jvps
+        lanes = 0 if jvps is None else LANES
+        frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(n * lanes), np.zeros(n * lanes)
+        frame[slots.LANES_THETA] = np.zeros((-(-k // LANES) if lanes else 0, m * lanes))
 
     def keep_states(self, steps: int) -> np.ndarray:
         """Have the pass write down the tangents of the states of all stages, of so many steps: (steps or more, rows, k n)."""

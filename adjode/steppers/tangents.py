@@ -10,7 +10,7 @@ A block of directions is a vector, one direction behind the other. `push` is mad
 
     prepare(frame, t, u, i) -> status               make ready for products at a state, the i-th one of a block of stages
     one(frame, t, u, i, v, w, out) -> status        out = (df/du) v + (df/dtheta) w
-    all(frame, t, u, V, out) -> status              the same for all directions, with THETA_DOTS, behind prepare(frame, t, u, 0)
+    all(frame, t, u, V, out) -> status              the same for all directions, with THETA_DOTS, of a state that is not prepared
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.views import flat, row, segment
+from adjode.compile.views import row, segment
+from adjode.linalg import dense
 from adjode.linalg.gmres import make_gmres, put_gmres
-from adjode.linalg.linear import make_linear
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.explicit import combine_loops
@@ -52,7 +52,7 @@ def put_tangents(frame: Any, tableau: Tableau, n: int) -> None:
 
 def make_explicit_tangent(push: Push) -> Callable:
     """`stages(frame, t, h, t_new, V, first, last) -> status`: STAGE_DOTS of these stages; that of the last leaves NEXT_DOTS."""
-    prepare, push_all = push.prepare, push.all
+    push_all = push.all
 
     @kernel
     def stages(frame, t, h, t_new, V, first, last):
@@ -61,7 +61,7 @@ def make_explicit_tangent(push: Push) -> Callable:
             v = slots.NEXT_DOTS(frame) if i == s else slots.STATE_DOTS(frame)
             combine_loops(v, dots, h, slots.A(frame), i, stage_dots, i)
             t_i, u = t_new if i == s else t + slots.C(frame)[i] * h, row(V, i)
-            if prepare(frame, t_i, u, 0) != 0 or push_all(frame, t_i, u, v, row(stage_dots, i)) != 0:
+            if push_all(frame, t_i, u, v, row(stage_dots, i)) != 0:
                 return CALLBACK_RAISED
         return SUCCESS
 
@@ -222,52 +222,72 @@ def _make_assemble(massed: bool) -> Callable:
     return assemble
 
 
-def _make_direct(massed: bool) -> tuple[Callable, Callable]:
-    """Kernels that factor the exact equations of a block of stages, and solve them."""
-    linear, assemble = make_linear("dense"), _make_assemble(massed)
-    factor_dense, solve_dense = linear.factor, linear.solve
+def _make_factor(massed: bool) -> Callable:
+    assemble = _make_assemble(massed)
 
     @kernel
     def factor(frame, h, first):
+        """Factor the exact equations of a block of stages."""
         assemble(frame, h, first)
         slots.COUNT(frame)[slots.FACTORISATIONS] += 1
-        failed = factor_dense(frame, slots.STAGE_MATRIX(frame), slots.STAGE_PIVOTS(frame)) != 0
+        failed = dense.factor(slots.STAGE_MATRIX(frame), slots.STAGE_PIVOTS(frame)) != 0  # as small as it is
         return STAGES_UNSOLVED if failed else SUCCESS
 
-    @kernel
-    def solve(frame):
-        """W = the solution for RIGHT."""
-        right, x, sizes = slots.RIGHT(frame), slots.W(frame), slots.U_SIZE(frame)
-        for i in range(x.shape[0]):
-            for k in range(x.shape[1]):
-                x[i, k] = right[i, k] * sizes[k]
-        failed = solve_dense(frame, slots.STAGE_MATRIX(frame), slots.STAGE_PIVOTS(frame), flat(x)) != 0
-        return STAGES_UNSOLVED if failed else SUCCESS
-
-    return factor, solve
+    return factor
 
 
-def _make_solve_either(push: Push, frozen: Frozen, precondition: Callable) -> tuple[Callable, Callable]:
-    """`begin(frame, t, h, t_new, V, first)` and `solve(...)` for RIGHT, directly or by iterations."""
-    prepare, (factor, solve_directly) = push.prepare, _make_direct(frozen.massed)
-    iterate = _make_solve(frozen, precondition, make_gmres(_make_apply(push, frozen, precondition)))
+@kernel
+def _keep(frame, first, d, x):
+    """Slopes x (b, n) of the stages from `first` on are those of direction d."""
+    stage_dots = slots.STAGE_DOTS(frame)
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            stage_dots[first + i, d * x.shape[1] + k] = x[i, k]
+
+
+def _make_solve_directly(push: Push, massed: bool) -> Callable:
+    """`solve(frame, t, h, t_new, V, first) -> status` of all directions at once, behind `prepare`, with exact factors."""
+    factor, right_hand_sides = _make_factor(massed), _make_right_hand_sides(push)
 
     @kernel
-    def begin(frame, t, h, t_new, V, first):
-        status = 0
-        for i in range(slots.W(frame).shape[0]):
-            status |= prepare(frame, stage_time(frame, t, h, t_new, first + i), row(V, first + i), i)
-        if status != 0:
-            return CALLBACK_RAISED
-        return factor(frame, h, first) if slots.STAGE_MATRIX(frame).shape[0] > 0 else SUCCESS
+    def solve_directly(frame, t, h, t_new, V, first):
+        rights, sizes, x, n = slots.RIGHTS(frame), slots.U_SIZE(frame), slots.RIGHT(frame), slots.U_SIZE(frame).size
+        status = factor(frame, h, first)
+        for d in range(rights.shape[1] if status == SUCCESS else 0):
+            status |= right_hand_sides(frame, t, h, t_new, V, first, d)
+            for i in range(x.shape[0]):
+                for k in range(n):
+                    rights[i * n + k, d] = x[i, k] * sizes[k]
+        if status != SUCCESS:
+            return status
+        dense.solve_columns(slots.STAGE_MATRIX(frame), slots.STAGE_PIVOTS(frame), rights)
+        for d in range(rights.shape[1]):
+            for i in range(x.shape[0]):
+                for k in range(n):
+                    x[i, k] = rights[i * n + k, d]
+            _keep(frame, first, d, x)
+        return SUCCESS
+
+    return solve_directly
+
+
+def _make_iterate(push: Push, frozen: Frozen, precondition: Callable) -> Callable:
+    """The same for one direction after the other, by iterations."""
+    right_hand_sides = _make_right_hand_sides(push)
+    solve = _make_solve(frozen, precondition, make_gmres(_make_apply(push, frozen, precondition)))
 
     @kernel
-    def solve(frame, t, h, t_new, V, first):
-        if slots.STAGE_MATRIX(frame).shape[0] > 0:
-            return solve_directly(frame)
-        return iterate(frame, t, h, t_new, V, first)
+    def iterate(frame, t, h, t_new, V, first):
+        for d in range(slots.THETA_DOTS(frame).shape[0]):
+            status = right_hand_sides(frame, t, h, t_new, V, first, d)
+            if status == SUCCESS:
+                status = solve(frame, t, h, t_new, V, first)
+            if status != SUCCESS:
+                return status
+            _keep(frame, first, d, slots.W(frame))
+        return SUCCESS
 
-    return begin, solve
+    return iterate
 
 
 def make_tangent_block(push: Push, frozen: Frozen, precondition: Callable) -> Callable:
@@ -275,23 +295,19 @@ def make_tangent_block(push: Push, frozen: Frozen, precondition: Callable) -> Ca
 
     `precondition(frame, x)` multiplies a block of slopes (b, n) by the inverse of the frozen system.
     """
-    right_hand_sides = _make_right_hand_sides(push)
-    begin, solve = _make_solve_either(push, frozen, precondition)
+    prepare, iterate = push.prepare, _make_iterate(push, frozen, precondition)
+    solve_directly = _make_solve_directly(push, frozen.massed)
 
     @kernel
     def block(frame, t, h, t_new, V, first):
-        stage_dots, count, x = slots.STAGE_DOTS(frame), slots.COUNT(frame), slots.W(frame)
-        status = begin(frame, t, h, t_new, V, first)
-        for d in range(slots.THETA_DOTS(frame).shape[0]):
-            if status == SUCCESS:
-                status = right_hand_sides(frame, t, h, t_new, V, first, d)
-            if status == SUCCESS:
-                status = solve(frame, t, h, t_new, V, first)
-            if status != SUCCESS:
-                return status
-            for i in range(x.shape[0]):
-                for k in range(x.shape[1]):
-                    stage_dots[first + i, d * x.shape[1] + k] = x[i, k]
+        count, status = slots.COUNT(frame), SUCCESS
+        for i in range(slots.W(frame).shape[0]):
+            status |= prepare(frame, stage_time(frame, t, h, t_new, first + i), row(V, first + i), i)
+        if status != SUCCESS:
+            return CALLBACK_RAISED
+        if slots.STAGE_MATRIX(frame).shape[0] > 0:
+            return solve_directly(frame, t, h, t_new, V, first)
+        status = iterate(frame, t, h, t_new, V, first)
         if count[slots.FRESHNESS] == CURRENT:
             count[slots.FRESHNESS] = OLDER
         return status

@@ -33,6 +33,7 @@ NOT_ENTERED = {
     "_shift_nothing": "likewise",
     "_end_none": "likewise",
     "_ends_as_it_is": "likewise",
+    "_forget_none": "likewise",
     "_meet_none": "where no event happens, so that none is met",
     "_never_ends_here": "likewise",
     "keep_off": "after a step that fails for its stage behind a stop; tests/passes/test_time.py",

@@ -1,0 +1,239 @@
+"""A product with one direction as products with many at once, in loops over the directions that a compiler turns into SIMD code.
+
+What does not depend on the direction is calculated once, ahead of these loops: `s_dot += theta[v] * u_dot[j]` becomes
+
+    c1_ = theta[v]
+    for d_ in range(lanes_):
+        kept_[0, d_] += c1_ * u_dot_[j, d_]
+
+Matrices have a row for each entry and a column for each of up to LANES directions. That number is a constant, so that a compiler
+knows how far apart rows are, and that they do not overlap.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from adjode.compile.kinds import LANES
+from adjode.functions import as_matrix
+
+_BETWEEN = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+_ANYWHERE = (ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, ast.USub, ast.Load)
+
+
+class _Unfit(Exception):
+    """Something that depends on the direction is not calculated entry by entry."""
+
+
+def lanes_text(text: str, space: dict[str, Any], name: str) -> tuple[str, dict[str, Any]] | None:
+    """The text of `name(t, u, theta, u_dots, theta_dots, lanes, du_dots)`, and the names that it uses, from that of a jvp.
+
+    As many directions as `lanes` has entries; None where that cannot be told from the text.
+    """
+    (function,) = ast.parse(text).body
+    assert isinstance(function, ast.FunctionDef)
+    try:
+        _Lanes(function).rewrite(name)
+    except _Unfit:
+        return None
+    return ast.unparse(ast.fix_missing_locations(function)), {**space, "as_matrix_": as_matrix, "empty_": np.empty}
+
+
+def _names(*nodes: ast.AST) -> set[str]:
+    return {node.id for root in nodes for node in ast.walk(root) if isinstance(node, ast.Name)}
+
+
+def _target(statement: ast.stmt) -> ast.expr | None:
+    """What a plain statement writes to."""
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        return statement.targets[0]
+    return statement.target if isinstance(statement, ast.AugAssign) else None
+
+
+def _written(statement: ast.stmt) -> str | None:
+    """The name of a variable, or of an array, that it writes to."""
+    target = _target(statement)
+    while isinstance(target, ast.Subscript):
+        target = target.value
+    return target.id if isinstance(target, ast.Name) else None
+
+
+class _Group(ast.stmt):
+    """Statements that depend on the direction, one behind the other: one loop."""
+
+    def __init__(self, statements: list[Any]):
+        self.statements = statements
+
+
+class _Lanes:
+    def __init__(self, function: ast.FunctionDef):
+        self.function = function
+        self.given = [argument.arg for argument in function.args.args][-3:]
+        self.varying = self._depend_on_direction()
+        subscripts = [node.value for node in ast.walk(function) if isinstance(node, ast.Subscript)]
+        self.arrays = {*self.given, *(_names(*subscripts) & self.varying)}
+        self.kept: dict[str, int] = {}  # rows of variables that more than one loop sees
+        self.constants: dict[str, str] = {}  # of a loop: their texts, and what they are called
+        self.count = 0
+
+    def _depend_on_direction(self) -> set[str]:
+        varying, before = set(self.given), 0
+        statements = [node for node in ast.walk(self.function) if isinstance(node, (ast.Assign, ast.AugAssign))]
+        while len(varying) > before:
+            before = len(varying)
+            for statement in statements:
+                name = _written(statement)
+                if _names(statement.value) & varying:
+                    if name is None:
+                        raise _Unfit
+                    varying.add(name)
+        return varying
+
+    def rewrite(self, name: str) -> None:
+        function = self.function
+        body = self._grouped(function.body)
+        self._keep(body)
+        rewritten = self._finished(body)
+        sizes = (f"{function.args.args[k].arg}.size" for k in (1, 2, 1))
+        head = [
+            "lanes_ = lanes.size",
+            *(f"{x}_ = as_matrix_({x}, 0, {n}, {LANES})" for x, n in zip(self.given, sizes, strict=True)),
+        ]
+        if self.kept:
+            head.append(f"kept_ = empty_(({len(self.kept)}, {LANES}))")
+        function.name, function.body = name, [*ast.parse("\n".join(head)).body, *rewritten]
+        function.args.args.insert(-1, ast.arg("lanes"))
+
+    # --- which statements make one loop -------------------------------------------------------------------------------------------
+
+    def _grouped(self, statements: Iterable[ast.stmt]) -> list[ast.stmt]:
+        result: list[ast.stmt] = []
+        group: list[ast.stmt] = []
+        for statement in statements:
+            if _written(statement) in self.varying and not self._makes_array(statement):
+                group.append(statement)
+                continue
+            goes_ahead = isinstance(_target(statement), ast.Name) and isinstance(statement, ast.Assign)
+            if group and not (goes_ahead and _written(statement) not in _names(*group)):
+                result.append(_Group(group))
+                group = []
+            result.append(self._with_parts(statement))
+        return [*result, _Group(group)] if group else result
+
+    def _with_parts(self, statement: ast.stmt) -> ast.stmt:
+        if isinstance(statement, (ast.For, ast.While, ast.If)):
+            head = statement.iter if isinstance(statement, ast.For) else statement.test
+            if _names(head) & self.varying:
+                raise _Unfit
+            statement.body, statement.orelse = self._grouped(statement.body), self._grouped(statement.orelse)
+        elif self._makes_array(statement):
+            call = statement.value  # type: ignore[attr-defined]
+            call.args[0] = ast.Tuple([call.args[0], ast.Constant(LANES)], ast.Load())
+        elif _names(statement) & self.varying:
+            raise _Unfit
+        return statement
+
+    def _makes_array(self, statement: ast.stmt) -> bool:
+        """Whether it is `x_dot = np.empty(n)`, or with zeros."""
+        if not (
+            isinstance(statement, ast.Assign) and _written(statement) in self.arrays and isinstance(_target(statement), ast.Name)
+        ):
+            return False
+        call = statement.value
+        made = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("empty", "zeros")
+        if not made or len(call.args) != 1 or isinstance(call.args[0], ast.Tuple) or _names(call) & self.varying:  # type: ignore
+            raise _Unfit
+        return True
+
+    def _keep(self, body: list[ast.stmt]) -> None:
+        """Find the variables that more than one loop sees, or one at more than one time."""
+        groups = list(self._groups(body))
+        for name in sorted(self.varying - self.arrays):
+            inside = [group for group in groups if name in _names(*group.statements)]
+            first = next(s for s in inside[0].statements if name in _names(s))
+            begins = isinstance(first, ast.Assign) and _written(first) == name and name not in _names(first.value)
+            if len(inside) > 1 or not begins:
+                self.kept[name] = len(self.kept)
+
+    def _groups(self, statements: list[ast.stmt]) -> Iterable[_Group]:
+        for statement in statements:
+            if isinstance(statement, _Group):
+                yield statement
+            else:
+                yield from self._groups([*getattr(statement, "body", []), *getattr(statement, "orelse", [])])
+
+    # --- the loops ---------------------------------------------------------------------------------------------------------------
+
+    def _finished(self, statements: list[ast.stmt]) -> list[ast.stmt]:
+        result: list[ast.stmt] = []
+        for statement in statements:
+            if isinstance(statement, _Group):
+                result += self._loop(statement)
+                continue
+            if isinstance(statement, (ast.For, ast.While, ast.If)):
+                statement.body, statement.orelse = self._finished(statement.body), self._finished(statement.orelse)
+            result.append(statement)
+        return result
+
+    def _loop(self, group: _Group) -> list[ast.stmt]:
+        self.constants = {}
+        for statement in group.statements:
+            statement.value = self._entry(statement.value)
+            place = self._entry(_target(statement))
+            if isinstance(statement, ast.Assign):
+                statement.targets = [place]
+            else:
+                statement.target = place
+        (loop,) = ast.parse("for d_ in range(lanes_):\n    pass").body
+        assert isinstance(loop, ast.For)
+        loop.body = group.statements
+        return [*ast.parse("\n".join(f"{name} = {text}" for text, name in self.constants.items())).body, loop]
+
+    def _entry(self, node: Any) -> Any:
+        """An expression for one direction."""
+        if not _names(node) & self.varying:
+            return self._constant(node)
+        if isinstance(node, ast.Name) and node.id not in self.arrays:
+            return self._place(f"kept_[{self.kept[node.id]}, d_]", node.ctx) if node.id in self.kept else node
+        if isinstance(node, ast.Subscript):
+            return self._in_array(node)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, _BETWEEN):
+            return ast.BinOp(self._entry(node.left), node.op, self._entry(node.right))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+            return ast.UnaryOp(node.op, self._entry(node.operand))
+        if isinstance(node, ast.IfExp) and not _names(node.test) & self.varying:
+            return ast.IfExp(self._constant(node.test), *(self._side(side) for side in (node.body, node.orelse)))
+        raise _Unfit
+
+    def _side(self, node: ast.expr) -> ast.expr:
+        """One side of a choice: what it alone may calculate must not go ahead of the loop."""
+        if any(not isinstance(one, _ANYWHERE) for one in ast.walk(node) if not _names(one) & self.varying):
+            raise _Unfit
+        return self._entry(node)
+
+    def _in_array(self, node: ast.Subscript) -> ast.expr:
+        whole = any(isinstance(one, (ast.Slice, ast.Tuple)) for one in ast.walk(node.slice))
+        if not isinstance(node.value, ast.Name) or whole or _names(node.slice) & self.varying:
+            raise _Unfit
+        index = ast.unparse(self._constant(node.slice))
+        return self._place(f"{node.value.id}{'_' if node.value.id in self.given else ''}[{index}, d_]", node.ctx)
+
+    def _constant(self, node: Any) -> Any:
+        """What does not depend on the direction, by its name."""
+        if isinstance(node, (ast.Name, ast.Constant)):
+            return node
+        text = ast.unparse(node)
+        if text not in self.constants:
+            self.count += 1
+            self.constants[text] = f"c{self.count}_"
+        return ast.Name(self.constants[text], ast.Load())
+
+    def _place(self, text: str, context: ast.expr_context) -> ast.expr:
+        (expression,) = ast.parse(text).body
+        assert isinstance(expression, ast.Expr) and isinstance(expression.value, ast.Subscript)
+        expression.value.ctx = context
+        return expression.value
