@@ -56,10 +56,6 @@ def pushforward(
     """
     if solution.segments is not None:
         raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
-    if solution.dynamics.mass is not None and solution.jumps.move:
-        raise ValueError(
-            "there are no tangents across jumps at times that change, with a mass matrix: take the adjoint, or write M into f."
-        )
     u_dots, theta_dots, many = read_directions(solution.layouts, u0_dot, theta_dot)
     if solution.steady is not None:
         u_dots = solution.steady.push_forward(theta_dots)

@@ -110,6 +110,10 @@ class TangentPass(Pass):
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         self._put_products(tableau, n, k)
+        if dynamics.mass is not None and jumps.move:
+            raise ValueError(
+                "there are no tangents across jumps at times that change, with a mass matrix: take the adjoint, or write M into f."
+            )
         self.jumps = jumps
         put_jumps_along(frame, jumps, n, k)
         self.dots, self._at = frame[slots.DOTS], frame[slots.PLACE]

@@ -114,11 +114,13 @@ def pk_loss():
     return LeastSquares(times, [drug_at(PK_U0, PK_THETA, 0.0, t).real + 1.0 for t in times], sigma=[2.0, 3.0])
 
 
+@pytest.mark.usefixtures("fixed_mesh")
 @pytest.mark.parametrize("method", ["Tsit5", "Kvaerno5", "auto"])
 def test_the_gradient_across_doses(method):
     equal_to_the_gradient(drug(), pk_loss(), PK_SPAN, PK_U0, PK_THETA, method=method, doses=PK_DOSES)
 
 
+@pytest.mark.usefixtures("fixed_mesh")
 @pytest.mark.parametrize("method", ["DOP853", "Radau"])
 def test_the_gradient_across_doses_and_events(method):
     loss = LeastSquares([0.5, 1.4, 2.5, 4.0, 5.0], np.ones((5, 2)))
