@@ -50,6 +50,11 @@ class Problem(Protocol):
         """The residuals (N,) and their derivatives by the free entries of z (N, k)."""
         ...
 
+    @property
+    def curved(self) -> Evaluation:
+        """What has second derivatives; a TypeError if nothing has."""
+        ...
+
     def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
         """The solution, of one of several experiments."""
         ...
@@ -101,6 +106,10 @@ class Single:
 
     def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.evaluation.residuals_and_jacobian(z)
+
+    @property
+    def curved(self) -> Evaluation:
+        return self.evaluation
 
     def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
         _require_none(experiment)
@@ -180,6 +189,10 @@ class Shared:
         rows = [prior.residual(z) for prior in self._priors if not isinstance(prior.prior, Uniform)]
         r, more = np.append(r, [value for value, _ in rows]), np.array([slopes for _, slopes in rows]).reshape(-1, z.size)
         return r, np.vstack([J, more])[:, self.entries["is_free"]]
+
+    @property
+    def curved(self) -> Evaluation:
+        raise TypeError("a fit of experiments has no second derivatives: take a method that needs none, or Gauss-Newton.")
 
     def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
         return self.bound(experiment).solve(z)

@@ -171,7 +171,8 @@ def test_callbacks_in_both_forms_of_scipy():
     fit.minimize(callback=xs.append, options={"maxiter": 3})
     assert [x.tolist() for x in xs] == [x.tolist() for x, _ in seen]
     states = []
-    fit.minimize("trust-constr", callback=lambda x, state: states.append(state.nit), options={"maxiter": 3})
+    near = {"maxiter": 3, "initial_tr_radius": 0.1}
+    fit.minimize("trust-constr", callback=lambda x, state: states.append(state.nit), options=near)
     assert states
 
 
