@@ -119,7 +119,7 @@ class LeastSquaresFit(CurvedFit):
         choose("kind", kind, ("gauss-newton", "exact"))
         if x is None and self._fitted is not None and self._fitted[1] != "linear":
             raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
-        x = self._minimum_or(x)
+        x = float_vector("x", self.minimum if x is None else x, self._free.size)
         residuals, push = self.evaluate_residuals(x), functools.partial(self._push, x)
         found = Uncertainty.at_minimum(self, x, self._rates, residuals, push, absolute_sigma, self._problem.rtol)
         return found.with_hessian(self.hessian(x)) if kind == "exact" else found

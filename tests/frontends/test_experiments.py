@@ -3,6 +3,7 @@
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,6 +182,31 @@ def test_least_squares_uncertainty_and_profiles():
     with pytest.raises(ValueError, match="say of which experiment, by its name: 'experiment 1', 'experiment 2'"):
         fit.predict([1.0])
     np.testing.assert_allclose(fit.minimize(tol=1e-12).x, result.x, atol=1e-4)
+
+
+def test_many_starts_and_verdicts():
+    fit = of_squares()
+    bounded = {name: replace(one, bounds=(0.05, 3.0)) for name, one in fit.parameters.items()}
+    fit = Fit(list(fit.experiments), parameters=bounded, **TIGHT)
+    result = fit.fit(starts=3, seed=1, workers=2)
+    assert result.method == "trf" and len(result.starts) == 3
+    best = result.starts.values[int(np.argmin(result.starts.losses))]
+    np.testing.assert_allclose(best, list(result.parameters.values()), rtol=1e-12)
+    verdicts = fit.identifiability(absolute_sigma=True).verdicts
+    assert list(verdicts) == fit.names and "structurally not" not in verdicts.values()
+
+
+def gradient_differences(fit, x, p, step=1e-4):
+    return (fit.evaluate(x + step * p)[1] - fit.evaluate(x - step * p)[1]) / (2.0 * step)
+
+
+def test_products_with_the_hessian():
+    fit, rng = of_squares(), np.random.default_rng(3)
+    p = rng.normal(size=fit.x0.size)
+    wanted = gradient_differences(fit, fit.x0, p)
+    np.testing.assert_allclose(fit.hessp(fit.x0, p), wanted, rtol=0.0, atol=1e-5 * np.abs(wanted).max())
+    H = fit.hessian(fit.x0)
+    np.testing.assert_allclose(H @ p, fit.hessp(fit.x0, p), rtol=0.0, atol=1e-10 * np.abs(wanted).max())
 
 
 def test_a_steady_state_alone():

@@ -40,7 +40,7 @@ def test_hessian_by_x_against_differences_of_gradients(scales):
 def test_trust_regions_find_the_minimum_in_few_solves():
     fit, loss = fit_of_data(log="theta"), fit_of_data(log="theta").least_squares(xtol=1e-12, ftol=1e-12).loss
     for method in ("trust-ncg", "trust-krylov", "Newton-CG", "trust-constr"):
-        result = fit.minimize(method, options={"gtol": 1e-8} if method != "Newton-CG" else {"xtol": 1e-10})
+        result = fit.minimize(method, options={"gtol": 1e-8} if method != "Newton-CG" else {"xtol": 1e-4})
         assert result.loss == pytest.approx(loss, rel=1e-9) and result.nfev < 30, method
     with pytest.raises(ValueError, match="trust-krylov takes no bounds"):
         fit_of_data(bounds={"theta": (0.1, 3.0)}).minimize("trust-krylov")
