@@ -339,7 +339,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
     pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step)
     if calls.may_jump:
-        pull_step = _make_pull_any(make_pull_shifted(calls, pull_step), make_cross(calls, first_stage))
+        pull_step = _make_pull_any(make_pull_shifted(pull_step), make_cross(first_stage))
     else:
         pull_step = _make_pull_any(pull_step, make_cross_smoothly(first_stage))
     pull_back, begin_moves = _make_pull_back(pull_step, first_stage), begin_shifts if calls.may_jump else end_shift
