@@ -332,7 +332,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
     pull_step = make_pull_by_kind(pull_one_step, pull_explicit_step)
     if calls.may_jump:
-        pull_step = make_pull_any(make_pull_shifted(calls, pull_step), make_cross(calls, first_stage))
+        pull_step = make_pull_any(make_pull_shifted(pull_step), make_cross(first_stage))
     else:
         pull_step = make_pull_any(pull_step, make_cross_smoothly(first_stage))
     begin_moves, forget = (begin_shifts, forget_behind) if calls.may_jump else (end_shift, _forget_none)

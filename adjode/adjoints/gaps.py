@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjode.adjoints.jumping import make_pull_jumps
-from adjode.adjoints.shifts import begin_first_stage, end_at_jumps, end_first_stage, make_see_behind, sides_of
+from adjode.adjoints.jumping import pull_jumps
+from adjode.adjoints.shifts import begin_first_stage, end_at_jumps, end_first_stage, see_behind, sides_of
 from adjode.compile import slots
-from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.status import SUCCESS
@@ -45,8 +44,7 @@ def make_cross_smoothly(first_stage: Callable) -> Callable:
     return cross_smoothly
 
 
-def make_cross(calls: Calls, first_stage: Callable) -> Callable:
-    pull_jumps, see_behind = make_pull_jumps(calls), make_see_behind(calls)
+def make_cross(first_stage: Callable) -> Callable:
     cross_smoothly = make_cross_smoothly(first_stage)
 
     @kernel

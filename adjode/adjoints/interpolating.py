@@ -12,7 +12,7 @@ import numpy as np
 
 from adjode.adjoints import products
 from adjode.adjoints.backward import Backward
-from adjode.adjoints.jumping import forget_jump, make_pull_jumps
+from adjode.adjoints.jumping import forget_jump, pull_jumps
 from adjode.adjoints.jumps import Jumps
 from adjode.compile import slots
 from adjode.compile.calls import Calls
@@ -88,18 +88,13 @@ def _add(frame, k, lam):
 _FIRST_JUMP = -2  # in JUMP_ROWS: this for jump 0 of the state, one less for the next
 
 
-def _make_jump(calls: Calls) -> Callable:
-    pull_jumps = make_pull_jumps(calls)
-
-    @kernel
-    def jump(frame, k, lam):
-        """The jump of lam at stop k."""
-        rows = slots.JUMP_ROWS(frame)
-        if rows.size > 0 and rows[k] <= _FIRST_JUMP:
-            return pull_jumps(frame, _FIRST_JUMP - rows[k], (False, False), lam)
-        return _add(frame, k, lam)
-
-    return jump
+@kernel
+def _jump(frame, k, lam):
+    """The jump of lam at stop k."""
+    rows = slots.JUMP_ROWS(frame)
+    if rows.size > 0 and rows[k] <= _FIRST_JUMP:
+        return pull_jumps(frame, _FIRST_JUMP - rows[k], (False, False), lam)
+    return _add(frame, k, lam)
 
 
 def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver = EXPLICIT) -> Callable:
@@ -125,7 +120,7 @@ def make_backward(calls: Calls, stages: tuple[int, int] | None, solver: Solver =
     stepper = solver.stepper(slope_along, jacobian_along, turned=True)
     if not calls.may_jump:
         return make_integrate(slope_along, _add, integrand_along, stages, stepper, solver.switches)
-    return make_integrate(slope_along, _make_jump(calls), integrand_along, stages, stepper, solver.switches, _begin)
+    return make_integrate(slope_along, _jump, integrand_along, stages, stepper, solver.switches, _begin)
 
 
 def prepare(jumps: Jumps, atol: float | None, crossed: np.ndarray, backwards: bool) -> Backward:

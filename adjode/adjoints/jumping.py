@@ -11,12 +11,9 @@ Of several jumps at one time each has its own states and slopes; one that a jump
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from adjode.adjoints.products import cost, dot
-from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, MU, R_T, RIGHT
+from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, MU, R_T, RIGHT, f_outside
 from adjode.compile import slots
-from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, row
@@ -163,21 +160,16 @@ def to_slope(frame, f):
             f[i] = dot(row(inverse, i), right)
 
 
-def make_rate_at(calls: Calls) -> Callable:
-    call_f = calls.f
-
-    @kernel
-    def rate_at(frame, t, u, lam, slope):
-        """(status, lam . du/dt + g) here; du/dt goes to `slope`."""
-        slots.COUNT(frame)[slots.DERIVATIVES] += 1
-        status, g = call_f(frame, t, u, slope), 0.0
-        to_slope(frame, slope)
-        if slots.WANTS(frame)[slots.WANTS_COST] == 1:
-            status |= cost(frame, t, u)
-            g = slots.VALUE(frame)[0]
-        return (SUCCESS if status == 0 else CALLBACK_RAISED), dot(lam, slope) + g
-
-    return rate_at
+@kernel
+def rate_at(frame, t, u, lam, slope):
+    """(status, lam . du/dt + g) here; du/dt goes to `slope`."""
+    slots.COUNT(frame)[slots.DERIVATIVES] += 1
+    status, g = f_outside(frame, t, u, slope), 0.0
+    to_slope(frame, slope)
+    if slots.WANTS(frame)[slots.WANTS_COST] == 1:
+        status |= cost(frame, t, u)
+        g = slots.VALUE(frame)[0]
+    return (SUCCESS if status == 0 else CALLBACK_RAISED), dot(lam, slope) + g
 
 
 @kernel
@@ -213,35 +205,30 @@ def forget_behind(frame, steps):
                 forget_jump(frame, k)
 
 
-def _make_cross_back(calls: Calls) -> Callable:
-    rate_at = make_rate_at(calls)
+@kernel
+def _cross_back(frame, k, shifts, sides, lam):
+    """(status, rho) of jump k alone, without what its guard does: lam becomes R_u^T lam+.
 
-    @kernel
-    def cross_back(frame, k, shifts, sides, lam):
-        """(status, rho) of jump k alone, without what its guard does: lam becomes R_u^T lam+.
-
-        `sides` say whether what a shift does to the steps behind is in OF_START, and what it does to that before comes later.
-        """
-        t, which, work, (known, pends) = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_WORK(frame), sides
-        before, behind = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_U(frame), 2 * k + 1)
-        status, rate, by_reset = SUCCESS, 0.0, 0.0
-        if known:
-            rate = -slots.SHIFT(frame)[slots.OF_START]
-        elif shifts and not ends(frame, k):
-            status, rate = rate_at(frame, t, behind, lam, row(work, BEHIND))
-        if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE:
-            _restore_inflow(frame, k, which)
-        elif status == SUCCESS:
-            status, by_reset = _pull_reset(frame, t, which, before, lam)
-            for i in range(lam.size):
-                lam[i] = work[MU, i]
-        rho = by_reset - rate
-        if shifts and not pends and status == SUCCESS:
-            status, rate = rate_at(frame, t, before, lam, row(work, BEFORE))
-            rho += rate
-        return status, rho
-
-    return cross_back
+    `sides` say whether what a shift does to the steps behind is in OF_START, and what it does to that before comes later.
+    """
+    t, which, work, (known, pends) = slots.JUMP_T(frame)[k], slots.JUMP_WHAT(frame)[3 * k + 1], slots.JUMP_WORK(frame), sides
+    before, behind = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_U(frame), 2 * k + 1)
+    status, rate, by_reset = SUCCESS, 0.0, 0.0
+    if known:
+        rate = -slots.SHIFT(frame)[slots.OF_START]
+    elif shifts and not ends(frame, k):
+        status, rate = rate_at(frame, t, behind, lam, row(work, BEHIND))
+    if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE:
+        _restore_inflow(frame, k, which)
+    elif status == SUCCESS:
+        status, by_reset = _pull_reset(frame, t, which, before, lam)
+        for i in range(lam.size):
+            lam[i] = work[MU, i]
+    rho = by_reset - rate
+    if shifts and not pends and status == SUCCESS:
+        status, rate = rate_at(frame, t, before, lam, row(work, BEFORE))
+        rho += rate
+    return status, rho
 
 
 @kernel
@@ -251,38 +238,35 @@ def moves(frame, k):
     return whats[3 * k] != slots.DOSE or time_varies(frame, whats[3 * k + 1])
 
 
-def make_pull_jumps(calls: Calls) -> Callable:
-    """`pull_jumps(frame, last, sides, lam) -> status`: lam back over jump `last` and those before it at the same time.
+@kernel
+def _pull_jump(frame, k, carried, sides, lam):
+    """(status, what a shift of its time does to the loss, if it has been taken along)."""
+    whats, shift = slots.JUMP_WHAT(frame), slots.SHIFT(frame)
+    what, which = whats[3 * k], whats[3 * k + 1]
+    status, rho = _cross_back(frame, k, moves(frame, k), sides, lam)
+    rho += carried
+    if slots.JUMP_BARS(frame).size > 0:
+        rho += slots.JUMP_BARS(frame)[k]
+    if status != SUCCESS or what == slots.NESTED:
+        return status, rho
+    if sides[1] and moves(frame, k):
+        shift[slots.LEADS_TO], shift[slots.OF_JUMP] = k + 1, rho
+    if what == slots.DOSE:
+        _pull_dose(frame, which, rho, lam)
+    elif not sides[1]:
+        status = _pull_guard(frame, k, rho, lam)
+    return status, 0.0
 
-    `sides` are, for all of them, as in `cross_back`: known of the last jump, to come for the first one, which is then LEADS_TO.
+
+@kernel
+def pull_jumps(frame, last, sides, lam):
+    """lam back over jump `last` and those before it at the same time.
+
+    `sides` are, for all of them, as in `_cross_back`: known of the last jump, to come for the first one, to which the step before
+    then LEADS_TO.
     """
-    cross_back = _make_cross_back(calls)
-
-    @kernel
-    def pull_jump(frame, k, carried, sides, lam):
-        """(status, what a shift of its time does to the loss, if it has been taken along)."""
-        whats, shift = slots.JUMP_WHAT(frame), slots.SHIFT(frame)
-        what, which = whats[3 * k], whats[3 * k + 1]
-        status, rho = cross_back(frame, k, moves(frame, k), sides, lam)
-        rho += carried
-        if slots.JUMP_BARS(frame).size > 0:
-            rho += slots.JUMP_BARS(frame)[k]
-        if status != SUCCESS or what == slots.NESTED:
-            return status, rho
-        if sides[1] and moves(frame, k):
-            shift[slots.LEADS_TO], shift[slots.OF_JUMP] = k + 1, rho
-        if what == slots.DOSE:
-            _pull_dose(frame, which, rho, lam)
-        elif not sides[1]:
-            status = _pull_guard(frame, k, rho, lam)
-        return status, 0.0
-
-    @kernel
-    def pull_jumps(frame, last, sides, lam):
-        first, carried, status = slots.JUMP_WHAT(frame)[3 * last + 2], 0.0, SUCCESS
-        for k in range(last, first - 1, -1):
-            if status == SUCCESS:
-                status, carried = pull_jump(frame, k, carried, (sides[0] and k == last, sides[1] and k == first), lam)
-        return status
-
-    return pull_jumps
+    first, carried, status = slots.JUMP_WHAT(frame)[3 * last + 2], 0.0, SUCCESS
+    for k in range(last, first - 1, -1):
+        if status == SUCCESS:
+            status, carried = _pull_jump(frame, k, carried, (sides[0] and k == last, sides[1] and k == first), lam)
+    return status

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from adjode.adjoints.products import dot
 from adjode.compile import slots
-from adjode.compile.calls import Calls
+from adjode.compile.calls import PORTABLE, Calls
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, plane, row
@@ -51,31 +51,30 @@ def end_is_fixed(frame):
     return slots.SHIFT(frame)[slots.END_IS_FREE] == 0.0
 
 
-def _make_shift_stage(calls: Calls) -> Callable:
-    call_f, call_f_dt = calls.f, calls.f_dt
+# Of f a copy would be inlined for each call, in the fused tier: here through its address in any case.
+f_outside, _f_dt = PORTABLE.f, PORTABLE.f_dt
 
-    @kernel
-    def shift_stage(frame, t, u, w, stage):
-        """A stage's part: w is the cotangent of f there, at the state u."""
-        shift, slope = slots.SHIFT(frame), row(slots.JUMP_WORK(frame), SLOPE)
-        if not takes(frame):
-            return SUCCESS
-        if shift[slots.TAKES_SIZE] == 1.0:
-            slots.COUNT(frame)[slots.DERIVATIVES] += 1
-            if call_f(frame, t, u, slope) != 0:
-                return CALLBACK_RAISED
-            shift[slots.OF_SIZE] += dot(w, slope) / shift[slots.STEP_SIZE]
-        if shift[slots.TIMED] == 1.0:
-            if call_f_dt(frame, t, u, slope) != 0:
-                return CALLBACK_RAISED
-            rate, node = dot(w, slope), slots.C(frame)[stage]
-            if slots.COUNT(frame)[slots.BEFORE_GAP] == 1:
-                node = min(node, 1.0)  # see `stage_time`
-            shift[slots.OF_TIME] += rate
-            shift[slots.OF_SIZE] += node * rate
+
+@kernel
+def _shift_stage(frame, t, u, w, stage):
+    """A stage's part: w is the cotangent of f there, at the state u."""
+    shift, slope = slots.SHIFT(frame), row(slots.JUMP_WORK(frame), SLOPE)
+    if not takes(frame):
         return SUCCESS
-
-    return shift_stage
+    if shift[slots.TAKES_SIZE] == 1.0:
+        slots.COUNT(frame)[slots.DERIVATIVES] += 1
+        if f_outside(frame, t, u, slope) != 0:
+            return CALLBACK_RAISED
+        shift[slots.OF_SIZE] += dot(w, slope) / shift[slots.STEP_SIZE]
+    if shift[slots.TIMED] == 1.0:
+        if _f_dt(frame, t, u, slope) != 0:
+            return CALLBACK_RAISED
+        rate, node = dot(w, slope), slots.C(frame)[stage]
+        if slots.COUNT(frame)[slots.BEFORE_GAP] == 1:
+            node = min(node, 1.0)  # see `stage_time`
+        shift[slots.OF_TIME] += rate
+        shift[slots.OF_SIZE] += node * rate
+    return SUCCESS
 
 
 @kernel
@@ -90,7 +89,7 @@ def _end_none(frame):
 
 def shift_hooks(calls: Calls) -> tuple[Callable, Callable]:
     """`shift_stage(frame, t, u, w, stage) -> status` for each stage that is pulled back, and `end_shift(frame)` behind the last."""
-    return (_make_shift_stage(calls), end_shift) if calls.may_jump else (_shift_none, _end_none)
+    return (_shift_stage, end_shift) if calls.may_jump else (_shift_none, _end_none)
 
 
 @kernel

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adjode.adjoints.jumping import add_theta, differentiate_guard, give_to_time, make_rate_at, moves, speed_of_guard, to_slope
+from adjode.adjoints.jumping import add_theta, differentiate_guard, give_to_time, moves, rate_at, speed_of_guard, to_slope
 from adjode.adjoints.products import dot
-from adjode.adjoints.shifting import BEFORE, E_U, FIRST_OF_GUARD, LAM, OF_GUARD, SLOPE, begin_shift, end_shift
+from adjode.adjoints.shifting import BEFORE, E_U, FIRST_OF_GUARD, LAM, OF_GUARD, SLOPE, begin_shift, end_shift, f_outside
 from adjode.adjoints.trust import divide_mesh
 from adjode.compile import slots
-from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, SUCCESS
@@ -83,23 +82,18 @@ def end_first_stage(frame):
     end_shift(frame)
 
 
-def make_see_behind(calls: Calls) -> Callable:
-    call_f = calls.f
-
-    @kernel
-    def see_behind(frame, step, u_bar):
-        """A state observed at a jump at a fixed time is that behind it, on the way; `step` crosses the jump."""
-        shift, slope, u = slots.SHIFT(frame), row(slots.JUMP_WORK(frame), SLOPE), row(slots.FORWARD_U(frame), step + 1)
-        if shift[slots.KNOWN] == 0.0 or shift[slots.MOVES] == 0.0:
-            return SUCCESS
-        slots.COUNT(frame)[slots.DERIVATIVES] += 1
-        if call_f(frame, slots.FORWARD_T(frame)[step + 1], u, slope) != 0:
-            return CALLBACK_RAISED
-        to_slope(frame, slope)
-        shift[slots.OF_START] -= dot(u_bar, slope)
+@kernel
+def see_behind(frame, step, u_bar):
+    """A state observed at a jump at a fixed time is that behind it, on the way; `step` crosses the jump."""
+    shift, slope, u = slots.SHIFT(frame), row(slots.JUMP_WORK(frame), SLOPE), row(slots.FORWARD_U(frame), step + 1)
+    if shift[slots.KNOWN] == 0.0 or shift[slots.MOVES] == 0.0:
         return SUCCESS
-
-    return see_behind
+    slots.COUNT(frame)[slots.DERIVATIVES] += 1
+    if f_outside(frame, slots.FORWARD_T(frame)[step + 1], u, slope) != 0:
+        return CALLBACK_RAISED
+    to_slope(frame, slope)
+    shift[slots.OF_START] -= dot(u_bar, slope)
+    return SUCCESS
 
 
 @kernel
@@ -107,35 +101,19 @@ def end_at_jumps(frame):
     slots.SHIFT(frame)[slots.KNOWN] = slots.SHIFT(frame)[slots.MOVES] = 0.0
 
 
-def _make_pull(calls: Calls, pull_step: Callable) -> Callable:
-    call_f = calls.f
-
-    @kernel
-    def shift_first_stage(frame, step, h):
-        """The part of K[0] in the size of a step; its time is that of the step before."""
-        shift, w, slope, size = slots.SHIFT(frame), row(slots.K_BAR(frame), 0), row(slots.JUMP_WORK(frame), SLOPE), 0.0
-        for k in range(w.size):
-            size += abs(w[k])
-        if size == 0.0:
-            return SUCCESS
-        slots.COUNT(frame)[slots.DERIVATIVES] += 1
-        if call_f(frame, slots.FORWARD_T(frame)[step], row(slots.FORWARD_U(frame), step), slope) != 0:
-            return CALLBACK_RAISED
-        shift[slots.OF_SIZE] += dot(w, slope) / h
+@kernel
+def _shift_first_stage(frame, step):
+    """The part of K[0] in the size of a step; its time is that of the step before."""
+    shift, w, slope, size = slots.SHIFT(frame), row(slots.K_BAR(frame), 0), row(slots.JUMP_WORK(frame), SLOPE), 0.0
+    for k in range(w.size):
+        size += abs(w[k])
+    if size == 0.0:
         return SUCCESS
-
-    @kernel
-    def pull(frame, step, left, takes_size, takes_time, end_is_free):
-        """`pull_step`, and OF_SIZE and OF_TIME of the step as far as they are taken: (status, observations left)."""
-        h = slots.FORWARD_T(frame)[step + 1] - slots.FORWARD_T(frame)[step]
-        begin_shift(frame, h, takes_size, takes_time, end_is_free)
-        status, left = pull_step(frame, step, left)
-        end_shift(frame)
-        if takes_size and status == SUCCESS:
-            status = shift_first_stage(frame, step, h)
-        return status, left
-
-    return pull
+    slots.COUNT(frame)[slots.DERIVATIVES] += 1
+    if f_outside(frame, slots.FORWARD_T(frame)[step], row(slots.FORWARD_U(frame), step), slope) != 0:
+        return CALLBACK_RAISED
+    shift[slots.OF_SIZE] += dot(w, slope) / shift[slots.STEP_SIZE]
+    return SUCCESS
 
 
 @kernel
@@ -171,77 +149,117 @@ def _subtract_guard(frame, factor):
         total[i] -= factor * aside[i]
 
 
-def _make_pull_to_event(calls: Calls, pull: Callable) -> Callable:
-    rate_at = make_rate_at(calls)
-
-    @kernel
-    def judge_speed(frame, k, e_t):
-        """GRAZING where the guard only touches zero."""
-        u, work = row(slots.JUMP_U(frame), 2 * k), slots.JUMP_WORK(frame)
-        status, _ = rate_at(frame, slots.JUMP_T(frame)[k], u, u, row(work, BEFORE))
-        return speed_of_guard(frame, k, e_t, row(work, E_U), row(work, BEFORE))[0] if status == SUCCESS else status
-
-    @kernel
-    def pull_to_event(frame, step, left):
-        """LAM, the cotangent of the state before the event LEADS_TO, back over the step that ends there."""
-        shift = slots.SHIFT(frame)
-        k, moves_too = int(shift[slots.LEADS_TO]) - 1, shift[slots.MOVES] == 1.0
-        before, e_u = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), E_U)
-        status, e_t = differentiate_guard(frame, k, before, e_u)
-        if status == SUCCESS:
-            status = judge_speed(frame, k, e_t)
-        if status == SUCCESS:
-            _put_guard(frame)
-            status, _ = pull(frame, step, ALONE, True, moves_too, False)
-            _keep_guard(frame)
-        gamma, of_time = e_t + shift[slots.OF_SIZE], e_t + shift[slots.OF_TIME]
-        if status == SUCCESS:
-            status, left = pull(frame, step, left, True, moves_too, True)
-        if status != SUCCESS:
-            return status, left
-        factor = (shift[slots.OF_SIZE] + shift[slots.OF_JUMP]) / gamma
-        _subtract_guard(frame, factor)
-        status, _ = differentiate_guard(frame, k, before, e_u)
-        add_theta(frame, -factor)
-        shift[slots.OF_START] = shift[slots.OF_TIME] + shift[slots.OF_JUMP] - factor * of_time
-        return status, left
-
-    return pull_to_event
+@kernel
+def _differentiate_guard(frame, k):
+    """(status, e_t) of the event that is jump k, before it; E_U, and e_theta in THETA_BAR."""
+    return differentiate_guard(frame, k, row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), E_U))
 
 
-def make_pull_shifted(calls: Calls, pull_step: Callable) -> Callable:
-    """`pull_step(frame, step, left) -> status, left` for steps that are no crossings, with what shifts do."""
-    pull = _make_pull(calls, pull_step)
-    pull_to_event = _make_pull_to_event(calls, pull)
+@kernel
+def _begin_event(frame):
+    """LAM, the cotangent of the state before the event that the step ends at, goes aside; in its place that of the guard."""
+    shift, work = slots.SHIFT(frame), slots.JUMP_WORK(frame)
+    k = int(shift[slots.LEADS_TO]) - 1
+    u, slope = row(slots.JUMP_U(frame), 2 * k), row(work, BEFORE)
+    status, shift[slots.GUARD_RATE] = _differentiate_guard(frame, k)
+    if status == SUCCESS:
+        status, _ = rate_at(frame, slots.JUMP_T(frame)[k], u, u, slope)
+    if status == SUCCESS:
+        status, _ = speed_of_guard(frame, k, shift[slots.GUARD_RATE], row(work, E_U), slope)
+    if status == SUCCESS:
+        _put_guard(frame)
+    return status
 
-    @kernel
-    def pull_last(frame, step, left):
-        """The last step before a jump or the end, which is where it is, or as LEADS_TO says."""
-        shift, whats = slots.SHIFT(frame), slots.JUMP_WHAT(frame)
-        k = int(shift[slots.LEADS_TO]) - 1
-        if k >= 0 and whats[3 * k] != slots.DOSE:
-            status, left = pull_to_event(frame, step, left)
-        else:
-            wanted = k >= 0 or shift[slots.MOVES] == 1.0
-            status, left = pull(frame, step, left, wanted, shift[slots.MOVES] == 1.0, False)
-            shift[slots.OF_START] = shift[slots.OF_TIME] - shift[slots.OF_SIZE]
-            if k >= 0:
-                give_to_time(frame, whats[3 * k + 1], shift[slots.OF_SIZE])
-        shift[slots.LEADS_TO] = 0.0
-        return status, left
+
+@kernel
+def _end_guard(frame):
+    """The guard has been pulled back over the step."""
+    shift = slots.SHIFT(frame)
+    _keep_guard(frame)
+    shift[slots.GUARD_TIME] = shift[slots.GUARD_RATE] + shift[slots.OF_TIME]
+    shift[slots.GUARD_RATE] += shift[slots.OF_SIZE]
+
+
+@kernel
+def _end_event(frame):
+    """And lam has: the step's size is what makes the guard zero."""
+    shift = slots.SHIFT(frame)
+    factor = (shift[slots.OF_SIZE] + shift[slots.OF_JUMP]) / shift[slots.GUARD_RATE]
+    _subtract_guard(frame, factor)
+    status, _ = _differentiate_guard(frame, int(shift[slots.LEADS_TO]) - 1)
+    add_theta(frame, -factor)
+    shift[slots.OF_START] = shift[slots.OF_TIME] + shift[slots.OF_JUMP] - factor * shift[slots.GUARD_TIME]
+    return status
+
+
+@kernel
+def _leads_to(frame):
+    """What the step ends at: an event, a dose whose time moves, or -1 for what is where it is."""
+    k = int(slots.SHIFT(frame)[slots.LEADS_TO]) - 1
+    return slots.JUMP_WHAT(frame)[3 * k] if k >= 0 else -1
+
+
+@kernel
+def _begin_steps(frame, step):
+    """Before the last of the steps between two jumps that is pulled back, so the first here."""
+    shift = slots.SHIFT(frame)
+    shift[slots.MOVES], shift[slots.KNOWN], shift[slots.OF_START] = 1.0 if _start_moves(frame, step) else 0.0, 1.0, 0.0
+
+
+@kernel
+def _begin_step(frame, step):
+    """(status, how often to pull back over the step): twice for one that ends at an event, first the guard."""
+    if slots.SHIFT(frame)[slots.KNOWN] == 0.0:
+        _begin_steps(frame, step)
+    return (_begin_event(frame), 2) if _leads_to(frame) == slots.EVENT else (SUCCESS, 1)
+
+
+@kernel
+def _end_step(frame, step, last):
+    """What becomes of the cotangents of the step's size and time."""
+    shift, end = slots.SHIFT(frame), _leads_to(frame)
+    if not last:
+        shift[slots.OF_START] += shift[slots.OF_TIME]
+        return SUCCESS
+    if end == slots.EVENT:
+        status = _end_event(frame)
+    else:
+        status, shift[slots.OF_START] = SUCCESS, shift[slots.OF_TIME] - shift[slots.OF_SIZE]
+        if end == slots.DOSE:
+            k = int(shift[slots.LEADS_TO]) - 1
+            give_to_time(frame, slots.JUMP_WHAT(frame)[3 * k + 1], shift[slots.OF_SIZE])
+    shift[slots.LEADS_TO] = 0.0
+    return status
+
+
+def make_pull_shifted(pull_step: Callable) -> Callable:
+    """`pull_step(frame, step, left) -> status, left` for steps that are no crossings, with what shifts do.
+
+    It is called in one place, since in the fused tier it is inlined with all stages.
+    """
 
     @kernel
     def pull_shifted(frame, step, left):
-        shift = slots.SHIFT(frame)
-        if shift[slots.EXACT] == 0.0:
-            return pull_step(frame, step, left)
-        if shift[slots.KNOWN] == 0.0:
-            shift[slots.MOVES], shift[slots.KNOWN], shift[slots.OF_START] = 1.0 if _start_moves(frame, step) else 0.0, 1.0, 0.0
-        if step + 1 == slots.FORWARD_COUNT(frame)[slots.STEPS] or _is_gap(frame, step + 1):
-            return pull_last(frame, step, left)
-        moving = shift[slots.MOVES] == 1.0
-        status, left = pull(frame, step, left, False, moving, moving)
-        shift[slots.OF_START] += shift[slots.OF_TIME]
+        shift, mesh_t = slots.SHIFT(frame), slots.FORWARD_T(frame)
+        exact = shift[slots.EXACT] == 1.0
+        last = exact and (step + 1 == slots.FORWARD_COUNT(frame)[slots.STEPS] or _is_gap(frame, step + 1))
+        status, rounds = _begin_step(frame, step) if exact else (SUCCESS, 1)
+        moving = exact and shift[slots.MOVES] == 1.0
+        takes_size = last and (moving or _leads_to(frame) >= 0)
+        for k in range(rounds):
+            alone = k + 1 < rounds
+            if exact:
+                begin_shift(frame, mesh_t[step + 1] - mesh_t[step], takes_size, moving, moving and (not last or rounds == 2))
+            if status == SUCCESS:
+                status, now_left = pull_step(frame, step, ALONE if alone else left)
+                left = left if alone else now_left
+            if exact and status == SUCCESS:
+                end_shift(frame)
+                status = _shift_first_stage(frame, step) if takes_size else SUCCESS
+                if alone:
+                    _end_guard(frame)
+        if exact and status == SUCCESS:
+            status = _end_step(frame, step, last)
         return status, left
 
     return pull_shifted

@@ -69,11 +69,13 @@ SHIFT = floats_by_name(
     of_start="the cotangent of the time at which the steps from there to the next jump begin",
     leads_to="the jump at the end of the step being pulled back, counted from 1, if its time moves",
     of_jump="the cotangent of its time, but for that step",
+    guard_rate="of its guard, an event's: the derivative by time; then along the step, by its size",
+    guard_time="that by the time of the step",
 )
 # fmt: off
 (
     EXACT, TIMED, COST_TIMED, MOVES, KNOWN, TAKES_SIZE, TAKES_TIME, END_IS_FREE, STEP_SIZE, OF_SIZE, OF_TIME, OF_START, LEADS_TO,
-    OF_JUMP,
+    OF_JUMP, GUARD_RATE, GUARD_TIME,
 ) = SHIFT.places
 # fmt: on
 EVENT_RATE = vector(STORE, "(1,)", "the derivative of a guard by time")

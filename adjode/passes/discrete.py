@@ -100,7 +100,7 @@ class Discrete(Pass):
         self._allocate(tableau, n, m if wants_theta else 0)
         self._put_trust(options, n, on_inaccurate)
         self.jumps = jumps
-        put_jumps_back(self.frame, jumps, n, dynamics.mass)
+        put_jumps_back(self.frame, jumps, n, dynamics)
         self._put_shifts()
         if jump_bars is not None:
             self.frame[slots.JUMP_BARS] = jump_bars

@@ -8,8 +8,8 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.frame import Frame
-from adjode.linalg.mass import Mass
 from adjode.model.doses import DoseTable
+from adjode.model.dynamics import Dynamics
 from adjode.model.events import Guards
 
 _NONE = np.zeros(0, dtype=np.int64)
@@ -142,13 +142,15 @@ def put_jumps_along(frame: Frame, jumps: Jumps, n: int, k: int) -> None:
         frame[slots.RESETS_JVP], frame[slots.RESETS_DT] = guards.resets_jvp.handle, guards.resets_dt.handle
 
 
-def put_jumps_back(frame: Frame, jumps: Jumps, n: int, mass: Mass | None = None) -> None:
+def put_jumps_back(frame: Frame, jumps: Jumps, n: int, dynamics: Dynamics) -> None:
     """Fill the slots that a backward pass has for jumps; those of what has happened are the trajectory's."""
     guards = jumps.guards
     _put_what_is_given(frame, jumps)
+    if jumps:
+        frame[slots.F] = dynamics.f.handle
     frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((10, n))
     frame[slots.SHIFT], frame[slots.JUMP_BARS] = slots.SHIFT.zeros(), np.zeros(0)
-    frame[slots.MASS_INVERSE] = np.zeros((0, n)) if mass is None or not jumps.move else mass.inverse
+    frame[slots.MASS_INVERSE] = np.zeros((0, n)) if dynamics.mass is None or not jumps.move else dynamics.mass.inverse
     if guards is not None:
         frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
         frame[slots.RESETS_VJP], frame[slots.RESETS_DT] = guards.resets_vjp.handle, guards.resets_dt.handle

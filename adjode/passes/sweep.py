@@ -82,7 +82,7 @@ class Sweep(Integration):
             record=RECORD_DENSE if options.asked.dense_adjoint else 0,
         )
         self._fill(backward)
-        put_jumps_back(self.frame, jumps, backward.y.size)
+        put_jumps_back(self.frame, jumps, backward.y.size, dynamics)
         self.jumps = jumps
         self.frame[slots.U0_BAR] = self.lam
         self._stops, self._pauses = tuple(self.frame[slot] for slot in (slots.STOPS, slots.CROSSED, slots.JUMP_ROWS)), False

@@ -32,7 +32,7 @@ def test_the_picture_is_drawn_from_the_imports():
 
 def test_files_that_answer_questions_exist():
     answers = re.findall(r"^\| [A-Z].*\? \| (.*) \|$", (ROOT / "docs" / "extend.md").read_text(), re.MULTILINE)
-    assert len(answers) == 5
+    assert len(answers) == 6
     for file in re.findall(r"`([\w/]+\.py)`", " ".join(answers)):
         assert (ROOT / "adjode" / file).exists(), file
 
