@@ -159,6 +159,6 @@ def test_failures_name_the_condition():
 
 def test_the_source_is_python_that_can_be_read():
     source = problem("receptor").source
-    assert "activate = 2 * k_on * (0.05 + L) * R" in source
-    assert "L = ligand if time >= t_add else 0" in source
-    assert "du[2] = 2 * express - degrade" in source
+    assert "activate = 2.0 * k_on * (0.05 + L) * R" in source
+    assert "L = ligand if time >= t_add else 0.0" in source
+    assert "du[2] = 2.0 * express - degrade" in source
