@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from adjode.model.layout import Layout
 from adjode.model.losses import LeastSquares, Loss
 from adjode.model.selection import BLOCKS
 from adjode.passes.options import SOLVE_NAMES
+from adjode.status import SolveError
 
 
 class Evaluation:
@@ -49,6 +51,7 @@ class Evaluation:
         self.dynamics, self.loss, self.t_span, self.layouts = dynamics, loss, t_span, layouts
         self._n, self._varies, self._has_cost = layouts[0].size, varies, "running_cost" in options
         self._solve_options: Any = {name: value for name, value in options.items() if name in SOLVE_NAMES}
+        self._is_warned = False
         parts = varies[: self._n], varies[self._n :]
         self.wrt = tuple(block for block, part in zip(BLOCKS, parts, strict=True) if part.any())
         self._value_and_cotangents: Any = value_and_gradient(dynamics, loss, t_span, wrt=self.wrt, **options)
@@ -60,13 +63,22 @@ class Evaluation:
     def value_and_gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """The loss, and its derivatives (n + m,), zero in the blocks that do not vary."""
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow in the loss is reported by who called
-            value, bar = self._value_and_cotangents(*self.unflatten(z))
+            value, bar = self._evaluated(z)
         cotangents, n = np.zeros(z.size), self._n
         if "u0" in self.wrt:
             cotangents[:n] = self.layouts[0].flatten("the cotangent of u0", bar.u0)
         if "theta" in self.wrt:
             cotangents[n:] = self.layouts[1].flatten("the cotangent of theta", bar.theta)
         return float(value), cotangents
+
+    def _evaluated(self, z: np.ndarray) -> tuple[float, Any]:
+        """As vectors, which is faster; by name at first, when there may be warnings, and where it fails: messages have names."""
+        if self._is_warned:
+            with contextlib.suppress(SolveError):
+                return self._value_and_cotangents(z[: self._n], z[self._n :])
+        result = self._value_and_cotangents(*self.unflatten(z))
+        self._is_warned = True
+        return result
 
     @functools.cached_property
     def residuals(self) -> ResidualsAndJacobian:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adjode.api.solution import Solution
 from adjode.checks import choose, float_vector
 from adjode.frontends.entries import Entries
 from adjode.frontends.least_squares import fit_least_squares
@@ -32,6 +33,16 @@ class LeastSquaresFit(Entries):
         """`(u0, theta)` at x, in the form they were given in, or a dict of all parameters; what is not free starts and stays."""
         results = self._problem.results(self._natural(float_vector("x", x, self._free.size)))
         return results["parameters"] if "parameters" in results else (results["u0"], results["theta"])
+
+    def solve(self, x: Any = None, *, experiment: str | None = None) -> Solution:
+        """The solution at x, by default at the minimum last found, of one of several experiments by its name."""
+        return self._problem.solve(self._natural(self._minimum_or(x)), experiment)
+
+    def _minimum_or(self, x: Any) -> np.ndarray:
+        """x, or the minimum last found."""
+        if x is None and self._fitted is None:
+            raise ValueError("nothing has been fitted yet: call least_squares or minimize, or give x.")
+        return float_vector("x", self._fitted[0] if x is None and self._fitted is not None else x, self._free.size)
 
     def least_squares(
         self,
@@ -104,13 +115,9 @@ class LeastSquaresFit(Entries):
         -----
         The covariance is `(J^T J)^-1`, that of a model that is linear within the errors. Entries at a bound are named in the table.
         """
-        if x is None:
-            if self._fitted is None:
-                raise ValueError("nothing has been fitted yet: call least_squares or minimize, or give x.")
-            if self._fitted[1] != "linear":
-                raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
-            x = self._fitted[0]
-        x = float_vector("x", x, self._free.size)
+        if x is None and self._fitted is not None and self._fitted[1] != "linear":
+            raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
+        x = self._minimum_or(x)
         residuals, push = self.evaluate_residuals(x), functools.partial(self._push, x)
         return Uncertainty.at_minimum(self, x, self._rates, residuals, push, absolute_sigma, self._problem.rtol)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from adjode.api.gradient import readers_of
+from adjode.api.solution import Solution
 from adjode.checks import time_span
 from adjode.frontends.entries import SCALES, Parameter, entries_of, named, selected
 from adjode.frontends.evaluation import Evaluation
@@ -47,6 +48,10 @@ class Problem(Protocol):
 
     def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The residuals (N,) and their derivatives by the free entries of z (N, k)."""
+        ...
+
+    def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
+        """The solution, of one of several experiments."""
         ...
 
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any, experiment: str | None) -> Pushed:
@@ -97,13 +102,21 @@ class Single:
     def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.evaluation.residuals_and_jacobian(z)
 
+    def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
+        _require_none(experiment)
+        return self.evaluation.solve(z)
+
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any, experiment: str | None) -> Pushed:
-        if experiment is not None:
-            raise ValueError("there is one experiment only, which has no name.")
+        _require_none(experiment)
         return self.evaluation.push(z, directions, times)
 
     def results(self, z: np.ndarray) -> dict[str, Any]:
         return dict(zip(("u0", "theta"), self.evaluation.unflatten(z), strict=True))
+
+
+def _require_none(experiment: str | None) -> None:
+    if experiment is not None:
+        raise ValueError(f"this fit is of one loss, and knows no experiment {experiment!r}.")
 
 
 class Shared:
@@ -167,6 +180,9 @@ class Shared:
         rows = [prior.residual(z) for prior in self._priors if not isinstance(prior.prior, Uniform)]
         r, more = np.append(r, [value for value, _ in rows]), np.array([slopes for _, slopes in rows]).reshape(-1, z.size)
         return r, np.vstack([J, more])[:, self.entries["is_free"]]
+
+    def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
+        return self.bound(experiment).solve(z)
 
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any, experiment: str | None) -> Pushed:
         return self.bound(experiment).push(z, directions, times)

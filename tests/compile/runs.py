@@ -227,6 +227,8 @@ LOSSES = [
     Series(TIMES, squares),
     Series(TIMES, value=weighed),
     LeastSquares(TIMES, DATA, observe=totals),
+]
+LIKELIHOODS = [
     Likelihood(TIMES, DATA, [Gaussian("theta[0]"), Laplace(0.3)]),
     Likelihood(TIMES, DATA, [LogNormal(0.3, base=10.0), LogLaplace("theta[1]")]),
     Likelihood(TIMES, np.round(DATA), [Poisson(), NegativeBinomial("theta[3]")]),
@@ -235,7 +237,7 @@ LOSSES = [
 
 
 def gradients(**steps) -> Iterator:
-    for loss in LOSSES:
+    for loss in [*LOSSES, *LIKELIHOODS]:
         for adjoint in ("discrete", "interpolating"):
             yield value_and_gradient(lotka_volterra(), loss, (0.0, 2.0), adjoint=adjoint, **steps)(LV_U0, LV_THETA)
 

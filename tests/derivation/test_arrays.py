@@ -187,3 +187,17 @@ def test_slopes_at_the_points_of_a_table():
         u_bar, theta_bar = np.empty(2), np.empty(4)
         vjp(0.0, np.array([x, 0.0]), np.ones(4), np.array([1.0, 0.0]), u_bar, theta_bar)
         assert u_bar[0] == pytest.approx(slope)
+
+
+def more(t, u, theta):
+    return np.array([u[0] * theta[1], theta[0], u[0] ** 2])
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_functions_with_more_or_fewer_results_than_states(n):
+    """Only a right-hand side sets as many entries as u has, so that what others set says nothing of u_bar."""
+    vjp = derive(more, ("t", "u", "theta")).vjp
+    u_bar, theta_bar = np.full(n, np.nan), np.full(2, np.nan)
+    vjp(0.0, np.full(n, 3.0), np.array([1.0, 2.0]), np.array([1.0, 10.0, 100.0]), u_bar, theta_bar)
+    np.testing.assert_array_equal(u_bar, [602.0, *[0.0] * (n - 1)])
+    np.testing.assert_array_equal(theta_bar, [10.0, 3.0])

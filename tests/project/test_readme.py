@@ -111,6 +111,29 @@ def test_the_properties_of_the_house_are_found():
 
 
 @pytest.mark.slow
+def test_the_contacts_of_an_epidemic_are_found():
+    done = subprocess.run([sys.executable, ROOT / "examples" / "epidemic.py"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = [(float(a), float(b)) for a, b in re.findall(r"^ *[\d.]+ +(\S+)   (\S+)$", done.stdout, re.MULTILINE)]
+    assert len(found) == 9
+    for value, true in found[1:-1]:  # at the ends the counts say little
+        assert value == pytest.approx(true, rel=0.15)
+    assert Path(re.search(r"figure: (.+)", done.stdout)[1]).exists()
+
+
+@pytest.mark.slow
+def test_what_is_typical_of_a_population():
+    """Typical values and errors as mixed-effects models find them: Pinheiro and Bates (2000), chapter 8."""
+    done = subprocess.run([sys.executable, ROOT / "examples" / "population.py"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = {name: float(value) for name, value in re.findall(r"^(\w+) +(\S+) (?:1/h|L/h/kg|mg/L)$", done.stdout, re.MULTILINE)}
+    np.testing.assert_allclose(np.log(found["absorption"]), 0.45, atol=0.1)
+    np.testing.assert_allclose(np.log(found["elimination"]), -2.45, atol=0.1)
+    np.testing.assert_allclose(np.log(found["clearance"]), -3.23, atol=0.05)
+    assert found["sigma"] == pytest.approx(0.68, abs=0.07)
+
+
+@pytest.mark.slow
 def test_the_fits_of_theophylline_are_those_of_the_closed_form():
     done = subprocess.run([sys.executable, ROOT / "examples" / "theophylline.py"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
