@@ -40,12 +40,10 @@ def safe(identifier: str) -> str:
 
 
 def number(value: float) -> ast.expr:
-    """A number; whole ones as integers where that changes nothing."""
-    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
-        value = int(value)
-    elif not math.isfinite(value):
+    """A number: a float, so that nothing is calculated in integers, which overflow."""
+    if not math.isfinite(value):
         return ast.Attribute(ast.Name("math"), "nan" if math.isnan(value) else "inf")
-    return ast.UnaryOp(ast.USub(), ast.Constant(-value)) if value < 0 else ast.Constant(value)
+    return ast.UnaryOp(ast.USub(), ast.Constant(-float(value))) if value < 0 else ast.Constant(float(value))
 
 
 def name(identifier: str) -> ast.expr:
@@ -72,7 +70,7 @@ def total(terms: Iterable[tuple[float, ast.expr]]) -> ast.expr:
             found = ast.UnaryOp(ast.USub(), term) if value == -1.0 else product
         else:
             found = binary(found, ast.Add if value > 0 else ast.Sub, product)
-    return ast.Constant(0) if found is None else found
+    return number(0.0) if found is None else found
 
 
 def text(expression: ast.expr) -> str:
@@ -132,13 +130,15 @@ def guarded(expression: ast.expr, varies: Callable[[ast.expr], bool]) -> ast.exp
 
 
 class _Simplification(ast.NodeTransformer):
-    """Products with 0 and 1, and sums with 0."""
+    """Products with 0 and 1, sums with 0, and whole exponents."""
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         left, right = self.visit(node.left), self.visit(node.right)
+        if isinstance(node.op, ast.Pow):
+            return ast.BinOp(left, node.op, _whole(right))
         if isinstance(node.op, ast.Mult):
             if _is(left, 0) or _is(right, 0):
-                return ast.Constant(0)
+                return number(0.0)
             if _is(left, 1) or _is(right, 1):
                 return right if _is(left, 1) else left
         if isinstance(node.op, ast.Add) and (_is(left, 0) or _is(right, 0)):
@@ -150,12 +150,23 @@ class _Simplification(ast.NodeTransformer):
         return ast.BinOp(left, node.op, right)
 
 
+def _whole(exponent: ast.expr) -> ast.expr:
+    """A small whole exponent as an integer, of which powers are products."""
+    inner = exponent.operand if isinstance(exponent, ast.UnaryOp) and isinstance(exponent.op, ast.USub) else exponent
+    if not isinstance(inner, ast.Constant) or not isinstance(inner.value, float):
+        return exponent
+    if inner.value != int(inner.value) or inner.value > 64.0:
+        return exponent
+    found = ast.Constant(int(inner.value))
+    return found if inner is exponent else ast.UnaryOp(ast.USub(), found)
+
+
 def _is(expression: ast.expr, value: int) -> bool:
     return isinstance(expression, ast.Constant) and expression.value == value and not isinstance(expression.value, bool)
 
 
 def simplified(expression: ast.expr) -> ast.expr:
-    """Without factors 1, terms 0, and products with 0."""
+    """Without factors 1, terms 0, and products with 0; whole exponents are integers."""
     return _Simplification().visit(expression)
 
 
@@ -286,7 +297,7 @@ def _operation(node: Any, arguments: list[ast.expr]) -> ast.expr:
     libsbml, kind = require("libsbml"), node.getType()
     if kind in (libsbml.AST_PLUS, libsbml.AST_TIMES):
         if not arguments:
-            return ast.Constant(0 if kind == libsbml.AST_PLUS else 1)
+            return number(0.0 if kind == libsbml.AST_PLUS else 1.0)
         operator: type[ast.operator] = ast.Add if kind == libsbml.AST_PLUS else ast.Mult
         return functools.reduce(lambda left, right: binary(left, operator, right), arguments)
     if kind == libsbml.AST_MINUS and len(arguments) == 1:
@@ -317,12 +328,12 @@ def _call(node: Any, arguments: list[ast.expr], functions: Mapping[str, tuple[li
     if kind == libsbml.AST_FUNCTION_PIECEWISE:
         return pieces(arguments)
     if kind == libsbml.AST_FUNCTION_ROOT:
-        degree, base = arguments if len(arguments) == 2 else (ast.Constant(2), arguments[0])
-        root = text(degree) == "2"
-        return call("sqrt", base) if root else binary(base, ast.Pow, binary(ast.Constant(1), ast.Div, degree))
+        degree, base = arguments if len(arguments) == 2 else (number(2.0), arguments[0])
+        root = text(degree) == "2.0"
+        return call("sqrt", base) if root else binary(base, ast.Pow, binary(number(1.0), ast.Div, degree))
     if kind == libsbml.AST_FUNCTION_LOG:
-        base, of = arguments if len(arguments) == 2 else (ast.Constant(10), arguments[0])
-        return call("log10", of) if text(base) == "10" else binary(call("log", of), ast.Div, call("log", base))
+        base, of = arguments if len(arguments) == 2 else (number(10.0), arguments[0])
+        return call("log10", of) if text(base) == "10.0" else binary(call("log", of), ast.Div, call("log", base))
     if called in _BUILTINS:
         return call(called, *arguments)
     if called in _FUNCTIONS and len(arguments) == 1:

@@ -97,7 +97,7 @@ def _sorted(expression: ast.expr, kind: Callable[[str], tuple[str, int]]) -> ast
             if not isinstance(node.op, ast.Mult):
                 return self.generic_visit(node)  # type: ignore[return-value]
             factors = [self.visit(factor) for factor in _factors(node)]
-            factors = [factor for factor in factors if text(factor) != "1"] or [ast.Constant(1)]
+            factors = [factor for factor in factors if text(factor) != "1.0"] or [ast.Constant(1.0)]
             first, *others = sorted(factors, key=rank)
             for other in others:
                 first = binary(first, ast.Mult, other)

@@ -104,6 +104,8 @@ class Design:
             for observable in tables.observables.values()
             for variant in range(self._variants.get(observable.name, 0))
         ]
+        placeholders = (channel.named(placeholder) for channel in self.channels for placeholder in channel.placeholders)
+        self._placeholders = dict.fromkeys(placeholders)
         self.inputs = self._inputs()
         self._places = {(channel.observable.name, channel.variant): k for k, channel in enumerate(self.channels)}
         self.scenarios = [self._scenario(key, rows, assigned[key]) for key, rows in groups.items()]
@@ -146,8 +148,7 @@ class Design:
                 raise ValueError(f"the table of conditions has a column {column}, which is not in the model.")
         given = [*self._parameters, *(column for column in columns if column not in self.model.states)]
         starts = [INITIAL.format(column) for column in columns if column in self.model.states]
-        placeholders = [channel.named(placeholder) for channel in self.channels for placeholder in channel.placeholders]
-        return list(dict.fromkeys([*(one for one in given if one in read), *starts, *placeholders]))
+        return list(dict.fromkeys([*(one for one in given if one in read), *starts, *self._placeholders]))
 
     def _read(self) -> set[str]:
         """The names that some formula reads."""
@@ -175,7 +176,7 @@ class Design:
             cells = {**earlier, **cells}
         theta: dict[str, float | str] = {}
         for entry in self.inputs:
-            if _PLACEHOLDER.fullmatch(entry):
+            if entry in self._placeholders:
                 continue
             state = entry.removeprefix(INITIAL.format(""))
             key = state if state != entry and state in self.model.states else entry

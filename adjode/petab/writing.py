@@ -87,7 +87,7 @@ class Source:
     def start(self) -> str:
         """The function that writes the initial states."""
         found = {f"u[{k}]": self.at_start(name(state)) for k, state in enumerate(self.model.states)}
-        other = {target: value for target, value in found.items() if text(value) != "0"}
+        other = {target: value for target, value in found.items() if text(value) != "0.0"}
         for target, value in other.items():
             if text(value) == "math.nan":
                 raise ValueError(f"{self.model.states[int(target[2:-1])]} has no initial value.")
@@ -164,7 +164,7 @@ class Source:
         row = self.model.stoichiometry.get(state, {})
         amounts = total((value, name(reaction)) for reaction, value in row.items() if value)
         volume = self.model.volumes.get(state)
-        if volume is None or text(self.plain(name(volume))) == "1" or text(amounts) == "0":
+        if volume is None or text(self.plain(name(volume))) == "1.0" or text(amounts) == "0.0":
             return amounts
         return binary(amounts, ast.Div, name(volume))
 

@@ -12,30 +12,30 @@ from adjode.petab.switches import Switch, when
 from tests import ROOT
 
 SBML = {
-    "a * x^2 / (b + x)": "a * x ** 2 / (b + x)",
+    "a * x^2 / (b + x)": "a * x ** 2.0 / (b + x)",
     "log(x)": "math.log10(x)",
     "ln(x)": "math.log(x)",
-    "log(2, x)": "math.log(x) / math.log(2)",
-    "root(3, x)": "x ** (1 / 3)",
+    "log(2, x)": "math.log(x) / math.log(2.0)",
+    "root(3, x)": "x ** (1.0 / 3.0)",
     "sqrt(x)": "math.sqrt(x)",
     "arctan(x)": "math.atan(x)",
-    "-x - (-3)": "-x - -3",
-    "(-x)^2": "(-x) ** 2",
-    "piecewise(0, time < 3, 1)": "0 if time < 3 else 1",
-    "piecewise(a, x > 1, b, x > 0)": "a if x > 1 else b if x > 0 else math.nan",
-    "a > 0 && !(b <= 1)": "a > 0 and (not b <= 1)",
-    "max(x, 0)": "max(x, 0)",
-    "plus()": "0",
+    "-x - (-3)": "-x - -3.0",
+    "(-x)^2": "(-x) ** 2.0",
+    "piecewise(0, time < 3, 1)": "0.0 if time < 3.0 else 1.0",
+    "piecewise(a, x > 1, b, x > 0)": "a if x > 1.0 else b if x > 0.0 else math.nan",
+    "a > 0 && !(b <= 1)": "a > 0.0 and (not b <= 1.0)",
+    "max(x, 0)": "max(x, 0.0)",
+    "plus()": "0.0",
     "1e-5 * pi": "1e-05 * 3.141592653589793",
     "lambda1 * t * T": "lambda1 * t_ * T_",
-    "f(x + 1)": "2 * (x + 1)",
+    "f(x + 1)": "2 * (x + 1.0)",
 }
 PETAB = {
-    "a*x^2": "a * x ** 2",
+    "a*x^2": "a * x ** 2.0",
     "log(x) + log10(y)": "math.log(x) + math.log10(y_)",
     "lambda * theta": "lambda_ * theta_",
-    "piecewise(0, time < 3, 1)": "0 if time < 3 else 1",
-    "1.0": "1",
+    "piecewise(0, time < 3, 1)": "0.0 if time < 3.0 else 1.0",
+    "1.0": "1.0",
     "-2.5e-3*x": "-0.0025 * x",
 }
 
@@ -67,8 +67,9 @@ def test_names_values_and_parts():
     formula = from_text("a * exp(-b * a) + max(c, 0)")
     assert sorted(names(formula)) == ["a", "b", "c"]
     assert evaluate(formula, {"a": 2.0, "b": 0.5, "c": -1.0}) == pytest.approx(2.0 * math.exp(-1.0))
-    assert text(substitute(formula, {"a": from_text("x + 1")})) == "(x + 1) * math.exp(-b * (x + 1)) + max(c, 0)"
+    assert text(substitute(formula, {"a": from_text("x + 1")})) == "(x + 1.0) * math.exp(-b * (x + 1.0)) + max(c, 0.0)"
     assert text(simplified(from_text("1 * (a * 0 + b) / 1 - 0"))) == "b"
+    assert text(simplified(from_text("x^2 + x^-3 + x^0.5"))) == "x ** 2 + x ** (-3) + x ** 0.5"
 
 
 def test_a_guarded_formula_has_no_value_where_it_divides_by_zero():

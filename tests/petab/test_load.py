@@ -3,6 +3,7 @@
 import csv
 import functools
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -151,6 +152,21 @@ def test_a_fit_lowers_the_loss_and_speaks_the_names_of_the_file():
     assert set(result.parameters) == {"k_a", "k_e", "lag", "sd", "full"}
 
 
+def test_a_parameter_may_be_called_like_the_placeholder_of_another_observable(tmp_path):
+    for path in FOLDER.glob("receptor*"):
+        shutil.copy(path, tmp_path)
+    for file, old, new in (
+        ("receptor_observables.tsv", "\t0.02\t", "\tnoiseParameter1_other\t"),
+        ("receptor_parameters.tsv", "sd_F\t", "noiseParameter1_other\tlin\t0.001\t1\t0.02\t1\t\t\nsd_F\t"),
+    ):
+        text = (tmp_path / file).read_text()
+        assert old in text
+        (tmp_path / file).write_text(text.replace(old, new))
+    fit = load(tmp_path / "receptor.yaml", **TIGHT)
+    assert "noiseParameter1_other" in fit.names
+    assert fit.log_likelihood() == pytest.approx(problem("receptor").log_likelihood(), rel=1e-10)
+
+
 def test_failures_name_the_condition():
     fit = load(FOLDER / "dosing.yaml", max_steps=3)
     with pytest.raises(SolveError, match="in 'half'"):
@@ -159,6 +175,6 @@ def test_failures_name_the_condition():
 
 def test_the_source_is_python_that_can_be_read():
     source = problem("receptor").source
-    assert "activate = 2 * k_on * (0.05 + L) * R" in source
-    assert "L = ligand if time >= t_add else 0" in source
-    assert "du[2] = 2 * express - degrade" in source
+    assert "activate = 2.0 * k_on * (0.05 + L) * R" in source
+    assert "L = ligand if time >= t_add else 0.0" in source
+    assert "du[2] = 2.0 * express - degrade" in source
