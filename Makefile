@@ -16,7 +16,7 @@ VERSION_TESTS := tests/api/test_solve.py tests/api/test_pullback.py tests/adjoin
 NEWEST_PYTHON ?= $(shell for one in python3.14 python3.13 python3.12 $$(ls ~/.pyenv/versions/3.1[2-4].*/bin/python3 2>/dev/null | sort -rV); \
 	do $$one -c "" 2>/dev/null && echo $$one && break; done)
 
-.PHONY: demo test test-slow test-cuda test-lowest test-newest lint docs bench compare clean venv
+.PHONY: demo test test-slow test-cuda test-lowest test-newest lint docs package bench compare clean venv
 .DELETE_ON_ERROR:
 
 # It compiles no more than it needs, in less time than all kernels take
@@ -50,6 +50,15 @@ lint: $(READY)-lint
 
 docs: $(READY)-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# What is to be published: an archive of the sources and a wheel, which works where nothing else of the checkout is
+package: $(READY)-package
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd dist && venv/bin/python -I ../tests/project/installed.py
 
 bench: $(READY)-bench
 	$(BIN)/asv run --python=same --show-stderr
