@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 DOCS = Path(__file__).parent
+FOLDER = DOCS  # where figures are written
 INK, FAINT = "#76808c", "#76808c55"
 BLUE, ORANGE, GREEN, RED = "#3f8fd2", "#e07b28", "#2f9e62", "#d9534f"
 
@@ -39,7 +40,7 @@ def save(figure, name):
     figure.savefig(text, format="svg", metadata={"Date": None})
     plt.close(figure)
     seen = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.5g}", text.getvalue())  # no digits that nobody sees
-    (DOCS / name).write_text(seen)
+    (FOLDER / name).write_text(seen)
     print(f"drawn: docs/{name}")
 
 
