@@ -61,6 +61,15 @@ class Evaluation:
         """`(u0, theta)`, in the form they were given in."""
         return self.layouts[0].unflatten(z[: self._n]), self.layouts[1].unflatten(z[self._n :])
 
+    def require_fitting(self, z: np.ndarray) -> None:
+        """Raise what can be told of a loss, options and sizes before anything is solved."""
+        self._value_and_cotangents.require_fitting(z[: self._n], z[self._n :])
+
+    @property
+    def solve_options(self) -> dict[str, Any]:
+        """Those of `solve`."""
+        return self._solve_options
+
     def value_and_gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """The loss, and its derivatives (n + m,), zero in the blocks that do not vary."""
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow in the loss is reported by who called

@@ -12,6 +12,7 @@ import numpy as np
 
 from adjode.api.keywords import FitKeywords
 from adjode.checks import float_vector
+from adjode.frontends.check_gradient import GradientReport, check_gradient
 from adjode.frontends.entries import Parameter
 from adjode.frontends.experiments import Experiment, Experiments
 from adjode.frontends.inference import LeastSquaresFit
@@ -46,8 +47,9 @@ class Fit(LeastSquaresFit):
         mask, a list of indices, or a list of entry names (where the block is a dict or structured).
     log : tuple of block names, or dict
         Which entries are fitted by their logarithm, so that they stay positive; given as `free`.
-    bounds : dict of block name -> (low, high), optional
-        Bounds in natural units; each a number, an array, or a dict of entries; None is no bound.
+    bounds : dict of block name -> (low, high), or as SciPy takes them, optional
+        Bounds in natural units; each a number, an array, or a dict of entries; None is no bound. SciPy takes a pair for each free
+        entry, or `scipy.optimize.Bounds`.
     parameters : dict of name -> Parameter or number, optional
         Of experiments: where each starts, with its bounds, scale and prior; a number is fixed.
     workers : int, optional
@@ -104,7 +106,7 @@ class Fit(LeastSquaresFit):
         theta: Any = None,
         free: Any = ("theta",),
         log: Any = (),
-        bounds: Mapping[str, tuple[Any, Any]] | None = None,
+        bounds: Any = None,
         parameters: Mapping[str, Parameter | float] | None = None,
         workers: int | None = None,
         executor: Any = None,
@@ -122,6 +124,7 @@ class Fit(LeastSquaresFit):
         else:
             if parameters is not None or workers is not None or executor is not None:
                 raise ValueError("parameters, workers and executor belong to a fit of experiments, Fit([experiment, ...], ...).")
+            self._given = {"u0": u0, "theta": theta, "free": free, "log": log, "bounds": bounds, **options}
             single = Single(dynamics, loss, t_span, u0, theta, free, log, bounds, dict(options))
             found = single.evaluation
             self.dynamics, self.loss, self.t_span, self.wrt = found.dynamics, found.loss, found.t_span, found.wrt
@@ -157,6 +160,7 @@ class Fit(LeastSquaresFit):
         self,
         method: str = "L-BFGS-B",
         *,
+        x0: Any = None,
         starts: int = 1,
         seed: Any = None,
         sampling: str = "latin",
@@ -172,6 +176,8 @@ class Fit(LeastSquaresFit):
         method : {"L-BFGS-B", "TNC", "trust-constr", "BFGS", "CG", "Newton-CG", "trust-ncg", "trust-krylov"}
             The last five take no bounds. The last two take Hessian-vector products, see `hessp`; "Newton-CG" and "trust-constr"
             take them where there are any, and else differences of gradients.
+        x0 : (k,) array, optional
+            Where to start instead of `Fit.x0`, on the same scale.
         starts, seed : int
             From how many points to fit: x0, and others within the bounds, which must be finite. The best fit is returned; all that
             ended are its `starts`, the same ones for the same seed.
@@ -209,7 +215,10 @@ class Fit(LeastSquaresFit):
         if check_method(method, self.bounds) in OF_SECOND_ORDER + TAKE_PRODUCTS and not {"hess", "hessp"} & {*options}:
             second_order = self.has_second_order or method in OF_SECOND_ORDER
         task = MinimizeTask(self, method, options, callback=callback, second_order=second_order)
-        return self._finish(run_starts(task, how.points(self), how, progress, "iterations"), "linear")
+        points = how.points(self).copy()
+        if x0 is not None:
+            points[0] = float_vector("x0", x0, self._free.size)
+        return self._finish(run_starts(task, points, how, progress, "iterations"), "linear")
 
     def fit(self, method: str = "auto", **options: Any) -> OptimizeResult:
         """Fit by `least_squares` or by `minimize`, whichever suits the loss.
@@ -237,6 +246,23 @@ class Fit(LeastSquaresFit):
         result = self.least_squares(method, **options) if method in METHODS else self.minimize(method, **options)
         result.method = method
         return result
+
+    def check_gradient(self, x: Any = None) -> GradientReport:
+        """Hold the gradient at x, by default x0, against differences of the loss, entry by entry.
+
+        Worth a call where derivatives are written by hand, those of a loss of one's own above all. Six tight solves an entry.
+
+        Returns
+        -------
+        GradientReport
+            `print(report)` says what is wrong: the dynamics' derivatives, the loss's cotangents, or the gradient alone.
+            `report.ok`, `report.raise_if_wrong()`.
+        """
+        return check_gradient(self, x)
+
+    def with_options(self, **options: Any) -> Fit:
+        """The same fit with some options changed."""
+        return Fit(self.dynamics, self.loss, self.t_span, **{**self._given, **options})
 
     def __repr__(self) -> str:
         listed = self.names if len(self.names) <= 8 else [*self.names[:7], "..."]

@@ -80,7 +80,7 @@ class Single:
         theta: Any,
         free: Any,
         log: Any,
-        bounds: Mapping[str, tuple[Any, Any]] | None,
+        bounds: Any,
         options: dict[str, Any],
     ):
         if not isinstance(dynamics, Dynamics):
@@ -95,6 +95,7 @@ class Single:
         self.entries = selected(dynamics, t0, u0, theta, free, log, bounds, readers)
         self.layouts = dynamics.layouts(u0, theta)
         self.evaluation = Evaluation(dynamics, loss, (t0, T), self.layouts, self.entries["is_free"], options)
+        self.evaluation.require_fitting(self.entries["start"])
         self.of = f"{dynamics.name} by {type(loss).__name__}, t = {t0:g} .. {T:g}"
 
     @property

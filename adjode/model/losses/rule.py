@@ -13,7 +13,8 @@ from adjode.compile.adapters import written
 from adjode.compile.flags import linked
 from adjode.compile.kinds import KINDS
 from adjode.derivation.origins import remember, texts_of
-from adjode.model.callbacks import Callback, callback, captured, unwarned
+from adjode.model.callbacks import Callback, callback, unwarned
+from adjode.model.constants import captured
 from adjode.model.fields import Pair
 from adjode.model.losses.loss import OfFields
 from adjode.model.messages import takes_in_place
