@@ -23,7 +23,7 @@ from typing import Any
 from numba.core import config
 from tqdm import tqdm
 
-from adjode.adjoints import backsolve, costs, discrete, interpolating, rates, tangents
+from adjode.adjoints import backsolve, costs, discrete, interpolating, rates, second_order, tangents
 from adjode.backends import driver
 from adjode.compile.cache import claimed, precompiled_folder
 from adjode.compile.calls import FUSED, PORTABLE
@@ -71,6 +71,8 @@ def _tasks() -> list[Callable[[], Any]]:
     for solver in (*solvers, EXPLICIT):
         make = functools.partial(tangents.make_tangents, recorded=True, solver=solver)
         tasks.append(functools.partial(PORTABLE.entry, solver.entry_name("tangents-recorded"), Frame(), make))
+        make = functools.partial(second_order.make_second_order, solver=solver)
+        tasks.append(functools.partial(PORTABLE.entry, solver.entry_name("second-order"), Frame(), make))
     tasks += [functools.partial(PORTABLE.entry, name, Frame(), make) for name, make in passes.items()]
     tasks.append(functools.partial(PORTABLE.entry, "costs", Frame(), costs.make_costs))
     tasks.append(functools.partial(PORTABLE.entry, "tangents", Frame(), functools.partial(tangents.make_tangents, recorded=False)))

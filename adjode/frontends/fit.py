@@ -27,7 +27,7 @@ from adjode.status import SolveError
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-MOST_ENTRIES = 100  # up to which a Jacobian by tangents is worth more than the gradients that it costs, see benchmarks/fits.py
+MOST_ENTRIES = 50  # up to which a Jacobian by tangents is worth more than the gradients that it costs, see benchmarks/fits.py
 
 
 class Fit(LeastSquaresFit):
@@ -226,7 +226,7 @@ class Fit(LeastSquaresFit):
         Parameters
         ----------
         method : str
-            "auto": "trf" of `least_squares` where the loss is a sum of squares with tangents and at most 100 entries are free, else
+            "auto": "trf" of `least_squares` where the loss is a sum of squares with tangents and at most 50 entries are free, else
             "L-BFGS-B" of `minimize`; or a method of either.
         **options
             Of that: `starts`, `seed`, `workers`, `progress`, ...

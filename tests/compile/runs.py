@@ -24,6 +24,7 @@ from adjode import (
     Dynamics,
     consistent_initial,
     ensemble_value_and_gradient,
+    hessian_vector_product,
     residuals_and_jacobian,
     solve,
     solve_ensemble,
@@ -142,6 +143,7 @@ def switching() -> Iterator:
     problem = van_der_pol(), np.array([2.0, -0.6]), np.array([50.0]), (0.0, 45.0)
     yield solved(*problem, pullbacks, method="auto", **CONTROLLED)
     yield pushed(*problem, (1, 3), method="auto", **CONTROLLED)
+    yield curved(*problem, LeastSquares([10.0, 44.0], [[1.0, 0.1], [-1.0, 0.2]]), method="auto", **CONTROLLED)
 
 
 def stopping(**steps) -> Iterator:
@@ -195,6 +197,26 @@ def tangents(**steps) -> Iterator:
         yield pushed(milder(), MILD_U0, MILD_THETA, MILD_SPAN, (1, 5), method=method, **steps)
     yield pushed(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), (2,), method="Radau", **steps)
     yield residuals_and_jacobian(lotka_volterra(), LOSSES[-1], (0.0, 2.0), **steps)(LV_U0, LV_THETA)
+
+
+# --- second order ----------------------------------------------------------------------------------------------------------------
+def curved(dynamics, u0, theta, span, loss, directions=1, **options) -> Iterator:
+    """A gradient and products with the Hessian, for so many directions."""
+    product, rng = hessian_vector_product(dynamics, loss, span, **options), np.random.default_rng(1)
+    found = product(u0, theta, rng.normal(size=(len(u0), directions)), rng.normal(size=(len(theta), directions)))
+    yield found.value, found.u0, found.theta, found.u0_dot, found.theta_dot
+
+
+def second_order(**steps) -> Iterator:
+    loss = LeastSquares([0.0, 0.6, 2.0], [[1.0, 0.5], [0.3, 2.0], [3.0, 1.0]], sigma=0.5)
+    for span in ((0.0, 2.0), (2.0, 0.0)):
+        yield curved(lotka_volterra(), LV_U0, LV_THETA, span, loss, 2, method="DOP853", **steps)
+    yield curved(lotka_volterra(), LV_U0, LV_THETA, (0.0, 2.0), loss, stops=[0.7, 1.3], **steps)
+    for method in TRANSPOSED:
+        ends = LeastSquares(MILD_SPAN[1:], np.ones((1, len(MILD_U0))))
+        yield curved(milder(), MILD_U0, MILD_THETA, MILD_SPAN, ends, method=method, **steps)
+    end = LeastSquares([2.0], np.ones((1, len(CUBIC_U0))))
+    yield curved(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), end, method="Radau", **steps)
 
 
 # --- losses and ensembles --------------------------------------------------------------------------------------------------------
@@ -303,6 +325,7 @@ BOTH: dict[str, Callable[..., Iterator]] = {
     "jumps": jumping,
     "mass": massed,
     "tangents": tangents,
+    "second order": second_order,
     "losses": gradients,
     "ensembles": ensembles,
     "segments": segments,

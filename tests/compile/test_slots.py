@@ -25,11 +25,11 @@ def test_the_places_in_a_block_have_its_names(block):
 
 
 def test_a_block_is_filled_by_name():
-    filled = slots.PLACE.fill(relevant=3, left=1, step=2)
+    filled = slots.PLACE.fill(relevant=3, left=1, step=2, column=0)
     assert filled.dtype == np.int64
     assert (filled[slots.STEP], filled[slots.RELEVANT], filled[slots.LEFT]) == (2, 3, 1)
     with pytest.raises(TypeError, match=r"missing \['relevant'\], unknown \['steps'\]"):
-        slots.PLACE.fill(step=2, steps=3, left=1)
+        slots.PLACE.fill(step=2, steps=3, left=1, column=0)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_a_kernel_reads_each_kind():
 
 def test_a_frame_describes_itself():
     frame = Frame()
-    frame[slots.THETA], frame[slots.PLACE] = np.zeros(3), slots.PLACE.fill(step=7, relevant=8, left=9)
-    theta, place, step, relevant, left = frame.describe().splitlines()
+    frame[slots.THETA], frame[slots.PLACE] = np.zeros(3), slots.PLACE.fill(step=7, relevant=8, left=9, column=0)
+    theta, place, step, relevant, left, _ = frame.describe().splitlines()
     assert theta.split(maxsplit=2) == ["THETA", "(3,)", slots.THETA.meaning]
-    assert place.split(maxsplit=2) == ["PLACE", "(3,)", slots.PLACE.meaning]
+    assert place.split(maxsplit=2) == ["PLACE", "(4,)", slots.PLACE.meaning]
     assert step.split(maxsplit=2) == ["step", "7", slots.PLACE.entries["step"]]
     assert relevant.split()[:2] == ["relevant", "8"] and left.split()[:2] == ["left", "9"]

@@ -11,6 +11,7 @@ import adjode
 from adjode import Dynamics, Fit, SolveError
 from adjode.frontends.uncertainty import rounded
 from adjode.losses import FinalState, LeastSquares
+from tests.problems.stiff_systems import robertson
 from tests.problems.systems import lotka_volterra
 
 SPAN, TIMES = (0.0, 8.0), np.linspace(0.0, 8.0, 17)
@@ -313,3 +314,41 @@ def test_the_table_of_hare_and_lynx():
     J = np.array([fit.evaluate_residuals(result.x + e)[0] - fit.evaluate_residuals(result.x - e)[0] for e in steps]) / 2e-5
     covariance = np.linalg.inv(J @ J.T) * 2 * result.cost / (42 - 6)
     np.testing.assert_allclose(fit.covariance(scale="fit"), covariance, rtol=1e-5, atol=1e-8 * np.abs(covariance).max())
+
+
+def test_hare_and_lynx_as_published():
+    """Bob Carpenter (2018), Predator-Prey Population Dynamics: the Lotka-Volterra model in Stan: posterior means of the rates,
+    their 80 % intervals, and sigma = 0.25; and the fit of P. Howard (2009) that he quotes.
+    """
+    from examples import hare_lynx
+
+    fit = hare_lynx.build_fit()
+    fit.fit()
+    found = fit.uncertainty(absolute_sigma=True)
+    means, howard = np.array([0.55, 0.028, 0.80, 0.024]), np.array([0.55, 0.028, 0.84, 0.026])
+    assert np.all(np.abs(found.values[2:] - means) < 0.25 * found.standard_errors[2:])
+    assert np.all(np.abs(found.values[2:] - howard) < found.standard_errors[2:])
+    published = np.array([[0.47, 0.63], [0.023, 0.033], [0.69, 0.91], [0.020, 0.029]])
+    profiles = fit.profile(fit.names[2:], level=0.8, absolute_sigma=True)
+    profiled = np.array([profiles.intervals[name] for name in fit.names[2:]])
+    for ends in (found.intervals(0.8)[2:], profiled):
+        assert np.all(np.abs(ends - published) < 0.12 * np.diff(published))
+    assert found.residual_variance * hare_lynx.SIGMA**2 == pytest.approx(0.25**2, rel=0.2)
+
+
+def test_robertson_rates_from_perturbed_starts():
+    """Rates that lie nine decades apart: each start ends where the data were made, and their errors are those of the data."""
+    u0, rates, times = [1.0, 0.0, 0.0], np.array([0.04, 3e7, 1e4]), np.logspace(-1.0, 4.0, 20)
+    sigma, options = 0.01 * np.array([1.0, 4e-5, 1.0]), {"method": "Radau", "rtol": 1e-8, "atol": 1e-12}
+    states = adjode.solve(robertson(), u0, rates, (0.0, 1e4), t_eval=times, **options).u_eval
+    noisy = states + sigma * np.random.default_rng(1).normal(size=states.shape)
+    loss, rng, found = LeastSquares(times, noisy, sigma=sigma), np.random.default_rng(0), []
+    for _ in range(5):
+        start = rates * np.exp(0.5 * rng.normal(size=3))
+        fit = Fit(robertson(), loss, (0.0, 1e4), u0=u0, theta=start, log="theta", **options)
+        result = fit.fit()
+        assert result.method == "trf" and result.nfev < 15
+        found.append(result.theta)
+    np.testing.assert_allclose(found, np.tile(found[0], (5, 1)), rtol=1e-4)
+    errors = fit.standard_errors(scale="fit", absolute_sigma=True)
+    assert np.all(np.abs(np.log(found[0] / rates)) < 3.0 * errors) and errors.max() < 0.05
