@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Unpack
@@ -311,7 +312,7 @@ class Together:
             raise ValueError("give either workers, a number of threads, or an executor.")
         self.bound, self._executor, self._given_workers = bound, executor, workers
         self._workers = min(count_workers(workers), len(bound))
-        self._is_prepared = False  # the first calls compile, one after the other
+        self._prepared: set[str] = set()  # the first calls of each kind compile, one after the other
 
     def value_and_gradient(self, p: np.ndarray) -> tuple[float, np.ndarray]:
         total, gradient = 0.0, np.zeros(p.size)
@@ -336,9 +337,9 @@ class Together:
         if self._executor is not None:
             parts = [Part(k, k + 1, given, {"which": k, "what": what}) for k in range(len(self.bound))]
             return _results([self._executor.submit(_run, self._problem, part) for part in parts])
-        if self._workers == 1 or not self._is_prepared:
+        if self._workers == 1 or what not in self._prepared:
             found = [getattr(one, what)(*given) for one in self.bound]
-            self._is_prepared = True
+            self._prepared.add(what)
             return found
         return _results([self._pool.submit(getattr(one, what), *given) for one in self.bound])
 
@@ -362,14 +363,23 @@ def _results(futures: list[Any]) -> list[Any]:
             future.cancel()
 
 
+_first = threading.RLock()  # CPython's parser, which first calls use, takes one thread at a time: python/cpython#106905
+
+
 class _At:
     """What a worker keeps."""
 
     def __init__(self, bound: list[Bound]):
-        self._bound = bound
+        self._bound, self._ready = bound, set[tuple[int, str]]()
 
     def __call__(self, *given: np.ndarray, which: int, what: str) -> Any:
-        return getattr(self._bound[which], what)(*given)
+        evaluate = getattr(self._bound[which], what)
+        if (which, what) in self._ready:
+            return evaluate(*given)
+        with _first:
+            result = evaluate(*given)
+            self._ready.add((which, what))
+            return result
 
 
 def _run(problem: bytes, part: Part) -> Any:

@@ -107,7 +107,7 @@ class Fit(LeastSquaresFit):
         theta: Any = None,
         free: Any = ("theta",),
         log: Any = (),
-        bounds: Mapping[str, tuple[Any, Any]] | None = None,
+        bounds: Any = None,
         parameters: Mapping[str, Parameter | float] | None = None,
         workers: int | None = None,
         executor: Any = None,
