@@ -4,6 +4,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 
 VENV := .venv
 BIN := $(VENV)/bin
+PACKAGES := $(VENV)/.packages
 READY := $(VENV)/.installed
 
 # What must hold with every version of Python, Numba, NumPy and SciPy that pyproject.toml allows
@@ -15,10 +16,11 @@ VERSION_TESTS := tests/api/test_solve.py tests/api/test_pullback.py tests/adjoin
 NEWEST_PYTHON ?= $(shell for one in python3.14 python3.13 python3.12 $$(ls ~/.pyenv/versions/3.1[2-4].*/bin/python3 2>/dev/null | sort -rV); \
 	do $$one -c "" 2>/dev/null && echo $$one && break; done)
 
-.PHONY: demo test test-slow test-cuda test-lowest test-newest lint docs bench compare clean venv
+.PHONY: demo test test-slow test-cuda test-lowest test-newest lint docs package bench compare clean venv
 .DELETE_ON_ERROR:
 
-demo: $(READY)
+# It compiles no more than it needs, in less time than all kernels take
+demo: $(PACKAGES)
 	$(BIN)/python examples/hare_lynx.py
 
 test: $(READY)
@@ -49,6 +51,15 @@ lint: $(READY)-lint
 docs: $(READY)-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
+# What is to be published: an archive of the sources and a wheel, which works where nothing else of the checkout is
+package: $(READY)-package
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd dist && venv/bin/python -I ../tests/project/installed.py
+
 bench: $(READY)-bench
 	$(BIN)/asv run --python=same --show-stderr
 
@@ -64,9 +75,12 @@ clean:
 		.import_linter_cache
 	find adjode benchmarks tests examples docs -name __pycache__ -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml
+$(PACKAGES): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[plot,test]"
+	touch $@
+
+$(READY): $(PACKAGES)
 	$(BIN)/python -m adjode.precompile
 	touch $@
 

@@ -1,9 +1,10 @@
 """Exact, fast gradients through ODE solves."""
 
-from adjode import functions, kernels, losses
+from adjode import functions, kernels, losses, plots
 from adjode.api.consistent import consistent_initial
 from adjode.api.equilibrium import steady_state
 from adjode.api.gradient import value_and_gradient, vjp
+from adjode.api.hessians import hessian_vector_product
 from adjode.api.residuals import residuals_and_jacobian
 from adjode.api.solution import Solution
 from adjode.api.solve import solve
@@ -46,8 +47,10 @@ __all__ = [
     "derive",
     "ensemble_value_and_gradient",
     "functions",
+    "hessian_vector_product",
     "kernels",
     "losses",
+    "plots",
     "priors",
     "residuals_and_jacobian",
     "solve",

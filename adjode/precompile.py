@@ -10,6 +10,7 @@ other sources, another Numba or another CPU made are never used.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import itertools
 import sys
@@ -106,7 +107,14 @@ def precompile(*, progress: bool = False, workers: int | None = None) -> Path:
     return folder
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, help="processes that compile; by default one for each CPU")
+    given = parser.parse_args()
     if DISABLED:
         sys.exit("NUMBA_DISABLE_JIT is set: there is nothing to compile.")
-    print(f"kernels are in {precompile(progress=True)}")
+    print(f"kernels are in {precompile(workers=given.workers, progress=True)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -51,11 +51,6 @@ def _output_type(n: int, m: int) -> type[ctypes.Structure]:
     return Output
 
 
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="adjode-floor-")  # removed when the process ends
-
-
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -74,13 +69,14 @@ def library(system: str, flags: str) -> ctypes.CDLL:
     gcc = shutil.which("gcc")
     if gcc is None:
         raise FloorError(NO_GCC)
-    target = Path(_folder().name) / f"{system}_{len(FLAGS[flags])}.so"
-    compiled = str(target.with_suffix(".o"))
-    # two commands: linked with -ffast-math, a library would switch denormal numbers off for the whole process
-    _run(gcc, "-O3", "-march=native", *FLAGS[flags], "-fPIC", f"-D{system.upper()}", "-c", str(SOURCE), "-o", compiled)
-    # libmvec has vectors of tanh; gcc calls them with -ffast-math alone
-    _run(gcc, "-shared", compiled, "-o", str(target), "-lmvec", "-lm")
-    loaded = ctypes.CDLL(str(target))
+    with tempfile.TemporaryDirectory(prefix="adjode-floor-") as folder:  # what is loaded needs no file any more
+        target = Path(folder) / f"{system}_{len(FLAGS[flags])}.so"
+        compiled = str(target.with_suffix(".o"))
+        # two commands: linked with -ffast-math, a library would switch denormal numbers off for the whole process
+        _run(gcc, "-O3", "-march=native", *FLAGS[flags], "-fPIC", f"-D{system.upper()}", "-c", str(SOURCE), "-o", compiled)
+        # libmvec has vectors of tanh; gcc calls them with -ffast-math alone
+        _run(gcc, "-shared", compiled, "-o", str(target), "-lmvec", "-lm")
+        loaded = ctypes.CDLL(str(target))
     loaded.floor_seconds.restype = ctypes.c_double
     return loaded
 

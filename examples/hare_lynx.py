@@ -4,7 +4,8 @@
     du2/dt = -c u2 + d u1 u2     lynx
 
 Four rates and both initial populations are fitted to the logarithms of the counts, by SciPy's L-BFGS-B with adjoint gradients;
-then once more with the gradients that SciPy takes by finite differences, to compare; and by least squares, for standard errors.
+then once more with the gradients that SciPy takes by finite differences, to compare; and by least squares, for standard errors,
+profile likelihoods, and bands of the fitted curves.
 
     python examples/hare_lynx.py
 """
@@ -101,16 +102,20 @@ def adjoint_at(fit, u0, theta):
     return solution, solution.pullback(**seeds, dense_adjoint=True).adjoint
 
 
-def draw(solution, lam, path):
-    t = np.linspace(*T_SPAN, 1001)
+def draw(fit, solution, lam, path):
+    t, level = np.linspace(*T_SPAN, 1001), 0.95
+    band = fit.predict(t[::5], level=level)
     u, colours = solution(t), ("tab:brown", "tab:blue")
     figure, (series, adjoint, phase) = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
 
     for i, (animal, colour) in enumerate(zip(("hare", "lynx"), colours, strict=True)):
         series.plot(YEAR, PELTS[:, i], "o", color=colour, markersize=5, label=f"{animal}, counted")
         series.plot(YEAR[0] + t, u[:, i], color=colour, label=f"{animal}, fitted")
+        series.fill_between(YEAR[0] + band.times, band.low[:, i], band.high[:, i], color=colour, alpha=0.25, linewidth=0.0)
         adjoint.plot(YEAR[0] + t, lam(t)[:, i], color=colour, label=animal)
-    series.set(title="Pelts and the fitted solution", xlabel="year", ylabel="pelts (thousands)", ylim=(0, 112))
+    series.set(
+        title=f"Pelts and the fitted solution, with {level:.0%} bands", xlabel="year", ylabel="pelts (thousands)", ylim=(0, 112)
+    )
     series.legend(ncols=2, loc="upper center")
 
     adjoint.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
@@ -156,9 +161,13 @@ def compare_with_scipy(fit, compile_seconds):
 
 
 def show_uncertainty(fit):
-    result, seconds = timed(fit.least_squares)
-    print(f"\nby least squares: loss {result.cost:.6f} after {result.nfev} solves with Jacobians, {seconds:.3f} s\n")
-    print(fit.uncertainty())
+    """Estimates, standard errors and profile limits, in one table."""
+    result, seconds = timed(fit.fit)
+    print(f"\nby least squares: loss {result.loss:.6f} after {result.nfev} solves with Jacobians, {seconds:.3f} s\n")
+    found, profile = fit.uncertainty(), fit.profile()
+    lines = str(found).splitlines()
+    for line, ends in zip(lines, ["profile", *(profile.shown(name)[1] for name in fit.names), ""], strict=True):
+        print(f"{line}  {ends:>16}".rstrip())
 
 
 def timed(task):
@@ -178,7 +187,7 @@ def main():
     show_uncertainty(fit)
 
     path = HERE / "output" / "hare_lynx.png"
-    draw(*adjoint_at(fit, result.u0, result.theta), path)
+    draw(fit, *adjoint_at(fit, result.u0, result.theta), path)
     print(f"\nfigure: {path}")
 
 

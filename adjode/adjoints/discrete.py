@@ -97,7 +97,7 @@ def _find_relevant(frame):
 
 
 @kernel
-def _begin_step(frame, last):
+def clear_step(frame, last):
     """Clear the cotangents of the step; the first stage of the step after it is its last."""
     K_bar, y_bar = slots.K_BAR(frame), slots.Y_BAR(frame)
     for k in range(y_bar.size):
@@ -140,25 +140,11 @@ def _make_pull_error(calls: Calls) -> Callable:
     return pull_error
 
 
-def _make_product(calls: Calls) -> Callable:
-    call_vjp, call_vjp_u = calls.vjp, calls.vjp_u
-
-    @kernel
-    def product(frame, t, u, w, u_bar):
-        """u_bar = (df/du)^T w, by vjp_u if there is one."""
-        slots.COUNT(frame)[slots.PRODUCTS] += 1
-        if slots.WANTS(frame)[slots.HAS_VJP_U] == 1:
-            return call_vjp_u(frame, t, u, w, u_bar)
-        return call_vjp(frame, t, u, w, u_bar, slots.THETA_BAR(frame))
-
-    return product
-
-
 def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solver) -> Callable:
     """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
     pull = _make_pull(calls)
     if solver.implicit:
-        product = _make_product(calls)
+        product = products.make_product(calls)
         take, find_error = solver.transposed_step(pull, _make_pull_error(calls), product, make_jacobian(calls))
         carry = make_carry(take, product)
 
@@ -205,8 +191,8 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
         costs = slots.WANTS(frame)[slots.WANTS_COST] == 1
         t, t_new = mesh_t[step], mesh_t[step + 1]
         h = t_new - t
-        _begin_step(frame, last)
-        left, dense = seed_observations(frame, left, t, h, t_new)
+        clear_step(frame, last)
+        left, dense = seed_observations(frame, left, t, h, t_new, 0)
         if recorded:
             V = plane(slots.FORWARD_STAGES(frame), step)
         else:
@@ -295,7 +281,7 @@ def _make_pull_crossing(first_stage: Callable, pull_jumps: Callable) -> Callable
     return pull_crossing
 
 
-def _make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | None, pull_crossing: Callable) -> Callable:
+def make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | None, pull_crossing: Callable) -> Callable:
     """A step of whichever kind; `pull_explicit_step` is given where `pull_one_step` is for the implicit one of two methods."""
     switches = pull_explicit_step is not None
 
@@ -356,7 +342,7 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
     pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
     pull_jumps, forget = (make_pull_jumps(calls), forget_behind) if calls.may_jump else (_pull_none, _forget_none)
-    pull_step = _make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage, pull_jumps))
+    pull_step = make_pull_by_kind(pull_one_step, pull_explicit_step, _make_pull_crossing(first_stage, pull_jumps))
     pull_back = _make_pull_back(pull_step, first_stage, forget)
     judge_running_cost = judge_costs if may_cost else _no_costs
 

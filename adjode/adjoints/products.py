@@ -57,6 +57,21 @@ def make_pull_state(calls: Calls) -> Callable:
 
 
 @functools.cache
+def make_product(calls: Calls) -> Callable:
+    call_vjp, call_vjp_u = calls.vjp, calls.vjp_u
+
+    @kernel
+    def product(frame, t, u, w, u_bar):
+        """u_bar = (df/du)^T w, by vjp_u if there is one."""
+        slots.COUNT(frame)[slots.PRODUCTS] += 1
+        if slots.WANTS(frame)[slots.HAS_VJP_U] == 1:
+            return call_vjp_u(frame, t, u, w, u_bar)
+        return call_vjp(frame, t, u, w, u_bar, slots.THETA_BAR(frame))
+
+    return product
+
+
+@functools.cache
 def make_products(calls: Calls) -> tuple[Callable, Callable]:
     """The kernels `lam_slope` and `integrand` for these calls."""
     pull_state, call_vjp = make_pull_state(calls), calls.vjp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.views import row
+from adjode.compile.views import row, segment
 from adjode.steppers.transposed_error import SEEDS
 
 
@@ -50,18 +50,21 @@ def seed_inside(frame, h, x, weight, u_bar):
 
 
 @kernel
-def seed_observations(frame, left, t, h, t_new):
-    """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside."""
+def seed_observations(frame, left, t, h, t_new, first):
+    """Add the cotangents of the observations in this step, the last `left` - 1; the number left, and whether any was inside.
+
+    Rows of JUMPS may hold more than one cotangent behind each other: this is that which begins at `first`.
+    """
     times, u_bars, lam = slots.TIMES(frame), slots.JUMPS(frame), slots.LAM(frame)
     direction, inside = (1.0 if h > 0.0 else -1.0), False
     while left > 0 and direction * (times[left - 1] - t) > 0.0:
         left -= 1
         if times[left] == t_new:
             for k in range(lam.size):
-                lam[k] += u_bars[left, k]
+                lam[k] += u_bars[left, first + k]
         else:
             inside = True
             x = (times[left] - t) / h
             place_in_step(frame, x)
-            seed_inside(frame, h, x, 1.0, row(u_bars, left))
+            seed_inside(frame, h, x, 1.0, segment(row(u_bars, left), first, lam.size))
     return left, inside

@@ -141,9 +141,23 @@ def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
     return explicit_stages
 
 
+def _make_keep(implicit: bool) -> Callable:
+    @kernel
+    def keep(frame, step, h, dense):
+        """Write down the tangents of the states of the stages, where that is wanted: y_dot + h sum_j A_ij K_dot_j."""
+        if slots.STAGE_STATE_DOTS(frame).shape[0] == 0:
+            return
+        setting, stage_dots, kept = slots.SETTING(frame), slots.STAGE_DOTS(frame), plane(slots.STAGE_STATE_DOTS(frame), step)
+        s = setting[slots.LAST_STAGE]
+        for i in range(1 + (setting[slots.TOP] if dense else s)):
+            combine_loops(row(kept, i), slots.DOTS(frame), h, slots.A(frame), i, stage_dots, s + 1 if implicit else i)
+
+    return keep
+
+
 def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Callable:
     prepare, push_all, stages = push.prepare, push.all, _make_stages(calls, push, solver)
-    stages_again = None if recorded else make_stages_again(calls, None)
+    stages_again, keep = None if recorded else make_stages_again(calls, None), _make_keep(solver.implicit)
 
     @kernel
     def first_stage(frame, t, u):
@@ -173,6 +187,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
             status = stages(frame, t, h, t_new, V, dense)
         if status != SUCCESS:
             return status
+        keep(frame, step, h, dense)
         if dense:
             _observe_inside(frame, t, h, t_new)
         _copy(slots.DOTS(frame), slots.NEXT_DOTS(frame))

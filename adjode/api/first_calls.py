@@ -18,7 +18,7 @@ from adjode.jacobian import source_of
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import Guards, guards_of
-from adjode.model.trial import PLACES, Slip, Trial, walk
+from adjode.model.trial import PLACES, SMALL, Slip, Trial, walk
 from adjode.passes.options import SolveOptions
 from adjode.status import SolveError, describe_error
 
@@ -79,7 +79,7 @@ def try_ahead(
     trials = _new("ahead", dynamics, parts, u.size, theta.size)
     if not trials or dynamics.debug or not (np.isfinite(u).all() and np.isfinite(theta).all()):
         return
-    f = Trial(dynamics.f, compiled=not dynamics.calls.fused)
+    f = Trial(dynamics.f, compiled=_by_handle(dynamics, dynamics.f, u.size + theta.size))
     for t, v in walk(f, *t_span, u, theta):
         slips = [trial.slip(t, v, theta, wholly=False) for trial in trials]
         if any(slip is not None and slip.trespasses for slip in slips):
@@ -121,12 +121,17 @@ def _new(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, 
     """Trials that have not been made."""
     trials = []
     for part in parts:
-        by_handle = compiled and not (part.callback.kind.of_dynamics and dynamics.calls.fused)
+        by_handle = compiled and _by_handle(dynamics, part.callback, n + m)
         key = stage, n, m, part.ignored, by_handle
         if key not in part.callback.tried and not (part.callback.is_slow and stage != "start"):
             trials.append(Trial(part.callback, compiled=by_handle, ignored=part.ignored, of=part.of))
             part.callback.tried.add(key)
     return trials
+
+
+def _by_handle(dynamics: Dynamics, callback: Callback, size: int) -> bool:
+    """Whether its compiled function is tried: fused kernels need none, but plain Python is slow where arrays are long."""
+    return size > SMALL or not (callback.kind.of_dynamics and dynamics.calls.fused)
 
 
 def _try_along(trials: Sequence[Trial], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:

@@ -122,7 +122,7 @@ class ValueAndGradient:
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
         self._form = _Form(Layout("u0", {}), Layout("theta", {}))  # of the latest call
         self._is_warned = False
-        self._prepares = self._can_prepare()
+        self._unprepared = next(self._what_needs_python(), None)
 
     def __reduce__(self):
         return ValueAndGradient, self._given
@@ -137,7 +137,7 @@ class ValueAndGradient:
         SolveError
             If a pass cannot be completed, or the loss is not finite.
         """
-        if not self._prepares:
+        if self._unprepared is not None:
             layouts = self.dynamics.layouts(u0, theta)
             self.dynamics.require_order(*layouts, readers=self.readers)
             if not self._is_warned:
@@ -202,11 +202,8 @@ class ValueAndGradient:
 
     def require_prepared(self) -> None:
         """Raise a TypeError if the loss or an option needs Python."""
-        if not self._prepares:
-            raise TypeError(
-                "there is no compiled form for a loss of your own, a span of no length, other cotangents than u0's and theta's, "
-                "a running cost, doses in steady state, or options that only a backsolve or a dense adjoint has."
-            )
+        if self._unprepared is not None:
+            raise TypeError(f"there is no compiled form for {self._unprepared}.")
 
     def _take_workspace(self, form: _Form, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """A workspace that nobody else uses, with u0 and theta in it."""
@@ -234,20 +231,24 @@ class ValueAndGradient:
             prove_events(workspace.forward.jumps.guards, *workspace.forward.places(), workspace.theta)
             require_derived_loss(workspace.loss, workspace.theta)
 
-    def _can_prepare(self) -> bool:
-        """Whether the passes can be made once and for all: not for a loss that wants a Solution, nor for rarer options."""
+    def _what_needs_python(self) -> Iterator[str]:
+        """What passes cannot be made for once and for all: a loss that wants a Solution, and rarer options."""
         options = self.backward_options
-        return (
-            self._running_cost is None
-            and options.adjoint in ("discrete", "interpolating")
-            and not options.dense_adjoint
-            and not options.certify
-            and _has_own_preparation(self.loss)
-            and self._wrt <= {"u0", "theta"}
-            and self._wrt != set()
-            and not is_steady(self.forward_options)
-            and self.t_span[0] != self.t_span[1]
-        )
+        if not _has_own_preparation(self.loss):
+            yield "a loss of your own in Python: Series and FinalState take compiled functions, value=..."
+        if self._running_cost is not None:
+            yield "a running cost"
+        if options.adjoint not in ("discrete", "interpolating"):
+            yield f"adjoint={options.adjoint!r}: take 'discrete' or 'interpolating'"
+        for option in ("dense_adjoint", "certify"):
+            if getattr(options, option):
+                yield f"{option}=True"
+        if not self._wrt or not self._wrt <= {"u0", "theta"}:
+            yield f"wrt={tuple(self._wrt)}: take 'u0', 'theta' or both"
+        if is_steady(self.forward_options):
+            yield "doses in steady state"
+        if self.t_span[0] == self.t_span[1]:
+            yield "a span of no length"
 
     def _make(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         structure, loss, sweep = self.prepare(u0, theta)
@@ -264,10 +265,18 @@ class ValueAndGradient:
         if not backward.discrete:
             behind = structure_for(backward.backward_method(forward), self.dynamics, forward.linear_solver, *place)
             sweep = backward.for_sweep(forward, forward.absolute_tolerances(n), behind)
-        loss: PreparedLoss = self.loss.prepare(n, self.t_span[1])
+        return structure, self._prepare_loss(u0, theta), sweep
+
+    def _prepare_loss(self, u0: np.ndarray, theta: np.ndarray) -> PreparedLoss:
+        loss: PreparedLoss = self.loss.prepare(u0.size, self.t_span[1])
         loss.try_calls(u0, theta)
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
-        return structure, loss, sweep
+        return loss
+
+    def require_fitting(self, u0: np.ndarray, theta: np.ndarray) -> None:
+        """Raise a ValueError or TypeError if the loss does not fit a state and parameters of these sizes, or the span."""
+        if _has_own_preparation(self.loss):
+            self._prepare_loss(u0, theta)
 
     def _warn_of_tolerances(self, layout: Layout, stacklevel: int) -> None:
         """Warn if absolute tolerances hide what the loss compares: once, and not for fixed steps, which have none."""

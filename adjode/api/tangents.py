@@ -56,7 +56,7 @@ def pushforward(
     """
     if solution.segments is not None:
         raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
-    u_dots, theta_dots, many = _directions(solution.layouts, u0_dot, theta_dot)
+    u_dots, theta_dots, many = read_directions(solution.layouts, u0_dot, theta_dot)
     if solution.steady is not None:
         u_dots = solution.steady.push_forward(theta_dots)
     asked = np.zeros(0) if times is None else times_in_span("times", times, float(solution.t[0]), float(solution.t[-1]))
@@ -110,7 +110,7 @@ def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> No
     prove_events(made.jumps.guards, times, states, theta)
 
 
-def _directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any) -> tuple[np.ndarray, np.ndarray, bool]:
+def read_directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any) -> tuple[np.ndarray, np.ndarray, bool]:
     """Tangents of u0 (k, n) and theta (k, m) by rows, and whether they were given as columns of a matrix."""
     given = [
         None if value is None else _rows(layout, name, value)

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import itertools
 import queue
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -46,15 +47,17 @@ def run_part(problem: bytes, part: Part, attempt: int) -> tuple[str, Any]:
 
 
 _ready: dict[str, Callable[..., Any]] = {}
+_unpacking = threading.RLock()  # where workers are threads, one unpacks for all
 
 
 def _prepared(key: str, problem: bytes) -> Callable[..., Any]:
-    if key not in _ready:
-        make, arguments, keywords = _cloudpickle().loads(problem)
-        while len(_ready) >= _KEPT_PROBLEMS:
-            _ready.pop(next(iter(_ready)), None)
-        _ready[key] = make(*arguments, **keywords)
-    return _ready[key]
+    with _unpacking:
+        if key not in _ready:
+            make, arguments, keywords = _cloudpickle().loads(problem)
+            while len(_ready) >= _KEPT_PROBLEMS:
+                _ready.pop(next(iter(_ready)), None)
+            _ready[key] = make(*arguments, **keywords)
+        return _ready[key]
 
 
 def _cloudpickle() -> Any:

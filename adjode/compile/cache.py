@@ -76,7 +76,7 @@ class EntryCache:
         except Exception as error:
             warn_lost("Compiled kernels cannot be kept on disk", error)
             return
-        folder = _own_folder() if self._keyed else None
+        folder = own_folder() if self._keyed else None
         if folder is not None:
             keep_newest(folder)
 
@@ -105,7 +105,7 @@ def _rebuilt(target_context: Any, payload: tuple) -> Any:
 
 def kept_bytes(name: str) -> bytes | None:
     """The file of this name that this process's cache has, or `python -m adjode.precompile` has made; None if there is none."""
-    for folder in (_own_folder(), precompiled_folder() / _folder_name()):
+    for folder in (own_folder(), precompiled_folder() / _folder_name()):
         contents = None if folder is None else trusted.read(folder, name)
         if contents is not None:
             return contents
@@ -114,7 +114,7 @@ def kept_bytes(name: str) -> bytes | None:
 
 def keep_bytes(name: str, contents: bytes) -> None:
     """Write a file into the cache, whole or not at all, whoever else writes it; nothing where there is no folder for it."""
-    folder = _own_folder()
+    folder = own_folder()
     if folder is not None:
         trusted.write(folder, name, contents)
 
@@ -128,7 +128,7 @@ def _folder_name() -> str:
     return f"adjode-{source_hash()}"
 
 
-def _own_folder() -> Path | None:
+def own_folder() -> Path | None:
     """The folder to write to: in NUMBA_CACHE_DIR, else beside the package, else in the user's cache; None if none can be used."""
     for parent in [Path(config.CACHE_DIR)] if config.CACHE_DIR else [PACKAGE / "__pycache__", _users_cache()]:
         try:

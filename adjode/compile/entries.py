@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from adjode.compile.cache import EntryCache, keep_bytes, kept_bytes
 from adjode.compile.flags import DISABLED, FAST, FLAGS, STANDARD, i8, kernel, pipeline, pipeline_class
+from adjode.compile.notice import announced
 from adjode.compile.signals import uninterrupted
 from adjode.compile.versions import warn_lost
 
@@ -39,7 +40,7 @@ def compile_entry(function: Callable, signature: Any, cache: EntryCache | None =
     dispatcher = njit(**FLAGS, fastmath=FAST, no_cpython_wrapper=not wrapped, **pipeline_class("EntryCompiler"))(function)
     if cache is not None:
         dispatcher._cache = cache
-    with uninterrupted(), undisturbed():
+    with uninterrupted(), undisturbed(), announced():
         dispatcher.compile(signature)
     dispatcher.disable_compile()
     return dispatcher

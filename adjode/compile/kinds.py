@@ -15,6 +15,9 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "w": ("m",),
     "du": ("n",),
     "du_dot": ("n",),
+    "lam_dot": ("n",),
+    "u_bar_dot": ("n",),
+    "theta_bar_dot": ("m",),
     "u_bar": ("n",),
     "theta_bar": ("m",),
     "J": ("n", "n"),
@@ -24,6 +27,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "u_new": ("n",),
     "y": ("c",),
     "y_bar": ("c",),
+    "y_bar_dot": ("c",),
 }
 
 
@@ -100,12 +104,15 @@ KINDS = {
         Kind("vjp_u", ("u", "theta", "lam"), ("u_bar",)),
         Kind("jac", ("u", "theta"), ("J",)),
         Kind("jvp", ("u", "theta", "v", "w"), ("du_dot",), "tangents"),
+        Kind("vjp_dot", ("u", "theta", "lam", "v", "w", "lam_dot"), ("u_bar_dot", "theta_bar_dot"), "tangents"),
         Kind("g", ("u", "theta"), ("value",), "cost"),
         Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "cost"),
         Kind("observe", ("u", "theta"), ("y",), "loss"),
         Kind("observe_vjp", ("u", "theta", "y_bar"), ("u_bar", "theta_bar"), "loss"),
+        Kind("observe_vjp_dot", ("u", "theta", "y_bar", "v", "w", "y_bar_dot"), ("u_bar_dot", "theta_bar_dot"), "loss"),
         Kind("value", ("u", "theta"), ("value",), "loss", ("k", "t")),
         Kind("value_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "loss", ("k", "t")),
+        Kind("value_vjp_dot", ("u", "theta", "v", "w"), ("u_bar_dot", "theta_bar_dot"), "loss", ("k", "t")),
         Kind("guard", ("u", "theta"), ("value",), "event"),
         Kind("reset", ("u", "theta"), ("u_new",), "event"),
         Kind("guards", ("u", "theta"), ("values",), "events"),
@@ -119,4 +126,5 @@ KINDS = {
 } | {
     "final_value": Kind("value", ("u", "theta"), ("value",), "loss", ()),
     "final_value_vjp": Kind("value_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "loss", ()),
+    "final_value_vjp_dot": Kind("value_vjp_dot", ("u", "theta", "v", "w"), ("u_bar_dot", "theta_bar_dot"), "loss", ()),
 }

@@ -169,12 +169,13 @@ COUNT = integers_by_name(
     jacobians="evaluated",
     factorisations="real and complex",
     iterations="of Newton or GMRES",
+    curvatures="second order: products with vjp_dot",
 )
 # fmt: off
 (
     STEPS, EARLIER, OCCURRED, ENDED, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF,
     EVIDENCE, CALM, SWITCHES, HAPPENING, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS,
-    JACOBIANS, FACTORISATIONS, ITERATIONS,
+    JACOBIANS, FACTORISATIONS, ITERATIONS, CURVATURES,
 ) = COUNT.places
 # fmt: on
 
@@ -300,6 +301,7 @@ VJP = address("vjp")
 VJP_U = address("vjp_u")
 JAC = address("jac")
 JVP = address("jvp")
+VJP_DOT = address("vjp_dot")
 GUARDS = address("the guards of events")
 GUARDS_VJP = address("their derivatives")
 GUARDS_DT = address("their derivatives by time")

@@ -27,8 +27,9 @@ PLACE = integers_by_name(
     step="the step last looked up, or being pulled back",
     relevant="how many steps have a part in the gradient",
     left="observations before it",
+    column="second order: which row of LAMS is being pulled back",
 )
-STEP, RELEVANT, LEFT = PLACE.places
+STEP, RELEVANT, LEFT, COLUMN = PLACE.places
 
 COST = floats_by_name(
     SIZED,
@@ -148,3 +149,14 @@ STAGE_MATRIX = matrix(STORE, "(b n, b n) or (0, 0)", "factors of the equations o
 STAGE_PIVOTS = integers(STORE, "(b n,) or (0,)", "their pivots")
 ROWS_U = cube(STORE, "(b, n, n) or (0, n, n)", "df/du at b stages; none where products are jvps")
 ROWS_THETA = cube(STORE, "(b, n, m) or (0, n, m)", "df/dtheta there")
+STAGE_STATE_DOTS = cube(
+    STORE, "(k, rows, p n) or (0, 0, 0)", "tangents of the states of the stages of all steps, where they are kept"
+)
+
+# --- second order: lam and its tangents in p directions, one behind the other ----------------------------------------------------
+
+LAMS = matrix(STORE, "(1 + p, n)", "lam, and its tangents")
+FIRST_BARS = matrix(STORE, "(1 + p, n)", "K_BAR[0] of each")
+TOTALS = matrix(STORE, "(1 + p, m)", "the cotangent of the parameters so far, and its tangents")
+KAPPA = matrix(SIZED, "(rows, n)", "the cotangents of the slopes of a step as lam has had them pulled back")
+NO_LAM = vector(SIZED, "(n,)", "zeros, for a tangent of lam")

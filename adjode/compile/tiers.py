@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 from adjode.compile.cache import keep_bytes, kept_bytes
 from adjode.compile.entries import compile_entry, settle_pipeline, undisturbed, works
 from adjode.compile.flags import DISABLED, FAST, FLAGS, INNER, i8, kernel, linked, pipeline, pipeline_class, pointer
+from adjode.compile.notice import announced
 
 
 @functools.cache
@@ -60,7 +61,7 @@ def outline(name: str, make: Callable[[], Callable]) -> bytes:
 
 def _compile_pass(run: Any, argument: types.Type) -> bytes:
     dispatcher = njit(**FLAGS, **INNER, **pipeline_class("PassCompiler"), fastmath=FAST)(run.py_func)
-    with undisturbed():
+    with undisturbed(), announced():
         compiled = dispatcher._compiler._compile_core((argument,), None)
         return compiled.library.bitcode(compiled.fndesc.llvm_func_name, pipeline.PASS)
 

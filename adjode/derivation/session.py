@@ -225,6 +225,8 @@ class Session:
         of_arrays = any(isinstance(argument, tuple) or getattr(argument, "shape", ()) for argument in arguments)
         instead = "write it with functions of math and numpy, or teach it by adjode.derivative"
         what = f"the derivative of `{function.text}` is not known"
+        if str(type(python).__module__).startswith("scipy.interpolate"):
+            raise Refusal(what, "take an adjode.Table(times, values) for measured inputs")
         raise Refusal(what, "write a loop over the entries" if of_arrays else instead)
 
     def taught(self, reader: Expressions, function: Object, rules: Taught, arguments: list[Node], keywords: dict) -> Node:

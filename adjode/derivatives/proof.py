@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,6 +128,53 @@ def require_jvp(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta
         keep_bytes(mark, b"")
 
 
+def require_vjp_dot(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+    """The same for the second derivatives of a dynamics, given or derived, against differences of its vjp."""
+    calls = [_Call((p.t,), p.u, p.theta) for p in _places(times, states, theta)]
+    _require_second(dynamics.vjp, dynamics.vjp_dot, calls, states.shape[1], f"vjp_dot of {dynamics.name}")
+
+
+def require_second_of_loss(loss: PreparedObserved, theta: np.ndarray) -> None:
+    """The same for those of the function of a loss."""
+    calls = [_Call(numbers, u.copy(), theta) for numbers, u in loss.calls(loss.rule)]
+    vjp, name = loss.rule.vjp, loss.rule.function.kind.name
+    _require_second(vjp, loss.rule.vjp_dot, _some(calls), loss.c, f"second derivatives of the {name} of the loss")
+
+
+def _require_second(vjp: Callback, vjp_dot: Callback, calls: Sequence[_Call], rows: int, what: str) -> None:
+    """Raise a ValueError if `vjp_dot` is not how the results of `vjp` change; tried once for each pair of sizes."""
+    if not calls or (key := ("second", calls[0].u.size, calls[0].theta.size)) in vjp_dot.tried:
+        return
+    rng = np.random.default_rng(7)
+    for call, _ in itertools.product(calls, range(_DIRECTIONS)):
+        (du, dtheta), lam, lam_dot = _direction(rng, call), rng.standard_normal(rows), rng.standard_normal(rows)
+        inputs = {"u": call.u, "theta": call.theta, "lam": lam, "y_bar": lam, "v": du, "w": dtheta, "lam_dot": lam_dot}
+        inputs["y_bar_dot"] = lam_dot
+        outputs = [np.full(size_of(name, call.u.size, call.theta.size), np.nan) for name in vjp_dot.kind.outputs]
+        weights = np.concatenate(_direction(rng, call))
+        with np.errstate(all="ignore"):
+            vjp_dot(*call.numbers, *(inputs[name].copy() for name in vjp_dot.kind.inputs), *outputs)
+            given, (expected, error, scale) = np.concatenate(outputs) @ weights, _slope_of(_moved(vjp, call, inputs), weights)
+        if error <= _AGREES * scale and not abs(given - expected) <= 10.0 * _AGREES * scale:
+            raise ValueError(
+                f"the {what} does not agree with differences of the vjp, or that is not smooth: along a random direction it gives "
+                f"{given:.9g}, and these {expected:.9g}."
+            )
+    vjp_dot.tried.add(key)
+
+
+def _moved(vjp: Callback, call: _Call, inputs: dict[str, np.ndarray]) -> Callable[[float], np.ndarray]:
+    """The results of a vjp, one behind the other, as a function of a step along the directions among `inputs`."""
+    moving = {"u": "v", "theta": "w", "lam": "lam_dot", "y_bar": "y_bar_dot"}
+
+    def results(step: float) -> np.ndarray:
+        outputs = [np.full(size_of(name, call.u.size, call.theta.size), np.nan) for name in vjp.kind.outputs]
+        vjp(*call.numbers, *(inputs[name] + step * inputs[moving[name]] for name in vjp.kind.inputs), *outputs)
+        return np.concatenate(outputs)
+
+    return results
+
+
 def _places(times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> list[Place]:
     """A few of these, where all is finite."""
     finite = np.flatnonzero(np.isfinite(states).all(axis=1) & np.isfinite(theta).all())
@@ -197,14 +245,18 @@ def _given(rule: Callback, point: _Call, lam: np.ndarray, along: tuple[np.ndarra
 
 
 def _slope(callback: Callback, point: _Call, lam: np.ndarray, along: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
-    """The derivative of lam . f along a direction, f being what a callback writes, by extrapolated central differences; its error,
-    and the size of its terms."""
+    """The derivative of lam . f along a direction, f being what a callback writes; its error, and the size of its terms."""
 
     def f(step: float) -> np.ndarray:
         values = np.empty_like(lam)
         callback(*point.numbers, point.u + step * along[0], point.theta + step * along[1], values)
         return values
 
+    return _slope_of(f, lam)
+
+
+def _slope_of(f: Callable[[float], np.ndarray], lam: np.ndarray) -> tuple[float, float, float]:
+    """The derivative of lam . f(step) at 0 by extrapolated central differences; its error, and the size of its terms."""
     quotients = np.array([(f(h) - f(-h)) / (2.0 * h) for h in _STEPS])
     better = quotients[1:] + (quotients[1:] - quotients[:-1]) / 15.0
     sums = better @ lam

@@ -53,7 +53,7 @@ class Entries:
         self.names = [name for name, free in zip(names, is_free, strict=True) if free]
         self._check_positive()
         self.x0 = self._transform(start[self._free])
-        self.bounds = self._transform_bounds(*(bound[self._free] for bound in bounds))
+        self.bounds = self._transform_bounds(*bounds)
 
     def _slopes(self, z: np.ndarray) -> np.ndarray:
         """Derivatives of the free values by x."""
@@ -100,7 +100,7 @@ def selected(
     theta: Any,
     free: Any,
     log: Any,
-    bounds: Mapping[str, tuple[Any, Any]] | None,
+    bounds: Any,
     readers: Sequence[Callback | set[int]] | None = (),
 ) -> dict[str, Any]:
     """The arguments of `Entries` for the entries of u0 and theta, u0 before theta; see `Fit`. `readers` are callbacks that read
@@ -114,7 +114,7 @@ def selected(
         raise ValueError("free selects no entry, so there is nothing to fit.")
     rates = np.where(selection_mask("log", log, layouts), SCALES["log"], SCALES["lin"])
     names = layouts[0].entry_names() + layouts[1].entry_names()
-    limits = natural_bounds(bounds, layouts)
+    limits = natural_bounds(bounds, layouts, np.flatnonzero(is_free))
     return {"names": names, "start": start, "is_free": is_free, "rates": rates, "bounds": limits, "t0": t0}
 
 
@@ -187,11 +187,12 @@ def named(parameters: Mapping[str, Parameter | float]) -> dict[str, Parameter]:
 def entries_of(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
     """The arguments of `Entries` for named parameters."""
     ones = list(parameters.values())
-    low, high = np.array([one.limits for one in ones]).T
+    is_free = np.array([not one.fixed for one in ones])
+    low, high = np.array([one.limits for one in ones])[is_free].T
     return {
         "names": list(parameters),
         "start": np.array([one.start for one in ones], dtype=float),
-        "is_free": np.array([not one.fixed for one in ones]),
+        "is_free": is_free,
         "rates": np.array([SCALES[one.scale] for one in ones]),
         "bounds": (low, high),
     }

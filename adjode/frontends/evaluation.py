@@ -9,12 +9,13 @@ from typing import Any, cast
 import numpy as np
 
 from adjode.api.gradient import value_and_gradient
+from adjode.api.hessians import HessianVectorProduct, hessian_vector_product
 from adjode.api.residuals import ResidualsAndJacobian, residuals_and_jacobian
 from adjode.api.solution import Solution
 from adjode.api.solve import solve
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import LeastSquares, Loss
+from adjode.model.losses import LeastSquares, Loss, require_second_order
 from adjode.model.selection import BLOCKS
 from adjode.passes.options import SOLVE_NAMES
 from adjode.status import SolveError
@@ -60,6 +61,15 @@ class Evaluation:
         """`(u0, theta)`, in the form they were given in."""
         return self.layouts[0].unflatten(z[: self._n]), self.layouts[1].unflatten(z[self._n :])
 
+    def require_fitting(self, z: np.ndarray) -> None:
+        """Raise what can be told of a loss, options and sizes before anything is solved."""
+        self._value_and_cotangents.require_fitting(z[: self._n], z[self._n :])
+
+    @property
+    def solve_options(self) -> dict[str, Any]:
+        """Those of `solve`."""
+        return self._solve_options
+
     def value_and_gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """The loss, and its derivatives (n + m,), zero in the blocks that do not vary."""
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow in the loss is reported by who called
@@ -91,6 +101,36 @@ class Evaluation:
     def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The residuals (N,), and their derivatives (N, k) by the entries that vary."""
         return self.residuals(*self.unflatten(z))
+
+    @functools.cached_property
+    def _curvature(self) -> HessianVectorProduct:
+        if self._has_cost:
+            raise ValueError("there are no second derivatives of a running cost: leave it out.")
+        return hessian_vector_product(self.dynamics, self.loss, self.t_span, **self._solve_options)
+
+    def require_second_order(self) -> None:
+        """Raise a TypeError or ValueError if the loss, the method or the dynamics have no second derivatives."""
+        require_second_order(self._curvature.loss.prepare(self._n, self.t_span[1]))
+
+    def hessian_product(self, z: np.ndarray, z_dot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The derivatives (n + m,), and the product of the Hessian with z_dot."""
+        n, dot = self._n, z_dot[None]
+        _, lams, totals, _ = self._curvature.evaluate(self.layouts, z[:n], z[n:], dot[:, :n], dot[:, n:])
+        bar, bar_dot = np.hstack([lams, totals])
+        return bar, bar_dot
+
+    def hessian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The derivatives (k,) and the Hessian (k, k) by the entries that vary."""
+        wrt = {"u0": self._varies[: self._n], "theta": self._varies[self._n :]}
+        _, gradient, H = self._curvature.hessian(*self.unflatten(z), wrt)
+        return gradient, H
+
+    @property
+    def state_names(self) -> list[str]:
+        """A name for each state, as far as there are any: "hare", "u[0]", ..."""
+        names = self.layouts[0].names
+        plain = names is not None and all(size == 1 for size in names.values())
+        return list(names) if names is not None and plain else self.layouts[0].entry_names("u")
 
     @property
     def rtol(self) -> float:

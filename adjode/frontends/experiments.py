@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Unpack
@@ -181,7 +182,7 @@ class Bound:
             theta = self._theta({"p": start})
             assert self._theta.layout is not None
             u0 = Block("u0", experiment.u0, dynamics.states, parameters, self._theta.layout.fields)
-            u0({"p": start, "theta": theta})
+            at_start = u0({"p": start, "theta": theta})
             assert u0.layout is not None
             layouts = u0.layout, self._theta.layout
             options = {**options, **experiment.options}
@@ -195,6 +196,7 @@ class Bound:
             dynamics.require_order(*layouts, readers=readers)
             self._varies = self._varying(is_free, layouts[1].size)
             self.evaluation = Evaluation(dynamics, experiment.loss, experiment.t_span, layouts, self._varies, options)
+            self.evaluation.require_fitting(np.concatenate([at_start, theta]))
         self._constant: np.ndarray | None = None  # the derivatives of z by p, where these are always the same
 
     def __reduce__(self):
@@ -290,7 +292,7 @@ class Together:
             raise ValueError("give either workers, a number of threads, or an executor.")
         self.bound, self._executor, self._given_workers = bound, executor, workers
         self._workers = min(count_workers(workers), len(bound))
-        self._is_prepared = False  # the first calls compile, one after the other
+        self._prepared: set[str] = set()  # the first calls of each kind compile, one after the other
 
     def value_and_gradient(self, p: np.ndarray) -> tuple[float, np.ndarray]:
         total, gradient = 0.0, np.zeros(p.size)
@@ -308,9 +310,9 @@ class Together:
         if self._executor is not None:
             parts = [Part(k, k + 1, (p,), {"which": k, "what": what}) for k in range(len(self.bound))]
             return _results([self._executor.submit(_run, self._problem, part) for part in parts])
-        if self._workers == 1 or not self._is_prepared:
+        if self._workers == 1 or what not in self._prepared:
             found = [getattr(one, what)(p) for one in self.bound]
-            self._is_prepared = True
+            self._prepared.add(what)
             return found
         return _results([self._pool.submit(getattr(one, what), p) for one in self.bound])
 
@@ -334,14 +336,23 @@ def _results(futures: list[Any]) -> list[Any]:
             future.cancel()
 
 
+_first = threading.RLock()  # CPython's parser, which first calls use, takes one thread at a time: python/cpython#106905
+
+
 class _At:
     """What a worker keeps."""
 
     def __init__(self, bound: list[Bound]):
-        self._bound = bound
+        self._bound, self._ready = bound, set[tuple[int, str]]()
 
     def __call__(self, p: np.ndarray, *, which: int, what: str) -> Any:
-        return getattr(self._bound[which], what)(p)
+        evaluate = getattr(self._bound[which], what)
+        if (which, what) in self._ready:
+            return evaluate(p)
+        with _first:
+            result = evaluate(p)
+            self._ready.add((which, what))
+            return result
 
 
 def _run(problem: bytes, part: Part) -> Any:

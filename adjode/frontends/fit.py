@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from adjode.api.keywords import FitKeywords
-from adjode.checks import choose, float_vector
+from adjode.checks import float_vector
+from adjode.frontends.check_gradient import GradientReport, check_gradient
 from adjode.frontends.entries import Parameter
 from adjode.frontends.experiments import Experiment, Experiments
 from adjode.frontends.inference import LeastSquaresFit
-from adjode.frontends.objective import Objective, after_each_iteration
+from adjode.frontends.least_squares import METHODS
+from adjode.frontends.minimize import OF_SECOND_ORDER, TAKE_PRODUCTS, MinimizeTask, check_method
 from adjode.frontends.problems import Shared, Single
-from adjode.frontends.progress import progress_line
+from adjode.frontends.starts import StartOptions, run_starts
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss
 from adjode.status import SolveError
@@ -24,9 +27,7 @@ from adjode.status import SolveError
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-# SciPy's methods that use gradients, without SLSQP: its line search can accept a point however much the loss rises there.
-BOUNDED = ("L-BFGS-B", "TNC", "trust-constr")
-UNBOUNDED = ("BFGS", "CG", "Newton-CG")
+MOST_ENTRIES = 100  # up to which a Jacobian by tangents is worth more than the gradients that it costs, see benchmarks/fits.py
 
 
 class Fit(LeastSquaresFit):
@@ -46,8 +47,9 @@ class Fit(LeastSquaresFit):
         mask, a list of indices, or a list of entry names (where the block is a dict or structured).
     log : tuple of block names, or dict
         Which entries are fitted by their logarithm, so that they stay positive; given as `free`.
-    bounds : dict of block name -> (low, high), optional
-        Bounds in natural units; each a number, an array, or a dict of entries; None is no bound.
+    bounds : dict of block name -> (low, high), or as SciPy takes them, optional
+        Bounds in natural units; each a number, an array, or a dict of entries; None is no bound. SciPy takes a pair for each free
+        entry, or `scipy.optimize.Bounds`.
     parameters : dict of name -> Parameter or number, optional
         Of experiments: where each starts, with its bounds, scale and prior; a number is fixed.
     workers : int, optional
@@ -104,7 +106,7 @@ class Fit(LeastSquaresFit):
         theta: Any = None,
         free: Any = ("theta",),
         log: Any = (),
-        bounds: Mapping[str, tuple[Any, Any]] | None = None,
+        bounds: Any = None,
         parameters: Mapping[str, Parameter | float] | None = None,
         workers: int | None = None,
         executor: Any = None,
@@ -122,6 +124,7 @@ class Fit(LeastSquaresFit):
         else:
             if parameters is not None or workers is not None or executor is not None:
                 raise ValueError("parameters, workers and executor belong to a fit of experiments, Fit([experiment, ...], ...).")
+            self._given = {"u0": u0, "theta": theta, "free": free, "log": log, "bounds": bounds, **options}
             single = Single(dynamics, loss, t_span, u0, theta, free, log, bounds, dict(options))
             found = single.evaluation
             self.dynamics, self.loss, self.t_span, self.wrt = found.dynamics, found.loss, found.t_span, found.wrt
@@ -154,16 +157,37 @@ class Fit(LeastSquaresFit):
             return math.inf, np.full(self._free.size, np.nan)
 
     def minimize(
-        self, method: str = "L-BFGS-B", *, progress: bool = False, callback: Callable | None = None, **options: Any
+        self,
+        method: str = "L-BFGS-B",
+        *,
+        x0: Any = None,
+        starts: int = 1,
+        seed: Any = None,
+        sampling: str = "latin",
+        workers: int | Executor = 1,
+        progress: bool = False,
+        callback: Callable | None = None,
+        **options: Any,
     ) -> OptimizeResult:
-        """Minimise the loss by `scipy.optimize.minimize`, from x0 and within the bounds.
+        """Minimise the loss by `scipy.optimize.minimize`, from x0 or from many starts, and within the bounds.
 
         Parameters
         ----------
-        method : {"L-BFGS-B", "TNC", "trust-constr", "BFGS", "CG", "Newton-CG"}
-            The last three take no bounds.
+        method : {"L-BFGS-B", "TNC", "trust-constr", "BFGS", "CG", "Newton-CG", "trust-ncg", "trust-krylov"}
+            The last five take no bounds. The last two take Hessian-vector products, see `hessp`; "Newton-CG" and "trust-constr"
+            take them where there are any, and else differences of gradients.
+        x0 : (k,) array, optional
+            Where to start instead of `Fit.x0`, on the same scale.
+        starts, seed : int
+            From how many points to fit: x0, and others within the bounds, which must be finite. The best fit is returned; all that
+            ended are its `starts`, the same ones for the same seed.
+        sampling : {"latin", "sobol"}
+            How the others are chosen: by a Latin hypercube, or a scrambled Sobol sequence.
+        workers : int or Executor
+            What runs the other starts: so many threads, or an executor, of `concurrent.futures` or like it. One of processes is
+            sent the fit, so its functions must lie in modules.
         progress : bool
-            Show iteration, loss and norm of the gradient with tqdm.
+            Show iteration, loss and norm of the gradient with tqdm; with workers, the starts that have ended.
         callback : callable, optional
             Called after each iteration, as SciPy does.
         **options
@@ -172,46 +196,73 @@ class Fit(LeastSquaresFit):
         Returns
         -------
         scipy.optimize.OptimizeResult
-            With `u0` and `theta` at the minimum, in the form they were given in, or `parameters`, a dict, and `n_failed`, the
-            number of failed solves.
+            With `u0` and `theta` at the minimum, in the form they were given in, or `parameters`, a dict; `loss`, and `n_failed`,
+            the number of failed solves.
 
         Raises
         ------
         SolveError
-            If the solve at x0 fails. Later failures do not stop the fit; a RuntimeWarning at the end counts them.
+            If the solve at x0 fails, or at all starts. Later failures do not stop the fit; a RuntimeWarning at the end counts them.
+        TypeError
+            If the method needs second derivatives, and there are none.
 
         Notes
         -----
         At a point where the solve fails, the optimiser is shown the tangent plane of its current iterate turned uphill: whichever
         way it stepped, the loss seems to rise as steeply as it was expected to fall, so that a line search steps back.
         """
-        from scipy import optimize
+        how, second_order = StartOptions(starts, seed, sampling, workers), False
+        if check_method(method, self.bounds) in OF_SECOND_ORDER + TAKE_PRODUCTS and not {"hess", "hessp"} & {*options}:
+            second_order = self.has_second_order or method in OF_SECOND_ORDER
+        task = MinimizeTask(self, method, options, callback=callback, second_order=second_order)
+        points = how.points(self).copy()
+        if x0 is not None:
+            points[0] = float_vector("x0", x0, self._free.size)
+        return self._finish(run_starts(task, points, how, progress, "iterations"), "linear")
 
-        method = choose("method", method, BOUNDED + UNBOUNDED)
-        bounded = bool(np.isfinite(self.bounds).any())
-        if bounded and method in UNBOUNDED:
-            raise ValueError(f"{method} takes no bounds: leave them out, or choose one of {', '.join(BOUNDED)}.")
-        failed_before = self.n_failed
-        objective = Objective(self)
-        with progress_line(progress, "iterations") as show:
-            result = optimize.minimize(
-                objective,
-                self.x0,
-                jac=True,
-                method=method,
-                bounds=self.bounds if bounded else None,
-                callback=after_each_iteration(objective, show, callback),
-                **options,
-            )
-        self._finish(result, "linear", self.n_failed - failed_before)
-        if result.n_failed:
-            warnings.warn(
-                f"{result.n_failed} of the {objective.n_evaluations} solves of the fit failed and were stepped back from; "
-                f"the first: {objective.first_failure}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+    def fit(self, method: str = "auto", **options: Any) -> OptimizeResult:
+        """Fit by `least_squares` or by `minimize`, whichever suits the loss.
+
+        Parameters
+        ----------
+        method : str
+            "auto": "trf" of `least_squares` where the loss is a sum of squares with tangents and at most 100 entries are free, else
+            "L-BFGS-B" of `minimize`; or a method of either.
+        **options
+            Of that: `starts`, `seed`, `workers`, `progress`, ...
+
+        Returns
+        -------
+        scipy.optimize.OptimizeResult
+            With its `loss`, and the `method` that was taken.
+
+        Raises
+        ------
+        ValueError, TypeError, SolveError
+            As these do.
+        """
+        if method == "auto":
+            method = "trf" if self.names[MOST_ENTRIES:] == [] and self.has_residuals else "L-BFGS-B"
+        result = self.least_squares(method, **options) if method in METHODS else self.minimize(method, **options)
+        result.method = method
         return result
+
+    def check_gradient(self, x: Any = None) -> GradientReport:
+        """Hold the gradient at x, by default x0, against differences of the loss, entry by entry.
+
+        Worth a call where derivatives are written by hand, those of a loss of one's own above all. Six tight solves an entry.
+
+        Returns
+        -------
+        GradientReport
+            `print(report)` says what is wrong: the dynamics' derivatives, the loss's cotangents, or the gradient alone.
+            `report.ok`, `report.raise_if_wrong()`.
+        """
+        return check_gradient(self, x)
+
+    def with_options(self, **options: Any) -> Fit:
+        """The same fit with some options changed."""
+        return Fit(self.dynamics, self.loss, self.t_span, **{**self._given, **options})
 
     def __repr__(self) -> str:
         listed = self.names if len(self.names) <= 8 else [*self.names[:7], "..."]

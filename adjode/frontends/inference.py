@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adjode.api.solution import Solution
 from adjode.checks import choose, float_vector
-from adjode.frontends.entries import Entries
-from adjode.frontends.least_squares import fit_least_squares
+from adjode.frontends.identifiability import Identifiability, identifiability
+from adjode.frontends.least_squares import LeastSquaresTask, check_options
 from adjode.frontends.problems import Problem
 from adjode.frontends.profile import Profile, profile
+from adjode.frontends.second_order import CurvedFit
+from adjode.frontends.starts import Outcome, StartOptions, best_of, run_starts
 from adjode.frontends.uncertainty import Prediction, Uncertainty
+from adjode.status import SolveError
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 
-class LeastSquaresFit(Entries):
+class LeastSquaresFit(CurvedFit):
     """The part of `Fit` that takes residuals."""
 
     def __init__(self, problem: Problem):
-        super().__init__(**problem.entries)
-        self._problem = problem
-        self._fitted: tuple[np.ndarray, str] | None = None  # the minimum last found, and of which loss of least squares
+        super().__init__(problem)
         self.n_failed = 0
 
     def unpack(self, x: Any) -> Any:
@@ -36,13 +39,7 @@ class LeastSquaresFit(Entries):
 
     def solve(self, x: Any = None, *, experiment: str | None = None) -> Solution:
         """The solution at x, by default at the minimum last found, of one of several experiments by its name."""
-        return self._problem.solve(self._natural(self._minimum_or(x)), experiment)
-
-    def _minimum_or(self, x: Any) -> np.ndarray:
-        """x, or the minimum last found."""
-        if x is None and self._fitted is None:
-            raise ValueError("nothing has been fitted yet: call least_squares or minimize, or give x.")
-        return float_vector("x", self._fitted[0] if x is None and self._fitted is not None else x, self._free.size)
+        return self._problem.solve(self._natural(float_vector("x", self.minimum if x is None else x, self._free.size)), experiment)
 
     def least_squares(
         self,
@@ -51,6 +48,8 @@ class LeastSquaresFit(Entries):
         loss: str = "linear",
         starts: int = 1,
         seed: Any = None,
+        sampling: str = "latin",
+        workers: int | Executor = 1,
         progress: bool = False,
         **options: Any,
     ) -> OptimizeResult:
@@ -62,11 +61,10 @@ class LeastSquaresFit(Entries):
             "lm" takes no bounds.
         loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"}
             What is summed up of the squared residuals: all but the first make less of outliers.
-        starts, seed : int
-            From how many points to fit: x0, and others within the bounds, which must be finite. The best fit is returned; all that
-            ended are its `starts`, the same ones for the same seed.
+        starts, seed, sampling, workers
+            As for `Fit.minimize`.
         progress : bool
-            Show solves and loss with tqdm.
+            Show solves and loss with tqdm; with workers, the starts that have ended.
         **options
             Passed on to SciPy: `ftol`, `xtol`, `f_scale`, `max_nfev`, ...; `x_scale` is "jac" by default.
 
@@ -80,9 +78,9 @@ class LeastSquaresFit(Entries):
         SolveError
             If the solve at x0 fails. Later failures do not stop the fit; a RuntimeWarning at the end counts them.
         """
-        result, n_failed = fit_least_squares(self, method, loss, starts, seed, progress, options)
-        self.n_failed += n_failed
-        return self._finish(result, loss, n_failed)
+        check_options(method, loss, self.bounds)
+        how, task = StartOptions(starts, seed, sampling, workers), LeastSquaresTask(self, method, options, loss=loss)
+        return self._finish(run_starts(task, how.points(self), how, progress, "solves"), loss)
 
     def evaluate_residuals(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
         """The residuals (N,) at x and their Jacobian by x (N, k), both finite, or a SolveError."""
@@ -94,7 +92,7 @@ class LeastSquaresFit(Entries):
             raise self._non_finite("a residual or its derivative is not finite")
         return r, J
 
-    def uncertainty(self, x: Any = None, *, absolute_sigma: bool = False) -> Uncertainty:
+    def uncertainty(self, x: Any = None, *, absolute_sigma: bool = False, kind: str = "gauss-newton") -> Uncertainty:
         """Standard errors, correlations, intervals and predictions at a minimum of a `LeastSquares` loss; prints as a table.
 
         Parameters
@@ -104,6 +102,9 @@ class LeastSquaresFit(Entries):
         absolute_sigma : bool
             Take `sigma` of the loss for the standard deviations of the data; else, as by default, for their ratios, and estimate
             their size from the residuals. As in `scipy.optimize.curve_fit`.
+        kind : {"gauss-newton", "exact"}
+            What is inverted: `J^T J`, or the Hessian, which has the curvature of the model too. They differ as far as residuals are
+            large and the model is not linear.
 
         Raises
         ------
@@ -115,15 +116,19 @@ class LeastSquaresFit(Entries):
         -----
         The covariance is `(J^T J)^-1`, that of a model that is linear within the errors. Entries at a bound are named in the table.
         """
+        choose("kind", kind, ("gauss-newton", "exact"))
         if x is None and self._fitted is not None and self._fitted[1] != "linear":
             raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
-        x = self._minimum_or(x)
+        x = float_vector("x", self.minimum if x is None else x, self._free.size)
         residuals, push = self.evaluate_residuals(x), functools.partial(self._push, x)
-        return Uncertainty.at_minimum(self, x, self._rates, residuals, push, absolute_sigma, self._problem.rtol)
+        found = Uncertainty.at_minimum(self, x, self._rates, residuals, push, absolute_sigma, self._problem.rtol)
+        return found.with_hessian(self.hessian(x)) if kind == "exact" else found
 
-    def covariance(self, x: Any = None, *, scale: str = "parameters", absolute_sigma: bool = False) -> np.ndarray:
+    def covariance(
+        self, x: Any = None, *, scale: str = "parameters", absolute_sigma: bool = False, kind: str = "gauss-newton"
+    ) -> np.ndarray:
         """The covariance (k, k) of the entries, scale="parameters", or of x, scale="fit"; see `uncertainty`."""
-        found = self.uncertainty(x, absolute_sigma=absolute_sigma)
+        found = self.uncertainty(x, absolute_sigma=absolute_sigma, kind=kind)
         return found.covariance if choose("scale", scale, ("parameters", "fit")) == "parameters" else found.covariance_of_x
 
     def standard_errors(self, x: Any = None, *, scale: str = "parameters", absolute_sigma: bool = False) -> np.ndarray:
@@ -162,6 +167,33 @@ class LeastSquaresFit(Entries):
         chosen = self.names if names is None else [names] if isinstance(names, str) else list(names)
         return profile(self, self.uncertainty(x, absolute_sigma=absolute_sigma), chosen, level)
 
+    def identifiability(self, x: Any = None, *, level: float = 0.95, absolute_sigma: bool = False) -> Identifiability:
+        """Which entries the data determine, each with a verdict: "identifiable", "practically not" or "structurally not".
+
+        Parameters
+        ----------
+        x, level, absolute_sigma
+            As for `profile`.
+
+        Returns
+        -------
+        Identifiability
+            `str()` gives a table.
+
+        Raises
+        ------
+        ValueError, SolveError
+            As `profile`.
+
+        Notes
+        -----
+        "structurally not": along a direction with this entry in it the residuals do not change, to the accuracy of the solve.
+        "practically not": the profile of the entry does not close on both sides before a bound, at this level. The profiles are
+        those with one entry held for each direction that is left open, which changes no fit.
+        """
+        x = float_vector("x", self.minimum if x is None else x, self._free.size)
+        return identifiability(self, x, self._rates, level, absolute_sigma, self._problem.rtol)
+
     def predict(
         self,
         times: Any,
@@ -174,10 +206,25 @@ class LeastSquaresFit(Entries):
         """The states at times (c,), of one of several experiments, with confidence bands by the delta method; see `uncertainty`."""
         return self.uncertainty(x, absolute_sigma=absolute_sigma).predict(times, level=level, experiment=experiment)
 
-    def _finish(self, result: OptimizeResult, loss: str, n_failed: int) -> OptimizeResult:
-        """What every fit adds to SciPy's result."""
-        result.update(self._problem.results(self._natural(result.x)), n_failed=n_failed)
+    @property
+    def has_residuals(self) -> bool:
+        """Whether `least_squares` takes the loss, the method and the dynamics."""
+        try:
+            self.evaluate_residuals(self.x0)
+        except (TypeError, ValueError):
+            return False
+        except SolveError:
+            pass
+        return True
+
+    def _finish(self, outcomes: list[Outcome], loss: str) -> OptimizeResult:
+        """The best result, and what every fit adds to it."""
+        self.n_failed += sum(one.n_failed for one in outcomes)
+        result, warning = best_of(outcomes, self.names, self._rates)
+        result.update(self._problem.results(self._natural(result.x)))
         self._fitted = result.x.copy(), loss
+        if warning:
+            warnings.warn(warning, RuntimeWarning, stacklevel=3)
         return result
 
     def _push(self, x: np.ndarray, times: Any, experiment: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

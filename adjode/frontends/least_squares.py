@@ -1,15 +1,16 @@
-"""A fit by SciPy's `least_squares`: the residuals and their Jacobian as it wants them, where solves fail too, from many starts."""
+"""A fit by SciPy's `least_squares`: the residuals and their Jacobian as it wants them, where solves fail too."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from adjode.checks import choose
-from adjode.frontends.progress import progress_line
+from adjode.frontends.progress import no_show
+from adjode.frontends.starts import Outcome, Task
 from adjode.status import SolveError
 
 if TYPE_CHECKING:
@@ -71,79 +72,40 @@ class Residuals:
         return self._at[1]
 
 
-def fit_least_squares(
-    fit: Fitted, method: str, loss: str, starts: int, seed: Any, progress: bool, options: dict[str, Any]
-) -> tuple[OptimizeResult, int]:
-    """The best of the fits from all starts, which are its `starts` if there are more than one, and the number of failed solves.
+@dataclass(frozen=True)
+class LeastSquaresTask(Task):
+    """A fit from one start, where `loss` is what is summed up of the squares."""
 
-    Raises
-    ------
-    SolveError
-        If the solve at x0 fails, where that is the only start, or at all of them.
-    """
-    bounds = np.array(fit.bounds).T
-    _check(method, loss, bounds)
-    points = starting_points(fit, starts, seed)
-    results, failures, n_failed, n_evaluations = [], [], 0, 0
-    with progress_line(progress, "solves") as show:
-        for x0 in points:
-            residuals = Residuals(fit, show, finite=method == "lm")
-            try:
-                results.append(_minimise(residuals, x0, method, loss, bounds, options))
-            except SolveError as error:
-                failures.append(error)
-                n_failed += 1
-            n_failed, n_evaluations = n_failed + residuals.n_failed, n_evaluations + residuals.n_evaluations
-            failures += [] if residuals.first_failure is None else [residuals.first_failure]
-    if not results:
-        raise failures[0]
-    if n_failed:
-        warnings.warn(
-            f"{n_failed} of the {n_evaluations} solves of the fit failed and were stepped back from; the first: {failures[0]}",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    best = min(results, key=lambda result: result.cost)
-    if starts > 1:
-        best.starts = results
-    return best, n_failed
+    loss: str = "linear"
+
+    def __call__(self, x0: np.ndarray) -> Outcome:
+        from scipy import optimize
+
+        residuals = Residuals(self.fit, self.show or no_show, finite=self.method == "lm")
+        bounds = np.array(self.fit.bounds).T
+        bounded = {"bounds": tuple(bounds)} if np.isfinite(bounds).any() else {}
+        given = {"x_scale": "jac", **bounded, **self.options}
+        try:
+            result = optimize.least_squares(residuals, x0, jac=residuals.jacobian, method=self.method, loss=self.loss, **given)
+            result.loss = float(result.cost)
+        except SolveError as error:
+            return Outcome(None, residuals.first_failure or error, residuals.n_failed + 1, residuals.n_evaluations)
+        return Outcome(result, residuals.first_failure, residuals.n_failed, residuals.n_evaluations)
 
 
-def _minimise(residuals: Residuals, x0: np.ndarray, method: str, loss: str, bounds: np.ndarray, options: dict[str, Any]) -> Any:
-    from scipy import optimize
+def fit_from(fit: Fitted, x0: np.ndarray, options: dict[str, Any]) -> OptimizeResult:
+    """A fit by "trf" from one point; a SolveError if the solve there fails."""
+    outcome = LeastSquaresTask(fit, "trf", options)(x0)
+    if outcome.result is None:
+        assert outcome.failure is not None
+        raise outcome.failure
+    return outcome.result
 
-    bounded = {"bounds": tuple(bounds)} if np.isfinite(bounds).any() else {}
-    return optimize.least_squares(
-        residuals, x0, jac=residuals.jacobian, method=method, loss=loss, **{"x_scale": "jac", **bounded, **options}
-    )
 
-
-def _check(method: str, loss: str, bounds: np.ndarray) -> None:
+def check_options(method: str, loss: str, bounds: list[tuple[float, float]]) -> None:
     choose("method", method, METHODS)
     choose("loss", loss, LOSSES)
     if method == "lm" and np.isfinite(bounds).any():
         raise ValueError("method='lm' takes no bounds: leave them out, or choose 'trf' or 'dogbox'.")
     if method == "lm" and loss != "linear":
         raise ValueError(f"method='lm' takes loss='linear' alone, but {loss!r} was given: choose 'trf' or 'dogbox'.")
-
-
-def starting_points(fit: Fitted, starts: int, seed: Any) -> np.ndarray:
-    """x0, and behind it points of a Latin hypercube within the bounds, (starts, k); the same ones for the same seed.
-
-    Raises
-    ------
-    ValueError
-        If there are no bounds to choose them from.
-    """
-    if not isinstance(starts, (int, np.integer)) or starts < 1:
-        raise ValueError(f"starts must be a positive integer, but {starts!r} was given.")
-    if starts == 1:
-        return fit.x0[None]
-    low, high = np.array(fit.bounds).T
-    for name, least, most in zip(fit.names, low, high, strict=True):
-        if not np.isfinite([least, most]).all():
-            raise ValueError(f"starts={starts} needs finite bounds to choose starts from, but {name} has ({least:g}, {most:g}).")
-    from scipy.stats import qmc
-
-    sampler = qmc.LatinHypercube(fit.x0.size, seed=seed)
-    return np.vstack([fit.x0, low + (high - low) * sampler.random(starts - 1)])

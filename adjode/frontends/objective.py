@@ -15,8 +15,6 @@ from adjode.status import SolveError
 class Evaluated(Protocol):
     """What is read of a `Fit`."""
 
-    n_failed: int
-
     def evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]: ...
 
 
@@ -39,7 +37,7 @@ class Objective:
         self.trials: dict[bytes, Point] = {}  # good points since the anchor was set
         self.failed: set[bytes] = set()
         self.first_failure: SolveError | None = None
-        self.n_evaluations = 0
+        self.n_evaluations = self.n_failed = 0
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         self.n_evaluations += 1
@@ -49,7 +47,7 @@ class Objective:
             if self.anchor is None:
                 error.args = (f"the fit cannot start, because the solve at x0 fails: {error}",)
                 raise
-            self.fit.n_failed += 1
+            self.n_failed += 1
             self.failed.add(x.tobytes())
             self.first_failure = self.first_failure or error
             return self._uphill(x)

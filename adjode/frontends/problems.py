@@ -50,6 +50,11 @@ class Problem(Protocol):
         """The residuals (N,) and their derivatives by the free entries of z (N, k)."""
         ...
 
+    @property
+    def curved(self) -> Evaluation:
+        """What has second derivatives; a TypeError if nothing has."""
+        ...
+
     def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
         """The solution, of one of several experiments."""
         ...
@@ -75,7 +80,7 @@ class Single:
         theta: Any,
         free: Any,
         log: Any,
-        bounds: Mapping[str, tuple[Any, Any]] | None,
+        bounds: Any,
         options: dict[str, Any],
     ):
         if not isinstance(dynamics, Dynamics):
@@ -90,6 +95,7 @@ class Single:
         self.entries = selected(dynamics, t0, u0, theta, free, log, bounds, readers)
         self.layouts = dynamics.layouts(u0, theta)
         self.evaluation = Evaluation(dynamics, loss, (t0, T), self.layouts, self.entries["is_free"], options)
+        self.evaluation.require_fitting(self.entries["start"])
         self.of = f"{dynamics.name} by {type(loss).__name__}, t = {t0:g} .. {T:g}"
 
     @property
@@ -101,6 +107,10 @@ class Single:
 
     def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.evaluation.residuals_and_jacobian(z)
+
+    @property
+    def curved(self) -> Evaluation:
+        return self.evaluation
 
     def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
         _require_none(experiment)
@@ -180,6 +190,10 @@ class Shared:
         rows = [prior.residual(z) for prior in self._priors if not isinstance(prior.prior, Uniform)]
         r, more = np.append(r, [value for value, _ in rows]), np.array([slopes for _, slopes in rows]).reshape(-1, z.size)
         return r, np.vstack([J, more])[:, self.entries["is_free"]]
+
+    @property
+    def curved(self) -> Evaluation:
+        raise TypeError("a fit of experiments has no second derivatives: take a method that needs none, or Gauss-Newton.")
 
     def solve(self, z: np.ndarray, experiment: str | None) -> Solution:
         return self.bound(experiment).solve(z)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from adjode.frontends.entries import natural
-from adjode.frontends.least_squares import Fitted, fit_least_squares
+from adjode.frontends.frames import data_frame
+from adjode.frontends.least_squares import Fitted, fit_from
 from adjode.frontends.uncertainty import Uncertainty, rounded
 from adjode.status import SolveError
+
+if TYPE_CHECKING:
+    import pandas
 
 _STEP = 0.5  # of the quantile, by which the root is to rise from point to point
 _MOST_POINTS = 25  # on each side
@@ -41,29 +45,44 @@ class Profile:
         The least losses there.
     roots : dict of name -> (p,) array
         The signed roots of their rises, in standard deviations of a residual.
+    quantile : float
+        Of Student's t, at which the root ends an interval.
     intervals : dict of name -> (low, high)
         Where the root is a quantile of Student's t; infinite, or 0 on a log scale, where it is that nowhere near: the data leave
         that side open. A bound is the end where it comes first.
+    is_closed : dict of name -> bool
+        Whether both ends are such quantiles.
     """
 
     names: list[str]
     level: float
+    quantile: float
     estimates: dict[str, float]
     values: dict[str, np.ndarray]
     losses: dict[str, np.ndarray]
     roots: dict[str, np.ndarray]
     intervals: dict[str, tuple[float, float]]
+    is_closed: dict[str, bool]
+
+    def shown(self, name: str) -> tuple[str, str]:
+        """The estimate and the interval of an entry, with as many digits as the interval allows."""
+        low, high = self.intervals[name]
+        width = min(high - self.estimates[name], self.estimates[name] - low)
+        error = width / 2.0 if 0.0 < width < math.inf else abs(self.estimates[name]) / 10.0
+        estimate, *ends = (rounded(value, error) for value in (self.estimates[name], low, high))
+        return estimate, f"{ends[0]} .. {ends[1]}"
 
     def __str__(self) -> str:
         rows = [("entry", "estimate", f"{100 * self.level:g}% interval")]
-        for name in self.names:
-            low, high = self.intervals[name]
-            width = min(high - self.estimates[name], self.estimates[name] - low)
-            error = width / 2.0 if 0.0 < width < math.inf else abs(self.estimates[name]) / 10.0
-            estimate, *ends = (rounded(value, error) for value in (self.estimates[name], low, high))
-            rows.append((name, estimate, f"{ends[0]} .. {ends[1]}"))
+        rows += [(name, *self.shown(name)) for name in self.names]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row for each entry: its estimate, and the ends of its interval."""
+        low, high = np.array([self.intervals[name] for name in self.names]).reshape(-1, 2).T
+        columns = {"estimate": [self.estimates[name] for name in self.names], "low": low, "high": high}
+        return data_frame(columns, self.names, "entry")
 
 
 class _Point(NamedTuple):
@@ -73,25 +92,24 @@ class _Point(NamedTuple):
     x: np.ndarray
 
 
-class _Others:
-    """The fit of all entries but one, which is held."""
+class Others:
+    """The fit of all entries but those that are `held` (k,), a mask, where x (k,) has them."""
 
-    def __init__(self, fit: Fitted, k: int, value: float, x: np.ndarray):
-        self._fit, self._x, self._others = fit, x.copy(), np.arange(x.size) != k
-        self._x[k] = value
-        self.names = [name for i, name in enumerate(fit.names) if i != k]
-        self.bounds = [pair for i, pair in enumerate(fit.bounds) if i != k]
+    def __init__(self, fit: Fitted, held: np.ndarray, x: np.ndarray):
+        self._fit, self._x, self.free = fit, x.copy(), ~held
+        self.names = [name for name, free in zip(fit.names, self.free, strict=True) if free]
+        self.bounds = [pair for pair, free in zip(fit.bounds, self.free, strict=True) if free]
         low, high = np.array(self.bounds).reshape(-1, 2).T
-        self.x0 = np.clip(x[self._others], low, high)
+        self.x0 = np.clip(x[self.free], low, high)
 
     def whole(self, y: np.ndarray) -> np.ndarray:
         x = self._x.copy()
-        x[self._others] = y
+        x[self.free] = y
         return x
 
     def evaluate_residuals(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         r, J = self._fit.evaluate_residuals(self.whole(x))
-        return r, J[:, self._others]
+        return r, J[:, self.free]
 
 
 def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float) -> Profile:
@@ -105,7 +123,7 @@ def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float) -> 
     unknown = [name for name in names if name not in fit.names]
     if unknown:
         raise ValueError(f"names must be among {', '.join(fit.names)}, but {unknown[0]!r} was given.")
-    one: dict[str, dict[str, Any]] = {part: {} for part in ("estimates", "values", "losses", "roots", "intervals")}
+    one: dict[str, dict[str, Any]] = {part: {} for part in ("estimates", "values", "losses", "roots", "intervals", "is_closed")}
     for name in names:
         k = fit.names.index(name)
         start = _minimum(fit, found)
@@ -117,8 +135,9 @@ def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float) -> 
         one["values"][name] = natural(np.array([point.value for point in points]), rate)
         one["losses"][name] = np.array([point.loss for point in points])
         one["roots"][name] = np.array([point.root for point in points])
+        one["is_closed"][name] = all(side.is_closed for side in sides)
         one["intervals"][name] = tuple(float(natural(side.end, rate)) for side in sides)
-    return Profile(names, level, **one)
+    return Profile(names, level, found.quantile(level), **one)
 
 
 def _minimum(fit: Fitted, found: Uncertainty) -> _Point:
@@ -142,7 +161,7 @@ class _Side:
         self.reach = quantile * float(found.standard_errors_of_x[k])
         self.step = _STEP * self.reach
         self.bound = fit.bounds[k][1 if sign > 0.0 else 0]
-        self.end = sign * math.inf
+        self.end, self.is_closed = sign * math.inf, False
 
     def run(self) -> list[_Point]:
         """The points, from the minimum outwards, without it."""
@@ -155,7 +174,7 @@ class _Side:
             point = self._next(self.bound if at_bound else value)
             self.points.append(point)
             if abs(point.root) >= self.quantile:
-                self.end = self._crossing(last, point)
+                self.end, self.is_closed = self._crossing(last, point), True
                 break
             if point.value == self.bound:
                 self.end = self.bound
@@ -177,12 +196,12 @@ class _Side:
 
     def _point(self, value: float) -> _Point:
         x = self._extrapolated(value)
-        others, loss = _Others(self.fit, self.k, value, x), 0.0
+        x[self.k] = value
+        others, loss = Others(self.fit, np.arange(x.size) == self.k, x), 0.0
         if others.x0.size:
-            result, _ = fit_least_squares(others, "trf", "linear", 1, None, False, dict(_TOLERANCES))
+            result = fit_from(others, others.x0, dict(_TOLERANCES))
             x, loss = others.whole(result.x), float(result.cost)
         else:
-            x[self.k] = value
             r, _ = self.fit.evaluate_residuals(x)
             loss = 0.5 * float(r @ r)
         if loss < self.least * (1.0 - _LOWER):

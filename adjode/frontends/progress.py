@@ -6,11 +6,15 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 
+def no_show(facts: dict[str, str], n_failed: int) -> None:
+    """Show nothing."""
+
+
 @contextlib.contextmanager
 def progress_line(progress: bool, unit: str) -> Iterator[Callable[[dict[str, str], int], None]]:
     """`show(facts, n_failed)` counts one more and shows these; it does nothing unless that is wanted."""
     if not progress:
-        yield lambda facts, n_failed: None
+        yield no_show
         return
     from tqdm.auto import tqdm
 

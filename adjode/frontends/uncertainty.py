@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from adjode.frontends.entries import natural
+from adjode.frontends.frames import data_frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _SMALL_PART = 0.05  # of a singular direction, in units of the columns, below which an entry is not named
 _MOST_NAMED = 6
 _OFF = 0.1  # standard errors that a step from a minimum may be long
 _AT_BOUND = 1e-6  # how near, as a part of the entry or of 1
-_ACCURACY = 1e-12  # that a Jacobian has at best
+ACCURACY = 1e-12  # that a Jacobian has at best
 
 
 Push = Callable[[Any, str | None], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -46,6 +51,14 @@ class Prediction:
     standard_errors: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row for each time: every state with its standard error and the ends of its band."""
+        columns: dict[str, np.ndarray] = {}
+        for i in range(self.u.shape[1]):
+            parts = {"": self.u, " std. error": self.standard_errors, " low": self.low, " high": self.high}
+            columns |= {f"u[{i}]{what}": values[:, i] for what, values in parts.items()}
+        return data_frame(columns, self.times, "t")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,7 +106,7 @@ class Uncertainty:
         rtol: float,
     ) -> Uncertainty:
         """From the residuals (N,) at x and their Jacobian (N, k); `push(times, experiment)` gives what `predict` is made of."""
-        (r, J), accuracy = residuals, max(rtol, _ACCURACY)
+        (r, J), accuracy = residuals, max(rtol, ACCURACY)
         covariance, variance = _covariance(r, J, fit.names, absolute_sigma, accuracy)
         scale = 1.0 if absolute_sigma else variance
         distances = np.abs(np.array(fit.bounds) - x[:, None]).min(axis=1)
@@ -102,6 +115,17 @@ class Uncertainty:
         if not at_bounds:
             _warn_off_minimum(covariance, J.T @ r, x, scale, accuracy)
         return cls(list(fit.names), x, rates, covariance * scale, r.size, variance, absolute_sigma, at_bounds, push)
+
+    def with_hessian(self, H: np.ndarray) -> Uncertainty:
+        """The same by the Hessian (k, k) of the loss by x in place of J^T J.
+
+        Raises
+        ------
+        ValueError
+            If it has no inverse, or this is no minimum.
+        """
+        scale = 1.0 if self.absolute_sigma else self.residual_variance
+        return dataclasses.replace(self, covariance_of_x=scale * _inverse(H, self.names))
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -171,6 +195,12 @@ class Uncertainty:
         lines.append(f"{self.n_data} data, {self.degrees_of_freedom} degrees of freedom, {known}")
         return "\n".join(lines)
 
+    def to_frame(self, level: float = 0.95) -> pandas.DataFrame:
+        """A row for each entry: its estimate, standard error, and the ends of its interval."""
+        low, high = self.intervals(level).T
+        columns = {"estimate": self.values, "std. error": self.standard_errors, "low": low, "high": high}
+        return data_frame(columns, self.names, "entry")
+
     def __str__(self) -> str:
         return self.table()
 
@@ -189,6 +219,37 @@ def rounded(value: float, error: float) -> str:
     return f"{value:.{min(max(digits, 0), 15)}e}"
 
 
+def decomposed(J: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Norms of the columns of J (N, k), 1 for those that are zero; singular values (k,) and directions (k, k) in units of these."""
+    sizes = np.linalg.norm(J, axis=0)
+    sizes[sizes == 0.0] = 1.0
+    _, singular, V = np.linalg.svd(np.linalg.qr(J / sizes, mode="r"))
+    return sizes, np.append(singular, np.zeros(J.shape[1] - singular.size)), V
+
+
+def takes_part(directions: np.ndarray) -> np.ndarray:
+    """Which entries (d, k) have a part in directions worth a name."""
+    sizes = np.abs(directions)
+    return sizes > _SMALL_PART * sizes.max(axis=1, keepdims=True)
+
+
+def _inverse(H: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The inverse of a Hessian at a minimum."""
+    sizes = np.sqrt(np.abs(np.diag(H)))
+    sizes[sizes == 0.0] = 1.0
+    values, V = np.linalg.eigh(H / np.outer(sizes, sizes))
+    if values[0] <= ACCURACY * np.abs(values).max():
+        direction = V[:, 0] / sizes
+        shown = np.flatnonzero(takes_part(V[:, :1].T)[0])
+        told = " ".join(f"{direction[i] / direction[shown[0]]:+.3g} {names[i]}" for i in shown[:_MOST_NAMED])
+        raise ValueError(
+            f"the Hessian has no inverse that would be a covariance: along {told} the loss does not curve upwards, so this is no "
+            f"minimum, or the data leave that direction open."
+        )
+    root = V.T / np.sqrt(values)[:, None] / sizes
+    return root.T @ root
+
+
 def _covariance(r: np.ndarray, J: np.ndarray, names: Sequence[str], absolute_sigma: bool, accuracy: float) -> tuple[Any, float]:
     """The covariance of x for errors of variance 1, from residuals (N,) and their Jacobian (N, k), and the residual variance.
 
@@ -198,14 +259,12 @@ def _covariance(r: np.ndarray, J: np.ndarray, names: Sequence[str], absolute_sig
         If the data do not determine all entries, to the relative accuracy of the Jacobian, or leave no degrees of freedom.
     """
     N, k = J.shape
-    sizes = np.linalg.norm(J, axis=0)
-    without = [name for name, size in zip(names, sizes, strict=True) if size == 0.0]
+    sizes, singular, V = decomposed(J)
+    without = [name for name, size in zip(names, np.linalg.norm(J, axis=0), strict=True) if size == 0.0]
     if without:
         raise ValueError(
             f"the data do not depend on {', '.join(without)}: leave {'it' if len(without) == 1 else 'them'} out of free."
         )
-    _, singular, V = np.linalg.svd(np.linalg.qr(J / sizes, mode="r"))
-    singular = np.append(singular, np.zeros(k - singular.size))
     unseen = np.flatnonzero(singular <= accuracy * singular[0])
     if unseen.size:
         raise ValueError(_unidentified(V[unseen], sizes, names, singular[unseen] / singular[0]))
@@ -236,7 +295,7 @@ def _unidentified(directions: np.ndarray, sizes: np.ndarray, names: Sequence[str
     """A sentence on the directions (d, k), in units of the columns, along which the residuals do not change."""
     told = []
     for direction in directions:
-        entries = np.flatnonzero(np.abs(direction) > _SMALL_PART * np.abs(direction).max())
+        entries = np.flatnonzero(takes_part(direction[None])[0])
         natural = direction / sizes
         natural = natural / natural[entries[np.argmax(np.abs(direction[entries]))]]
         shown = entries[:_MOST_NAMED]

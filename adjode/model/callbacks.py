@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import inspect
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,8 +24,10 @@ from adjode.compile.cache import keep_bytes, kept_bytes
 from adjode.compile.fingerprint import fingerprint
 from adjode.compile.flags import DISABLED, f8, i8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
+from adjode.compile.notice import announced
 from adjode.compile.signals import uninterrupted
 from adjode.derivation.origins import remember
+from adjode.model.constants import captured, fingerprint_of, with_current_constants
 from adjode.model.field_access import sources_of, with_entries
 from adjode.model.fields import Pair, entry_name, fields_of
 from adjode.model.messages import compile_message, takes_in_place
@@ -100,7 +99,7 @@ class Callback:
         self.takes_in_place = takes_in_place(self.kind, function)
         numbers, arguments = len(self.kind.numbers), self.kind.arguments(self.takes_in_place)
         known = [fields_of(array, fields) for array in arguments[numbers:]]
-        function = with_entries(self.kind.name, function, [*[None] * numbers, *known])
+        function = with_entries(self.kind.name, with_current_constants(function), [*[None] * numbers, *known])
         self.function, self.source = function, getattr(function, "py_func", function)
         self.tried: set[tuple] = set()
         self.is_slow = False
@@ -161,7 +160,7 @@ class Callback:
         vectors = (vector,) * len(self.kind.inputs)
         results = tuple(matrix if len(SHAPES[name]) == 2 else vector for name in self.kind.outputs)
         try:
-            with _bounds_checked(self.debug):
+            with _bounds_checked(self.debug), announced():
                 if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
                     self._jitted.compile((*numbers, *vectors, *(results if self.takes_in_place else ())))
                 if self._form is not self._jitted:
@@ -220,18 +219,6 @@ def _rebuild(sources: set[str], *given: Any) -> Callback:
     return callback(*given)
 
 
-_fingerprints: weakref.WeakKeyDictionary[Dispatcher, str | None] = weakref.WeakKeyDictionary()
-
-
-def fingerprint_of(function: Callable, debug: bool = False) -> str | None:
-    """The fingerprint of a function; of a jitted one that which it had when it was first seen, since it keeps its constants."""
-    if debug or not isinstance(function, Dispatcher):  # it will be compiled anew
-        return fingerprint(function)
-    if function not in _fingerprints:
-        _fingerprints[function] = fingerprint(function)
-    return _fingerprints[function]
-
-
 def callback(name: str, function: Callable, debug: bool = False, fields: Pair = (None, None)) -> Callback:
     """`Callback(name, function)`, compiled once for each function, the names that it uses and the constants that it captures."""
     try:
@@ -243,37 +230,6 @@ def callback(name: str, function: Callable, debug: bool = False, fields: Pair = 
 @functools.lru_cache(maxsize=128)
 def _cached(name: str, function: Callable, debug: bool, fields: Pair, inside: tuple) -> Callback:
     return Callback(name, function, debug=debug, fields=fields)
-
-
-def captured(function: Callable) -> tuple:
-    """What the globals and closure variables of a plain function hold now: Numba compiles them in as constants."""
-    if isinstance(function, Dispatcher):
-        return ()  # compiled with what they held then
-    inside = inspect.getclosurevars(function)
-    values = {**inside.globals, **inside.nonlocals}
-    return tuple((name, _constant(value)) for name, value in sorted(values.items()))
-
-
-def _constant(value: Any) -> Any:
-    """Something that changes when the constant does, or its type."""
-    if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, hashlib.blake2b(value.tobytes()).digest()
-    if isinstance(value, (bool, int, float, complex, str)):
-        return type(value), repr(value)  # 1 == 1.0 == True, but they compile to other code
-    return _Itself(value)
-
-
-class _Itself:
-    """Equal to the same object alone, which it keeps alive so that no other can have its identity."""
-
-    def __init__(self, value: Any):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and other.value is self.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
 
 
 def _jitted(function: Callable, debug: bool, change: Callable[[Callable], Callable] = vectorised) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 from adjode.compile.kinds import KINDS
 from adjode.derivation import derive
 from adjode.derivation.derived import Derived
-from adjode.model.callbacks import Callback, callback, captured
+from adjode.model.callbacks import Callback, callback
+from adjode.model.constants import captured
 from adjode.model.fields import Pair
 
 

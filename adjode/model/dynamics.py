@@ -46,6 +46,10 @@ class Dynamics:
         `jvp(t, u, theta, v, w, du_dot)` overwrites `du_dot = (df/du) v + (df/dtheta) w` (n,), or `jvp(t, u, theta, v, w)` returns
         it: for tangents, as in `Solution.pushforward`. Without it, it is derived from the source of f when it is first needed;
         either is held against f's differences there. Where it cannot be derived, tangents take n products with the vjp instead.
+    vjp_dot : callable, optional
+        `vjp_dot(t, u, theta, lam, v, w, lam_dot, u_bar_dot, theta_bar_dot)` overwrites the last two by how the results of vjp
+        change when u, theta and lam change by v, w and lam_dot: for Hessian-vector products. Without it, it is derived from the
+        source of f when it is first needed; either is held against differences of vjp there.
     jac : callable, optional
         `jac(t, u, theta, J)` overwrites `J[i, j] = df_i / du_j` (n, n), or `jac(t, u, theta)` returns it; for stiff methods, which
         take the Jacobian from products with the vjp without it, exactly as well.
@@ -100,6 +104,7 @@ class Dynamics:
         *,
         vjp_u: Callable | None = None,
         jvp: Callable | None = None,
+        vjp_dot: Callable | None = None,
         jac: Callable | None = None,
         jac_sparsity: Any = None,
         mass: Any = None,
@@ -121,6 +126,7 @@ class Dynamics:
         self.vjp: Callback = callback("vjp", vjp, debug, self.fields)
         self.vjp_u: Callback | None = None if vjp_u is None else callback("vjp_u", vjp_u, debug, self.fields)
         self._given_jvp: Callback | None = None if jvp is None else callback("jvp", jvp, debug, self.fields)
+        self._given_vjp_dot: Callback | None = None if vjp_dot is None else callback("vjp_dot", vjp_dot, debug, self.fields)
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug, self.fields)
         self.sparsity: Any = read_sparsity(jac_sparsity)
         self.mass: Mass | None = read_mass(mass)
@@ -153,7 +159,8 @@ class Dynamics:
     @property
     def callbacks(self) -> list[Callback]:
         """Those that were given."""
-        return [part for part in (self.f, self.vjp, self.vjp_u, self._given_jvp, self.jac) if part is not None]
+        given = self.f, self.vjp, self.vjp_u, self._given_jvp, self._given_vjp_dot, self.jac
+        return [part for part in given if part is not None]
 
     def _from_source(self) -> Derived:
         from adjode.model.derived import derived  # here: who brings a vjp does not pay for it
@@ -188,6 +195,27 @@ class Dynamics:
             return callback("jvp", derived(self.f.function).jvp, self.debug, self.fields)
         except TypeError as error:
             return str(error)
+
+    @functools.cached_property
+    def vjp_dot(self) -> Callback:
+        """How the products of vjp change, given or derived from f when first asked for.
+
+        Raises
+        ------
+        TypeError
+            If it cannot be derived.
+        """
+        from adjode.model.derived import derived
+
+        if self._given_vjp_dot is not None:
+            return self._given_vjp_dot
+        try:
+            return callback("vjp_dot", derived(self.f.function).vjp_dot, self.debug, self.fields)
+        except TypeError as error:
+            raise TypeError(
+                f"second derivatives of {self.name} are needed, and cannot be derived from it ({str(error).rstrip('.')}): give "
+                f"Dynamics a vjp_dot(t, u, theta, lam, v, w, lam_dot, u_bar_dot, theta_bar_dot)."
+            ) from None
 
     @property
     def vjp_source(self) -> str:
@@ -288,6 +316,8 @@ class Dynamics:
             parts.append("with vjp_u")
         if self._given_jvp is not None:
             parts.append("with jvp")
+        if self._given_vjp_dot is not None:
+            parts.append("with vjp_dot")
         if self.jac is not None:
             parts.append("with jac")
         if self.mass is not None:

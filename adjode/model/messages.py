@@ -31,8 +31,10 @@ def count_arguments(name: str, function: Callable, form: str) -> int:
 def takes_in_place(kind: Kind, function: Callable) -> bool:
     """Which of the forms of its kind a callback has; a TypeError if none."""
     if callable(function) and not (inspect.isfunction(function) or isinstance(function, Dispatcher)):
-        given = type(function).__name__
-        raise TypeError(f"{kind.name} must be a plain Python or @njit function {kind}, but a {given} was given.")
+        raise TypeError(
+            f"{kind.name} must be a plain Python or @njit function {kind}, but a {type(function).__name__} was given: write a "
+            f"function that captures what it needs as constants, and takes from theta what changes."
+        )
     count = count_arguments(kind.name, function, str(kind))
     for in_place in kind.forms:
         if count == len(kind.arguments(in_place)):
@@ -51,7 +53,19 @@ def compile_message(kind: Kind, error: Exception, function: Callable, in_place: 
     shown = f": `{source}`" if source else ""
     advice = "" if in_place else f" It must return {', '.join(kind.outputs)} as {_what_is_returned(kind)}."
     reason = reason_of(str(error))
-    return f"Numba cannot compile {kind.name}: {reason} ({file}, line {line}{shown}).{_about_fields(reason, fields)}{advice}"
+    more = _about_fields(reason, fields) + _about_names(reason)
+    return f"Numba cannot compile {kind.name}: {reason} ({file}, line {line}{shown}).{more}{advice}"
+
+
+def _about_names(reason: str) -> str:
+    """Advice where a name stands for what Numba does not know."""
+    found = re.search(r"(?:global|freevar|closure|local) name '(\w+)'|Untyped global name '(\w+)'", reason)
+    name = found and (found[1] or found[2])
+    if "<class 'function'>" in reason:
+        return f" Decorate {name or 'it'} with @numba.njit."
+    if "scipy.interpolate" in reason:
+        return f" For measured inputs there is adjode.Table(times, values), called as {name or 'table'}(t)."
+    return ""
 
 
 def _about_fields(reason: str, fields: Pair) -> str:

@@ -6,7 +6,7 @@ Numba keeps what it has compiled: a helper without checks of bounds stays withou
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba import jit
@@ -41,13 +41,48 @@ def rebuilt(
     def wanted_too(jitted: Dispatcher) -> bool:
         return is_ordinary(jitted) and wanted(jitted.py_func)
 
-    copies = _Copies(lambda copy, jitted: jit(**jitted.targetoptions)(copy), swap, wanted_too, change)
-    return copies.of(source) if wanted(source) else source
+    return _Copies(_jitted_again, swap, wanted_too, change).of(source) if wanted(source) else source
+
+
+def uncompiled(function: Any) -> Any:
+    """`function`, plain or jitted, and the jitted functions that it calls, as if none had been compiled yet."""
+    if isinstance(function, Dispatcher):
+        return _Copies(_jitted_again, wanted=is_ordinary).of(function.py_func, function) if is_ordinary(function) else function
+    return _Copies(_jitted_again, wanted=is_ordinary).of(function)
+
+
+def _jitted_again(copy: types.FunctionType, jitted: Dispatcher) -> Any:
+    return jit(**jitted.targetoptions)(copy)
 
 
 def is_ordinary(jitted: Any) -> bool:
     """Whether its Python source and its options say all of it: no signatures, no types of locals, no other compiler."""
     return jitted._can_compile and not jitted.locals and jitted._compiler.pipeline_class is Compiler
+
+
+def dispatchers_in(function: Any, seen: set[Any] | None = None) -> Iterator[Dispatcher]:
+    """The jitted function that it is, and those that it may call, and these in turn."""
+    seen = set() if seen is None else seen
+    if isinstance(function, Dispatcher):
+        if function in seen:
+            return
+        seen.add(function)
+        yield function
+    for value in values_in(_source(function)):
+        if isinstance(value, Dispatcher):
+            yield from dispatchers_in(value, seen)
+
+
+def values_in(source: Any) -> Iterator[Any]:
+    """What the names of a plain function stand for, and the attributes of modules among them."""
+    if not isinstance(source, types.FunctionType):
+        return
+    names = names_in(source.__code__)
+    cells = [cell.cell_contents for cell in source.__closure__ or () if cell != types.CellType()]
+    for value in [*(source.__globals__[name] for name in names & source.__globals__.keys()), *cells]:
+        yield value
+        if isinstance(value, types.ModuleType):
+            yield from (part for name, part in vars(value).items() if name in names)
 
 
 def _source(function: Callable) -> Any:

@@ -47,6 +47,8 @@ def _indices(option: str, layout: Layout, chosen: Any) -> np.ndarray:
     if array.dtype.kind in "iu" and array.ndim == 1:
         if array.min() < 0 or array.max() >= layout.size:
             raise ValueError(f"{label} must hold indices from 0 to {layout.size - 1}, but {chosen!r} was given.")
+        if np.unique(array).size < array.size:
+            raise ValueError(f"{label} must name each index once, but {chosen!r} was given; a mask has True and False.")
         return array
     if array.dtype.kind == "U" and array.ndim == 1:
         return np.concatenate([np.ravel(_entries(label, layout, str(name))) for name in array])
@@ -61,10 +63,10 @@ def _entries(label: str, layout: Layout, name: str) -> np.ndarray:
     return layout.fields.split(np.arange(layout.size))[name]
 
 
-def natural_bounds(bounds: Mapping[str, tuple[Any, Any]] | None, layouts: tuple[Layout, Layout]) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and the upper bound of each entry of u0 and theta."""
-    if not isinstance(bounds, (Mapping, type(None))):
-        raise TypeError(f"bounds must be a dict such as {{'theta': (low, high)}}, but {bounds!r} was given.")
+def natural_bounds(bounds: Any, layouts: tuple[Layout, Layout], free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and the upper bound of each of the `free` entries of u0 and theta."""
+    if bounds is not None and not isinstance(bounds, Mapping):
+        return _bounds_of_scipy(bounds, free.size)
     bounds = bounds or {}
     _check_blocks("bounds", bounds)
     lows, highs = [], []
@@ -75,7 +77,23 @@ def natural_bounds(bounds: Mapping[str, tuple[Any, Any]] | None, layouts: tuple[
             raise ValueError(f"{label} must be a pair (low, high), but {pair!r} was given.")
         lows.append(_bound(f"{label}[0]", layout, pair[0], -np.inf))
         highs.append(_bound(f"{label}[1]", layout, pair[1], np.inf))
-    return np.concatenate(lows), np.concatenate(highs)
+    return np.concatenate(lows)[free], np.concatenate(highs)[free]
+
+
+def _bounds_of_scipy(bounds: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds as `scipy.optimize.minimize` takes them: `Bounds`, or a pair for each free entry, in which None is no bound."""
+    advice = f"a dict such as {{'theta': (low, high)}}, or a pair for each of the {k} free entries"
+    try:
+        if hasattr(bounds, "lb"):
+            low, high = (np.broadcast_to(np.asarray(side, dtype=float), k) for side in (bounds.lb, bounds.ub))
+        else:
+            pairs = [[side if b is None else b for b, side in zip(pair, (-np.inf, np.inf), strict=True)] for pair in bounds]
+            low, high = np.array(pairs, dtype=float).reshape(k, 2).T
+    except (TypeError, ValueError):
+        raise TypeError(f"bounds must be {advice}, but {bounds!r} was given.") from None
+    if np.isnan([low, high]).any():
+        raise ValueError(f"bounds must be {advice}, but NaN is among them; None means unbounded.")
+    return low.copy(), high.copy()
 
 
 def _bound(label: str, layout: Layout, value: Any, unbounded: float) -> np.ndarray:

@@ -24,7 +24,7 @@ from adjode.status import describe_error
 PLACES = 24  # along a span
 _PAD, _PAD_BEHIND_PLAIN = 4096, 64  # entries around arrays; fewer where plain Python has found no index beyond the end
 _LARGEST = 10**6  # entries of an output
-_SMALL = 500  # states and parameters up to which plain Python is quick, whatever f does
+SMALL = 500  # states and parameters up to which plain Python is quick, whatever f does
 _QUICK = 50e-6  # seconds that a compiled call may take for its plain Python source to be called
 _SECONDS = 0.02  # of this thread, for calls of plain Python in all
 _SLOW = 0.005  # seconds of a call of plain Python, after which it is tried no further
@@ -84,7 +84,7 @@ class Trial:
         inputs, sizes = self._inputs(u, theta), [size_of(name, u.size, theta.size) for name in self.kind.outputs]
         if max(sizes) > _LARGEST:
             return None
-        quick = u.size + theta.size <= _SMALL or (self.compiled and self._compiled_seconds(t, inputs, sizes) < _QUICK)
+        quick = u.size + theta.size <= SMALL or (self.compiled and self._compiled_seconds(t, inputs, sizes) < _QUICK)
         if quick and self.is_late:
             return None
         if quick and not self.callback.debug:

@@ -14,14 +14,12 @@ from typing import Any
 
 import numpy as np
 from numba import types as of
-from numba.core.dispatcher import Dispatcher
 from numba.extending import overload
 
 from adjode import functions
-from adjode.compile.fingerprint import names_in
 from adjode.compile.flags import DISABLED
 from adjode.functions import INLINED
-from adjode.model.rebuilt import is_ordinary, rebuilt
+from adjode.model.rebuilt import dispatchers_in, is_ordinary, rebuilt, values_in
 from adjode.model.sums import loops, with_sums
 
 _OPTIONS = {"error_model": "numpy", "nogil": True}
@@ -88,31 +86,17 @@ class _Shadow(types.ModuleType):
 # --- which functions --------------------------------------------------------------------------------------------------------
 
 
-def _reached(function: Any, seen: set[Any] | None = None) -> Iterator[types.FunctionType]:
+def _reached(function: Any) -> Iterator[types.FunctionType]:
     """The plain Python of a function, and of jitted ones that it may call."""
-    source, seen = getattr(function, "py_func", function), set() if seen is None else seen
-    if source in seen:
-        return
-    seen.add(source)
+    source = getattr(function, "py_func", function)
     yield source
-    for value in _values(source):
-        if isinstance(value, Dispatcher) and is_ordinary(value):
-            yield from _reached(value, seen)
-
-
-def _values(source: types.FunctionType) -> Iterator[Any]:
-    """What its names stand for, and the attributes of modules among them."""
-    names = names_in(source.__code__)
-    cells = [cell.cell_contents for cell in source.__closure__ or () if cell != types.CellType()]
-    for value in [*(source.__globals__[name] for name in names & source.__globals__.keys()), *cells]:
-        yield value
-        if isinstance(value, types.ModuleType):
-            yield from (part for name, part in vars(value).items() if name in names)
+    jitted = (one for one in dispatchers_in(source) if is_ordinary(one) and one.py_func is not source)
+    yield from (one.py_func for one in jitted)  # type: ignore[misc]
 
 
 def _calls(source: types.FunctionType, forms: Forms) -> bool:
     """Whether it may call something that has another form."""
-    return any(forms(value) is not value for value in _values(source) if not isinstance(value, types.ModuleType))
+    return any(forms(value) is not value for value in values_in(source) if not isinstance(value, types.ModuleType))
 
 
 # --- the forms --------------------------------------------------------------------------------------------------------------

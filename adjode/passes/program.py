@@ -26,6 +26,7 @@ from adjode.passes.base import Pass
 from adjode.passes.costs import Costs
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
+from adjode.passes.second_order import SecondOrder
 from adjode.passes.segments import Segments
 from adjode.passes.sweep import Sweep
 from adjode.passes.tangents import TangentPass
@@ -176,7 +177,7 @@ class Program:
     forward : Forward, optional
     loss : PreparedLoss, optional
         Compiled; it reads what the forward pass observes.
-    backward : Discrete, Sweep, Costs or TangentPass, optional
+    backward : Discrete, Sweep, Costs, TangentPass or SecondOrder, optional
         Along the trajectory of the forward pass, if there is one. With a loss, what that writes are its jumps.
     goes_on : bool
         Whether it has the deadline of another program, whose watch its passes share.
@@ -188,7 +189,7 @@ class Program:
         self,
         forward: Forward | None = None,
         loss: Any = None,
-        backward: Discrete | Sweep | Costs | TangentPass | None = None,
+        backward: Discrete | Sweep | Costs | TangentPass | SecondOrder | None = None,
         *,
         goes_on: bool = False,
         segments: Segments | None = None,

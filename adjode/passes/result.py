@@ -52,6 +52,45 @@ class TangentStats:
     n_iterations: int = 0
 
 
+@dataclass(frozen=True)
+class HessianStats:
+    """Work of a Hessian-vector product: evaluations of each callback in all passes, and the steps of the solve; a point that was
+    the last one too has been solved already.
+
+    For implicit methods also Jacobians, whose rows are among the products, and factorisations.
+    """
+
+    n_f: int = 0
+    n_jvp: int = 0
+    n_vjp: int = 0
+    n_vjp_dot: int = 0
+    n_steps: int = 0
+    n_jac: int = 0
+    n_lu: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class HessianProduct:
+    """What `hessian_vector_product` returns: a loss, its gradient, and the product of its Hessian with a direction, or with many.
+
+    Attributes
+    ----------
+    value : float
+    u0, theta : array, dict or structured scalar
+        The gradient by u0 and theta, in the form these were given in: that of the same mesh, by the discrete adjoint.
+    u0_dot, theta_dot : the same, or (n, k) and (m, k) arrays
+        How that changes along the direction; a column for each where there are many.
+    stats : HessianStats
+    """
+
+    value: float
+    u0: Any
+    theta: Any
+    u0_dot: Any
+    theta_dot: Any
+    stats: HessianStats
+
+
 @dataclass(frozen=True, eq=False)
 class Tangents:
     """What `Solution.pushforward` returns: directional derivatives of the states.

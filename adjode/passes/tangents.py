@@ -102,6 +102,7 @@ class TangentPass(Pass):
         frame[slots.OBSERVED_DOTS] = self.observed = np.zeros((times.size, k * n))
         frame[slots.U_FLOOR], frame[slots.DOT_SIZES] = options.least_sizes(n), np.zeros(k)
         frame[slots.DOT_ERROR] = self._error = np.zeros(2)
+        frame[slots.STAGE_STATE_DOTS] = np.zeros((0, 0, 0))
         self._unit = 0.0 if tableau.implicit else options.unit_error(n)  # implicit steps damp what errors those before them make
         self._allocate(tableau, n, k)
         if structure is not None:
@@ -162,6 +163,13 @@ class TangentPass(Pass):
             if callback is not None:
                 frame[slot] = callback.handle
         self.jvp = jvp
+
+    def keep_states(self, steps: int) -> np.ndarray:
+        """Have the pass write down the tangents of the states of all stages, of so many steps: (steps or more, rows, k n)."""
+        kept, (rows, size) = self.frame[slots.STAGE_STATE_DOTS], self.frame[slots.STAGE_DOTS].shape
+        if len(kept) < steps:
+            kept = self.frame[slots.STAGE_STATE_DOTS] = np.zeros((max(steps, 2 * len(kept)), rows, size))
+        return kept
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory; `count` has the STEPS in it."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 from adjode import Dynamics, SolveError, ensemble_value_and_gradient, solve, value_and_gradient
 from adjode.losses import FinalState, LeastSquares
@@ -139,20 +140,37 @@ def _returns_one_thing(t, u, theta, lam):
     return lam
 
 
+_interpolator = CubicSpline([0.0, 5.0, 10.0], [0.0, 1.0, 2.0])
+
+
+def _interpolates(t, u, theta, du):
+    du[:] = _interpolator(t) * u
+
+
+def _plain_helper(x):
+    return 2.0 * x
+
+
+def _calls_plain_helper(t, u, theta, du):
+    du[:] = _plain_helper(u[0])
+
+
 @pytest.mark.parametrize(
     ("f", "parts"),
     [
+        (_interpolates, ["Numba type", "there is adjode.Table(times, values), called as _interpolator(t)"]),
+        (_calls_plain_helper, ["Decorate _plain_helper with @numba.njit."]),
         (_undefined, ["not_defined_anywhere", "test_inputs.py", "du[1] = not_defined_anywhere(u)"]),
         (_calls_the_untypable, ["eigh", "2-D arrays", "du[0] = np.linalg.eigh(u)[0][0]"]),
         (_returns_a_scalar, ["must return du as one-dimensional float64 arrays", "_returns_a_scalar"]),
     ],
-    ids=["undefined name", "wrong types", "scalar returned"],
+    ids=["interpolator", "plain helper", "undefined name", "wrong types", "scalar returned"],
 )
 def test_what_numba_cannot_compile(f, parts):
     with pytest.raises(TypeError, match="Numba cannot compile f") as caught:
         Dynamics(f, lv_vjp)
     message = str(caught.value)
-    assert len(message) < 400 and "\n" not in message
+    assert len(message) < 420 and "\n" not in message
     for part in parts:
         assert part in message
 
@@ -160,6 +178,17 @@ def test_what_numba_cannot_compile(f, parts):
 def test_vjp_that_returns_one_array():
     with pytest.raises(TypeError, match="Numba cannot compile vjp.*It must return u_bar, theta_bar"):
         Dynamics(lv_f, _returns_one_thing)
+
+
+def test_an_interpolator_in_what_is_to_be_derived():
+    with pytest.raises(TypeError, match=r"`_interpolator` is not known .*; take an adjode.Table"):
+        Dynamics(_interpolates)
+
+
+@pytest.mark.parametrize("make", [value_and_gradient, ensemble_value_and_gradient])
+def test_a_bare_function_is_no_loss(make):
+    with pytest.raises(TypeError, match=r"a function was given: a function of the final state is FinalState\(value=...\)"):
+        make(Dynamics(lv_f, lv_vjp), lambda solution: 1.0, LV_SPAN)
 
 
 def _wrong_length(t, u, theta):

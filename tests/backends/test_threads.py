@@ -445,7 +445,7 @@ BAD_OPTIONS = [
     ({"workers": 0}, ValueError, "workers must be a positive integer, but 0 was given"),
     ({"chunks": 0}, ValueError, "chunks must be a positive integer, but 0 was given"),
     ({"executor": 3}, TypeError, "executor must have a method submit, as in concurrent.futures, but a int was given"),
-    ({"wrt": "T"}, TypeError, "there is no compiled form for .* other cotangents than u0's and theta's"),
+    ({"wrt": "T"}, TypeError, "there is no compiled form for wrt=.*take 'u0', 'theta' or both"),
     ({"adjoint": "backsolve"}, TypeError, "there is no compiled form for"),
     ({"rotl": 1e-3}, TypeError, "option 'rotl' is unknown"),
     ({"quadrature": "gauss"}, ValueError, "belongs to the continuous adjoints"),

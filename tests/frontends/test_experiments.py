@@ -3,6 +3,7 @@
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,6 +182,20 @@ def test_least_squares_uncertainty_and_profiles():
     with pytest.raises(ValueError, match="say of which experiment, by its name: 'experiment 1', 'experiment 2'"):
         fit.predict([1.0])
     np.testing.assert_allclose(fit.minimize(tol=1e-12).x, result.x, atol=1e-4)
+
+
+def test_many_starts_and_verdicts():
+    fit = of_squares()
+    bounded = {name: replace(one, bounds=(0.05, 3.0)) for name, one in fit.parameters.items()}
+    fit = Fit(list(fit.experiments), parameters=bounded, **TIGHT)
+    result = fit.fit(starts=3, seed=1, workers=2)
+    assert result.method == "trf" and len(result.starts) == 3
+    best = result.starts.values[int(np.argmin(result.starts.losses))]
+    np.testing.assert_allclose(best, list(result.parameters.values()), rtol=1e-12)
+    verdicts = fit.identifiability(absolute_sigma=True).verdicts
+    assert list(verdicts) == fit.names and "structurally not" not in verdicts.values()
+    with pytest.raises(TypeError, match="a fit of experiments has no second derivatives"):
+        fit.hessp(fit.x0, fit.x0)
 
 
 def test_a_steady_state_alone():

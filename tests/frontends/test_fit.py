@@ -116,6 +116,26 @@ def test_bounds_in_natural_units():
     np.testing.assert_array_equal(fit.bounds, expected)
 
 
+@pytest.mark.parametrize(
+    "bounds", [[(0.1, 5.0), (None, 9.0)], optimize.Bounds([0.1, -np.inf], [5.0, 9.0])], ids=["pairs", "Bounds"]
+)
+def test_bounds_as_scipy_writes_them(bounds):
+    fit = Fit(
+        lotka_volterra(), FinalState([1, 1]), SPAN, u0=[1, 1], theta=[0.7, 0.6, 1, 0.4], free={"theta": [0, 3]}, bounds=bounds
+    )
+    assert fit.bounds == [(0.1, 5.0), (-np.inf, 9.0)]
+
+
+def test_minimize_from_elsewhere():
+    fit = Fit(lotka_volterra(), LeastSquares([1.0], [[1.0, 1.0]]), SPAN, u0=[1, 1], theta=[0.7, 0.6, 1, 0.4])
+    seen, evaluate = [], fit.evaluate
+    fit.evaluate = lambda x: seen.append(x.copy()) or evaluate(x)
+    fit.minimize(x0=fit.x0 * 1.1, options={"maxiter": 1})
+    np.testing.assert_array_equal(seen[0], fit.x0 * 1.1)
+    with pytest.raises(ValueError, match="x0 must"):
+        fit.minimize(x0=[1.0])
+
+
 def test_bounds_by_name():
     inf, bounds = np.inf, {"theta": ({"prey": [0.1, None]}, {"predator": 3})}
     fit = fit_of_data(u0=U0_DICT, theta=THETA_DICT, free=("u0", "theta"), bounds=bounds)
@@ -171,7 +191,8 @@ def test_callbacks_in_both_forms_of_scipy():
     fit.minimize(callback=xs.append, options={"maxiter": 3})
     assert [x.tolist() for x in xs] == [x.tolist() for x, _ in seen]
     states = []
-    fit.minimize("trust-constr", callback=lambda x, state: states.append(state.nit), options={"maxiter": 3})
+    near = {"maxiter": 3, "initial_tr_radius": 0.1}
+    fit.minimize("trust-constr", callback=lambda x, state: states.append(state.nit), options=near)
     assert states
 
 
@@ -311,7 +332,12 @@ BAD = {
     "flat_name": ({"free": {"theta": ["a"]}}, ValueError, "names 'a', but the entries of theta are not named"),
     "name": ({"theta": THETA_DICT, "free": {"theta": ["hare"]}}, ValueError, r"the entries of theta are \['prey', 'predator'\]"),
     "log": ({"theta": [0.7, 0, 1, 0.4], "log": "theta"}, ValueError, r"theta\[1\] must start positive .* starts at 0"),
-    "bounds_type": ({"bounds": [(0, 1)]}, TypeError, "bounds must be a dict"),
+    "bounds_type": ({"bounds": 1.0}, TypeError, "bounds must be a dict such as .*, or a pair for each of the 4 free entries"),
+    "bounds_few": ({"bounds": [(0, 1)]}, TypeError, "bounds must be a dict such as .*, or a pair for each of the 4 free entries"),
+    "bounds_nan_pair": ({"bounds": [(0, np.nan)] * 4}, ValueError, "NaN is among them"),
+    "zeros_and_ones": ({"free": {"theta": [1, 0, 1, 0]}}, ValueError, r"must name each index once, .*; a mask has True and False"),
+    "times": ({"loss": LeastSquares([99.0], [[1.0, 1.0]])}, ValueError, "t_obs must lie in the span"),
+    "columns": ({"loss": LeastSquares([1.0], np.ones((1, 3)))}, ValueError, "components go up to 2, but the state has 2"),
     "bounds_block": ({"bounds": {"rates": (0, 1)}}, ValueError, "bounds may name the blocks"),
     "bounds_pair": ({"bounds": {"theta": 0.0}}, ValueError, r"bounds\['theta'\] must be a pair"),
     "bounds_shape": ({"bounds": {"theta": ([0, 1], None)}}, ValueError, r"broadcast to shape \(4,\)"),

@@ -10,6 +10,7 @@ from adjode.model.losses.observed import PreparedObserved
 from adjode.model.losses.prepared import PreparedLoss
 from adjode.model.losses.prepared_likelihood import likelihood_entry
 from adjode.model.losses.rule import readers_in
+from adjode.model.losses.second_order import require_second_order, tangents_of_cotangents
 from adjode.model.losses.series import Series, make_series
 
 ENTRIES = (linear_entry, least_squares_entry, likelihood_entry)  # those that depend on no callback
@@ -39,4 +40,6 @@ __all__ = [
     "make_linear",
     "make_series",
     "readers_in",
+    "require_second_order",
+    "tangents_of_cotangents",
 ]

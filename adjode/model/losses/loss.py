@@ -60,7 +60,12 @@ class OfFields:
 
 
 def loss_for(fields: Pair, loss: Any) -> Any:
-    """A loss, which is told the names of states and parameters if it wants to know them."""
+    """A loss, which is told the names of states and parameters if it wants to know them; a TypeError for what is none."""
+    if not hasattr(loss, "value_and_cotangents"):
+        raise TypeError(
+            f"loss must be one of adjode.losses or have a method value_and_cotangents(solution), but a {type(loss).__name__} was "
+            f"given: a function of the final state is FinalState(value=...), one of the states at times Series(times, value=...)."
+        )
     return loss.of_fields(fields) if isinstance(loss, OfFields) else loss
 
 

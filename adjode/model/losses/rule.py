@@ -13,7 +13,8 @@ from adjode.compile.adapters import written
 from adjode.compile.flags import linked
 from adjode.compile.kinds import KINDS
 from adjode.derivation.origins import remember, texts_of
-from adjode.model.callbacks import Callback, captured, unwarned
+from adjode.model.callbacks import Callback, callback, unwarned
+from adjode.model.constants import captured
 from adjode.model.fields import Pair
 from adjode.model.losses.loss import OfFields
 from adjode.model.messages import takes_in_place
@@ -46,12 +47,33 @@ class Rule:
         from adjode.model.derived import with_derivative  # here: who has no such loss does not pay for it
 
         self.function, self.vjp = with_derivative(option, kind, given, fields)
-        self.derived = callable(given)
+        self.derived, self._kind = callable(given), kind
         self._tried: set[tuple[int, ...]] = set()
         for part in (self.function, self.vjp):
             part.check()
         keys = self.function.key, self.vjp.key
         self.key = None if None in keys else f"{keys[0]}-{keys[1]}"
+
+    @functools.cached_property
+    def vjp_dot(self) -> Callback:
+        """How the results of the vjp change, derived from the function.
+
+        Raises
+        ------
+        TypeError
+            If it cannot be derived.
+        """
+        from adjode.model.derived import derived
+
+        function = self.function
+        try:
+            found = derived(function.function, function.kind.arguments(function.takes_in_place)).vjp_dot
+        except TypeError as error:
+            raise TypeError(
+                f"second derivatives of the {function.kind.name} of the loss are needed, and cannot be derived from it "
+                f"({str(error).rstrip('.')}): write it in a form that can be differentiated."
+            ) from None
+        return callback(f"{self._kind}_vjp_dot", found, fields=function.fields)
 
     @property
     def uniform(self) -> tuple[Callable, Callable]:

@@ -15,7 +15,8 @@ from adjode.checks import float_vector
 from adjode.compile import slots
 from adjode.compile.flags import DISABLED, kernel, linked
 from adjode.compile.views import row
-from adjode.model.callbacks import fingerprint_of, unwarned
+from adjode.model.callbacks import unwarned
+from adjode.model.constants import fingerprint_of, with_current_constants
 from adjode.model.field_access import sources_of, with_entries
 from adjode.model.fields import Pair
 from adjode.model.losses.loss import States, loss_at
@@ -61,9 +62,10 @@ class Series(WithRule):
         self._of_fields: dict[Pair, Series] = {}
         self.tried: set[int] = set()  # numbers of states for which it has been tried
         self.given: Any = value_and_cotangent
-        self.value_and_cotangent: Any = value_and_cotangent
+        self.value_and_cotangent: Any = None
         if value is None:
             self._check()
+            self.value_and_cotangent = with_current_constants(value_and_cotangent)  # type: ignore[arg-type]
         else:
             self._take(value)
 
@@ -87,7 +89,9 @@ class Series(WithRule):
     def _take_fields(self) -> None:
         if self.given is not None:
             states = self.fields[0]
-            self.value_and_cotangent = with_entries("value_and_cotangent", self.given, (None, None, states, states))
+            self.value_and_cotangent = with_entries(
+                "value_and_cotangent", with_current_constants(self.given), (None, None, states, states)
+            )
         self._of_fields, self.tried = {}, set()
 
     def __getstate__(self) -> dict[str, Any]:
