@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Problem(Fit):
         self.tables, self.source, self._observe = tables, source, functions["observe"]
         self.scenarios = {one.name: one for one in design.scenarios}
         self.channels = [channel.named(channel.observable.name) for channel in design.channels]
-        parameters = {row.name: _parameter(row) for row in tables.parameters.values() if row.estimated}
+        parameters = _parameters(row for row in tables.parameters.values() if row.estimated)
         super().__init__(Experiments(experiments), parameters=parameters, **options)
         self.dynamics = dynamics
 
@@ -133,6 +134,8 @@ def load(path: str | Path, **options: Any) -> Problem:
 
     Notes
     -----
+    Nominal values outside their bounds start at the nearer one; a warning names them.
+
     PEtab: Schmiester et al. 2021, https://doi.org/10.1371/journal.pcbi.1008646.
     """
     tables = read_tables(path)
@@ -213,8 +216,18 @@ def _noise(observable: ObservableRow, scale: Callable) -> Any:
     return LogNormalNoise(scale, base=base) if normal else LogLaplaceNoise(scale, base=base)
 
 
-def _parameter(row: ParameterRow) -> Parameter:
-    return Parameter(row.nominal, bounds=row.bounds, scale=row.scale, prior=_prior(row))
+def _parameters(rows: Iterable[ParameterRow]) -> dict[str, Parameter]:
+    """Those that are estimated; a nominal value that lies outside the bounds starts at the nearer one."""
+    found, moved = {}, []
+    for row in rows:
+        low, high = row.bounds
+        start = min(max(row.nominal, low), high)
+        found[row.name] = Parameter(start, bounds=row.bounds, scale=row.scale, prior=_prior(row))
+        if start != row.nominal:
+            moved.append(f"{row.name} ({row.nominal:g}, now {start:g})")
+    if moved:
+        warnings.warn(f"nominal values outside their bounds start at the nearer one: {', '.join(moved)}.", stacklevel=4)
+    return found
 
 
 def _prior(row: ParameterRow) -> Prior | None:

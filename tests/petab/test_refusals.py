@@ -48,6 +48,14 @@ def test_tables(tmp_path, case):
         load(changed(tmp_path, "receptor", file, old, new))
 
 
+def test_a_nominal_value_outside_its_bounds(tmp_path):
+    with pytest.warns(UserWarning, match=r"outside their bounds start at the nearer one: k_e .0, now 0.001."):
+        fit = load(
+            changed(tmp_path, "dosing", "dosing_parameters.tsv", "k_e\tlog10\t0.001\t1000.0\t0.5", "k_e\tlog10\t0.001\t1000.0\t0")
+        )
+    assert fit.x0[fit.names.index("k_e")] == pytest.approx(-3.0)
+
+
 DELAY = '<delay><math xmlns="http://www.w3.org/1998/Math/MathML"><cn>1</cn></math></delay>'
 MODELS = {
     "delay": ("dosing", "</trigger>", f"</trigger>{DELAY}", "event top_up has a delay"),
