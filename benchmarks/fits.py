@@ -88,7 +88,6 @@ def ring(k: int) -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {"hare and lynx": hare_lynx, "Robertson": robertson, "POLLU": pollution}
 WAYS = {"Gauss-Newton": "trf", "L-BFGS-B": "L-BFGS-B"}
-_OPTIONS: dict[str, dict[str, Any]] = {"trf": {}, "L-BFGS-B": {"options": {"maxfun": MOST}}}
 
 
 class Found(NamedTuple):
@@ -97,14 +96,15 @@ class Found(NamedTuple):
     loss: float
 
 
-def fit_from(fit: Fit, x0: np.ndarray, method: str) -> Found | None:
-    """One fit; None if the solve at the start fails."""
+def fit_from(fit: Fit, x0: np.ndarray, method: str, most: int = MOST) -> Found | None:
+    """One fit, by L-BFGS-B with so many solves at most; None if the solve at the start fails."""
+    options: dict[str, Any] = {"options": {"maxfun": most}} if method == "L-BFGS-B" else {}
     start, fit.x0 = fit.x0, x0
     began = time.perf_counter()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = fit.fit(method, **_OPTIONS[method])
+            result = fit.fit(method, **options)
     except SolveError:
         return None
     finally:
@@ -112,13 +112,13 @@ def fit_from(fit: Fit, x0: np.ndarray, method: str) -> Found | None:
     return Found(result.nfev, time.perf_counter() - began, result.loss)
 
 
-def race(case: Case, starts: int) -> dict[str, list[Found]]:
+def race(case: Case, starts: int, most: int = MOST) -> dict[str, list[Found]]:
     """What has become of the same starts by either way, those alone from which both could begin."""
     rng, fit = np.random.default_rng(0), case.fit
     points = fit.x0 + case.spread * rng.normal(size=(starts, fit.x0.size))
     for method in WAYS.values():
         fit_from(fit, fit.x0, method)  # compiles
-    found = [{way: fit_from(fit, x0, method) for way, method in WAYS.items()} for x0 in points]
+    found = [{way: fit_from(fit, x0, method, most) for way, method in WAYS.items()} for x0 in points]
     both = [one for one in found if all(one.values())]
     return {way: [one[way] for one in both] for way in WAYS}  # type: ignore[misc]
 
