@@ -3,8 +3,8 @@
     python -m benchmarks.tangents [--rounds K] [--output FOLDER]
 
 prints, and with `--output` writes to tangents.md there, how much longer a pass with 32 directions takes than one with a single
-direction on 20 states, and how many gradients one Jacobian is on the chemical problem with 20 states and 25 parameters, whose data are
-its states at ten times. Both are medians of ratios within one run, each of the least of a few calls, in turns.
+direction on 20 states, and how many gradients one Jacobian is on the chemical problem with 20 states and 25 parameters, whose data
+are its states at ten times. Both are medians of ratios within one run, each of the least of a few calls, in turns.
 """
 
 from __future__ import annotations

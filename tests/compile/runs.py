@@ -151,7 +151,7 @@ def jumping(**steps) -> Iterator:
     ended = solve(ball(), BALL_U0, BALL_THETA, (0.0, 6.0), events=[BOUNCE, *BALL_EVENTS], **steps)
     yield ended, tuple(ended.t_events), tuple(ended.u_events)
     yield tuple(ended.pullback([1.0, -0.5], **each) for each in pullbacks)
-    yield pushed(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, (2,), **everything)
+    yield pushed(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, (2, 9), **everything)
     yield ended.pushforward(np.eye(2)).u_T
 
 
@@ -177,7 +177,7 @@ def pushed(dynamics, u0, theta, span, directions, **options) -> Iterator:
 def tangents(**steps) -> Iterator:
     for method in ("DOP853", "Vern9"):
         for span in ((0.0, 2.0), (2.0, 0.0)):
-            yield pushed(lotka_volterra(), LV_U0, LV_THETA, span, (1, 4), method=method, **steps)
+            yield pushed(lotka_volterra(), LV_U0, LV_THETA, span, (1, 9), method=method, **steps)
     yield pushed(lotka_volterra(), LV_U0, LV_THETA, (0.0, 2.0), (1, 4), stops=[0.7, 1.3], **steps)
     for method in TRANSPOSED:
         yield pushed(milder(), MILD_U0, MILD_THETA, MILD_SPAN, (1, 5), method=method, **steps)
