@@ -63,6 +63,7 @@ def test_dual_where_events_meet_and_one_ends_the_solution(method):
     solution = solve(ball(), BALL_U0, BALL_THETA, (0.0, 9.0), events=[BOUNCE, *BALL_EVENTS], method=method)
     assert [name for _, name in solution.events] == ["near_top", "near_top", "height", "lands", "late"] and solution.ended
     assert off_duality(solution, 3) < 1e-13
+    assert off_duality(solution, 9) < 1e-13
 
 
 def test_dual_with_a_mass_matrix():

@@ -151,8 +151,8 @@ def jumping(**steps) -> Iterator:
     ended = solve(ball(), BALL_U0, BALL_THETA, (0.0, 6.0), events=[BOUNCE, *BALL_EVENTS], **steps)
     yield ended, tuple(ended.t_events), tuple(ended.u_events)
     yield tuple(ended.pullback([1.0, -0.5], **each) for each in pullbacks)
-    yield pushed(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, (2, 9), **everything)
-    yield ended.pushforward(np.eye(2)).u_T
+    yield pushed(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, (2,), **everything)
+    yield ended.pushforward(np.cos(np.arange(18.0)).reshape(2, 9)).u_T
 
 
 # --- mass matrices -----------------------------------------------------------------------------------------------------------
