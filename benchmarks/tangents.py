@@ -26,7 +26,7 @@ from benchmarks.report import table
 from benchmarks.scaling import least_seconds
 from benchmarks.stiff_cases import pollu
 
-TURN, STATES, DIRECTIONS = 0.02, 20, 32
+TURN, STATES, DIRECTIONS = 0.1, 20, 32
 METHODS = ("Tsit5", "DOP853", "Radau", "Kvaerno5", "auto")
 
 

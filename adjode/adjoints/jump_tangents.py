@@ -82,7 +82,7 @@ def _give(frame, action):
     for d in range(many):
         dot = amount * _number_dot(frame, dose, FRACTION, d) + _number_dot(frame, dose, AMOUNT, d) * fraction
         if bolus:
-            dots[d * (dots.size // many) + into] += sign * dot
+            dots[d * slots.JUMP_WORK(frame).shape[1] + into] += sign * dot
         else:
             duration = number_of(frame, dose, DURATION)
             rate = amount * fraction / duration

@@ -25,7 +25,7 @@ from adjode.loops.jumps import INFLOW, begin_inflows
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.family import EXPLICIT, Solver
-from adjode.steppers.tangents import Push, judge_explicit, make_explicit_tangent
+from adjode.steppers.tangents import Push, is_laced, judge_explicit, lace, make_explicit_tangent, unlace
 
 
 def _make_prepare(calls: Calls) -> Callable:
@@ -72,19 +72,23 @@ def _make_by_lanes(calls: Calls) -> Callable:
     call_jvps = calls.jvps
 
     @kernel
+    def laced(frame, t, u, V, out):
+        """out = (df/du) v + (df/dtheta) w for all directions, LANES of them at a time, of blocks that are laced."""
+        k, size, status = slots.THETA_DOTS(frame).shape[0], u.size * LANES, 0
+        for c in range(slots.LANES_THETA(frame).shape[0]):
+            v, many = segment(V, c * size, size), min(LANES, k - c * LANES)
+            w = row(slots.LANES_THETA(frame), c)
+            status |= call_jvps(frame, t, u, v, w, segment(v, 0, many), segment(out, c * size, size))
+        return status
+
+    @kernel
     def by_lanes(frame, t, u, V, out):
-        """out = (df/du) v + (df/dtheta) w for all directions, LANES of them at a time."""
-        n, k, status, v, result = u.size, V.size // u.size, 0, slots.LANES_U(frame), slots.LANES_OUT(frame)
-        slots.COUNT(frame)[slots.PRODUCTS] += k
-        for first in range(0, k, LANES):
-            many = min(LANES, k - first)
-            for d in range(many):
-                for i in range(n):
-                    v[i * LANES + d] = V[(first + d) * n + i]
-            status |= call_jvps(frame, t, u, v, row(slots.LANES_THETA(frame), first // LANES), segment(v, 0, many), result)
-            for d in range(many):
-                for i in range(n):
-                    out[(first + d) * n + i] = result[i * LANES + d]
+        slots.COUNT(frame)[slots.PRODUCTS] += slots.THETA_DOTS(frame).shape[0]
+        if is_laced(frame):
+            return laced(frame, t, u, V, out)
+        lace(frame, V, slots.LANES_U(frame), u.size)
+        status = laced(frame, t, u, slots.LANES_U(frame), slots.LANES_OUT(frame))
+        unlace(frame, slots.LANES_OUT(frame), out, u.size)
         return status
 
     return by_lanes
@@ -170,7 +174,8 @@ def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
     def explicit_stages(frame, t, h, t_new, V, dense):
         setting = slots.SETTING(frame)
         status = explicit(frame, t, h, t_new, V, 1, setting[slots.TOP] if dense else setting[slots.LAST_STAGE])
-        judge_explicit(frame, t, h, V)
+        if judge_explicit(frame, h, V):
+            slots.DOT_ERROR(frame)[1] = t
         return status
 
     return explicit_stages
@@ -245,8 +250,17 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None, push_jump
 
     @kernel
     def cross(frame, kind):
-        status = push_jumps(frame, kind - slots.JUMP) if kind >= slots.JUMP else SUCCESS
+        if kind == slots.CROSSING:
+            return SUCCESS
+        dots, other, n, laced = slots.DOTS(frame), slots.NEXT_DOTS(frame), slots.STATE_DOT(frame).size, is_laced(frame)
+        if laced:  # the rules of jumps take one direction behind the other
+            _copy(other, dots)
+            unlace(frame, other, dots, n)
+        status = push_jumps(frame, kind - slots.JUMP)
         _spread_theta(frame)  # since inflows may be others
+        if laced:
+            _copy(other, dots)
+            lace(frame, other, dots, n)
         return status
 
     @kernel

@@ -211,7 +211,7 @@ class _Workspace:
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """The residuals and their Jacobian."""
         observed = self.forward.frame[slots.OBSERVED]
-        return self.read(observed, self.tangents.observed.reshape(len(observed), len(self.directions), self.u0.size), self.theta)
+        return self.read(observed, self.tangents.observed, self.theta)
 
     def read(self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same from states (c, n) and tangents (c, p, n) at the times of the loss, and theta (m,).

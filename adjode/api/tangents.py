@@ -70,9 +70,8 @@ def pushforward(
     if status != SUCCESS:
         raise made.error(status, solution.dense)
     made.warn_if_inaccurate(stacklevel=3)
-    k, n = u_dots.shape
-    u_T = made.dots.reshape(k, n).T.copy()
-    observed = made.observed.reshape(-1, k, n).transpose(0, 2, 1)[where]
+    u_T = made.dots.T.copy()
+    observed = made.observed.transpose(0, 2, 1)[where]
     u = None if times is None else np.ascontiguousarray(observed)
     if not many:
         u_T, u = u_T[:, 0].copy(), None if u is None else u[:, :, 0].copy()

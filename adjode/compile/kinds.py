@@ -35,7 +35,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
 }
 
 
-LANES = 16  # directions that go together in a jvps
+LANES = 32  # directions that go together in a jvps
 
 
 @dataclass(frozen=True)

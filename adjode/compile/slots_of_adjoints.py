@@ -158,7 +158,7 @@ STEP_SIZES = vector(STORE, "(k,)", "rates: of the steps that the times lie in")
 PLACES = vector(STORE, "(k,)", "rates: where in these they lie, 0 .. 1")
 RATES = vector(STORE, "(k,)", "rates: cotangents along du/dt")
 
-# --- tangents: k directions at once, in one vector, one behind the other --------------------------------------------------------
+# --- tangents: k directions at once, in one vector, one behind the other or laced, see steppers/tangents.py -----------------------
 
 START_DOTS = vector(STORE, "(k n,)", "tangents of the state at the start")
 THETA_DOTS = matrix(STORE, "(k, m)", "tangents of the parameters")
@@ -167,11 +167,9 @@ NEXT_DOTS = vector(STORE, "(k n,)", "tangents of the state after the step")
 STATE_DOTS = vector(STORE, "(k n,)", "tangents of the state of a stage")
 STAGE_DOTS = matrix(STORE, "(rows, k n)", "tangents of the slopes of the stages")
 OBSERVED_DOTS = matrix(STORE, "(times, k n)", "tangents of the states at TIMES")
-LANES_U = vector(
-    STORE, "(n lanes,) or (0,)", "of the directions that go together in a jvps, see derivation/lanes.py: tangents of the state"
-)
-LANES_OUT = vector(STORE, "(n lanes,) or (0,)", "tangents of the slope")
-LANES_THETA = matrix(STORE, "(k / lanes, m lanes) or (0, 0)", "for all directions: tangents of the parameters")
+LANES_U = vector(STORE, "(k n,) or (0,)", "STATE_DOTS laced for a jvps, where blocks are not")
+LANES_OUT = vector(STORE, "(k n,) or (0,)", "what that writes")
+LANES_THETA = matrix(STORE, "(k / lanes, m lanes) or (0, 0)", "THETA_DOTS laced; none where products are with one direction")
 TIME_DOTS = vector(STORE, "(k,)", "tangents of the time of a jump")
 DOT_SIZES = vector(STORE, "(k,)", "how large the tangents of each direction have been of late, in units of the states")
 ERROR_DOTS = matrix(STORE, "(0, 1 or 2, k n)", "explicit methods: error estimates of the tangents of a step")

@@ -33,7 +33,7 @@ from adjode.tableaus import Tableau
 
 _MOST_ROWS = 200  # states up to which vjps may take the place of jvps
 _AS_QUICK = 1.5  # directions for each state from which on matrices from vjps are quicker than jvps
-_FEWEST_LANES = 3  # directions from which on a jvps is quicker than as many jvps
+_FEWEST_LANES = 8  # directions from which on a jvps is quicker than as many jvps
 _MOST_UNITS = 1e4  # of rtol that the error of a step may be, as a part of its tangents; usual ones are below a thousand
 _ITERATIONS, _OVERHEAD = 6, 2000  # of GMRES for a direction, and multiplications that one takes besides
 
@@ -59,9 +59,9 @@ class TangentPass(Pass):
 
     Attributes
     ----------
-    dots : (k n,) array
+    dots : (k, n) array
         At the end, the tangents of u(T).
-    observed : (c, k n) array
+    observed : (c, k, n) array
         Those of the states at `times`.
 
     Raises
@@ -96,17 +96,18 @@ class TangentPass(Pass):
             structure = Structure("dense", n)
         solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
         frame[slots.THETA], frame[slots.TIME_SPAN] = theta, span.numbers
-        frame[slots.START_DOTS], frame[slots.THETA_DOTS] = (
-            np.ascontiguousarray(start_dots).reshape(-1),
-            np.ascontiguousarray(theta_dots),
-        )
+        frame[slots.THETA_DOTS] = np.ascontiguousarray(theta_dots)
+        self.jvps = dynamics.jvps if k >= _FEWEST_LANES and (tableau.partner is not None or not tableau.implicit) else None
+        self.laced = self.jvps is not None and structure is None
+        frame[slots.START_DOTS] = self._laced(start_dots)
+        size = frame[slots.START_DOTS].size
         frame[slots.TIMES] = np.ascontiguousarray(times)
-        frame[slots.OBSERVED_DOTS] = self.observed = np.zeros((times.size, k * n))
+        frame[slots.OBSERVED_DOTS] = self._observed = np.zeros((times.size, size))
         frame[slots.U_FLOOR], frame[slots.DOT_SIZES] = options.least_sizes(n), np.zeros(k)
         frame[slots.DOT_ERROR] = self._error = np.zeros(2)
         frame[slots.STAGE_STATE_DOTS] = np.zeros((0, 0, 0))
         self._unit = 0.0 if tableau.implicit else options.unit_error(n)  # implicit steps damp what errors those before them make
-        self._allocate(tableau, n, k)
+        self._allocate(tableau, n, size)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         self._put_products(tableau, n, k)
@@ -116,7 +117,7 @@ class TangentPass(Pass):
             )
         self.jumps = jumps
         put_jumps_along(frame, jumps, n, k)
-        self.dots, self._at = frame[slots.DOTS], frame[slots.PLACE]
+        self._at = frame[slots.PLACE]
         self._rows_of_jacobian = 0 if structure is None else products_for(dynamics, structure)
         recorded = recorded or structure is not None
         self.entry_name = solver.entry_name("tangents-recorded" if recorded else "tangents")
@@ -127,18 +128,42 @@ class TangentPass(Pass):
         """Of the portable tier in any case: with many directions, a pass is products and long vectors."""
         return PORTABLE.entry(self.entry_name, self.frame, self.make)
 
-    def _allocate(self, tableau: Tableau, n: int, k: int) -> None:
+    def _laced(self, rows: np.ndarray) -> np.ndarray:
+        """Directions (k, n) as one vector: LANES at a time in columns, or one behind the other."""
+        if not self.laced:
+            return np.ascontiguousarray(rows).reshape(-1)
+        padded = np.pad(rows, ((0, -len(rows) % LANES), (0, 0)))
+        return np.ascontiguousarray(padded.reshape(-1, LANES, self.n).transpose(0, 2, 1)).reshape(-1)
+
+    def _unlaced(self, vectors: np.ndarray) -> np.ndarray:
+        """Directions (..., k, n) from such vectors."""
+        k, first = len(self.frame[slots.THETA_DOTS]), vectors.shape[:-1]
+        if not self.laced:
+            return vectors.reshape(*first, k, self.n)
+        blocks = -(-k // LANES)
+        return vectors.reshape(*first, blocks, self.n, LANES).swapaxes(-1, -2).reshape(*first, blocks * LANES, self.n)[..., :k, :]
+
+    @property
+    def dots(self) -> np.ndarray:
+        return self._unlaced(self.frame[slots.DOTS])
+
+    @property
+    def observed(self) -> np.ndarray:
+        return self._unlaced(self._observed)
+
+    def _allocate(self, tableau: Tableau, n: int, size: int) -> None:
         frame, rows = self.frame, len(tableau.A)
         put_replay(frame, tableau, NONE, n)
         self.count = frame[slots.COUNT]
         frame.allocate(
             {
                 **dict.fromkeys((slots.Y, slots.STATE_DOT, slots.PRODUCT), (n,)),
-                **dict.fromkeys((slots.DOTS, slots.NEXT_DOTS, slots.STATE_DOTS), (k * n,)),
+                **dict.fromkeys((slots.DOTS, slots.NEXT_DOTS, slots.STATE_DOTS), (size,)),
                 slots.K: (rows, n),
                 slots.Q: (rule(NONE, tableau).weights.shape[1] + 1, 0),
-                slots.STAGE_DOTS: (rows, k * n),
-                slots.ERROR_DOTS: (len(tableau.E), k * n),
+                slots.STAGE_DOTS: (rows, size),
+                slots.ERROR_DOTS: (len(tableau.E), size),
+                slots.U_SIZE: (n,),
                 slots.BASIS: (1, rows),
             }
         )
@@ -161,7 +186,7 @@ class TangentPass(Pass):
     def _put_products(self, tableau: Tableau, n: int, k: int) -> None:
         """The callbacks, and room for matrices where products are with these."""
         frame, dynamics, m, stiff = self.frame, self.dynamics, self.theta.size, tableau.partner or tableau
-        jvps = dynamics.jvps if k >= _FEWEST_LANES and (tableau.partner is not None or not tableau.implicit) else None
+        jvps = self.jvps
         quicker = k >= _AS_QUICK * n and (jvps is None or tableau.implicit)
         jvp = None if self.direct or quicker else dynamics.jvp
         blocks = 0 if jvp is not None else stiff.stages if stiff.together else 1
@@ -171,10 +196,11 @@ class TangentPass(Pass):
         for slot, callback in ((slots.VJP_U, dynamics.vjp_u), (slots.JAC, dynamics.jac), (slots.JVP, jvp), (slots.JVPS, jvps)):
             if callback is not None:
                 frame[slot] = callback.handle
-        self.jvp, self.jvps = jvp, jvps
-        lanes = 0 if jvps is None else LANES
-        frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(n * lanes), np.zeros(n * lanes)
-        frame[slots.LANES_THETA] = np.zeros((-(-k // LANES) if lanes else 0, m * lanes))
+        self.jvp = jvp
+        blocks = 0 if jvps is None else -(-k // LANES)
+        size = 0 if self.laced else blocks * n * LANES
+        frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(size), np.zeros(size)
+        frame[slots.LANES_THETA] = np.zeros((blocks, m * LANES))
 
     def keep_states(self, steps: int) -> np.ndarray:
         """Have the pass write down the tangents of the states of all stages, of so many steps: (steps or more, rows, k n)."""
@@ -226,9 +252,9 @@ class TangentPass(Pass):
         """What a run that ended with this status is called; `state` is the forward solution."""
         t, step_size = self.place
         blamed: dict[str, Any] = {}
-        bad = np.flatnonzero(~np.isfinite(self.dots))
+        bad = np.argwhere(~np.isfinite(self.dots))
         if status == NON_FINITE and bad.size:
-            blamed = self.dynamics.entry("u", int(bad[0]) % self.n)
+            blamed = self.dynamics.entry("u", int(bad[0][1]))
         return solve_error(
             status,
             phase="tangent",

@@ -23,6 +23,7 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.flags import kernel
+from adjode.compile.kinds import LANES
 from adjode.compile.views import row, segment
 from adjode.linalg import dense
 from adjode.linalg.gmres import make_gmres, put_gmres
@@ -69,30 +70,66 @@ def make_explicit_tangent(push: Push) -> Callable:
 
 
 @kernel
-def _size_of_direction(frame, x, d, V):
+def is_laced(frame):
+    """Whether blocks of directions are laced, LANES of them at a time: then these lie side by side for each state."""
+    return slots.LANES_THETA(frame).shape[0] > 0 and slots.LANES_U(frame).size == 0
+
+
+@kernel
+def lace(frame, block, laced, n):
+    """From directions of n entries one behind the other."""
+    for d in range(slots.THETA_DOTS(frame).shape[0]):
+        first = (d // LANES) * n * LANES + d % LANES
+        for i in range(n):
+            laced[first + i * LANES] = block[d * n + i]
+
+
+@kernel
+def unlace(frame, laced, block, n):
+    """And back."""
+    for d in range(slots.THETA_DOTS(frame).shape[0]):
+        first = (d // LANES) * n * LANES + d % LANES
+        for i in range(n):
+            block[d * n + i] = laced[first + i * LANES]
+
+
+@kernel
+def _size_of_direction(frame, x, d):
     """The largest entry of direction d, in units of the states."""
-    floor, s, largest = slots.U_FLOOR(frame), slots.SETTING(frame)[slots.LAST_STAGE], 0.0
-    for k in range(floor.size):
-        largest = max(largest, abs(x[d * floor.size + k]) / (max(abs(V[0, k]), abs(V[s, k])) + floor[k]))
+    sizes, largest, laced = slots.U_SIZE(frame), 0.0, is_laced(frame)
+    n = sizes.size
+    first, stride = ((d // LANES) * n * LANES + d % LANES, LANES) if laced else (d * n, 1)
+    for i in range(n):
+        largest = max(largest, abs(x[first + i * stride]) * sizes[i])
     return largest
 
 
 @kernel
-def judge_explicit(frame, t, h, V):
-    """The error estimates of the method for the tangents of a step: the largest one goes to DOT_ERROR.
+def measure_states(frame, V):
+    """The units in which the stages' equations are solved: a tangent is measured by the size of its state."""
+    sizes, s = slots.U_SIZE(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+    for k in range(sizes.size):
+        sizes[k] = 1.0 / (max(abs(V[0, k]), abs(V[s, k])) + slots.U_FLOOR(frame)[k])
+
+
+@kernel
+def judge_explicit(frame, h, V):
+    """The error estimates of the method for the tangents of a step: the largest one goes to DOT_ERROR; whether it does.
 
     As a part of what the tangents of its direction are, or have been: they halve in a step at most, so that they may pass zero.
     """
-    E, sizes, worst, errors = slots.E(frame), slots.DOT_SIZES(frame), slots.DOT_ERROR(frame), slots.ERROR_DOTS(frame)
+    E, sizes, worst, errors, found = slots.E(frame), slots.DOT_SIZES(frame), slots.DOT_ERROR(frame), slots.ERROR_DOTS(frame), False
+    measure_states(frame, V)
     for r in range(E.shape[0]):
         combine_loops(row(errors, r), None, h, E, r, slots.STAGE_DOTS(frame), E.shape[1])
     for d in range(sizes.size if E.shape[0] > 0 else 0):
-        sizes[d] = max(0.5 * sizes[d], _size_of_direction(frame, slots.NEXT_DOTS(frame), d, V))
-        part = _size_of_direction(frame, row(errors, 0), d, V)
+        sizes[d] = max(0.5 * sizes[d], _size_of_direction(frame, slots.NEXT_DOTS(frame), d))
+        part = _size_of_direction(frame, row(errors, 0), d)
         if E.shape[0] == 2 and part > 0.0:  # the blend of the forward solve
-            part *= part / math.sqrt(part * part + 0.01 * _size_of_direction(frame, row(errors, 1), d, V) ** 2)
+            part *= part / math.sqrt(part * part + 0.01 * _size_of_direction(frame, row(errors, 1), d) ** 2)
         if part > worst[0] * sizes[d]:
-            worst[0], worst[1] = part / sizes[d] if sizes[d] > 0.0 else math.inf, t
+            worst[0], found = part / sizes[d] if sizes[d] > 0.0 else math.inf, True
+    return found
 
 
 @kernel
@@ -316,14 +353,6 @@ def make_tangent_block(push: Push, frozen: Frozen, precondition: Callable) -> Ca
 
 
 @kernel
-def _begin(frame, V):
-    """The units in which the stages' equations are solved: a tangent is measured by the size of its state."""
-    sizes, s = slots.U_SIZE(frame), slots.SETTING(frame)[slots.LAST_STAGE]
-    for k in range(sizes.size):
-        sizes[k] = 1.0 / (max(abs(V[0, k]), abs(V[s, k])) + slots.U_FLOOR(frame)[k])
-
-
-@kernel
 def _end(frame, h):
     """NEXT_DOTS, the tangent of the state after the step, from those of its slopes."""
     s = slots.SETTING(frame)[slots.LAST_STAGE]
@@ -335,7 +364,7 @@ def make_implicit_tangent(stages: Callable) -> Callable:
 
     @kernel
     def step(frame, t, h, t_new, V):
-        _begin(frame, V)
+        measure_states(frame, V)
         status = stages(frame, t, h, t_new, V)
         _end(frame, h)
         return status

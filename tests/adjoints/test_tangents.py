@@ -34,7 +34,7 @@ def iterated(monkeypatch):
 @pytest.mark.parametrize("method", [*EXPLICIT, *TRANSPOSED])
 def test_dual_of_the_discrete_adjoint(method, span, options):
     solution = solve(lotka_volterra(), LV_U0, LV_THETA, span, method=method, **options)
-    for directions in (1, 3, 5):
+    for directions in (1, 3, 9, 40):
         assert off_duality(solution, directions) < 1e-13
 
 

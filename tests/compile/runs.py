@@ -175,7 +175,7 @@ def jumping(**steps) -> Iterator:
     yield ended, tuple(ended.t_events), tuple(ended.u_events)
     yield tuple(ended.pullback([1.0, -0.5], **each) for each in pullbacks)
     yield pushed(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, (2,), **everything)
-    yield ended.pushforward(np.eye(2)).u_T
+    yield ended.pushforward(np.cos(np.arange(18.0)).reshape(2, 9)).u_T
     seen = [DRIVEN_THETA[6] + DRIVEN_THETA[8], 2.0], np.array([[1.0, 0.3], [-0.2, 0.6]])  # at a dose, and on the way
     exact = {"adjoint": "discrete", "on_inaccurate": "warn", "running_cost": cost_of_time}
     moved = solve(driven(), HUNT_U0, DRIVEN_THETA, HUNT_SPAN, **driven_jumps(), **steps)
@@ -205,7 +205,7 @@ def pushed(dynamics, u0, theta, span, directions, **options) -> Iterator:
 def tangents(**steps) -> Iterator:
     for method in ("DOP853", "Vern9"):
         for span in ((0.0, 2.0), (2.0, 0.0)):
-            yield pushed(lotka_volterra(), LV_U0, LV_THETA, span, (1, 4), method=method, **steps)
+            yield pushed(lotka_volterra(), LV_U0, LV_THETA, span, (1, 9), method=method, **steps)
     yield pushed(lotka_volterra(), LV_U0, LV_THETA, (0.0, 2.0), (1, 4), stops=[0.7, 1.3], **steps)
     for method in TRANSPOSED:
         yield pushed(milder(), MILD_U0, MILD_THETA, MILD_SPAN, (1, 5), method=method, **steps)

@@ -11,6 +11,7 @@ import adjode
 from adjode import Dynamics, Fit, SolveError
 from adjode.frontends.uncertainty import rounded
 from adjode.losses import FinalState, LeastSquares
+from tests.problems.hybrid import PK_DOSES, PK_SPAN, PK_THETA, PK_U0, drug, drug_at
 from tests.problems.stiff_systems import robertson
 from tests.problems.systems import lotka_volterra
 
@@ -352,3 +353,26 @@ def test_robertson_rates_from_perturbed_starts():
     np.testing.assert_allclose(found, np.tile(found[0], (5, 1)), rtol=1e-4)
     errors = fit.standard_errors(scale="fit", absolute_sigma=True)
     assert np.all(np.abs(np.log(found[0] / rates)) < 3.0 * errors) and errors.max() < 0.05
+
+
+# --- doses, and what is observed ---------------------------------------------------------------------------------------------
+def blood(t, u, theta, y):
+    y[0] = u[1]
+
+
+def test_a_drug_is_fitted_through_its_doses():
+    times = np.array([0.5, 1.0, 2.0, 4.0, 5.5, 6.2, 8.0, 12.0])
+    measured = [drug_at(PK_U0, PK_THETA, 0.0, t).real[1] for t in times]
+    loss, free = LeastSquares(times, measured, sigma=0.1, observe=blood), [0, 1, 2, 9]  # absorption, elimination, lag, duration
+    start = PK_THETA * (1.0 + 0.1 * np.isin(np.arange(PK_THETA.size), free))
+    fit = Fit(drug(), loss, PK_SPAN, u0=PK_U0, theta=start, free={"theta": free}, doses=PK_DOSES, **TIGHT)
+    result = fit.least_squares(xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    np.testing.assert_allclose(result.theta, PK_THETA, rtol=1e-5)
+    found = fit.uncertainty(absolute_sigma=True)
+    J, h = np.empty((times.size, len(free))), 1e-30
+    for k, entry in enumerate(free):
+        theta = PK_THETA.astype(complex)
+        theta[entry] += 1j * h
+        J[:, k] = [drug_at(PK_U0, theta, 0.0, t)[1].imag / h / 0.1 for t in times]
+    np.testing.assert_allclose(found.covariance, np.linalg.inv(J.T @ J), rtol=1e-4)
+    assert fit.predict([3.0, 7.0], absolute_sigma=True).u.shape == (2, 2)
