@@ -54,6 +54,8 @@ class TangentPass(Pass):
         When to write them down, since the start of the solve, in the order of integration.
     recorded : bool
         Whether the trajectory has the states of the stages.
+    laces : bool
+        Whether many directions may lie side by side, which is faster; not where their stages are kept for others to read.
     jumps : Jumps
         Of the forward pass.
 
@@ -82,6 +84,7 @@ class TangentPass(Pass):
         times: np.ndarray,
         *,
         recorded: bool = False,
+        laces: bool = True,
         max_seconds: float | None = None,
         jumps: Jumps = NO_JUMPS,
     ):
@@ -98,7 +101,7 @@ class TangentPass(Pass):
         frame[slots.THETA], frame[slots.TIME_SPAN] = theta, span.numbers
         frame[slots.THETA_DOTS] = np.ascontiguousarray(theta_dots)
         self.jvps = dynamics.jvps if k >= _FEWEST_LANES and (tableau.partner is not None or not tableau.implicit) else None
-        self.laced = self.jvps is not None and structure is None
+        self.laced = laces and self.jvps is not None and structure is None
         frame[slots.START_DOTS] = self._laced(start_dots)
         size = frame[slots.START_DOTS].size
         frame[slots.TIMES] = np.ascontiguousarray(times)
