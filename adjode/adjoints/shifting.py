@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from adjode.adjoints.products import dot
 from adjode.compile import slots
-from adjode.compile.calls import PORTABLE, Calls
+from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, plane, row
@@ -51,8 +51,15 @@ def end_is_fixed(frame):
     return slots.SHIFT(frame)[slots.END_IS_FREE] == 0.0
 
 
-# Of f a copy would be inlined for each call, in the fused tier: here through its address in any case.
-f_outside, _f_dt = PORTABLE.f, PORTABLE.f_dt
+@kernel
+def f_outside(frame, t, u, slope):
+    """f through its address, in the fused tier too: a copy would be inlined for each call."""
+    return invoke(slots.F(frame), time_at(frame, t), (u, slots.THETA(frame), slope))
+
+
+@kernel
+def _f_dt(frame, t, u, rate):
+    return invoke(slots.F_DT(frame), time_at(frame, t), (u, slots.THETA(frame), rate))
 
 
 @kernel
