@@ -226,7 +226,9 @@ class _Workspace:
         self.is_solved = self.is_tried = False
         self.forward = Forward(dynamics, options, structure, self.u0, self.theta, t_span, record=RECORD_STAGES, times=loss.times)
         given, limit = (dynamics, options, structure, self.forward.span, self.theta), options.max_seconds
-        self.tangents = TangentPass(*given, self.u_dots, self.theta_dots, loss.times, recorded=True, laces=False, max_seconds=limit)
+        self.tangents = TangentPass(
+            *given, self.u_dots, self.theta_dots, self.forward.frame[slots.TIMES], recorded=True, laces=False, max_seconds=limit
+        )
         self.second = SecondOrder(*given, self.tangents, loss.times, max_seconds=limit)
         for behind in (self.tangents, self.second):
             behind.share_watch(self.forward.watch)

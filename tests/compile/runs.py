@@ -225,7 +225,7 @@ def second_order(**steps) -> Iterator:
     loss = LeastSquares([0.0, 0.6, 2.0], [[1.0, 0.5], [0.3, 2.0], [3.0, 1.0]], sigma=0.5)
     for span in ((0.0, 2.0), (2.0, 0.0)):
         yield curved(lotka_volterra(), LV_U0, LV_THETA, span, loss, 2, method="DOP853", **steps)
-    yield curved(lotka_volterra(), LV_U0, LV_THETA, (0.0, 2.0), loss, stops=[0.7, 1.3], **steps)
+    yield curved(lotka_volterra(), LV_U0, LV_THETA, (0.0, 2.0), loss, stops=[0.6, 1.3], **steps)  # where there is an observation
     for method in TRANSPOSED:
         ends = LeastSquares(MILD_SPAN[1:], np.ones((1, len(MILD_U0))))
         yield curved(milder(), MILD_U0, MILD_THETA, MILD_SPAN, ends, method=method, **steps)

@@ -90,7 +90,7 @@ def test_returning_form():
 
 @pytest.mark.parametrize("evaluate", [gradient, lambda d: value_and_gradient(d, FinalState(SEED), SPAN)(LV_U0, LV_THETA)])
 def test_a_wrong_rule_raises_with_both_values(monkeypatch, evaluate):
-    right = deriving.vjp_text(lv_f, ("t", "u", "theta", "du"), ("u", "theta"), "vjp")
+    right = deriving.vjp_text(lv_f, ("t", "u", "theta", "du"), ("u", "theta"), "vjp", True)
     wrong = right[0].replace("theta_bar[0] = lam[0]", "theta_bar[0] = 1.5 * lam[0]"), right[1]
     assert wrong != right
     monkeypatch.setattr("adjode.derivation.derived.vjp_text", lambda *arguments: wrong)
@@ -110,11 +110,11 @@ def test_a_wrong_rule_of_a_large_problem_raises(monkeypatch):
         for i in range(u.size):
             du[i] = -theta[i] * u[i]
 
-    right = deriving.vjp_text(f, ("t", "u", "theta", "du"), ("u", "theta"), "vjp")
+    right = deriving.vjp_text(f, ("t", "u", "theta", "du"), ("u", "theta"), "vjp", True)
     wrong = right[0].replace("u_bar[i] = -lam[i] * theta[i]", "u_bar[i] = -lam[i] * theta[i] * 1.01"), right[1]
     assert wrong != right
     n, real = 200, deriving.vjp_text
-    monkeypatch.setattr("adjode.derivation.derived.vjp_text", lambda *given: wrong if given[-1] == "vjp" else real(*given))
+    monkeypatch.setattr("adjode.derivation.derived.vjp_text", lambda *given: wrong if given[3] == "vjp" else real(*given))
     with pytest.raises(ValueError, match="Along a random direction"):
         solve(Dynamics(f), np.ones(n), np.linspace(0.5, 1.0, n), (0.0, 1.0)).pullback(np.ones(n))
 

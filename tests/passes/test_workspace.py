@@ -63,7 +63,7 @@ def assert_same(one, other, rtol=1e-11):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_long_way_round(loss, adjoint):
     short, long = pair(LOSSES[loss], adjoint=adjoint)
-    assert short._prepares and not long._prepares
+    assert short._unprepared is None and long._unprepared is not None
     assert_same(short(LV_U0, LV_THETA), long(LV_U0, LV_THETA), 1e-11 if adjoint == "discrete" else 1e-7)
 
 
