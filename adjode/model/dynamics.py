@@ -270,12 +270,13 @@ class Dynamics:
     def require_order(self, *layouts: Layout, readers: Sequence[Callback | set[int]] | None = ()) -> None:
         """Raise a ValueError if named entries of u0 or theta do not lie where f looks for them; warn once of those never read.
 
+        Declared names cannot be misspelt, and losses or initial states may read what f does not: of these nothing is said.
         `readers` are callbacks that are no part of this, but read theta as well, or entries that are read; None where others may.
         """
         for layout in layouts:
             if layout.names is None or layout in self._ordered:
                 continue
-            if layout.name == "theta" and not self._orders["theta"] and readers is not None:
+            if layout.name == "theta" and not layout.is_declared and not self._orders["theta"] and readers is not None:
                 given = [*(part for part in self.callbacks if part.name not in self.derived), *readers]
                 read = [one if isinstance(one, set) else entries_read(one.source, len(one.kind.numbers) + 1) for one in given]
                 warn_of_unread(layout, read, stacklevel=4)

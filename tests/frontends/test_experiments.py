@@ -12,7 +12,6 @@ import adjode
 from adjode import Dynamics, Experiment, Experiments, Fit, Parameter, SolveError, SteadyState, priors
 from adjode.losses import Gaussian, LeastSquares, Likelihood
 
-pytestmark = pytest.mark.filterwarnings("ignore:no callback reads")  # sigma, where the steady state is found without the loss
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 TIMES, SPAN = np.linspace(0.5, 8.0, 8), (0.0, 8.0)
 

@@ -32,8 +32,6 @@ from adjode.losses import (
 )
 from adjode.model.losses import loss_for
 
-pytestmark = pytest.mark.filterwarnings("ignore:no callback reads")  # degrees, but for the density that has them
-
 
 def chain(t, u, theta, du):
     du.first = -theta.rate * u.first
