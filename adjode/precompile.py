@@ -62,6 +62,11 @@ def _tasks() -> list[Callable[[], Any]]:
         named = solver.entry_name(name), functools.partial(passes[name], solver=solver)
         tasks.append(functools.partial(PORTABLE.entry, named[0], Frame(), named[1]))
         tasks.append(functools.partial(outline, *named, _stages(tableau(_SWITCHING)) if family.switches else None))
+    others = [family for family in FAMILIES.values() if family.implicit and not family.records_stages]
+    for family, name in itertools.product(others, ("solve", "interpolating")):
+        solver = Solver(family, "dense")
+        make = functools.partial(passes[name], solver=solver)
+        tasks.append(functools.partial(PORTABLE.entry, solver.entry_name(name), Frame(), make))
     for family, name in itertools.product(implicit, ("solve", "discrete-recorded")):
         if family.takes_mass_matrix:
             solver = Solver(family, "dense", massed=True)

@@ -279,6 +279,7 @@ def network(tmp_path_factory):
     return namespace
 
 
+@pytest.mark.slow
 def test_a_network_is_differentiated_rightly_in_both_tiers(network):
     f, vjp, u0, theta = (network[name] for name in ("f", "vjp", "u0", "theta"))
     portable = Dynamics(f, vjp)
@@ -291,6 +292,7 @@ def test_a_network_is_differentiated_rightly_in_both_tiers(network):
     np.testing.assert_allclose(bars[0].u0, bars[1].u0, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_a_network_in_debug_mode(network):
     dynamics = Dynamics(network["f"], network["vjp"], debug=True)
     bar = solve(dynamics, network["u0"], network["theta"], (0.0, 0.1)).pullback(np.ones(6))

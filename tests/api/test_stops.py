@@ -86,6 +86,7 @@ def test_fused(adjoint):
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 @by_adjoint
 def test_which_side_a_stop_belongs_to_changes_no_bit_of_a_fused_pass(adjoint):

@@ -130,7 +130,7 @@ def test_a_short_pulse_of_any_kind_is_not_passed_over(kind):
 
 
 @pytest.mark.jitted
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_in_compiled_code_of_ones_own(fused):
     dynamics = Dynamics(linear_f, fused=fused, **NAMES)
     prepared = value_and_gradient(dynamics, FinalState([1.0]), (0.0, END), **OPTIONS)

@@ -246,7 +246,7 @@ def test_threads_have_buffers_of_their_own():
 
 
 @pytest.mark.jitted
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
 @pytest.mark.parametrize("loss", ["final", "least squares", "jitted series"])
 def test_jitted(loss, adjoint, fused):

@@ -91,6 +91,7 @@ def test_a_jump_where_a_state_passes_a_value_must_be_an_event(tmp_path):
         load(path)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     main([str(FOLDER / "dosing.yaml"), "--plot", str(tmp_path)])
     said = capsys.readouterr().out
