@@ -245,13 +245,17 @@ class Bound:
     def require_second_order(self) -> None:
         """Raise a TypeError or ValueError if there are no second derivatives."""
         with _named(self.name):
-            if not self._is_linear:
-                raise TypeError("there are no second derivatives of functions of parameters: take a method without them.")
+            self._require_linear()
             self.evaluation.require_second_order()
+
+    def _require_linear(self) -> None:
+        if not self._is_linear:
+            raise TypeError("there are no second derivatives of functions of parameters: take a method without them.")
 
     def hessian_products(self, p: np.ndarray, p_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gradient (q,) by p, and the products of the Hessian with directions of p (d, q), in rows."""
         with _named(self.name):
+            self._require_linear()
             z, pull_back = self.at(p)
             of_p = self._derivatives(pull_back, z.size, p.size)
             gradient, products = self.evaluation.hessian_products(z, p_dots @ of_p.T)

@@ -261,12 +261,7 @@ class Fit(LeastSquaresFit):
 
     def part(self, experiment: str | None = None, x: Any = None) -> tuple[Evaluation, np.ndarray]:
         """What one of several experiments is made of, and its u0 and theta at x, by default x0, in one vector."""
-        parts = self._problem.parts(self._natural(self.x0 if x is None else float_vector("x", x, self._free.size)))
-        found = [one for one in parts if experiment is None or one[0] == experiment]
-        if len(found) != 1:
-            names = ", ".join(repr(name) for name, *_ in parts)
-            raise ValueError(f"say of which experiment, by its name: {names}, but {experiment!r} was given.")
-        return found[0][1:]
+        return self._problem.part(self._natural(self.x0 if x is None else float_vector("x", x, self._free.size)), experiment)
 
     def with_options(self, **options: Any) -> Fit:
         """The same fit with some options changed."""

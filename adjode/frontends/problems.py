@@ -70,8 +70,12 @@ class Problem(Protocol):
         """z by its parts, as attributes of a result."""
         ...
 
+    def part(self, z: np.ndarray, experiment: str | None) -> tuple[Evaluation, np.ndarray]:
+        """What the solve of one of several experiments is of, and u0 and theta in one vector."""
+        ...
+
     def parts(self, z: np.ndarray) -> list[tuple[str, Evaluation, np.ndarray]]:
-        """Each solve: its name, "" where there is but one, what it is of, and u0 and theta in one vector."""
+        """The same of all, each with its name, "" where there is but one."""
         ...
 
 
@@ -131,6 +135,10 @@ class Single:
 
     def results(self, z: np.ndarray) -> dict[str, Any]:
         return dict(zip(("u0", "theta"), self.evaluation.unflatten(z), strict=True))
+
+    def part(self, z: np.ndarray, experiment: str | None) -> tuple[Evaluation, np.ndarray]:
+        _require_none(experiment)
+        return self.evaluation, z
 
     def parts(self, z: np.ndarray) -> list[tuple[str, Evaluation, np.ndarray]]:
         return [("", self.evaluation, z)]
@@ -213,11 +221,11 @@ class Shared:
             one.require_second_order()
 
     def hessian_products(self, z: np.ndarray, z_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        self.require_second_order()
+        curvatures = [prior.curvature(z) for prior in self._priors]
         gradient, products = self._together.hessian_products(z, z_dots)
-        for prior in self._priors:
+        for prior, curvature in zip(self._priors, curvatures, strict=True):
             gradient[prior.k] += prior.negative_log(z)[1]
-            products[:, prior.k] += prior.curvature(z) * z_dots[:, prior.k]
+            products[:, prior.k] += curvature * z_dots[:, prior.k]
         return gradient, products
 
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any, experiment: str | None) -> Pushed:
@@ -226,8 +234,12 @@ class Shared:
     def results(self, z: np.ndarray) -> dict[str, Any]:
         return {"parameters": dict(zip(self.parameters, z.tolist(), strict=True))}
 
+    def part(self, z: np.ndarray, experiment: str | None) -> tuple[Evaluation, np.ndarray]:
+        one = self.bound(experiment)
+        return one.evaluation, one.at(z)[0]
+
     def parts(self, z: np.ndarray) -> list[tuple[str, Evaluation, np.ndarray]]:
-        return [(one.name, one.evaluation, one.at(z)[0]) for one in self._together.bound]
+        return [(name, *self.part(z, name)) for name in self.experiments.names]
 
 
 class _PriorOf:
@@ -252,6 +264,7 @@ class _PriorOf:
 
     def curvature(self, z: np.ndarray) -> float:
         """The second derivative of `negative_log` by the value."""
+        self.require_second_order()
         if isinstance(self.prior, Uniform):
             return 0.0
         assert isinstance(self.prior, Normal)

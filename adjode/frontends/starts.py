@@ -177,7 +177,7 @@ class Starts(Sequence):
     @property
     def values(self) -> np.ndarray:
         """The entries in natural units, (s, k)."""
-        return np.array([natural(result.x, self.rates) for result in self.results])
+        return natural(np.array([result.x for result in self.results]), self.rates)
 
     def optima(self) -> list[list[int]]:
         """Which starts have ended at each minimum, to a thousandth of the loss and a hundredth of all entries; the lowest first."""
