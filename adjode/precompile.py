@@ -54,7 +54,7 @@ def _tasks() -> list[Callable[[], Any]]:
         "interpolating": interpolating.make_backward,
         "backsolve": backsolve.make_backward,
     }
-    outline = FUSED.outline if fused_works() else lambda *named: b""
+    outline, jumping = (FUSED.outline, FUSED.jumping.outline) if fused_works() else 2 * (lambda *named: b"",)
     tasks: list[Callable[[], Any]] = []
     implicit = [family for family in FAMILIES.values() if family.records_stages]
     for family, name in itertools.product(implicit, PASSES):  # these take longest, so they come first
@@ -85,6 +85,7 @@ def _tasks() -> list[Callable[[], Any]]:
     tasks.append(functools.partial(PORTABLE.entry, "rates-dense", Frame(), of_rates))
     for method, name in itertools.product(map(tableau, METHODS), PASSES):
         tasks.append(functools.partial(outline, name, passes[name], _stages(method)))
+        tasks.append(functools.partial(jumping, name, passes[name], _stages(method)))
     return [*tasks, *program.ENTRIES, *trajectory.ENTRIES, *losses.ENTRIES, *driver.ENTRIES]
 
 

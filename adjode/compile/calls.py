@@ -42,7 +42,8 @@ class Calls:
         Distinguishes the entries compiled for these calls; "" for the portable tier, None if they cannot be kept on disk.
     fused : bool
     may_jump : bool
-        Whether the state may jump in the passes made for them, by doses and events.
+        Whether the state may jump in the passes made for them, by doses and events. In the fused tier they are passes of their own,
+        see `jumping`: the tests for it cost a tenth of a small gradient.
     unchanged : callable
         Whether the callbacks still compile to what `key` stands for.
     imports : callable
@@ -52,7 +53,7 @@ class Calls:
     kernels: dict[str, Callable]
     key: str | None
     fused: bool = False
-    may_jump: bool = True
+    may_jump: bool = False
     unchanged: Callable[[], bool] = lambda: True
     imports: Callable[[], dict[str, Any]] = dict
     _entries: dict = field(default_factory=dict)
@@ -62,6 +63,11 @@ class Calls:
             return self.__dict__["kernels"][name]
         except KeyError:
             raise AttributeError(f"there are calls of {', '.join(OF_PASSES)}, but not of {name!r}") from None
+
+    @functools.cached_property
+    def jumping(self) -> Calls:
+        """The same calls, for passes in which the state may jump."""
+        return self if self.may_jump else replace(self, may_jump=True, _entries={})
 
     def entry(self, name: str, frame: Frame, make: Callable[[Calls, tuple[int, int] | None], Callable]) -> Callable:
         """The entry called `name` for frames like this one: `entry(frame.argument) -> status`.
@@ -82,14 +88,20 @@ class Calls:
             )
         if not self.fused:
             return entry(_portable_entry(make(self, None)), (i8,), name, self.key)
-        known = frame.known()
+        name, known = self._filed(name), frame.known()
         setting, key = frame[slots.SETTING], self.key and f"{self.key}-{known.key}"
         straight = frame[slots.Y].size <= UNROLLED and not frame.has(slots.EIGENVALUES)  # those of an implicit method
         stages = (int(setting[slots.LAST_STAGE]), int(setting[slots.TOP])) if straight else None
-        return entry(_fused_entry(lambda: self.outline(name, make, stages), self.imports, known), (i8,), name, key)
+        return entry(_fused_entry(lambda: self._outline(name, make, stages), self.imports, known), (i8,), name, key)
 
     def outline(self, name: str, make: Callable, stages: tuple[int, int] | None) -> bytes:
         """The bitcode of a pass in the fused tier, which depends on no callbacks."""
+        return self._outline(self._filed(name), make, stages)
+
+    def _filed(self, name: str) -> str:
+        return f"{name}-jumping" if self.may_jump else name
+
+    def _outline(self, name: str, make: Callable, stages: tuple[int, int] | None) -> bytes:
         filed = f"{name}-loops" if stages is None else f"{name}-{stages[0]}-{stages[1]}"
         return outline(filed, lambda: make(self, stages))
 
@@ -149,8 +161,8 @@ def _symbol(kind: Kind) -> str:
 
 OF_DYNAMICS = tuple(kind for kind in KINDS.values() if kind.of_dynamics)
 OF_PASSES = {name: kind for name, kind in KINDS.items() if kind.of not in ("loss", "event")}
-PORTABLE = Calls({name: _through_address(kind) for name, kind in OF_PASSES.items()}, "")
-FUSED = PORTABLE if DISABLED else Calls(PORTABLE.kernels | {kind.name: _inlined(kind) for kind in OF_DYNAMICS}, "", True)
+PORTABLE = Calls({name: _through_address(kind) for name, kind in OF_PASSES.items()}, "", may_jump=True)
+FUSED = PORTABLE if DISABLED else Calls(PORTABLE.kernels | {kind.name: _inlined(kind) for kind in OF_DYNAMICS}, "", fused=True)
 
 
 def fused_calls(callbacks: dict[str, Any], key: str | None, unchanged: Callable[[], bool]) -> Calls:

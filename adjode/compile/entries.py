@@ -11,6 +11,7 @@ import ctypes
 import functools
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from llvmlite import ir
 from numba import njit
@@ -80,14 +81,19 @@ def works(name: str, probe: Callable[[], int], lost: str) -> bool:
     return True
 
 
+_ADDRESSES: WeakKeyDictionary = WeakKeyDictionary()  # LLVM looks for as long as a small pass runs
+
+
 def code_address(compiled: Any) -> Any:
     """The address of the machine code of an entry, or of a function of ctypes, for `call_code`."""
     if DISABLED:
         return compiled
     if not hasattr(compiled, "overloads"):
         return ctypes.cast(compiled, ctypes.c_void_p).value
-    (result,) = compiled.overloads.values()
-    return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+    if compiled not in _ADDRESSES:
+        (result,) = compiled.overloads.values()
+        _ADDRESSES[compiled] = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+    return _ADDRESSES[compiled]
 
 
 def own_address(address: Any) -> Callable[[], Any]:

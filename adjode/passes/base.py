@@ -154,6 +154,8 @@ class Pass:
     frame : Frame
     entry_name, make : str, callable
         The entry, as `Calls.entry` has it.
+    jumps : Jumps
+        Of the state on the way.
     watch : array
         See compile/watch.py.
     max_seconds : float or None
@@ -162,6 +164,7 @@ class Pass:
 
     entry_name: str
     make: Callable
+    jumps: Jumps = NO_JUMPS
 
     def __init__(self, dynamics: Dynamics, max_seconds: float | None = None):
         self.dynamics, self.frame, self.max_seconds = dynamics, Frame(), max_seconds
@@ -170,7 +173,8 @@ class Pass:
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
         """`entry(frame.argument) -> status`, compiled for the frame as it is when this is first asked for."""
-        return self.dynamics.calls.entry(self.entry_name, self.frame, self.make)
+        calls = self.dynamics.calls.jumping if self.jumps else self.dynamics.calls
+        return calls.entry(self.entry_name, self.frame, self.make)
 
     @property
     def estimate(self) -> dict[str, float] | None:

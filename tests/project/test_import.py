@@ -1,14 +1,39 @@
-"""What `import adjode` brings with it."""
+"""What `import adjode` brings with it, and what the names that it has."""
 
 import subprocess
 import sys
 
+import pytest
+
+import adjode
+
 UNWANTED = ("scipy.optimize", "scipy.sparse", "scipy.linalg", "tqdm", "matplotlib", "numpy.lib.recfunctions", "numba_cuda")
+UNWANTED += ("adjode.frontends", "adjode.ensembles", "adjode.plots")
 
 
-def test_import_takes_nothing_that_only_some_calls_need():
-    script = "import sys, numba, numpy; before = set(sys.modules); import adjode; print(*(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    brought = done.stdout.split()
-    assert "adjode.api.solve" in brought
+def _brought(script: str) -> list[str]:
+    script = f"import sys; before = set(sys.modules); {script}; print(*(set(sys.modules) - before))"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_import_alone_loads_nothing():
+    brought = _brought("import adjode")
+    assert [name for name in brought if name.startswith("adjode")] == ["adjode"]
+    assert "numba" not in brought and "numpy" not in brought
+
+
+def test_a_gradient_takes_nothing_that_only_some_calls_need():
+    brought = _brought("import adjode; adjode.value_and_gradient")
+    assert "adjode.api.gradient" in brought
     assert [name for name in brought if name.startswith(UNWANTED)] == []
+
+
+@pytest.mark.parametrize("name", adjode.__all__)
+def test_public_names_are_there(name):
+    assert getattr(adjode, name).__doc__
+    assert name in dir(adjode)
+
+
+def test_other_names_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'Fitt'"):
+        adjode.Fitt  # noqa: B018

@@ -289,7 +289,7 @@ def device_calls(dynamics: Dynamics) -> Calls:
     for callback in dynamics.callbacks:
         function = guard(callback.as_written)
         kernels[callback.name] = call_kernel(KINDS[callback.name], "function(t, {arrays})", function=function)
-    return Calls(kernels, None, fused=True, may_jump=False)
+    return Calls(kernels, None, fused=True)
 
 
 def _unguarded(function: Callable) -> Callable:

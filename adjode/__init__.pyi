@@ -1,0 +1,35 @@
+from adjode import functions as functions
+from adjode import kernels as kernels
+from adjode import losses as losses
+from adjode import plots as plots
+from adjode.api.consistent import consistent_initial as consistent_initial
+from adjode.api.equilibrium import steady_state as steady_state
+from adjode.api.gradient import value_and_gradient as value_and_gradient
+from adjode.api.gradient import vjp as vjp
+from adjode.api.hessians import hessian_vector_product as hessian_vector_product
+from adjode.api.residuals import residuals_and_jacobian as residuals_and_jacobian
+from adjode.api.solution import Solution as Solution
+from adjode.api.solve import solve as solve
+from adjode.derivation import derivative as derivative
+from adjode.derivation import derive as derive
+from adjode.derivatives.check import VjpReport as VjpReport
+from adjode.derivatives.check import check_vjp as check_vjp
+from adjode.ensembles.gradient import ensemble_value_and_gradient as ensemble_value_and_gradient
+from adjode.ensembles.solution import EnsembleSolution as EnsembleSolution
+from adjode.ensembles.solution import solve_ensemble as solve_ensemble
+from adjode.frontends import priors as priors
+from adjode.frontends.entries import Parameter as Parameter
+from adjode.frontends.experiments import Experiment as Experiment
+from adjode.frontends.experiments import Experiments as Experiments
+from adjode.frontends.fit import Fit as Fit
+from adjode.frontends.start import SteadyState as SteadyState
+from adjode.model.doses import Doses as Doses
+from adjode.model.dynamics import Dynamics as Dynamics
+from adjode.model.events import Event as Event
+from adjode.passes.result import Cotangents as Cotangents
+from adjode.passes.result import Tangents as Tangents
+from adjode.status import SolveError as SolveError
+from adjode.status import Status as Status
+from adjode.tables import Table as Table
+
+__version__: str
