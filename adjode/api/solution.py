@@ -204,10 +204,16 @@ class Solution:
         return pullback(self, u_T_bar, **options)
 
     def pushforward(
-        self, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, *, max_seconds: float | None = None
+        self,
+        u0_dot: Any = None,
+        theta_dot: Any = None,
+        times: Any = None,
+        *,
+        max_seconds: float | None = None,
+        on_inaccurate: str = "refine",
     ) -> Tangents:
         """Push tangents of u0 and theta forward to the states, many at once as columns; see `adjode.api.tangents.pushforward`."""
-        return pushforward(self, u0_dot, theta_dot, times, max_seconds=max_seconds)
+        return pushforward(self, u0_dot, theta_dot, times, max_seconds=max_seconds, on_inaccurate=on_inaccurate)
 
     def __repr__(self) -> str:
         n, m, stats = self.layouts[0].size, self.theta.size, self.stats

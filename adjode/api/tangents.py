@@ -7,19 +7,29 @@ from typing import Any
 import numpy as np
 
 from adjode.api.first_calls import Part, prove_events, try_at_start, try_behind
+from adjode.api.refined import run_refined
 from adjode.api.solved import Solved
-from adjode.checks import positive, require_finite, require_unmasked, times_in_span
+from adjode.checks import choose, positive, require_finite, require_unmasked, times_in_span
 from adjode.derivatives.proof import require_jvp, require_jvps
 from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
+from adjode.passes.discrete import Discrete, observed_after_t0
 from adjode.passes.program import Program
 from adjode.passes.result import Tangents
+from adjode.passes.rows import probe
 from adjode.passes.tangents import TangentPass
-from adjode.status import SUCCESS
+from adjode.passes.trajectory import Trajectory
+from adjode.status import REFINE, SUCCESS
 
 
 def pushforward(
-    solution: Solved, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, *, max_seconds: float | None = None
+    solution: Solved,
+    u0_dot: Any = None,
+    theta_dot: Any = None,
+    times: Any = None,
+    *,
+    max_seconds: float | None = None,
+    on_inaccurate: str = "refine",
 ) -> Tangents:
     """Push tangents of u0 and theta forward to the states: the exact derivatives of the steps that were taken.
 
@@ -34,6 +44,10 @@ def pushforward(
         Times in the span, in any order, at which the derivatives of the states are wanted too.
     max_seconds : float, optional
         Limit on the wall-clock time: by default that of the solve.
+    on_inaccurate : {"refine", "raise", "warn"}
+        What to do where steps that were chosen for the states are too long for the tangents, so that what is seen of them may be
+        further off than 100 times rtol, as a part of the largest logarithmic derivative. Solve again with shorter ones, and raise
+        if that does not help; or raise, or warn at once.
 
     Returns
     -------
@@ -44,15 +58,15 @@ def pushforward(
     ValueError, TypeError
         For bad input, or if the method or the dynamics have no tangents.
     SolveError
-        If the pass cannot be completed.
+        If the pass cannot be completed, or the tangents are not as accurate as that.
 
     Notes
     -----
     `du_dot/dt = (df/du) u_dot + (df/dtheta) theta_dot`, discretised as the solve is: the dual of `pullback` with
     adjoint="discrete", on the same mesh, which is held fixed. Directions share the states of the stages, the Jacobians and the
-    factorisations. It has no error control of its own: the error is that of the steps, which were chosen for the states. Where
-    they are far too long for the tangents, as where the state is at rest, explicit methods warn. Where the state jumps at a time
-    that changes with u0 and theta, the mesh is held fixed too, and the state at that time is not: the dual of what `pullback` does.
+    factorisations. Steps are chosen for the states; whether they serve tangents too is judged by that adjoint, pulled back from T
+    and `times` once. Fixed steps are not judged. Where the state jumps at a time that changes with u0 and theta, the mesh is held
+    fixed too, and the state at that time is not: the dual of what `pullback` does.
     """
     if solution.segments is not None:
         raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
@@ -65,11 +79,13 @@ def pushforward(
         unique, where = unique[::-1], unique.size - 1 - where
     made = _pass_along(solution, u_dots, theta_dots, unique, max_seconds)
     try_tangents(made, solution.t[:-1], solution.u[:-1])
-    made.follow(solution.trajectory, solution.counts)
+    steps = _steps_that_serve(
+        solution, unique, choose("on_inaccurate", on_inaccurate, ("refine", "raise", "warn")), made.max_seconds
+    )
+    made.follow(*steps)
     status = Program(backward=made).run()
     if status != SUCCESS:
         raise made.error(status, solution.dense)
-    made.warn_if_inaccurate(stacklevel=3)
     u_T = made.dots.T.copy()
     observed = made.observed.transpose(0, 2, 1)[where]
     u = None if times is None else np.ascontiguousarray(observed)
@@ -95,6 +111,29 @@ def _pass_along(
         max_seconds=solution.options.max_seconds if max_seconds is None else positive("max_seconds", max_seconds),
         jumps=jumps,
     )
+
+
+def _steps_that_serve(
+    solution: Solved, times: np.ndarray, on_inaccurate: str, max_seconds: float | None
+) -> tuple[Trajectory, np.ndarray]:
+    """The steps of the solution, or shorter ones where tangents at these times and T need them, and their count."""
+    n, (dynamics, theta), steps = solution.layouts[0].size, solution.problem, (solution.trajectory, solution.counts)
+    if not solution.dense.steps or not solution.options.unit_error(n):
+        return steps
+    sizes = np.abs(solution.u).max(axis=0) + solution.options.least_sizes(n)
+    cotangents = probe(times.size + 1, n) / sizes
+    seeds = observed_after_t0(solution.t, solution.trajectory.kinds, times, cotangents[:-1])
+    how: Any = {"wants_theta": True, "max_seconds": max_seconds, "on_inaccurate": on_inaccurate, "jumps": solution.jumps}
+    judge = Discrete(dynamics, solution.options, solution.structure, solution.span, theta, cotangents[-1], *seeds, **how)
+    judge.follow(*steps)
+    status = Program(backward=judge).run()
+    if status == REFINE:
+        status, forward = run_refined(solution, judge)
+        steps = forward.trajectory, forward.count
+    if status != SUCCESS:
+        raise judge.error(status, solution.dense)
+    judge.warn_if_inaccurate(stacklevel=4)
+    return steps
 
 
 def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> None:

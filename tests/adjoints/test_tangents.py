@@ -157,9 +157,14 @@ def test_a_step_is_factored_once_for_all_directions(method):
     for k in (10, 32):
         stats = solution.pushforward(np.ones((20, k))).stats
         assert stats.n_lu == stages * solution.stats.n_steps
-        # the matrices of its stages, and of the slope at the start
-        assert stats.n_vjp == 20 * (1 + (3 if method == "Radau" else 6) * solution.stats.n_steps)
-        assert stats.n_jvp == stats.n_iterations == 0
+        # matrices of unit vectors, and right-hand sides, of its stages; and the slope at the start
+        assert stats.n_jvp == k + (20 + k) * (3 if method == "Radau" else 6) * solution.stats.n_steps
+        assert stats.n_vjp == stats.n_iterations == 0
+    alone = solve(Dynamics(dynamics.f.given, jvp=dynamics.jvp.given), u0, theta, (0.0, 1.0), method=method)
+    stats = alone.pushforward(np.ones((20, 10))).stats
+    # the rows of these matrices; and the slope at the start
+    assert stats.n_vjp == 20 * (1 + (3 if method == "Radau" else 6) * alone.stats.n_steps)
+    assert stats.n_jvp == stats.n_iterations == 0
 
 
 def test_explicit_steps_take_each_direction_once_and_without_a_jvp_no_more_than_matrices():
@@ -309,7 +314,7 @@ def test_what_has_no_tangents_says_so():
         short.pushforward([1.0, 0.0])
 
 
-def test_steps_too_long_for_tangents_are_told_of():
+def test_steps_too_long_for_tangents_are_made_shorter_or_told_of():
     """At rest nothing limits the steps, and du(T)/du0 = e^20 is as far off as they are long."""
 
     def f(t, u, theta, du):
@@ -317,10 +322,14 @@ def test_steps_too_long_for_tangents_are_told_of():
 
     dynamics = Dynamics(f)
     resting = solve(dynamics, [0.0], [1.0], (0.0, 20.0))
-    with pytest.warns(RuntimeWarning, match=r"tangents may be wrong: the step at t = .* has an estimated error of 0\.0"):
-        resting.pushforward([1.0])
-    short = solve(dynamics, [0.0], [1.0], (0.0, 20.0), max_step=0.1)
-    assert short.pushforward([1.0]).u_T[0] == pytest.approx(np.exp(20.0), rel=1e-5)
+    with pytest.warns(RuntimeWarning, match="too long for its adjoint"):
+        wrong = resting.pushforward([1.0], on_inaccurate="warn").u_T[0]
+    assert abs(wrong / np.exp(20.0) - 1.0) > 1e-3
+    with pytest.raises(SolveError, match="too long for its adjoint"):
+        resting.pushforward([1.0], on_inaccurate="raise")
+    for method in ("Tsit5", "DOP853", "auto"):
+        solution = solve(dynamics, [0.0], [1.0], (0.0, 20.0), method=method)
+        assert solution.pushforward([1.0]).u_T[0] == pytest.approx(np.exp(20.0), rel=1e-4)  # 100 times rtol
 
 
 def test_what_a_callback_raises_is_told():

@@ -16,7 +16,7 @@ def off_duality(solution, directions, seed=0):
     size = np.abs(solution.u).max(axis=0)
     U, W = rng.normal(size=(n, directions)) * size[:, None], rng.normal(size=(m, directions)) * np.abs(solution.theta)[:, None]
     u_T_bar, u_bars = rng.normal(size=n) / size, rng.normal(size=(times.size, n)) / size
-    dots = solution.pushforward(U, W, times)
+    dots = solution.pushforward(U, W, times, on_inaccurate="warn")
     bar = solution.pullback(u_T_bar, observations=(times, u_bars), adjoint="discrete", on_inaccurate="warn", wrt=("u0", "theta"))
     terms = [u_T_bar[:, None] * dots.u_T, *(u_bars[:, :, None] * dots.u), -bar.u0[:, None] * U, -bar.theta[:, None] * W]
     terms = np.concatenate(terms)
