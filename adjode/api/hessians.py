@@ -57,7 +57,7 @@ def hessian_vector_product(
     ----------
     dynamics : Dynamics
         Second derivatives are those of f, derived from its source, or `Dynamics(vjp_dot=...)`.
-    loss : LeastSquares, FinalState, or Series with `value=`
+    loss : LeastSquares, Likelihood, FinalState, or Series with `value=`
         Of one trajectory.
     t_span : (t0, T)
     on_inaccurate : {"refine", "raise", "warn"}

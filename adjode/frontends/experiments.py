@@ -245,21 +245,35 @@ class Bound:
     def require_second_order(self) -> None:
         """Raise a TypeError or ValueError if there are no second derivatives."""
         with _named(self.name):
-            self._require_linear()
+            self._require_twice()
             self.evaluation.require_second_order()
 
-    def _require_linear(self) -> None:
-        if not self._is_linear:
-            raise TypeError("there are no second derivatives of functions of parameters: take a method without them.")
+    def _require_twice(self) -> None:
+        """Raise a TypeError if z cannot be differentiated twice."""
+        self._start.require_second_order()
+        self._theta.require_second_order()
 
     def hessian_products(self, p: np.ndarray, p_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gradient (q,) by p, and the products of the Hessian with directions of p (d, q), in rows."""
         with _named(self.name):
-            self._require_linear()
+            self._require_twice()
             z, pull_back = self.at(p)
             of_p = self._derivatives(pull_back, z.size, p.size)
             gradient, products = self.evaluation.hessian_products(z, p_dots @ of_p.T)
-            return gradient @ of_p, products @ of_p
+            products = products @ of_p
+            if not self._is_linear:
+                products += [self._curve(p, gradient, p_dot, of_p @ p_dot) for p_dot in p_dots]
+            return gradient @ of_p, products
+
+    def _curve(self, p: np.ndarray, z_bar: np.ndarray, p_dot: np.ndarray, z_dot: np.ndarray) -> np.ndarray:
+        """How what the cotangent of z owes to p (q,) changes along tangents of p, as far as z is no linear function of it."""
+        assert isinstance(self._start, Given)  # what has been required
+        theta, of_p = self._theta({"p": p}), {"p": p}
+        values, n = {"p": p, "theta": theta}, z_bar.size - theta.size
+        theta_bar = z_bar[n:] + self._start(values)[1](z_bar[:n])["theta"]
+        of_start = self._start.curve(values, z_bar[:n], {"p": p_dot, "theta": z_dot[n:]})
+        of_theta = self._theta.curve(of_p, theta_bar, {"p": p_dot})
+        return of_start["p"] + of_theta["p"] + self._theta.pull_back(of_p, of_start["theta"])["p"]
 
     def _derivatives(self, pull_back: Callable[[np.ndarray], np.ndarray], size: int, q: int) -> np.ndarray:
         """Of z by p, (n + m, q); zero in entries that do not vary with free parameters."""

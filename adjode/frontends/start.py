@@ -82,6 +82,13 @@ class Given:
         """The state (n,) at these p and theta, and its pullback to them."""
         return self._u0(values), lambda bar: self._u0.pull_back(values, bar)
 
+    def curve(self, values: Bars, bar: np.ndarray, dots: Bars) -> Bars:
+        """How what the pullback of the same cotangent gives changes along tangents of p and theta."""
+        return self._u0.curve(values, bar, dots)
+
+    def require_second_order(self) -> None:
+        self._u0.require_second_order()
+
     def varying(self, is_free: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Which states depend on those entries of p and theta that vary."""
         return self._u0.varying(is_free, theta)
@@ -164,6 +171,10 @@ class Rested:
             return total
 
         return u, pull_back
+
+    def require_second_order(self) -> None:
+        """Raise a TypeError: it has none."""
+        raise TypeError("there are no second derivatives of a state of rest: take a method without them.")
 
     def varying(self, is_free: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Which states depend on those entries of p and theta that vary."""

@@ -208,6 +208,22 @@ def test_products_with_the_hessian():
     np.testing.assert_allclose(H @ p, fit.hessp(fit.x0, p), rtol=0.0, atol=1e-10 * np.abs(wanted).max())
 
 
+def test_the_hessian_of_likelihoods_with_functions_of_parameters():
+    """Of the mesh, which is held fixed: symmetric to rounding, and what differences of gradients tend to."""
+    given = {name: one for name, one in PARAMETERS.items() if name != "before"}
+    fit = Fit(list(experiments())[:3], parameters=given, step=0.1)
+    x = fit.x0 + 0.01
+    H = np.array([fit.hessp(x, e) for e in np.eye(x.size)])
+    np.testing.assert_allclose(H, H.T, rtol=0.0, atol=1e-10 * np.abs(H).max())
+    wanted = [gradient_differences(fit, x, e) for e in np.eye(x.size)]
+    np.testing.assert_allclose(H, wanted, rtol=0.0, atol=1e-6 * np.abs(H).max())
+
+
+def test_a_state_of_rest_has_no_second_derivatives(fit):
+    with pytest.raises(TypeError, match="in 'rested': there are no second derivatives of a state of rest"):
+        fit.hessian(fit.x0)
+
+
 def test_a_steady_state_alone():
     """Data of a state of rest are those at the start of a span of no length."""
     loss = Likelihood([0.0], {"blood": [0.4]}, Gaussian(0.1))
