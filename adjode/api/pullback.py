@@ -170,9 +170,22 @@ def pullback(
         name, places = cost[0].source.__name__, (solution.t[:-1], solution.u[:-1], solution.theta)
         require_derived_rule(f"the running cost {name}", cost, *places, instead=": give (g, g_vjp)")
     if certify:
-        in_question = wanted & {"u0", "theta"}
-        hold_against_another(solution, bar, options, lambda tighter, way: _Pullback(tighter, seeds, cost, way, in_question).run())
+        _certify(solution, bar, seeds, cost, options, wanted & {"u0", "theta"})
     return bar
+
+
+def _certify(
+    solution: Solved,
+    bar: Cotangents,
+    seeds: Seeds,
+    cost: tuple[Callback, Callback] | None,
+    options: PullbackOptions,
+    in_question: frozenset[str],
+) -> None:
+    def pull(tighter: Any, way: PullbackOptions) -> Cotangents:
+        return _Pullback(tighter, seeds, cost, way, in_question).run()
+
+    hold_against_another(solution, bar, options, seeds if cost is None else None, pull)
 
 
 class _Pullback:

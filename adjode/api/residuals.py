@@ -47,7 +47,7 @@ def residuals_and_jacobian(
 
     Buffers and compiled code are prepared at the first call; each call then runs the forward pass, and along its steps the tangents
     of all columns at once, or the adjoint of each row, in compiled code, without the GIL. Half the sum of the squared residuals is
-    the loss, and `J.T @ r` its gradient by the discrete adjoint.
+    the loss, and `J.T @ r` its gradient by the discrete adjoint along the same steps.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from adjode.checks import choose, time_span
 from adjode.derivation.origins import remember, texts_of
 from adjode.frontends.evaluation import Evaluation
 from adjode.frontends.mapping import Block
-from adjode.frontends.start import Given, Rested, SteadyState
+from adjode.frontends.start import Given, Rested, SteadyState, curved
 from adjode.model.dynamics import Dynamics
 from adjode.model.fields import Fields
 from adjode.model.losses import Loss
@@ -262,18 +262,8 @@ class Bound:
             gradient, products = self.evaluation.hessian_products(z, p_dots @ of_p.T)
             products = products @ of_p
             if not self._is_linear:
-                products += [self._curve(p, gradient, p_dot, of_p @ p_dot) for p_dot in p_dots]
+                products += [curved(self._start, self._theta, p, gradient, p_dot, of_p @ p_dot) for p_dot in p_dots]
             return gradient @ of_p, products
-
-    def _curve(self, p: np.ndarray, z_bar: np.ndarray, p_dot: np.ndarray, z_dot: np.ndarray) -> np.ndarray:
-        """How what the cotangent of z owes to p (q,) changes along tangents of p, as far as z is no linear function of it."""
-        assert isinstance(self._start, Given)  # what has been required
-        theta, of_p = self._theta({"p": p}), {"p": p}
-        values, n = {"p": p, "theta": theta}, z_bar.size - theta.size
-        theta_bar = z_bar[n:] + self._start(values)[1](z_bar[:n])["theta"]
-        of_start = self._start.curve(values, z_bar[:n], {"p": p_dot, "theta": z_dot[n:]})
-        of_theta = self._theta.curve(of_p, theta_bar, {"p": p_dot})
-        return of_start["p"] + of_theta["p"] + self._theta.pull_back(of_p, of_start["theta"])["p"]
 
     def _derivatives(self, pull_back: Callable[[np.ndarray], np.ndarray], size: int, q: int) -> np.ndarray:
         """Of z by p, (n + m, q); zero in entries that do not vary with free parameters."""

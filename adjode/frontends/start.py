@@ -102,6 +102,19 @@ class Given:
         return not self._u0.has_functions
 
 
+def curved(
+    start: Given | Rested, of_theta: Block, p: np.ndarray, z_bar: np.ndarray, p_dot: np.ndarray, z_dot: np.ndarray
+) -> np.ndarray:
+    """How what a cotangent of z, u0 and theta (n + m,), owes to p (q,) changes along tangents of p, where z is not linear in it."""
+    assert isinstance(start, Given)  # what has been required
+    theta = of_theta({"p": p})
+    values, n = {"p": p, "theta": theta}, z_bar.size - theta.size
+    theta_bar = z_bar[n:] + start(values)[1](z_bar[:n])["theta"]
+    of_start = start.curve(values, z_bar[:n], {"p": p_dot, "theta": z_dot[n:]})
+    inner = of_theta.curve({"p": p}, theta_bar, {"p": p_dot})["p"] + of_theta.pull_back({"p": p}, of_start["theta"])["p"]
+    return of_start["p"] + inner
+
+
 class Rested:
     """The state in which the system rests that starts at u0.
 

@@ -87,7 +87,8 @@ class TangentPass(Pass):
         jumps: Jumps = NO_JUMPS,
     ):
         tableau = options.tableau
-        _require_tangents(dynamics, tableau, start_dots.shape[1])
+        if (refusal := refusal_of_tangents(dynamics, tableau, start_dots.shape[1])) is not None:
+            raise ValueError(refusal)
         super().__init__(dynamics, max_seconds)
         self.span, self.theta = span, theta
         (k, n), frame = start_dots.shape, self.frame
@@ -281,14 +282,16 @@ def _solves_directly(tableau: Tableau, structure: Structure, k: int) -> bool:
     return size**3 / 3 + k * size * size < k * iterated
 
 
-def _require_tangents(dynamics: Dynamics, tableau: Tableau, n: int) -> None:
+def refusal_of_tangents(dynamics: Dynamics, tableau: Tableau, n: int) -> str | None:
+    """Why n states have no tangents, if they have none."""
     if not family_of(tableau).transposable:
-        raise ValueError(
+        return (
             f"tangents of {tableau.name} would need second derivatives of f, because the Jacobian is part of the method: choose "
             f"method='Radau'."
         )
     if n > _MOST_ROWS and dynamics.jvp is None:
-        raise ValueError(
+        return (
             f"tangents of {n} states need a jvp, and none can be derived ({dynamics.jvp_refusal.rstrip('.')}): give "
             f"Dynamics a jvp(t, u, theta, v, w, du_dot)."
         )
+    return None
