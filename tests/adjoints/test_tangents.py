@@ -129,6 +129,26 @@ def test_many_directions_are_what_each_is_alone():
         np.testing.assert_allclose(alone.u_T, together.u_T[:, k], rtol=0, atol=1e-12)
 
 
+def test_ends_that_move():
+    """Of a decay: d(u0 exp(-k (T - t0))) by t0 and T, alone and as columns."""
+
+    def decay(t, u, theta, du):
+        du[0] = -theta[0] * u[0]
+
+    solution = solve(Dynamics(decay), [2.0], [0.7], (1.0, 3.0), rtol=1e-10, atol=1e-12)
+    dots = solution.pushforward(t0_dot=1.0, T_dot=0.5, times=[1.0, 2.0])
+    np.testing.assert_allclose(dots.u_T, 0.5 * 0.7 * 2.0 * np.exp(-1.4), rtol=1e-8)
+    np.testing.assert_allclose(dots.u[:, 0], [0.0, 0.7 * 2.0 * np.exp(-0.7)], rtol=1e-8)
+    many = solution.pushforward(T_dot=[1.0, 2.0])
+    np.testing.assert_allclose(many.u_T[0], -0.7 * 2.0 * np.exp(-1.4) * np.array([1.0, 2.0]), rtol=1e-8)
+    for wrong, message in (
+        ({"t0_dot": [1.0, 2.0], "u0_dot": [1.0]}, "must be numbers"),
+        ({"T_dot": np.nan}, "T_dot must be a finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            solution.pushforward(**wrong)
+
+
 def test_names_and_spans_of_no_length():
     names = {"u0": {"prey": 1.0, "predators": 1.0}, "theta": dict(zip("abcd", LV_THETA, strict=True))}
     solution = solve(lotka_volterra(), **names, t_span=(0.0, 1.0))
