@@ -4,7 +4,8 @@
 
 prints, and with `--output` writes to tangents.md there, how much longer a pass with 32 directions takes than one with a single
 direction on 20 states, and how many gradients one Jacobian is on the chemical problem with 20 states and 25 parameters, whose data
-are its states at ten times. Both are medians of ratios within one run, each of the least of a few calls, in turns.
+are its states at ten times; and how much longer a Jacobian by all 20 initial values takes by tangents than by adjoints, for few
+residuals and for many. All are medians of ratios within one run, each of the least of a few calls, in turns.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from benchmarks.scaling import least_seconds
 from benchmarks.stiff_cases import pollu
 
 TURN, STATES, DIRECTIONS = 0.1, 20, 32
+ROWS = 1, 16
 METHODS = ("Tsit5", "DOP853", "Radau", "Kvaerno5", "auto")
 
 
@@ -73,6 +75,17 @@ def gradient_and_jacobian(method: str) -> list[Callable]:
     return [functools.partial(one, case.u0, case.theta) for one in (gradient, jacobian)]
 
 
+def columns_and_rows(method: str, residuals: int) -> list[Callable]:
+    """A Jacobian of the last state of the chain by its twenty initial values, by adjoints and by tangents."""
+    f, theta = SYSTEMS["chain"]
+    loss, options = LeastSquares(np.full(residuals, 10.0), np.ones(residuals)), {"method": method, "rtol": 1e-6, "atol": 1e-6}
+    made = [
+        adjode.residuals_and_jacobian(adjode.Dynamics(f), loss, (0.0, 10.0), wrt="u0", jacobian=how, **options)
+        for how in ("adjoints", "tangents")
+    ]
+    return [functools.partial(one, np.linspace(0.5, 1.5, STATES), theta) for one in made]
+
+
 def ratio(calls: list[Callable], rounds: int) -> float:
     """How much longer the second takes."""
     for call in calls:
@@ -85,9 +98,11 @@ def measure(rounds: int) -> str:
     for method in METHODS:
         many = [f"{ratio(passes(f, theta, method), rounds):.1f}" for f, theta in SYSTEMS.values()]
         jacobian = "" if method in ("Tsit5", "DOP853") else f"{ratio(gradient_and_jacobian(method), rounds):.1f}"
-        rows.append((method, *many, jacobian))
+        by_rows = [f"{ratio(columns_and_rows(method, residuals), rounds):.1f}" for residuals in ROWS]
+        rows.append((method, *many, jacobian, *by_rows))
     heads = [f"{DIRECTIONS} directions by one, {name}" for name in SYSTEMS]
-    return table(("method", *heads, "gradients a Jacobian, pollu"), rows)
+    by_rows = [f"tangents by adjoints of {residuals} residuals" for residuals in ROWS]
+    return table(("method", *heads, "gradients a Jacobian, pollu", *by_rows), rows)
 
 
 def main() -> None:

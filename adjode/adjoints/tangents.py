@@ -25,17 +25,41 @@ from adjode.loops.jumps import INFLOW, begin_inflows
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.family import EXPLICIT, Solver
-from adjode.steppers.tangents import Push, is_laced, judge_explicit, lace, make_explicit_tangent, unlace
+from adjode.steppers.tangents import Push, is_laced, lace, make_explicit_tangent, unlace
+
+
+def _make_jacobian_by_lanes(calls: Calls) -> Callable:
+    call_jvps = calls.jvps
+
+    @kernel
+    def jacobian_by_lanes(frame, t, u, i):
+        """df/du at stage i of a block: products with unit vectors, LANES of them at a time."""
+        units, out, of_u, n, status = slots.LANES_UNIT(frame), slots.LANES_OUT(frame), plane(slots.ROWS_U(frame), i), u.size, 0
+        slots.COUNT(frame)[slots.PRODUCTS] += n
+        for first in range(0, n, LANES):
+            many = min(LANES, n - first)
+            for j in range(many):
+                units[(first + j) * LANES + j] = 1.0
+            status |= call_jvps(frame, t, u, units, slots.NO_LANES(frame), segment(units, 0, many), segment(out, 0, n * LANES))
+            for j in range(many):
+                units[(first + j) * LANES + j] = 0.0
+                for k in range(n):
+                    of_u[k, first + j] = out[k * LANES + j]
+        return status
+
+    return jacobian_by_lanes
 
 
 def _make_prepare(calls: Calls) -> Callable:
-    call_vjp = calls.vjp
+    call_vjp, jacobian_by_lanes = calls.vjp, _make_jacobian_by_lanes(calls)
 
     @kernel
     def prepare(frame, t, u, i):
-        """Rows of df/du and df/dtheta, if products are with these: one vjp for each."""
+        """Rows of df/du and df/dtheta, if products are with these: one vjp for each; of df/du alone where there is a jvps."""
         if slots.ROWS_U(frame).shape[0] == 0:
             return SUCCESS
+        if slots.LANES_UNIT(frame).size > 0:
+            return jacobian_by_lanes(frame, t, u, i)
         of_u, of_theta, unit, status = plane(slots.ROWS_U(frame), i), plane(slots.ROWS_THETA(frame), i), slots.UNIT(frame), 0
         slots.COUNT(frame)[slots.VJPS] += unit.size
         for k in range(unit.size):
@@ -173,10 +197,7 @@ def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
     @kernel
     def explicit_stages(frame, t, h, t_new, V, dense):
         setting = slots.SETTING(frame)
-        status = explicit(frame, t, h, t_new, V, 1, setting[slots.TOP] if dense else setting[slots.LAST_STAGE])
-        if judge_explicit(frame, h, V):
-            slots.DOT_ERROR(frame)[1] = t
-        return status
+        return explicit(frame, t, h, t_new, V, 1, setting[slots.TOP] if dense else setting[slots.LAST_STAGE])
 
     return explicit_stages
 
@@ -298,9 +319,6 @@ def _begin(frame):
     for k in range(clock.size):
         clock[k] = 0.0
     _copy(slots.DOTS(frame), slots.START_DOTS(frame))
-    slots.DOT_ERROR(frame)[0] = 0.0
-    for d in range(slots.DOT_SIZES(frame).size):
-        slots.DOT_SIZES(frame)[d] = 0.0
     slots.PLACE(frame)[slots.STEP] = 0
     _begin_inflows(frame)
     _spread_theta(frame)

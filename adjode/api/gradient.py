@@ -13,7 +13,7 @@ from adjode.api.certify import hold_against_another
 from adjode.api.first_calls import backward_parts, forward_parts, prove_events, try_behind
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
-from adjode.api.seeds import read_cost
+from adjode.api.seeds import read_cost, read_seeds
 from adjode.api.solution import Solution
 from adjode.api.solve import solve, try_before
 from adjode.api.steady import is_steady
@@ -299,7 +299,10 @@ class ValueAndGradient:
             options["max_seconds"] = max(limit - (time.monotonic() - start), 1e-9)
         bar = pullback(solution, **seeds, **options | {"certify": False})
         if self.backward_options.certify:
-            hold_against_another(solution, bar, self.backward_options, self._pull_back)
+            plain = self._running_cost is None and not seeds.keys() - {"u_T_bar", "observations", "theta_bar"}
+            given = seeds.get("u_T_bar"), seeds.get("observations"), seeds.get("theta_bar")
+            known = read_seeds(solution.layouts, solution.t, *given) if plain else None
+            hold_against_another(solution, bar, self.backward_options, known, self._pull_back)
         return value + (bar.running_cost or 0.0), bar
 
     def _prove_loss(self, solution: Solution) -> None:

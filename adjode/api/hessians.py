@@ -10,7 +10,7 @@ from adjode.api.first_calls import backward_parts, forward_parts, try_behind
 from adjode.api.keywords import ForwardKeywords
 from adjode.api.solve import solve, try_before
 from adjode.api.tangents import read_directions, try_tangents
-from adjode.checks import time_span, times_in_span
+from adjode.checks import choose, time_span, times_in_span
 from adjode.compile import slots
 from adjode.compile.slots import RECORD_STAGES
 from adjode.derivatives.proof import require_derived_loss, require_second_of_loss, require_vjp_dot
@@ -27,18 +27,25 @@ from adjode.model.losses import (
 )
 from adjode.model.selection import selection_mask
 from adjode.passes.forward import Forward, structure_for
+from adjode.passes.jumps import NO_JUMPS
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import Program
-from adjode.passes.result import HessianProduct, HessianStats
+from adjode.passes.result import HessianProduct, HessianStats, PullbackStats
+from adjode.passes.rows import Rows, probe, solve_until_served
 from adjode.passes.second_order import SecondOrder
 from adjode.passes.tangents import TangentPass
-from adjode.status import CALLBACK_RAISED, SUCCESS, solve_error
+from adjode.status import CALLBACK_RAISED, REFINE, SUCCESS, solve_error
 
 _SIDE_BY_SIDE = 16  # columns of a Hessian: so many tangents of every stage are kept
 
 
 def hessian_vector_product(
-    dynamics: Dynamics, loss: Loss, t_span: tuple[float, float], **options: Unpack[ForwardKeywords]
+    dynamics: Dynamics,
+    loss: Loss,
+    t_span: tuple[float, float],
+    *,
+    on_inaccurate: str = "refine",
+    **options: Unpack[ForwardKeywords],
 ) -> HessianVectorProduct:
     """The loss, its gradient and products with its Hessian, as a function of (u0, theta, u0_dot, theta_dot).
 
@@ -50,9 +57,11 @@ def hessian_vector_product(
     ----------
     dynamics : Dynamics
         Second derivatives are those of f, derived from its source, or `Dynamics(vjp_dot=...)`.
-    loss : LeastSquares, FinalState, or Series with `value=`
+    loss : LeastSquares, Likelihood, FinalState, or Series with `value=`
         Of one trajectory.
     t_span : (t0, T)
+    on_inaccurate : {"refine", "raise", "warn"}
+        What to do where steps that were chosen for the states are too long for the gradient; see `Solution.pullback`.
     **options
         Options of `solve` (`method`, `rtol`, `atol`, ...) but `memory`, `doses` and `events`.
 
@@ -77,7 +86,7 @@ def hessian_vector_product(
     >>> print(f"{found.theta[0]:.6f} {found.theta_dot[0]:.6f} {found.u0_dot[0]:.6f}")
     -0.135335 0.135335 -0.135335
     """
-    return HessianVectorProduct(dynamics, loss, t_span, dict(options))
+    return HessianVectorProduct(dynamics, loss, t_span, on_inaccurate, dict(options))
 
 
 class HessianVectorProduct:
@@ -86,10 +95,11 @@ class HessianVectorProduct:
     Calls may be made from several threads: each works on buffers of its own. Copies and pickles carry the description alone.
     """
 
-    def __init__(self, dynamics: Dynamics, loss: Any, t_span: tuple[float, float], options: dict[str, Any]):
+    def __init__(self, dynamics: Dynamics, loss: Any, t_span: tuple[float, float], on_inaccurate: str, options: dict[str, Any]):
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f), but a {type(dynamics).__name__} was given.")
-        self._given = dynamics, loss, t_span, options
+        self._on_inaccurate = choose("on_inaccurate", on_inaccurate, ("refine", "raise", "warn"))
+        self._given = dynamics, loss, t_span, on_inaccurate, options
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         if options.get("memory") is not None:
             raise ValueError("second derivatives need all steps of a solution: leave memory out.")
@@ -191,7 +201,7 @@ class HessianVectorProduct:
             workspace = idle.pop()
         except IndexError:
             workspace = self._make(layouts, u0, theta, len(u_dots))
-        found = workspace.run(layouts[0], u0, theta, u_dots, theta_dots, self._solve_options)
+        found = workspace.run(layouts[0], u0, theta, u_dots, theta_dots)
         idle.append(workspace)
         return found
 
@@ -203,7 +213,9 @@ class HessianVectorProduct:
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         try_before(self.dynamics, options, forward_parts(self.dynamics, options), self.t_span, u0, theta)
         structure = structure_for(options.tableau, self.dynamics, options.linear_solver, self.t_span[0], u0, theta)
-        return _Workspace(self.dynamics, options, structure, loss, self.t_span, (u0.size, theta.size, k))
+        sizes = u0.size, theta.size, k
+        asked = self._on_inaccurate, self._solve_options
+        return _Workspace(self.dynamics, options, structure, loss, self.t_span, sizes, *asked)
 
 
 class _Workspace:
@@ -217,11 +229,14 @@ class _Workspace:
         loss: PreparedLoss,
         t_span: tuple[float, float],
         sizes: tuple[int, int, int],
+        on_inaccurate: str,
+        solve_options: dict[str, Any],
     ):
         if t_span[1] < t_span[0]:
             loss.reverse()
         n, m, k = sizes
         self.dynamics, self.options, self.loss, self.t_span = dynamics, options, loss, t_span
+        self.solve_options = solve_options
         self.u0, self.theta, self.u_dots, self.theta_dots = np.zeros(n), np.zeros(m), np.zeros((k, n)), np.zeros((k, m))
         self.is_solved = self.is_tried = False
         self.forward = Forward(dynamics, options, structure, self.u0, self.theta, t_span, record=RECORD_STAGES, times=loss.times)
@@ -230,6 +245,10 @@ class _Workspace:
             *given, self.u_dots, self.theta_dots, self.forward.frame[slots.TIMES], recorded=True, laces=False, max_seconds=limit
         )
         self.second = SecondOrder(*given, self.tangents, loss.times, max_seconds=limit)
+        self.rows = None
+        if options.unit_error(n):
+            asked: Any = {"wants_theta": True, "on_inaccurate": on_inaccurate, "jumps": NO_JUMPS}
+            self.rows = Rows(dynamics, options, structure, self.forward, self.theta, loss.times, m, **asked)
         for behind in (self.tangents, self.second):
             behind.share_watch(self.forward.watch)
         self.solving, self._followed = Program(self.forward), (np.zeros(0), np.zeros(0))
@@ -243,25 +262,25 @@ class _Workspace:
         theta: np.ndarray,
         u_dots: np.ndarray,
         theta_dots: np.ndarray,
-        solve_options: dict[str, Any],
     ) -> tuple[float, np.ndarray, np.ndarray, HessianStats]:
         """See `HessianVectorProduct.evaluate`."""
-        n_f = self._solve(layout, u0, theta)
+        work = self._solve(layout, u0, theta)
         self.u_dots[:], self.theta_dots[:] = u_dots, theta_dots
         forward = self.forward
         self._follow()
         if (status := self.pushing.run()) != SUCCESS:
-            raise self.tangents.error(status, solve(self.dynamics, u0, theta, self.t_span, **solve_options).dense)
+            raise self.tangents.error(status, solve(self.dynamics, u0, theta, self.t_span, **self.solve_options).dense)
         if not self.is_tried:
             self._try_tangents()
-        self.tangents.warn_if_inaccurate(stacklevel=4)
+        if self.rows is not None:
+            self.rows.backward.warn_if_inaccurate(stacklevel=4)
         direct = self._put_cotangents(forward.frame[slots.OBSERVED])
         if (status := self.pulling.run()) != SUCCESS:
             raise self._error(status)
         lams, totals = self.second.lams.copy(), self.second.totals.copy()
         lams += self.second.u_bars[forward.frame[slots.TIMES] == forward.t_start].sum(axis=0)  # observed at t0
         totals += direct
-        return float(self.loss.value[0]), lams, totals, self._stats(n_f)
+        return float(self.loss.value[0]), lams, totals, self._stats(work)
 
     def _follow(self) -> None:
         """Have the passes behind read from where the steps are, and the tangents of their stages."""
@@ -272,21 +291,41 @@ class _Workspace:
             self.tangents.follow(trajectory, count)
             self.second.follow(trajectory, count)
 
-    def _solve(self, layout: Layout, u0: np.ndarray, theta: np.ndarray) -> int:
-        """Solve forwards, unless this was the last point; evaluations of f."""
+    def _solve(self, layout: Layout, u0: np.ndarray, theta: np.ndarray) -> PullbackStats:
+        """Solve forwards, unless this was the last point, in steps that serve the gradient; the work."""
         if self.is_solved and np.array_equal(u0, self.u0) and np.array_equal(theta, self.theta):
-            return 0
-        self.is_solved = False
+            return PullbackStats()
+        self.is_solved, self._is_judging = False, False
         self.u0[:], self.theta[:] = u0, theta
-        if (status := self.solving.run()) != SUCCESS:
+        if (status := solve_until_served(self.solving, self._judge)) != SUCCESS:
+            if self.rows is not None and self._is_judging:
+                raise self.rows.backward.error(status, solve(self.dynamics, u0, theta, self.t_span, **self.solve_options).dense)
             raise self.forward.error(status, layout)
         if not self.is_tried:
             times, states = self.forward.places()
             parts = [*forward_parts(self.dynamics, self.options), *backward_parts(self.dynamics, wants_theta=True)]
             try_behind(self.dynamics, parts, times, states, theta)
             require_vjp_dot(self.dynamics, times, states, theta)
-        self.is_solved = True
-        return self.forward.derivatives
+        self.is_solved, work = True, PullbackStats(n_f=self.forward.derivatives)
+        if self.rows is not None:
+            self.rows.backward.add_work(work)
+        return work
+
+    def _judge(self) -> int:
+        """Whether the steps serve the gradient; of a loss that owes nothing to the states, what is seen of them."""
+        if self.rows is None:
+            return SUCCESS
+        observed, loss = self.forward.frame[slots.OBSERVED], self.loss
+        loss.observe(observed, self.theta)
+        if not np.isfinite(loss.run()):
+            loss.explain()
+        u_bars = loss.u_bars
+        if not u_bars.any():
+            sizes = np.abs(observed).max(axis=0, initial=0.0) + self.options.least_sizes(self.u0.size)
+            u_bars = probe(*u_bars.shape) / sizes
+        status = self.rows.pull(u_bars)
+        self._is_judging = status != REFINE
+        return status
 
     def _try_tangents(self) -> None:
         try_tangents(self.tangents, *self.forward.places())
@@ -317,12 +356,16 @@ class _Workspace:
         called = "vjp_dot (or another callback of the backward pass)"
         return solve_error(status, phase="second-order", t=t, step_size=step_size, cause=cause, max_seconds=limit, callback=called)
 
-    def _stats(self, n_f: int) -> HessianStats:
+    def _stats(self, work: PullbackStats) -> HessianStats:
         pushed, count = self.tangents.stats, self.second.count
-        n_jac, n_lu = int(count[slots.JACOBIANS]), int(count[slots.FACTORISATIONS])
-        n_vjp = int(count[slots.VJPS] + count[slots.PRODUCTS]) + n_jac * self.second.rows_of_jacobian
+        n_jac, n_lu = int(count[slots.JACOBIANS]) + work.n_jac, int(count[slots.FACTORISATIONS]) + work.n_lu
+        n_vjp = (
+            work.n_vjp
+            + work.n_vjp_u
+            + int(count[slots.VJPS] + count[slots.PRODUCTS] + count[slots.JACOBIANS] * self.second.rows_of_jacobian)
+        )
         return HessianStats(
-            n_f=n_f + pushed.n_f,
+            n_f=work.n_f + pushed.n_f,
             n_jvp=pushed.n_jvp,
             n_vjp=pushed.n_vjp + pushed.n_vjp_u + n_vjp,
             n_vjp_dot=int(count[slots.CURVATURES]),

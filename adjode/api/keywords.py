@@ -62,6 +62,16 @@ class PullbackKeywords(TypedDict, total=False):
     certify: bool
 
 
+class PushforwardKeywords(TypedDict, total=False):
+    """Of `pushforward`, as `Solution.pushforward` takes them."""
+
+    side: str
+    t0_dot: Any
+    T_dot: Any
+    max_seconds: float | None
+    on_inaccurate: str
+
+
 class SweepKeywords(TypedDict, total=False):
     """How a continuous adjoint is run, where options of the forward pass are given beside it: these are then `adjoint_rtol`, ...
 

@@ -15,6 +15,7 @@ from adjode.api.drift import check_drift
 from adjode.api.event_times import check_side, observed_before, with_event_times
 from adjode.api.first_calls import backward_parts, cost_parts, prove_events, try_at_start, try_behind
 from adjode.api.rates import rates_along, rates_observed
+from adjode.api.refined import run_refined
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.solved import Solved, state_at_step
 from adjode.api.wanted import check_wrt, refuse_with_mass
@@ -23,9 +24,9 @@ from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.passes.costs import Costs
 from adjode.passes.discrete import Discrete, jumps_at_start, observed_after_t0
-from adjode.passes.forward import Forward, structure_for
+from adjode.passes.forward import structure_for
 from adjode.passes.options import PullbackOptions
-from adjode.passes.program import FORWARD, Program
+from adjode.passes.program import Program
 from adjode.passes.result import Cotangents, PullbackStats
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import beside_stops
@@ -169,9 +170,22 @@ def pullback(
         name, places = cost[0].source.__name__, (solution.t[:-1], solution.u[:-1], solution.theta)
         require_derived_rule(f"the running cost {name}", cost, *places, instead=": give (g, g_vjp)")
     if certify:
-        in_question = wanted & {"u0", "theta"}
-        hold_against_another(solution, bar, options, lambda tighter, way: _Pullback(tighter, seeds, cost, way, in_question).run())
+        _certify(solution, bar, seeds, cost, options, wanted & {"u0", "theta"})
     return bar
+
+
+def _certify(
+    solution: Solved,
+    bar: Cotangents,
+    seeds: Seeds,
+    cost: tuple[Callback, Callback] | None,
+    options: PullbackOptions,
+    in_question: frozenset[str],
+) -> None:
+    def pull(tighter: Any, way: PullbackOptions) -> Cotangents:
+        return _Pullback(tighter, seeds, cost, way, in_question).run()
+
+    hold_against_another(solution, bar, options, seeds if cost is None else None, pull)
 
 
 class _Pullback:
@@ -203,7 +217,7 @@ class _Pullback:
             made.drive_by(self._costs)
         status = self._run(made)
         if status == REFINE and isinstance(made, Discrete):
-            status = self._run_refined(made)
+            status, _ = run_refined(self.solution, made)
         made.add_work(self.stats)
         if status != SUCCESS:
             raise made.error(status, self.solution.dense)
@@ -256,19 +270,6 @@ class _Pullback:
         if status != SUCCESS:
             raise made.error(status, solution.dense)
         return made
-
-    def _run_refined(self, made: Discrete) -> int:
-        """The same along a solution with shorter steps, where the last run has found that it needs them."""
-        solution = self.solution
-        problem = made.dynamics, solution.options, solution.structure, solution.u0, made.theta, solution.span.ends
-        forward = Forward(*problem, record=solution.trajectory.record, jumps=solution.jumps)
-        forward.share_watch(made.watch)
-        forward.limit_by(made.frame)
-        program = Program(forward, None, made, goes_on=True)
-        status = program.run(again=True)
-        if status != SUCCESS and program.ran == FORWARD:
-            raise forward.error(status, solution.layouts[0])
-        return status
 
     def _beside_stops(self, times: np.ndarray) -> np.ndarray:
         """Since the start of the solve, see `beside_stops`."""

@@ -7,27 +7,30 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from adjode.api.first_calls import forward_parts, try_behind
+from adjode.api.first_calls import backward_parts, forward_parts, try_behind
 from adjode.api.gradient import readers_of, require_observed
 from adjode.api.keywords import ForwardKeywords
 from adjode.api.solve import solve, try_before
 from adjode.api.steady import is_steady
 from adjode.api.tangents import try_tangents
-from adjode.checks import time_span, times_in_span
+from adjode.checks import choose, time_span, times_in_span
 from adjode.compile import slots
-from adjode.compile.slots import RECORD_STAGES
+from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.derivatives.proof import require_derived_loss
+from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
 from adjode.model.losses import LeastSquares, PreparedLoss, loss_for
 from adjode.model.selection import selection_mask
+from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward, jumps_of, structure_for
 from adjode.passes.options import SolveOptions
-from adjode.passes.program import FORWARD, Program
+from adjode.passes.program import Program
+from adjode.passes.rows import Rows, probe, solve_until_served
 from adjode.passes.tangents import TangentPass
-from adjode.status import SUCCESS, TIMED_OUT, solve_error
+from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS, TIMED_OUT, solve_error
 
 
 def residuals_and_jacobian(
@@ -36,13 +39,15 @@ def residuals_and_jacobian(
     t_span: tuple[float, float],
     *,
     wrt: Any = ("u0", "theta"),
+    jacobian: str = "auto",
+    on_inaccurate: str = "refine",
     **options: Unpack[ForwardKeywords],
 ) -> ResidualsAndJacobian:
     """The residuals of a loss that is a sum of squares, and their Jacobian, as a function of (u0, theta).
 
     Buffers and compiled code are prepared at the first call; each call then runs the forward pass, and along its steps the tangents
-    of all directions at once, in compiled code, without the GIL. Half the sum of the squared residuals is the loss, and `J.T @ r`
-    its gradient by the discrete adjoint.
+    of all columns at once, or the adjoint of each row, in compiled code, without the GIL. Half the sum of the squared residuals is
+    the loss, and `J.T @ r` its gradient by the discrete adjoint along the same steps.
 
     Parameters
     ----------
@@ -53,6 +58,11 @@ def residuals_and_jacobian(
     wrt : tuple of block names, or dict
         The columns of J, as `free` of a `Fit`: whole blocks ("u0", "theta"), or for each block True or False, a boolean mask, a
         list of indices, or a list of entry names. Those of u0 come first. What is left out costs nothing.
+    jacobian : {"auto", "tangents", "adjoints"}
+        How J is computed: column by column, row by row, or by what costs less.
+    on_inaccurate : {"refine", "raise", "warn"}
+        What to do where steps that were chosen for the states are too long for J, so that it may be further off than 100 times
+        rtol, as a part of its largest logarithmic derivatives; see `Solution.pullback`. Fixed steps are not judged.
     **options
         Options of `solve` (`method`, `rtol`, `atol`, ...) but `memory`.
 
@@ -66,25 +76,42 @@ def residuals_and_jacobian(
     ValueError, TypeError
         For bad input, or if the method or the dynamics have no tangents.
     """
-    return ResidualsAndJacobian(dynamics, loss, t_span, wrt, dict(options))
+    return ResidualsAndJacobian(dynamics, loss, t_span, wrt, jacobian, on_inaccurate, dict(options))
 
 
 class ResidualsAndJacobian:
     """The residuals and their Jacobian, as a function of (u0, theta); made by `residuals_and_jacobian`.
 
     Calls may be made from several threads: each works on buffers of its own. Copies and pickles carry the description alone.
+
+    Attributes
+    ----------
+    jacobian : str
+        "tangents" or "adjoints", by which the last call has computed J, as far as that was not asked for; "auto" before the first.
     """
 
-    def __init__(self, dynamics: Dynamics, loss: LeastSquares, t_span: tuple[float, float], wrt: Any, options: dict[str, Any]):
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        loss: LeastSquares,
+        t_span: tuple[float, float],
+        wrt: Any,
+        jacobian: str,
+        on_inaccurate: str,
+        options: dict[str, Any],
+    ):
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f), but a {type(dynamics).__name__} was given.")
         if not getattr(loss, "is_sum_of_squares", False):
             what = "adjode.losses.LeastSquares, or of a Likelihood with Gaussian or LogNormal noise whose sigma is a number"
             raise TypeError(f"residuals are those of {what}, but a {type(loss).__name__} was given.")
-        self._given = dynamics, loss, t_span, wrt, options
+        choose("jacobian", jacobian, ("auto", "tangents", "adjoints"))
+        choose("on_inaccurate", on_inaccurate, ("refine", "raise", "warn"))
+        self._given = dynamics, loss, t_span, wrt, jacobian, on_inaccurate, options
+        self.jacobian, self._asked, self._on_inaccurate = jacobian, jacobian, on_inaccurate
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         if options.get("memory") is not None:
-            raise ValueError("tangents need all steps of a solution: leave memory out.")
+            raise ValueError("a Jacobian needs all steps of a solution: leave memory out.")
         self.options, self._wrt, self._solve_options = SolveOptions.of(dynamics, **options), wrt, options
         self._steady = is_steady(self.options)
         self._idle: dict[tuple[Layout, Layout], list[_Workspace]] = {}
@@ -111,13 +138,15 @@ class ResidualsAndJacobian:
             workspace = idle.pop()
         except IndexError:
             workspace = self._make(layouts, *flat)
+        self.jacobian = workspace.how
         if self._steady or not workspace.run(*flat):
             idle.append(workspace)
             return self._step_by_step(workspace, *flat)
-        result = workspace.result()
+        result = workspace.r, workspace.J
         if not workspace.is_tried:
             self._try_behind(workspace)
-        workspace.tangents.warn_if_inaccurate(stacklevel=2)
+        if workspace.rows is not None:
+            workspace.rows.backward.warn_if_inaccurate(stacklevel=2)
         idle.append(workspace)
         return result
 
@@ -140,90 +169,187 @@ class ResidualsAndJacobian:
         mask = selection_mask("wrt", self._wrt, layouts)
         if not mask.any():
             raise ValueError("wrt selects no entry, so there is no Jacobian.")
-        return _Workspace(self.dynamics, options, structure, loss, self.t_span, np.eye(mask.size)[mask], u0.size)
+        asked = self._asked, self._on_inaccurate
+        return _Workspace(self.dynamics, options, structure, loss, self.t_span, mask, u0.size, *asked)
 
     def _try_behind(self, workspace: _Workspace) -> None:
         (times, states), theta = workspace.forward.places(), workspace.theta
-        try_behind(self.dynamics, forward_parts(self.dynamics, self.options), times, states, theta)
-        try_tangents(workspace.tangents, times, states)
+        parts = forward_parts(self.dynamics, self.options)
+        if workspace.rows is not None:
+            parts += backward_parts(self.dynamics, wants_theta=True)
+        try_behind(self.dynamics, parts, times, states, theta)
+        if workspace.tangents is not None:
+            try_tangents(workspace.tangents, times, states)
         require_derived_loss(workspace.loss, theta)
         workspace.is_tried = True
 
     def _step_by_step(self, workspace: _Workspace, u0: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same by the long way round, which says what is wrong."""
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
-        n, directions, times = u0.size, workspace.directions, workspace.loss.times
+        n, times = u0.size, workspace.loss.times
         require_observed(solution, times)
-        dots = solution.pushforward(directions[:, :n].T, directions[:, n:].T, times)
+        directions = np.eye(n + theta.size)[workspace.columns]
+        dots = solution.pushforward(directions[:, :n].T, directions[:, n:].T, times, on_inaccurate=self._on_inaccurate)
         assert dots.u is not None
-        result = workspace.read(solution(times), dots.u.transpose(0, 2, 1), theta)
+        result = workspace.read(solution(times), dots.u.transpose(0, 2, 1), theta, directions[:, n:])
         require_derived_loss(workspace.loss, theta)
         return result
 
 
 class _Workspace:
-    """The passes of one call with all their buffers, made once and run many times."""
+    """The passes of one call with all their buffers, made once and run many times.
+
+    Parameters
+    ----------
+    dynamics, options, structure, t_span
+        As for `Forward`.
+    loss : PreparedLoss
+    columns : (n + m,) array of bool
+        Of the Jacobian.
+    n : int
+    how : str
+        "auto", "tangents" or "adjoints".
+    on_inaccurate : str
+
+    Attributes
+    ----------
+    how : str
+        "tangents" or "adjoints".
+    u0, theta, r, J : arrays
+        Of the last run.
+    is_tried : bool
+        Whether slips of the callbacks have been looked for along a run.
+    """
 
     def __init__(
         self,
         dynamics: Dynamics,
         options: SolveOptions,
-        structure: Any,
+        structure: Structure | None,
         loss: PreparedLoss,
         t_span: tuple[float, float],
-        directions: np.ndarray,
+        columns: np.ndarray,
         n: int,
+        how: str,
+        on_inaccurate: str,
     ):
         if t_span[1] < t_span[0]:
             loss.reverse()
-        self.loss, self.directions, self.is_tried, m = loss, directions, False, directions.shape[1] - n
+        self.loss, self.columns, self.is_tried, m = loss, columns, False, columns.size - n
+        self.how = _cheaper(options, loss, t_span, columns) if how == "auto" else how
         jumps = jumps_of(dynamics, options, n, m, t_span)
-        dynamics, theta = with_inflows(dynamics, jumps.inflows, m, tangents=True), jumps.extended(np.zeros(m))
+        with_tangents = with_inflows(dynamics, jumps.inflows, m, tangents=True)
+        dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
         self.u0, self.theta = np.zeros(n), theta[:m]
-        how: Any = {"record": RECORD_STAGES, "times": loss.times, "jumps": jumps}
-        self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, **how)
-        self.tangents = TangentPass(
-            dynamics,
-            options,
-            structure,
-            self.forward.span,
-            theta,
-            directions[:, :n],
-            np.pad(directions[:, n:], ((0, 0), (0, len(jumps.inflows)))),
-            self.forward.frame[slots.TIMES],
-            recorded=True,
-            max_seconds=options.max_seconds,
-            jumps=jumps,
-        )
-        self.program = Program(self.forward, None, self.tangents)
+        record = RECORD_STAGES | (RECORD_DENSE if jumps.move else 0)
+        given: Any = {"record": record, "times": loss.times, "jumps": jumps}
+        self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, **given)
+        self._solving = Program(self.forward)
+        self.rows = self.tangents = None
+        if self.how == "adjoints" or options.unit_error(n):
+            asked: Any = {"wants_theta": columns[n:].any(), "on_inaccurate": on_inaccurate, "jumps": jumps}
+            self.rows = Rows(dynamics, options, structure, self.forward, theta, loss.times, m, **asked)
+        if self.how == "tangents":
+            self.directions = np.eye(columns.size)[columns]
+            start_dots, theta_dots = self.directions[:, :n], np.pad(self.directions[:, n:], ((0, 0), (0, len(jumps.inflows))))
+            along: Any = {"recorded": True, "jumps": jumps}
+            problem = with_tangents, options, structure, self.forward.span, theta, start_dots, theta_dots
+            self.tangents = TangentPass(*problem, self.forward.frame[slots.TIMES], **along)
+            self.tangents.share_watch(self.forward.watch)
+            self._follow()
+            self._pushing = Program(backward=self.tangents, goes_on=True)
+        self._max_seconds = options.max_seconds
+
+    def _follow(self) -> None:
+        assert self.tangents is not None
+        self.tangents.follow(self.forward.trajectory, self.forward.count)
 
     def run(self, u0: np.ndarray, theta: np.ndarray) -> bool:
-        """Whether all went well; a SolveError if it takes too long, and other failures are for the step-by-step way to explain."""
+        """Whether all went well.
+
+        Raises
+        ------
+        SolveError
+            If it takes too long, or no steps serve the Jacobian; other failures are for the step-by-step way to explain.
+        """
         self.u0[:], self.theta[:] = u0, theta
-        status = self.program.run()
+        self._runs: Forward | Discrete | TangentPass = self.forward
+        status = solve_until_served(self._solving, self._judge)
+        if status == SUCCESS:
+            status = self._differentiate() if self._has_seen_all else NON_FINITE
         if status == TIMED_OUT:
-            forward = self.program.ran == FORWARD
-            t, step_size = (self.forward if forward else self.tangents).place
-            phase, limit = "forward" if forward else "tangent", self.program.max_seconds
-            raise solve_error(status, phase=phase, t=t, step_size=step_size, max_seconds=limit)
-        return status == SUCCESS and self.forward.count[slots.SEEN] == self.loss.times.size  # an event may have ended it before
+            t, step_size = self._runs.place
+            raise solve_error(status, phase=_PHASES[type(self._runs)], t=t, step_size=step_size, max_seconds=self._max_seconds)
+        if status == INACCURATE:
+            assert self.rows is not None
+            raise self.rows.backward.error(status, None)
+        return status == SUCCESS
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """The residuals and their Jacobian."""
-        observed = self.forward.frame[slots.OBSERVED]
-        return self.read(observed, self.tangents.observed, self.theta)
+    @property
+    def _has_seen_all(self) -> bool:
+        """Whether no event has ended the solution before the last observation."""
+        return self.forward.count[slots.SEEN] == self.loss.times.size
 
-    def read(self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same from states (c, n) and tangents (c, p, n) at the times of the loss, and theta (m,).
+    def _judge(self) -> int:
+        """Whether the steps serve the Jacobian, by the pullback of all residuals together."""
+        if self.rows is None or not self._has_seen_all:
+            return SUCCESS
+        self._runs = self.rows.backward
+        self._pull = self.loss.pulled_residuals(self.forward.frame[slots.OBSERVED], self.theta)
+        status = self.rows.pull(self._pull(self._probe)[0])
+        if status == REFINE:
+            self._runs = self.forward
+        return status
+
+    @functools.cached_property
+    def _probe(self) -> np.ndarray:
+        there = ~self.loss.loss.missing
+        return probe(*there.shape)[there]
+
+    def _differentiate(self) -> int:
+        """The residuals and their Jacobian; the status."""
+        observed, none = self.forward.frame[slots.OBSERVED], np.zeros((0, self.theta.size))
+        if self.tangents is not None:
+            self._runs = self.tangents
+            self._follow()
+            if (status := self._pushing.run()) == SUCCESS:
+                self.r, self.J = self.read(observed, self.tangents.observed, self.theta, self.directions[:, self.u0.size :])
+            return status
+        assert self.rows is not None
+        self.r, _ = self.read(observed, np.zeros((len(observed), 0, self.u0.size)), self.theta, none)
+        status, J = self.rows.jacobian(self._pull, self.r.size)
+        self.J = np.ascontiguousarray(J[:, self.columns])
+        return status
+
+    def read(
+        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals and their tangents from states (c, n), tangents (c, p, n) at the times of the loss, and those of theta.
 
         Raises
         ------
         SolveError
             If a residual is not finite.
         """
-        r, J = self.loss.residuals(states, dots, theta, self.directions[:, self.u0.size :])
+        r, J = self.loss.residuals(states, dots, theta, theta_dots)
         if not (np.isfinite(r).all() and np.isfinite(J).all()):
             self.loss.observe(np.ascontiguousarray(states), theta)
             self.loss.run()
             self.loss.explain()
         return r, J
+
+
+_PHASES = {Forward: "forward", Discrete: "adjoint", TangentPass: "tangent"}
+
+
+def _cheaper(options: SolveOptions, loss: PreparedLoss, t_span: tuple[float, float], columns: np.ndarray) -> str:
+    """Whether tangents of all columns or adjoints of all rows cost less, in units of a row that is pulled back from T.
+
+    Explicit tangents cost in proportion to their number; implicit ones, as soon as there are a few, one factorisation of the exact
+    equations for all of them. Fitted to what `python -m benchmarks.tangents` measures.
+    """
+    k, there = np.count_nonzero(columns), ~loss.loss.missing
+    parts = np.abs(loss.loss.t_obs - t_span[0]) / max(abs(t_span[1] - t_span[0]), 1e-300)
+    rows = float((parts[:, None] * there).sum())
+    tangents = min(0.9 * k, 3.5 + 0.03 * k) if options.tableau.implicit else 0.5 + 0.15 * k
+    return "adjoints" if rows < tangents else "tangents"

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from adjode.api.event_times import before_jumps, check_side
-from adjode.api.keywords import PullbackKeywords
+from adjode.api.keywords import PullbackKeywords, PushforwardKeywords
 from adjode.api.pullback import pullback
 from adjode.api.steady import SteadyState
 from adjode.api.tangents import pushforward
@@ -204,10 +204,14 @@ class Solution:
         return pullback(self, u_T_bar, **options)
 
     def pushforward(
-        self, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, *, max_seconds: float | None = None
+        self,
+        u0_dot: Any = None,
+        theta_dot: Any = None,
+        times: Any = None,
+        **options: Unpack[PushforwardKeywords],
     ) -> Tangents:
         """Push tangents of u0 and theta forward to the states, many at once as columns; see `adjode.api.tangents.pushforward`."""
-        return pushforward(self, u0_dot, theta_dot, times, max_seconds=max_seconds)
+        return pushforward(self, u0_dot, theta_dot, times, **options)
 
     def __repr__(self) -> str:
         n, m, stats = self.layouts[0].size, self.theta.size, self.stats

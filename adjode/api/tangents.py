@@ -6,20 +6,35 @@ from typing import Any
 
 import numpy as np
 
+from adjode.api.event_times import before_jumps, check_side
 from adjode.api.first_calls import Part, prove_events, try_at_start, try_behind
-from adjode.api.solved import Solved
-from adjode.checks import positive, require_finite, require_unmasked, times_in_span
+from adjode.api.rates import rates_along
+from adjode.api.refined import run_refined
+from adjode.api.solved import Solved, state_at_step
+from adjode.checks import choose, positive, require_finite, require_unmasked, times_in_span
 from adjode.derivatives.proof import require_jvp, require_jvps
 from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
+from adjode.passes.discrete import Discrete, jumps_at_start, observed_after_t0
 from adjode.passes.program import Program
-from adjode.passes.result import Tangents
+from adjode.passes.result import PullbackStats, Tangents
+from adjode.passes.rows import probe
 from adjode.passes.tangents import TangentPass
-from adjode.status import SUCCESS
+from adjode.passes.trajectory import Trajectory, beside_stops
+from adjode.status import REFINE, SUCCESS
 
 
 def pushforward(
-    solution: Solved, u0_dot: Any = None, theta_dot: Any = None, times: Any = None, *, max_seconds: float | None = None
+    solution: Solved,
+    u0_dot: Any = None,
+    theta_dot: Any = None,
+    times: Any = None,
+    *,
+    side: str = "right",
+    t0_dot: Any = None,
+    T_dot: Any = None,
+    max_seconds: float | None = None,
+    on_inaccurate: str = "refine",
 ) -> Tangents:
     """Push tangents of u0 and theta forward to the states: the exact derivatives of the steps that were taken.
 
@@ -32,8 +47,16 @@ def pushforward(
         The same of theta, with as many columns.
     times : (c,) array, optional
         Times in the span, in any order, at which the derivatives of the states are wanted too.
+    side : {"right", "left"}
+        Whether a derivative wanted where the state jumps is that behind the jump, in the order of integration, or before it.
+    t0_dot, T_dot : float, or (k,) array, optional
+        How t0 and T change, in each direction; `times` are held fixed as they do.
     max_seconds : float, optional
         Limit on the wall-clock time: by default that of the solve.
+    on_inaccurate : {"refine", "raise", "warn"}
+        What to do where steps that were chosen for the states are too long for the tangents, so that what is seen of them may be
+        further off than 100 times rtol, as a part of the largest logarithmic derivative. Solve again with shorter ones, and raise
+        if that does not help; or raise, or warn at once.
 
     Returns
     -------
@@ -44,38 +67,81 @@ def pushforward(
     ValueError, TypeError
         For bad input, or if the method or the dynamics have no tangents.
     SolveError
-        If the pass cannot be completed.
+        If the pass cannot be completed, or the tangents are not as accurate as that.
 
     Notes
     -----
     `du_dot/dt = (df/du) u_dot + (df/dtheta) theta_dot`, discretised as the solve is: the dual of `pullback` with
     adjoint="discrete", on the same mesh, which is held fixed. Directions share the states of the stages, the Jacobians and the
-    factorisations. It has no error control of its own: the error is that of the steps, which were chosen for the states. Where
-    they are far too long for the tangents, as where the state is at rest, explicit methods warn. Where the state jumps at a time
-    that changes with u0 and theta, the mesh is held fixed too, and the state at that time is not: the dual of what `pullback` does.
+    factorisations. Steps are chosen for the states; whether they serve tangents too is judged by that adjoint, pulled back from T
+    and `times` once. Fixed steps are not judged. Where the state jumps at a time that changes with u0 and theta, the mesh is held
+    fixed too, and the state at that time is not: the dual of what `pullback` does.
     """
     if solution.segments is not None:
         raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
-    u_dots, theta_dots, many = read_directions(solution.layouts, u0_dot, theta_dot)
+    moved = [None if dot is None else _time_dots(name, dot) for name, dot in (("t0_dot", t0_dot), ("T_dot", T_dot))]
+    u_dots, theta_dots, many = _read_all(solution.layouts, u0_dot, theta_dot, moved)
     if solution.steady is not None:
         u_dots = solution.steady.push_forward(theta_dots)
     asked = np.zeros(0) if times is None else times_in_span("times", times, float(solution.t[0]), float(solution.t[-1]))
-    unique, where = np.unique(asked, return_inverse=True)
+    seen = before_jumps(solution, asked) if check_side(side) == "left" else asked
+    unique, where = np.unique(seen, return_inverse=True)
     if solution.t[-1] < solution.t[0]:
         unique, where = unique[::-1], unique.size - 1 - where
-    made = _pass_along(solution, u_dots, theta_dots, unique, max_seconds)
+    start_dots = u_dots if moved[0] is None else u_dots - np.outer(moved[0], _rate(solution, 0))
+    made = _pass_along(solution, start_dots, theta_dots, unique, max_seconds)
     try_tangents(made, solution.t[:-1], solution.u[:-1])
-    made.follow(solution.trajectory, solution.counts)
+    steps = _steps_that_serve(
+        solution, unique, choose("on_inaccurate", on_inaccurate, ("refine", "raise", "warn")), made.max_seconds
+    )
+    made.follow(*steps)
     status = Program(backward=made).run()
     if status != SUCCESS:
         raise made.error(status, solution.dense)
-    made.warn_if_inaccurate(stacklevel=3)
     u_T = made.dots.T.copy()
+    if moved[1] is not None and not solution.ended:
+        u_T += np.outer(_rate(solution, -1), moved[1])
     observed = made.observed.transpose(0, 2, 1)[where]
+    if side == "left" or not jumps_at_start(solution.trajectory.kinds):
+        observed[asked == solution.t[0]] = u_dots.T  # whatever t0 is
     u = None if times is None else np.ascontiguousarray(observed)
     if not many:
         u_T, u = u_T[:, 0].copy(), None if u is None else u[:, :, 0].copy()
     return Tangents(u_T, None if times is None else asked, u, made.stats)
+
+
+def _time_dots(name: str, value: Any) -> np.ndarray:
+    dots = np.asarray(value, dtype=float)
+    if dots.ndim > 1 or not np.isfinite(dots).all():
+        raise ValueError(f"{name} must be a finite number, or a vector of one for each direction, but {value!r} was given.")
+    return dots
+
+
+def _read_all(
+    layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any, moved: list[np.ndarray | None]
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """What `read_directions` gives, where t0 and T change too."""
+    times = [dots for dots in moved if dots is not None]
+    if u0_dot is None and theta_dot is None and times:
+        u0_dot = np.zeros((layouts[0].size, *times[0].shape))
+    u_dots, theta_dots, many = read_directions(layouts, u0_dot, theta_dot)
+    for dots in times:
+        if dots.shape != (len(u_dots),) * many:
+            what = f"vectors of {len(u_dots)} numbers, one for each direction" if many else "numbers"
+            raise ValueError(f"t0_dot and T_dot must be {what}, but one has the shape {dots.shape}.")
+    return u_dots, theta_dots, many
+
+
+def _rate(solution: Solved, step: int) -> np.ndarray:
+    """How fast the state changes at the start (0) or the end (-1) of a solution."""
+    mass, mesh, n = solution.dynamics.mass, solution.trajectory, solution.layouts[0].size
+    if mass is not None and mass.singular:
+        raise ValueError(
+            "with a singular mass matrix f does not say how fast the algebraic components change: leave t0_dot, T_dot."
+        )
+    u, theta = state_at_step(solution, step), solution.jumps.extended(solution.theta) if step == 0 else solution.problem[1]
+    elapsed = beside_stops(solution.span, mesh.t, mesh.kinds, np.full(n, solution.t[step]))
+    return rates_along(solution, theta, elapsed, np.tile(solution.u0 if step == 0 else u, (n, 1)), np.eye(n), PullbackStats())
 
 
 def _pass_along(
@@ -95,6 +161,31 @@ def _pass_along(
         max_seconds=solution.options.max_seconds if max_seconds is None else positive("max_seconds", max_seconds),
         jumps=jumps,
     )
+
+
+def _steps_that_serve(
+    solution: Solved, times: np.ndarray, on_inaccurate: str, max_seconds: float | None
+) -> tuple[Trajectory, np.ndarray]:
+    """The steps of the solution, or shorter ones where tangents at these times and T need them, and their count."""
+    n, (dynamics, theta), steps = solution.layouts[0].size, solution.problem, (solution.trajectory, solution.counts)
+    if not solution.dense.steps or not solution.options.unit_error(n):
+        return steps
+    if on_inaccurate == "refine" and solution.jumps.move and not np.array_equal(before_jumps(solution, times), times):
+        on_inaccurate = "raise"  # along other steps events are at times that are a little different, on whichever side of these
+    sizes = np.abs(solution.u).max(axis=0) + solution.options.least_sizes(n)
+    cotangents = probe(times.size + 1, n) / sizes
+    seeds = observed_after_t0(solution.t, solution.trajectory.kinds, times, cotangents[:-1])
+    how: Any = {"wants_theta": True, "max_seconds": max_seconds, "on_inaccurate": on_inaccurate, "jumps": solution.jumps}
+    judge = Discrete(dynamics, solution.options, solution.structure, solution.span, theta, cotangents[-1], *seeds, **how)
+    judge.follow(*steps)
+    status = Program(backward=judge).run()
+    if status == REFINE:
+        status, forward = run_refined(solution, judge)
+        steps = forward.trajectory, forward.count
+    if status != SUCCESS:
+        raise judge.error(status, solution.dense)
+    judge.warn_if_inaccurate(stacklevel=4)
+    return steps
 
 
 def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> None:

@@ -115,7 +115,8 @@ class Derived:
 
     @functools.cached_property
     def _vjp_dot(self) -> tuple[str, dict[str, Any]]:
-        return vjp_dot_text(self.function, self._arguments, ("u", "theta"), "vjp_dot", self._square)
+        wrt = tuple(x for x in ("u", "theta") if x in self._arguments)
+        return vjp_dot_text(self.function, self._arguments, wrt, "vjp_dot", self._square)
 
     @functools.cached_property
     def _vjp(self) -> tuple[str, dict[str, Any]]:

@@ -45,7 +45,7 @@ def jvp_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...
 
 
 def vjp_dot_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str, ...], name: str, square: bool) -> Text:
-    """The text of the tangents of `(df/dx)^T lam` for each x in `wrt`, when u, theta and lam have tangents.
+    """The text of the tangents of `(df/dx)^T lam` for each x in `wrt`, when these and lam have tangents.
 
     For a number g these are products with its Hessian.
 
@@ -57,8 +57,8 @@ def vjp_dot_text(function: Callable, arguments: tuple[str, ...], wrt: tuple[str,
     with reading(function, arguments) as own:
         block, taken = vjp_program(own, wrt, square)
         outputs = {x: taken[f"{x}_bar"] for x in wrt}
-        dots = _dots(own, ("u", "theta"))
-        given = {f"{x}_dot": dots[own.arguments[x]] for x in ("u", "theta")}
+        dots = _dots(own, wrt)
+        given = {f"{x}_dot": dots[own.arguments[x]] for x in wrt}
         if "lam" in taken:
             dots[taken["lam"]] = given["lam_dot"] = _named(own, "lam_dot", taken["lam"])
         for x, bar in outputs.items():

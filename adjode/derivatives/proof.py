@@ -135,10 +135,10 @@ def require_vjp_dot(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, t
 
 
 def require_second_of_loss(loss: PreparedObserved, theta: np.ndarray) -> None:
-    """The same for those of the function of a loss."""
-    calls = [_Call(numbers, u.copy(), theta) for numbers, u in loss.calls(loss.rule)]
-    vjp, name = loss.rule.vjp, loss.rule.function.kind.name
-    _require_second(vjp, loss.rule.vjp_dot, _some(calls), loss.c, f"second derivatives of the {name} of the loss")
+    """The same for those of the functions of a loss."""
+    for rule in loss.rules:
+        calls, name = [_Call(numbers, u.copy(), theta) for numbers, u in loss.calls(rule)], rule.function.kind.name
+        _require_second(rule.vjp, rule.vjp_dot, _some(calls), loss.c, f"second derivatives of the {name} of the loss")
 
 
 def _require_second(vjp: Callback, vjp_dot: Callback, calls: Sequence[_Call], rows: int, what: str) -> None:

@@ -52,6 +52,7 @@ class Evaluation:
         self.dynamics, self.loss, self.t_span, self.layouts = dynamics, loss, t_span, layouts
         self._n, self._varies, self._has_cost = layouts[0].size, varies, "running_cost" in options
         self._solve_options: Any = {name: value for name, value in options.items() if name in SOLVE_NAMES}
+        self._how: Any = {name: value for name, value in options.items() if name == "on_inaccurate"}
         self._is_warned = False
         parts = varies[: self._n], varies[self._n :]
         self.wrt = tuple(block for block, part in zip(BLOCKS, parts, strict=True) if part.any())
@@ -98,7 +99,9 @@ class Evaluation:
         if self._has_cost:
             raise ValueError("a running cost has no residuals: leave it out.")
         wrt = {"u0": self._varies[: self._n], "theta": self._varies[self._n :]}
-        return residuals_and_jacobian(self.dynamics, cast(LeastSquares, self.loss), self.t_span, wrt=wrt, **self._solve_options)
+        return residuals_and_jacobian(
+            self.dynamics, cast(LeastSquares, self.loss), self.t_span, wrt=wrt, **self._how, **self._solve_options
+        )
 
     def residuals_and_jacobian(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The residuals (N,), and their derivatives (N, k) by the entries that vary."""
@@ -108,7 +111,7 @@ class Evaluation:
     def _curvature(self) -> HessianVectorProduct:
         if self._has_cost:
             raise ValueError("there are no second derivatives of a running cost: leave it out.")
-        return hessian_vector_product(self.dynamics, self.loss, self.t_span, **self._solve_options)
+        return hessian_vector_product(self.dynamics, self.loss, self.t_span, **self._how, **self._solve_options)
 
     def require_second_order(self) -> None:
         """Raise a TypeError or ValueError if there are no second derivatives."""
@@ -135,6 +138,6 @@ class Evaluation:
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Times (c,), the states there (c, n), and their derivatives (c, n, k) along directions (n + m, k)."""
         solution = self.solve(z)
-        dots = solution.pushforward(directions[: self._n], directions[self._n :], np.atleast_1d(times))
+        dots = solution.pushforward(directions[: self._n], directions[self._n :], np.atleast_1d(times), **self._how)
         assert dots.times is not None and dots.u is not None
         return dots.times, solution(dots.times), dots.u

@@ -19,7 +19,7 @@ from adjode.checks import choose, time_span
 from adjode.derivation.origins import remember, texts_of
 from adjode.frontends.evaluation import Evaluation
 from adjode.frontends.mapping import Block
-from adjode.frontends.start import Given, Rested, SteadyState
+from adjode.frontends.start import Given, Rested, SteadyState, curved
 from adjode.model.dynamics import Dynamics
 from adjode.model.fields import Fields
 from adjode.model.losses import Loss
@@ -245,21 +245,25 @@ class Bound:
     def require_second_order(self) -> None:
         """Raise a TypeError or ValueError if there are no second derivatives."""
         with _named(self.name):
-            self._require_linear()
+            self._require_twice()
             self.evaluation.require_second_order()
 
-    def _require_linear(self) -> None:
-        if not self._is_linear:
-            raise TypeError("there are no second derivatives of functions of parameters: take a method without them.")
+    def _require_twice(self) -> None:
+        """Raise a TypeError if z cannot be differentiated twice."""
+        self._start.require_second_order()
+        self._theta.require_second_order()
 
     def hessian_products(self, p: np.ndarray, p_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gradient (q,) by p, and the products of the Hessian with directions of p (d, q), in rows."""
         with _named(self.name):
-            self._require_linear()
+            self._require_twice()
             z, pull_back = self.at(p)
             of_p = self._derivatives(pull_back, z.size, p.size)
             gradient, products = self.evaluation.hessian_products(z, p_dots @ of_p.T)
-            return gradient @ of_p, products @ of_p
+            products = products @ of_p
+            if not self._is_linear:
+                products += [curved(self._start, self._theta, p, gradient, p_dot, of_p @ p_dot) for p_dot in p_dots]
+            return gradient @ of_p, products
 
     def _derivatives(self, pull_back: Callable[[np.ndarray], np.ndarray], size: int, q: int) -> np.ndarray:
         """Of z by p, (n + m, q); zero in entries that do not vary with free parameters."""

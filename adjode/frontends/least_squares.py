@@ -86,7 +86,8 @@ class LeastSquaresTask(Task):
         bounded = {"bounds": tuple(bounds)} if np.isfinite(bounds).any() else {}
         given = {"x_scale": "jac", **bounded, **self.options}
         try:
-            result = optimize.least_squares(residuals, x0, jac=residuals.jacobian, method=self.method, loss=self.loss, **given)
+            with np.errstate(invalid="ignore"):  # SciPy divides 0 by 0 along entries of which nothing is seen any more
+                result = optimize.least_squares(residuals, x0, jac=residuals.jacobian, method=self.method, loss=self.loss, **given)
             result.loss = float(result.cost)
         except SolveError as error:
             return Outcome(None, residuals.first_failure or error, residuals.n_failed + 1, residuals.n_evaluations)

@@ -39,8 +39,8 @@ class Function:
         self.function = with_entries(label, function, given)
         self._in_place = bool(outputs)
         roles = ["u", "theta"][: len(self.reads)]
-        found = Derived(self.function, (*roles, *["y"] * len(outputs)))
-        self._vjp = found.vjp_u if len(roles) == 1 else found.vjp
+        self._derived = Derived(self.function, (*roles, *["y"] * len(outputs)))
+        self._vjp = self._derived.vjp_u if len(roles) == 1 else self._derived.vjp
         self._returns_number = False
 
     def uses(self, argument: str) -> set[int] | None:
@@ -76,6 +76,22 @@ class Function:
         self._vjp(*inputs, *([] if self._returns_number else [bar.copy()]), *bars)
         scale = bar[0] if self._returns_number else 1.0
         return {name: scale * found for name, found in zip(self.reads, bars, strict=True)}
+
+    def curve(self, values: dict[str, np.ndarray], bar: np.ndarray, dots: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """How what `pull_back` gives for the same cotangent changes along tangents of what it reads."""
+        inputs, moved = ([given[name].copy() for name in self.reads] for given in (values, dots))
+        bars = [np.full_like(one, np.nan) for one in inputs]
+        lam, lam_dot = ([], []) if self._returns_number else ([bar.copy()], [np.zeros_like(bar)])
+        self._derived.vjp_dot(*inputs, *lam, *moved, *lam_dot, *bars)
+        scale = bar[0] if self._returns_number else 1.0
+        return {name: scale * found for name, found in zip(self.reads, bars, strict=True)}
+
+    def require_second_order(self) -> None:
+        """Raise a TypeError if it cannot be differentiated twice."""
+        try:
+            self._derived.vjp_dot  # noqa: B018  (so that what is refused is refused here)
+        except TypeError as error:
+            raise TypeError(f"second derivatives of the function for {self.label} cannot be derived: {error}") from None
 
 
 class Block:
@@ -186,13 +202,28 @@ class Block:
 
     def pull_back(self, values: dict[str, np.ndarray], bar: np.ndarray) -> dict[str, np.ndarray]:
         """The cotangents of p, and of theta, that a cotangent of the vector is; it has been called at these values."""
-        total = {name: np.zeros_like(value) for name, value in values.items()}
+        total = self._summed(values, bar, lambda function, one: function.pull_back(values, one))
         np.add.at(total["p"], self._of, bar[self._at])
-        functions = [(k, function) for k, function in self._functions if bar[k] != 0.0]
-        parts = [function.pull_back(values, bar[k : k + 1]) for k, function in functions]
+        return total
+
+    def curve(self, values: dict[str, np.ndarray], bar: np.ndarray, dots: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """How what `pull_back` gives for the same cotangent changes along tangents of p, and of theta."""
+        return self._summed(values, bar, lambda function, one: function.curve(values, one, dots))
+
+    def _summed(
+        self, values: dict[str, np.ndarray], bar: np.ndarray, of: Callable[[Function, np.ndarray], dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """The sum of what `of(function, cotangent)` gives, for all functions whose cotangents are not zero."""
+        total = {name: np.zeros_like(value) for name, value in values.items()}
+        parts = [of(function, bar[k : k + 1]) for k, function in self._functions if bar[k] != 0.0]
         if self._whole is not None:
-            parts.append(self._whole.pull_back(values, bar))
+            parts.append(of(self._whole, bar))
         for part in parts:
             for name, found in part.items():
                 total[name] += found
         return total
+
+    def require_second_order(self) -> None:
+        """Raise a TypeError if a function among its entries cannot be differentiated twice."""
+        for function in (*(one for _, one in self._functions), *([] if self._whole is None else [self._whole])):
+            function.require_second_order()

@@ -24,6 +24,10 @@ class Prior:
         """Minus the logarithm of the density at a value, and its derivative."""
         raise NotImplementedError
 
+    def curvature(self, value: float) -> float:
+        """The second derivative of that, 0 where the first one jumps."""
+        return 0.0
+
     scaled: bool = field(default=False, kw_only=True)
 
 
@@ -64,6 +68,9 @@ class Normal(_Located):
         r = (value - self.location) / self.width
         return 0.5 * r * r + self.constant, r / self.width
 
+    def curvature(self, value: float) -> float:
+        return 1.0 / self.width**2
+
 
 class Laplace(_Located):
     """The density `exp(-|value - location| / width) / (2 width)`."""
@@ -83,6 +90,10 @@ class _OfLogarithm(_Located):
             return math.inf, math.nan
         density, slope = self.of(self.location, self.width).negative_log(math.log(value))
         return density + math.log(value), (slope + 1.0) / value
+
+    def curvature(self, value: float) -> float:
+        of = self.of(self.location, self.width)
+        return (of.curvature(math.log(value)) - of.negative_log(math.log(value))[1] - 1.0) / value**2
 
 
 class LogNormal(_OfLogarithm):

@@ -215,17 +215,14 @@ class Shared:
         return self.bound(experiment).solve(z)
 
     def require_second_order(self) -> None:
-        for prior in self._priors:
-            prior.require_second_order()
         for one in self._together.bound:
             one.require_second_order()
 
     def hessian_products(self, z: np.ndarray, z_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        curvatures = [prior.curvature(z) for prior in self._priors]
         gradient, products = self._together.hessian_products(z, z_dots)
-        for prior, curvature in zip(self._priors, curvatures, strict=True):
+        for prior in self._priors:
             gradient[prior.k] += prior.negative_log(z)[1]
-            products[:, prior.k] += curvature * z_dots[:, prior.k]
+            products[:, prior.k] += prior.curvature(z) * z_dots[:, prior.k]
         return gradient, products
 
     def push(self, z: np.ndarray, directions: np.ndarray, times: Any, experiment: str | None) -> Pushed:
@@ -258,20 +255,12 @@ class _PriorOf:
         density, slope = self.prior.negative_log(value)
         return density, slope * by_z
 
-    def require_second_order(self) -> None:
-        if not isinstance(self.prior, (Normal, Uniform)):
-            raise TypeError(f"there are no second derivatives of a {type(self.prior).__name__} prior: take a method without them.")
-
     def curvature(self, z: np.ndarray) -> float:
         """The second derivative of `negative_log` by the value."""
-        self.require_second_order()
-        if isinstance(self.prior, Uniform):
-            return 0.0
-        assert isinstance(self.prior, Normal)
         value, by_z = self._scaled(z)
         _, slope = self.prior.negative_log(value)
         bend = -by_z / float(z[self.k]) if self._rate else 0.0
-        return (by_z / self.prior.width) ** 2 + slope * bend
+        return self.prior.curvature(value) * by_z**2 + slope * bend
 
     def residual(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """Its residual and the derivatives of that by z."""

@@ -82,6 +82,13 @@ class Given:
         """The state (n,) at these p and theta, and its pullback to them."""
         return self._u0(values), lambda bar: self._u0.pull_back(values, bar)
 
+    def curve(self, values: Bars, bar: np.ndarray, dots: Bars) -> Bars:
+        """How what the pullback of the same cotangent gives changes along tangents of p and theta."""
+        return self._u0.curve(values, bar, dots)
+
+    def require_second_order(self) -> None:
+        self._u0.require_second_order()
+
     def varying(self, is_free: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Which states depend on those entries of p and theta that vary."""
         return self._u0.varying(is_free, theta)
@@ -93,6 +100,19 @@ class Given:
     @property
     def is_linear(self) -> bool:
         return not self._u0.has_functions
+
+
+def curved(
+    start: Given | Rested, of_theta: Block, p: np.ndarray, z_bar: np.ndarray, p_dot: np.ndarray, z_dot: np.ndarray
+) -> np.ndarray:
+    """How what a cotangent of z, u0 and theta (n + m,), owes to p (q,) changes along tangents of p, where z is not linear in it."""
+    assert isinstance(start, Given)  # what has been required
+    theta = of_theta({"p": p})
+    values, n = {"p": p, "theta": theta}, z_bar.size - theta.size
+    theta_bar = z_bar[n:] + start(values)[1](z_bar[:n])["theta"]
+    of_start = start.curve(values, z_bar[:n], {"p": p_dot, "theta": z_dot[n:]})
+    inner = of_theta.curve({"p": p}, theta_bar, {"p": p_dot})["p"] + of_theta.pull_back({"p": p}, of_start["theta"])["p"]
+    return of_start["p"] + inner
 
 
 class Rested:
@@ -164,6 +184,10 @@ class Rested:
             return total
 
         return u, pull_back
+
+    def require_second_order(self) -> None:
+        """Raise a TypeError: it has none."""
+        raise TypeError("there are no second derivatives of a state of rest: take a method without them.")
 
     def varying(self, is_free: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Which states depend on those entries of p and theta that vary."""

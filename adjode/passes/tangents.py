@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +33,6 @@ from adjode.tableaus import Tableau
 _MOST_ROWS = 200  # states up to which vjps may take the place of jvps
 _AS_QUICK = 1.5  # directions for each state from which on matrices from vjps are quicker than jvps
 _FEWEST_LANES = 8  # directions from which on a jvps is quicker than as many jvps
-_MOST_UNITS = 1e4  # of rtol that the error of a step may be, as a part of its tangents; usual ones are below a thousand
 _ITERATIONS, _OVERHEAD = 6, 2000  # of GMRES for a direction, and multiplications that one takes besides
 
 
@@ -89,7 +87,8 @@ class TangentPass(Pass):
         jumps: Jumps = NO_JUMPS,
     ):
         tableau = options.tableau
-        _require_tangents(dynamics, tableau, start_dots.shape[1])
+        if (refusal := refusal_of_tangents(dynamics, tableau, start_dots.shape[1])) is not None:
+            raise ValueError(refusal)
         super().__init__(dynamics, max_seconds)
         self.span, self.theta = span, theta
         (k, n), frame = start_dots.shape, self.frame
@@ -100,16 +99,15 @@ class TangentPass(Pass):
         solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
         frame[slots.THETA], frame[slots.TIME_SPAN] = theta, span.numbers
         frame[slots.THETA_DOTS] = np.ascontiguousarray(theta_dots)
-        self.jvps = dynamics.jvps if k >= _FEWEST_LANES and (tableau.partner is not None or not tableau.implicit) else None
+        pays = k >= _FEWEST_LANES and (self.direct or tableau.partner is not None or not tableau.implicit)
+        self.jvps = dynamics.jvps if pays else None
         self.laced = laces and self.jvps is not None and structure is None
         frame[slots.START_DOTS] = self._laced(start_dots)
         size = frame[slots.START_DOTS].size
         frame[slots.TIMES] = np.ascontiguousarray(times)
         frame[slots.OBSERVED_DOTS] = self._observed = np.zeros((times.size, size))
-        frame[slots.U_FLOOR], frame[slots.DOT_SIZES] = options.least_sizes(n), np.zeros(k)
-        frame[slots.DOT_ERROR] = self._error = np.zeros(2)
+        frame[slots.U_FLOOR] = options.least_sizes(n)
         frame[slots.STAGE_STATE_DOTS] = np.zeros((0, 0, 0))
-        self._unit = 0.0 if tableau.implicit else options.unit_error(n)  # implicit steps damp what errors those before them make
         self._allocate(tableau, n, size)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
@@ -165,7 +163,6 @@ class TangentPass(Pass):
                 slots.K: (rows, n),
                 slots.Q: (rule(NONE, tableau).weights.shape[1] + 1, 0),
                 slots.STAGE_DOTS: (rows, size),
-                slots.ERROR_DOTS: (len(tableau.E), size),
                 slots.U_SIZE: (n,),
                 slots.BASIS: (1, rows),
             }
@@ -184,13 +181,14 @@ class TangentPass(Pass):
         size = (frame.partner or frame)[slots.W].size if self.direct else 0
         frame[slots.STAGE_MATRIX], frame[slots.STAGE_PIVOTS] = np.zeros((size, size)), np.zeros(size, dtype=np.int64)
         frame[slots.RIGHTS] = np.zeros((size, len(frame[slots.THETA_DOTS])))
+        frame[slots.DOT_COLUMNS] = np.zeros((n if self.direct else 0, len(frame[slots.THETA_DOTS])))
         put_jacobian(frame, self.dynamics, structure, self.theta.size)
 
     def _put_products(self, tableau: Tableau, n: int, k: int) -> None:
         """The callbacks, and room for matrices where products are with these."""
         frame, dynamics, m, stiff = self.frame, self.dynamics, self.theta.size, tableau.partner or tableau
         jvps = self.jvps
-        quicker = k >= _AS_QUICK * n and (jvps is None or tableau.implicit)
+        quicker = k >= _AS_QUICK * n and jvps is None
         jvp = None if self.direct or quicker else dynamics.jvp
         blocks = 0 if jvp is not None else stiff.stages if stiff.together else 1
         frame[slots.ROWS_U], frame[slots.ROWS_THETA] = np.zeros((blocks, n, n)), np.zeros((blocks, n, m))
@@ -204,6 +202,8 @@ class TangentPass(Pass):
         size = 0 if self.laced else blocks * n * LANES
         frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(size), np.zeros(size)
         frame[slots.LANES_THETA] = np.zeros((blocks, m * LANES))
+        units = self.direct and jvps is not None
+        frame[slots.LANES_UNIT], frame[slots.NO_LANES] = np.zeros(n * LANES * units), np.zeros(m * LANES * units)
 
     def keep_states(self, steps: int) -> np.ndarray:
         """Have the pass write down the tangents of the states of all stages, of so many steps: (steps or more, rows, k n)."""
@@ -239,17 +239,6 @@ class TangentPass(Pass):
             n_lu=n_lu,
             n_iterations=n_iterations,
         )
-
-    def warn_if_inaccurate(self, stacklevel: int) -> None:
-        """Warn if some step was far too long for the tangents, as where the state is at rest; explicit methods alone know."""
-        part, t = self._error.tolist()
-        if self._unit > 0.0 and part > _MOST_UNITS * self._unit:
-            warnings.warn(
-                f"tangents may be wrong: the step at t = {float(self.span.time(t)):.6g} has an estimated error of {part:.2g} of "
-                f"their size, as steps are chosen for the states alone: tighten the tolerances, or set max_step.",
-                RuntimeWarning,
-                stacklevel=stacklevel + 1,
-            )
 
     def error(self, status: int, state: DenseOutput | SegmentedOutput) -> SolveError:
         """What a run that ended with this status is called; `state` is the forward solution."""
@@ -293,14 +282,16 @@ def _solves_directly(tableau: Tableau, structure: Structure, k: int) -> bool:
     return size**3 / 3 + k * size * size < k * iterated
 
 
-def _require_tangents(dynamics: Dynamics, tableau: Tableau, n: int) -> None:
+def refusal_of_tangents(dynamics: Dynamics, tableau: Tableau, n: int) -> str | None:
+    """Why n states have no tangents, if they have none."""
     if not family_of(tableau).transposable:
-        raise ValueError(
+        return (
             f"tangents of {tableau.name} would need second derivatives of f, because the Jacobian is part of the method: choose "
             f"method='Radau'."
         )
     if n > _MOST_ROWS and dynamics.jvp is None:
-        raise ValueError(
+        return (
             f"tangents of {n} states need a jvp, and none can be derived ({dynamics.jvp_refusal.rstrip('.')}): give "
             f"Dynamics a jvp(t, u, theta, v, w, du_dot)."
         )
+    return None

@@ -4,7 +4,7 @@ With v_i, the tangent of the state of stage i, and w, that of theta, the tangent
 and v_i = y_dot + h sum_j A_ij K_dot_j: the dual of the transposed step, with the mesh held fixed. The stages of explicit steps
 follow from each other. Those of implicit ones are solved for as the transposed ones are (transposed.py): to rounding by GMRES, with
 the frozen matrix for a preconditioner, which serves all directions of a step; with a mass matrix, for M K_dot_i. Where there are so
-many directions that it pays, the exact matrix of the stages is factored instead, once for all of them.
+many directions that it pays, the exact matrix of the stages is factored instead, once for all of them (direct_tangents.py).
 
 A block of directions is a vector, one direction behind the other. `push` is made of three kernels:
 
@@ -15,7 +15,6 @@ A block of directions is a vector, one direction behind the other. `push` is mad
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,10 +24,10 @@ from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.kinds import LANES
 from adjode.compile.views import row, segment
-from adjode.linalg import dense
 from adjode.linalg.gmres import make_gmres, put_gmres
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
+from adjode.steppers.direct_tangents import make_solve_directly
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.steppers.stepper import stage_time
@@ -94,42 +93,11 @@ def unlace(frame, laced, block, n):
 
 
 @kernel
-def _size_of_direction(frame, x, d):
-    """The largest entry of direction d, in units of the states."""
-    sizes, largest, laced = slots.U_SIZE(frame), 0.0, is_laced(frame)
-    n = sizes.size
-    first, stride = ((d // LANES) * n * LANES + d % LANES, LANES) if laced else (d * n, 1)
-    for i in range(n):
-        largest = max(largest, abs(x[first + i * stride]) * sizes[i])
-    return largest
-
-
-@kernel
 def measure_states(frame, V):
     """The units in which the stages' equations are solved: a tangent is measured by the size of its state."""
     sizes, s = slots.U_SIZE(frame), slots.SETTING(frame)[slots.LAST_STAGE]
     for k in range(sizes.size):
         sizes[k] = 1.0 / (max(abs(V[0, k]), abs(V[s, k])) + slots.U_FLOOR(frame)[k])
-
-
-@kernel
-def judge_explicit(frame, h, V):
-    """The error estimates of the method for the tangents of a step: the largest one goes to DOT_ERROR; whether it does.
-
-    As a part of what the tangents of its direction are, or have been: they halve in a step at most, so that they may pass zero.
-    """
-    E, sizes, worst, errors, found = slots.E(frame), slots.DOT_SIZES(frame), slots.DOT_ERROR(frame), slots.ERROR_DOTS(frame), False
-    measure_states(frame, V)
-    for r in range(E.shape[0]):
-        combine_loops(row(errors, r), None, h, E, r, slots.STAGE_DOTS(frame), E.shape[1])
-    for d in range(sizes.size if E.shape[0] > 0 else 0):
-        sizes[d] = max(0.5 * sizes[d], _size_of_direction(frame, slots.NEXT_DOTS(frame), d))
-        part = _size_of_direction(frame, row(errors, 0), d)
-        if E.shape[0] == 2 and part > 0.0:  # the blend of the forward solve
-            part *= part / math.sqrt(part * part + 0.01 * _size_of_direction(frame, row(errors, 1), d) ** 2)
-        if part > worst[0] * sizes[d]:
-            worst[0], found = part / sizes[d] if sizes[d] > 0.0 else math.inf, True
-    return found
 
 
 @kernel
@@ -221,59 +189,6 @@ def _make_solve(frozen: Frozen, precondition: Callable, gmres: Callable) -> Call
 
 
 @kernel
-def _add_mass(frame, S, i):
-    """Add M to diagonal block i."""
-    starts, columns, values = slots.MASS_STARTS(frame), slots.MASS_COLUMNS(frame), slots.MASS(frame)
-    n = starts.size - 1
-    for r in range(n):
-        for p in range(starts[r], starts[r + 1]):
-            S[i * n + r, i * n + columns[p]] += values[p]
-
-
-@kernel
-def _add_identity(frame, S, i):
-    n = slots.U_SIZE(frame).size
-    for r in range(n):
-        S[i * n + r, i * n + r] += 1.0
-
-
-def _make_assemble(massed: bool) -> Callable:
-    add_mass = _add_mass if massed else _add_identity
-
-    @kernel
-    def assemble(frame, h, first):
-        """M x_i - h J_i sum_j A_ij x_j as a matrix, its rows in units of the states, by which pivots are chosen."""
-        S, A, sizes, rows = slots.STAGE_MATRIX(frame), slots.A(frame), slots.U_SIZE(frame), slots.ROWS_U(frame)
-        b, n = rows.shape[0], rows.shape[1]
-        for i in range(b):
-            for j in range(b):
-                weight = -h * A[first + i, first + j]
-                for r in range(n):
-                    for c in range(n):
-                        S[i * n + r, j * n + c] = weight * rows[i, r, c]
-            add_mass(frame, S, i)
-        for r in range(S.shape[0]):
-            for c in range(S.shape[1]):
-                S[r, c] *= sizes[r % n]
-
-    return assemble
-
-
-def _make_factor(massed: bool) -> Callable:
-    assemble = _make_assemble(massed)
-
-    @kernel
-    def factor(frame, h, first):
-        """Factor the exact equations of a block of stages."""
-        assemble(frame, h, first)
-        slots.COUNT(frame)[slots.FACTORISATIONS] += 1
-        failed = dense.factor(slots.STAGE_MATRIX(frame), slots.STAGE_PIVOTS(frame)) != 0  # as small as it is
-        return STAGES_UNSOLVED if failed else SUCCESS
-
-    return factor
-
-
-@kernel
 def _keep(frame, first, d, x):
     """Slopes x (b, n) of the stages from `first` on are those of direction d."""
     stage_dots = slots.STAGE_DOTS(frame)
@@ -282,34 +197,8 @@ def _keep(frame, first, d, x):
             stage_dots[first + i, d * x.shape[1] + k] = x[i, k]
 
 
-def _make_solve_directly(push: Push, massed: bool) -> Callable:
-    """`solve(frame, t, h, t_new, V, first) -> status` of all directions at once, behind `prepare`, with exact factors."""
-    factor, right_hand_sides = _make_factor(massed), _make_right_hand_sides(push)
-
-    @kernel
-    def solve_directly(frame, t, h, t_new, V, first):
-        rights, sizes, x, n = slots.RIGHTS(frame), slots.U_SIZE(frame), slots.RIGHT(frame), slots.U_SIZE(frame).size
-        status = factor(frame, h, first)
-        for d in range(rights.shape[1] if status == SUCCESS else 0):
-            status |= right_hand_sides(frame, t, h, t_new, V, first, d)
-            for i in range(x.shape[0]):
-                for k in range(n):
-                    rights[i * n + k, d] = x[i, k] * sizes[k]
-        if status != SUCCESS:
-            return status
-        dense.solve_columns(slots.STAGE_MATRIX(frame), slots.STAGE_PIVOTS(frame), rights)
-        for d in range(rights.shape[1]):
-            for i in range(x.shape[0]):
-                for k in range(n):
-                    x[i, k] = rights[i * n + k, d]
-            _keep(frame, first, d, x)
-        return SUCCESS
-
-    return solve_directly
-
-
 def _make_iterate(push: Push, frozen: Frozen, precondition: Callable) -> Callable:
-    """The same for one direction after the other, by iterations."""
+    """`iterate(frame, t, h, t_new, V, first) -> status`: the same for one direction after the other, by iterations."""
     right_hand_sides = _make_right_hand_sides(push)
     solve = _make_solve(frozen, precondition, make_gmres(_make_apply(push, frozen, precondition)))
 
@@ -333,7 +222,7 @@ def make_tangent_block(push: Push, frozen: Frozen, precondition: Callable) -> Ca
     `precondition(frame, x)` multiplies a block of slopes (b, n) by the inverse of the frozen system.
     """
     prepare, iterate = push.prepare, _make_iterate(push, frozen, precondition)
-    solve_directly = _make_solve_directly(push, frozen.massed)
+    solve_directly = make_solve_directly(push.all, frozen.massed)
 
     @kernel
     def block(frame, t, h, t_new, V, first):

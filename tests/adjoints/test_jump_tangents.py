@@ -52,6 +52,17 @@ def test_dual_across_doses(method, span):
 
 @pytest.mark.usefixtures("fixed_mesh")
 @pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("method", ["Tsit5", "Radau", "auto"])
+def test_dual_of_both_sides_of_jumps_and_of_ends_that_move(method, side):
+    everything = {"side": side, "wrt": ("u0", "theta", "t0", "T")}
+    for span in (PK_SPAN, PK_SPAN[::-1]):
+        assert off_duality(solve(drug(), PK_U0, PK_THETA, span, doses=PK_DOSES, method=method), 3, **everything) < 1e-12
+    assert off_duality(solve(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, method=method, **hunt_jumps()), 3, **everything) < 1e-12
+
+
+@pytest.mark.usefixtures("fixed_mesh")
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
 @pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
 @pytest.mark.parametrize("method", METHODS)
 def test_dual_across_doses_and_events(method, span):

@@ -129,6 +129,26 @@ def test_many_directions_are_what_each_is_alone():
         np.testing.assert_allclose(alone.u_T, together.u_T[:, k], rtol=0, atol=1e-12)
 
 
+def test_ends_that_move():
+    """Of a decay: d(u0 exp(-k (T - t0))) by t0 and T, alone and as columns."""
+
+    def decay(t, u, theta, du):
+        du[0] = -theta[0] * u[0]
+
+    solution = solve(Dynamics(decay), [2.0], [0.7], (1.0, 3.0), rtol=1e-10, atol=1e-12)
+    dots = solution.pushforward(t0_dot=1.0, T_dot=0.5, times=[1.0, 2.0])
+    np.testing.assert_allclose(dots.u_T, 0.5 * 0.7 * 2.0 * np.exp(-1.4), rtol=1e-8)
+    np.testing.assert_allclose(dots.u[:, 0], [0.0, 0.7 * 2.0 * np.exp(-0.7)], rtol=1e-8)
+    many = solution.pushforward(T_dot=[1.0, 2.0])
+    np.testing.assert_allclose(many.u_T[0], -0.7 * 2.0 * np.exp(-1.4) * np.array([1.0, 2.0]), rtol=1e-8)
+    for wrong, message in (
+        ({"t0_dot": [1.0, 2.0], "u0_dot": [1.0]}, "must be numbers"),
+        ({"T_dot": np.nan}, "T_dot must be a finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            solution.pushforward(**wrong)
+
+
 def test_names_and_spans_of_no_length():
     names = {"u0": {"prey": 1.0, "predators": 1.0}, "theta": dict(zip("abcd", LV_THETA, strict=True))}
     solution = solve(lotka_volterra(), **names, t_span=(0.0, 1.0))
@@ -157,9 +177,14 @@ def test_a_step_is_factored_once_for_all_directions(method):
     for k in (10, 32):
         stats = solution.pushforward(np.ones((20, k))).stats
         assert stats.n_lu == stages * solution.stats.n_steps
-        # the matrices of its stages, and of the slope at the start
-        assert stats.n_vjp == 20 * (1 + (3 if method == "Radau" else 6) * solution.stats.n_steps)
-        assert stats.n_jvp == stats.n_iterations == 0
+        # matrices of unit vectors, and right-hand sides, of its stages; and the slope at the start
+        assert stats.n_jvp == k + (20 + k) * (3 if method == "Radau" else 6) * solution.stats.n_steps
+        assert stats.n_vjp == stats.n_iterations == 0
+    alone = solve(Dynamics(dynamics.f.given, jvp=dynamics.jvp.given), u0, theta, (0.0, 1.0), method=method)
+    stats = alone.pushforward(np.ones((20, 10))).stats
+    # the rows of these matrices; and the slope at the start
+    assert stats.n_vjp == 20 * (1 + (3 if method == "Radau" else 6) * alone.stats.n_steps)
+    assert stats.n_jvp == stats.n_iterations == 0
 
 
 def test_explicit_steps_take_each_direction_once_and_without_a_jvp_no_more_than_matrices():
@@ -309,7 +334,7 @@ def test_what_has_no_tangents_says_so():
         short.pushforward([1.0, 0.0])
 
 
-def test_steps_too_long_for_tangents_are_told_of():
+def test_steps_too_long_for_tangents_are_made_shorter_or_told_of():
     """At rest nothing limits the steps, and du(T)/du0 = e^20 is as far off as they are long."""
 
     def f(t, u, theta, du):
@@ -317,10 +342,14 @@ def test_steps_too_long_for_tangents_are_told_of():
 
     dynamics = Dynamics(f)
     resting = solve(dynamics, [0.0], [1.0], (0.0, 20.0))
-    with pytest.warns(RuntimeWarning, match=r"tangents may be wrong: the step at t = .* has an estimated error of 0\.0"):
-        resting.pushforward([1.0])
-    short = solve(dynamics, [0.0], [1.0], (0.0, 20.0), max_step=0.1)
-    assert short.pushforward([1.0]).u_T[0] == pytest.approx(np.exp(20.0), rel=1e-5)
+    with pytest.warns(RuntimeWarning, match="too long for its adjoint"):
+        wrong = resting.pushforward([1.0], on_inaccurate="warn").u_T[0]
+    assert abs(wrong / np.exp(20.0) - 1.0) > 1e-3
+    with pytest.raises(SolveError, match="too long for its adjoint"):
+        resting.pushforward([1.0], on_inaccurate="raise")
+    for method in ("Tsit5", "DOP853", "auto"):
+        solution = solve(dynamics, [0.0], [1.0], (0.0, 20.0), method=method)
+        assert solution.pushforward([1.0]).u_T[0] == pytest.approx(np.exp(20.0), rel=1e-4)  # 100 times rtol
 
 
 def test_what_a_callback_raises_is_told():

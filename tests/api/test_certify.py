@@ -1,5 +1,6 @@
 """`certify=True`: a gradient held against a second one, and products against f."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -82,6 +83,25 @@ def test_a_wrong_product_is_found():
         solution.pullback(W, certify=True)
     right = solve(Dynamics(lv_f, lv_vjp), LV_U0, LV_THETA, SPAN)
     assert right.pullback(W, certify=True).error is not None
+
+
+def test_a_product_that_is_wrong_for_a_while_is_found_by_a_tangent():
+    """Both adjoints have it from vjp, which is held against differences elsewhere."""
+
+    right_vjp = numba.njit(lv_vjp)
+
+    def wrong(t, u, theta, lam, u_bar, theta_bar):
+        right_vjp(t, u, theta, lam, u_bar, theta_bar)
+        if 1.7 < t < 2.3:
+            theta_bar[2] *= 0.9
+
+    solution = solve(Dynamics(lv_f, wrong), LV_U0, LV_THETA, SPAN, stops=[1.7, 2.3])
+    observed = [1.0, 3.0], [[1.0, 0.0], [0.0, 2.0]]
+    for adjoint in ("discrete", "interpolating"):
+        with pytest.raises(SolveError, match=r"not certified: .*, a tangent differs by .* times rtol, .*check_vjp"):
+            solution.pullback(W, observations=observed, adjoint=adjoint, certify=True)
+        right = solve(Dynamics(lv_f, lv_vjp), LV_U0, LV_THETA, SPAN, stops=[1.7, 2.3])
+        assert right.pullback(W, observations=observed, adjoint=adjoint, certify=True).error is not None
 
 
 def test_where_there_is_one_adjoint_alone():

@@ -9,6 +9,7 @@ import pytest
 from adjode import Fit, solve, solve_ensemble, value_and_gradient
 from adjode.api import keywords as options_types
 from adjode.api.pullback import pullback
+from adjode.api.tangents import pushforward
 from adjode.ensembles import engine as backends
 from adjode.losses import FinalState
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
@@ -47,6 +48,7 @@ def test_those_of_solve():
 
 def test_those_of_pullback():
     assert types_of(options_types.PullbackKeywords) == keywords_of(pullback)
+    assert types_of(options_types.PushforwardKeywords) == keywords_of(pushforward)
 
 
 def test_those_of_both_passes():

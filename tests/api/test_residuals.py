@@ -51,12 +51,16 @@ def losses():
 
 
 def equal_to_the_gradient(dynamics, loss, span, u0, theta, **options):
-    r, J = residuals_and_jacobian(dynamics, loss, span, **options)(u0, theta)
+    """By tangents and by adjoints, on the mesh as it is."""
     value, bar = value_and_gradient(dynamics, loss, span, on_inaccurate="warn", **options)(u0, theta)
-    assert 0.5 * r @ r == pytest.approx(value, rel=1e-14)
     gradient = np.concatenate([bar.u0, bar.theta])
-    scale = np.abs(J * r[:, None]).sum(axis=0) if J.size else 0.0
-    np.testing.assert_array_less(np.abs(J.T @ r - gradient), 1e-12 * scale + 1e-300)
+    for how in ("adjoints", "tangents"):
+        evaluate = residuals_and_jacobian(dynamics, loss, span, jacobian=how, on_inaccurate="warn", **options)
+        r, J = evaluate(u0, theta)
+        assert evaluate.jacobian == how
+        assert 0.5 * r @ r == pytest.approx(value, rel=1e-14)
+        scale = np.abs(J * r[:, None]).sum(axis=0) if J.size else 0.0
+        np.testing.assert_array_less(np.abs(J.T @ r - gradient), 1e-12 * scale + 1e-300)
     return r, J
 
 
@@ -100,7 +104,8 @@ def totals_vjp(t, u, theta, y_bar, u_bar, theta_bar):
 @pytest.mark.parametrize("method", ["Tsit5", "Radau"])
 def test_the_gradient_of_what_is_observed(method, log, observe):
     loss = LeastSquares(TIMES, DATA, sigma=SIGMA, log=log, observe=observe)
-    evaluate = residuals_and_jacobian(lotka_volterra(), loss, SPAN, wrt={"theta": [0, 3]}, method=method)
+    some = {"wrt": {"theta": [0, 3]}, "method": method, "on_inaccurate": "warn"}
+    evaluate = residuals_and_jacobian(lotka_volterra(), loss, SPAN, **some)
     for backwards in (False, True):
         r, J = equal_to_the_gradient(lotka_volterra(), loss, SPAN[::-1] if backwards else SPAN, LV_U0, LV_THETA, method=method)
         assert r.shape == (10,) and J.shape == (10, 6)
@@ -171,6 +176,44 @@ def test_columns_are_those_asked_for():
     ):
         _, J = residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, wrt=wrt)(u0, theta)
         np.testing.assert_allclose(J, whole[:, columns], rtol=0, atol=1e-12 * np.abs(whole).max())
+
+
+def test_rows_or_columns_are_chosen_by_what_they_cost():
+    """A few residuals by many rates are pulled back, many by few pushed forward; J is the same."""
+    n = 12
+
+    def ring(t, u, theta, du):
+        for i in range(u.size):
+            du[i] = theta[i] * (u[(i + 1) % u.size] - u[i])
+
+    dynamics, u0, theta = adjode.Dynamics(ring), np.linspace(0.5, 1.5, n), np.linspace(0.5, 1.5, n)
+    few, many = LeastSquares([1.0], [[1.0]]), LeastSquares(np.linspace(0.1, 1.0, 20), np.ones((20, 3)))
+    for loss, chosen in ((few, "adjoints"), (many, "tangents")):
+        evaluate = residuals_and_jacobian(dynamics, loss, (0.0, 1.0))
+        assert evaluate.jacobian == "auto"
+        r, J = evaluate(u0, theta)
+        assert evaluate.jacobian == chosen
+        for how in ("tangents", "adjoints"):
+            s, K = residuals_and_jacobian(dynamics, loss, (0.0, 1.0), jacobian=how)(u0, theta)
+            np.testing.assert_array_equal(r, s)
+            np.testing.assert_allclose(J, K, rtol=0.0, atol=1e-12 * np.abs(J).max())
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853", "Kvaerno5", "auto"])
+def test_steps_that_do_not_serve_the_jacobian_are_made_shorter(method):
+    """At rest the states say nothing of how long steps may be for their derivatives."""
+
+    def exchange(t, u, theta, du):
+        du[0] = theta[0] - theta[1] * u[0]
+
+    loss, at_rest = LeastSquares([10.0], [[0.0]]), ([2.0], [2.0, 1.0])
+    for how in ("tangents", "adjoints"):
+        options = {"method": method, "rtol": 1e-6, "atol": 1e-9, "jacobian": how}
+        _, J = residuals_and_jacobian(adjode.Dynamics(exchange), loss, (0.0, 10.0), **options)(*at_rest)
+        wanted = np.array([np.exp(-10.0), 1.0 - np.exp(-10.0), -2.0 + 2.0 * np.exp(-10.0)])
+        np.testing.assert_array_less(np.abs(J[0] - wanted) * [2.0, 2.0, 1.0], 100 * 1e-6 * 2.0)
+        with pytest.raises(SolveError, match="too long for its adjoint"):
+            residuals_and_jacobian(adjode.Dynamics(exchange), loss, (0.0, 10.0), on_inaccurate="raise", **options)(*at_rest)
 
 
 def test_threads_and_copies_have_buffers_of_their_own():

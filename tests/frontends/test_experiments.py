@@ -157,7 +157,7 @@ def of_squares(**options):
 
 
 def test_least_squares_uncertainty_and_profiles():
-    fit = of_squares()
+    fit = of_squares(on_inaccurate="warn")  # so that the same steps are those of both
     r, J = fit.evaluate_residuals(fit.x0)
     value, gradient = fit.evaluate(fit.x0)
     np.testing.assert_allclose(J.T @ r, gradient, rtol=0.0, atol=1e-11 * np.abs(gradient).max())
@@ -206,6 +206,22 @@ def test_products_with_the_hessian():
     np.testing.assert_allclose(fit.hessp(fit.x0, p), wanted, rtol=0.0, atol=1e-5 * np.abs(wanted).max())
     H = fit.hessian(fit.x0)
     np.testing.assert_allclose(H @ p, fit.hessp(fit.x0, p), rtol=0.0, atol=1e-10 * np.abs(wanted).max())
+
+
+def test_the_hessian_of_likelihoods_with_functions_of_parameters():
+    """Of the mesh, which is held fixed: symmetric to rounding, and what differences of gradients tend to."""
+    given = {name: one for name, one in PARAMETERS.items() if name != "before"}
+    fit = Fit(list(experiments())[:3], parameters=given, step=0.1)
+    x = fit.x0 + 0.01
+    H = np.array([fit.hessp(x, e) for e in np.eye(x.size)])
+    np.testing.assert_allclose(H, H.T, rtol=0.0, atol=1e-10 * np.abs(H).max())
+    wanted = [gradient_differences(fit, x, e) for e in np.eye(x.size)]
+    np.testing.assert_allclose(H, wanted, rtol=0.0, atol=1e-6 * np.abs(H).max())
+
+
+def test_a_state_of_rest_has_no_second_derivatives(fit):
+    with pytest.raises(TypeError, match="in 'rested': there are no second derivatives of a state of rest"):
+        fit.hessian(fit.x0)
 
 
 def test_a_steady_state_alone():

@@ -120,7 +120,6 @@ def conversion(t, u, theta, du):
     du[1] = made - theta[2] * u[1]
 
 
-@pytest.mark.filterwarnings("ignore:tangents may be wrong")  # along the entry that may be nothing
 def test_verdicts():
     """The product of two rates is known, neither of them is; a loss that is hardly there may be none."""
     times = np.linspace(0.25, 4.0, 16)

@@ -5,10 +5,10 @@ import numpy as np
 PLACES = np.array([0.3, 0.0, 1.0, 0.301, 0.7, 0.3])
 
 
-def off_duality(solution, directions, seed=0):
+def off_duality(solution, directions, seed=0, side="right", wrt=("u0", "theta")):
     """How far lam . du changes from the start to the end and the observations, as a part of its terms, at most.
 
-    Observed are places of the span, and the times at which the state jumps.
+    Observed are places of the span, and the times at which the state jumps. With "t0" or "T" in `wrt` these change too.
     """
     rng, n, m = np.random.default_rng(seed), solution.u.shape[1], solution.theta.size
     jumps = solution.span.time(solution.trajectory.jumps.t)
@@ -16,8 +16,11 @@ def off_duality(solution, directions, seed=0):
     size = np.abs(solution.u).max(axis=0)
     U, W = rng.normal(size=(n, directions)) * size[:, None], rng.normal(size=(m, directions)) * np.abs(solution.theta)[:, None]
     u_T_bar, u_bars = rng.normal(size=n) / size, rng.normal(size=(times.size, n)) / size
-    dots = solution.pushforward(U, W, times)
-    bar = solution.pullback(u_T_bar, observations=(times, u_bars), adjoint="discrete", on_inaccurate="warn", wrt=("u0", "theta"))
+    moved = {f"{name}_dot": rng.normal(size=directions) for name in ("t0", "T") if name in wrt}
+    dots = solution.pushforward(U, W, times, on_inaccurate="warn", side=side, **moved)
+    options = {"observations": (times, u_bars), "adjoint": "discrete", "on_inaccurate": "warn", "wrt": wrt, "side": side}
+    bar = solution.pullback(u_T_bar, **options)
     terms = [u_T_bar[:, None] * dots.u_T, *(u_bars[:, :, None] * dots.u), -bar.u0[:, None] * U, -bar.theta[:, None] * W]
+    terms += [-getattr(bar, name.removesuffix("_dot")) * dot[None] for name, dot in moved.items()]
     terms = np.concatenate(terms)
     return np.max(np.abs(terms.sum(axis=0)) / np.abs(terms).sum(axis=0))

@@ -18,7 +18,7 @@ from adjode.model.losses.data import unmasked
 from adjode.model.losses.loss import States, blamed, loss_at
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.observed import PreparedObserved, observed_entry
-from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
+from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry, pull_components, spread
 from adjode.model.losses.rule import WithRule
 from adjode.status import SolveError, Status
 
@@ -168,6 +168,13 @@ def _compared(loss: LeastSquares, there: np.ndarray, y: np.ndarray, y_dots: np.n
         return (np.log(y) - data) * weights, y_dots * (weights / y)[:, None]
 
 
+def _pulled(loss: LeastSquares, y: np.ndarray, pull: Callable) -> Callable:
+    """See `PreparedLoss.pulled_residuals`; `pull` is the same for what is observed, y (k, c)."""
+    there = ~loss.missing
+    slopes = _compared(loss, there, y[there], np.ones((np.count_nonzero(there), 1)))[1][:, 0]
+    return lambda r_bar: pull(spread(there, slopes * r_bar))
+
+
 class PreparedLeastSquares(PreparedLoss):
     data: ClassVar = _DATA
 
@@ -186,6 +193,10 @@ class PreparedLeastSquares(PreparedLoss):
         there, components = ~self.loss.missing, self.loss.components
         u, u_dots = states[self.rows][:, components], dots[self.rows][:, :, components].transpose(0, 2, 1)
         return _compared(self.loss, there, u[there], u_dots[there])
+
+    def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        components = self.loss.components
+        return _pulled(self.loss, states[self.rows][:, components], pull_components(self, components, theta))
 
     def explain(self) -> None:
         if self.loss.log:
@@ -221,6 +232,9 @@ class _PreparedObserved(PreparedObserved):
         y, y_dots = self.pushed(states, dots, theta, theta_dots)
         there = ~self.loss.missing
         return _compared(self.loss, there, y[there], y_dots[there])
+
+    def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        return _pulled(self.loss, *self.pulled(states, theta))
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:

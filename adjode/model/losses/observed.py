@@ -67,6 +67,23 @@ class PreparedObserved(PreparedLoss):
 
         From dots (times, p, n) and theta_dots (p, m); NaN where a callback raises.
         """
+        y, of_u, of_theta = self._linearised(states, theta)
+        return y, of_u @ dots[self.rows].transpose(0, 2, 1) + of_theta @ theta_dots.T
+
+    def pulled(self, states: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, Callable]:
+        """The same, and the dual of its tangents: cotangents (k, c) to those of states (times, n) and theta (m,)."""
+        y, of_u, of_theta = self._linearised(states, theta)
+        of_u, of_theta = of_u.copy(), of_theta.copy()
+
+        def pull(y_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            u_bars = np.zeros_like(self.u_bars)
+            np.add.at(u_bars, self.rows, np.einsum("kc,kcn->kn", y_bars, of_u))
+            return u_bars, np.einsum("kc,kcm->m", y_bars, of_theta)
+
+        return y, pull
+
+    def _linearised(self, states: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the function makes, (k, c), and its derivatives by the state, (k, c, n), and by theta, (k, c, m)."""
         self.observe(np.ascontiguousarray(states), theta)
         k, frame = self.rows.size, self.frame
         if not frame.has(slots.RESULTS_U):
@@ -75,7 +92,7 @@ class PreparedObserved(PreparedLoss):
         if linearised_entry(self.rule)(frame.argument) != SUCCESS:
             frame[slots.RESULTS][:] = math.nan
         of_u, of_theta = (frame[slot].reshape(k, self.c, -1) for slot in (slots.RESULTS_U, slots.RESULTS_THETA))
-        return frame[slots.RESULTS].copy(), of_u @ dots[self.rows].transpose(0, 2, 1) + of_theta @ theta_dots.T
+        return frame[slots.RESULTS].copy(), of_u, of_theta
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:

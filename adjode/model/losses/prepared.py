@@ -100,6 +100,10 @@ class PreparedLoss:
         """
         raise TypeError(f"{type(self.loss).__name__} is no sum of squares, so there are no residuals: take its gradient.")
 
+    def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """The dual of `residuals` at one place: cotangents (N,) of them to those of states and parameters, (k, n) and (m,)."""
+        raise TypeError(f"{type(self.loss).__name__} is no sum of squares, so there are no residuals: take its gradient.")
+
     def run(self) -> float:
         """The value, which is in `value[0]` too; NaN if it or a cotangent is not finite."""
         return self.value[0] if self.entry(self.frame.argument) == SUCCESS else math.nan
@@ -144,6 +148,24 @@ class PreparedLoss:
         name = entry_name("theta", self.loss.fields[1], k)
         what = f"the loss is not finite: its derivative by {name} is {self.theta_bar[k]}."
         return SolveError(what, phase="loss", status=Status.NON_FINITE, t=float("nan"))
+
+
+def pull_components(prepared: PreparedLoss, components: np.ndarray, theta: np.ndarray) -> Callable:
+    """Cotangents (k, c) of these components of the states at observations to those of the states (times, n) and of theta."""
+
+    def pull(y_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        u_bars = np.zeros_like(prepared.u_bars)
+        np.add.at(u_bars, (prepared.rows[:, None], components), y_bars)  # an observation may have been made more than once
+        return u_bars, np.zeros(theta.size)
+
+    return pull
+
+
+def spread(there: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values (N,) where there are data, zeros elsewhere."""
+    found = np.zeros(there.shape)
+    found[there] = values
+    return found
 
 
 @kernel

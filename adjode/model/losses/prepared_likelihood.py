@@ -14,7 +14,7 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.model.losses import densities
 from adjode.model.losses.observed import PreparedObserved, fill, make_add_bars, matters
-from adjode.model.losses.prepared import clear_jumps, finish, loss_entry
+from adjode.model.losses.prepared import clear_jumps, finish, loss_entry, pull_components, spread
 from adjode.model.losses.rule import Rule
 from adjode.status import SolveError, Status
 
@@ -60,14 +60,35 @@ class PreparedLikelihood(PreparedObserved):
         else:
             y, y_dots = self.pushed(states, dots, theta, theta_dots)
         later = loss.previous >= 0
-        y[later], y_dots[later] = y[later] - y[loss.previous[later]], y_dots[later] - y_dots[loss.previous[later]]
-        there = ~loss.missing
-        weights = 1.0 / loss.scales[there]
+        y_dots[later] -= y_dots[loss.previous[later]]
+        r, slopes = self._compared(y)
+        return r, y_dots[~loss.missing] * slopes[:, None]
+
+    def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        loss = self.loss
+        if self.rule is None:
+            y, pull = states[self.rows][:, loss.components], pull_components(self, loss.components, theta)
+        else:
+            y, pull = self.pulled(states, theta)
+        slopes, later = self._compared(y)[1], loss.previous >= 0
+
+        def pull_all(r_bar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            y_bars = spread(~loss.missing, slopes * r_bar)
+            np.subtract.at(y_bars, loss.previous[later], y_bars[later])
+            return pull(y_bars)
+
+        return pull_all
+
+    def _compared(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals (N,) of what is observed, y (k, c), and their slopes by what has come since the time before."""
+        loss, there, later = self.loss, ~self.loss.missing, self.loss.previous >= 0
+        y = y.copy()
+        y[later] -= y[loss.previous[later]]
+        weights, found = 1.0 / loss.scales[there], y[there]
         logs = np.broadcast_to([one.of_logarithm for one in loss.noise], there.shape)[there]
-        y, y_dots = y[there], y_dots[there]
         with np.errstate(all="ignore"):
-            slopes = np.where(logs, weights / y, weights)
-            return (np.where(logs, np.log(y), y) - loss.data[there]) * weights, y_dots * slopes[:, None]
+            slopes = np.where(logs, weights / found, weights)
+            return (np.where(logs, np.log(found), found) - loss.data[there]) * weights, slopes
 
     def explain(self) -> None:
         loss = self.loss

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from adjode.model.losses.least_squares import LeastSquares, PreparedLeastSquares
+from adjode.model.losses.likelihood_second_order import tangents_of_likelihood
 from adjode.model.losses.linear import PreparedLinear
 from adjode.model.losses.observed import PreparedObserved
 from adjode.model.losses.prepared import PreparedLoss
@@ -17,12 +18,14 @@ Dots = tuple[np.ndarray, np.ndarray]
 
 def require_second_order(loss: Any) -> None:
     """Raise a TypeError if a prepared loss has no second derivatives, with what is missing."""
-    if isinstance(loss, PreparedObserved) and not isinstance(loss, PreparedLikelihood):
-        loss.rule.vjp_dot  # noqa: B018  (so that what is refused is refused here)
+    if isinstance(loss, PreparedObserved):
+        for rule in loss.rules:
+            rule.vjp_dot  # noqa: B018  (so that what is refused is refused here)
     elif not isinstance(loss, (PreparedLeastSquares, PreparedLinear)):
         raise TypeError(
             f"second derivatives of the loss are needed, and this {type(getattr(loss, 'loss', loss)).__name__} has a cotangent "
-            f"alone: take adjode.losses.LeastSquares, FinalState, or Series(t_obs, value=...), whose derivatives are derived."
+            f"alone: take adjode.losses.LeastSquares, Likelihood, FinalState, or Series(t_obs, value=...), whose derivatives are "
+            f"derived."
         )
 
 
@@ -47,6 +50,9 @@ def tangents_of_cotangents(loss: PreparedLoss, dots: np.ndarray, theta_dots: np.
     bars = np.zeros_like(dots), np.zeros_like(theta_dots)
     if isinstance(loss, PreparedLeastSquares):
         _of_components(loss, dots, bars[0])
+    elif isinstance(loss, PreparedLikelihood):
+        for d, w in enumerate(theta_dots):
+            bars[0][:, d], bars[1][d] = tangents_of_likelihood(loss, dots[:, d], w)
     elif isinstance(loss, PreparedObserved):
         for d, w in enumerate(theta_dots):
             for k, (numbers, u) in enumerate(loss.calls(loss.rule)):
