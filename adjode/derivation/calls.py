@@ -82,6 +82,9 @@ def _shape(reader: Any, shape: Any) -> tuple[Node, ...]:
 
 
 def _kind(dtype: Any) -> str:
+    dtype = dtype.value if isinstance(dtype, Object) else dtype
+    if dtype in (bool, np.bool_):
+        return "b"
     if dtype is None or dtype is float or dtype is np.float64:
         return "f"
     if dtype in (int, np.int64, np.int32, np.intp):
@@ -95,23 +98,35 @@ def _allocating(fill: Any) -> Callable:
             content = reader.number_or_array(value)
         else:
             dtype, content = value if dtype is None else dtype, fill
-        kind = _kind(dtype.value if isinstance(dtype, Object) else dtype)
-        if fill == "value" and dtype is None:
-            kind = content.kind
-        content = content if content is None or kind != "f" else N.as_float(content)
-        if content is not None and kind == "i" and content.kind == "f":
-            content = N.const(int(N.value_of(content)))
-        return reader.session.allocate(_shape(reader, shape), content, kind)
+        kind = content.kind if fill == "value" and dtype is None else _kind(dtype)
+        return reader.session.allocate(_shape(reader, shape), _as_kind(content, kind, function), kind)
 
     return allocate
 
 
 def _like(fill: Any) -> Callable:
-    def allocate(reader: Any, function: Object, array: Any, value: Any = None) -> Node:
-        content = reader.number_or_array(value) if fill == "value" else fill
-        return reader.session.allocate(reader.number_or_array(array).shape, content if content is None else N.as_float(content))
+    def allocate(reader: Any, function: Object, array: Any, value: Any = None, dtype: Any = None) -> Node:
+        if fill == "value":
+            content = reader.number_or_array(value)
+        else:
+            dtype, content = value if dtype is None else dtype, fill
+        array = reader.number_or_array(array)
+        kind = array.kind if dtype is None else _kind(dtype)
+        return reader.session.allocate(array.shape, _as_kind(content, kind, function), kind)
 
     return allocate
+
+
+def _as_kind(content: Node | None, kind: str, function: Object) -> Node | None:
+    """What new memory is filled with, as a number of its kind."""
+    if content is None or content.kind == kind:
+        return content
+    if kind == "f":
+        return N.as_float(content)
+    value = N.value_of(content)
+    if value is None:
+        raise Refusal(f"`{function.text}` fills integers with floats", "leave out the dtype")
+    return N.const(int(value) if kind == "i" else bool(value))
 
 
 def _array(reader: Any, function: Object, value: Any, dtype: Any = None) -> Node:
@@ -171,6 +186,8 @@ def _reshape(reader: Any, array: Node, *shape: Any) -> Node:
             rest = rest if k in unknown else N.mul(rest, length)
         true[unknown[0]] = N.whole("floordiv", N.size_of(array), rest)
     array = reader.session.addressable(reader, array)
+    if not N.is_contiguous(array):  # as in NumPy
+        array = _copied(reader, array)
     return N.view("reshape", array, *lengths, shape=tuple(true))
 
 

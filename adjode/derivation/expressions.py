@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
+from adjode.derivation.indexing import Indexing
 from adjode.derivation.merging import Merge
 from adjode.derivation.nodes import Node
 from adjode.derivation.objects import Object, Undefined
@@ -49,7 +48,7 @@ _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=="
 _RISKY = {"div", "call", "taught", "pow", "mod", "floordiv"}  # what may fail, or make a NaN, where it is not wanted
 
 
-class Expressions:
+class Expressions(Indexing):
     """Values are nodes, tuples of values, and objects of Python's."""
 
     def __init__(self, source: Any, session: Any, env: dict[str, Any]):
@@ -183,12 +182,13 @@ class Expressions:
         raise Refusal("a bitwise operator has no derivative", "use arithmetic")
 
     def value_BinOp(self, node: ast.BinOp) -> Any:
-        left, right = self.value(node.left), self.value(node.right)
-        if isinstance(left, tuple) and isinstance(right, tuple) and isinstance(node.op, ast.Add):
-            return left + right
-        return self.binary(node.op, left, right)
+        return self.binary(node.op, self.value(node.left), self.value(node.right))
 
-    def binary(self, op: ast.operator, left: Any, right: Any) -> Node:
+    def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
+        if isinstance(left, tuple) and isinstance(right, tuple) and isinstance(op, ast.Add):
+            return left + right
+        if isinstance(op, ast.Mult) and any(_repeats(*pair) for pair in ((left, right), (right, left))):
+            return _repeated(left, right) if isinstance(left, tuple) else _repeated(right, left)
         if type(op) not in _BINARY:
             raise Refusal("a bitwise operator has no derivative", "use arithmetic")
         a, b = self.whole(self.number_or_array(left)), self.whole(self.number_or_array(right))
@@ -233,75 +233,6 @@ class Expressions:
         if value is not None:
             return self.value(node.body if value else node.orelse)
         return self.branch(condition, lambda: self.value(node.body), lambda: self.value(node.orelse))
-
-    # --- entries and parts of arrays ----------------------------------------------------------------------------------------
-
-    def value_Subscript(self, node: ast.Subscript) -> Any:
-        value = self.value(node.value)
-        if isinstance(value, tuple):
-            return self.item_of_tuple(value, node.slice)
-        array = self.number_or_array(value)
-        array, indices = self.part(array, node.slice)
-        return self.element(array, indices) if indices else array
-
-    def item_of_tuple(self, value: tuple, where: ast.expr) -> Any:
-        if isinstance(where, ast.Slice):
-            ends = [None if part is None else N.value_of(self.integer(part)) for part in (where.lower, where.upper, where.step)]
-            return value[slice(*ends)]
-        index = N.value_of(self.integer(where))
-        if index is not None:
-            return value[index]
-        raise Refusal("a tuple is indexed by a variable", "use np.array for the table")
-
-    def place(self, node: ast.Subscript) -> tuple[Node, tuple[Node, ...]]:
-        """What a subscript shows: the array, or the view of it, and the indices of an entry, () for all of it."""
-        array = self.number_or_array(self.value(node.value))
-        return self.part(array, node.slice)
-
-    def part(self, array: Node, where: ast.expr) -> tuple[Node, tuple[Node, ...]]:
-        parts = list(where.elts) if isinstance(where, ast.Tuple) else [where]
-        if not array.shape:
-            raise Refusal("a number is indexed", "index arrays")
-        spec: list[Any] = []
-        for item in parts:
-            if isinstance(item, ast.Constant) and item.value is Ellipsis:
-                used = sum(1 for p in parts if not (isinstance(p, ast.Constant) and p.value in (None, Ellipsis)))
-                spec += [("s", None, None, None)] * (len(array.shape) - used)
-            elif isinstance(item, ast.Slice):
-                ends = (None if part is None else self.integer(part) for part in (item.lower, item.upper, item.step))
-                spec.append(("s", *ends))
-            elif (isinstance(item, ast.Constant) and item.value is None) or _is_newaxis(self, item):
-                spec.append("new")
-            else:
-                spec.append(self.integer(item))
-        axes = sum(1 for item in spec if item != "new")
-        if axes > len(array.shape):
-            raise Refusal("an array has fewer axes than indices", "give one index for each axis")
-        return self.seen_part(array, tuple(spec), axes)
-
-    def seen_part(self, array: Node, spec: tuple, axes: int) -> tuple[Node, tuple[Node, ...]]:
-        if all(isinstance(item, Node) for item in spec):
-            if axes == len(array.shape):
-                return array, spec
-        return self.session.sliced(self, array, spec), ()
-
-    def element(self, array: Node, indices: tuple[Node, ...]) -> Node:
-        """The value of an entry, or of memory without axes."""
-        array, indices = unsliced(self.session.addressable(self, array), indices)
-        base = N.root(array)
-        if base not in self.session.memory:
-            return self.seen(N.load(array, indices))
-        constant = tuple(map(N.value_of, indices))
-        if base is array and constant in self.contents.get(base, {}):
-            return self.contents[base][constant]
-        self.forget_stores(base)
-        read = P.Read(N.symbol(array.kind), array, indices)
-        self.block.add(read)
-        return read.symbol
-
-    def forget_stores(self, base: Node) -> None:
-        for key in [key for key in self.last_stores if key[0] is base]:
-            del self.last_stores[key]
 
     # --- arrays as wholes -----------------------------------------------------------------------------------------------------
 
@@ -359,19 +290,16 @@ class Expressions:
         return self.session.iterable(self, node)
 
 
-def unsliced(array: Node, indices: tuple[Node, ...]) -> tuple[Node, tuple[Node, ...]]:
-    """`x[k:][i]` is `x[k + i]`."""
-    if array.op == "slice" and len(array.args) == 2 and len(indices) == 1 and isinstance(array.args[1], tuple):
-        _, start, _, step = array.args[1]
-        first = N.I0 if start is None else start
-        values = [N.value_of(first), N.value_of(indices[0])]
-        if step is None and all(value is None or value >= 0 for value in values):
-            return unsliced(array.args[0], (N.add(first, indices[0]),))
-    return array, indices
+def _repeats(values: Any, count: Any) -> bool:
+    """Whether a product repeats a list or a tuple."""
+    return isinstance(values, tuple) and isinstance(count, Node) and not count.shape and count.kind != "f"
 
 
-def _is_newaxis(reader: Expressions, node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "newaxis" and getattr(reader.value(node), "value", np) is np.newaxis
+def _repeated(values: tuple, count: Node) -> tuple:
+    times = N.value_of(count)
+    if times is None:
+        raise Refusal("a list is repeated a number of times that is not constant", "make an array by np.full(...)")
+    return values * int(times)
 
 
 _CONSTRUCTS = {

@@ -312,6 +312,18 @@ def view(op: str, a: Node, *how: Any, shape: tuple[Node, ...]) -> Node:
     return make(op, (a, *how), a.kind, shape)
 
 
+def is_contiguous(array: Node) -> bool:
+    """Whether the entries of a view follow each other."""
+    if array.op == "slice":
+        spec = list(array.args[1:])
+        while spec and isinstance(spec[0], Node):
+            del spec[0]
+        first = spec[0] if spec else ("s", None, None, None)
+        if first == "new" or first[3] is not None or any(item != ("s", None, None, None) for item in spec[1:]):
+            return False
+    return array.op != "T" and (array.op not in VIEWS or is_contiguous(array.args[0]))
+
+
 def transpose(a: Node) -> Node:
     if a.op == "T":
         return a.args[0]

@@ -8,7 +8,8 @@ from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.expressions import Expressions, Iterable, unsliced
+from adjode.derivation.expressions import Expressions, Iterable
+from adjode.derivation.indexing import unsliced
 from adjode.derivation.nodes import Node
 from adjode.derivation.objects import Raises, Undefined
 from adjode.derivation.refusals import Refusal
@@ -105,10 +106,9 @@ class Reader(Expressions):
             value, op = self.binary(op, before, value), None
         elif isinstance(op, ast.Sub):
             value = N.neg(value)
+        value = _as_stored(value, array.kind)
         if exact:  # what is known of the entry may be wanted later
             value = self.anchored(value)
-        if array.kind == "f":
-            value = N.as_float(value)
         statement = P.Store(array, indices, value, adds=op is not None)
         if exact:
             self.forget_store(base, constant)
@@ -264,3 +264,13 @@ class Reader(Expressions):
 
     def read_Break(self, statement: ast.Break) -> None:
         raise Refusal("a loop is left by `break`", "let the loop run to its end, or use `while` with an integer condition")
+
+
+def _as_stored(value: Node, kind: str) -> Node:
+    """What an array of this kind has when a value is written into it."""
+    if kind == "f" or value.kind != "f":
+        return N.as_float(value) if kind == "f" else value
+    if value.shape:
+        raise Refusal("floats are written into an array of integers", "make that an array of floats")
+    known, convert = N.value_of(value), int if kind == "i" else bool
+    return N.call(convert.__name__, convert.__name__, value, kind=kind) if known is None else N.const(convert(known))

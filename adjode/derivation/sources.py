@@ -49,7 +49,7 @@ class Source:
                     found |= _names(node.value)
                 elif isinstance(node, ast.Call):
                     found |= self._handed_on(node)
-                elif isinstance(node, ast.Assign) and any(_names(target) & found for target in node.targets):
+                elif isinstance(node, ast.Assign) and any(_bound(target) & found for target in node.targets):
                     found |= _names(node.value)
             if len(found) == before:
                 return found
@@ -103,6 +103,11 @@ def _names(node: ast.expr) -> set[str]:
     if isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
         return _names(node.value)
     return _names(node.func.value) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else set()
+
+
+def _bound(target: ast.expr) -> set[str]:
+    """The names that a target gives to what is assigned."""
+    return set() if isinstance(target, ast.Subscript) else _names(target)
 
 
 def source_of(function: Callable) -> Source:

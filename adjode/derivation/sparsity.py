@@ -87,6 +87,8 @@ class _Run:
             where = tuple(slice(None) if index is UNKNOWN else index for index in where)
         if statement.array.kind == "f" and (statement.adds or unknown):
             array[where] = array[where] | value
+        elif value is UNKNOWN:
+            raise Refusal("an integer in an array depends on numbers", "give the zeros of the Jacobian")
         else:
             array[where] = array[where] + value if statement.adds else value
 
