@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.indexing import Indexing
 from adjode.derivation.merging import Merge
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Object, Undefined
+from adjode.derivation.objects import Object, Record, Undefined
 from adjode.derivation.refusals import Refusal
 
 
@@ -44,8 +46,15 @@ _BINARY: dict[type, Callable[[Node, Node], Node]] = {
     ast.Mod: lambda a, b: N.whole("mod", a, b),
     ast.MatMult: N.dot,
 }
+_BITS: dict[type, str] = {
+    ast.BitAnd: "and",
+    ast.BitOr: "or",
+    ast.BitXor: "xor",
+    ast.LShift: "left_shift",
+    ast.RShift: "right_shift",
+}
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
-_RISKY = {"div", "call", "taught", "pow", "mod", "floordiv"}  # what may fail, or make a NaN, where it is not wanted
+_RISKY = {"div", "solve", "call", "taught", "pow", "mod", "floordiv"}  # what may fail, or make a NaN, where it is not wanted
 
 
 class Expressions(Indexing):
@@ -118,9 +127,8 @@ class Expressions(Indexing):
         read = getattr(self, f"value_{type(node).__name__}", None)
         if read is None:
             name = type(node).__name__
-            raise Refusal(
-                f"{_CONSTRUCTS.get(name, f'`{name}`')} cannot be differentiated", "use numbers, arrays, loops and branches"
-            )
+            what, instead = _CONSTRUCTS.get(name, (f"`{name}`", "use numbers, arrays, loops and branches"))
+            raise Refusal(f"{what} cannot be differentiated", instead)
         return self.at(node, read)
 
     def number_or_array(self, value: Any) -> Node:
@@ -130,6 +138,8 @@ class Expressions(Indexing):
             return self.session.packed(self, value)
         if value is Undefined:
             raise Refusal("a name may have no value here", "give it one before the loop or branch")
+        if isinstance(getattr(value, "value", None), dict):
+            raise Refusal(f"`{value.text}` is a dictionary", "put its numbers into variables, or into a named tuple")
         raise Refusal(f"{getattr(value, 'value', value)!r} is no number", "use numbers and arrays")
 
     def node(self, node: ast.expr) -> Node:
@@ -179,7 +189,9 @@ class Expressions(Indexing):
             return N.neg(operand)
         if isinstance(node.op, ast.UAdd):
             return operand
-        raise Refusal("a bitwise operator has no derivative", "use arithmetic")
+        if operand.kind == "f":
+            raise Refusal("a bitwise operator is given a float", "use arithmetic")
+        return self.on_bits("logical_not" if operand.kind == "b" else "invert", operand)
 
     def value_BinOp(self, node: ast.BinOp) -> Any:
         return self.binary(node.op, self.value(node.left), self.value(node.right))
@@ -189,10 +201,20 @@ class Expressions(Indexing):
             return left + right
         if isinstance(op, ast.Mult) and any(_repeats(*pair) for pair in ((left, right), (right, left))):
             return _repeated(left, right) if isinstance(left, tuple) else _repeated(right, left)
-        if type(op) not in _BINARY:
-            raise Refusal("a bitwise operator has no derivative", "use arithmetic")
         a, b = self.whole(self.number_or_array(left)), self.whole(self.number_or_array(right))
-        return self.seen(_BINARY[type(op)](a, b))
+        if type(op) in _BINARY:
+            return self.seen(_BINARY[type(op)](a, b))
+        if "f" in (a.kind, b.kind):
+            raise Refusal("a bitwise operator is given a float", "use arithmetic")
+        name = _BITS[type(op)]
+        if type(op) not in (ast.LShift, ast.RShift):
+            name = f"logical_{name}" if a.kind == b.kind == "b" else f"bitwise_{name}"
+        return self.on_bits(name, a, b)
+
+    def on_bits(self, name: str, *nodes: Node) -> Node:
+        """A function of truth values or of integers."""
+        self.session.space.setdefault("np", np)
+        return N.call(name, f"np.{name}", *nodes, kind="b" if name.startswith("logical") else "i")
 
     def value_Compare(self, node: ast.Compare) -> Node:
         left, result = node.left, None
@@ -203,9 +225,19 @@ class Expressions(Indexing):
             elif type(op) in _COMPARE:
                 part = self.compared(_COMPARE[type(op)], self.value(left), self.value(right))
             else:
-                raise Refusal("`in` cannot be differentiated", "compare numbers")
+                part = self.is_among(self.value(left), self.value(right))
+                part = N.negated(part) if isinstance(op, ast.NotIn) else part
             result, left = part if result is None else N.both("and", result, part), right
         assert result is not None
+        return result
+
+    def is_among(self, value: Any, values: Any) -> Node:
+        """`value in values`."""
+        if not isinstance(values, tuple):
+            raise Refusal("`in` is followed by no tuple", "compare numbers")
+        result = N.const(False)
+        for other in values:
+            result = N.both("or", result, self.compared("==", value, other))
         return result
 
     def compared(self, op: str, left: Any, right: Any) -> Node:
@@ -259,7 +291,8 @@ class Expressions(Indexing):
     def anchored(self, value: Any) -> Any:
         """The same value, evaluated here if it is made of memory."""
         if isinstance(value, tuple):
-            return tuple(map(self.anchored, value))
+            items = tuple(map(self.anchored, value))
+            return Record.of(value.names, items) if isinstance(value, Record) else items
         if isinstance(value, Node) and value.op not in ("sym", *N.VIEWS) and not value.deps.isdisjoint(self.session.aliases):
             let = P.Let(N.symbol(value.kind, value.shape), value)
             self.block.add(let)
@@ -303,12 +336,11 @@ def _repeated(values: tuple, count: Node) -> tuple:
 
 
 _CONSTRUCTS = {
-    "GeneratorExp": "a generator",
-    "DictComp": "a dictionary",
-    "Dict": "a dictionary",
-    "Set": "a set",
-    "Lambda": "a lambda expression",
-    "JoinedStr": "a formatted string",
-    "Starred": "a starred expression",
-    "NamedExpr": "an assignment inside of an expression",
+    "GeneratorExp": ("a generator", "write a loop"),
+    "DictComp": ("a dictionary", "use variables or arrays"),
+    "Dict": ("a dictionary", "use variables or arrays"),
+    "Set": ("a set", "use a tuple"),
+    "JoinedStr": ("a formatted string", "leave it out"),
+    "Starred": ("a starred expression", "write its items one by one"),
+    "NamedExpr": ("an assignment inside of an expression", "assign on a line of its own"),
 }

@@ -9,6 +9,7 @@ import numpy as np
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
+from adjode.derivation import spelled
 from adjode.derivation.nodes import Node
 from adjode.derivation.refusals import Refusal
 
@@ -24,6 +25,8 @@ class Indexing:
     number_or_array: Any
     integer: Any
     seen: Any
+    whole: Any
+    binary: Any
 
     def value_Subscript(self, node: ast.Subscript) -> Any:
         value = self.value(node.value)
@@ -64,21 +67,31 @@ class Indexing:
             elif (isinstance(item, ast.Constant) and item.value is None) or _is_newaxis(self, item):
                 spec.append("new")
             else:
-                spec.append(self.integer(item))
+                spec.append(self.index(item, alone=len(parts) == 1))
         axes = sum(1 for item in spec if item != "new")
         if axes > len(array.shape):
             raise Refusal("an array has fewer axes than indices", "give one index for each axis")
         return self.seen_part(array, tuple(spec), axes)
 
+    def index(self, node: ast.expr, alone: bool) -> Node:
+        """An index: an integer, or where it is the only one an array of integers, or of truth values."""
+        index = self.number_or_array(self.value(node))
+        if index.kind == "f" or (index.shape and not (alone and len(index.shape) == 1)):
+            raise Refusal("an index is not an integer", "convert it by int(...), or write a loop over the entries")
+        return self.whole(index) if index.shape else index
+
     def seen_part(self, array: Node, spec: tuple, axes: int) -> tuple[Node, tuple[Node, ...]]:
         if all(isinstance(item, Node) for item in spec):
-            if axes == len(array.shape):
+            if axes == len(array.shape) or spec[0].shape:
                 return array, spec
         return self.session.sliced(self, array, spec), ()
 
     def element(self, array: Node, indices: tuple[Node, ...]) -> Node:
         """The value of an entry, or of memory without axes."""
-        array, indices = unsliced(self.session.addressable(self, array), indices)
+        array = self.session.addressable(self, array)
+        if indices and indices[0].shape:
+            return self.taken(array, indices[0])
+        array, indices = unsliced(array, indices)
         base = N.root(array)
         if base not in self.session.memory:
             return self.seen(N.load(array, indices))
@@ -89,6 +102,22 @@ class Indexing:
         read = P.Read(N.symbol(array.kind), array, indices)
         self.block.add(read)
         return read.symbol
+
+    def taken(self, array: Node, places: Node) -> Node:
+        """`array[places]`, for an array of integers."""
+        if places.kind == "b" or len(array.shape) > 2 or array.kind != "f":
+            raise Refusal("entries are chosen by an array of another kind than integers", "use np.where(...), or a loop")
+        return self.session.inlined(spelled.taken if len(array.shape) == 1 else spelled.taken_rows, [array, places], {})
+
+    def put(self, array: Node, places: Node, op: ast.operator | None, value: Node) -> None:
+        """`array[places] op= value`, for an array of integers or truth values."""
+        if len(array.shape) != 1 or (places.kind == "b" and (op is not None or value.shape)):
+            raise Refusal("entries are chosen by an array, and get others", "write a loop over the entries")
+        if op is not None:
+            value = self.binary(op, self.taken(array, places), value)
+        value = self.session.addressable(self, self.whole(value)) if value.shape else value
+        rule = spelled.put_where if places.kind == "b" else spelled.put if value.shape else spelled.put_one
+        self.session.inlined(rule, [array, places, value], {})
 
     def forget_stores(self, base: Node) -> None:
         for key in [key for key in self.last_stores if key[0] is base]:

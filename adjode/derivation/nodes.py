@@ -269,6 +269,11 @@ def where(condition: Node, a: Node, b: Node) -> Node:
         return a if value else b
     if a is b:
         return a
+    if a.kind == b.kind == "b" and not condition.shape:
+        if value_of(b) is False:
+            return both("and", condition, a)
+        if value_of(a) is True:
+            return both("or", condition, b)
     kind, shape = joined(condition, a, b)
     kind = "f" if "f" in (a.kind, b.kind) else "b" if a.kind == b.kind == "b" else "i"
     return make("where", (condition, as_float(a), as_float(b)) if kind == "f" else (condition, a, b), kind, shape)
@@ -339,6 +344,11 @@ def dot(a: Node, b: Node) -> Node:
     if not a.shape or not b.shape:
         return mul(a, b)
     return make("dot", (a, b), "f", a.shape[:-1] + (b.shape[:-2] + b.shape[-1:] if len(b.shape) > 1 else ()))
+
+
+def solve(a: Node, b: Node) -> Node:
+    """`np.linalg.solve`."""
+    return make("solve", (a, b), "f", b.shape)
 
 
 def outer(a: Node, b: Node) -> Node:

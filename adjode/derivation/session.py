@@ -12,10 +12,10 @@ import numpy as np
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.calling import Calling
-from adjode.derivation.calls import ATTRIBUTES
 from adjode.derivation.expressions import Expressions
+from adjode.derivation.known import ATTRIBUTES
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Object, Undefined
+from adjode.derivation.objects import Object, Record, Undefined
 from adjode.derivation.reading import Reader
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, source_of
@@ -77,7 +77,8 @@ class Session(Calling):
         if isinstance(value, np.ndarray):
             return self.table(name, value)
         if isinstance(value, (tuple, list)):
-            return tuple(self.known("", item) for item in value)
+            items = tuple(self.known("", item) for item in value)
+            return Record.of(value._fields, items) if hasattr(value, "_fields") else items
         return Object(value, name)
 
     def table(self, name: str, value: np.ndarray) -> Any:
@@ -92,11 +93,13 @@ class Session(Calling):
     def attribute(self, reader: Expressions, value: Any, name: str) -> Any:
         if isinstance(value, Object):
             if not isinstance(value.value, types.ModuleType):
-                raise Refusal(f"an attribute `{name}` of {value.value!r} is read", "put the number into a variable of its own")
+                raise Refusal(f"an attribute `{name}` of `{value.text}` is read", "put the number into a variable of its own")
             found = getattr(value.value, name)
             if isinstance(found, (int, float)) and not isinstance(found, bool):
                 return self.dotted(value, name, found)
             return Object(found, f"{value.text}.{name}")
+        if isinstance(value, Record) and name in value.names:
+            return value[value.names.index(name)]
         array = reader.number_or_array(value)
         if name in ATTRIBUTES:
             return ATTRIBUTES[name](reader, array)
@@ -136,13 +139,13 @@ class Session(Calling):
         if old in self.hints:
             self.hints[new] = self.hints[old]
 
-    def packed(self, reader: Any, values: tuple) -> Node:
-        """`np.array(values)`."""
-        rows = [self.packed(reader, v) if isinstance(v, tuple) else reader.number_or_array(v) for v in values]
+    def packed(self, reader: Any, values: tuple, kind: str | None = None) -> Node:
+        """`np.array(values)`, of this kind."""
+        rows = [self.packed(reader, v, kind) if isinstance(v, tuple) else reader.number_or_array(v) for v in values]
         if not rows:
             return self.allocate((N.I0,), None)
         shape = rows[0].shape
-        kind = "f" if any(row.kind == "f" for row in rows) else "i"
+        kind = kind or ("f" if any(row.kind == "f" for row in rows) else "i")
         memory = self.allocate((N.const(len(rows)), *shape), None, kind)
         for k, row in enumerate(rows):
             where = (N.const(k),)
@@ -177,17 +180,6 @@ class Session(Calling):
                 lengths.append(_slice_length(array.shape[axis], item) or N.make("size", (part, len(lengths)), "i"))
             axis += 1
         return (*lengths, *array.shape[axis:])
-
-    def integer_only(self, condition: Node) -> None:
-        for node in _atoms(condition):
-            if node.kind == "f" and not node.shape and N.value_of(node) is None:  # the length of an array is no float
-                raise Refusal("a `while` loop ends by a float", "count the rounds with an integer")
-
-
-def _atoms(node: Node):
-    yield node
-    for arg in node.nodes:
-        yield from _atoms(arg)
 
 
 def _slice_length(length: Node, item: tuple) -> Node | None:
