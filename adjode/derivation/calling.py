@@ -83,6 +83,8 @@ class Calling:
         ours = str(getattr(python, "__module__", "")).split(".")[0] not in ("numpy", "scipy", "math")
         if ours and isinstance(function.value, (types.FunctionType, Dispatcher)):
             return self.inlined(python, arguments, keywords)
+        if ".random." in function.text:
+            raise Refusal(f"a random number is drawn by `{function.text}`", "put noise into data or into theta")
         of_arrays = any(isinstance(argument, tuple) or getattr(argument, "shape", ()) for argument in arguments)
         instead = "write it with functions of math and numpy, or teach it by adjode.derivative"
         what = f"the derivative of `{function.text}` is not known"

@@ -140,7 +140,8 @@ class Expressions(Indexing):
             raise Refusal("a name may have no value here", "give it one before the loop or branch")
         if isinstance(getattr(value, "value", None), dict):
             raise Refusal(f"`{value.text}` is a dictionary", "put its numbers into variables, or into a named tuple")
-        raise Refusal(f"{getattr(value, 'value', value)!r} is no number", "use numbers and arrays")
+        found, text = value.value, value.text or repr(value.value)
+        raise Refusal(f"`{text}` is no number or array, but of type {type(found).__name__}", "use numbers, tuples and arrays")
 
     def node(self, node: ast.expr) -> Node:
         return self.number_or_array(self.value(node))

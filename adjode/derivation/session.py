@@ -60,6 +60,8 @@ class Session(Calling):
 
     def outside(self, source: Source, name: str) -> Any:
         """A global or captured name, or a builtin."""
+        if isinstance(source.outside.get(name), list):
+            raise Refusal(f"`{name}` is a list outside of f", "make it a tuple, or an array by np.array(...)")
         if name in source.outside:
             return self.known(name, source.outside[name])
         if hasattr(builtins, name):
@@ -247,7 +249,7 @@ def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
 
 def _returned(reader: Reader, session: Session, returned: Any, source: Source) -> Node:
     if returned is None or isinstance(returned, Object) or returned is Undefined:
-        raise session.error(Refusal("nothing is returned", "return du, or take it as the last argument"), source.line(source.tree))
+        raise session.error(Refusal("nothing is returned", "return it, or take it as the last argument"), source.line(source.tree))
     value = reader.number_or_array(returned)
     if value in session.memory or not value.shape:
         return value
