@@ -1,17 +1,17 @@
-"""What calls of NumPy's functions, of methods of arrays and of `adjode.functions` mean."""
+"""What calls of NumPy's functions, of methods of arrays and of `adjode.functions` mean; `known` has them by name."""
 
 from __future__ import annotations
 
-import builtins
-import itertools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from adjode import functions, tables
 from adjode.derivation import nodes as N
-from adjode.derivation.interpolation import interpolated, interpolated_at
+from adjode.derivation import spelled
+from adjode.derivation.allocating import converted, copied, kind_of, shape_of
+from adjode.derivation.joining import vector
 from adjode.derivation.library import INTEGER, TRUTH
 from adjode.derivation.nodes import Node
 from adjode.derivation.objects import Object
@@ -25,6 +25,8 @@ def called_by_key(reader: Any, key: str, text: str, arguments: list, keywords: d
         raise Refusal(f"`{text}` is called with keywords", "give its arguments by position")
     if key not in _ARITY and len(arguments) == 2 and out is None and isinstance(arguments[1], Node) and arguments[1].shape:
         *arguments, out = arguments
+    if len(arguments) == 1 and isinstance(arguments[0], tuple) and key in ("max", "min"):
+        arguments = list(arguments[0])
     nodes = [reader.whole(reader.number_or_array(argument)) for argument in arguments]
     result = reader.seen(_built(key, text, nodes))
     if out is None:
@@ -33,7 +35,9 @@ def called_by_key(reader: Any, key: str, text: str, arguments: list, keywords: d
     return out
 
 
-_ARITY = {"atan2": 2, "hypot": 2, "pow": 2, "max": 2, "min": 2, "copysign": 2, "fmod": 2, "mod": 2, "heaviside": 2}
+_TWO = "atan2 hypot pow max min copysign fmod mod floordiv heaviside logaddexp"
+_TWO_WHOLE = "logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor left_shift right_shift"
+_ARITY = dict.fromkeys(f"{_TWO} {_TWO_WHOLE}".split(), 2)
 
 
 def _built(key: str, text: str, nodes: list[Node]) -> Node:
@@ -59,12 +63,13 @@ _SPELLED: dict[str, Callable] = {
     "square": lambda a: N.mul(a, a),
     "reciprocal": lambda a: N.div(N.ONE, a),
     "mod": lambda a, b: N.whole("mod", a, b),
+    "floordiv": lambda a, b: N.whole("floordiv", a, b),
 }
 
 
 def _extreme(key: str, text: str, nodes: list[Node]) -> Node:
     if len(nodes) == 1 and nodes[0].shape:
-        raise Refusal(f"`{text}` of an array is taken", "write a loop")
+        raise Refusal(f"`{text}` of an array is taken", "write np.max(...) or np.min(...)")
     result = nodes[0]
     for node in nodes[1:]:
         kind = "f" if "f" in (result.kind, node.kind) else "i"
@@ -72,97 +77,60 @@ def _extreme(key: str, text: str, nodes: list[Node]) -> Node:
     return result
 
 
-# --- arrays -----------------------------------------------------------------------------------------------------------------
-
-
-def _shape(reader: Any, shape: Any) -> tuple[Node, ...]:
-    if isinstance(shape, tuple):
-        return tuple(map(reader.number_or_array, shape))
-    return (reader.number_or_array(shape),)
-
-
-def _kind(dtype: Any) -> str:
-    if dtype is None or dtype is float or dtype is np.float64:
-        return "f"
-    if dtype in (int, np.int64, np.int32, np.intp):
-        return "i"
-    raise Refusal(f"an array of {getattr(dtype, '__name__', dtype)} is made", "use float64")
-
-
-def _allocating(fill: Any) -> Callable:
-    def allocate(reader: Any, function: Object, shape: Any, value: Any = None, dtype: Any = None) -> Node:
-        if fill == "value":
-            content = reader.number_or_array(value)
-        else:
-            dtype, content = value if dtype is None else dtype, fill
-        kind = _kind(dtype.value if isinstance(dtype, Object) else dtype)
-        if fill == "value" and dtype is None:
-            kind = content.kind
-        content = content if content is None or kind != "f" else N.as_float(content)
-        if content is not None and kind == "i" and content.kind == "f":
-            content = N.const(int(N.value_of(content)))
-        return reader.session.allocate(_shape(reader, shape), content, kind)
-
-    return allocate
-
-
-def _like(fill: Any) -> Callable:
-    def allocate(reader: Any, function: Object, array: Any, value: Any = None) -> Node:
-        content = reader.number_or_array(value) if fill == "value" else fill
-        return reader.session.allocate(reader.number_or_array(array).shape, content if content is None else N.as_float(content))
-
-    return allocate
-
-
-def _array(reader: Any, function: Object, value: Any, dtype: Any = None) -> Node:
-    if isinstance(value, tuple):
-        return reader.session.packed(reader, value)
-    return _copied(reader, reader.number_or_array(value))
-
-
-def _copied(reader: Any, array: Node) -> Node:
-    return reader.session.allocate(array.shape, reader.anchored(reader.whole(array)), array.kind)
-
-
-def _same(reader: Any, function: Object, value: Any, dtype: Any = None) -> Node:
-    return reader.number_or_array(value)
-
-
-def _dot(reader: Any, function: Object, a: Any, b: Any, out: Any = None) -> Node:
-    product = N.dot(*(reader.whole(reader.number_or_array(x)) for x in (a, b)))
+def _into_out(reader: Any, result: Node, out: Any) -> Node:
+    """A result, written into `out` if that is given."""
     if out is None:
-        return product
-    reader.store(out, (), None, product)
+        return result
+    reader.store(out, (), None, result)
     return out
 
 
-def _outer(reader: Any, function: Object, a: Any, b: Any) -> Node:
-    return N.outer(*(reader.whole(reader.number_or_array(x)) for x in (a, b)))
+def dot(reader: Any, function: Object, a: Any, b: Any, out: Any = None) -> Node:
+    return _into_out(reader, N.dot(*(reader.whole(reader.number_or_array(x)) for x in (a, b))), out)
 
 
-def _sum(reader: Any, function: Object, array: Any, axis: Any = None) -> Node:
-    if axis is not None and not isinstance(axis, Object):
-        axis = N.value_of(axis)
-    else:
-        axis = None
+def of_vectors(product: Callable) -> Callable:
+    def multiply(reader: Any, function: Object, a: Any, b: Any) -> Node:
+        return product(*(reader.whole(vector(reader, function, x)) for x in (a, b)))
+
+    return multiply
+
+
+def solve(reader: Any, function: Object, a: Any, b: Any) -> Node:
+    matrix, right = (reader.whole(reader.number_or_array(x)) for x in (a, b))
+    return reader.seen(N.solve(matrix, right))
+
+
+def inverse(reader: Any, function: Object, a: Any) -> Node:
+    raise Refusal("the inverse of a matrix is taken", "write np.linalg.solve(A, b) for np.linalg.inv(A) @ b")
+
+
+def _axis(axis: Any) -> int | None:
+    if axis is None or (isinstance(axis, Object) and axis.value is None):
+        return None
+    value = N.value_of(axis) if isinstance(axis, Node) else None
+    if value is None:
+        raise Refusal("an axis is no constant number", "write the number of the axis, or a loop")
+    return int(value)
+
+
+def total(reader: Any, function: Object, array: Any, axis: Any = None) -> Node:
     array = reader.number_or_array(array)
-    if not array.shape:
-        return array
-    return N.total(reader.whole(array), axis)
+    return N.total(reader.whole(array), _axis(axis)) if array.shape else array
 
 
-def _mean(reader: Any, function: Object, array: Any) -> Node:
-    array = reader.number_or_array(array)
-    return N.div(N.total(reader.whole(array)), N.size_of(array))
+def mean(reader: Any, function: Object, array: Any, axis: Any = None) -> Node:
+    array, along = reader.number_or_array(array), _axis(axis)
+    return N.div(N.total(reader.whole(array), along), N.size_of(array, along))
 
 
-def _where(reader: Any, function: Object, condition: Any, a: Any, b: Any) -> Node:
+def where(reader: Any, function: Object, condition: Any, a: Any, b: Any) -> Node:
     nodes = [reader.whole(reader.number_or_array(x)) for x in (condition, a, b)]
     return N.where(*nodes)
 
 
-def _reshape(reader: Any, array: Node, *shape: Any) -> Node:
-    lengths = _shape(reader, shape[0] if len(shape) == 1 else tuple(shape))
+def reshape(reader: Any, array: Node, *shape: Any) -> Node:
+    lengths = shape_of(reader, shape[0] if len(shape) == 1 else tuple(shape))
     unknown = [k for k, length in enumerate(lengths) if N.value_of(length) == -1]
     true = list(lengths)
     if unknown:
@@ -171,74 +139,33 @@ def _reshape(reader: Any, array: Node, *shape: Any) -> Node:
             rest = rest if k in unknown else N.mul(rest, length)
         true[unknown[0]] = N.whole("floordiv", N.size_of(array), rest)
     array = reader.session.addressable(reader, array)
+    if not N.is_contiguous(array):  # as in NumPy
+        array = copied(reader, array)
     return N.view("reshape", array, *lengths, shape=tuple(true))
 
 
-def _matrix(reader: Any, function: Object, x: Any, start: Any, rows: Any, columns: Any) -> Node:
+def matrix(reader: Any, function: Object, x: Any, start: Any, rows: Any, columns: Any) -> Node:
     array = reader.session.addressable(reader, reader.number_or_array(x))
     where = tuple(map(reader.number_or_array, (start, rows, columns)))
     name = reader.session.bound("as_matrix", function.value)
     return N.view("matrix", array, name, *where, shape=where[1:])
 
 
-def _located(reader: Any, function: Object, starts: Any, x: Any) -> Node:
+def located(reader: Any, function: Object, starts: Any, x: Any) -> Node:
     """An integer, which has no derivative."""
     name = reader.session.bound("locate", function.value)
     return reader.seen(N.make("taught", (name, (None, None), starts, reader.number_or_array(x)), "i"))
 
 
-def _vector(reader: Any, function: Object, array: Any) -> Node:
-    array = reader.number_or_array(array)
-    if len(array.shape) != 1:
-        raise Refusal(f"`{function.text}` is given something else than vectors", "write a loop over the entries")
-    return array
-
-
-def _slice(reader: Any, array: Node, start: Node | None, stop: Node | None) -> Node:
-    return reader.session.sliced(reader, array, (("s", start, stop, None),))
-
-
-def _diff(reader: Any, function: Object, x: Any) -> Node:
-    x = reader.session.addressable(reader, _vector(reader, function, x))
-    return N.sub(*(reader.whole(_slice(reader, x, *ends)) for ends in ((N.I1, None), (None, N.const(-1)))))
-
-
-def _roll(reader: Any, function: Object, x: Any, shift: Any) -> Node:
-    shift = reader.number_or_array(shift)
-    if shift.kind != "i" or shift.shape:
-        raise Refusal(f"`{function.text}` shifts by something else than an integer", "write a loop over the entries")
-    x = reader.session.addressable(reader, _vector(reader, function, x))
-    length = x.shape[0]
-    moved = N.whole("mod", shift, length)  # where the first entry comes
-    first = N.sub(length, moved)  # what comes first
-    return _joined(reader, [_slice(reader, x, first, None), _slice(reader, x, None, first)], [moved, length])
-
-
-def _concatenate(reader: Any, function: Object, parts: Any, axis: Any = N.I0) -> Node:
-    if not isinstance(parts, tuple) or not parts or not isinstance(axis, Node) or N.value_of(axis) not in (0, -1):
-        raise Refusal(f"`{function.text}` is given something else than a tuple of vectors", "write a loop over the entries")
-    vectors = [_vector(reader, function, part) for part in parts]
-    return _joined(reader, vectors, list(itertools.accumulate((vector.shape[0] for vector in vectors), N.add)))
-
-
-def _joined(reader: Any, parts: list[Node], stops: list[Node]) -> Node:
-    """A new vector of the entries of these, one after another, which end at `stops`."""
-    result = reader.session.allocate((stops[-1],), None, "f" if any(part.kind == "f" for part in parts) else "i")
-    ends = (None, *stops[:-1], None)
-    for (start, stop), part in zip(itertools.pairwise(ends), parts, strict=True):
-        reader.store(N.view("slice", result, ("s", start, stop, None), shape=part.shape), (), None, part)
-    return result
-
-
-def _interp(reader: Any, function: Object, x: Any, xp: Any, fp: Any) -> Any:
+def interp(reader: Any, function: Object, x: Any, xp: Any, fp: Any) -> Any:
     x = reader.number_or_array(x)
-    rule = interpolated_at if x.shape else interpolated
+    rule = spelled.interpolated_at if x.shape else spelled.interpolated
     if len(x.shape) > 1:
         raise Refusal(f"`{function.text}` is given a matrix", "write a loop over the entries")
-    return reader.session.inlined(rule, [x, *(_vector(reader, function, points) for points in (xp, fp))], {})
+    return reader.session.inlined(rule, [x, *(vector(reader, function, points) for points in (xp, fp))], {})
 
 
-def _into(key: str) -> Callable:
+def into(key: str) -> Callable:
     def store(reader: Any, function: Object, x: Any, out: Any) -> Object:
         reader.session.space.setdefault("np", np)
         reader.store(out, (), None, N.call(key, f"np.{key}", reader.whole(reader.number_or_array(x))))
@@ -247,88 +174,92 @@ def _into(key: str) -> Callable:
     return store
 
 
-def _len(reader: Any, function: Object, value: Any) -> Node:
+def length(reader: Any, function: Object, value: Any) -> Node:
     return N.const(len(value)) if isinstance(value, tuple) else reader.number_or_array(value).shape[0]
 
 
-def _transposed(reader: Any, function: Object, array: Any) -> Node:
-    return _T(reader, reader.number_or_array(array))
+def transposed(reader: Any, function: Object, array: Any) -> Node:
+    return N.transpose(reader.number_or_array(array))
 
 
-def _T(reader: Any, array: Node) -> Node:
-    return N.transpose(array)
+def of_two(operation: Callable) -> Callable:
+    def calculate(reader: Any, function: Object, a: Any, b: Any, out: Any = None) -> Node:
+        return _into_out(reader, operation(*(reader.whole(reader.number_or_array(x)) for x in (a, b))), out)
+
+    return calculate
 
 
-def _added(reader: Any, function: Object, a: Any, b: Any) -> Node:
-    return {"add": N.add, "subtract": N.sub, "multiply": N.mul, "divide": N.div, "true_divide": N.div}[function.value.__name__](
-        *(reader.whole(reader.number_or_array(x)) for x in (a, b))
-    )
+def divided(reader: Any, function: Object, a: Any, b: Any) -> tuple[Node, Node]:
+    nodes = [reader.number_or_array(x) for x in (a, b)]
+    return reader.seen(N.whole("floordiv", *nodes)), reader.seen(N.whole("mod", *nodes))
 
 
-def _sum_builtin(reader: Any, function: Object, values: Any) -> Node:
+def spelled_as(rule: Callable, *prepare: Callable) -> Callable:
+    """A function that is read as `rule`; the first arguments are prepared by these."""
+
+    def call(reader: Any, function: Object, *arguments: Any, **keywords: Any) -> Any:
+        ready = [one(reader, function, argument) for one, argument in zip(prepare, arguments, strict=False)]
+        return reader.session.inlined(rule, [*ready, *arguments[len(ready) :]], keywords)
+
+    own = inspect.signature(call).parameters
+    parameters = [own["reader"], own["function"], *inspect.signature(rule).parameters.values()]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what `_takes` in `calling` sees
+    return call
+
+
+def flat(reader: Any, function: Object, value: Any) -> Node:
+    """All entries of an array, as a vector."""
+    array = reader.number_or_array(value)
+    if not array.shape:
+        raise Refusal(f"`{function.text}` of a number is taken", "give it an array")
+    return array if len(array.shape) == 1 else reshape(reader, array, N.const(-1))
+
+
+def integer(reader: Any, function: Object, value: Any) -> Node:
+    number = reader.number_or_array(value)
+    if number.kind != "i" or number.shape:
+        raise Refusal(f"`{function.text}` is given something else than an integer", "convert it by int(...), or take np.linspace")
+    return number
+
+
+def diagonal(reader: Any, function: Object, value: Any) -> Any:
+    array = reader.number_or_array(value)
+    return reader.session.inlined(spelled.diagonal if len(array.shape) == 2 else spelled.diagonal_matrix, [array], {})
+
+
+def any_of(reader: Any, function: Object, condition: Any) -> Node:
+    return N.compare(">", N.total(reader.whole(_truths(reader, condition))), N.I0)
+
+
+def all_of(reader: Any, function: Object, condition: Any) -> Node:
+    truths = reader.whole(_truths(reader, condition))
+    return N.compare("==", N.total(truths), N.size_of(truths))
+
+
+def _truths(reader: Any, condition: Any) -> Node:
+    array = reader.number_or_array(condition)
+    return array if array.kind == "b" else N.compare("!=", reader.whole(array), N.I0)
+
+
+def searched(reader: Any, function: Object, table: Any, value: Any) -> Node:
+    """An integer, which has no derivative."""
+    reader.session.space.setdefault("np", np)
+    nodes = [reader.whole(reader.number_or_array(x)) for x in (table, value)]
+    if nodes[1].shape:
+        raise Refusal(f"`{function.text}` is given many values", "write a loop over them")
+    return reader.seen(N.make("taught", ("np.searchsorted", (None, None), *nodes), "i"))
+
+
+def as_type(reader: Any, array: Node, dtype: Any) -> Node:
+    kind = kind_of(dtype)
+    return copied(reader, array) if kind == array.kind else converted(reader, array, kind)
+
+
+def sum_of_items(reader: Any, function: Object, values: Any) -> Node:
     if not isinstance(values, tuple):
-        return _sum(reader, function, values)
+        array = reader.number_or_array(values)
+        return N.total(reader.whole(array), 0 if len(array.shape) > 1 else None)
     result = N.I0
     for value in values:
         result = N.add(result, reader.number_or_array(value))
     return result
-
-
-FUNCTIONS: dict[Any, Callable] = {
-    np.empty: _allocating(None),
-    np.zeros: _allocating(N.ZERO),
-    np.ones: _allocating(N.ONE),
-    np.full: _allocating("value"),
-    np.empty_like: _like(None),
-    np.zeros_like: _like(N.ZERO),
-    np.ones_like: _like(N.ONE),
-    np.full_like: _like("value"),
-    np.array: _array,
-    np.asarray: _same,
-    np.ascontiguousarray: _same,
-    np.copy: lambda reader, function, x: _copied(reader, reader.number_or_array(x)),
-    np.dot: _dot,
-    np.matmul: _dot,
-    np.vdot: _dot,
-    np.outer: _outer,
-    np.sum: _sum,
-    np.mean: lambda reader, function, x: _mean(reader, function, x),
-    np.where: _where,
-    np.transpose: _transposed,
-    np.reshape: lambda reader, function, x, *shape: _reshape(reader, reader.number_or_array(x), *shape),
-    np.diff: _diff,
-    np.interp: _interp,
-    np.roll: _roll,
-    np.concatenate: _concatenate,
-    np.ravel: lambda reader, function, x: _reshape(reader, reader.number_or_array(x), N.const(-1)),
-    np.add: _added,
-    np.subtract: _added,
-    np.multiply: _added,
-    np.divide: _added,
-    np.negative: lambda reader, function, x: N.neg(reader.whole(reader.number_or_array(x))),
-    functions.as_matrix: _matrix,
-    functions.tanh_into: _into("tanh"),
-    functions.exp_into: _into("exp"),
-    tables.locate: _located,
-    builtins.len: _len,
-    builtins.sum: _sum_builtin,
-}
-
-METHODS: dict[str, Callable] = {
-    "sum": lambda reader, array, axis=None: _sum(reader, Object(None), array, axis),
-    "mean": lambda reader, array: _mean(reader, Object(None), array),
-    "dot": lambda reader, array, other, out=None: _dot(reader, Object(None), array, other, out),
-    "reshape": _reshape,
-    "ravel": lambda reader, array: _reshape(reader, array, N.const(-1)),
-    "flatten": lambda reader, array: _copied(reader, _reshape(reader, array, N.const(-1))),
-    "copy": lambda reader, array: _copied(reader, array),
-    "transpose": lambda reader, array: N.transpose(array),
-    "fill": lambda reader, array, value: reader.store(array, (), None, value),
-}
-
-ATTRIBUTES: dict[str, Callable] = {
-    "size": lambda reader, array: N.size_of(array),
-    "shape": lambda reader, array: array.shape,
-    "ndim": lambda reader, array: N.const(len(array.shape)),
-    "T": _T,
-}

@@ -127,6 +127,11 @@ class Derived:
         return vjp_text(self.function, self._arguments, ("u",), "vjp_u", self._square)
 
     @property
+    def returns_array(self) -> bool:
+        """Whether the result is an array, and no number."""
+        return "lam" in inspect.signature(self.vjp).parameters
+
+    @property
     def theta_costs(self) -> bool:
         """Whether the cotangents of parameters are so much of the work that `vjp_u` pays: they take loops or whole arrays."""
         lines = [line for line in self.vjp_source.splitlines()[1:] if "theta_bar" in line or "theta" in line.split("=")[0]]

@@ -12,9 +12,10 @@ import numpy as np
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
+from adjode.derivation.indexing import Indexing
 from adjode.derivation.merging import Merge
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Object, Undefined
+from adjode.derivation.objects import Object, Record, Undefined
 from adjode.derivation.refusals import Refusal
 
 
@@ -45,11 +46,18 @@ _BINARY: dict[type, Callable[[Node, Node], Node]] = {
     ast.Mod: lambda a, b: N.whole("mod", a, b),
     ast.MatMult: N.dot,
 }
+_BITS: dict[type, str] = {
+    ast.BitAnd: "and",
+    ast.BitOr: "or",
+    ast.BitXor: "xor",
+    ast.LShift: "left_shift",
+    ast.RShift: "right_shift",
+}
 _COMPARE = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
-_RISKY = {"div", "call", "taught", "pow", "mod", "floordiv"}  # what may fail, or make a NaN, where it is not wanted
+_RISKY = {"div", "solve", "call", "taught", "pow", "mod", "floordiv"}  # what may fail, or make a NaN, where it is not wanted
 
 
-class Expressions:
+class Expressions(Indexing):
     """Values are nodes, tuples of values, and objects of Python's."""
 
     def __init__(self, source: Any, session: Any, env: dict[str, Any]):
@@ -119,9 +127,8 @@ class Expressions:
         read = getattr(self, f"value_{type(node).__name__}", None)
         if read is None:
             name = type(node).__name__
-            raise Refusal(
-                f"{_CONSTRUCTS.get(name, f'`{name}`')} cannot be differentiated", "use numbers, arrays, loops and branches"
-            )
+            what, instead = _CONSTRUCTS.get(name, (f"`{name}`", "use numbers, arrays, loops and branches"))
+            raise Refusal(f"{what} cannot be differentiated", instead)
         return self.at(node, read)
 
     def number_or_array(self, value: Any) -> Node:
@@ -131,7 +138,10 @@ class Expressions:
             return self.session.packed(self, value)
         if value is Undefined:
             raise Refusal("a name may have no value here", "give it one before the loop or branch")
-        raise Refusal(f"{getattr(value, 'value', value)!r} is no number", "use numbers and arrays")
+        if isinstance(getattr(value, "value", None), dict):
+            raise Refusal(f"`{value.text}` is a dictionary", "put its numbers into variables, or into a named tuple")
+        found, text = value.value, value.text or repr(value.value)
+        raise Refusal(f"`{text}` is no number or array, but of type {type(found).__name__}", "use numbers, tuples and arrays")
 
     def node(self, node: ast.expr) -> Node:
         return self.number_or_array(self.value(node))
@@ -180,19 +190,32 @@ class Expressions:
             return N.neg(operand)
         if isinstance(node.op, ast.UAdd):
             return operand
-        raise Refusal("a bitwise operator has no derivative", "use arithmetic")
+        if operand.kind == "f":
+            raise Refusal("a bitwise operator is given a float", "use arithmetic")
+        return self.on_bits("logical_not" if operand.kind == "b" else "invert", operand)
 
     def value_BinOp(self, node: ast.BinOp) -> Any:
-        left, right = self.value(node.left), self.value(node.right)
-        if isinstance(left, tuple) and isinstance(right, tuple) and isinstance(node.op, ast.Add):
-            return left + right
-        return self.binary(node.op, left, right)
+        return self.binary(node.op, self.value(node.left), self.value(node.right))
 
-    def binary(self, op: ast.operator, left: Any, right: Any) -> Node:
-        if type(op) not in _BINARY:
-            raise Refusal("a bitwise operator has no derivative", "use arithmetic")
+    def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
+        if isinstance(left, tuple) and isinstance(right, tuple) and isinstance(op, ast.Add):
+            return left + right
+        if isinstance(op, ast.Mult) and any(_repeats(*pair) for pair in ((left, right), (right, left))):
+            return _repeated(left, right) if isinstance(left, tuple) else _repeated(right, left)
         a, b = self.whole(self.number_or_array(left)), self.whole(self.number_or_array(right))
-        return self.seen(_BINARY[type(op)](a, b))
+        if type(op) in _BINARY:
+            return self.seen(_BINARY[type(op)](a, b))
+        if "f" in (a.kind, b.kind):
+            raise Refusal("a bitwise operator is given a float", "use arithmetic")
+        name = _BITS[type(op)]
+        if type(op) not in (ast.LShift, ast.RShift):
+            name = f"logical_{name}" if a.kind == b.kind == "b" else f"bitwise_{name}"
+        return self.on_bits(name, a, b)
+
+    def on_bits(self, name: str, *nodes: Node) -> Node:
+        """A function of truth values or of integers."""
+        self.session.space.setdefault("np", np)
+        return N.call(name, f"np.{name}", *nodes, kind="b" if name.startswith("logical") else "i")
 
     def value_Compare(self, node: ast.Compare) -> Node:
         left, result = node.left, None
@@ -203,9 +226,19 @@ class Expressions:
             elif type(op) in _COMPARE:
                 part = self.compared(_COMPARE[type(op)], self.value(left), self.value(right))
             else:
-                raise Refusal("`in` cannot be differentiated", "compare numbers")
+                part = self.is_among(self.value(left), self.value(right))
+                part = N.negated(part) if isinstance(op, ast.NotIn) else part
             result, left = part if result is None else N.both("and", result, part), right
         assert result is not None
+        return result
+
+    def is_among(self, value: Any, values: Any) -> Node:
+        """`value in values`."""
+        if not isinstance(values, tuple):
+            raise Refusal("`in` is followed by no tuple", "compare numbers")
+        result = N.const(False)
+        for other in values:
+            result = N.both("or", result, self.compared("==", value, other))
         return result
 
     def compared(self, op: str, left: Any, right: Any) -> Node:
@@ -234,75 +267,6 @@ class Expressions:
             return self.value(node.body if value else node.orelse)
         return self.branch(condition, lambda: self.value(node.body), lambda: self.value(node.orelse))
 
-    # --- entries and parts of arrays ----------------------------------------------------------------------------------------
-
-    def value_Subscript(self, node: ast.Subscript) -> Any:
-        value = self.value(node.value)
-        if isinstance(value, tuple):
-            return self.item_of_tuple(value, node.slice)
-        array = self.number_or_array(value)
-        array, indices = self.part(array, node.slice)
-        return self.element(array, indices) if indices else array
-
-    def item_of_tuple(self, value: tuple, where: ast.expr) -> Any:
-        if isinstance(where, ast.Slice):
-            ends = [None if part is None else N.value_of(self.integer(part)) for part in (where.lower, where.upper, where.step)]
-            return value[slice(*ends)]
-        index = N.value_of(self.integer(where))
-        if index is not None:
-            return value[index]
-        raise Refusal("a tuple is indexed by a variable", "use np.array for the table")
-
-    def place(self, node: ast.Subscript) -> tuple[Node, tuple[Node, ...]]:
-        """What a subscript shows: the array, or the view of it, and the indices of an entry, () for all of it."""
-        array = self.number_or_array(self.value(node.value))
-        return self.part(array, node.slice)
-
-    def part(self, array: Node, where: ast.expr) -> tuple[Node, tuple[Node, ...]]:
-        parts = list(where.elts) if isinstance(where, ast.Tuple) else [where]
-        if not array.shape:
-            raise Refusal("a number is indexed", "index arrays")
-        spec: list[Any] = []
-        for item in parts:
-            if isinstance(item, ast.Constant) and item.value is Ellipsis:
-                used = sum(1 for p in parts if not (isinstance(p, ast.Constant) and p.value in (None, Ellipsis)))
-                spec += [("s", None, None, None)] * (len(array.shape) - used)
-            elif isinstance(item, ast.Slice):
-                ends = (None if part is None else self.integer(part) for part in (item.lower, item.upper, item.step))
-                spec.append(("s", *ends))
-            elif (isinstance(item, ast.Constant) and item.value is None) or _is_newaxis(self, item):
-                spec.append("new")
-            else:
-                spec.append(self.integer(item))
-        axes = sum(1 for item in spec if item != "new")
-        if axes > len(array.shape):
-            raise Refusal("an array has fewer axes than indices", "give one index for each axis")
-        return self.seen_part(array, tuple(spec), axes)
-
-    def seen_part(self, array: Node, spec: tuple, axes: int) -> tuple[Node, tuple[Node, ...]]:
-        if all(isinstance(item, Node) for item in spec):
-            if axes == len(array.shape):
-                return array, spec
-        return self.session.sliced(self, array, spec), ()
-
-    def element(self, array: Node, indices: tuple[Node, ...]) -> Node:
-        """The value of an entry, or of memory without axes."""
-        array, indices = unsliced(self.session.addressable(self, array), indices)
-        base = N.root(array)
-        if base not in self.session.memory:
-            return self.seen(N.load(array, indices))
-        constant = tuple(map(N.value_of, indices))
-        if base is array and constant in self.contents.get(base, {}):
-            return self.contents[base][constant]
-        self.forget_stores(base)
-        read = P.Read(N.symbol(array.kind), array, indices)
-        self.block.add(read)
-        return read.symbol
-
-    def forget_stores(self, base: Node) -> None:
-        for key in [key for key in self.last_stores if key[0] is base]:
-            del self.last_stores[key]
-
     # --- arrays as wholes -----------------------------------------------------------------------------------------------------
 
     def whole(self, value: Node) -> Node:
@@ -328,7 +292,8 @@ class Expressions:
     def anchored(self, value: Any) -> Any:
         """The same value, evaluated here if it is made of memory."""
         if isinstance(value, tuple):
-            return tuple(map(self.anchored, value))
+            items = tuple(map(self.anchored, value))
+            return Record.of(value.names, items) if isinstance(value, Record) else items
         if isinstance(value, Node) and value.op not in ("sym", *N.VIEWS) and not value.deps.isdisjoint(self.session.aliases):
             let = P.Let(N.symbol(value.kind, value.shape), value)
             self.block.add(let)
@@ -359,28 +324,24 @@ class Expressions:
         return self.session.iterable(self, node)
 
 
-def unsliced(array: Node, indices: tuple[Node, ...]) -> tuple[Node, tuple[Node, ...]]:
-    """`x[k:][i]` is `x[k + i]`."""
-    if array.op == "slice" and len(array.args) == 2 and len(indices) == 1 and isinstance(array.args[1], tuple):
-        _, start, _, step = array.args[1]
-        first = N.I0 if start is None else start
-        values = [N.value_of(first), N.value_of(indices[0])]
-        if step is None and all(value is None or value >= 0 for value in values):
-            return unsliced(array.args[0], (N.add(first, indices[0]),))
-    return array, indices
+def _repeats(values: Any, count: Any) -> bool:
+    """Whether a product repeats a list or a tuple."""
+    return isinstance(values, tuple) and isinstance(count, Node) and not count.shape and count.kind != "f"
 
 
-def _is_newaxis(reader: Expressions, node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "newaxis" and getattr(reader.value(node), "value", np) is np.newaxis
+def _repeated(values: tuple, count: Node) -> tuple:
+    times = N.value_of(count)
+    if times is None:
+        raise Refusal("a list is repeated a number of times that is not constant", "make an array by np.full(...)")
+    return values * int(times)
 
 
 _CONSTRUCTS = {
-    "GeneratorExp": "a generator",
-    "DictComp": "a dictionary",
-    "Dict": "a dictionary",
-    "Set": "a set",
-    "Lambda": "a lambda expression",
-    "JoinedStr": "a formatted string",
-    "Starred": "a starred expression",
-    "NamedExpr": "an assignment inside of an expression",
+    "GeneratorExp": ("a generator", "write a loop"),
+    "DictComp": ("a dictionary", "use variables or arrays"),
+    "Dict": ("a dictionary", "use variables or arrays"),
+    "Set": ("a set", "use a tuple"),
+    "JoinedStr": ("a formatted string", "leave it out"),
+    "Starred": ("a starred expression", "write its items one by one"),
+    "NamedExpr": ("an assignment inside of an expression", "assign on a line of its own"),
 }

@@ -48,6 +48,8 @@ class Coverage:
         for statement in block.statements:
             if isinstance(statement, P.Store):
                 self._store(statement, array, loops)
+            elif isinstance(statement, P.Alloc) and statement.symbol is array and statement.fill is not None:
+                self.whole = True
             elif isinstance(statement, P.For):
                 self._collect(statement.body, array, (*loops, statement))
             elif any(_writes(s, array) for b in statement.blocks for s in b.walk()):

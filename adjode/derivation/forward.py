@@ -51,7 +51,10 @@ class Tangents:
         if node.op in ("load", *N.VIEWS):
             inside = self.of(node.args[0])
             return None if inside is None else N.make(node.op, (inside, *node.args[1:]), "f", node.shape)
-        dot = _OWN[node.op](self, node) if node.op in _OWN else self._entries(node, value)
+        if node.op == "solve":
+            dot = self.solved(node, value(node))
+        else:
+            dot = _OWN[node.op](self, node) if node.op in _OWN else self._entries(node, value)
         if dot is None:
             return None
         if _is_broadcast(dot, node):
@@ -107,6 +110,11 @@ class Tangents:
         first, second = self.of(a), self.of(b)
         result = None if first is None else multiply(first, b)
         return result if second is None else _sum(result, multiply(a, second))
+
+    def solved(self, node: Node, y: Node) -> Node | None:
+        a, b = map(self.of, node.args)
+        right = b if a is None else _sum(b, N.neg(N.dot(a, y)))
+        return None if right is None else N.solve(node.args[0], right)
 
     def total(self, node: Node) -> Node | None:
         inside = self.of(node.args[0])

@@ -15,12 +15,12 @@ def range_over(ends: list[Node]) -> Iterable:
     return Iterable(start, stop, step, lambda k: k)
 
 
-def enumerated_over(over: Iterable | tuple) -> Iterable | tuple:
+def enumerated_over(over: Iterable | tuple, start: Node = N.I0) -> Iterable | tuple:
     if isinstance(over, tuple):
-        return tuple((N.const(k), item) for k, item in enumerate(over))
-    if over.start is not N.I0 or over.step is not N.I1:
-        raise Refusal("a range with a start is enumerated", "count with the index")
-    return Iterable(over.start, over.stop, over.step, lambda k: (k, over.item(k)))
+        return tuple((N.add(start, N.const(k)), item) for k, item in enumerate(over))
+    if over.step is not N.I1:
+        raise Refusal("a range with a step is enumerated", "count with the index")
+    return Iterable(over.start, over.stop, over.step, lambda k: (N.add(N.sub(k, over.start), start), over.item(k)))
 
 
 def zipped_over(parts: list[Iterable | tuple]) -> Iterable | tuple:

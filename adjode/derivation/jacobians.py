@@ -30,7 +30,9 @@ def jac_text(function: Callable, arguments: tuple[str, ...], name: str) -> tuple
         if values is None or states is None or None in states.values() or sum(map(len, states.values())) > _MOST:  # type: ignore[arg-type]
             return None
         J = N.symbol("f", (u.shape[0], u.shape[0]))
-        block = P.Block(_entries(J, values, states, Activity(own.body, {u})))  # type: ignore[arg-type]
+        stores = _entries(J, values, states, Activity(own.body, {u}))  # type: ignore[arg-type]
+        zeros = [] if len(stores) == len(values) ** 2 and not _is_filled(own) else [P.Store(J, (), N.ZERO)]
+        block = P.Block([*zeros, *stores])
         taken = {x: symbol for x, symbol in own.arguments.items() if x != "du"}
         return written(own, name, {**taken, "J": J}, block)
 
@@ -48,6 +50,11 @@ def _values(own: P.Function) -> dict[int, Node] | None:
             return None
         values[index] = N.add(values[index], s.value) if s.adds else s.value  # type: ignore[attr-defined]
     return values or None
+
+
+def _is_filled(own: P.Function) -> bool:
+    """Whether du has entries that nothing is written to."""
+    return any(isinstance(s, P.Alloc) and s.symbol is own.result and s.fill is not None for s in own.body.statements)
 
 
 def _states(value: Node, u: Node) -> set[Node] | None:
@@ -90,4 +97,4 @@ def _entries(J: Node, values: dict[int, Node], states: dict[int, set[Node]], act
             dot = partials[entry].of(values[i]) if entry in states[i] else None
             if dot is not None:
                 stores.append(P.Store(J, (N.const(i), N.const(N.value_of(entry.args[1]))), dot))
-    return stores if len(stores) == len(values) ** 2 else [P.Store(J, (), N.ZERO), *stores]
+    return stores

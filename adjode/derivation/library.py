@@ -55,19 +55,32 @@ _OTHERS = {
     "copysign": (math.copysign, np.copysign),
     "fmod": (math.fmod, np.fmod),
     "mod": (np.mod, np.remainder),
+    "floordiv": (np.floor_divide,),
+    "logaddexp": (np.logaddexp,),
     # steps: their derivative is zero
     "floor": (math.floor, np.floor),
     "ceil": (math.ceil, np.ceil),
     "trunc": (math.trunc, np.trunc),
-    "rint": (np.rint,),
+    "rint": (np.rint, np.round),
     "sign": (np.sign,),
     "heaviside": (np.heaviside,),
     "isnan": (math.isnan, np.isnan),
     "isfinite": (math.isfinite, np.isfinite),
-    "int": (int,),
+    "int": (int, np.int64, np.int32),
     "round": (round,),
     "float": (float, np.float64),
-    "bool": (bool,),
+    "bool": (bool, np.bool_),
+    # of truth values and of integers
+    "logical_and": (np.logical_and,),
+    "logical_or": (np.logical_or,),
+    "logical_xor": (np.logical_xor,),
+    "logical_not": (np.logical_not,),
+    "bitwise_and": (np.bitwise_and,),
+    "bitwise_or": (np.bitwise_or,),
+    "bitwise_xor": (np.bitwise_xor,),
+    "left_shift": (np.left_shift,),
+    "right_shift": (np.right_shift,),
+    "invert": (np.invert,),
 }
 
 
@@ -89,8 +102,8 @@ def _keys() -> dict[Any, str]:
 
 
 KEYS = _keys()
-INTEGER = {"int"}
-TRUTH = {"isnan", "isfinite", "bool"}
+INTEGER = {"int", "bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "invert"}
+TRUTH = {"isnan", "isfinite", "bool", "logical_and", "logical_or", "logical_xor", "logical_not"}
 STEPS = {"floor", "ceil", "trunc", "rint", "sign", "heaviside", "int", "round", "isnan", "isfinite", "bool"}
 
 

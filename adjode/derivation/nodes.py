@@ -269,6 +269,11 @@ def where(condition: Node, a: Node, b: Node) -> Node:
         return a if value else b
     if a is b:
         return a
+    if a.kind == b.kind == "b" and not condition.shape:
+        if value_of(b) is False:
+            return both("and", condition, a)
+        if value_of(a) is True:
+            return both("or", condition, b)
     kind, shape = joined(condition, a, b)
     kind = "f" if "f" in (a.kind, b.kind) else "b" if a.kind == b.kind == "b" else "i"
     return make("where", (condition, as_float(a), as_float(b)) if kind == "f" else (condition, a, b), kind, shape)
@@ -312,6 +317,18 @@ def view(op: str, a: Node, *how: Any, shape: tuple[Node, ...]) -> Node:
     return make(op, (a, *how), a.kind, shape)
 
 
+def is_contiguous(array: Node) -> bool:
+    """Whether the entries of a view follow each other."""
+    if array.op == "slice":
+        spec = list(array.args[1:])
+        while spec and isinstance(spec[0], Node):
+            del spec[0]
+        first = spec[0] if spec else ("s", None, None, None)
+        if first == "new" or first[3] is not None or any(item != ("s", None, None, None) for item in spec[1:]):
+            return False
+    return array.op != "T" and (array.op not in VIEWS or is_contiguous(array.args[0]))
+
+
 def transpose(a: Node) -> Node:
     if a.op == "T":
         return a.args[0]
@@ -327,6 +344,11 @@ def dot(a: Node, b: Node) -> Node:
     if not a.shape or not b.shape:
         return mul(a, b)
     return make("dot", (a, b), "f", a.shape[:-1] + (b.shape[:-2] + b.shape[-1:] if len(b.shape) > 1 else ()))
+
+
+def solve(a: Node, b: Node) -> Node:
+    """`np.linalg.solve`."""
+    return make("solve", (a, b), "f", b.shape)
 
 
 def outer(a: Node, b: Node) -> Node:

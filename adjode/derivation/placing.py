@@ -141,7 +141,7 @@ def is_named(node: Node, count: int, inner: bool, hinted: bool, in_loop: bool = 
 
 
 def _is_slow(node: Node) -> bool:
-    return node.op in ("mod", "floordiv", "div", "call", "taught", "pow", "dot", "sum") or any(
+    return node.op in ("mod", "floordiv", "div", "call", "taught", "pow", "dot", "solve", "sum") or any(
         _is_slow(arg) for arg in node.nodes if arg.op != "load"
     )
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.expressions import Expressions, Iterable, unsliced
+from adjode.derivation.expressions import Expressions, Iterable
+from adjode.derivation.indexing import unsliced
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Raises, Undefined
+from adjode.derivation.objects import Local, Object, Raises, Undefined
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, assigned, bound_by
 
@@ -89,6 +90,9 @@ class Reader(Expressions):
 
     def store(self, array: Node, indices: tuple, op: ast.operator | None, value: Any) -> None:
         """`array[indices] op= value`."""
+        if indices and indices[0].shape:
+            self.put(array, indices[0], op, self.number_or_array(value))
+            return
         array, indices = unsliced(array, indices) if indices else (array, indices)
         base = N.root(array)
         if base not in self.session.memory:
@@ -105,10 +109,9 @@ class Reader(Expressions):
             value, op = self.binary(op, before, value), None
         elif isinstance(op, ast.Sub):
             value = N.neg(value)
+        value = _as_stored(value, array.kind)
         if exact:  # what is known of the entry may be wanted later
             value = self.anchored(value)
-        if array.kind == "f":
-            value = N.as_float(value)
         statement = P.Store(array, indices, value, adds=op is not None)
         if exact:
             self.forget_store(base, constant)
@@ -144,6 +147,16 @@ class Reader(Expressions):
         self.env = {name: value for name, value in self.env.items() if name not in own} | outside
         return tuple(values)
 
+    def read_FunctionDef(self, statement: ast.FunctionDef) -> None:
+        self.env[statement.name] = self.local_function(statement.name, statement)
+
+    def value_Lambda(self, node: ast.Lambda) -> Object:
+        return self.local_function("lambda", node)
+
+    def local_function(self, name: str, tree: ast.FunctionDef | ast.Lambda) -> Object:
+        source = Source(name, self.source.file, tree, self.source.outside, self.source.lines)
+        return Object(Local(source, tuple(map(self.value, tree.args.defaults)), self), name)
+
     # --- branches -------------------------------------------------------------------------------------------------------
 
     def read_If(self, statement: ast.If) -> Any:
@@ -156,8 +169,6 @@ class Reader(Expressions):
     # --- loops ----------------------------------------------------------------------------------------------------------
 
     def read_For(self, statement: ast.For) -> None:
-        if statement.orelse:
-            raise Refusal("a loop has an `else`", "write it behind the loop")
         over = self.iterable(statement.iter)
         if isinstance(over, tuple):
             for item in over:
@@ -179,8 +190,6 @@ class Reader(Expressions):
         return P.For(index, over.start, over.stop, over.step, block, []), phis
 
     def read_While(self, statement: ast.While) -> None:
-        if statement.orelse:
-            raise Refusal("a loop has an `else`", "write it behind the loop")
         names = assigned(statement.body)
 
         def build(block: P.Block, kinds: dict[str, str]) -> Any:
@@ -188,7 +197,6 @@ class Reader(Expressions):
             condition = self.truth(statement.test)
             if block.statements:
                 raise Refusal("the condition of this loop reads an array that f writes", "count the rounds with an integer")
-            self.session.integer_only(condition)
             self.body(statement.body)
             return P.While(condition, block, []), phis
 
@@ -242,8 +250,6 @@ class Reader(Expressions):
     # --- the rest -------------------------------------------------------------------------------------------------------
 
     def read_Return(self, statement: ast.Return) -> Any:
-        if self.loops:
-            raise Refusal("a loop is left by `return`", "let the loop run to its end")
         return None if statement.value is None else self.anchored(self.value(statement.value))
 
     def read_Expr(self, statement: ast.Expr) -> None:
@@ -262,5 +268,12 @@ class Reader(Expressions):
     def read_Raise(self, statement: ast.Raise) -> Any:
         return Raises  # where f raises nobody asks for its derivative
 
-    def read_Break(self, statement: ast.Break) -> None:
-        raise Refusal("a loop is left by `break`", "let the loop run to its end, or use `while` with an integer condition")
+
+def _as_stored(value: Node, kind: str) -> Node:
+    """What an array of this kind has when a value is written into it."""
+    if kind == "f" or value.kind != "f":
+        return N.as_float(value) if kind == "f" else value
+    if value.shape:
+        raise Refusal("floats are written into an array of integers", "make that an array of floats")
+    known, convert = N.value_of(value), int if kind == "i" else bool
+    return N.call(convert.__name__, convert.__name__, value, kind=kind) if known is None else N.const(convert(known))

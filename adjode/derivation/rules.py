@@ -119,6 +119,13 @@ def _dot(node: Node, bar: Node, value: Callable) -> Pushed:
         yield b, N.dot(N.transpose(a), bar)
 
 
+def _solve(node: Node, bar: Node, value: Callable) -> Pushed:
+    a, b = node.args
+    y, b_bar = value(node), N.solve(N.transpose(a), bar)
+    yield b, b_bar
+    yield a, N.neg(N.outer(b_bar, y) if len(b.shape) == 1 else N.dot(b_bar, N.transpose(y)))
+
+
 def _outer(node: Node, bar: Node, value: Callable) -> Pushed:
     a, b = node.args
     yield a, N.dot(bar, b)
@@ -148,7 +155,7 @@ def _both(node: Node, bar: Node, value: Callable) -> Pushed:
     yield node.args[1], bar if node.op == "add" else N.neg(bar)
 
 
-_ARRAYS = {"dot", "outer", "T", "sum", "spread"}
+_ARRAYS = {"dot", "solve", "outer", "T", "sum", "spread"}
 _RULES: dict[str, Callable[[Node, Node, Callable], Pushed]] = {
     "add": _both,
     "sub": _both,
@@ -162,6 +169,7 @@ _RULES: dict[str, Callable[[Node, Node, Callable], Pushed]] = {
     "sum": _spread_sum,
     "spread": _spread,
     "dot": _dot,
+    "solve": _solve,
     "outer": _outer,
     "taught": _taught,
     "T": _T,
@@ -302,5 +310,6 @@ CALLS: dict[str, Callable] = {
     "atan2": _atan2,
     "hypot": _hypot,
     "copysign": _copysign,
+    "logaddexp": lambda bar, y, f, a, b: (N.mul(f("exp", N.sub(a, y)), bar), N.mul(f("exp", N.sub(b, y)), bar)),
     "fmod": lambda bar, y, f, a, b: (bar, N.neg(N.mul(f("trunc", N.div(a, b)), bar))),
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from adjode.derivation.leaving import Loops, leaves_loops, straightened
 from adjode.derivation.library import UNARY
 from adjode.derivation.origins import origin_of, text_of_file
 from adjode.derivation.refusals import Refusal
@@ -36,7 +37,7 @@ class Source:
     @functools.cached_property
     def local(self) -> set[str]:
         """The names that are bound somewhere in the function."""
-        return set() if isinstance(self.tree, ast.Lambda) else assigned(self.tree.body)
+        return set() if isinstance(self.tree, ast.Lambda) else assigned(self.body)
 
     @functools.cached_property
     def addressed(self) -> set[str]:
@@ -49,7 +50,7 @@ class Source:
                     found |= _names(node.value)
                 elif isinstance(node, ast.Call):
                     found |= self._handed_on(node)
-                elif isinstance(node, ast.Assign) and any(_names(target) & found for target in node.targets):
+                elif isinstance(node, ast.Assign) and any(_bound(target) & found for target in node.targets):
                     found |= _names(node.value)
             if len(found) == before:
                 return found
@@ -71,11 +72,12 @@ class Source:
             else set()
         )
 
-    @property
+    @functools.cached_property
     def body(self) -> list[ast.stmt]:
         if isinstance(self.tree, ast.Lambda):
             return [ast.copy_location(ast.Return(self.tree.body), self.tree.body)]
-        return straightened(self.tree.body)
+        body = self.tree.body
+        return straightened(Loops(body).closed(body) if leaves_loops(body) else body)
 
     def line(self, node: ast.AST) -> str:
         """Where a node is, and how that line reads."""
@@ -105,6 +107,11 @@ def _names(node: ast.expr) -> set[str]:
     return _names(node.func.value) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else set()
 
 
+def _bound(target: ast.expr) -> set[str]:
+    """The names that a target gives to what is assigned."""
+    return set() if isinstance(target, ast.Subscript) else _names(target)
+
+
 def source_of(function: Callable) -> Source:
     """The source of a Python or jitted function."""
     python = getattr(function, "py_func", function)
@@ -125,49 +132,6 @@ def _no_origin(python: types.FunctionType, *, known: bool) -> Refusal:
     return Refusal(f"the source of {python.__name__} cannot be found ({where})", "define it in a file, or give its vjp")
 
 
-def straightened(body: list[ast.stmt], leave: type = ast.Return) -> list[ast.stmt]:
-    """The same statements, where what comes after a branch that returns stands in its other branch."""
-    result: list[ast.stmt] = []
-    for k, statement in enumerate(body):
-        if isinstance(statement, leave):
-            result.append(statement)
-            return result
-        if isinstance(statement, ast.If) and any(_leaves(part, leave) for part in (statement.body, statement.orelse)):
-            rest = body[k + 1 :]
-            then = statement.body if _always(statement.body, leave) else [*statement.body, *rest]
-            other = statement.orelse if _always(statement.orelse, leave) else [*statement.orelse, *rest]
-            result.append(_copy(statement, body=straightened(then, leave), orelse=straightened(other, leave)))
-            return result
-        if isinstance(statement, ast.If):
-            sides = {"body": straightened(statement.body, leave), "orelse": straightened(statement.orelse, leave)}
-            result.append(_copy(statement, **sides))
-            continue
-        if isinstance(statement, (ast.For, ast.While)):
-            result.append(_copy(statement, body=straightened(statement.body, ast.Continue) or [ast.Pass()]))
-            continue
-        result.append(statement)
-    return result
-
-
-def _copy(statement: ast.stmt, **changed: Any) -> Any:
-    fields = {name: getattr(statement, name) for name in statement._fields if hasattr(statement, name)}
-    return ast.copy_location(type(statement)(**{**fields, **changed}), statement)
-
-
-def _leaves(body: list[ast.stmt], leave: type) -> bool:
-    """Whether a branch may end early here, or inside of its own branches."""
-    return any(
-        isinstance(s, leave) or (isinstance(s, ast.If) and (_leaves(s.body, leave) or _leaves(s.orelse, leave))) for s in body
-    )
-
-
-def _always(body: list[ast.stmt], leave: type) -> bool:
-    """Whether a branch ends early in any case."""
-    return any(
-        isinstance(s, leave) or (isinstance(s, ast.If) and _always(s.body, leave) and _always(s.orelse, leave)) for s in body
-    )
-
-
 def assigned(body: list[ast.stmt]) -> set[str]:
     """The names that statements bind."""
     found = set()
@@ -175,6 +139,8 @@ def assigned(body: list[ast.stmt]) -> set[str]:
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 found.add(node.id)
+            elif isinstance(node, ast.FunctionDef):
+                found.add(node.name)
     return found
 
 

@@ -20,7 +20,10 @@ from adjode.derivation.refusals import Refusal
 
 
 class Unknown:
-    """An integer or a truth value that depends on numbers."""
+    """An integer or a truth value that depends on numbers, or an array of such."""
+
+    def __getitem__(self, where: Any) -> Unknown:
+        return self
 
 
 UNKNOWN = Unknown()
@@ -76,6 +79,9 @@ class _Run:
     def _alloc(self, statement: P.Alloc) -> None:
         shape = tuple(map(self.value, statement.symbol.shape)) if statement.fill is None or not statement.fill.shape else ()
         fill = 0 if statement.fill is None else self.as_kind(statement.dtype, statement.fill)
+        if fill is UNKNOWN:
+            self.values[statement.symbol] = UNKNOWN
+            return
         kind = object if statement.dtype == "f" else np.int64
         self.values[statement.symbol] = np.array(fill, dtype=kind) if shape == () else np.full(shape, fill, dtype=kind)
 
@@ -87,6 +93,8 @@ class _Run:
             where = tuple(slice(None) if index is UNKNOWN else index for index in where)
         if statement.array.kind == "f" and (statement.adds or unknown):
             array[where] = array[where] | value
+        elif value is UNKNOWN or array is UNKNOWN:
+            self.values[N.root(statement.array)] = UNKNOWN
         else:
             array[where] = array[where] + value if statement.adds else value
 
@@ -99,7 +107,7 @@ class _Run:
                 self.values[r.symbol] = self.as_kind(r.symbol.kind, end)
             return
         arrays = {N.root(s.array) for b in statement.blocks for s in b.walk() if isinstance(s, P.Store)}
-        memory = [self.values[array] for array in arrays if array in self.values]
+        memory = [self.values[array] for array in arrays if self.values.get(array, UNKNOWN) is not UNKNOWN]
         before, after = [array.copy() for array in memory], []
         for block, ends in statement.sides:
             for array, kept in zip(memory, before, strict=True):
@@ -244,7 +252,10 @@ class _Run:
         return self.entry(self.value(node.args[0]), node.args[1:], node.kind)
 
     def size(self, node: Node) -> int:
-        return np.shape(self.value(node.args[0]))[node.args[1]]
+        array = self.value(node.args[0])
+        if array is UNKNOWN:
+            raise Refusal("the length of an array of integers is read, which depend on numbers", "give the zeros of the Jacobian")
+        return np.shape(array)[node.args[1]]
 
     def trips(self, node: Node) -> Any:
         ends = [self.value(end) for end in node.args]
@@ -283,6 +294,10 @@ class _Run:
     def outer(self, node: Node) -> Any:
         a, b = (self.as_kind("f", arg) for arg in node.args)
         return a[:, None] | b[None, :]
+
+    def solve(self, node: Node) -> Any:
+        a, b = (self.as_kind("f", arg) for arg in node.args)
+        return np.full(np.shape(b), _union(a.ravel()) | _union(b.ravel()), dtype=object)
 
     def dot(self, node: Node) -> Any:
         a, b = (np.atleast_1d(self.as_kind("f", arg)) for arg in node.args)
@@ -323,9 +338,12 @@ _SHAPES: dict[str, Callable[[_Run, Node], Any]] = {
     "sum": _Run.sum,
     "outer": _Run.outer,
     "dot": _Run.dot,
+    "solve": _Run.solve,
 }
 _COMPARED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
+_NAMES = "logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor left_shift right_shift invert"
 _CALLS: dict[str, Callable] = {"min": min, "max": max, "abs": abs, "int": int, "mod": operator.mod, "bool": bool}
+_CALLS |= {name: getattr(np, name) for name in _NAMES.split()}
 _INTEGERS: dict[str, Callable] = {
     "add": operator.add,
     "sub": operator.sub,

@@ -287,7 +287,7 @@ class Sweep:
         self._loop(statement, trip_number(statement))
 
     def _while(self, statement: P.While) -> None:
-        self._loop(statement, N.symbol("i"))
+        self._loop(statement, self.reverse.taping.lost.rounds_of(statement).number)
 
     def _loop(self, statement: P.For | P.While, number: Node) -> None:
         carried = [c for c in statement.carried if c.phi in self.reverse.active]
@@ -367,4 +367,4 @@ class Sweep:
             backwards = backwards or reverse.places.is_ordered(sweep.out, s)
             self.out.add(P.For(s.index, s.start, s.stop, s.step, body, rounds, backwards))
         else:
-            self.out.add(P.For(number, N.I0, reverse.taping.trips[statement], N.I1, body, rounds, backwards=True))
+            self.out.add(P.For(number, N.I0, reverse.taping.lost.rounds_of(statement).count, N.I1, body, rounds, backwards=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
@@ -29,8 +30,6 @@ class Taping:
     ----------
     tapes : dict
         By loop, what it carries and where that is kept.
-    trips : dict of Node
-        By loop, how many rounds a `while` has made.
     again : dict
         The reads that are repeated on the way back, and copies in place of reads; and what each of them repeats.
     reloads : dict
@@ -45,7 +44,6 @@ class Taping:
         self.again: dict[P.Statement, P.Read] = {}
         self.reloads: dict[P.Statement, P.Store] = {}
         self.tapes: dict[P.Statement, list[tuple[P.Carried, Node]]] = {}
-        self.trips: dict[P.Statement, Node] = {}
 
     def forward(self, block: P.Block, inside: bool = False) -> P.Block:
         """The statements of a block, with tapes. `inside` a loop that runs back what lies outside has its final contents."""
@@ -58,9 +56,8 @@ class Taping:
     def _copied(self, block: P.Block, own: set[Node] | None) -> P.Block:
         result = P.Block()
         for statement in block.statements:
-            for tape in self.lost.tapes_at(statement):
-                if own is None or self.lost.base_of[tape] in own:
-                    result.add(P.Alloc(tape, None))
+            if not isinstance(statement, P.While):
+                result.statements += [P.Alloc(tape, None) for tape in self.lost.tapes_at(statement) if self._is_here(tape, own)]
             if statement.blocks:
                 self._compound(statement, result, own)
             elif isinstance(statement, P.Read) and statement in self.lost.tapes:
@@ -77,6 +74,9 @@ class Taping:
             elif not isinstance(statement, P.Store) or own is None or N.root(statement.array) in own:
                 result.add(statement)
         return result
+
+    def _is_here(self, tape: Node, own: set[Node] | None) -> bool:
+        return own is None or self.lost.base_of[tape] in own
 
     def _compound(self, statement: P.Statement, result: P.Block, own: set[Node] | None) -> None:
         if isinstance(statement, P.For):
@@ -124,23 +124,61 @@ class Taping:
         result.add(P.For(s.index, s.start, s.stop, s.step, body, list(s.carried)))
 
     def _while(self, statement: P.While, result: P.Block, own: set[Node] | None) -> None:
-        """The rounds are counted first; then tapes are as long as they must be."""
-        reads = {s.symbol for s in statement.body.walk() if isinstance(s, (P.Read, P.Let))}
-        if any(c.phi.kind != "f" and not c.next.deps.isdisjoint(reads) for c in statement.carried):
-            raise Refusal("the rounds of a `while` loop depend on an array that f writes", "count them with an integer")
-        if statement not in self.trips:
-            self.trips[statement] = N.symbol("i")
-            self.function.hints[self.trips[statement]] = "rounds"
-        count, k, after = N.symbol("i"), N.symbol("i"), N.symbol("i")
-        self.function.hints.update({count: "rounds", k: "k", after: "k"})
+        """The rounds are counted first; then tapes are as long as they must be, and the loop makes that many rounds."""
+        if not statement.condition.deps.isdisjoint(_changing(statement)):
+            raise Refusal("the rounds of a `while` loop depend on an array that it writes into", "count them with numbers")
+        rounds = self.lost.rounds_of(statement)
+        count = N.symbol("i")
+        self.function.hints[count] = "rounds"
         counting = [P.Carried(c.phi, c.start, c.next, N.symbol(c.phi.kind, c.phi.shape)) for c in statement.carried]
-        counting.append(P.Carried(count, N.I0, N.add(count, N.I1), self.trips[statement]))
-        result.add(P.While(statement.condition, self._copied(statement.body, own if own is not None else set()), counting))
-        tapes = self._tapes(statement, self.trips[statement], result)
+        counting.append(P.Carried(count, N.I0, N.add(count, N.I1), rounds.count))
+        result.add(P.While(statement.condition, _without_stores(self._copied(statement.body, own)), counting))
+        result.statements += [P.Alloc(tape, None) for tape in self.lost.tapes_at(statement) if self._is_here(tape, own)]
+        tapes = self._tapes(statement, rounds.count, result)
         body = self._copied(statement.body, own)
-        body.statements[:0] = [_kept(tape, k, c.phi) for c, tape in tapes]
-        carried = [*statement.carried, P.Carried(k, N.I0, N.add(k, N.I1), after)]
-        result.add(P.While(statement.condition, body, carried))
+        body.statements[:0] = [_kept(tape, rounds.number, c.phi) for c, tape in tapes]
+        result.add(P.For(rounds.number, N.I0, rounds.count, N.I1, body, list(statement.carried)))
+
+
+def _without_stores(block: P.Block) -> P.Block:
+    """What a block calculates, without what it writes into memory."""
+    kept = P.Block()
+    for s in block.statements:
+        if isinstance(s, P.For):
+            s = P.For(s.index, s.start, s.stop, s.step, _without_stores(s.body), s.carried, s.backwards)
+        elif isinstance(s, P.While):
+            s = P.While(s.condition, _without_stores(s.body), s.carried)
+        elif isinstance(s, P.If):
+            s = P.If(s.condition, _without_stores(s.then), _without_stores(s.other), s.results)
+        if not isinstance(s, P.Store):
+            kept.add(s)
+    return kept
+
+
+def _changing(loop: P.While) -> set[Node]:
+    """The symbols in a loop that depend on memory which it writes into."""
+    inside = [loop, *loop.body.walk()]
+    written = {N.root(s.array) for s in inside if isinstance(s, P.Store)}
+    found = {s.symbol for s in inside if isinstance(s, P.Read) and N.root(s.array) in written}
+    while True:
+        before = len(found)
+        for s in inside:
+            if isinstance(s, (P.For, P.While)):
+                for c in s.carried:
+                    if not (c.start.deps | c.next.deps).isdisjoint(found):
+                        found |= {c.phi, c.after}
+            elif any(not node.deps.isdisjoint(found) for node in s.needs):
+                found |= set(s.defines)
+        if len(found) == before:
+            return found
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How many rounds a `while` loop makes, and which of them this is."""
+
+    count: Node
+    number: Node
 
 
 class Lost:
@@ -158,25 +196,51 @@ class Lost:
         self.tapes: dict[P.Statement, tuple[Node, tuple[Node, ...]]] = {}
         self.base_of: dict[Node, Node] = {}
         self._at: dict[P.Statement | None, list[Node]] = {}
+        self._rounds: dict[P.While, Rounds] = {}
+        self.hints = function.hints
         for read in reads:
             base, access = N.root(read.array), places.access[read]
             around = access.loops[len(places.allocated.get(base, ())) :]
-            loops = tuple(loop for loop in around if isinstance(loop, P.For))
-            if len(loops) < len(around) or any(not base.deps.isdisjoint(length.deps) for length in read.symbol.shape):
+            loops = around
+            if any(isinstance(loop, P.While) for loop in around[1:]):
+                raise Refusal(
+                    f"`{function.hints.get(base, 'an array')}` is written over in a `while` loop inside of another loop",
+                    "make the inner loop a `for` loop",
+                )
+            if any(not base.deps.isdisjoint(length.deps) for length in read.symbol.shape):
                 name = function.hints.get(base, "an array")
                 raise Refusal(
                     f"`{name}` is written over, but the derivative needs what it was",
                     "write the new values to an array of their own",
                 )
-            lengths = tuple(_most(loop, loops) for loop in loops)
+            lengths = tuple(self._length(loop, loops) for loop in loops)
             tape = N.symbol(read.symbol.kind, (*lengths, *read.symbol.shape) or (N.I1,))
             function.memory.add(tape)
             function.hints[tape] = f"{function.hints.get(base, 'v')}_tape"
             first = (N.I0,) if read.indices else ()
-            self.tapes[read] = tape, tuple(trip_number(loop) for loop in loops) or first
+            self.tapes[read] = tape, tuple(map(self.number, loops)) or first
             self.base_of[tape] = base
             at = loops[0] if loops else next((s for s in function.body.walk() if s.defines == (base,)), None)
             self._at.setdefault(at, []).append(tape)
+
+    def number(self, loop: P.For | P.While) -> Node:
+        """Which iteration this is, counted from 0."""
+        return trip_number(loop) if isinstance(loop, P.For) else self.rounds_of(loop).number
+
+    def _length(self, loop: P.For | P.While, loops: tuple[P.For | P.While, ...]) -> Node:
+        if isinstance(loop, P.While):
+            return self.rounds_of(loop).count
+        most = _most(loop, tuple(outer for outer in loops if isinstance(outer, P.For)))
+        inside = {s for outer in loops for one in (outer, *outer.body.walk()) for s in (*one.defines, *getattr(one, "inside", ()))}
+        if not most.deps.isdisjoint(inside):
+            raise Refusal("the length of a loop differs between the rounds of another", "write new values to another array")
+        return most
+
+    def rounds_of(self, loop: P.While) -> Rounds:
+        if loop not in self._rounds:
+            self._rounds[loop] = made = Rounds(N.symbol("i"), N.symbol("i"))
+            self.hints.update({made.count: "rounds", made.number: "k"})
+        return self._rounds[loop]
 
     def tapes_at(self, statement: P.Statement | None) -> list[Node]:
         """The tapes that begin in front of a statement; None for those that begin with the function."""

@@ -179,6 +179,9 @@ class Wording:
     def _dot(self, node: Node) -> tuple[str, int]:
         return f"{self.writer.numpy()}.dot({self.text(node.args[0])}, {self.text(node.args[1])})", _ATOM
 
+    def _solve(self, node: Node) -> tuple[str, int]:
+        return f"{self.writer.numpy()}.linalg.solve({', '.join(map(self.text, node.args))})", _ATOM
+
     def _outer(self, node: Node) -> tuple[str, int]:
         return f"{self.writer.numpy()}.outer({self.text(node.args[0])}, {self.text(node.args[1])})", _ATOM
 

@@ -225,7 +225,7 @@ class Writer:
         """Whether `np.dot` can write into an array: it lies in one piece, and is no factor."""
         target = statement.array
         factors = [array for array in self.shown_by(statement.value) if N.root(array) is N.root(target)]
-        return _is_contiguous(target) and all(apart(array, target) for array in factors)
+        return N.is_contiguous(target) and all(apart(array, target) for array in factors)
 
     def shown_by(self, value: Node) -> set[Node]:
         """The memory that the text of an expression reads, or parts of it."""
@@ -360,18 +360,6 @@ def _stores_from(statements: list[P.Statement], k: int) -> list[P.Statement]:
         while end < len(statements) and isinstance(statements[end], P.Store):
             end += 1
     return statements[k:end]
-
-
-def _is_contiguous(array: Node) -> bool:
-    """Whether the entries of a view follow each other."""
-    if array.op == "slice":
-        spec = list(array.args[1:])
-        while spec and isinstance(spec[0], Node):
-            del spec[0]
-        first = spec[0] if spec else ("s", None, None, None)
-        if first == "new" or first[3] is not None or any(item != ("s", None, None, None) for item in spec[1:]):
-            return False
-    return array.op != "T" and (array.op not in N.VIEWS or _is_contiguous(array.args[0]))
 
 
 def _mentions(text: str, name: str) -> bool:

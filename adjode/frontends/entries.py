@@ -83,6 +83,8 @@ class Entries:
     def _transform_bounds(self, low: np.ndarray, high: np.ndarray) -> list[tuple[float, float]]:
         start = self._start[self._free]
         for name, value, least, most in zip(self.names, start, low, high, strict=True):
+            if least > most:
+                raise ValueError(f"the bounds of {name} must be (low, high), the low one first, but are ({least:g}, {most:g}).")
             if not least <= value <= most:
                 raise ValueError(f"{name} must start within its bounds ({least:g}, {most:g}), but it starts at {value:g}.")
         return [(float(a), float(b)) for a, b in zip(self._transform(low), self._transform(high), strict=True)]

@@ -61,6 +61,10 @@ def _bounds_checked(wanted: bool) -> Iterator[None]:
             config.BOUNDSCHECK = before
 
 
+class Misshapen(Exception):
+    """What a callback has returned has the wrong shape; the message is the rest of a sentence."""
+
+
 class Callback:
     """A callback, compiled on first use. It is one thing, as a function is: copies are itself, and it is pickled as its function.
 
@@ -195,8 +199,18 @@ class Callback:
             return
         inputs = len(self.kind.inputs)
         results, outputs = self.plain(t, *given[:inputs]), arrays[inputs:]
-        for output, result in zip(outputs, results if len(outputs) > 1 else (results,), strict=True):
+        for name, output, result in zip(self.kind.outputs, outputs, results if len(outputs) > 1 else (results,), strict=True):
+            self._require_shape(name, result, *(array.size for array in arrays[:2]))
             output[:] = np.reshape(result, output.size)
+
+    def _require_shape(self, name: str, result: Any, n: int, m: int) -> None:
+        """Raise a Misshapen if what has been returned is nothing that belongs into this output."""
+        wanted = shape_of(name, n, m)
+        if result is None or np.shape(result) != wanted:
+            was = "None" if result is None else f"something of shape {np.shape(result)}"
+            raise Misshapen(f"returns {was}, but {name} must have the shape {wanted}")
+        if self.kind.name == "guard" and isinstance(result, (bool, np.bool_)):
+            raise Misshapen("returns a truth value, but must return a number that passes through zero: u[0] - 1.0 for u[0] > 1.0")
 
     @functools.cached_property
     def plain(self) -> Callable:

@@ -29,6 +29,17 @@ def _cached(function: Callable, arguments: tuple[str, ...] | None, captured: tup
     return derive(function, arguments)
 
 
+def require_rank(name: str, function: Callback, found: Derived) -> None:
+    """Raise a TypeError if a callback returns a number where it must return an array, or the other way round."""
+    if function.kind.returns_number and found.returns_array:
+        raise TypeError(f"{name} must return a number, but it returns an array: sum it up, or take one entry.")
+    if not function.kind.returns_number and not found.returns_array:
+        form = f"{name}({', '.join(function.kind.arguments(in_place=False))})"
+        raise TypeError(
+            f"{form} must return an array, as np.array([...]) makes, but if its arguments are these it returns a number."
+        )
+
+
 def time_derivative(of: Callback, kind: str, debug: bool = False) -> Callback | str | None:
     """The derivative by time of a callback, as one of this kind; None where it is zero, or why it cannot be derived."""
     try:
@@ -49,6 +60,7 @@ def with_derivative(option: str, kind: str, given: Any, fields: Pair) -> tuple[C
     if callable(given):
         alone = callback(kind, given, fields=fields)
         found = derived(alone.function, alone.kind.arguments(alone.takes_in_place))
+        require_rank(option, alone, found)
         return alone, callback(f"{kind}_vjp", found.vjp, fields=fields)
     try:
         function, vjp = given

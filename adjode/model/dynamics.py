@@ -168,7 +168,10 @@ class Dynamics:
         return derived(self.f.function)
 
     def _derive(self, vjp_u: Callable | None) -> tuple[Callable, Callable | None]:
+        from adjode.model.derived import require_rank
+
         found = self._from_source()
+        require_rank("f", self.f, found)
         self.derived = ("vjp",)
         if vjp_u is None and found.theta_costs:
             self.derived, vjp_u = ("vjp", "vjp_u"), found.vjp_u
@@ -246,8 +249,8 @@ class Dynamics:
 
     @property
     def jvp_source(self) -> str:
-        """The source of the product with a direction, `jvp(t, u, theta, u_dot, theta_dot, du_dot)`, derived from f."""
-        return self._from_source().jvp_source
+        """The source of the product with a direction, `jvp(t, u, theta, u_dot, theta_dot, du_dot)`, given or derived from f."""
+        return self._from_source().jvp_source if self._given_jvp is None else inspect.getsource(self._given_jvp.source)
 
     @property
     def jac_source(self) -> str | None:

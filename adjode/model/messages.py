@@ -63,6 +63,8 @@ def _about_names(reason: str) -> str:
     name = found and (found[1] or found[2])
     if "<class 'function'>" in reason:
         return f" Decorate {name or 'it'} with @numba.njit."
+    if "(List(" in reason or "reflected list" in reason:
+        return " Make lists that it captures tuples, or arrays by np.array(...)."
     if "scipy.interpolate" in reason:
         return f" For measured inputs there is adjode.Table(times, values), called as {name or 'table'}(t)."
     return ""

@@ -18,7 +18,7 @@ import numpy as np
 
 from adjode.compile.flags import DISABLED
 from adjode.compile.kinds import size_of
-from adjode.model.callbacks import Callback, unwarned
+from adjode.model.callbacks import Callback, Misshapen, unwarned
 from adjode.status import describe_error
 
 PLACES = 24  # along a span
@@ -119,6 +119,8 @@ class Trial:
             self._call_plain(t, arrays)
         except IndexError as error:
             return Slip(f"leaves its arrays {_where(*inputs[:2])} ({describe_error(error)}): {_ADVICE}", trespasses=True)
+        except Misshapen as error:
+            return Slip(str(error))
         except Exception:  # what only compiled code can do, or an error that the solve will report
             return None
         return self._changed_input(arrays, inputs)
@@ -126,7 +128,11 @@ class Trial:
     def _changed_input(self, arrays: list[np.ndarray], before: list[np.ndarray]) -> Slip | None:
         for name, array, given in zip(self.kind.inputs, arrays, before, strict=False):
             changed = array != given
-            if name in _OF_THE_SOLVER and changed.any():
+            kept = name in _OF_THE_SOLVER or self.kind.of in (
+                "event",
+                "events",
+            )  # f may note things in parameters that it alone reads
+            if kept and changed.any():
                 where = self.callback.entry_name(name, int(changed.argmax()))
                 return Slip(f"changes its input {where}, but must leave its inputs alone", trespasses=True)
         return None

@@ -678,7 +678,11 @@ def vector_guard(t, u, theta):
         ),
         (too_few, TypeError, r"the guard too_few takes 1 arguments, but it must be guard\(t, u, theta\) or guard\(t, u\)"),
         (lambda: Event(passes, too_much_reset), TypeError, "the reset too_much_reset takes 5 arguments, but it must be reset"),
-        (Event(passes, wrong_length), SolveError, "reset raised ValueError: the array returned has the wrong length"),
+        (
+            Event(passes, wrong_length),
+            ValueError,
+            r"reset returns something of shape \(\d,\), but u_new must have the shape \(1,\)",
+        ),
         (Event(passes, leaves_arrays), ValueError, "index 7"),
         (guard_beyond, ValueError, "index 5"),
         (Event(passes, writes_state), ValueError, "reset"),

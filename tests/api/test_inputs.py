@@ -196,7 +196,7 @@ def _wrong_length(t, u, theta):
 
 
 def test_an_array_of_the_wrong_length():
-    with pytest.raises(RuntimeError, match="the array returned has the wrong length"):
+    with pytest.raises(ValueError, match=r"f returns something of shape \(3,\), but du must have the shape \(2,\)"):
         solve(Dynamics(_wrong_length, lv_vjp), LV_U0, LV_THETA, LV_SPAN)
 
 

@@ -67,8 +67,16 @@ def _atan2(y: Any, x: Any) -> Any:
     return np.arctan(y / x)
 
 
+def _not_analytic(*arguments: Any) -> Any:
+    raise NotAnalytic
+
+
 _COMMON = {
+    "var": _not_analytic,
+    "std": _not_analytic,
+    "linalg": types.SimpleNamespace(norm=_not_analytic, solve=np.linalg.solve),
     "hypot": _fsum,
+    "gamma": math.gamma,
     "atan2": _atan2,
     "arctan2": _atan2,
     "pow": lambda x, y: x**y,
@@ -302,6 +310,10 @@ def _jac(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple)
 
 def _sparsity(derived: Derived, program: Program, jacobian: np.ndarray, point: tuple) -> str | None:
     missing = np.abs(jacobian[:, 1 : 1 + program.n]) > 1e-12
+    try:
+        derived.sparsity(program.n, program.m)
+    except TypeError as error:
+        return None if "give the zeros of the Jacobian" in str(error) else str(error)
     missing[derived.sparsity(program.n, program.m)] = False
     return f"entries {np.argwhere(missing).tolist()} are missing" if missing.any() else None
 

@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 
 import adjode
-from adjode.derivation import derive, library, session
+from adjode.derivation import calling, derive, library
 
 RNG = np.random.default_rng(3)
 U, THETA, LAM = RNG.uniform(0.5, 1.5, 2), RNG.uniform(0.5, 1.5, 4), RNG.normal(size=2)
@@ -145,7 +145,7 @@ def root_jvp(x, y, x_dot, y_dot):
 @pytest.mark.parametrize("rules", [{"vjp": root_vjp}, {"jvp": root_jvp}, {"vjp": root_vjp, "jvp": root_jvp}])
 def test_one_taught_rule_is_enough(rules, monkeypatch):
     monkeypatch.setattr(library, "TAUGHT", {})
-    monkeypatch.setattr(session, "TAUGHT", library.TAUGHT)
+    monkeypatch.setattr(calling, "TAUGHT", library.TAUGHT)
     adjode.derivative(root, **rules)
 
     def g(t, u, theta):

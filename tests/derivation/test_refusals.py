@@ -8,15 +8,53 @@ import pytest
 from adjode import Dynamics, derive
 
 
-def solves(t, u, theta, du):
-    du[:] = np.linalg.solve(theta.reshape(2, 2), u)
+def sorts(t, u, theta, du):
+    du[:] = np.sort(u)
 
 
-def breaks(t, u, theta, du):
+def inverts(t, u, theta, du):
+    du[:] = np.linalg.inv(theta.reshape(2, 2)) @ u
+
+
+def writes_into_a_list(t, u, theta, du):
+    r = [0.0, 1.0]
+    r[0] = u[0]
+    du[:] = r[0] * u
+
+
+def appends(t, u, theta, du):
+    r = []
     for i in range(2):
-        du[i] = u[i]
-        if u[i] > 1.0:
-            break
+        r.append(u[i])
+    du[:] = r[0]
+
+
+def reads_a_dictionary(t, u, theta, du):
+    du[:] = CONSTANTS["k"] * u
+
+
+CONSTANTS = {"k": 2.0}
+
+
+def generates(t, u, theta, du):
+    du[:] = sum(x * x for x in u)
+
+
+def reshapes_in_another_order(t, u, theta, du):
+    du[:] = u.reshape(2, 2, order="F").ravel()
+
+
+def takes_some(t, u, theta, du):
+    du[:] = np.sum(u[u > 0.5])
+
+
+def ranges_over_floats(t, u, theta, du):
+    du[:] = np.arange(0.0, 1.0)
+
+
+def sums_along_a_variable(t, u, theta, du):
+    for i in range(2):
+        du[i] = np.sum(u.reshape(2, 2), axis=i)[0]
 
 
 def writes_into_u(t, u, theta, du):
@@ -24,19 +62,30 @@ def writes_into_u(t, u, theta, du):
     du[0] = u[0]
 
 
-def searches(t, u, theta, du):
-    x = u[0]
-    while x > 1.0:
-        x *= 0.5
-    du[0] = x
-
-
 def overwrites(t, u, theta, du):
     v = u.copy()
-    i = 0
-    while i < 2:
-        v *= v
-        i += 1
+    for _ in range(2):
+        i = 0
+        while i < 2:
+            v[i] *= v[i]
+            i += 1
+    du[:] = v
+
+
+def overwrites_more_and_more(t, u, theta, du):
+    v, k = u.copy(), 1
+    while k < 3:
+        for i in range(k):
+            v[i] *= v[i]
+        k += 1
+    du[:] = v
+
+
+def ends_by_what_it_writes(t, u, theta, du):
+    v, big = u.copy(), 0.0
+    while big < 10.0:
+        v *= 1.5
+        big = np.sum(v)
     du[:] = v
 
 
@@ -95,26 +144,27 @@ def stacks(t, u, theta, du):
     du[:] = np.concatenate((u.reshape(2, 2), u.reshape(2, 2)), axis=1)[0]
 
 
-def ends_by_a_state(t, u, theta, du):
-    i = 0
-    while i < u.size - int(u[0]):
-        i += 1
-    du[0] = i * u[0]
-
-
 @pytest.mark.parametrize(
     ("f", "what", "line"),
     [
-        (solves, "`np.linalg.solve` is not known", "np.linalg.solve(theta"),
-        (breaks, "left by `break`", "break"),
+        (sorts, "`np.sort` is not known", "np.sort(u)"),
+        (inverts, "write np.linalg.solve(A, b)", "np.linalg.inv(theta"),
+        (writes_into_a_list, "a list is written into", "r[0] = u[0]"),
+        (appends, "fill an array", "r.append(u[i])"),
+        (reads_a_dictionary, "`CONSTANTS` is a dictionary", 'CONSTANTS["k"]'),
+        (generates, "a generator", "sum(x * x"),
+        (reshapes_in_another_order, "the method `reshape` is called with arguments", "u.reshape(2, 2"),
+        (takes_some, "use np.where(...)", "u[u > 0.5]"),
+        (ranges_over_floats, "take np.linspace", "np.arange(0.0"),
+        (sums_along_a_variable, "an axis is no constant number", "axis=i"),
         (writes_into_u, "`u` is written into", "u[0] = 0.0"),
-        (searches, "ends by a float", "while x > 1.0"),
-        (ends_by_a_state, "ends by a float", "while i < u.size"),
         (rolls_a_matrix, "something else than vectors", "np.roll"),
         (rolls_by_a_float, "something else than an integer", "np.roll"),
         (differences_of_differences, "arguments that are not known", "np.diff(u, 2)"),
         (stacks, "something else than a tuple of vectors", "np.concatenate"),
-        (overwrites, "`v` is written over", ""),
+        (overwrites, "make the inner loop a `for` loop", ""),
+        (overwrites_more_and_more, "the length of a loop differs", ""),
+        (ends_by_what_it_writes, "depend on an array that it writes into", ""),
         (may_be_undefined, "`y` may have no value", "du[0] = y"),
         (after_loop, "`i` may have no value", "du[i] = 0.0"),
         (makes_a_list, "a list comprehension", "sum(["),
@@ -133,7 +183,7 @@ def test_refused(f, what, line):
 
 def test_functions_of_arrays_are_to_be_written_as_loops():
     with pytest.raises(TypeError, match="write a loop over the entries"):
-        derive(solves)
+        derive(sorts)
 
 
 def test_a_recursion_with_an_end_is_written_out():
@@ -143,8 +193,8 @@ def test_a_recursion_with_an_end_is_written_out():
 
 
 def test_dynamics_refuses_at_once():
-    with pytest.raises(TypeError, match="`np.linalg.solve` is not known"):
-        Dynamics(solves)
+    with pytest.raises(TypeError, match="`np.sort` is not known"):
+        Dynamics(sorts)
 
 
 def test_source_must_be_there():

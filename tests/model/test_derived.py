@@ -64,11 +64,16 @@ def test_captured_constants_are_those_of_now():
     np.testing.assert_allclose(bars, np.exp([-1.0, -2.0]), rtol=1e-7)
 
 
+def lv_jvp(t, u, theta, u_dot, theta_dot, du_dot):
+    raise NotImplementedError
+
+
 def test_sources_are_shown():
     dynamics = Dynamics(lv_f)
     assert dynamics.vjp_source.startswith("def vjp(t, u, theta, lam, u_bar, theta_bar):")
     assert dynamics.vjp_u_source is None
     assert Dynamics(lv_f, lv_vjp).vjp_source.startswith("def lv_vjp(")
+    assert Dynamics(lv_f, jvp=lv_jvp).jvp_source.startswith("def lv_jvp(")
     assert dynamics.jvp_source.startswith("def jvp(t, u, theta, u_dot, theta_dot, du_dot):")
     assert dynamics.jac_source.startswith("def jac(t, u, theta, J):")
     assert Dynamics(spiral_f).jac_source is None

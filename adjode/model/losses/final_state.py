@@ -41,6 +41,8 @@ class FinalState(WithRule, MemberData):
             self.members, self.by_member = len(weights), ("weights",)
             self.weights = float_vector("weights", weights.ravel()).reshape(weights.shape)
         else:
+            if callable(weights):
+                raise TypeError("FinalState takes weights (n,), or a function (u, theta) by its name: FinalState(value=...).")
             self.weights = float_vector("weights", weights)
 
     def prepare(self, n: int, T: float) -> PreparedLoss:

@@ -147,7 +147,7 @@ def _scale(sigma: Any, given: tuple[int, ...], shape: tuple[int, ...]) -> np.nda
             f"sigma must be a number or broadcast to the shape {given} of y_obs, but its shape is {np.shape(sigma)}."
         ) from None
     if not (scale > 0).all():
-        raise ValueError("sigma must be positive.")
+        raise ValueError(f"sigma must be positive, but {scale[~(scale > 0)][0]:g} is among it.")
     return scale
 
 

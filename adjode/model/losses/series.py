@@ -120,6 +120,10 @@ class Series(WithRule):
 def _number(value: Any) -> float:
     if np.ndim(value):
         raise TypeError(f"value_and_cotangent must return a number, but it returns an array of shape {np.shape(value)}: sum it up.")
+    if value is None:
+        raise TypeError(
+            "value_and_cotangent must return a number, but it returns None: return what observation k adds to the loss."
+        )
     return float(value)
 
 
