@@ -472,6 +472,14 @@ def test_an_observation_so_near_to_an_event_that_rounding_decides(adjoint, spaci
         np.testing.assert_allclose(one.theta, [0.0], atol=1e-9)
 
 
+@pytest.mark.parametrize("spacings", [-3, 0])
+def test_the_end_is_observed_where_an_event_that_changes_nothing_is_as_late(spacings):
+    value, bar = value_and_gradient(clock(), FinalState([1.0]), (0.0, 5.0), events=passes, **TOLERANCES)(
+        [0.0], [5.0 + spacings * np.spacing(5.0)]
+    )
+    assert value == pytest.approx(5.0, rel=1e-12) and bar.u0 == pytest.approx([1.0], rel=1e-9)
+
+
 def on_time(t, u, theta):
     return t - theta[1]
 
