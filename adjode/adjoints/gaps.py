@@ -9,14 +9,17 @@ from adjode.adjoints.shifts import begin_first_stage, end_at_jumps, end_first_st
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
+from adjode.loops.stops import is_behind_jump
 from adjode.status import SUCCESS
 
 
 @kernel
 def sees(frame, direction, time, step):
-    """Whether an observation at this time belongs to this step: at its start, if the state jumps there, and else behind that."""
-    kinds, since = slots.FORWARD_KIND(frame), direction * (time - slots.FORWARD_T(frame)[step])
-    return since >= 0.0 if kinds.size > 0 and kinds[step] >= slots.JUMP else since > 0.0
+    """Whether an observation at this time belongs to this step: behind the jump, if the state jumps there, or behind its start."""
+    kinds = slots.FORWARD_KIND(frame)
+    if kinds.size > 0 and kinds[step] >= slots.JUMP:
+        return is_behind_jump(frame, time, kinds[step] - slots.JUMP, direction)
+    return direction * (time - slots.FORWARD_T(frame)[step]) > 0.0
 
 
 @kernel

@@ -65,7 +65,7 @@ def _begin(frame):
             for k in range(many):  # what is observed at the start is observed behind a jump there
                 if stops[k] == stops[stops.size - 1] and abs(stops[k] - times[last]) <= near:
                     stops[k] -= direction * near
-            many = insert_stop(frame, many, times[last], _FIRST_JUMP - last)
+            many = insert_stop(frame, many, times[last], _FIRST_JUMP - last, times[last] + clearance(frame))
         last = first - 1
     _forget_jumps_behind(frame)
     return SUCCESS

@@ -89,7 +89,7 @@ def _pull_reset(frame, t, event, u, lam):
     mu, theta = row(work, MU), slots.THETA(frame)
     for k in range(lam.size):
         mu[k] = lam[k]
-    if rule_of(frame, event, RESETS) == 0:
+    if rule_of(frame, event, RESETS) != 1:
         return SUCCESS, 0.0
     which[0], theta_bar = float(event), slots.THETA_BAR(frame)
     for i in range(theta_bar.size):

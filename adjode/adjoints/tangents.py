@@ -22,6 +22,7 @@ from adjode.compile.views import plane, row, segment
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
 from adjode.loops.jumps import INFLOW, begin_inflows
+from adjode.loops.stops import is_behind_jump
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops
 from adjode.steppers.family import EXPLICIT, Solver
@@ -149,10 +150,12 @@ def _copy(out, x):
 
 @kernel
 def _is_seen(frame, t, step):
-    """Whether an observation at t is at or before the start of this step: before it, if the state jumps there."""
+    """Whether an observation at t is at or before the start of this step: before the jump, if the state jumps there."""
     mesh_t, kinds, steps = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame), slots.FORWARD_COUNT(frame)[slots.STEPS]
-    ahead = (t - mesh_t[step]) * (1.0 if mesh_t[steps] >= mesh_t[0] else -1.0)
-    return ahead < 0.0 if step < steps and kinds.size > 0 and kinds[step] >= slots.JUMP else ahead <= 0.0
+    direction = 1.0 if mesh_t[steps] >= mesh_t[0] else -1.0
+    if step < steps and kinds.size > 0 and kinds[step] >= slots.JUMP:
+        return not is_behind_jump(frame, t, kinds[step] - slots.JUMP, direction)
+    return direction * (t - mesh_t[step]) <= 0.0
 
 
 @kernel
@@ -165,17 +168,34 @@ def _observe_here(frame, step):
 
 
 @kernel
-def _is_inside(frame, h, t_new):
-    """Whether the next observation is before the end of the step."""
-    times, seen = slots.TIMES(frame), slots.COUNT(frame)[slots.SEEN]
-    return seen < times.size and (1.0 if h > 0.0 else -1.0) * (times[seen] - t_new) < 0.0
+def _ends_at_gap(frame, step):
+    """Whether f or the state may jump behind a step."""
+    kinds, behind = slots.FORWARD_KIND(frame), step + 1
+    return kinds.size > 0 and behind < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[behind] >= slots.CROSSING
 
 
 @kernel
-def _observe_inside(frame, t, h, t_new):
+def _is_inside(frame, step):
+    """Whether the next observation is before the end of the step, and before a jump there."""
+    times, seen, mesh_t, kinds = (
+        slots.TIMES(frame),
+        slots.COUNT(frame)[slots.SEEN],
+        slots.FORWARD_T(frame),
+        slots.FORWARD_KIND(frame),
+    )
+    direction = 1.0 if mesh_t[step + 1] > mesh_t[step] else -1.0
+    if seen == times.size or not direction * (times[seen] - mesh_t[step + 1]) < 0.0:
+        return False
+    if not _ends_at_gap(frame, step) or kinds[step + 1] < slots.JUMP:
+        return True
+    return not is_behind_jump(frame, times[seen], kinds[step + 1] - slots.JUMP, direction)
+
+
+@kernel
+def _observe_inside(frame, step, t, h):
     """The tangents of the dense output: y_dot + h sum_i b_i(x) K_dot_i."""
     count, stage_dots = slots.COUNT(frame), slots.STAGE_DOTS(frame)
-    while _is_inside(frame, h, t_new):
+    while _is_inside(frame, step):
         place_in_step(frame, (slots.TIMES(frame)[count[slots.SEEN]] - t) / h)
         out, basis = row(slots.OBSERVED_DOTS(frame), count[slots.SEEN]), slots.BASIS(frame)
         combine_loops(out, slots.DOTS(frame), h, basis, 0, stage_dots, basis.shape[1])
@@ -216,13 +236,6 @@ def _make_keep(implicit: bool) -> Callable:
     return keep
 
 
-@kernel
-def _ends_at_gap(frame, step):
-    """Whether f or the state may jump behind a step."""
-    kinds, behind = slots.FORWARD_KIND(frame), step + 1
-    return kinds.size > 0 and behind < slots.FORWARD_COUNT(frame)[slots.STEPS] and kinds[behind] >= slots.CROSSING
-
-
 def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Callable:
     push_all, stages = push.all, _make_stages(calls, push, solver)
     stages_again, keep = None if recorded else make_stages_again(calls, None), _make_keep(solver.implicit)
@@ -241,7 +254,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
         mesh_t, stage_dots, status = slots.FORWARD_T(frame), slots.STAGE_DOTS(frame), SUCCESS
         t, t_new = mesh_t[step], mesh_t[step + 1]
         h = t_new - t
-        dense = _is_inside(frame, h, t_new)
+        dense = _is_inside(frame, step)
         if recorded:
             V = plane(slots.FORWARD_STAGES(frame), step)
         else:
@@ -257,7 +270,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
             return status
         keep(frame, step, h, dense)
         if dense:
-            _observe_inside(frame, t, h, t_new)
+            _observe_inside(frame, step, t, h)
         _copy(slots.DOTS(frame), slots.NEXT_DOTS(frame))
         _copy(row(stage_dots, 0), row(stage_dots, slots.SETTING(frame)[slots.LAST_STAGE]))
         return SUCCESS if all_finite(slots.DOTS(frame)) else NON_FINITE

@@ -23,8 +23,9 @@ from adjode.derivatives.proof import require_derived_loss
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
+from adjode.model.events import read_events, with_steps_at
 from adjode.model.layout import Layout
-from adjode.model.losses import Loss, PreparedLoss, loss_for, readers_in
+from adjode.model.losses import EventTimes, Loss, PreparedLoss, loss_for, readers_in
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
 from adjode.passes.result import Cotangents
@@ -110,6 +111,9 @@ class ValueAndGradient:
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         self._given = dynamics, loss, self.t_span, wrt, options
+        if isinstance(self.loss, EventTimes):
+            events = read_events(options.get("events"))
+            options = options | {"events": with_steps_at(self.loss.index_in(events), events)}
         self._solve_options, self._pullback_options, self._running_cost = _split(options)
         self.forward_options = SolveOptions.of(dynamics, **self._solve_options)
         self.backward_options = PullbackOptions(**self._pullback_options)
@@ -234,7 +238,7 @@ class ValueAndGradient:
     def _what_needs_python(self) -> Iterator[str]:
         """What passes cannot be made for once and for all: a loss that wants a Solution, and rarer options."""
         options = self.backward_options
-        if not _has_own_preparation(self.loss):
+        if not (_has_own_preparation(self.loss) and _has_own_preparation(getattr(self.loss, "beside", None) or self.loss)):
             yield "a loss of your own in Python: Series and FinalState take compiled functions, value=..."
         if self._running_cost is not None:
             yield "a running cost"
@@ -270,6 +274,7 @@ class ValueAndGradient:
     def _prepare_loss(self, u0: np.ndarray, theta: np.ndarray) -> PreparedLoss:
         loss: PreparedLoss = self.loss.prepare(u0.size, self.t_span[1])
         loss.try_calls(u0, theta)
+        loss.bind(self.forward_options.events)
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         return loss
 

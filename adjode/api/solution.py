@@ -162,7 +162,7 @@ class Solution:
     def dense(self) -> DenseOutput | SegmentedOutput:
         if self.segments is not None:
             return SegmentedOutput(self.segments)
-        return DenseOutput(self.trajectory.t, self.trajectory.u, self.trajectory.c, self.span)
+        return DenseOutput(self.trajectory.t, self.trajectory.u, self.trajectory.c, self.span, self.trajectory.jumps.t)
 
     @property
     def stages(self) -> np.ndarray | None:

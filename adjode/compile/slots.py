@@ -214,7 +214,10 @@ BOLUS, BEGINS, ENDS = range(3)
 GUARD_SIGNS = integers(OPTIONAL, "(e,) or (0,)", "the sign of each guard where the next step begins; 0 if it is to be found out")
 GUARD_HITS = integers(STORE, "(2 e,)", "how often each event has happened, and what becomes of it at the time reached")
 GUARD_RULES = integers(
-    STORE, "(5 e,)", "direction, how often until the pass ends (0 for never), priority, first with this guard, resets"
+    STORE,
+    "(5 e,)",
+    "direction, how often until the pass ends (0 for never), priority, first with this guard, and 1 for one that resets, 2 for one "
+    "that does not, but is a step of the mesh all the same",
 )
 GUARD_VALUES = matrix(STORE, "(8, e)", "guards at places of a step, see loops/guards.py")
 EVENT_WORK = matrix(STORE, "(3, n)", "a state between, what a reset writes, and a slope")
@@ -293,6 +296,9 @@ CONSTANT = vector(STORE, "(1,)", "what is added to the loss")
 RESULTS_U = matrix(STORE, "(k c, n)", "its derivatives by the states")
 RESULTS_THETA = matrix(STORE, "(k c, m)", "its derivatives by theta")
 DIRECT = vector(STORE, "(m,) or (0,)", "derivative of the loss by theta, at these states; empty where it does not see theta")
+
+BESIDE = address("times of events: the compiled loss that is added, 0 for none")
+BESIDE_FRAME = address("its frame")
 
 # --- callbacks, by address --------------------------------------------------------------------------------------------------------
 

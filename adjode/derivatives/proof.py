@@ -21,6 +21,7 @@ _FEW = 100  # states and parameters up to which every entry is compared
 _DIRECTIONS = 4
 _STEPS = 2.0 ** -np.arange(6.0, 22.0, 2.0)
 _AGREES = 1e-6  # of the terms of a product
+_ROUNDING = 2.0**-51  # of values, in differences of two
 
 
 def require_derived(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
@@ -66,6 +67,7 @@ def require_derived_rule(
 
 def require_derived_loss(loss: PreparedLoss, theta: np.ndarray) -> None:
     """The same for a loss of a function of state and parameters, at some of the states that it has just seen."""
+    loss = loss.observing
     if not isinstance(loss, PreparedObserved):
         return
     for rule in loss.rules:
@@ -288,7 +290,8 @@ def _slope_of(f: Callable[[float], np.ndarray], lam: np.ndarray) -> tuple[float,
     errors = np.abs(np.diff(sums))
     k = int(np.nanargmin(np.where(np.isfinite(errors), errors, np.inf)))
     scale = float(np.abs(better[k + 1] * lam).sum())
+    blur = _ROUNDING * float(np.abs(f(0.0) * lam).sum()) / _STEPS[k + 2]
     one_sided = (f(_STEPS[-1]) - f(0.0)) @ lam / _STEPS[-1], (f(0.0) - f(-_STEPS[-1])) @ lam / _STEPS[-1]
     kink = abs(one_sided[0] - one_sided[1])
     rough = kink if kink > 1e-3 * scale else 0.0
-    return float(sums[k + 1]), float(errors[k] + rough) if np.isfinite(sums[k + 1]) else np.inf, scale
+    return float(sums[k + 1]), float(errors[k] + rough + blur) if np.isfinite(sums[k + 1]) else np.inf, scale

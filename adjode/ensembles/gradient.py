@@ -50,7 +50,7 @@ def ensemble_value_and_gradient(
     ----------
     dynamics : Dynamics
         With `fused=True`, small systems run several times as fast.
-    loss : FinalState, LeastSquares or Series
+    loss : FinalState, LeastSquares, Series, Likelihood or EventTimes
         With data of shape (N, ...), each trajectory has its own; the callback of a Series must be jitted.
     t_span : (t0, T) or (N, 2) array
         All in one direction.

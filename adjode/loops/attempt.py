@@ -19,7 +19,7 @@ from adjode.loops.events import HAPPENS, NOTHING, RETRY, leave_guards, make_find
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
-from adjode.loops.stops import keep_off, next_end, room
+from adjode.loops.stops import clearance, keep_off, next_end, room
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.stepper import Stepper
 
@@ -241,12 +241,12 @@ def _make_finish(stepper: Stepper, quadrature: Quadrature, meet: Callable, leave
 
     @kernel
     def finish(frame, step, what, control):
-        """Observe and record a step, and go on behind it; who observes the state at an event sees what it is behind that."""
+        """Observe and record a step, and go on behind it; who observes near an event sees the state behind it."""
         (t, h, t_new, rest, V, coefficients), (h_free, lands, factor, log_error) = step, control
         clock, setting = slots.CLOCK(frame), slots.SETTING(frame)
         y_new = row(V, setting[slots.LAST_STAGE])
         if h != 0.0:
-            observe(frame, t, h, t_new, y_new, coefficients, what == NOTHING)
+            observe(frame, t, h, t_new if what == NOTHING else t_new - clearance(frame), y_new, coefficients)
             accept(frame, t, h, y_new)
             clock[slots.T], clock[slots.T_REST] = t_new, rest
             if setting[slots.ADAPTIVE]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane
-from adjode.loops.events import happen, mark_taken_along, renew_signs
+from adjode.loops.events import happen, is_pending, mark_passing, mark_taken_along, renew_signs
 from adjode.loops.jumps import administer
 from adjode.loops.record import dense_at, observe
 from adjode.loops.stops import cross_over, last_together, resumption
@@ -21,7 +21,7 @@ def _has_room(frame):
 
 @kernel
 def _has_room_for_jumps(frame, k, last):
-    jumps = (last + 1 - k) + slots.GUARD_SIGNS(frame).size
+    jumps = slots.GUARD_SIGNS(frame).size + (last + 1 - k if slots.JUMP_ROWS(frame).size > 0 else 0)
     return _has_room(frame) and slots.COUNT(frame)[slots.OCCURRED] + jumps <= slots.JUMP_T(frame).size
 
 
@@ -38,18 +38,20 @@ def cross_smoothly(frame, k, y):
 
 
 @kernel
-def _give_doses(frame, t, k, last):
-    """What is due at stops k .. last: (status, whether anything was)."""
-    rows, first = slots.JUMP_ROWS(frame), slots.COUNT(frame)[slots.OCCURRED]
+def _give_doses(frame, k, last, t_behind):
+    """What is due at stops k .. last, and the events of that time: (status, whether the state has jumped)."""
+    rows, first, t = slots.JUMP_ROWS(frame), slots.COUNT(frame)[slots.OCCURRED], slots.STOPS(frame)[k]
     for j in range(k, min(last + 1, rows.size)):
         if rows[j] >= 0:
             administer(frame, t, rows[j], first)
-    if slots.COUNT(frame)[slots.OCCURRED] == first:
-        return SUCCESS, False
+    given, status = slots.COUNT(frame)[slots.OCCURRED] > first, SUCCESS
     if slots.GUARD_SIGNS(frame).size == 0:
-        return SUCCESS, True
-    status = mark_taken_along(frame, t)
-    return (happen(frame, t, first) if status == SUCCESS else status), True
+        return SUCCESS, given
+    if given:
+        status = mark_taken_along(frame, t_behind)
+    if status == SUCCESS and is_pending(frame):
+        return happen(frame, t, t_behind, first), True
+    return status, given
 
 
 @kernel
@@ -59,7 +61,7 @@ def _jump_across(frame, k, last, stop, behind):
     direction = slots.CONTROL(frame)[slots.DIRECTION]
     if direction * (stop - clock[slots.T]) > 0.0:
         cross_over(frame, stop, slots.CROSSING, False)
-    status, jumped = _give_doses(frame, stop, k, last)
+    status, jumped = _give_doses(frame, k, last, behind)
     kind = slots.JUMP + count[slots.OCCURRED] - 1 if jumped else slots.CROSSING
     if direction * (behind - clock[slots.T]) > 0.0:
         cross_over(frame, behind, kind, True)
@@ -74,14 +76,19 @@ def _jump_across(frame, k, last, stop, behind):
 @kernel
 def cross(frame, k, y):
     """The same where the state may jump."""
-    if slots.JUMP_ROWS(frame).size == 0:
+    last, status, guarded = last_together(frame, k), SUCCESS, slots.GUARD_SIGNS(frame).size > 0
+    stop, behind = slots.STOPS(frame)[k], resumption(frame, last)
+    if not _has_room_for_jumps(frame, k, last):
+        return STORE_FULL
+    if guarded:
+        status = mark_passing(frame, stop, behind)
+    if status != SUCCESS:
+        return status
+    if slots.JUMP_ROWS(frame).size == 0 and not (guarded and is_pending(frame)):
         status = cross_smoothly(frame, k, y)
     else:
-        last = last_together(frame, k)
-        if not _has_room_for_jumps(frame, k, last):
-            return STORE_FULL
-        status = _jump_across(frame, k, last, slots.STOPS(frame)[k], resumption(frame, last))
-    if slots.GUARD_SIGNS(frame).size > 0 and status in (SUCCESS, ENDED):
-        renewed = renew_signs(frame, slots.STOPS(frame)[k])
+        status = _jump_across(frame, k, last, stop, behind)
+    if guarded and status in (SUCCESS, ENDED):
+        renewed = renew_signs(frame, slots.CLOCK(frame)[slots.T])
         return status if renewed == SUCCESS else renewed
     return status

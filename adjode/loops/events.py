@@ -14,11 +14,14 @@ from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, row
 from adjode.loops.guards import (
+    BEFORE,
+    EARLIER,
     END,
     FIRST,
     MIDDLE,
     PRIORITY,
     RESETS,
+    SIGNS,
     SLOPE,
     SPEED,
     START,
@@ -222,12 +225,49 @@ def _mark_simultaneous(frame, t):
         before[k] = y[k] - back * slope[k]
     status = guards_at(frame, t - back, before, TRIED)
     for i in range(many):
-        sign, e, rate = float(signs[i]), values[END, i], (values[END, i] - values[TRIED, i]) / back
+        sign, e, rate = values[SIGNS, i], values[END, i], (values[END, i] - values[TRIED, i]) / back
         values[SPEED, i] = abs(rate * h) / abs(values[START, i]) if values[START, i] != 0.0 else 1.0
-        near = abs(e) <= abs(rate * clearance(frame)) and rate * sign * slots.CONTROL(frame)[slots.DIRECTION] < 0.0
+        blurred = abs(e) <= abs(rate * clearance(frame))
+        near = blurred and rate * sign * slots.CONTROL(frame)[slots.DIRECTION] < 0.0
         if i == found[slots.HAPPENING] or (sign != 0.0 and (near or sign * e < 0.0) and directed(frame, i, sign)):
             hits[many + i] = _PENDING
+        elif sign != 0.0:  # since the step began it may have left zero, or crossed it in a direction that it does not ask for
+            signs[i] = int(sign if blurred else sign_of(e))
     return AMBIGUOUS if _is_ambiguous(frame) else status
+
+
+@kernel
+def mark_passing(frame, t, t_behind):
+    """Mark events whose guards pass through zero at a stop while the state stays: with time, or since they jump there, as f may.
+
+    AMBIGUOUS if rounding says in which order they happen.
+    """
+    signs, hits, values, y = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.Y(frame)
+    many, width = signs.size, clearance(frame)
+    status = guards_at(frame, t - 2.0 * width, y, EARLIER)
+    if status == SUCCESS:
+        status = guards_at(frame, t - width, y, BEFORE)
+    if status == SUCCESS:
+        status = guards_at(frame, t_behind, y, TRIED)
+    if status != SUCCESS:
+        return status
+    longer = abs(t_behind - (t - width)) / abs(width)
+    for i in range(many):
+        sign, e = signs[i], values[TRIED, i]
+        if not sign * e < 0.0:
+            continue
+        if directed(frame, i, float(sign)):
+            jumps = abs(e - values[BEFORE, i]) > 2.0 * longer * abs(values[BEFORE, i] - values[EARLIER, i])
+            hits[many + i], values[SPEED, i] = _TAKEN_ALONG if jumps else _PENDING, 1.0
+        else:
+            signs[i] = int(sign_of(e))
+    return AMBIGUOUS if _is_ambiguous(frame) else SUCCESS
+
+
+@kernel
+def is_pending(frame):
+    """Whether an event has been marked."""
+    return _next_pending(frame) >= 0
 
 
 @kernel
@@ -269,8 +309,8 @@ def _reset(frame, t, i):
 
 
 @kernel
-def happen(frame, t, first):
-    """All pending events at t, and those that they take along; ENDED if one ends the pass."""
+def happen(frame, t, t_behind, first):
+    """All pending events at t, and those that they take along, as their guards are at `t_behind`; ENDED if one ends the pass."""
     hits, many, ended = slots.GUARD_HITS(frame), slots.GUARD_SIGNS(frame).size, False
     i = _next_pending(frame)
     while i >= 0:
@@ -285,7 +325,7 @@ def happen(frame, t, first):
         if rule_of(frame, i, RESETS) == 1:
             status = _reset(frame, t, i)
             if status == SUCCESS:
-                status = mark_taken_along(frame, t)
+                status = mark_taken_along(frame, t_behind)
         note_behind(frame, jump)
         if status != SUCCESS:
             return status
@@ -309,10 +349,10 @@ def _has_no_end(frame):
 
 @kernel
 def changes(frame, first, last):
-    """Whether any of these jumps is one, and not an event without a reset."""
+    """Whether any of these jumps is one, and not an event without a reset, of which nobody asks for the time."""
     whats, many = slots.JUMP_WHAT(frame), 0
     for k in range(first, last + 1):
-        many += 1 if whats[3 * k] == slots.DOSE or rule_of(frame, whats[3 * k + 1], RESETS) == 1 else 0
+        many += 1 if whats[3 * k] == slots.DOSE or rule_of(frame, whats[3 * k + 1], RESETS) != 0 else 0
     return many > 0
 
 
@@ -322,7 +362,7 @@ def meet_event(frame, t):
     first = slots.COUNT(frame)[slots.OCCURRED]
     status = _mark_simultaneous(frame, t)
     if status == SUCCESS:
-        status = happen(frame, t, first)
+        status = happen(frame, t, t, first)
     if status not in (SUCCESS, ENDED):
         return status
     if _has_no_end(frame):

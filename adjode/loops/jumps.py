@@ -51,11 +51,11 @@ def begin_stops(frame):
 
 
 @kernel
-def insert_stop(frame, many, t, row):
-    """One more stop behind those before it or at the same time; `many` are there."""
+def insert_stop(frame, many, t, row, behind):
+    """One more stop, at t, behind those up to the time `behind`; `many` are there."""
     stops, crossed, rows = slots.STOPS(frame), slots.CROSSED(frame), slots.JUMP_ROWS(frame)
     direction, k = slots.CONTROL(frame)[slots.DIRECTION], many
-    while k > 0 and direction * (stops[k - 1] - t) > 0.0:
+    while k > 0 and direction * (stops[k - 1] - behind) > 0.0:
         stops[k], crossed[k], rows[k] = stops[k - 1], crossed[k - 1], rows[k - 1]
         k -= 1
     stops[k], crossed[k], rows[k] = t, 1, row
@@ -88,7 +88,7 @@ def plan_doses(frame):
             slots.CLOCK(frame)[slots.T_TRIED] = t
             return DOSE_TOO_EARLY
         if direction * (t - end) <= 0.0:
-            many = insert_stop(frame, many, t, action)
+            many = insert_stop(frame, many, t, action, t)
     return SUCCESS
 
 

@@ -50,15 +50,13 @@ def observes_before(frame, t_new):
 
 
 @kernel
-def observe(frame, t, h, t_new, y_new, coefficients, at_end=True):
-    """Write down the states at the TIMES up to t_new, or before that."""
+def observe(frame, t, h, t_new, y_new, coefficients):
+    """Write down the states at the TIMES up to t_new."""
     times, observed, count = slots.TIMES(frame), slots.OBSERVED(frame), slots.COUNT(frame)
     direction, y = slots.CONTROL(frame)[slots.DIRECTION], slots.Y(frame)
     seen = count[slots.SEEN]
     while seen < times.size and direction * (times[seen] - t_new) <= 0.0:
         if times[seen] == t_new:
-            if not at_end:
-                break
             for k in range(y.size):
                 observed[seen, k] = y_new[k]
         else:

@@ -104,8 +104,24 @@ def _never_ends_here(frame):
     return SUCCESS
 
 
+@kernel
+def _observe_rest(frame):
+    """At the end: who observes the state so near before it that an event was waited for, which has changed nothing."""
+    count, observed, y = slots.COUNT(frame), slots.OBSERVED(frame), slots.Y(frame)
+    for j in range(count[slots.SEEN], observed.shape[0]):
+        for k in range(y.size):
+            observed[j, k] = y[k]
+    count[slots.SEEN] = observed.shape[0]
+
+
+@kernel
+def _observe_no_more(frame):
+    pass
+
+
 def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable, guarded: bool) -> Callable:
     has_room, end_here = (_has_room_for_events, _end_here) if guarded else (_has_room_for_none, _never_ends_here)
+    observe_rest = _observe_rest if guarded else _observe_no_more
 
     @kernel
     def run(frame):
@@ -117,6 +133,7 @@ def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable, guarded: 
             end = landing(frame, stop)
             if direction * (t - end) >= 0.0:
                 if stop == last:
+                    observe_rest(frame)
                     record(frame, count[slots.STEPS], t)
                     return SUCCESS
                 status = meet_stop(frame, t, stop)

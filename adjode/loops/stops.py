@@ -12,7 +12,7 @@ from adjode.loops.record import dense_at, observe, record, stages_at
 from adjode.status import SUCCESS
 from adjode.steppers.frozen import STALE
 
-_SPACINGS = 4.0  # see `clearance`
+SPACINGS, _EPS = 4.0, 2.0**-52  # see `clearance`
 _SNAP = 1e-6  # a step that would leave less than this fraction of itself before a stop is stretched to the stop
 _LANDS = 0.01  # of the distance of the first step that might
 _LANDS_FIXED = 1e-3  # of a fixed step
@@ -26,11 +26,22 @@ def _crosses(frame, k):
 
 
 @kernel
+def _spacings(frame, eps):
+    span = slots.TIME_SPAN(frame)
+    return SPACINGS * eps * max(abs(span[slots.EARLIEST]), abs(span[slots.LATEST]))
+
+
+@kernel
 def clearance(frame):
     """How near steps may come to where f may jump, signed: a few spacings of numbers, so that rounding takes no stage across."""
-    control, span = slots.CONTROL(frame), slots.TIME_SPAN(frame)
-    largest = max(abs(span[slots.EARLIEST]), abs(span[slots.LATEST]))
-    return control[slots.DIRECTION] * _SPACINGS * control[slots.EPS] * largest
+    control = slots.CONTROL(frame)
+    return control[slots.DIRECTION] * _spacings(frame, control[slots.EPS])
+
+
+@kernel
+def is_behind_jump(frame, time, k, direction):
+    """Whether who observes at this time sees the state behind jump k: at its time, which rounding may have moved, or later."""
+    return direction * (time - (slots.JUMP_T(frame)[k] - direction * _spacings(frame, _EPS))) > 0.0
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ class Event:
         self.guard, self.reset = guard, reset
         self.direction, self.terminal, self.priority = float(direction), int(terminal), float(priority)
         self.name = name or str(getattr(guard, "__name__", "event"))
+        self.in_mesh = reset is not None
 
     def __repr__(self) -> str:
         return f"Event({self.name})"
@@ -104,6 +106,21 @@ def _read_event(given: Any) -> Event:
     if not callable(given):
         raise TypeError(f"events must be an adjode.Event, a function event(t, u), or a list of them, but {given!r} is among them.")
     return _as_event(given, float(getattr(given, "direction", 0.0)), int(getattr(given, "terminal", False)))
+
+
+def with_steps_at(event: int, events: Sequence[Event]) -> tuple[Event, ...]:
+    """The events, of which one has its times in the mesh: so the gradient has these as exactly as the rest."""
+    return tuple(_kept_in_mesh(one) if k == event else one for k, one in enumerate(events))
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_in_mesh(event: Event) -> Event:
+    """The same event, at which steps end and begin also where it resets nothing."""
+    if event.in_mesh:
+        return event
+    other = copy.copy(event)
+    other.in_mesh = True
+    return other
 
 
 # --- their derivatives ---------------------------------------------------------------------------------------------------------
@@ -171,7 +188,13 @@ class Guards:
         ranks = {priority: rank for rank, priority in enumerate(sorted({event.priority for event in events}))}
         self.rules = np.array(
             [
-                [np.sign(event.direction), event.terminal, ranks[event.priority], firsts[i], event.reset is not None]
+                [
+                    np.sign(event.direction),
+                    event.terminal,
+                    ranks[event.priority],
+                    firsts[i],
+                    2 * event.in_mesh - (event.reset is not None),
+                ]
                 for i, event in enumerate(events)
             ],
             dtype=np.int64,

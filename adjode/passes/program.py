@@ -205,6 +205,8 @@ class Program:
         if forward is not None and backward is not None:
             backward.share_watch(forward.watch)
             backward.follow(forward.trajectory, forward.count)
+            if loss is not None:
+                loss.follow(forward.frame, backward.frame)
         if self.segments is not None and isinstance(backward, Sweep):
             backward.frame[slots.U_LARGEST] = self.segments.largest
         for at, one in ((FORWARD, forward), (LOSS, loss), (BACKWARD, backward)):
@@ -263,6 +265,8 @@ class Program:
         if backward is not None:
             forward.trajectory.put_forward(backward.frame)
         forward.trajectory.put_recorded(forward.frame)
+        if backward is not None and self.loss is not None:
+            self.loss.follow(forward.frame, backward.frame)
 
     def _move(self, segments: Segments, which: int) -> int:
         """Other steps into the store. Wherever this is interrupted, the next run begins anew."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from adjode.compile import slots
+from adjode.loops.stops import SPACINGS
 
 
 class Span:
@@ -30,6 +31,11 @@ class Span:
     @property
     def length(self) -> float:
         return float(self.numbers[slots.LATEST] - self.numbers[slots.EARLIEST])
+
+    @property
+    def clearance(self) -> float:
+        """See `loops.stops.clearance`."""
+        return SPACINGS * 2.0**-52 * float(np.max(np.abs(self.ends)))
 
     def elapsed(self, t: Any) -> np.ndarray:
         """Since the start: of T exactly where a pass ends."""

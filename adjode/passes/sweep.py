@@ -115,7 +115,7 @@ class Sweep(Integration):
         """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
-        if self.jumps:
+        if trajectory.jumps.t.size:
             self._plan(trajectory.jumps.t.size)
         if count[slots.EARLIER] or self._pauses:
             self._pause_at(trajectory.t[0] if count[slots.EARLIER] else None)

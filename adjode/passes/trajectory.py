@@ -36,12 +36,15 @@ class DenseOutput:
     u, c : (n_steps + 1, n), (n_steps, degree, n) arrays
     span : Span
         Of the solve.
+    jumps : (k,) array
+        When the state has jumped, since the start of the solve.
     """
 
     elapsed: np.ndarray
     u: np.ndarray
     c: np.ndarray
     span: Span
+    jumps: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @functools.cached_property
     def t(self) -> np.ndarray:
@@ -55,7 +58,7 @@ class DenseOutput:
         """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
         times = times_in_span("t", t, self.t[0], self.t[-1])
         out = np.empty((times.size, self.u.shape[1]))
-        evaluate(self.elapsed, self.u, self.c, self.steps, self.span.elapsed(times), out)
+        evaluate(self.elapsed, self.u, self.c, self.steps, at_jumps(self.span, self.jumps, self.span.elapsed(times)), out)
         return out[0] if np.ndim(t) == 0 else out
 
     def derivatives(self, elapsed: np.ndarray) -> np.ndarray:
@@ -150,6 +153,17 @@ class Trajectory:
         frame[slots.FORWARD_T], frame[slots.FORWARD_U], frame[slots.FORWARD_C] = self.t, self.u, self.c
         frame[slots.FORWARD_STAGES], frame[slots.FORWARD_KIND] = self.stages, self.kinds
         self.jumps.put(frame)
+
+
+def at_jumps(span: Span, jumps: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
+    """Times since the start, but for those so little before one of the `jumps` that the state behind it is seen there: its time."""
+    if not jumps.size:
+        return elapsed
+    t0, T = span.ends
+    sign = 1.0 if T >= t0 else -1.0
+    nearest = jumps[np.minimum(np.searchsorted(sign * jumps, sign * elapsed), jumps.size - 1)]
+    ahead = sign * (nearest - elapsed)
+    return np.where((ahead > 0.0) & (sign * (elapsed - (nearest - sign * span.clearance)) > 0.0), nearest, elapsed)
 
 
 def beside_stops(span: Span, t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -135,6 +135,7 @@ class Workspace:
 
     def _run_in_python(self, behind: Program) -> int:
         """The loss, and what follows."""
+        self.loss.follow(self.forward.frame, self.backward.frame)
         if not math.isfinite(self.loss.run()):
             return NON_FINITE
         self.backward.follow(self.forward.trajectory, self.forward.count)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from adjode import Dynamics, Event, SolveError, Status, solve, value_and_gradient
+from adjode import Doses, Dynamics, Event, SolveError, Status, Table, ensemble_value_and_gradient, solve, value_and_gradient
 from adjode.losses import EventTimes, FinalState, LeastSquares
-from tests.problems.hybrid import BALL_THETA, BALL_U0, BOUNCE, ball, ball_at, bounce, bounces, height
+from tests.problems.hybrid import BALL_THETA, BALL_U0, BOUNCE, ball, ball_at, bounce, bounces, height, lands
 from tests.problems.numerics import complex_step
 
 RTOL = 1e-9
@@ -425,6 +425,105 @@ def test_events_at_rest():
     assert solution.t_events[1].size == 0
 
 
+# --- beside stops, doses and observations ---------------------------------------------------------------------------------------
+def test_what_is_observed_counts_where_no_event_happens():
+    never = {"events": Event(above, cut), **TOLERANCES}
+    solution = solve(growth(), GROWTH_U0, [0.7, 1e3, 0.4], (0.0, 2.0), **never)
+    bars = [
+        solution.pullback(SEED, observations=([0.5, 1.5], np.ones((2, 2))), adjoint=adjoint)
+        for adjoint in ("discrete", "interpolating")
+    ]
+    assert_near(bars[1].theta, bars[0].theta, 50.0)
+    assert_near(bars[1].u0, bars[0].u0, 50.0)
+
+
+def above_one(t, u, theta):
+    return u[0] - 1.0
+
+
+def to_zero(t, u, theta, u_new):
+    u_new[0] = 0.0
+
+
+@pytest.mark.parametrize("first_step", [9.0, 0.1])
+def test_a_guard_knows_its_side_also_within_the_step_of_another_event(first_step):
+    """`above_one` is crossed upwards, which is no event of it, in the step in which another one takes u back to zero."""
+    events = [Event(above_one, direction=-1.0), Event(passes, to_zero)]
+    solution = solve(clock(), [0.0], [2.0], (0.0, 3.5), events=events, first_step=first_step, max_step=first_step)
+    assert [(round(time, 12), name) for time, name in solution.events] == [(2.0, "passes"), (2.0, "above_one")]
+    np.testing.assert_allclose(solution.u_T, [1.5], rtol=1e-13)
+
+
+def moved_far(t, u, theta, u_new):
+    u_new[0] = u[0] + 100.0
+
+
+@by_adjoint
+@pytest.mark.parametrize("spacings", [-24, -6, -3, -1, 0, 1, 6])
+def test_an_observation_so_near_to_an_event_that_rounding_decides(adjoint, spacings):
+    """Value, gradient and tangents are of the same side, whichever it is."""
+    t, options = 2.5 + spacings * np.spacing(2.5), {"events": Event(passes, moved_far), **TOLERANCES}
+    call = value_and_gradient(clock(), LeastSquares([t, 4.0], [[0.0], [103.0]]), (0.0, 5.0), adjoint=adjoint, **options)
+    (value, bar), (again, by_steps) = call([0.0], [2.5]), call.step_by_step([0.0], [2.5])
+    seen = solve(clock(), [0.0], [2.5], (0.0, 5.0), **options)(t)[0]
+    assert value == pytest.approx(0.5 * (seen**2 + 1.0), rel=1e-12) and again == pytest.approx(value, rel=1e-12)
+    for one in (bar, by_steps):
+        np.testing.assert_allclose(one.u0, [seen + 1.0], rtol=1e-9)
+        np.testing.assert_allclose(one.theta, [0.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("spacings", [-3, 0])
+def test_the_end_is_observed_where_an_event_that_changes_nothing_is_as_late(spacings):
+    value, bar = value_and_gradient(clock(), FinalState([1.0]), (0.0, 5.0), events=passes, **TOLERANCES)(
+        [0.0], [5.0 + spacings * np.spacing(5.0)]
+    )
+    assert value == pytest.approx(5.0, rel=1e-12) and bar.u0 == pytest.approx([1.0], rel=1e-9)
+
+
+def on_time(t, u, theta):
+    return t - theta[1]
+
+
+@by_adjoint
+@pytest.mark.parametrize("beside", ["a dose", "a stop"])
+def test_an_event_at_a_known_time_that_something_else_has_too(adjoint, beside):
+    """Its guard passes through zero in the gap across which steps go there; what is given comes first."""
+    more = {"doses": Doses(2.0, 10.0, 1)} if beside == "a dose" else {"stops": [2.0]}
+    theta, given = [0.7, 2.0, 0.4], 10.0 if beside == "a dose" else 0.0
+    solution = solve(growth(), GROWTH_U0, theta, (0.0, 3.0), events=Event(on_time, cut), **more, **TOLERANCES)
+    assert solution.events == [(2.0, "on_time")]
+
+    def final(u0, theta):
+        rate, t, factor = theta
+        x = u0[0] * np.exp(rate * t)
+        total = u0[1] + (x - u0[0]) / rate + given + factor * x * (np.exp(rate * (3.0 - t)) - 1.0) / rate
+        return SEED @ np.array([factor * x * np.exp(rate * (3.0 - t)), total])
+
+    assert_gradient(solution, SEED, final, GROWTH_U0, np.array(theta), adjoint)
+
+
+SCHEDULE = Table([0.0, 1.0, 2.0], [5.0, 0.5, 9.0], kind="previous")
+
+
+def below_schedule(t, u, theta):
+    return u[0] - SCHEDULE(t)
+
+
+@by_adjoint
+def test_a_guard_that_jumps_at_a_break(adjoint):
+    """It is taken across zero at t = 1, and back at t = 2, where it asks for no event: at a time that is held fixed."""
+    events = Event(below_schedule, cut, direction=1.0)
+    solution = solve(growth(), GROWTH_U0, GROWTH_THETA, (0.0, 3.0), events=events, stops=[1.0, 2.0], **TOLERANCES)
+    assert [time for time, _ in solution.events] == [1.0]
+
+    def final(u0, theta):
+        rate, _, factor = theta
+        x, end = u0[0] * np.exp(rate), np.exp(2.0 * rate)
+        return SEED @ np.array([factor * x * end, u0[1] + (x - u0[0]) / rate + factor * x * (end - 1.0) / rate])
+
+    assert_gradient(solution, SEED, final, GROWTH_U0, GROWTH_THETA, adjoint)
+
+
 # --- the end --------------------------------------------------------------------------------------------------------------------
 def landing_time(u0, theta):
     (x, v), g = u0, theta[0]
@@ -561,10 +660,56 @@ def test_times_of_events_compared_with_data(adjoint):
         assert_near(found, exact, 1e4)
 
 
+SEEN = EventTimes([3.0, np.nan, 12.5], event="height", sigma=[0.1, 1.0, 0.2])
+
+
+@by_adjoint
+def test_times_of_events_in_compiled_code_and_in_ensembles(adjoint):
+    options = {"events": BOUNCE, "adjoint": adjoint, **TOLERANCES}
+    beside = EventTimes(SEEN.times, sigma=SEEN.sigma, beside=LeastSquares([4.0, 14.0], [[5.0, np.nan], [3.0, 1.0]]))
+    rows = EventTimes(np.array([SEEN.times + shift for shift in (0.0, 0.1, -0.2)]), sigma=SEEN.sigma)
+    u0, theta = np.array([BALL_U0, BALL_U0 * 0.9, BALL_U0 * 1.1]), np.array([BALL_THETA, [9.5, 0.81], [9.9, 0.79]])
+    for loss in (SEEN, beside, rows):
+        values, bars = ensemble_value_and_gradient(ball(), loss, (0.0, 15.0), **options)(u0, theta)
+        for k in range(3):
+            alone = loss.member(k)
+            call = value_and_gradient(ball(), alone, (0.0, 15.0), **options)
+            (value, bar), (slow, by_steps), bars_of = call(u0[k], theta[k]), call.step_by_step(u0[k], theta[k]), np.zeros((2, 2))
+            status, compiled = call.jitted(2, 2)(u0[k], theta[k], *bars_of)
+            assert status == 0 and value == values[k] == compiled and value == pytest.approx(slow, rel=1e-6)
+            np.testing.assert_array_equal([bars.u0[k], bars.theta[k]], [bar.u0, bar.theta])
+            np.testing.assert_array_equal(bars_of, [bar.u0, bar.theta])
+            assert_near(bar.theta, by_steps.theta, 1e4)
+            assert_near(bar.u0, by_steps.u0, 1e4)
+
+
+@by_adjoint
+@pytest.mark.parametrize("span", [(0.0, 15.0), (3.0, 18.0)])
+def test_times_of_events_that_reset_nothing(adjoint, span):
+    """Steps end at them, so their times are as exact as all else."""
+    loss, events = EventTimes([4.0 + span[0]], event="lands", sigma=0.5), [BOUNCE, Event(lands, direction=-1.0)]
+    value, bar = value_and_gradient(ball(), loss, span, events=events, adjoint=adjoint, **TOLERANCES)(BALL_U0, BALL_THETA)
+
+    def slows_down(u0, theta):
+        upwards = theta[1] * np.sqrt(u0[1] ** 2 + 2.0 * theta[0] * u0[0])
+        return 0.5 * ((bounces(u0, theta, 4.0)[0][0] + (upwards - 12.0) / theta[0] - 4.0) / 0.5) ** 2
+
+    assert value == pytest.approx(np.real(slows_down(BALL_U0, BALL_THETA)), rel=1e3 * RTOL)
+    for found, exact in zip([bar.u0, bar.theta], complex_step(slows_down, [BALL_U0, BALL_THETA]), strict=True):
+        assert_near(found, exact, 1e3)
+
+
+def test_fewer_occurrences_than_times_fail_in_an_ensemble():
+    values, _ = ensemble_value_and_gradient(
+        ball(), EventTimes([3.0, 8.0, 12.5, 14.0]), (0.0, 15.0), events=BOUNCE, on_failure="nan", **TOLERANCES
+    )(np.array([BALL_U0, BALL_U0 * 0.5]), BALL_THETA)
+    assert np.isnan(values[0]) and np.isfinite(values[1])
+
+
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
-        (lambda: EventTimes([[1.0]]), ValueError, "times of events must be a vector"),
+        (lambda: EventTimes([[[1.0]]]), ValueError, "times of events must be a vector"),
         (lambda: EventTimes([1.0], sigma=0.0), ValueError, "sigma of times of events must be positive"),
         (lambda: ball_times(EventTimes([1.0], event="floor")), ValueError, "event 'floor', but events= has height"),
         (lambda: ball_times(EventTimes([1.0] * 4)), SolveError, "height has happened 3 times up to t = 15, but it was seen 4"),

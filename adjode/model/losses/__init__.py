@@ -9,12 +9,13 @@ from adjode.model.losses.loss import Loss, loss_for
 from adjode.model.losses.noise import Gaussian, Laplace, LogLaplace, LogNormal, NegativeBinomial, Noise, Poisson, StudentT
 from adjode.model.losses.observed import PreparedObserved
 from adjode.model.losses.prepared import PreparedLoss
+from adjode.model.losses.prepared_event_times import event_times_entry
 from adjode.model.losses.prepared_likelihood import likelihood_entry
 from adjode.model.losses.rule import readers_in
 from adjode.model.losses.second_order import require_second_order, tangents_of_cotangents
 from adjode.model.losses.series import Series, make_series
 
-ENTRIES = (linear_entry, least_squares_entry, likelihood_entry)  # those that depend on no callback
+ENTRIES = (event_times_entry, linear_entry, least_squares_entry, likelihood_entry)  # those that depend on no callback
 
 __all__ = [
     "ENTRIES",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,7 +50,6 @@ class PreparedLoss:
 
     data: ClassVar[dict[Any, str]] = {}
     ends_at_T: ClassVar[bool] = False
-    compiled: ClassVar[bool] = True
 
     def __init__(self, loss: Any, n: int, times: np.ndarray, *, as_given: bool = False):
         self.loss = loss
@@ -64,6 +63,10 @@ class PreparedLoss:
         self.frame[slots.U_BAR], self.frame[slots.VALUE] = np.zeros(n), np.zeros(1)
         self.theta_bar = self.frame[slots.DIRECT] = np.zeros(0)
         self.value = self.frame[slots.VALUE]
+
+    @property
+    def compiled(self) -> bool:
+        return True
 
     def __reduce__(self):
         raise TypeError("a prepared loss holds the addresses of its buffers: copy the loss, and prepare the copy.")
@@ -79,6 +82,17 @@ class PreparedLoss:
         """For time that runs backwards."""
         self.times = self.times[::-1].copy()
         self.rows[:] = self.times.size - 1 - self.rows
+
+    def follow(self, forward: Frame, backward: Frame) -> None:
+        """Read what the forward pass on this frame has written down of jumps, and write their cotangents for the backward one."""
+
+    @property
+    def observing(self) -> PreparedLoss:
+        """The part of it that looks at states."""
+        return self
+
+    def bind(self, events: Sequence[Any]) -> None:
+        """Know the events of the solve."""
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
