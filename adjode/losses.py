@@ -7,6 +7,7 @@ long way.
 """
 
 from adjode.model.losses import (
+    Density,
     EventTimes,
     FinalState,
     Gaussian,
@@ -24,6 +25,7 @@ from adjode.model.losses import (
 )
 
 __all__ = [
+    "Density",
     "EventTimes",
     "FinalState",
     "Gaussian",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,8 @@ def with_derivative(option: str, kind: str, given: Any, fields: Pair) -> tuple[C
     if callable(given):
         alone = callback(kind, given, fields=fields)
         found = derived(alone.function, alone.kind.arguments(alone.takes_in_place))
+        if alone.kind.returns_number and "lam" in inspect.signature(found.vjp).parameters:
+            raise TypeError(f"{alone.kind.name} must return a number, but it returns an array: sum it up.")
         return alone, callback(f"{kind}_vjp", found.vjp, fields=fields)
     try:
         function, vjp = given
