@@ -6,6 +6,7 @@ many calls, which is how `value_and_gradient` runs them without a `Solution` in 
 """
 
 from adjode.model.losses import (
+    Density,
     EventTimes,
     FinalState,
     Gaussian,
@@ -23,6 +24,7 @@ from adjode.model.losses import (
 )
 
 __all__ = [
+    "Density",
     "EventTimes",
     "FinalState",
     "Gaussian",

@@ -126,9 +126,9 @@ class _Search:
             rests, reached, span = self._is_near(before, u), reached + span, 4.0 * span
         raise self._failure(f"after a time of {reached:.3g} {why}")
 
-    def _is_near(self, a: np.ndarray, b: np.ndarray) -> bool:
-        """Whether two states are the same, as far as integration can tell."""
-        return bool(np.all(np.abs(a - b) <= _RESTS * self._sizes(b) + self.noise))
+    def _is_near(self, a: np.ndarray, b: np.ndarray, rounding: np.ndarray | float = 0.0) -> bool:
+        """Whether two states are the same, as far as integration can tell, and what rounding has made of them."""
+        return bool(np.all(np.abs(a - b) <= _RESTS * self._sizes(b) + self.noise + rounding))
 
     def _integrated(self, u: np.ndarray, span: float, so_far: str) -> np.ndarray:
         given = self.layouts[0].unflatten(u), self.layouts[1].unflatten(self.theta)
@@ -191,7 +191,7 @@ class _Search:
             terms = np.abs(J) @ np.abs(u) + np.abs(kept) @ (np.abs(u) + np.abs(self.start))
             rounding = _ROUNDING * np.abs(lu_solve(lu, np.eye(self.n))) @ terms  # a state that is zero at rest is this at best
             u = u + step
-            if not self._is_near(u, guess):
+            if not self._is_near(u, guess, rounding):
                 return "it seems to rest where Newton's method does not find it"
             if np.all(np.abs(step) <= _CORRECTED * self._sizes(u) + rounding):
                 return self._result(u, kept, L, t)

@@ -54,7 +54,7 @@ class Kind:
         What it belongs to. The fused tier inlines that of a `Dynamics`; passes call others through their addresses, but for those
         of a loss, which are part of its entry, and of a single event, which are joined with those of others.
     numbers : tuple of str
-        The arguments ahead of the arrays: t, or k, an integer.
+        The arguments ahead of the arrays: t, k, an integer, or d, a datum.
     """
 
     name: str
@@ -123,6 +123,9 @@ KINDS = {
         Kind("value", ("u", "theta"), ("value",), "loss", ("k", "t")),
         Kind("value_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "loss", ("k", "t")),
         Kind("value_vjp_dot", ("u", "theta", "v", "w"), ("u_bar_dot", "theta_bar_dot"), "loss", ("k", "t")),
+        Kind("density", ("u", "theta"), ("value",), "loss", ("d",)),  # of a datum d, where u has but what is observed
+        Kind("density_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "loss", ("d",)),
+        Kind("density_vjp_dot", ("u", "theta", "v", "w"), ("u_bar_dot", "theta_bar_dot"), "loss", ("d",)),
         Kind("guard", ("u", "theta"), ("value",), "event"),
         Kind("reset", ("u", "theta"), ("u_new",), "event"),
         Kind("guards", ("u", "theta"), ("values",), "events"),

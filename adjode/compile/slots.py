@@ -293,6 +293,7 @@ DENSITIES = integers(STORE, "(3 c,)", "which they are; the entries of theta that
 COLUMN_NUMBERS = matrix(STORE, "(2, c)", "factors of these scales, and shapes")
 COUNTED_SINCE = integers(STORE, "(k,)", "the datum since which one is counted, or -1")
 CONSTANT = vector(STORE, "(1,)", "what is added to the loss")
+OF_DATUM = vector(STORE, "(3,)", "what is observed, a density of the user's own there, and its derivative by that")
 RESULTS_U = matrix(STORE, "(k c, n)", "its derivatives by the states")
 RESULTS_THETA = matrix(STORE, "(k c, m)", "its derivatives by theta")
 DIRECT = vector(STORE, "(m,) or (0,)", "derivative of the loss by theta, at these states; empty where it does not see theta")

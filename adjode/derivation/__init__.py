@@ -18,7 +18,7 @@ def derive(function: Callable, arguments: tuple[str, ...] | None = None) -> Deri
         `f(t, u, theta, du)`, which overwrites du, `f(t, u, theta)`, which returns it, or `g(t, u, theta)`, which returns a number.
         A Python function, or a jitted one.
     arguments : tuple of str, optional
-        What the arguments are, if not these: among k, an integer, t, u, theta, and du or y, which is overwritten.
+        What the arguments are, if not these: among k, an integer, t, d, u, theta, and du or y, which is overwritten.
 
     Returns
     -------

@@ -35,7 +35,7 @@ class Derived:
     ----------
     function : callable
         `f(t, u, theta, du)`, `f(t, u, theta)` returning du, or `g(t, u, theta)` returning a number; or with other `arguments`,
-        which are among k, t, u, theta, du and y.
+        which are among k, t, d, u, theta, du and y.
     vjp : callable
         `vjp(t, u, theta, lam, u_bar, theta_bar)`; for a number `g_vjp(t, u, theta, u_bar, theta_bar)`.
     vjp_u : callable

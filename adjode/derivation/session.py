@@ -200,7 +200,7 @@ def _slice_length(length: Node, item: tuple) -> Node | None:
 
 
 RESULTS = "du", "y"  # what a callback may write into
-_NUMBERS = "k", "t"
+_NUMBERS = "k", "t", "d"
 
 
 def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,13 +18,15 @@ from adjode.frontends.fit import Fit
 from adjode.frontends.priors import Laplace, LogLaplace, LogNormal, Normal, Prior, Uniform
 from adjode.frontends.problems import Shared
 from adjode.frontends.start import SteadyState
-from adjode.losses import Gaussian, Likelihood
+from adjode.losses import Gaussian, Likelihood, Observables
 from adjode.losses import Laplace as LaplaceNoise
 from adjode.losses import LogLaplace as LogLaplaceNoise
 from adjode.losses import LogNormal as LogNormalNoise
 from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import Event
+from adjode.model.losses import Noise
+from adjode.petab.formulas import evaluate
 from adjode.petab.generated import load_module, module_text
 from adjode.petab.sbml import read_model
 from adjode.petab.scenarios import Design, Scenario
@@ -150,8 +154,13 @@ def load(path: str | Path, **options: Any) -> Problem:
         Event(functions[f"guard_{k}"], functions[f"reset_{k}"], direction=1, priority=event.priority, name=event.name)
         for k, event in enumerate(model.events)
     ]
-    noise = [_noise(channel.observable, functions["noise"]) for channel in design.channels]
-    experiments = [_experiment(one, dynamics, functions, noise, events, plan.jumps(one)) for one in design.scenarios]
+    observables = Observables(functions["observe"], [channel.named(channel.observable.name) for channel in design.channels])
+    experiments = [
+        _experiment(
+            one, dynamics, functions["start"], observables, _noise(design, one, functions["noise"]), events, plan.jumps(one)
+        )
+        for one in design.scenarios
+    ]
     return Problem(design, text, functions, dynamics, experiments, {**_DEFAULTS, **options})
 
 
@@ -187,7 +196,13 @@ class Plan:
 
 
 def _experiment(
-    scenario: Scenario, dynamics: Dynamics, functions: Mapping[str, Callable], noise: list[Any], events: list[Event], jumps: Any
+    scenario: Scenario,
+    dynamics: Dynamics,
+    start: Callable,
+    observables: Observables,
+    noise: list[Noise],
+    events: list[Event],
+    jumps: Any,
 ) -> Experiment:
     rests = scenario.before is not None or scenario.at_rest
     if scenario.before is not None and scenario.at_rest:
@@ -198,9 +213,9 @@ def _experiment(
     times = np.zeros_like(scenario.times) if scenario.at_rest else scenario.times
     return Experiment(
         dynamics,
-        Likelihood(times, scenario.data, noise, observe=functions["observe"]),
+        Likelihood(times, dict(zip(observables.names, scenario.data.T, strict=True)), noise, observe=observables),
         (0.0, scenario.end),
-        u0=functions["start"],
+        u0=start,
         theta=scenario.theta,
         start=SteadyState(theta=scenario.before) if rests else "u0",
         name=scenario.name,
@@ -208,12 +223,29 @@ def _experiment(
     )
 
 
-def _noise(observable: ObservableRow, scale: Callable) -> Any:
+def _noise(design: Design, scenario: Scenario, scale: Callable) -> list[Noise]:
+    """That of each channel. Where its scale follows from numbers alone it is one, so that there are residuals; else a function."""
+    known = {entry: value for entry, value in scenario.theta.items() if not isinstance(value, str)}
+    noise = []
+    for channel, data in zip(design.channels, scenario.data.T, strict=True):
+        sigma: Any = scale
+        with contextlib.suppress(KeyError, ArithmeticError, ValueError):  # what it reads is no number, or not in its domain
+            sigma = evaluate(channel.expression(channel.observable.noise), known)
+        if sigma is not scale and not 0.0 < sigma < math.inf:
+            if not np.isnan(data).all():
+                name = channel.observable.name
+                raise ValueError(f"{scenario.name}: the noise of {name} must be positive, but its formula says {sigma:g}.")
+            sigma = scale
+        noise.append(_density(channel.observable, sigma))
+    return noise
+
+
+def _density(observable: ObservableRow, sigma: Any) -> Noise:
     normal = observable.distribution == "normal"
     if observable.scale == "lin":
-        return Gaussian(scale) if normal else LaplaceNoise(scale)
+        return Gaussian(sigma) if normal else LaplaceNoise(sigma)
     base = 10.0 if observable.scale == "log10" else np.e
-    return LogNormalNoise(scale, base=base) if normal else LogLaplaceNoise(scale, base=base)
+    return LogNormalNoise(sigma, base=base) if normal else LogLaplaceNoise(sigma, base=base)
 
 
 def _parameters(rows: Iterable[ParameterRow]) -> dict[str, Parameter]:

@@ -227,6 +227,10 @@ class Design:
             if place >= len(cells):
                 raise ValueError(f"{where} gives {placeholder} no value.")
             theta[channel.named(placeholder)] = self.tables.value(cells[place], where)
+        for kind, cells in given.items():
+            known = sum(one.startswith(f"{kind}Parameter") for one in channel.placeholders)
+            if len(cells) > known:
+                raise ValueError(f"{where} has {len(cells)} {kind}Parameters, but the formulas of {row.observable} read {known}.")
 
     def _data(self, rows: list[MeasurementRow], variants: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Times, in order, one of them again for each replicate; and a row of data for each."""

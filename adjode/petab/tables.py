@@ -6,7 +6,7 @@ import ast
 import csv
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,23 +96,38 @@ def read_tables(path: str | Path) -> Tables:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}.")
-    content = require("yaml").safe_load(path.read_text())
+    content = _content(path)
     if not isinstance(content, dict) or "problems" not in content:
         raise ValueError(f"{path.name} is no PEtab problem of version 1: it has no entry problems.")
     version = str(content.get("format_version", 1))
     if not version.startswith("1"):
         raise ValueError(f"{path.name} is in version {version} of PEtab, but version 1 was expected.")
-    if len(content["problems"]) != 1 or len(_files(content["problems"][0], "sbml_files")) != 1:
-        raise ValueError(f"{path.name} has several models, which is not supported: make a file for each.")
-    problem, folder = content["problems"][0], path.parent
+    problems = content["problems"] or []
+    if len(problems) != 1 or len(_files(problems[0], "sbml_files")) != 1:
+        found = "several models, which is not supported: make a file for each" if problems else "an empty entry problems"
+        raise ValueError(f"{path.name} has {found}.")
+    problem, folder = problems[0], path.parent
+    measurements = [_measurement(row) for row in _rows(folder, _files(problem, "measurement_files"), "observableId")]
+    if not measurements:
+        raise ValueError(f"{', '.join(_files(problem, 'measurement_files'))} has no measurements.")
     return Tables(
         path=path,
         sbml=folder / problem["sbml_files"][0],
-        parameters={row.name: row for row in map(_parameter, _rows(folder, _files(content, "parameter_file"), "parameterId"))},
-        conditions=dict(map(_condition, _rows(folder, _files(problem, "condition_files"), "conditionId"))),
-        observables={row.name: row for row in map(_observable, _rows(folder, _files(problem, "observable_files"), "observableId"))},
-        measurements=[_measurement(row) for row in _rows(folder, _files(problem, "measurement_files"), "observableId")],
+        parameters=_by_id(_parameter, folder, _files(content, "parameter_file"), "parameterId"),
+        conditions=_by_id(_condition, folder, _files(problem, "condition_files"), "conditionId"),
+        observables=_by_id(_observable, folder, _files(problem, "observable_files"), "observableId"),
+        measurements=measurements,
     )
+
+
+def _content(path: Path) -> Any:
+    yaml = require("yaml")
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f": line {mark.line + 1}"
+        raise ValueError(f"{path.name} is no valid yaml{where}.") from None
 
 
 def _files(content: dict[str, Any], key: str) -> list[str]:
@@ -134,6 +149,16 @@ def _rows(folder: Path, files: Iterable[str], key: str) -> list[dict[str, Any]]:
                 raise ValueError(f"{file} has no column {key}.")
             rows += [_filled(row) for row in table]
     return [row for row in rows if key in row]
+
+
+def _by_id(read: Callable[[dict[str, Any]], Any], folder: Path, files: list[str], key: str) -> dict[str, Any]:
+    """What is read of each row, by its name, which has to be the only one of its kind."""
+    found: dict[str, Any] = {}
+    for row in _rows(folder, files, key):
+        if row[key] in found:
+            raise ValueError(f"{', '.join(files)} has more than one row with the {key} {row[key]}.")
+        found[row[key]] = read(row)
+    return found
 
 
 def _filled(row: dict[str, Any]) -> dict[str, Any]:
@@ -165,16 +190,34 @@ def _choice(row: dict[str, Any], column: str, of: str, default: str, among: tupl
 def _parameter(row: dict[str, Any]) -> ParameterRow:
     name = row["parameterId"]
     of = f"parameter {name}"
-    estimated = _number(row, "estimate", of) == 1.0
+    estimated = _number(row, "estimate", of)
+    if estimated not in (0.0, 1.0):
+        raise ValueError(f"estimate of {of} must be 0 or 1, but it is {row['estimate']}.")
     scale = _choice(row, "parameterScale", of, "lin", _SCALES)
     low, high = -math.inf if scale == "lin" else 0.0, math.inf
     bounds = _number(row, "lowerBound", of, low), _number(row, "upperBound", of, high)
+    nominal = _number(row, "nominalValue", of)
+    if not math.isfinite(nominal):
+        raise ValueError(f"nominalValue of {of} must be finite, but it is {nominal}.")
+    if not bounds[0] <= bounds[1]:
+        raise ValueError(f"lowerBound of {of} must not be above its upperBound, but they are {bounds[0]:g} and {bounds[1]:g}.")
+    if estimated and bounds[0] < low:
+        raise ValueError(
+            f"lowerBound of {of} must not be negative on the scale {scale}, but it is {bounds[0]:g}: it is not scaled."
+        )
     prior = None
     if estimated and "objectivePriorType" in row:
         kind = _choice(row, "objectivePriorType", of, "", _PRIORS)
         numbers = _get(row, "objectivePriorParameters", of) if "niform" not in kind else row.get("objectivePriorParameters", "")
-        prior = kind, tuple(float(part) for part in numbers.split(";") if part.strip())
-    return ParameterRow(name, scale, bounds, _number(row, "nominalValue", of), estimated, prior)
+        prior = kind, _numbers(numbers, of)
+    return ParameterRow(name, scale, bounds, nominal, estimated == 1.0, prior)
+
+
+def _numbers(cell: str, of: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in cell.split(";") if part.strip())
+    except ValueError:
+        raise ValueError(f"objectivePriorParameters of {of} must be numbers with ; between them, but they are {cell}.") from None
 
 
 def _cell(cell: str) -> float | str:
@@ -184,16 +227,16 @@ def _cell(cell: str) -> float | str:
         return cell
 
 
-def _condition(row: dict[str, Any]) -> tuple[str, dict[str, float | str]]:
-    inputs = {safe(key): _cell(cell) for key, cell in row.items() if key not in ("conditionId", "conditionName")}
-    return row["conditionId"], inputs
+def _condition(row: dict[str, Any]) -> dict[str, float | str]:
+    return {safe(key): _cell(cell) for key, cell in row.items() if key not in ("conditionId", "conditionName")}
 
 
 def _observable(row: dict[str, Any]) -> ObservableRow:
     name = row["observableId"]
     of = f"observable {name}"
+    texts = [_get(row, column, of) for column in ("observableFormula", "noiseFormula")]
     try:
-        formula, noise = (from_text(_get(row, column, of)) for column in ("observableFormula", "noiseFormula"))
+        formula, noise = map(from_text, texts)
     except ValueError as error:
         raise ValueError(f"{of}: {error}.") from None
     scale = _choice(row, "observableTransformation", of, "lin", _SCALES)

@@ -73,6 +73,20 @@ def test_what_is_at_rest_stays():
     np.testing.assert_allclose(found.u, [0.7, 0.3, 2.0 / 7.0], rtol=1e-13)
 
 
+def pairs(t, u, theta, du):
+    """An inhibitor that is not there, free and bound, beside two forms of what it binds, which change into each other fast."""
+    bind = theta[0] * u[0] * u[2] - theta[1] * u[1]
+    flip = theta[2] * u[2] - theta[3] * u[3]
+    du[0], du[1], du[2], du[3] = -bind, bind, -flip - bind, flip
+
+
+def test_what_is_zero_may_be_rounding_at_rest():
+    """Newton's method cannot keep zeros to within an absolute tolerance that is below rounding: it is not to wait for that."""
+    found = steady_state(Dynamics(pairs), [0.0, 0.0, 0.7, 0.1], [3e-5, 0.07, 110.0, 13.0], method="Radau", atol=1e-20)
+    assert found.t < 1.0
+    np.testing.assert_allclose(found.u, [0.0, 0.0, 0.8 * 13.0 / 123.0, 0.8 * 110.0 / 123.0], rtol=1e-12, atol=1e-12)
+
+
 def slow(t, u, theta, du):
     """A fast state that follows one which is ten million times slower: long at rest, it seems."""
     du[0] = 1e3 * (u[1] - u[0])

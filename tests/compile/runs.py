@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from adjode import (
     value_and_gradient,
 )
 from adjode.losses import (
+    Density,
     FinalState,
     Gaussian,
     Laplace,
@@ -255,6 +257,11 @@ def spread(t, u, theta, s):
     s[1] = 0.2 + 0.1 * u[1]
 
 
+def gumbel(y, d, theta):
+    z = (d - y) / theta[0]
+    return z + math.exp(-z)
+
+
 TIMES, DATA = [0.0, 1.0, 2.0, 1.0], np.array([[1.0, 0.5], [np.nan, 2.0], [3.0, 1.0], [0.7, 0.9]])
 LOSSES = [
     FinalState([1.0, -2.0]),
@@ -268,6 +275,7 @@ LIKELIHOODS = [
     Likelihood(TIMES, DATA, [Gaussian("theta[0]"), Laplace(0.3)]),
     Likelihood(TIMES, DATA, [LogNormal(0.3, base=10.0), LogLaplace("theta[1]")]),
     Likelihood(TIMES, np.round(DATA), [Poisson(), NegativeBinomial("theta[3]")]),
+    Likelihood(TIMES, DATA, [Density(gumbel), Gaussian(0.3)]),
     Likelihood(TIMES, DATA, [StudentT(spread, degrees="theta[2]"), Gaussian(spread)], observe=totals),
 ]
 

@@ -1,9 +1,11 @@
 """Second derivatives of likelihoods: of densities, what is observed, and scales, against differences of the first ones."""
 
+import math
+
 import numpy as np
 import pytest
 
-from adjode.losses import Gaussian, Laplace, Likelihood, LogLaplace, LogNormal, NegativeBinomial, Poisson, StudentT
+from adjode.losses import Density, Gaussian, Laplace, Likelihood, LogLaplace, LogNormal, NegativeBinomial, Poisson, StudentT
 from adjode.model.losses import densities, require_second_order, tangents_of_cotangents
 from adjode.model.losses.density_curvatures import curvatures
 
@@ -25,6 +27,11 @@ def sigma(t, u, theta, s):
     s[1] = theta[0] + theta[3] ** 2
 
 
+def gumbel(y, d, theta):
+    z = (d - y) / theta[3]
+    return math.log(theta[3]) + z + math.exp(-z)
+
+
 LOSSES = {
     "gaussian": (Gaussian("theta[0]"), {}),
     "laplace": (Laplace("theta[0]"), {}),
@@ -34,6 +41,7 @@ LOSSES = {
     "poisson": (Poisson(), {}),
     "binomial": (NegativeBinomial("theta[0]"), {}),
     "numbers": (Gaussian(0.2), {}),
+    "own": ([Density(gumbel), Gaussian("theta[0]")], {"observe": observe}),
     "observed": ([Gaussian("theta[0]"), StudentT("theta[3]", degrees=3.0)], {"observe": observe}),
     "function": (Gaussian(sigma), {"observe": observe}),
     "function of components": (Gaussian(sigma), {}),

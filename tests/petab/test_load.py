@@ -178,3 +178,17 @@ def test_the_source_is_python_that_can_be_read():
     assert "activate = 2.0 * k_on * (0.05 + L) * R" in source
     assert "L = ligand if time >= t_add else 0.0" in source
     assert "du[2] = 2.0 * express - degrade" in source
+
+
+def test_noise_of_known_size_has_residuals(tmp_path):
+    for path in FOLDER.glob("dosing*"):
+        shutil.copy(path, tmp_path)
+    for file, old, new in (("observables", "sd * sqrt(1 + enzyme^2)", "2 * sd"), ("parameters", "0.1\t1\nfull", "0.1\t0\nfull")):
+        path = tmp_path / f"dosing_{file}.tsv"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+    fit = load(tmp_path / "dosing.yaml")
+    (r, J), (_, gradient) = fit.evaluate_residuals(fit.x0), fit.evaluate(fit.x0)
+    assert r.size == 28
+    np.testing.assert_allclose(J.T @ r, gradient, rtol=0.0, atol=1e-6 * np.abs(gradient).max())

@@ -37,6 +37,23 @@ TABLES = {
     "observable": ("receptor_measurements.tsv", "feedback\t", "feed\t", "of feed, which is not in the table of observables"),
     "condition": ("receptor_measurements.tsv", "\tlow\t", "\tlower\t", "under lower, which is not in the table of conditions"),
     "override": ("receptor_measurements.tsv", "scale_a\tsd_A", "\tsd_A", "gives observableParameter1_active no value"),
+    "too many overrides": (
+        "receptor_measurements.tsv",
+        "\tscale_a\t",
+        "\tscale_a;scale_b\t",
+        "has 2 observableParameters, but the formulas of active read 1",
+    ),
+    "twice": ("receptor_parameters.tsv", "k_off\t", "k_on\t", "more than one row with the parameterId k_on"),
+    "estimate": ("receptor_parameters.tsv", "0.8\t1", "0.8\t2", "estimate of parameter k_on must be 0 or 1, but it is 2"),
+    "bounds": ("receptor_parameters.tsv", "0.001\t1000.0", "1000.0\t0.001", "lowerBound of parameter k_on must"),
+    "scaled bound": ("receptor_parameters.tsv", "log10\t0.001", "log10\t-3", "not be negative on the scale log10, but it is -3"),
+    "nominal value": ("receptor_parameters.tsv", "0.8\t1", "inf\t1", "nominalValue of parameter k_on must be finite"),
+    "numbers of a prior": ("receptor_parameters.tsv", "-0.2;0.5", "a;b", "Parameters of parameter k_off must be numbers"),
+    "no noise": ("receptor_observables.tsv", "\t0.02\t", "\t\t", "^observable fraction has no noiseFormula"),
+    "data on a scale": ("receptor_measurements.tsv", "0.3406", "-0.3406", "the data of 'feedback' must be finite and positive"),
+    "no model": ("receptor.yaml", "problems:", "problems: []\nold:", "has an empty entry problems"),
+    "no scale": ("receptor_observables.tsv", "\t0.02\t", "\t-0.02\t", "the noise of fraction must be positive, .* says -0.02"),
+    "no yaml": ("receptor.yaml", "problems:", "problems: [1,", "receptor.yaml is no valid yaml: line"),
     "time": ("receptor_measurements.tsv", "\t8.0\t", "\t-8.0\t", "at time -8, before the start"),
 }
 

@@ -6,7 +6,7 @@ from adjode.model.losses.least_squares import LeastSquares, PreparedLeastSquares
 from adjode.model.losses.likelihood import Likelihood, Observables
 from adjode.model.losses.linear import PreparedLinear, linear_entry, make_linear
 from adjode.model.losses.loss import Loss, loss_for
-from adjode.model.losses.noise import Gaussian, Laplace, LogLaplace, LogNormal, NegativeBinomial, Noise, Poisson, StudentT
+from adjode.model.losses.noise import Density, Gaussian, Laplace, LogLaplace, LogNormal, NegativeBinomial, Noise, Poisson, StudentT
 from adjode.model.losses.observed import PreparedObserved
 from adjode.model.losses.prepared import PreparedLoss
 from adjode.model.losses.prepared_event_times import event_times_entry
@@ -19,6 +19,7 @@ ENTRIES = (event_times_entry, linear_entry, least_squares_entry, likelihood_entr
 
 __all__ = [
     "ENTRIES",
+    "Density",
     "EventTimes",
     "FinalState",
     "Gaussian",

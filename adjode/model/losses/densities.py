@@ -9,7 +9,7 @@ import math
 
 from adjode.compile.flags import kernel
 
-GAUSSIAN, LAPLACE, LOG_NORMAL, LOG_LAPLACE, POISSON, NEGATIVE_BINOMIAL, STUDENT_T = range(7)
+GAUSSIAN, LAPLACE, LOG_NORMAL, LOG_LAPLACE, POISSON, NEGATIVE_BINOMIAL, STUDENT_T, OWN = range(8)
 
 _FAR = 10.0  # where the series below are exact to rounding
 

@@ -16,7 +16,8 @@ from adjode.model.fields import entry_of
 from adjode.model.losses.data import columns, read_table
 from adjode.model.losses.least_squares import LeastSquares
 from adjode.model.losses.loss import States, loss_at
-from adjode.model.losses.noise import Noise, per_column
+from adjode.model.losses.noise import Density, Noise, per_column
+from adjode.model.losses.own_densities import density_rule
 from adjode.model.losses.prepared import PreparedLoss
 from adjode.model.losses.prepared_likelihood import PreparedLikelihood
 from adjode.model.losses.rule import Rule, WithRule, rule_of
@@ -49,7 +50,7 @@ class Likelihood(WithRule):
         Observation times, in any order; a time may come more than once.
     y_obs : (k, c) array, or (k,) for one column, or dict of name -> (k,) array
         The data. What is NaN or masked is missing. Names are those of `Observables`, or of states.
-    noise : Gaussian, LogNormal, Laplace, LogLaplace, StudentT, Poisson, NegativeBinomial; or a list or dict of them
+    noise : Gaussian, LogNormal, Laplace, LogLaplace, StudentT, Poisson, NegativeBinomial, Density; or a list or dict of them
         For all columns, or one for each.
     observe : callable, pair of callables, or Observables, optional
         What was observed: `observe(t, u, theta, y)` overwrites y (c,), or `observe(t, u, theta)` returns it. Its derivatives by u
@@ -166,7 +167,7 @@ class Likelihood(WithRule):
 
     @property
     def rules(self) -> list[Rule]:
-        return [rule for rule in (self.rule, self.scale_rule) if rule is not None]
+        return [*(rule for rule in (self.rule, self.scale_rule) if rule is not None), *self.density_rules]
 
     @property
     def readers(self) -> list[Callback | set[int]]:
@@ -182,6 +183,21 @@ class Likelihood(WithRule):
     @functools.cached_property
     def scale_rule(self) -> Rule | None:
         return None if self.scale_function is None else rule_of("sigma", "observe", self.scale_function, self.fields)
+
+    @functools.cached_property
+    def own_densities(self) -> list[Callable]:
+        """The functions of those that are the user's own, each once."""
+        return list(dict.fromkeys(one.function for one in self.noise if isinstance(one, Density)))
+
+    @functools.cached_property
+    def density_rules(self) -> list[Rule]:
+        return [density_rule(function, self.fields) for function in self.own_densities]
+
+    @property
+    def densities(self) -> list[int]:
+        """That of each column, see `densities.py`; those of the user's own in the order of their rules."""
+        own = self.own_densities
+        return [one.density + own.index(one.function) if isinstance(one, Density) else one.density for one in self.noise]
 
     def entries(self, m: int) -> np.ndarray:
         """Which entries of theta are the scale and the shape of each column, (2, c); -1 where they are none.
@@ -224,15 +240,20 @@ class Likelihood(WithRule):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state["sources"] |= texts_of(self.scale_function)
-        state.pop("scale_rule", None)
+        state["sources"] |= texts_of(self.scale_function, *self.own_densities)
+        for name in _MADE_OF_FUNCTIONS:
+            state.pop(name, None)
         return state
 
     def of_fields(self, fields: Any) -> Any:
         other = super().of_fields(fields)
         if other is not self:
-            other.__dict__.pop("scale_rule", None)
+            for name in _MADE_OF_FUNCTIONS:
+                other.__dict__.pop(name, None)
         return other
+
+
+_MADE_OF_FUNCTIONS = "scale_rule", "density_rules"
 
 
 def _with_sigma(noise: Any, values: dict[str, np.ndarray], sigmas: dict[str, np.ndarray] | None) -> list[Noise]:

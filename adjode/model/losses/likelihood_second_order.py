@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from adjode.compile import slots
+from adjode.model.losses import densities
 from adjode.model.losses.density_curvatures import curvatures
 from adjode.model.losses.prepared_likelihood import PreparedLikelihood
 
@@ -26,6 +27,7 @@ def tangents_of_likelihood(loss: PreparedLikelihood, dots: np.ndarray, w: np.nda
     s_dots[:, of_theta[0]] = (factors * w[entries[0]])[of_theta[0]]
     q_dots = np.where(of_theta[1], w[entries[1]], 0.0)
     y_bar_dots, s_bar_dots, q_bar_dots = _of_densities(loss, entries, y_dots, s_dots, q_dots)
+    theta_bar_dot += _of_own_densities(loss, y_dots, w, y_bar_dots)
     np.add.at(theta_bar_dot, entries[0][of_theta[0]], (factors * s_bar_dots.sum(axis=0))[of_theta[0]])
     np.add.at(theta_bar_dot, entries[1][of_theta[1]], q_bar_dots.sum(axis=0)[of_theta[1]])
     np.subtract.at(y_bar_dots, given.previous[later], y_bar_dots[later])
@@ -52,6 +54,8 @@ def _of_densities(
     y, later = frame[slots.RESULTS].copy(), given.previous >= 0
     y[later] -= frame[slots.RESULTS][given.previous[later]]
     for c, one in enumerate(given.noise):
+        if one.density == densities.OWN:
+            continue
         there = ~given.missing[:, c]
         shape = loss.theta[entries[1, c]] if entries[1, c] >= 0 else frame[slots.COLUMN_NUMBERS][1, c]
         place = y[there, c], given.data[there, c], frame[slots.SCALES][there, c], np.full(np.count_nonzero(there), shape)
@@ -60,6 +64,18 @@ def _of_densities(
         for bar, slopes in zip(bars, ((yy, ys, yq), (ys, ss, sq), (yq, sq, qq)), strict=True):
             bar[there, c] = sum(slope * dot for slope, dot in zip(slopes, moved, strict=True))
     return bars[0], bars[1], bars[2]
+
+
+def _of_own_densities(loss: PreparedLikelihood, y_dots: np.ndarray, w: np.ndarray, y_bar_dots: np.ndarray) -> np.ndarray:
+    """The same of densities of the user's own: written into those of what is observed, (k, c); returned for theta, (m,)."""
+    theta_bar_dot = np.zeros(w.size)
+    for rule in loss.loss.density_rules:
+        for (k, c), (numbers, y) in zip(loss.of_own(rule), loss.calls(rule), strict=True):
+            out = np.full(1, np.nan), np.full(w.size, np.nan)
+            rule.vjp_dot(*numbers, y, loss.theta, y_dots[k, c : c + 1].copy(), w, *out)
+            y_bar_dots[k, c] = out[0][0]
+            theta_bar_dot += out[1]
+    return theta_bar_dot
 
 
 def along(loss: Any, rule: Any, dots: np.ndarray, w: np.ndarray) -> np.ndarray:

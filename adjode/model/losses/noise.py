@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
 from adjode.checks import require_unmasked
 from adjode.model.losses import densities
+from adjode.model.messages import count_arguments
 
 Quantity = Any  # a number, an array that broadcasts to the data, the name of an entry of theta, or a function
 
@@ -181,6 +183,37 @@ class StudentT(Noise):
 
     def constant(self, d: np.ndarray) -> np.ndarray:
         return np.full(d.size, 0.5 * math.log(math.pi))
+
+
+class Density(Noise):
+    """A density of the user's own.
+
+    Parameters
+    ----------
+    negative_log : callable
+        `negative_log(y, d, theta) -> float`: minus the logarithm of the density of a datum d around y, what the model says. It is
+        compiled, and its derivatives by y and theta are derived from its source and held against differences; d counts as data.
+
+    Raises
+    ------
+    TypeError
+        If it is no such function.
+    """
+
+    density, scale_name = densities.OWN, None
+
+    def __init__(self, negative_log: Callable):
+        form = "negative_log(y, d, theta) -> float"
+        if count_arguments("a density", negative_log, form) != 3:
+            raise TypeError(f"a density must be a function {form}, minus the logarithm of the density of a datum d around y.")
+        self.scale = self.shape = None
+        self.function = negative_log
+
+    def constant(self, d: np.ndarray) -> np.ndarray:
+        return np.zeros(d.size)
+
+    def __repr__(self) -> str:
+        return f"Density({self.function.__name__})"
 
 
 def per_column(noise: Any, names: list[str] | None, c: int) -> list[Noise]:

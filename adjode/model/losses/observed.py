@@ -13,7 +13,7 @@ from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
-from adjode.model.losses.rule import Rule
+from adjode.model.losses.rule import Numbers, Rule
 from adjode.status import NON_FINITE, SUCCESS
 
 
@@ -42,19 +42,24 @@ class PreparedObserved(PreparedLoss):
         self.theta_bar = self.frame[slots.DIRECT] = np.zeros_like(theta)
 
     @property
-    def observations(self) -> list[tuple[int, float]]:
+    def observations(self) -> list[Numbers]:
         """k and t of each."""
-        return list(enumerate(self.frame[slots.TIMES].tolist()))
+        return [{"k": k, "t": t} for k, t in enumerate(self.frame[slots.TIMES].tolist())]
+
+    def given(self, rule: Rule) -> list[tuple[Numbers, np.ndarray]]:
+        """What a rule's function was given at each observation in the last run, but theta: numbers and the state."""
+        return list(zip(self.observations, self.observed[self.rows], strict=True))
 
     def calls(self, rule: Rule) -> list[tuple[tuple[float, ...], np.ndarray]]:
-        """The numbers ahead of the arrays, and the state, that a rule's function was given at each observation in the last run."""
-        named = [{"k": k, "t": t} for k, t in self.observations]
-        numbers = [tuple(one[name] for name in rule.function.kind.numbers) for one in named]
-        return list(zip(numbers, self.observed[self.rows], strict=True))
+        """The same with the numbers in the order of the arguments."""
+        return [(tuple(numbers[name] for name in rule.function.kind.numbers), u) for numbers, u in self.given(rule)]
 
     def try_calls(self, u: np.ndarray, theta: np.ndarray) -> None:
         for rule in self.rules:
-            rule.try_calls(self.observations, u, theta, self.c, type(self.loss).__name__)
+            self.try_rule(rule, self.observations, u, theta)
+
+    def try_rule(self, rule: Rule, observations: list[Numbers], u: np.ndarray, theta: np.ndarray) -> None:
+        rule.try_calls(observations, u, theta, self.c, type(self.loss).__name__)
 
     def evaluate(self, solution: Any) -> tuple[float, dict[str, Any]]:
         self.try_calls(solution.u[-1], solution.theta)
@@ -100,8 +105,8 @@ class PreparedObserved(PreparedLoss):
 
     def explain(self) -> None:
         for rule in self.rules:
-            for (k, t), at in zip(self.observations, self.rows, strict=True):  # which raises what the callback raises
-                rule.require_inside(k, t, self.observed[at], self.theta, self.c)
+            for numbers, u in self.given(rule):
+                rule.raise_again(numbers, u, self.theta, self.c)
         super().explain()
 
 

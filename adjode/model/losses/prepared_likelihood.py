@@ -14,8 +14,9 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.model.losses import densities
 from adjode.model.losses.observed import PreparedObserved, fill, make_add_bars, matters
+from adjode.model.losses.own_densities import with_own
 from adjode.model.losses.prepared import clear_jumps, finish, loss_entry, pull_components, spread
-from adjode.model.losses.rule import Rule
+from adjode.model.losses.rule import Numbers, Rule
 from adjode.status import SolveError, Status
 
 
@@ -34,22 +35,41 @@ class PreparedLikelihood(PreparedObserved):
         frame[slots.COMPONENTS] = components
         shapes = [1.0 if one.shape is None or isinstance(one.shape, str) else float(one.shape) for one in loss.noise]
         frame[slots.COLUMN_NUMBERS] = np.array([[one.factor for one in loss.noise], shapes])
-        frame[slots.CONSTANT] = np.array([loss.constant])
+        frame[slots.CONSTANT], frame[slots.OF_DATUM] = np.array([loss.constant]), np.zeros(3)
 
     def observe(self, observed: np.ndarray, theta: np.ndarray) -> None:
         super().observe(observed, theta)
         loss = self.loss
         entries = loss.entries(theta.size)
         entries[0, [callable(one.scale) for one in loss.noise]] = _BY_FUNCTION
-        self.frame[slots.DENSITIES] = np.vstack([[[one.density for one in loss.noise]], entries]).astype(np.int64).ravel()
+        self.frame[slots.DENSITIES] = np.vstack([[loss.densities], entries]).astype(np.int64).ravel()
 
     def try_calls(self, u: np.ndarray, theta: np.ndarray) -> None:
         self.loss.entries(theta.size)
-        super().try_calls(u, theta)
+        for rule in self.rules:
+            if rule in self.loss.density_rules:
+                self.try_rule(rule, [{"k": k, "d": self.loss.data[k, c]} for k, c in self.of_own(rule)], np.ones(1), theta)
+            else:
+                self.try_rule(rule, self.observations, u, theta)
+
+    def of_own(self, rule: Rule) -> np.ndarray:
+        """The rows and columns (r, 2) of the data whose density this is."""
+        loss = self.loss
+        return np.argwhere(~loss.missing & (np.array(loss.densities) == densities.OWN + loss.density_rules.index(rule)))
+
+    def _said(self, k: int, c: int) -> float:
+        """What the model says of a datum, in the last run."""
+        y, before = self.frame[slots.RESULTS], self.loss.previous[k]
+        return float(y[k, c] - (y[before, c] if before >= 0 else 0.0))
+
+    def given(self, rule: Rule) -> list[tuple[Numbers, np.ndarray]]:
+        if rule not in self.loss.density_rules:
+            return super().given(rule)
+        return [({"k": k, "d": self.loss.data[k, c]}, np.array([self._said(k, c)])) for k, c in self.of_own(rule)]
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
-        return likelihood_entry(self.rule, self.loss.scale_rule)
+        return likelihood_entry(self.rule, self.loss.scale_rule, tuple(self.loss.density_rules))
 
     def residuals(
         self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
@@ -92,10 +112,9 @@ class PreparedLikelihood(PreparedObserved):
 
     def explain(self) -> None:
         loss = self.loss
-        y, scales = self.frame[slots.RESULTS], self.frame[slots.SCALES]
+        scales = self.frame[slots.SCALES]
         for k, c in np.argwhere(~loss.missing):
-            one, t = loss.noise[c], float(loss.t_obs[k])
-            value = y[k, c] - (y[loss.previous[k], c] if loss.previous[k] >= 0 else 0.0)
+            one, t, value = loss.noise[c], float(loss.t_obs[k]), self._said(k, c)
             what, found = None, 0.0
             if one.scale_name is not None and not scales[k, c] > 0.0:
                 what, found = f"the {one.scale_name} of {loss.column_name(c)}", scales[k, c] / one.factor
@@ -104,7 +123,21 @@ class PreparedLikelihood(PreparedObserved):
             if what is not None:
                 message = f"{type(one).__name__} noise needs a positive number, but {what} is {found:.3g} at t = {t:g}."
                 raise SolveError(message, phase="loss", status=Status.NON_FINITE, t=t)
+        for rule in loss.density_rules:
+            self._explain_own(rule)
         super().explain()
+
+    def _explain_own(self, rule: Rule) -> None:
+        """Raise a SolveError where a density of the user's own is not finite."""
+        for (k, c), (numbers, y) in zip(self.of_own(rule), self.given(rule), strict=True):
+            value = np.full(1, math.nan)
+            with np.errstate(all="ignore"):
+                rule.raise_again(numbers, y, self.theta, 1)
+                rule.function(numbers["d"], y, self.theta, value)
+            if not math.isfinite(value[0]):
+                t, what = float(self.loss.t_obs[k]), self.loss.column_name(c)
+                message = f"the density of {what} at t = {t:g} is {value[0]}, where y = {y[0]:.6g} and d = {numbers['d']:.6g}."
+                raise SolveError(message, phase="loss", status=Status.NON_FINITE, t=t)
 
 
 _BY_FUNCTION = -2  # in DENSITIES, for an entry of theta
@@ -158,7 +191,7 @@ def _densities(frame):
             of_results[k, c] = of_scales[k, c] = 0.0
     for k in range(data.shape[0]):
         for c in range(width):
-            if math.isnan(data[k, c]):  # missing
+            if math.isnan(data[k, c]) or kinds[c] >= densities.OWN:  # missing, or added up elsewhere
                 continue
             entry, y, shape = kinds[2 * width + c], results[k, c], numbers[1, c]
             if entry >= 0:
@@ -255,8 +288,10 @@ def _scales_pulling(vjp: Callable) -> Callable:
     return scales_pulling
 
 
-def make_likelihood(predict: Callable, scale: Callable, pull: Callable, pull_scale: Callable) -> Callable:
-    """Each of them is a kernel of the frame that returns whether it has failed."""
+def make_likelihood(predict: Callable, scale: Callable, add_up: Callable, pull: Callable, pull_scale: Callable) -> Callable:
+    """Each of them is a kernel of the frame that returns whether it has failed; but `add_up`, which returns minus the sum of all
+    logarithms.
+    """
 
     @kernel
     def likelihood(frame):
@@ -265,7 +300,7 @@ def make_likelihood(predict: Callable, scale: Callable, pull: Callable, pull_sca
         failed = predict(frame)
         failed |= _scales_of_theta(frame)
         failed |= scale(frame)
-        total = _densities(frame) + slots.CONSTANT(frame)[0]
+        total = add_up(frame) + slots.CONSTANT(frame)[0]
         failed |= pull(frame)
         failed |= _scales_to_theta(frame)
         failed |= pull_scale(frame)
@@ -275,7 +310,9 @@ def make_likelihood(predict: Callable, scale: Callable, pull: Callable, pull_sca
 
 
 @functools.lru_cache(maxsize=64)
-def likelihood_entry(rule: Rule | None = None, scale_rule: Rule | None = None) -> Callable[[Any], int]:
+def likelihood_entry(
+    rule: Rule | None = None, scale_rule: Rule | None = None, density_rules: tuple[Rule, ...] = ()
+) -> Callable[[Any], int]:
     """The compiled loss; of components of the state without a rule, with scales that are numbers or parameters else."""
     predict, pull, scale, pull_scale = _of_components, _to_components, _no_function, _no_function
     keys: list[str | None] = []
@@ -287,6 +324,9 @@ def likelihood_entry(rule: Rule | None = None, scale_rule: Rule | None = None) -
         function, vjp = scale_rule.uniform
         scale, pull_scale = _scaling(function), _scales_pulling(vjp)
         keys.append(scale_rule.key)
-    name = f"likelihood{'-observed' * (rule is not None)}{'-scaled' * (scale_rule is not None)}"
+    add_up = with_own(_densities, density_rules)
+    keys += [one.key for one in density_rules]
+    own = f"-own-{len(density_rules)}" if density_rules else ""
+    name = f"likelihood{'-observed' * (rule is not None)}{'-scaled' * (scale_rule is not None)}{own}"
     key = None if None in keys else "-".join(keys)  # type: ignore[arg-type]
-    return loss_entry(make_likelihood(predict, scale, pull, pull_scale), name, key)
+    return loss_entry(make_likelihood(predict, scale, add_up, pull, pull_scale), name, key)

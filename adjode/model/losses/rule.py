@@ -20,6 +20,8 @@ from adjode.model.losses.loss import OfFields
 from adjode.model.messages import takes_in_place
 from adjode.status import describe_error
 
+Numbers = dict[str, float]  # the arguments ahead of the arrays, and k, which observation it is
+
 _SECONDS = 0.02  # for trial calls
 _UNIFORM = """
 def uniform({taken}):
@@ -77,18 +79,22 @@ class Rule:
 
     @property
     def uniform(self) -> tuple[Callable, Callable]:
-        """`function(k, t, u, theta, y)` and `vjp(k, t, u, theta, y_bar, u_bar, theta_bar)`, which return 1 if the user's raises."""
-        taken = "k", "t", "u", "theta"
+        """`function(k, t, u, theta, y)` and `vjp(k, t, u, theta, y_bar, u_bar, theta_bar)`, which return 1 if the user's raises.
+
+        Those of densities take d in place of k and t.
+        """
+        numbers = ("d",) if "d" in self.function.kind.numbers else ("k", "t")
+        taken = *numbers, "u", "theta"
         return _uniform(self.function, (*taken, *self.function.kind.outputs)), _uniform(self.vjp, (*taken, "y_bar", *_BARS))
 
-    def require_inside(self, k: int, t: float, u: np.ndarray, theta: np.ndarray, c: int) -> None:
+    def require_inside(self, numbers: Numbers, u: np.ndarray, theta: np.ndarray, c: int) -> None:
         """Call both in plain Python, where NumPy checks indices: what they raise, or a Misfit for a result of another shape."""
         arrays = {"u": u.copy(), "theta": theta.copy(), "y": np.zeros(c), "y_bar": np.ones(c)}
         arrays |= {"u_bar": np.zeros_like(u), "theta_bar": np.zeros_like(theta)}
         for part in (self.function, self.vjp):
             names = part.kind.arguments(part.takes_in_place)
             with np.errstate(all="ignore"), unwarned():
-                result = part.plain(*({"k": k, "t": t, **arrays}[name] for name in names))
+                result = part.plain(*({**numbers, **arrays}[name] for name in names))
             if part.name == "observe" and not part.takes_in_place and np.shape(result) != (c,):
                 raise Misfit(f"observe returns an array of shape {np.shape(result)}, but y_obs has {c} columns.")
             if part.kind.returns_number and np.ndim(result):
@@ -96,18 +102,30 @@ class Rule:
                     f"{part.kind.name} must return a number, but it returns an array of shape {np.shape(result)}: sum it up."
                 )
 
-    def try_calls(self, observations: list[tuple[int, float]], u: np.ndarray, theta: np.ndarray, c: int, loss: str) -> None:
+    def raise_again(self, numbers: Numbers, u: np.ndarray, theta: np.ndarray, c: int) -> None:
+        """What compiled calls raise, as plain Python raises it if it does, for that knows the user's line."""
+        arrays = {"u": u, "theta": theta, "y": np.zeros(c), "value": np.zeros(1), "y_bar": np.ones(c)}
+        arrays |= {"u_bar": np.zeros_like(u), "theta_bar": np.zeros_like(theta)}
+        for part in (self.function, self.vjp):
+            try:
+                part(*({**numbers, **arrays}[name] for name in part.kind.arguments(in_place=True)))
+            except Exception:
+                self.require_inside(numbers, u, theta, c)
+                raise
+
+    def try_calls(self, observations: list[Numbers], u: np.ndarray, theta: np.ndarray, c: int, loss: str) -> None:
         """Raise a ValueError if a callback leaves its arrays; the last observation first, as the most likely one to do so."""
         if (key := (u.size, theta.size, c, len(observations))) in self._tried:
             return
         end = time.thread_time() + _SECONDS
-        for k, t in reversed(observations):
+        for numbers in reversed(observations):
             try:
-                self.require_inside(k, t, u, theta, c)
+                self.require_inside(numbers, u, theta, c)
             except IndexError as error:
+                sizes = f"theta has {theta.size} entries" if "d" in numbers else f"u has {u.size} entries, theta {theta.size}"
                 raise ValueError(
-                    f"the callback of {loss} leaves its arrays at observation {k} of {len(observations)}, where u has {u.size} "
-                    f"entries, theta {theta.size} ({describe_error(error)}): check the lengths of what it reads."
+                    f"the callback of {loss} leaves its arrays at observation {numbers['k']} of {len(observations)}, where "
+                    f"{sizes} ({describe_error(error)}): check the lengths of what it reads."
                 ) from error
             except Misfit:
                 raise
@@ -118,18 +136,18 @@ class Rule:
         self._tried.add(key)
 
 
-def rule_of(option: str, kind: str, given: Any, fields: Pair) -> Rule:
+def rule_of(option: str, kind: str, given: Any, fields: Pair, make: Callable[..., Rule] = Rule) -> Rule:
     """The same rule for the same function and the constants that it captures, so that losses share what is compiled."""
     try:
         functions = given if isinstance(given, tuple) else (given,)
-        return _cached(option, kind, given, fields, tuple(captured(one) for one in functions))
+        return _cached(option, kind, given, fields, make, tuple(captured(one) for one in functions))
     except TypeError:  # what cannot be hashed, or is wrong: the constructor says what
-        return Rule(option, kind, given, fields)
+        return make(option, kind, given, fields)
 
 
 @functools.lru_cache(maxsize=128)
-def _cached(option: str, kind: str, given: Any, fields: Pair, inside: tuple) -> Rule:
-    return Rule(option, kind, given, fields)
+def _cached(option: str, kind: str, given: Any, fields: Pair, make: Callable[..., Rule], inside: tuple) -> Rule:
+    return make(option, kind, given, fields)
 
 
 def readers_in(loss: Any) -> list[Callback | set[int]]:
