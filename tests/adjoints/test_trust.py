@@ -1,5 +1,7 @@
 """Gradients on meshes that serve u and not lam: refined to what is promised, or refused; how good the estimate of the error is."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -142,6 +144,24 @@ def test_every_way_to_the_same_gradient():
     values, bars = ensemble_value_and_gradient(RELAXATION, loss, span)(np.array([[2.0], [2.0], [7.0]]), inputs[1])
     np.testing.assert_array_equal(bars.u0[:2, 0], bar.u0[[0, 0]])
     assert values[0] == values[1] == value
+
+
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor(2)], ids=["threads", "executor"])
+@pytest.mark.parametrize("bT", [10.0, 100.0])
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853"])
+@pytest.mark.jitted
+def test_members_at_rest(method, bT, executor):
+    """Each is judged and refined by itself, as a single call is, whatever the others need."""
+    u0, theta = np.array([[2.0], [20.0], [0.3], [2.0]]), np.array([[2.0, 1.0], [20.0, 1.0], [2.0, 1.0], [1.0, 0.5]])
+    spans = np.stack([np.zeros(4), bT / theta[:, 1]], axis=1)
+    gradient = ensemble_value_and_gradient(RELAXATION, FinalState([1.0]), spans, method=method, executor=executor)
+    _, bars = gradient(u0, theta)
+    for i, span in enumerate(spans):
+        _, bar = value_and_gradient(RELAXATION, FinalState([1.0]), tuple(span), method=method)(u0[i], theta[i])
+        np.testing.assert_array_equal(np.append(bars.u0[i], bars.theta[i]), np.append(bar.u0, bar.theta))
+        assert {name: errors[i] for name, errors in bars.error.items()} == bar.error
+        exact = complex_step(lambda u, th, T=span[1]: relaxation(u, th, T), [u0[i], theta[i]])
+        assert units(bar, exact, u0[i], theta[i], 1e-6) < 100.0
 
 
 def test_backwards_in_time():
