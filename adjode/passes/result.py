@@ -150,7 +150,7 @@ class Cotangents:
     error : dict of str -> float, or (N,) array of an ensemble's trajectories; or None
         By "u0" and "theta" an estimate of their error, by the steps that were taken, in the scale of logarithmic derivatives: of
         x dL/dx, as a part of the largest one, where x is the size of a state (at least atol / rtol) or of a parameter (1 for a
-        zero). From adjoint="discrete", or certify=True.
+        zero). From adjoint="discrete" and "interpolating", or certify=True.
     stats : PullbackStats
     adjoint : DenseOutput
         lam(t), if `dense_adjoint` was asked for.
