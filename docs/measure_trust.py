@@ -1,11 +1,11 @@
-"""Measure how the error estimate of the discrete adjoint compares with true errors; draw a mesh that serves u and not lam.
+"""Measure how the error estimates of gradients compare with true errors; draw a mesh that serves u and not lam.
 
     python -m docs.measure_trust
 
 in the folder of the repository prints the tables of the page "How far to trust a gradient", writes them to docs/measured/trust.md,
-trust_at_rest.md and trust_random.md, which takes some minutes, and draws docs/measured/trust.svg where there is Matplotlib. Errors
-are in the scale of logarithmic derivatives, in units of rtol. The references are those of tests/references/problems.json, computed
-without adjode, at rest the closed form, and of random problems forward sensitivities.
+trust_interpolating.md, trust_at_rest.md and trust_random.md, which takes minutes, and draws docs/measured/trust.svg where there
+is Matplotlib. Errors are in the scale of logarithmic derivatives, in units of rtol. The references are those of
+tests/references/problems.json, computed without adjode, at rest the closed form, and of random problems forward sensitivities.
 """
 
 import warnings
@@ -38,9 +38,9 @@ def show(units):
     return f"{units:.0f}" if 9.5 <= units < 9999.5 else f"{units:.1g}"
 
 
-def compare(problem, method, rtol):
-    """The estimate and the true error of a gradient, in units of rtol, on the mesh that the forward solve has chosen for itself."""
-    call = problem.value_and_gradient(method=method, rtol=rtol, atol=rtol, on_inaccurate="warn")
+def compare(problem, method, rtol, **options):
+    """The estimate and the true error of a gradient, in units of rtol."""
+    call = problem.value_and_gradient(method=method, rtol=rtol, atol=rtol, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         _, bar = call()
@@ -53,12 +53,20 @@ def table(columns, rows):
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows), ""])
 
 
-def reference_problems():
+def reference_problems(methods=METHODS, tolerances=TOLERANCES, **options):
     rows = []
     for name, build in PROBLEMS.items():
-        for method in METHODS:
-            rows.append((f"`{name}`", f"`{method}`", *(compare(build(), method, rtol) for rtol in TOLERANCES)))
-    return table(("problem", "`method`", *(f"rtol = atol = {rtol:.0e}" for rtol in TOLERANCES)), rows)
+        for method in methods:
+            rows.append((f"`{name}`", f"`{method}`", *(compare(build(), method, rtol, **options) for rtol in tolerances)))
+    return table(("problem", "`method`", *(f"rtol = atol = {rtol:.0e}" for rtol in tolerances)), rows)
+
+
+def on_the_first_mesh():
+    return reference_problems(on_inaccurate="warn")
+
+
+def interpolating():
+    return reference_problems((*METHODS, "Radau", "Kvaerno5", "Rodas5P"), adjoint="interpolating")
 
 
 # --- a model at rest: u' = a - b u, u0 = a / b -------------------------------------------------------------------------------
@@ -148,7 +156,12 @@ def random_problems():
 
 
 def main():
-    parts = {"trust.md": reference_problems, "trust_at_rest.md": at_rest, "trust_random.md": random_problems}
+    parts = {
+        "trust.md": on_the_first_mesh,
+        "trust_interpolating.md": interpolating,
+        "trust_at_rest.md": at_rest,
+        "trust_random.md": random_problems,
+    }
     for name, part in parts.items():
         text = part()
         print(text)

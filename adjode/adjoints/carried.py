@@ -17,6 +17,7 @@ from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.frame import Frame
 from adjode.compile.views import row
+from adjode.loops.tolerances import largest_product
 from adjode.status import SUCCESS
 from adjode.steppers.transposed_error import ERROR, FIRST_STAGE, SEEDS, SLOPE, shares_first_stage, size_of
 
@@ -48,18 +49,6 @@ def begin_carried(frame):
         of_theta[k] = 0.0
     for k in range(lasting.size):
         lasting[k] = 0.0
-
-
-@exact_kernel
-def largest_product(values, units):
-    """The largest one of two vectors, entry by entry, of which `values` may be longer."""
-    a, b, c, d, n = 0.0, 0.0, 0.0, 0.0, units.size
-    for k in range(0, n - 3, 4):  # a single chain of comparisons waits for each
-        a, b = max(a, abs(values[k] * units[k])), max(b, abs(values[k + 1] * units[k + 1]))
-        c, d = max(c, abs(values[k + 2] * units[k + 2])), max(d, abs(values[k + 3] * units[k + 3]))
-    for k in range(n - n % 4, n):
-        a = max(a, abs(values[k] * units[k]))
-    return max(max(a, b), max(c, d))
 
 
 @exact_kernel

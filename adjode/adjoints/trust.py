@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 
-from adjode.adjoints.carried import WITH_STATE, add_lasting, begin_carried, largest_product, size_of_theta, sum_carried, sum_lasting
+from adjode.adjoints.carried import WITH_STATE, add_lasting, begin_carried, size_of_theta, sum_carried, sum_lasting
 from adjode.adjoints.products import dot
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.loops.jumps import INFLOW
+from adjode.loops.tolerances import largest_product
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
 from adjode.steppers.transposed_error import SLOPE, size_of
 

@@ -31,8 +31,8 @@ from adjode.status import INTERRUPTED, SUCCESS
 U0, THETA, DATA, DATA_WEIGHTS, SPAN = range(5)  # `given`: a row for each trajectory, or one for all
 # `buffers`: those of `given` but for SPAN, then what is made of them, where the passes begin and end, and times as users know them
 U0_BAR, TOTAL, VALUE, OBSERVED, TIME_SPAN, FORWARD_CONTROL, BACKWARD_CONTROL = range(4, 11)
-TIMES, FORWARD_STOPS, BACKWARD_STOPS, TIMES_GIVEN, FORWARD_STOPS_GIVEN, BACKWARD_STOPS_GIVEN = range(11, 17)
-STATES = 2  # `out`: cotangents of U0 and THETA, and the states observed; no rows where not wanted
+TIMES, FORWARD_STOPS, BACKWARD_STOPS, TIMES_GIVEN, FORWARD_STOPS_GIVEN, BACKWARD_STOPS_GIVEN, TRUST = range(11, 18)
+STATES, ERRORS = 2, 3  # `out`: cotangents of U0 and THETA, the states observed, and errors of cotangents; no rows where not wanted
 ENDS_AT_T, FORWARD_ONLY, SHARED_U0, SHARED_THETA = range(4)  # `flags`
 
 
@@ -94,6 +94,12 @@ def _give_back(totals, block, lost):
 
 
 @kernel
+def _keep_errors(errors, i, trust):
+    if errors.shape[0] > 0:
+        errors[i, 0], errors[i, 1] = trust[slots.U0_ERROR], trust[slots.THETA_ERROR]
+
+
+@kernel
 def _keep_bar(totals, i, block, shared, lost, bar):
     """Write a cotangent down, or add it to the sum of its block."""
     if totals.shape[0] == 0:
@@ -134,6 +140,7 @@ def _run_members(members, program, between, given, flags, buffers, count, value,
                 _copy_out(out[STATES], i, buffers[OBSERVED])
                 continue
             value[i] = buffers[VALUE][0]
+            _keep_errors(out[ERRORS], i, buffers[TRUST])
             _keep_bar(out[U0], i, block, flags[SHARED_U0], row(lost, U0), buffers[U0_BAR])
             _keep_bar(out[THETA], i, block, flags[SHARED_THETA], row(lost, THETA), buffers[TOTAL])
         if flags[SHARED_U0] == 1:
@@ -146,7 +153,7 @@ def _run_members(members, program, between, given, flags, buffers, count, value,
 @functools.cache
 def _driver() -> Callable:
     table, inputs = types.Array(types.int64, 2, "C"), types.UniTuple(matrix, SPAN + 1)
-    buffers, out = types.UniTuple(vector, BACKWARD_STOPS_GIVEN + 1), types.UniTuple(matrix, STATES + 1)
+    buffers, out = types.UniTuple(vector, TRUST + 1), types.UniTuple(matrix, ERRORS + 1)
     numbers = (integers, i8, integers, inputs, integers, buffers, integers)
     return entry(_run_members, (*numbers, vector, integers, table, out, matrix), "ensemble")
 
@@ -158,7 +165,14 @@ class Seat:
     """The buffers of one thread, and the program that runs on them.
 
     Made for a gradient from a `Workspace`, for a solve from a forward pass.
+
+    Attributes
+    ----------
+    judges : bool
+        Whether its backward pass estimates the error of the gradient.
     """
+
+    judges = False
 
     def __init__(self, forward: Forward, program: Program, forward_only: bool):
         frame, n = forward.frame, forward.frame[slots.START].size
@@ -168,7 +182,7 @@ class Seat:
         self._data: Mapping[Slot, str] = {}
         self._flags = np.zeros(4, dtype=np.int64)
         self._flags[[ENDS_AT_T, FORWARD_ONLY]] = forward_only
-        self._buffers = buffers = [np.zeros(0)] * (BACKWARD_STOPS_GIVEN + 1)
+        self._buffers = buffers = [np.zeros(0)] * (TRUST + 1)
         buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(len(slots.CONTROL.entries)), np.zeros(1)
         buffers[TIME_SPAN] = frame[slots.TIME_SPAN]
         buffers[TIMES_GIVEN], buffers[FORWARD_STOPS_GIVEN] = forward.times, forward.stops
@@ -188,6 +202,9 @@ class Seat:
         seat._own_data(loss)
         buffers = seat._buffers
         buffers[U0_BAR], buffers[TOTAL], buffers[VALUE] = backward.lam, workspace.theta_bar_at, loss.value
+        seat.judges = backward.estimate is not None
+        if seat.judges:
+            buffers[TRUST] = backward.frame[slots.TRUST]
         if isinstance(backward, Sweep):
             buffers[BACKWARD_STOPS_GIVEN] = backward.stops
             buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = backward.frame[slots.CONTROL], backward.planned

@@ -37,6 +37,8 @@ class Outcome:
         `adjode.Status` of each trajectory.
     work : (N, 3) array of int or None
         Evaluations of f, steps accepted and rejected in the forward pass of each trajectory, where the backend counts them.
+    error : (N, 2) array or None
+        Estimates of the errors of the cotangents of u0 and theta of each trajectory, see `Cotangents.error`, where they are judged.
     """
 
     value: np.ndarray
@@ -44,6 +46,7 @@ class Outcome:
     theta: np.ndarray | None
     status: np.ndarray
     work: np.ndarray | None = None
+    error: np.ndarray | None = None
 
 
 @dataclass(eq=False)

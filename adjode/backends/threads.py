@@ -174,12 +174,14 @@ class ThreadEnsemble(_Threads):
             rows = 0 if name not in self._wrt else _blocks(N, size) if name in self._summed else N
             bars[name] = np.full((rows, width), 0.0 if name in self._summed else np.nan)
         value, status, work = np.full(N, np.nan), np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
+        errors = None
         if N:
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
-            out = bars["u0"], bars["theta"], np.zeros((0, 0))
+            errors = np.full((N, 2), np.nan) if seats[0].judges else None
+            out = bars["u0"], bars["theta"], np.zeros((0, 0)), np.zeros((0, 2)) if errors is None else errors
             self._run(seats, (u0, theta, *seats[0].data_of(loss), t_span), (value, status, work, out), size, done)
         u0_bar, theta_bar = (bars[name] if name in self._wrt else None for name in widths)
-        return Outcome(value, u0_bar, theta_bar, status, work)
+        return Outcome(value, u0_bar, theta_bar, status, work, errors)
 
     def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:
         one = self._loss.member(0) if isinstance(self._loss, MemberData) else self._loss
@@ -210,7 +212,7 @@ class ThreadSolver(_Threads):
         if N:
             none, size = np.zeros((1, 0)), size or block_size(N, 0)
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
-            out = np.zeros((0, n)), np.zeros((0, theta.shape[1])), states
+            out = np.zeros((0, n)), np.zeros((0, theta.shape[1])), states, np.zeros((0, 2))
             self._run(seats, (u0, theta, none, none, t_span), (np.zeros(N), status, work, out), size, done)
         return States(states.reshape(N, k, n), status, work)
 

@@ -34,6 +34,7 @@ LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error
 LAM_POWERS = integers(METHOD, "(4,)", "halves and raised, see there, the orders of the method and of its dense output")
 LAM_FACTORS = vector(METHOD, "(3,)", "order, factor, and by_lam, see there")
 STEP_WEIGHTS = matrix(METHOD, "(2, rows) or (0, 0)", "implicit methods: step, see there")
+ERROR_FACTORS = vector(METHOD, "(2,)", "power and factor, see tableaus/step_error.py")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")
 Q_ROWS = integers(METHOD, "(rows,)", "row of Q for the integrand of each stage")
@@ -55,8 +56,9 @@ SETTING = integers_by_name(
     integrand_free="whether the derivative writes the whole integrand into q",
     filtered="as in Tableau",
     centred="as in Tableau",
+    judged="whether the errors of the steps are summed up, see loops/errors.py",
 )
-LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED = SETTING.places
+LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED, JUDGED = SETTING.places
 RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
 
 CONTROL = floats_by_name(
@@ -126,7 +128,9 @@ CLOCK = floats_by_name(
     lands_within="how near a stop must be for a step with a stage behind it to end there",
     apart="how far a preconditioned matrix is from 1, along the right-hand side",
     size="of lam and theta_bar, see loops/tolerances.py",
-    size_of_theta="of theta_bar alone, and no more than that of the largest lam",
+    size_of_theta="of theta_bar alone",
+    size_of_lam="of lam alone",
+    lam_unit="that, and what absolute tolerances add to it",
     largest_lam="the size of the largest lam so far",
     least_size="which it is taken for where it is less",
     part="of rtol times the size that absolute tolerances are",
@@ -134,7 +138,7 @@ CLOCK = floats_by_name(
 # fmt: off
 (
     T, H, LOG_ERROR, T_TRIED, H_TRIED, H_LAST, H_FACTORED, H_PREVIOUS, REMAINS, RADIUS, T_REST, T_FROM, LANDS_WITHIN, APART,
-    SIZE, SIZE_OF_THETA, LARGEST_LAM, LEAST_SIZE, PART,
+    SIZE, SIZE_OF_THETA, SIZE_OF_LAM, LAM_UNIT, LARGEST_LAM, LEAST_SIZE, PART,
 ) = CLOCK.places
 # fmt: on
 

@@ -86,10 +86,12 @@ Y_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of the state at t
 STAGE_BAR = vector(SIZED, "(n,)", "discrete adjoint: the cotangent of a stage")
 TRUST = floats_by_name(
     SIZED,
-    "discrete adjoint: what is known of the gradient's error, in the scale of logarithmic derivatives",
+    "what is known of the gradient's error, in the scale of logarithmic derivatives",
     unit_error="the relative error that is one unit, rtol; 0 if errors are not judged",
     most="units that pass",
     switches_to="whether the forward pass can turn to an implicit method",
+    state_error="continuous adjoints: the error of a step of the forward pass, as a part of the state",
+    log_rtol="continuous adjoints: the logarithm of the relative tolerance that steps are held to",
     last_largest="the largest logarithmic derivative of the pass before, on longer steps; 0 if there was none",
     lam_sum="sum of the errors of lam",
     theta_sum="sum of those of theta_bar",
@@ -121,12 +123,14 @@ TRUST = floats_by_name(
     pending="the sum of those that LASTING_THETA has not got yet",
     has_zeros="whether parameters are zero",
     along="theta_bar along THETA_PROBE so far",
+    forward_step="continuous adjoints: the step of the forward pass that the last step has led to",
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG,
-    THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR,
-    UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG,
+    UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED,
+    THETA_ALONG, ZERO_ALONG, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY,
+    U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS,
+    ALONG, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")

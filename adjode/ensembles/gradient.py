@@ -145,7 +145,8 @@ class EnsembleValueAndGradient:
         value : (N,) array, or float with reduce="sum"
         bar : Cotangents
             `u0` and `theta` in the form of the inputs, a row for each trajectory, or the sum over them for what is shared; `stats`
-            has `status`, `n_f`, `n_steps` and `n_rejected`, each (N,).
+            has `status`, `n_f`, `n_steps` and `n_rejected`, and `error` the estimates for `u0` and `theta`, of each trajectory by
+            itself, each (N,). On a GPU there are no estimates.
 
         Raises
         ------
@@ -193,7 +194,8 @@ class EnsembleValueAndGradient:
         value: Any = outcome.value
         if self._sums:
             value = math.nan if incomplete else math.fsum(to_host(value)[~failed])
-        return value, Cotangents(u0_bar, theta_bar, stats=ensemble_stats(outcome))
+        error = None if outcome.error is None else dict(zip(("u0", "theta"), outcome.error.T, strict=True))
+        return value, Cotangents(u0_bar, theta_bar, error=error, stats=ensemble_stats(outcome))
 
     def _repeat(self, blocks: tuple[Rows, Rows], i: int) -> None:
         """Run trajectory i alone and step by step, for its errors."""

@@ -170,7 +170,7 @@ def _make_accept(stepper: Stepper, quadrature: Quadrature) -> Callable:
     accept_method, accept_quadrature = stepper.accept, quadrature.accept
 
     @kernel
-    def accept(frame, t, h, y_new):
+    def accept(frame, t, h, y_new, log_error):
         """Record the step and move to its end."""
         count, y, K, kinds = slots.COUNT(frame), slots.Y(frame), slots.K(frame), slots.MESH_KIND(frame)
         accept_method(frame, h)
@@ -181,7 +181,7 @@ def _make_accept(stepper: Stepper, quadrature: Quadrature) -> Callable:
         for k in range(y.size):
             y[k] = y_new[k]
             K[0, k] = K[last, k]
-        accept_quadrature(frame)
+        accept_quadrature(frame, log_error)
         count[slots.STEPS] += 1
 
     return accept
@@ -247,7 +247,7 @@ def _make_finish(stepper: Stepper, quadrature: Quadrature, meet: Callable, leave
         y_new = row(V, setting[slots.LAST_STAGE])
         if h != 0.0:
             observe(frame, t, h, t_new if what == NOTHING else t_new - clearance(frame), y_new, coefficients)
-            accept(frame, t, h, y_new)
+            accept(frame, t, h, y_new, log_error)
             clock[slots.T], clock[slots.T_REST] = t_new, rest
             if setting[slots.ADAPTIVE]:
                 set_next_step(frame, h, h_free, lands, factor, log_error)

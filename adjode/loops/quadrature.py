@@ -25,6 +25,7 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
 from adjode.loops.along import find_forward_step
 from adjode.loops.control import SAFETY, step_factor
+from adjode.loops.errors import add_step_errors, add_to_lam
 from adjode.loops.tolerances import in_size_left, quadrature_atol, set_tolerances
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import interpolate
@@ -148,8 +149,8 @@ class Quadrature:
         A rule on the stages: the step's INCREMENT, and what joins the error norm of the step, see `Stepper`.
     along_dense_output : (frame, t, h, t_new, V, coefficients, norm, factor) -> status, norm, factor
         A rule on the dense output of a step that would be accepted: its INCREMENT, and norm and factor with this error too.
-    accept : (frame)
-        Add the increment, and set the tolerances of the next step.
+    accept : (frame, log_error)
+        Add the increment, set the tolerances of the next step and, if that is wanted, sum up what this one is off by.
     in_size_left : (frame, norm, y_new) -> norm
         See loops/tolerances.py.
     """
@@ -168,7 +169,10 @@ def _make_begin(integrand: Callable) -> Callable:
     def begin(frame, t, stage):
         setting = slots.SETTING(frame)
         find_forward_step(frame, t)
+        of_lam = slots.CLOCK(frame)[slots.SIZE_OF_LAM]
         set_tolerances(frame)
+        if setting[slots.JUDGED] == 1:
+            add_to_lam(frame, of_lam)
         if setting[slots.RULE] != GAUSS or setting[slots.INTEGRAND_FREE]:
             return SUCCESS
         slots.COUNT(frame)[slots.INTEGRANDS] += 1
@@ -246,19 +250,25 @@ def _make_along_dense_output(at_nodes: Callable, quadrature_step: Callable) -> C
             least, _ = step_factor(estimate, 0.0, _GAUSS_ORDER)
             factor = least if least < factor else factor
             norm = estimate if not estimate <= norm else norm
+        if setting[slots.JUDGED] == 1:
+            slots.TRUST(frame)[slots.THETA_ALONG] = estimate
         return SUCCESS, norm, factor
 
     return along_dense_output
 
 
 @kernel
-def _accept(frame):
+def _accept(frame, log_error):
     total, increment, q = slots.TOTAL(frame), slots.INCREMENT(frame), slots.Q(frame)
     end = slots.WEIGHTS(frame).shape[1] - 1
     for k in range(total.size):
         total[k] += increment[k]
         q[0, k] = q[end, k]
+    clock = slots.CLOCK(frame)
+    of_theta, of_lam, unit = clock[slots.SIZE_OF_THETA], clock[slots.SIZE_OF_LAM], clock[slots.LAM_UNIT]
     set_tolerances(frame)
+    if slots.SETTING(frame)[slots.JUDGED] == 1:
+        add_step_errors(frame, log_error, of_theta, of_lam, unit)
 
 
 class NoQuadrature(Quadrature):
@@ -285,7 +295,7 @@ def _no_dense_output(frame, t, h, t_new, V, coefficients, norm, factor):
 
 
 @kernel
-def _no_accept(frame):
+def _no_accept(frame, log_error):
     pass
 
 

@@ -12,13 +12,26 @@ for no reason but its origin, as a point of time is, has a large logarithmic der
 from __future__ import annotations
 
 from adjode.compile import slots
-from adjode.compile.flags import kernel
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.loops.errors import begin_errors
 
 # The part a is rtol times that of the forward solve, atol / rtol over a typical |u|, for the state in which that is least. It
 # leaves most of the tolerance to rtol |lam_i|, and something where lam_i passes through zero.
 _TYPICAL = 0.25  # as a part of the largest
 _LEAST_PART, _MOST_PART = 1e-4, 0.5
 _LOST = 1e-100  # a size below this part of an earlier one is not followed any further
+
+
+@exact_kernel
+def largest_product(values, units):
+    """The largest one of two vectors, entry by entry, of which `values` may be longer."""
+    a, b, c, d, n = 0.0, 0.0, 0.0, 0.0, units.size
+    for k in range(0, n - 3, 4):  # a single chain of comparisons waits for each
+        a, b = max(a, abs(values[k] * units[k])), max(b, abs(values[k + 1] * units[k + 1]))
+        c, d = max(c, abs(values[k + 2] * units[k + 2])), max(d, abs(values[k + 3] * units[k + 3]))
+    for k in range(n - n % 4, n):
+        a = max(a, abs(values[k] * units[k]))
+    return max(max(a, b), max(c, d))
 
 
 @kernel
@@ -36,11 +49,9 @@ def _size_of_lam(frame, y):
 @kernel
 def _size_of_theta(frame):
     """The largest logarithmic derivative of theta_bar so far."""
-    total, theta, largest = slots.TOTAL(frame), slots.THETA(frame), 0.0
-    if slots.WANTS(frame)[slots.WANTS_THETA] == 1:
-        for j in range(theta.size):
-            largest = max(largest, abs(total[j] * theta[j]))
-    return largest
+    if slots.WANTS(frame)[slots.WANTS_THETA] == 0:
+        return 0.0
+    return largest_product(slots.TOTAL(frame), slots.THETA(frame))
 
 
 @kernel
@@ -55,6 +66,8 @@ def begin_tolerances(frame):
         scales[i] = largest + floor[i]
         part = min(part, floor[i] / (_TYPICAL * scales[i]))
     clock[slots.PART], clock[slots.LEAST_SIZE], clock[slots.LARGEST_LAM] = max(part, _LEAST_PART), control[slots.COST_SIZE], 0.0
+    if slots.SETTING(frame)[slots.JUDGED] == 1:
+        begin_errors(frame)
 
 
 @kernel
@@ -62,16 +75,22 @@ def set_tolerances(frame):
     """Absolute tolerances for steps from where the pass is."""
     clock, control, y = slots.CLOCK(frame), slots.CONTROL(frame), slots.Y(frame)
     atol, scales = slots.ATOL(frame), slots.U_SCALES(frame)
-    if control[slots.ATOL_SCALE] == 0.0 and control[slots.Q_ATOL_SCALE] == 0.0:
+    judged = slots.SETTING(frame)[slots.JUDGED] == 1
+    if control[slots.ATOL_SCALE] == 0.0 and control[slots.Q_ATOL_SCALE] == 0.0 and not judged:
         return
     of_theta, of_lam, first = _size_of_theta(frame), _size_of_lam(frame, y), y.size - scales.size
     clock[slots.SIZE], clock[slots.LARGEST_LAM] = max(of_lam, of_theta), max(clock[slots.LARGEST_LAM], of_lam)
-    clock[slots.SIZE_OF_THETA] = min(of_theta, clock[slots.LARGEST_LAM])
+    clock[slots.SIZE_OF_THETA], limited = of_theta, min(of_theta, clock[slots.LARGEST_LAM])
     clock[slots.LEAST_SIZE] = max(clock[slots.LEAST_SIZE], _LOST * clock[slots.SIZE])
     part = control[slots.ATOL_SCALE] * clock[slots.PART]
     if part > 0.0:
         for i in range(scales.size):
-            atol[first + i] = part * max(of_lam, clock[slots.SIZE_OF_THETA]) / scales[i]
+            atol[first + i] = part * max(of_lam, limited) / scales[i]
+    if judged:
+        clock[slots.SIZE_OF_LAM], largest = of_lam, 0.0
+        for i in range(scales.size):
+            largest = max(largest, atol[first + i] * scales[i])
+        clock[slots.LAM_UNIT] = of_lam + largest / control[slots.RTOL]
 
 
 @kernel
@@ -87,6 +106,6 @@ def in_size_left(frame, norm, y_new):
     """The error norm of a step in the tolerances of its end, if lam decays."""
     if slots.CONTROL(frame)[slots.ATOL_SCALE] == 0.0 or not norm > 0.0:
         return norm
-    of_theta = slots.CLOCK(frame)[slots.SIZE_OF_THETA]
+    of_theta = min(slots.CLOCK(frame)[slots.SIZE_OF_THETA], slots.CLOCK(frame)[slots.LARGEST_LAM])
     before, after = max(_size_of_lam(frame, slots.Y(frame)), of_theta), max(_size_of_lam(frame, y_new), of_theta)
     return norm * (before / after) if after < before else norm

@@ -40,6 +40,7 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
     )
     frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.by_lam])
     frame[slots.STEP_WEIGHTS] = of_lam.step
+    frame[slots.ERROR_FACTORS] = np.array(tableau.step_error) if tableau.adaptive else np.zeros(2)
     frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
     return frame
 
@@ -188,6 +189,11 @@ class Pass:
         self.watch = self.frame[slots.WATCH] = watch
 
 
+def estimate_of(trust: np.ndarray) -> dict[str, float]:
+    """`Cotangents.error`, of a pass that judges itself."""
+    return {"u0": trust.item(slots.U0_ERROR), "theta": trust.item(slots.THETA_ERROR)}
+
+
 class Integration(Pass):
     """A pass over `stops` in the order of integration. It is told times as users know them, and counts from the start of the solve.
 
@@ -255,6 +261,7 @@ class Integration(Pass):
             integrand_free=quadrature.integrand_free,
             filtered=tableau.filtered,
             centred=tableau.centred,
+            judged=False,
         )
         tolerances = tolerances.of_steps(tableau)
         frame[slots.CONTROL] = _control(tolerances, limits, tableau, first, direction, length)

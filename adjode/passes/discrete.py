@@ -19,7 +19,7 @@ from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.derived import time_derivative
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Pass, put_partner
+from adjode.passes.base import Pass, estimate_of, put_partner
 from adjode.passes.costs import add_work, put_costs, quadrature_error
 from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_back
 from adjode.passes.options import SolveOptions
@@ -151,7 +151,7 @@ class Discrete(Pass):
         frame, weights = self.frame, options.tableau.adjoint_error
         frame[slots.TRUST] = self.trust = slots.TRUST.zeros()
         most = math.inf if on_inaccurate == "warn" else MOST_UNITS
-        self.trust[: slots.LAST_LARGEST] = options.unit_error(n), most, options.tableau.partner is not None
+        self.trust[: slots.STATE_ERROR] = options.unit_error(n), most, options.tableau.partner is not None
         frame[slots.U_FLOOR] = options.least_sizes(n)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
         frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 8)), np.zeros((cells, 3))
@@ -163,7 +163,7 @@ class Discrete(Pass):
         """See `Cotangents.error`."""
         if not self._estimates:
             return None
-        return {"u0": self.trust.item(slots.U0_ERROR), "theta": self.trust.item(slots.THETA_ERROR)}
+        return estimate_of(self.trust)
 
     def warn_if_inaccurate(self, stacklevel: int) -> None:
         if self.trust[slots.UNITS] > MOST_UNITS and self.trust[slots.MOST] == math.inf:

@@ -20,6 +20,7 @@ from adjode.tableaus import METHODS, Tableau, tableau
 ADJOINTS = ("discrete", "interpolating", "backsolve")
 # Where both passes have an option of this name, `value_and_gradient` calls that of the pullback "adjoint_...".
 SHARED_NAMES = ("rtol", "atol", "method", "max_steps")
+_TYPICAL = 0.5  # of the tolerance, for the error estimate of a step
 _LEAST_SIZE = 1e-100  # so that there is a scale where a state is zero, and so is its absolute tolerance
 
 
@@ -105,6 +106,14 @@ class SolveOptions:
         """The relative error that is one unit, `rtol` unless that is 0; 0 for fixed steps, which are not judged."""
         unit = self.rtol or float(np.max(self.absolute_tolerances(n), initial=1e-15))
         return unit if self.adaptive else 0.0
+
+    def state_error(self, n: int) -> float:
+        """What the error of a step comes to as a part of the state, if its estimate was half of what was allowed."""
+        if not self.adaptive:
+            return 0.0
+        allowed = Tolerances(self.unit_error(n), np.zeros(n)).of_steps(self.tableau).rtol
+        power, factor = self.tableau.step_error
+        return float(factor * (_TYPICAL * allowed) ** power)
 
     def least_sizes(self, n: int) -> np.ndarray:
         """The least size of each state, in whose units its cotangent is measured."""
@@ -205,6 +214,7 @@ class PullbackOptions:
             u_floor=np.maximum(atol_u / (forward.rtol or 1.0), _LEAST_SIZE),
             limits=Limits(forward.max_step, max_steps, forward.step, max_seconds=self.seconds(forward)),
             stops=forward.stops,
+            state_error=forward.state_error(atol_u.size),
         )
 
 
@@ -222,6 +232,12 @@ class SweepOptions:
     u_floor: np.ndarray
     limits: Limits
     stops: np.ndarray
+    state_error: float
+
+    @property
+    def judged(self) -> bool:
+        """Whether the error of the gradient is estimated."""
+        return self.limits.step is None and self.rtol > 0.0 and self.asked.adjoint == "interpolating"
 
     def tolerances(self, atol: np.ndarray) -> Tolerances:
         """With the absolute ones of the state that is integrated, those of lam where they are given."""

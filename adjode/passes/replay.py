@@ -24,6 +24,7 @@ def put_replay(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:
         integrand_free=0,
         filtered=0,
         centred=tableau.centred,
+        judged=False,
     )
     frame[slots.COUNT] = slots.COUNT.zeros()
     frame[slots.CLOCK], frame[slots.PLACE] = slots.CLOCK.zeros(), slots.PLACE.zeros()

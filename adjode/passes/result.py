@@ -147,10 +147,10 @@ class Cotangents:
         Cotangents of the observation times, in the order given.
     running_cost : float
         The value of the running cost's integral.
-    error : dict of str -> float, or None
+    error : dict of str -> float, or (N,) array of an ensemble's trajectories; or None
         By "u0" and "theta" an estimate of their error, by the steps that were taken, in the scale of logarithmic derivatives: of
         x dL/dx, as a part of the largest one, where x is the size of a state (at least atol / rtol) or of a parameter (1 for a
-        zero). From adjoint="discrete", or certify=True.
+        zero). From adjoint="discrete" and "interpolating", or certify=True.
     stats : PullbackStats
     adjoint : DenseOutput
         lam(t), if `dense_adjoint` was asked for.
@@ -162,7 +162,7 @@ class Cotangents:
     T: float | None = None
     observation_times: np.ndarray | None = None
     running_cost: float | None = None
-    error: dict[str, float] | None = None
+    error: dict[str, Any] | None = None
     stats: PullbackStats | EnsembleStats | None = None
     adjoint: DenseOutput | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from adjode.jacobian import products_for, put_jacobian
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Integration, Quadrature
+from adjode.passes.base import Integration, Quadrature, estimate_of
 from adjode.passes.costs import Costs
 from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_back
 from adjode.passes.options import SweepOptions
@@ -82,6 +83,12 @@ class Sweep(Integration):
             record=RECORD_DENSE if options.asked.dense_adjoint else 0,
         )
         self._fill(backward)
+        self.trust = self.frame[slots.TRUST] = slots.TRUST.zeros()
+        self._judged, rtol = options.judged, self.frame[slots.CONTROL][slots.RTOL]
+        if self._judged:
+            for frame in filter(None, (self.frame, self.frame.partner)):
+                frame[slots.SETTING][slots.JUDGED] = 1
+            self.trust[[slots.STATE_ERROR, slots.LOG_RTOL]] = options.state_error, math.log(rtol)
         put_jumps_back(self.frame, jumps, backward.y.size, dynamics)
         self.jumps = jumps
         self.frame[slots.U0_BAR] = self.lam
@@ -100,6 +107,11 @@ class Sweep(Integration):
             solver = Solver(family_of(self.options.method), structure.kind)
         self.entry_name = solver.entry_name(backward.name)
         self.make = functools.partial(backward.make, solver=solver) if structure is not None else backward.make
+
+    @property
+    def estimate(self) -> dict[str, float] | None:
+        """See `Cotangents.error`."""
+        return estimate_of(self.trust) if self._judged else None
 
     def _quadrature_kind(self) -> int:
         if not self.wants_theta:

@@ -8,6 +8,7 @@ import numpy as np
 
 from adjode.tableaus.adjoint_error import AdjointError
 from adjode.tableaus.order_conditions import order_defect
+from adjode.tableaus.step_error import step_error
 from adjode.tableaus.tableau import ImplicitTableau
 
 
@@ -36,6 +37,12 @@ class RosenbrockTableau(ImplicitTableau):
     def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The one eigenvalue mu, C, and the weights of df/dt."""
         return np.array([1.0 / self.gamma]), self.C, self.slopes[None].copy()
+
+    @cached_property
+    def step_error(self) -> tuple[float, float]:
+        inner, (alpha, beta, Gamma) = slice(1, self.stages), self.without_sums()
+        b, E = self.A[self.stages, inner] @ Gamma, self.E[:, inner] @ Gamma
+        return step_error(alpha, b, E, (self.order, self.error_order), beta)
 
     def without_sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """alpha, alpha + Gamma, and Gamma, of the stages: with l = Gamma^-1 k / h in place of k / h there are no sums over C."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from adjode.tableaus.adjoint_error import AdjointError, adjoint_error, implicit_adjoint_error
 from adjode.tableaus.order_conditions import order_defect
+from adjode.tableaus.step_error import step_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,12 @@ class Tableau:
     def adjoint_error(self) -> AdjointError:
         """What the discrete adjoint estimates its error by."""
         return adjoint_error(self.A, self.P, self.stages, self.order)
+
+    @cached_property
+    def step_error(self) -> tuple[float, float]:
+        """What the error of a step is found by from its estimate; see `step_error`."""
+        step = slice(0, self.stages + 1)
+        return step_error(self.A[step, step], self.A[self.stages, step], self.E[:, step], (self.order, self.error_order))
 
     @cached_property
     def for_kernels(self) -> tuple[np.ndarray, ...]:

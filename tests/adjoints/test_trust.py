@@ -1,5 +1,7 @@
 """Gradients on meshes that serve u and not lam: refined to what is promised, or refused; how good the estimate of the error is."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -144,6 +146,24 @@ def test_every_way_to_the_same_gradient():
     assert values[0] == values[1] == value
 
 
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor(2)], ids=["threads", "executor"])
+@pytest.mark.parametrize("bT", [10.0, 100.0])
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853"])
+@pytest.mark.jitted
+def test_members_at_rest(method, bT, executor):
+    """Each is judged and refined by itself, as a single call is, whatever the others need."""
+    u0, theta = np.array([[2.0], [20.0], [0.3], [2.0]]), np.array([[2.0, 1.0], [20.0, 1.0], [2.0, 1.0], [1.0, 0.5]])
+    spans = np.stack([np.zeros(4), bT / theta[:, 1]], axis=1)
+    gradient = ensemble_value_and_gradient(RELAXATION, FinalState([1.0]), spans, method=method, executor=executor)
+    _, bars = gradient(u0, theta)
+    for i, span in enumerate(spans):
+        _, bar = value_and_gradient(RELAXATION, FinalState([1.0]), tuple(span), method=method)(u0[i], theta[i])
+        np.testing.assert_array_equal(np.append(bars.u0[i], bars.theta[i]), np.append(bar.u0, bar.theta))
+        assert {name: errors[i] for name, errors in bars.error.items()} == bar.error
+        exact = complex_step(lambda u, th, T=span[1]: relaxation(u, th, T), [u0[i], theta[i]])
+        assert units(bar, exact, u0[i], theta[i], 1e-6) < 100.0
+
+
 def test_backwards_in_time():
     def turned_f(t, u, theta, du):
         du[0] = -(theta[0] - theta[1] * u[0])
@@ -230,6 +250,46 @@ def test_estimate_within_a_factor_of_ten(name, method):
         true = tol * units(bar, exact, problem.u0, problem.theta, tol)
         assert true < 100.0 * tol
         assert 0.1 * true < bar.error["theta"] < 10.0 * true or bar.stats.n_refined > 0
+
+
+def alike(error, true, unit):
+    """Within a factor of ten, or both less than a unit."""
+    return 0.1 * true < error < 10.0 * true or max(error, true) < unit
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "RK45", "DOP853"])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_estimate_of_the_interpolating_adjoint(name, method):
+    problem = PROBLEMS[name]()
+    for tol in (1e-6, 1e-8, 1e-10):
+        _, bar = problem.value_and_gradient(method=method, rtol=tol, atol=tol, adjoint="interpolating")()
+        true = tol * units(bar, (problem.reference["u0"], problem.reference["theta"]), problem.u0, problem.theta, tol)
+        assert alike(bar.error["theta"], true, tol) and 0.0 < bar.error["u0"] <= bar.error["theta"]
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "BS3", "DOP853", "auto"])
+@pytest.mark.parametrize("name", CASES)
+def test_interpolating_adjoint_where_steps_are_not_those_of_lam(name, method):
+    rtol, (dynamics, value, u0, theta, T) = 1e-6, CASES[name]
+    exact = complex_step(lambda u, th: value(u, th, T), [np.array(u0), np.array(theta)])
+    options = {"method": method, "rtol": rtol, "atol": 1e-3 * rtol, "adjoint": "interpolating"}
+    _, bar = value_and_gradient(dynamics, FinalState([1.0]), (0.0, T), **options)(u0, theta)
+    true = units(bar, exact, u0, theta, rtol)
+    assert true < 100.0 and bar.error["theta"] > 0.1 * rtol * (true if true > 1.0 else 0.0)
+    if not (name in ("following fast", "rest for long") and method != "auto"):  # at the limit of stability it is too large
+        assert bar.error["theta"] < 20.0 * rtol * max(true, 1.0)
+
+
+def test_estimate_of_the_interpolating_adjoint_in_every_way():
+    """Of a pullback, on a budget of memory, with tolerances of its own; not of fixed steps."""
+    loss, inputs, options = FinalState([1.0, 1.0]), (LV_U0, LV_THETA), {"adjoint": "interpolating"}
+    _, bar = value_and_gradient(lotka_volterra(), loss, LV_SPAN, **options)(*inputs)
+    for memory in (None, "20kB"):
+        pulled = solve(lotka_volterra(), *inputs, LV_SPAN, memory=memory).pullback([1.0, 1.0], **options)
+        assert pulled.error == pytest.approx(bar.error, rel=1e-6)
+    _, loose = value_and_gradient(lotka_volterra(), loss, LV_SPAN, adjoint_rtol=1e-4, adjoint_atol=1e-4, **options)(*inputs)
+    assert loose.error["theta"] > 20.0 * bar.error["theta"]
+    assert value_and_gradient(lotka_volterra(), loss, LV_SPAN, step=0.01, **options)(*inputs)[1].error is None
 
 
 def test_what_passes_is_not_refined():

@@ -52,6 +52,7 @@ def assert_same(got, expected=None):
     np.testing.assert_array_equal(got[0], expected[0])
     for name in ("u0", "theta"):
         np.testing.assert_array_equal(getattr(got[1], name), getattr(expected[1], name))
+        np.testing.assert_array_equal(got[1].error[name], expected[1].error[name])
     np.testing.assert_array_equal(got[1].stats.n_steps, expected[1].stats.n_steps)
 
 
@@ -151,7 +152,7 @@ def test_traffic():
 
     u0, theta = np.resize(U0, (3000, 2)), np.tile(LV_THETA, (3000, 1))
     problem = lv_dynamics(), FinalState([1.0, 0.0]), SPAN
-    expected = {"own": (48, 88), "shared": (16, 56)}
+    expected = {"own": (48, 104), "shared": (16, 72)}
     for name, given in (("own", theta), ("shared", LV_THETA)):
         executor = Counting()
         ensemble_value_and_gradient(*problem, executor=executor, chunks=2)(u0, given)

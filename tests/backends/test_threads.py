@@ -68,6 +68,12 @@ def assert_equals_loop(got, evaluate, u0, theta):
         for name, rows in (("u0", u0), ("theta", theta)):
             if rows.ndim == 2 and getattr(bar, name) is not None:
                 np.testing.assert_array_equal(getattr(bar, name)[i], getattr(expected, name))
+        assert (bar.error is None) == (expected.error is None)
+        assert {name: errors[i] for name, errors in (bar.error or {}).items()} == (expected.error or {})
+
+
+def members_of(bar, which):
+    return type(bar)(bar.u0[which], bar.theta[which], error={name: errors[which] for name, errors in bar.error.items()})
 
 
 def assert_sum(total, terms):
@@ -243,9 +249,9 @@ def test_failing_members_do_not_touch_the_others(workers):
     value, bar = ensemble(workers=workers, on_failure="nan", max_steps=500)(u0, theta)
     assert bar.stats.n_failed == 3 and (np.flatnonzero(bar.stats.status) == bad).all()
     assert bar.stats.status[20] == Status.MAX_STEPS and bar.stats.status[7] == Status.NON_FINITE
-    for array in (value[bad], bar.u0[bad], bar.theta[bad]):
+    for array in (value[bad], bar.u0[bad], bar.theta[bad], bar.error["u0"][bad], bar.error["theta"][bad]):
         assert np.isnan(array).all()
-    kept = value[good], type(bar)(bar.u0[good], bar.theta[good])
+    kept = value[good], members_of(bar, good)
     assert_equals_loop(kept, single(max_steps=500), u0[good], theta[good])
 
 
@@ -412,7 +418,7 @@ def test_many():
     value, bar = ensemble(workers=2)(u0, theta)
     assert np.isfinite(value).all() and np.isfinite(bar.theta).all()
     some = np.random.default_rng(0).integers(0, N, 200)
-    assert_equals_loop((value[some], type(bar)(bar.u0[some], bar.theta[some])), single(), u0[some], theta[some])
+    assert_equals_loop((value[some], members_of(bar, some)), single(), u0[some], theta[some])
     one, two = (ensemble(workers=workers)(u0, LV_THETA) for workers in (1, 2))
     assert (one[1].theta == two[1].theta).all() and (one[0] == two[0]).all()
 

@@ -227,6 +227,7 @@ def _interpolating_frame(device: Dynamics, n: int, m: int, k: int, sweep: SweepO
     backward = interpolating.prepare_observed(np.zeros(k), np.zeros((k, n)), 0.0, sweep.atol, sweep.stops, True)
     made = Sweep(device, Span(0.0, 1.0), np.zeros(m), backward, sweep, wants_theta=wants_theta)
     made.follow(Trajectory.empty(n, 1, 1, 0), slots.COUNT.zeros())
+    made.frame[slots.SETTING][slots.JUDGED] = 0
     return made.frame
 
 
