@@ -79,7 +79,7 @@ class Calling:
         if isinstance(python, type) and issubclass(python, tuple) and hasattr(python, "_fields"):
             return self.recorded(python, arguments, keywords)
         if _is_library(python) and not keywords and all(isinstance(a, Node) and N.value_of(a) is not None for a in arguments):
-            return N.const(float(python(*map(N.value_of, arguments))))
+            return N.const(np.asarray(python(*map(N.value_of, arguments))).item())
         ours = str(getattr(python, "__module__", "")).split(".")[0] not in ("numpy", "scipy", "math")
         if ours and isinstance(function.value, (types.FunctionType, Dispatcher)):
             return self.inlined(python, arguments, keywords)

@@ -174,6 +174,11 @@ class Expressions(Indexing):
             return value
         return self.session.outside(self.source, node.id)
 
+    def value_Left(self, node: ast.Name) -> Any:
+        if self.env.get(node.id, Undefined) is Undefined:
+            raise Refusal("an array, or several things, are returned from within a loop", "return them behind it")
+        return self.env[node.id]
+
     def value_Tuple(self, node: ast.Tuple | ast.List) -> tuple:
         return tuple(self.value(part) for part in node.elts)
 

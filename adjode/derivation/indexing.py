@@ -40,10 +40,13 @@ class Indexing:
         if isinstance(where, ast.Slice):
             ends = [None if part is None else N.value_of(self.integer(part)) for part in (where.lower, where.upper, where.step)]
             return value[slice(*ends)]
-        index = N.value_of(self.integer(where))
-        if index is not None:
-            return value[index]
-        raise Refusal("a tuple is indexed by a variable", "use np.array for the table")
+        index = self.integer(where)
+        if (place := N.value_of(index)) is not None:
+            return value[place]
+        table = self.session.table_of(value)
+        if table is None:
+            raise Refusal("a tuple is indexed by a variable", "use np.array for the table")
+        return self.element(table, (index,)) if len(table.shape) == 1 else self.session.sliced(self, table, (index,))
 
     def place(self, node: ast.Subscript) -> tuple[Node, tuple[Node, ...]]:
         """What a subscript shows: the array, or the view of it, and the indices of an entry, () for all of it."""

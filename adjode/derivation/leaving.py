@@ -26,6 +26,10 @@ def leaves_loops(body: list[ast.stmt]) -> bool:
     return any(isinstance(node, _LOOPS) and _leaving(node.body) for node in _all(body))
 
 
+class Left(ast.Name):
+    """What a loop was left with."""
+
+
 class Loops:
     """Takes the early ends out of the loops of a function; what it changes are copies.
 
@@ -70,7 +74,7 @@ class Loops:
             after.append(ast.If(goes_on, loop.orelse, []))
         if returns:
             before += [] if value is None else [leave.set(value, ast.Constant(0))]
-            after.append(ast.If(leave.name(done), [ast.Return(None if value is None else leave.name(value))], []))
+            after.append(ast.If(leave.name(done), [ast.Return(None if value is None else Left(value, ast.Load()))], []))
         return [leave.placed(statement) for statement in (*before, closed, *after)]
 
 

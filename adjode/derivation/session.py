@@ -39,6 +39,7 @@ class Session(Calling):
         self.memory: set[Node] = set()
         self.inputs: set[Node] = set()
         self.constants: dict[int, tuple[Any, Node]] = {}  # global arrays
+        self.tuples: dict[tuple, Node | None] = {}  # constants, as arrays
         self.aliases: set[Node] = set()  # symbols that are memory as it was when it was read
         self.contents: dict[Node, dict[tuple, Node]] = {}  # what is known of entries of memory
         self.last_stores: dict[tuple, Any] = {}
@@ -91,6 +92,17 @@ class Session(Calling):
             self.constants[id(value)] = value, symbol
             self.hints[symbol] = self.bound(name, value)
         return self.constants[id(value)][1]
+
+    def table_of(self, values: tuple) -> Node | None:
+        """The array of constants that a tuple is; None if they are no constants, or if the lengths of its rows differ."""
+        if values not in self.tuples:
+            numbers = _numbers(values)
+            try:
+                array = None if numbers is None else np.array(numbers)
+            except ValueError:
+                array = None
+            self.tuples[values] = None if array is None else self.table(self.bound("table", array), array)
+        return self.tuples[values]
 
     def attribute(self, reader: Expressions, value: Any, name: str) -> Any:
         if isinstance(value, Object):
@@ -182,6 +194,14 @@ class Session(Calling):
                 lengths.append(_slice_length(array.shape[axis], item) or N.make("size", (part, len(lengths)), "i"))
             axis += 1
         return (*lengths, *array.shape[axis:])
+
+
+def _numbers(value: Any) -> Any:
+    """A constant, or a list of lists of constants; None if something in it is none."""
+    if isinstance(value, tuple):
+        items = [_numbers(item) for item in value]
+        return None if any(item is None for item in items) else items
+    return N.value_of(value) if isinstance(value, Node) else None
 
 
 def _slice_length(length: Node, item: tuple) -> Node | None:

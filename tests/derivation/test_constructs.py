@@ -152,6 +152,16 @@ def rows(t, u, theta, du):
         du[i - 1] = row @ u + M[TO][i - 1, 0]
 
 
+FACTORS, PAIRS = (1.0, 2.0, 0.5, 0.25), ((0, 2), (1, 3))
+
+
+def by_constant_tuples(t, u, theta, du):
+    for i in range(2):
+        a, b = PAIRS[i]
+        du[a] = theta[b] * u[b] * FACTORS[a]
+        du[b] = -u[a] * FACTORS[i + 1]
+
+
 # --- functions and named tuples -----------------------------------------------------------------------------------------------
 
 Rates = namedtuple("Rates", "growth loss")
@@ -271,6 +281,7 @@ FUNCTIONS = [
     truths,
     by_indices,
     rows,
+    by_constant_tuples,
     of_named_tuples,
     with_functions_inside,
     left,

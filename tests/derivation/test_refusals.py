@@ -48,6 +48,13 @@ def takes_some(t, u, theta, du):
     du[:] = np.sum(u[u > 0.5])
 
 
+def returns_arrays_from_a_loop(t, u, theta):
+    for i in range(2):
+        if u[i] > 1.0:
+            return theta[i] * u
+    return u
+
+
 def ranges_over_floats(t, u, theta, du):
     du[:] = np.arange(0.0, 1.0)
 
@@ -155,6 +162,7 @@ def stacks(t, u, theta, du):
         (generates, "a generator", "sum(x * x"),
         (reshapes_in_another_order, "the method `reshape` is called with arguments", "u.reshape(2, 2"),
         (takes_some, "use np.where(...)", "u[u > 0.5]"),
+        (returns_arrays_from_a_loop, "return them behind it", "for i in range(2)"),
         (ranges_over_floats, "take np.linspace", "np.arange(0.0"),
         (sums_along_a_variable, "an axis is no constant number", "axis=i"),
         (writes_into_u, "`u` is written into", "u[0] = 0.0"),
