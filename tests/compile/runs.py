@@ -33,6 +33,7 @@ from adjode import (
 )
 from adjode.losses import (
     Density,
+    EventTimes,
     FinalState,
     Gaussian,
     Laplace,
@@ -173,6 +174,8 @@ def jumping(**steps) -> Iterator:
         yield solved(hunt(), HUNT_U0, HUNT_THETA, span, pullbacks[:2], **everything)
     yield solved(hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, pullbacks[2:], **everything)
     yield value_and_gradient(hunt(), LOSSES[1], HUNT_SPAN, **everything)(HUNT_U0, HUNT_THETA)
+    timed = EventTimes([1.0, np.nan], sigma=0.5, beside=LOSSES[1])
+    yield value_and_gradient(hunt(), timed, HUNT_SPAN, **everything)(HUNT_U0, HUNT_THETA)
     ended = solve(ball(), BALL_U0, BALL_THETA, (0.0, 6.0), events=[BOUNCE, *BALL_EVENTS], **steps)
     yield ended, tuple(ended.t_events), tuple(ended.u_events)
     yield tuple(ended.pullback([1.0, -0.5], **each) for each in pullbacks)
