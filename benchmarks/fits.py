@@ -161,7 +161,7 @@ def ratio_of_product(
     n, times = len(u0), np.linspace(*span, 21)
     loss = LeastSquares(times, np.ones((21, n)))
     gradient = adjode.value_and_gradient(dynamics, loss, span, adjoint="discrete", on_inaccurate="warn", **options)
-    product = adjode.hessian_vector_product(dynamics, loss, span, **options)
+    product = adjode.hessian_vector_product(dynamics, loss, span, on_inaccurate="warn", **options)
     along, other, turn = (np.ones(n), np.ones(len(theta))), theta * (1.0 + 1e-12), [0]
 
     def anew():

@@ -24,7 +24,7 @@ class CurvedFit(Entries):
     def hessp(self, x: Any, p: Any) -> np.ndarray:
         """The product of the Hessian at x (k,) with p (k,), as `scipy.optimize.minimize` takes it; see `hessian`.
 
-        Costs less than four gradients, and less where x is that of the call before.
+        Costs a few gradients, and less where x is that of the call before.
         """
         x, p = float_vector("x", x, self._free.size), float_vector("p", p, self._free.size)
         return self._products(x, p[None])[0]
