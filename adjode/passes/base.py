@@ -189,11 +189,6 @@ class Pass:
         self.watch = self.frame[slots.WATCH] = watch
 
 
-def estimate_of(trust: np.ndarray) -> dict[str, float]:
-    """`Cotangents.error`, of a pass that judges itself."""
-    return {"u0": trust.item(slots.U0_ERROR), "theta": trust.item(slots.THETA_ERROR)}
-
-
 class Integration(Pass):
     """A pass over `stops` in the order of integration. It is told times as users know them, and counts from the start of the solve.
 

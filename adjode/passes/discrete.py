@@ -19,12 +19,12 @@ from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.derived import time_derivative
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Pass, estimate_of, put_partner
+from adjode.passes.base import Pass, put_partner
 from adjode.passes.costs import add_work, put_costs, quadrature_error
 from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_back
 from adjode.passes.options import SolveOptions
 from adjode.passes.replay import put_replay
-from adjode.passes.result import PullbackStats, find_cause
+from adjode.passes.result import PullbackStats, estimate_of, find_cause
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory

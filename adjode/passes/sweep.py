@@ -16,11 +16,11 @@ from adjode.jacobian import products_for, put_jacobian
 from adjode.loops.quadrature import AUGMENTED_ALL, AUGMENTED_LAM, GAUSS, NONE
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Integration, Quadrature, estimate_of
+from adjode.passes.base import Integration, Quadrature
 from adjode.passes.costs import Costs
 from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_back
 from adjode.passes.options import SweepOptions
-from adjode.passes.result import PullbackStats, find_cause
+from adjode.passes.result import PullbackStats, estimate_of, find_cause
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
