@@ -346,7 +346,7 @@ def _cheaper(options: SolveOptions, loss: PreparedLoss, t_span: tuple[float, flo
     """Whether tangents of all columns or adjoints of all rows cost less, in units of a row that is pulled back from T.
 
     Explicit tangents cost in proportion to their number; implicit ones, as soon as there are a few, one factorisation of the exact
-    equations for all of them. Fitted to what `python -m benchmarks.tangents` measures.
+    equations for all of them. A rough model: `python -m benchmarks.tangents` compares the two on either side of the choice.
     """
     k, there = np.count_nonzero(columns), ~loss.loss.missing
     parts = np.abs(loss.loss.t_obs - t_span[0]) / max(abs(t_span[1] - t_span[0]), 1e-300)
