@@ -33,6 +33,7 @@ PROBLEMS = (
     "Perelson_Science1996",
     "Rahman_MBS2016",
     "Raia_CancerResearch2011",
+    "Sneyd_PNAS2002",
 )
 COLUMNS = (
     "problem",
