@@ -3,7 +3,9 @@
     python -m benchmarks.petab --collection FOLDER/Benchmark-Models --output docs/measured
 
 where FOLDER is a checkout of https://github.com/Benchmarking-Initiative/Benchmark-Models-PEtab, writes petab.md: a row for each
-problem. Each runs in a process of its own; kernels that all share are on disk after the first.
+problem. Each runs in a process of its own; kernels that all share are on disk after the first. With `--fit 8` some of those that
+are sums of squares are fitted from so many starts instead, the first at the nominal values, and petab_fits.md says whether starts
+elsewhere reach the log-likelihood of these, or a better one.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +55,10 @@ COLUMNS = (
     "off the published",
     "adjoint off tangents",
 )
+
+
+FITTED = ("Bruno_JExpBot2016", "Oliveira_NatCommun2021", "Rahman_MBS2016")
+OF_FITS = ("problem", "parameters", "data", "starts", "reach the best", "time (s)", "log-likelihood, nominal", "best")
 
 
 def yaml_of(folder: Path) -> Path:
@@ -118,6 +125,20 @@ def off_tangents(problem) -> float:
     return off / size
 
 
+def fitted(path: Path, options: dict[str, float], starts: int) -> tuple[str, ...]:
+    """A row of the table of fits."""
+    from adjode.petab import load
+
+    problem = load(path, **options)
+    nominal, (residuals, _) = problem.log_likelihood(), problem.evaluate_residuals(problem.x0)  # compiles
+    before = time.perf_counter()
+    result = problem.least_squares(starts=starts, seed=1)
+    passed, best = time.perf_counter() - before, problem.log_likelihood(result.x)
+    reached = sum(found.loss - result.loss < 0.1 for found in result.starts)
+    counts = (str(one) for one in (len(problem.names), residuals.size, starts, reached))
+    return path.stem, *counts, f"{passed:.1f}", f"{nominal:.6g}", f"{best:.6g}"
+
+
 def row(name: str, found: dict[str, float]) -> tuple[str, ...]:
     published = PUBLISHED.get(name)
     off = "" if published is None else f"{abs(found['log_likelihood'] / published - 1.0):.1e}"
@@ -147,6 +168,7 @@ def main() -> None:
     parser.add_argument("--atol", type=float, default=1e-12)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for each problem")
     parser.add_argument("--output", type=Path, help="folder for petab.md")
+    parser.add_argument("--fit", type=int, metavar="STARTS", help="fit sums of squares, from so many starts")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--options", type=json.loads, default={}, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -155,16 +177,34 @@ def main() -> None:
         return
     if given.collection is None:
         parser.error("--collection is needed")
-    rows = []
+    options = {"rtol": given.rtol, "atol": given.atol}
+    if given.fit:
+        report(
+            OF_FITS,
+            (fitted(yaml_of(given.collection / name), options, given.fit) for name in FITTED),
+            given.output,
+            "petab_fits.md",
+        )
+        return
+    report(COLUMNS, rows_of(given, options), given.output, "petab.md")
+
+
+def rows_of(given: argparse.Namespace, options: dict[str, float]) -> Iterator[tuple[str, ...]]:
     for folder in sorted(path for path in given.collection.iterdir() if path.is_dir()):
         if given.only and not folder.name.startswith(tuple(given.only)):
             continue
-        found = in_process(yaml_of(folder), {"rtol": given.rtol, "atol": given.atol}, given.limit)
-        cells = (folder.name, *[""] * (len(COLUMNS) - 2), found) if isinstance(found, str) else row(folder.name, found)
+        found = in_process(yaml_of(folder), options, given.limit)
+        yield (folder.name, *[""] * (len(COLUMNS) - 2), found) if isinstance(found, str) else row(folder.name, found)
+
+
+def report(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], output: Path | None, file: str) -> None:
+    """Print rows as they come, and write the table."""
+    done = []
+    for cells in rows:
         print(" | ".join(cells), flush=True)
-        rows.append(cells)
-    if given.output:
-        (given.output / "petab.md").write_text(table(COLUMNS, rows))
+        done.append(cells)
+    if output:
+        (output / file).write_text(table(columns, done))
 
 
 if __name__ == "__main__":
