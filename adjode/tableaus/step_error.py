@@ -32,7 +32,7 @@ def step_error(
     error = _mean(phi[highest] @ b - 1.0 / densities[highest])
     if len(E) == 1:
         estimate = _mean(phi[sizes == error_order + 1] @ E[0])
-    else:
+    else:  # in the limit of short steps the second is the larger one
         fine, coarse = (next(_mean(values) for values in _by_size(phi @ e, sizes) if _mean(values) > _ROUNDING) for e in E)
         estimate = fine**2 / (0.1 * coarse)
     power = (order + 1) / (error_order + 1)
