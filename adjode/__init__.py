@@ -25,8 +25,11 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES[name]
-    found = importlib.import_module(f"adjode.{name}" if home == __name__ else home)
-    value = found if home == __name__ else getattr(found, name)
+    value: Any
+    if home == __name__:
+        value = importlib.import_module(f"{home}.{name}")
+    else:
+        value = getattr(importlib.__import__(home, fromlist=[name]), name)  # which may be a module of that package
     globals()[name] = value  # beside it a module may have the same name: the public one stays
     return value
 

@@ -28,6 +28,10 @@ def test_a_gradient_takes_nothing_that_only_some_calls_need():
     assert [name for name in brought if name.startswith(UNWANTED)] == []
 
 
+def test_a_module_inside_of_a_room_needs_no_other_name_before():
+    assert "adjode.frontends.priors" in _brought("import adjode; adjode.priors")
+
+
 @pytest.mark.parametrize("name", adjode.__all__)
 def test_public_names_are_there(name):
     assert getattr(adjode, name).__doc__
