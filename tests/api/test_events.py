@@ -766,8 +766,9 @@ def test_a_guard_that_only_touches_zero_has_no_gradient(adjoint):
     with pytest.raises(SolveError, match="the guard of meets touches zero without passing through it") as caught:
         solution.pullback(SEED, adjoint=adjoint)
     assert caught.value.status == Status.GRAZING
-    with pytest.raises(SolveError, match="the tangent solve .*the guard of meets touches zero without passing through it"):
+    with pytest.raises(SolveError, match="the guard of meets touches zero without passing through it") as caught:
         solution.pushforward(SEED)
+    assert caught.value.status == Status.GRAZING
 
 
 def test_nan():

@@ -13,7 +13,6 @@ from adjode import (
     Dynamics,
     SolveError,
     ensemble_value_and_gradient,
-    hessian_vector_product,
     residuals_and_jacobian,
     solve,
     value_and_gradient,
@@ -215,12 +214,6 @@ def test_what_is_no_sum_of_squares_has_no_residuals():
     for noise in (Gaussian("sigma"), Laplace(0.3)):
         with pytest.raises(TypeError, match="residuals are those of"):
             residuals_and_jacobian(CHAIN, Likelihood(TIMES, DATA, noise), SPAN)
-
-
-def test_likelihoods_have_no_second_derivatives():
-    for loss in (mixed(), Likelihood(TIMES, DATA, Gaussian(0.3))):
-        with pytest.raises(TypeError, match="this Likelihood has a cotangent alone"):
-            hessian_vector_product(CHAIN, loss, SPAN)(U0, THETA, U0, THETA)
 
 
 def test_tolerances_that_hide_what_is_compared():
