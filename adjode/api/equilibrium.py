@@ -106,12 +106,13 @@ def steady_state(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, **opt
 
 class _Search:
     def __init__(self, dynamics: Dynamics, u0: Any, theta: Any, t0: float, options: dict[str, Any]):
-        self.dynamics, self.t0, self._options = dynamics, t0, options
+        self.dynamics, self.t0 = dynamics, t0
         self.layouts = dynamics.layouts(u0, theta)
         self.start, self.theta = self.layouts[0].flatten("u0", u0), self.layouts[1].flatten("theta", theta)
         self.n, self.probes = self.start.size, self.start[None]
         self.largest = np.abs(self.start)  # that each state has been
-        self.noise = _NOISE * SolveOptions.of(dynamics, **options).absolute_tolerances(self.n)
+        atol = SolveOptions.of(dynamics, **options).at(self.start).absolute_tolerances(self.n)
+        self.noise, self._options = _NOISE * atol, {**options, "atol": atol}
 
     def run(self) -> Equilibrium:
         u, reached, span, why = self.start, 0.0, self._first_span(), "it still changes"

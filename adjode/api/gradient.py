@@ -26,6 +26,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.events import read_events, with_steps_at
 from adjode.model.layout import Layout
 from adjode.model.losses import EventTimes, Loss, PreparedLoss, loss_for, readers_in
+from adjode.passes.default_atol import beside_loss
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PULLBACK_NAMES, SHARED_NAMES, SOLVE_NAMES, PullbackOptions, SolveOptions, SweepOptions
 from adjode.passes.result import Cotangents
@@ -114,8 +115,9 @@ class ValueAndGradient:
         if isinstance(self.loss, EventTimes):
             events = read_events(options.get("events"))
             options = options | {"events": with_steps_at(self.loss.index_in(events), events)}
-        self._solve_options, self._pullback_options, self._running_cost = _split(options)
-        self.forward_options = SolveOptions.of(dynamics, **self._solve_options)
+        solve_options, self._pullback_options, self._running_cost = _split(options)
+        self.solve_options = beside_loss(solve_options, self.loss)
+        self.forward_options = SolveOptions.of(dynamics, **self.solve_options)
         self.backward_options = PullbackOptions(**self._pullback_options)
         self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate", "certify"}))
         self._wrt = check_wrt(wrt)
@@ -293,7 +295,7 @@ class ValueAndGradient:
     def step_by_step(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
         """The same by the long way round: solve, loss, pullback."""
         limit, start = self.forward_options.max_seconds, time.monotonic()
-        solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
+        solution = solve(self.dynamics, u0, theta, self.t_span, **self.solve_options)
         require_observed(solution, getattr(self.loss, "t_obs", ()))
         value, seeds = self.loss.value_and_cotangents(solution)
         value = _finite_number(value, solution.t[-1])

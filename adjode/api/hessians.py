@@ -26,6 +26,7 @@ from adjode.model.losses import (
     tangents_of_cotangents,
 )
 from adjode.model.selection import selection_mask
+from adjode.passes.default_atol import beside_loss
 from adjode.passes.forward import Forward, structure_for
 from adjode.passes.jumps import NO_JUMPS
 from adjode.passes.options import SolveOptions
@@ -103,7 +104,8 @@ class HessianVectorProduct:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         if options.get("memory") is not None:
             raise ValueError("second derivatives need all steps of a solution: leave memory out.")
-        self.options, self._solve_options = SolveOptions.of(dynamics, **options), options
+        self._solve_options = beside_loss(options, self.loss)
+        self.options = SolveOptions.of(dynamics, **self._solve_options)
         if self.options.doses or self.options.events:
             raise ValueError("there are no second derivatives of jumps of the state: leave doses and events out.")
         if not hasattr(loss, "prepare"):
@@ -249,6 +251,7 @@ class _Workspace:
         if options.unit_error(n):
             asked: Any = {"wants_theta": True, "on_inaccurate": on_inaccurate, "jumps": NO_JUMPS}
             self.rows = Rows(dynamics, options, structure, self.forward, self.theta, loss.times, m, **asked)
+        self.forward.measure_for(self.tangents.frame, self.second.frame)
         for behind in (self.tangents, self.second):
             behind.share_watch(self.forward.watch)
         self.solving, self._followed = Program(self.forward), (np.zeros(0), np.zeros(0))

@@ -24,6 +24,7 @@ from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
 from adjode.model.losses import LeastSquares, PreparedLoss, loss_for
 from adjode.model.selection import selection_mask
+from adjode.passes.default_atol import beside_loss
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward, jumps_of, structure_for
 from adjode.passes.options import SolveOptions
@@ -112,7 +113,8 @@ class ResidualsAndJacobian:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         if options.get("memory") is not None:
             raise ValueError("a Jacobian needs all steps of a solution: leave memory out.")
-        self.options, self._wrt, self._solve_options = SolveOptions.of(dynamics, **options), wrt, options
+        self._solve_options, self._wrt = beside_loss(options, self.loss), wrt
+        self.options = SolveOptions.of(dynamics, **self._solve_options)
         self._steady = is_steady(self.options)
         self._idle: dict[tuple[Layout, Layout], list[_Workspace]] = {}
         self._is_warned = False
@@ -256,6 +258,7 @@ class _Workspace:
             problem = with_tangents, options, structure, self.forward.span, theta, start_dots, theta_dots
             self.tangents = TangentPass(*problem, self.forward.frame[slots.TIMES], **along)
             self.tangents.share_watch(self.forward.watch)
+            self.forward.measure_for(self.tangents.frame)
             self._follow()
             self._pushing = Program(backward=self.tangents, goes_on=True)
         self._max_seconds = options.max_seconds

@@ -63,7 +63,10 @@ def solve(
         "auto" takes the steps of Tsit5, and those of Radau where the problem is stiff; "RK4", "Midpoint", "Euler" take fixed steps
         and need `step`.
     rtol, atol : float; atol may be an (n,) array
-        The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`.
+        The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`. By default atol is 1e-9, but for small
+        states less: no more than 1e-3 rtol |u0|, unless that is zero (or zero beside the largest |u0|, but for rounding). Where a
+        loss compares a state with data, as in `value_and_gradient`, it is no more than 1e-3 rtol of the least of these that is not
+        zero either.
     t_eval : (k,) array, optional
         Times in the span at which `u_eval` is wanted.
     first_step, max_step : float
@@ -111,11 +114,12 @@ def solve(
     limits = method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory
     options = SolveOptions.of(dynamics, *limits, doses, events)
     options.absolute_tolerances(u.size)
-    parts = forward_parts(dynamics, options)
-    try_before(dynamics, options, parts, (t0, T), u, parameters)
+    parts, there = forward_parts(dynamics, options), options.at(u)
+    try_before(dynamics, there, parts, (t0, T), u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
-    steady = _steady_state(dynamics, options, u, parameters, t0) if is_steady(options) else None
-    solution = _solved(dynamics, options, structure, layouts, (t0, T), u if steady is None else steady.u, parameters)
+    steady = _steady_state(dynamics, there, u, parameters, t0) if is_steady(options) else None
+    start = u if steady is None else steady.u
+    solution = _solved(dynamics, options.at(start), structure, layouts, (t0, T), start, parameters)
     if solution.segments is None:
         try_behind(dynamics, parts, solution.trajectory.t[:-1], solution.trajectory.u[:-1], parameters)
     solution = replace(solution, t_eval=evaluation_times, steady=steady)

@@ -28,10 +28,10 @@ from adjode.passes.workspace import Workspace
 from adjode.status import INTERRUPTED, SUCCESS
 
 # Indices into the arguments of the entry.
-U0, THETA, DATA, DATA_WEIGHTS, SPAN = range(5)  # `given`: a row for each trajectory, or one for all
+U0, THETA, DATA, DATA_WEIGHTS, AT_MOST, SPAN = range(6)  # `given`: a row for each trajectory, or one for all
 # `buffers`: those of `given` but for SPAN, then what is made of them, where the passes begin and end, and times as users know them
-U0_BAR, TOTAL, VALUE, OBSERVED, TIME_SPAN, FORWARD_CONTROL, BACKWARD_CONTROL = range(4, 11)
-TIMES, FORWARD_STOPS, BACKWARD_STOPS, TIMES_GIVEN, FORWARD_STOPS_GIVEN, BACKWARD_STOPS_GIVEN, TRUST = range(11, 18)
+U0_BAR, TOTAL, VALUE, OBSERVED, TIME_SPAN, FORWARD_CONTROL, BACKWARD_CONTROL = range(5, 12)
+TIMES, FORWARD_STOPS, BACKWARD_STOPS, TIMES_GIVEN, FORWARD_STOPS_GIVEN, BACKWARD_STOPS_GIVEN, TRUST = range(12, 19)
 STATES, ERRORS = 2, 3  # `out`: cotangents of U0 and THETA, the states observed, and errors of cotangents; no rows where not wanted
 ENDS_AT_T, FORWARD_ONLY, SHARED_U0, SHARED_THETA = range(4)  # `flags`
 
@@ -127,6 +127,7 @@ def _run_members(members, program, between, given, flags, buffers, count, value,
             _copy_in(buffers[THETA], given[THETA], i)
             _copy_in(buffers[DATA], given[DATA], i)
             _copy_in(buffers[DATA_WEIGHTS], given[DATA_WEIGHTS], i)
+            _copy_in(buffers[AT_MOST], given[AT_MOST], i)
             t0 = spans[i if spans.shape[0] > 1 else 0, 0]
             _set_span(t0, spans[i if spans.shape[0] > 1 else 0, 1], flags, buffers)
             status[i] = run_program(table)
@@ -186,7 +187,7 @@ class Seat:
         buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(len(slots.CONTROL.entries)), np.zeros(1)
         buffers[TIME_SPAN] = frame[slots.TIME_SPAN]
         buffers[TIMES_GIVEN], buffers[FORWARD_STOPS_GIVEN] = forward.times, forward.stops
-        buffers[U0], buffers[THETA] = frame[slots.START], frame[slots.THETA][:m]
+        buffers[U0], buffers[THETA], buffers[AT_MOST] = frame[slots.START], frame[slots.THETA][:m], frame[slots.ATOL_AT_MOST]
         buffers[TIMES], buffers[OBSERVED] = frame[slots.TIMES], forward.observed.reshape(-1)
         buffers[FORWARD_CONTROL], buffers[FORWARD_STOPS] = frame[slots.CONTROL], forward.planned
 

@@ -24,7 +24,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.inflows import with_inflows
 from adjode.model.losses.members import MemberData
 from adjode.passes.forward import Forward, jumps_of, structure_for
-from adjode.passes.options import SolveOptions
+from adjode.passes.options import SolveOptions, rows_at_most
 
 _LARGEST_RUN = 16  # blocks that a thread takes at a time: little enough for a balance at the end, and for progress in between
 
@@ -179,7 +179,8 @@ class ThreadEnsemble(_Threads):
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
             errors = np.full((N, 2), np.nan) if seats[0].judges else None
             out = bars["u0"], bars["theta"], np.zeros((0, 0)), np.zeros((0, 2)) if errors is None else errors
-            self._run(seats, (u0, theta, *seats[0].data_of(loss), t_span), (value, status, work, out), size, done)
+            given = u0, theta, *seats[0].data_of(loss), rows_at_most(self._options, loss, u0.shape[1]), t_span
+            self._run(seats, given, (value, status, work, out), size, done)
         u0_bar, theta_bar = (bars[name] if name in self._wrt else None for name in widths)
         return Outcome(value, u0_bar, theta_bar, status, work, errors)
 
@@ -210,10 +211,10 @@ class ThreadSolver(_Threads):
         states = np.full((N, k * n), np.nan)
         status, work = np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
         if N:
-            none, size = np.zeros((1, 0)), size or block_size(N, 0)
+            none, at_most, size = np.zeros((1, 0)), rows_at_most(self._options, None, n), size or block_size(N, 0)
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
             out = np.zeros((0, n)), np.zeros((0, theta.shape[1])), states, np.zeros((0, 2))
-            self._run(seats, (u0, theta, none, none, t_span), (np.zeros(N), status, work, out), size, done)
+            self._run(seats, (u0, theta, none, none, at_most, t_span), (np.zeros(N), status, work, out), size, done)
         return States(states.reshape(N, k, n), status, work)
 
     def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:

@@ -80,11 +80,13 @@ CONTROL = floats_by_name(
     newton_tol="where Newton's iteration ends, in tolerances",
     eps="the spacing of numbers at 1",
     reach="how far ahead the stages of a step are, in steps: 1 or more",
+    asked_rtol="rtol as it is asked for",
+    part_of_asked="what single steps are held to, as a part of what is asked for, see Tolerances.of_steps",
 )
 # fmt: off
 (
     RTOL, Q_RTOL, Q_ATOL, MAX_STEP, DIRECTION, SPAN, ERROR_ORDER, T_START, FIRST_STEP, MAX_ATTEMPTS, ATOL_SCALE, Q_ATOL_SCALE,
-    COST_SIZE, NEWTON_TOL, EPS, REACH,
+    COST_SIZE, NEWTON_TOL, EPS, REACH, ASKED_RTOL, PART_OF_ASKED,
 ) = CONTROL.places
 # fmt: on
 
@@ -98,6 +100,8 @@ TIME_SPAN = floats_by_name(
 ORIGIN, EARLIEST, LATEST = TIME_SPAN.places
 
 ATOL = vector(SIZED, "(n,)", "absolute tolerances of the state")
+ATOL_AT_MOST = vector(STORE, "(n,) or (0,)", "what ATOL is at most, where it follows START; see passes/default_atol.py")
+FLOOR_BEHIND = vector(STORE, "(n,) or (0,)", "U_FLOOR of the passes behind this one, where it follows that")
 START = vector(SIZED, "(n,)", "the state at the start of the pass")
 STOPS = vector(STORE, "(k,)", "times to meet, the last one the end of the pass")
 CROSSED = integers(OPTIONAL, "(k,) or (0,)", "1 for stops at which f may jump, else 0; empty for zeros")

@@ -154,7 +154,7 @@ def check_gradient(fit: Fit, x: Any) -> GradientReport:
     options = [evaluation.forward_options for _, evaluation, _ in _parts(fit, fit.x0)]
     tight = _TIGHT if min(one.tableau.order for one in options) >= 5 else _TIGHT_OF_LOW_ORDER
     if any(one.adaptive and one.rtol > tight for one in options):
-        fit = fit.with_options(rtol=tight, atol=options[0].atol * (tight / options[0].rtol))
+        fit = fit.with_options(rtol=tight, atol=options[0].tightened_atol(tight / options[0].rtol))
     x = fit.x0 if x is None else float_vector("x", x, fit.x0.size)
     _, gradient = fit.evaluate(x)
     entries = compare(fit.names, lambda at: fit.evaluate(at)[0], x, gradient, _NOISE * max(tight, fit._problem.rtol))

@@ -17,7 +17,7 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
 from adjode.model.losses import LeastSquares, Loss, require_second_order
 from adjode.model.selection import BLOCKS
-from adjode.passes.options import SOLVE_NAMES, SolveOptions
+from adjode.passes.options import SolveOptions
 from adjode.status import SolveError
 
 
@@ -51,12 +51,12 @@ class Evaluation:
     ):
         self.dynamics, self.loss, self.t_span, self.layouts = dynamics, loss, t_span, layouts
         self._n, self._varies, self._has_cost = layouts[0].size, varies, "running_cost" in options
-        self._solve_options: Any = {name: value for name, value in options.items() if name in SOLVE_NAMES}
         self._how: Any = {name: value for name, value in options.items() if name == "on_inaccurate"}
         self._is_warned = False
         parts = varies[: self._n], varies[self._n :]
         self.wrt = tuple(block for block, part in zip(BLOCKS, parts, strict=True) if part.any())
         self._value_and_cotangents: Any = value_and_gradient(dynamics, loss, t_span, wrt=self.wrt, **options)
+        self._solve_options: Any = self._value_and_cotangents.solve_options
 
     @property
     def state_names(self) -> list[str]:

@@ -79,7 +79,7 @@ def newton_tolerance(rtol: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Tolerances:
-    """Of the state, `rtol` and `atol` (n,), and of the quadrature; see `slots.CONTROL`."""
+    """Of the state, `rtol` and `atol` (n,), and of the quadrature; see `slots.CONTROL`. The last two are for `of_steps` to say."""
 
     rtol: float
     atol: np.ndarray
@@ -87,6 +87,8 @@ class Tolerances:
     q_atol: float = 0.0
     atol_scale: float = 0.0
     q_atol_scale: float = 0.0
+    part: float = 1.0
+    asked_rtol: float | None = None
 
     def of_steps(self, tableau: Tableau) -> Tolerances:
         """What single steps are held to, so that the error of a whole solve is in proportion to what is asked for.
@@ -100,7 +102,7 @@ class Tolerances:
         if not tableau.adaptive or part >= 1.0:
             return self
         changed = {"rtol": self.rtol * part, "atol": self.atol * part, "atol_scale": self.atol_scale * part}
-        return dataclasses.replace(self, **changed)
+        return dataclasses.replace(self, **changed, part=part, asked_rtol=self.rtol)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def _control(
         newton_tol=newton_tolerance(tolerances.rtol),
         eps=_EPS,
         reach=tableau.reach,
+        asked_rtol=tolerances.rtol if tolerances.asked_rtol is None else tolerances.asked_rtol,
+        part_of_asked=tolerances.part,
     )
 
 

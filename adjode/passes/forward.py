@@ -129,7 +129,8 @@ class Forward(Integration):
             times=times,
             jumps=jumps,
         )
-        self.frame[slots.THETA] = theta
+        self.frame[slots.THETA], self.frame[slots.FLOOR_BEHIND] = theta, np.zeros(0)
+        self.frame[slots.ATOL_AT_MOST] = options.absolute_tolerances(u0.size) if options.follows_start else np.zeros(0)
         if not dynamics.calls.fused:
             self.frame[slots.F] = dynamics.f.handle
         solver = EXPLICIT if structure is None else Solver(family_of(method), structure.kind, dynamics.mass is not None)
@@ -143,6 +144,14 @@ class Forward(Integration):
     def limit_by(self, backward: Frame) -> None:
         """Keep to the limits of steps that the pass on this frame sets."""
         self.frame[slots.LIMITS], self.frame[slots.LIMITED] = backward[slots.LIMITS], backward[slots.LIMITED]
+
+    def measure_for(self, *behind: Frame) -> None:
+        """Have the least sizes of states in the passes on these frames follow the start, where absolute tolerances do."""
+        if self.frame[slots.ATOL_AT_MOST].size:
+            if not self.frame[slots.FLOOR_BEHIND].size:
+                self.frame[slots.FLOOR_BEHIND] = behind[0][slots.U_FLOOR]
+            for frame in behind:
+                frame[slots.U_FLOOR] = self.frame[slots.FLOOR_BEHIND]
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """The times (k,) and states (k, n) at the starts of the steps that were taken, as far as they are kept."""

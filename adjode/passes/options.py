@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,13 @@ from adjode.model.doses import read_doses
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import read_events
 from adjode.passes.base import Limits, Tolerances
+from adjode.passes.default_atol import LEAST_SIZE, DefaultAtol, beside_loss
 from adjode.tableaus import METHODS, Tableau, tableau
 
 ADJOINTS = ("discrete", "interpolating", "backsolve")
 # Where both passes have an option of this name, `value_and_gradient` calls that of the pullback "adjoint_...".
 SHARED_NAMES = ("rtol", "atol", "method", "max_steps")
 _TYPICAL = 0.5  # of the tolerance, for the error estimate of a step
-_LEAST_SIZE = 1e-100  # so that there is a scale where a state is zero, and so is its absolute tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class SolveOptions:
 
     method: str = "Tsit5"
     rtol: float = 1e-6
-    atol: Any = 1e-9
+    atol: Any = None
     first_step: float | None = None
     max_step: float = math.inf
     max_steps: int = 100_000
@@ -62,6 +64,7 @@ class SolveOptions:
         if self.step is not None and self.first_step is not None:
             raise ValueError("first_step has no meaning with fixed steps: give step or first_step, not both.")
         _set(self, "rtol", relative_tolerance("rtol", self.rtol))
+        _set(self, "atol", DefaultAtol() if self.atol is None else self.atol)
         for name in ("first_step", "max_step", "step", "max_seconds"):
             if getattr(self, name) is not None:
                 _set(self, name, positive(name, getattr(self, name)))
@@ -96,11 +99,32 @@ class SolveOptions:
         return self.step is None
 
     def absolute_tolerances(self, n: int) -> np.ndarray:
-        """`atol` for each of n components."""
+        """`atol` for each of n components; where it follows the initial state, what it is at most."""
+        if isinstance(self.atol, DefaultAtol):
+            return self.atol.at_most(self.rtol, n)
         atol = tolerance_vector("atol", self.atol, n)
         if self.adaptive and self.rtol == 0.0 and (atol == 0.0).any():
             raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
         return atol
+
+    @property
+    def follows_start(self) -> bool:
+        """Whether absolute tolerances follow the initial state."""
+        return isinstance(self.atol, DefaultAtol) and self.rtol > 0.0
+
+    def at(self, u0: np.ndarray) -> SolveOptions:
+        """The same with the absolute tolerances of a solve from u0 (n,)."""
+        if not isinstance(self.atol, DefaultAtol):
+            return self
+        there = copy.copy(self)
+        _set(there, "atol", self.atol.at(self.rtol, u0))
+        return there
+
+    def tightened_atol(self, part: float) -> Any:
+        """`atol` times this."""
+        return (
+            replace(self.atol, most=part * self.atol.most) if isinstance(self.atol, DefaultAtol) else part * np.asarray(self.atol)
+        )
 
     def unit_error(self, n: int) -> float:
         """The relative error that is one unit, `rtol` unless that is 0; 0 for fixed steps, which are not judged."""
@@ -117,7 +141,7 @@ class SolveOptions:
 
     def least_sizes(self, n: int) -> np.ndarray:
         """The least size of each state, in whose units its cotangent is measured."""
-        return np.maximum(self.absolute_tolerances(n) / self.rtol if self.rtol else np.ones(n), _LEAST_SIZE)
+        return np.maximum(self.absolute_tolerances(n) / self.rtol if self.rtol else np.ones(n), LEAST_SIZE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +235,7 @@ class PullbackOptions:
             atol=self.atol,
             quadrature_rtol=q_rtol,
             quadrature_atol=q_atol,
-            u_floor=np.maximum(atol_u / (forward.rtol or 1.0), _LEAST_SIZE),
+            u_floor=np.maximum(atol_u / (forward.rtol or 1.0), LEAST_SIZE),
             limits=Limits(forward.max_step, max_steps, forward.step, max_seconds=self.seconds(forward)),
             stops=forward.stops,
             state_error=forward.state_error(atol_u.size),
@@ -248,6 +272,14 @@ class SweepOptions:
 _TOLERANCES = ("rtol", "atol", "quadrature_rtol", "quadrature_atol")
 SOLVE_NAMES = tuple(field.name for field in fields(SolveOptions))
 PULLBACK_NAMES = tuple(field.name for field in fields(PullbackOptions))
+
+
+def rows_at_most(options: Mapping[str, Any], loss: Any, n: int) -> np.ndarray:
+    """ATOL_AT_MOST of the members of an ensemble: (N, n) if each has data of its own, else (1, n); no columns if atol is given."""
+    given = {name: options[name] for name in ("rtol", "atol") if name in options}
+    one = SolveOptions(**beside_loss(given, loss))
+    rows = np.atleast_2d(one.absolute_tolerances(n)) if one.follows_start else np.zeros((1, 0))
+    return np.broadcast_to(rows, (getattr(loss, "members", None) or 1, rows.shape[1])).copy()
 
 
 def _set(options: Any, name: str, value: Any) -> None:

@@ -24,6 +24,7 @@ from adjode.compile.watch import DEADLINE, NEVER, keep_raised, nanoseconds, rais
 from adjode.model.layout import Layout
 from adjode.passes.base import Pass
 from adjode.passes.costs import Costs
+from adjode.passes.default_atol import follow_start
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
 from adjode.passes.second_order import SecondOrder
@@ -123,10 +124,12 @@ def _run_backward(table):
 
 @kernel
 def _begin_limits(table):
-    """At first nothing limits the steps; whether there is a forward pass, to be run again within limits."""
+    """At first nothing limits the steps but tolerances; whether there is a forward pass, to be run again within limits."""
     if table[FORWARD] != 0 and table[AGAIN] == 0:
-        limited = slots.LIMITED(opened(table[FORWARD_FRAME]))
+        forward = opened(table[FORWARD_FRAME])
+        limited = slots.LIMITED(forward)
         limited[0] = limited[1] = 0
+        follow_start(forward, slots.FLOOR_BEHIND(forward))
     return table[FORWARD] != 0
 
 
@@ -207,6 +210,7 @@ class Program:
             backward.follow(forward.trajectory, forward.count)
             if loss is not None:
                 loss.follow(forward.frame, backward.frame)
+            forward.measure_for(backward.frame)
         if self.segments is not None and isinstance(backward, Sweep):
             backward.frame[slots.U_LARGEST] = self.segments.largest
         for at, one in ((FORWARD, forward), (LOSS, loss), (BACKWARD, backward)):

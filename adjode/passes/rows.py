@@ -70,6 +70,7 @@ class Rows:
         how: Any = {"wants_theta": wants_theta, "recorded": True, "on_inaccurate": on_inaccurate, "jumps": jumps}
         self.backward = Discrete(dynamics, options, structure, forward.span, theta, *seeds, **how)
         forward.limit_by(self.backward.frame)
+        forward.measure_for(self.backward.frame)
         self.backward.share_watch(forward.watch)
         self.backward.follow(forward.trajectory, forward.count)
         self._program = Program(backward=self.backward, goes_on=True)

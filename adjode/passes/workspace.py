@@ -110,6 +110,7 @@ class Workspace:
         if not loss.compiled:
             self.backward.share_watch(self.forward.watch)
             self.backward.follow(self.forward.trajectory, self.forward.count)
+            self.forward.measure_for(self.backward.frame)
             self._behind = Program(backward=self.backward, goes_on=True, segments=self.forward.segments)
 
     def run(self) -> bool:

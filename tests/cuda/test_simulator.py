@@ -122,6 +122,20 @@ def test_time_that_runs_backwards_and_spans_of_their_own(adjoint):
         assert_same_bits(*(run(u0, theta, loss, spans, adjoint=adjoint) for run in (on_device, one_by_one)))
 
 
+@pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
+def test_small_states(adjoint):
+    """By default absolute tolerances follow the state at the start and the data, of each trajectory its own."""
+    scale = np.array([1.0, 1e-8, 1e-8, 1e-5, 1.0])[:, None]
+    (u0, theta), y = inputs(), np.random.default_rng(3).uniform(0.5, 3.0, (N, len(T_OBS), 2))
+    u0[2:4, 1] = 0.0
+    loss = LeastSquares(T_OBS, scale[:, None] * y, sigma=np.broadcast_to(0.3 * scale[:, None], y.shape))
+    one, other = (run(scale * u0, theta, loss, adjoint=adjoint) for run in (on_device, one_by_one))
+    assert_same_bits(one, other)
+    backends = ("threads", "cuda")
+    here, there = (solve_ensemble(lotka_volterra, scale * u0, theta, SPAN, t_eval=[0.3, 1.5], backend=one) for one in backends)
+    np.testing.assert_array_equal(there.u_eval, here.u_eval)
+
+
 def test_data_of_their_own():
     u0, theta = inputs()
     for loss in (least_squares(N), FinalState(np.random.default_rng(3).normal(size=(N, 2)))):

@@ -19,7 +19,7 @@ from adjode.model.breaks import reaches_table
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import PreparedLoss
 from adjode.model.losses.members import MemberData
-from adjode.passes.options import SolveOptions
+from adjode.passes.options import SolveOptions, rows_at_most
 from adjode.tableaus import tableau as tableau_of
 
 # Compiled kernels, by what they were compiled for; they go with their callbacks.
@@ -121,7 +121,8 @@ class CudaEnsemble(_Backend):
             empty = {name: np.zeros((0, width)) if name in self._wrt else None for name, width in widths.items()}
             return Outcome(np.zeros(0), empty["u0"], empty["theta"], np.zeros(0, np.int64), np.zeros((0, 3), np.int64))
         plan, prepared = self._plan(t_span, (widths["u0"], widths["theta"]), _own(N, u0=u0, theta=theta, span=t_span))
-        inputs = inputs_of(plan, u0, theta, t_span, prepared.times, prepared.ends_at_T)
+        at_most = rows_at_most(self._options, loss, widths["u0"])
+        inputs = inputs_of(plan, u0, theta, t_span, prepared.times, prepared.ends_at_T, at_most)
         results = Results(plan, N, size, self._lanes.chunk(plan, N), self._summed)
         data = data_of(plan, loss, prepared)
         self._run_chunks(plan, self._kernel(plan, member.make_gradient), N, inputs, data, results, done)
@@ -179,7 +180,8 @@ class CudaSolver(_Backend):
             self._device_options.require_attainable(options.rtol)
             self._plans = {(n, m, own): plan_solve(self._dynamics, options, (n, m, k), self._device_options.real, own)}
         plan = self._plans[n, m, own]
-        inputs = inputs_of(plan, u0, theta, t_span, np.append(self._times, t_span[0, 1]), True)
+        at_most = rows_at_most(self._options, None, n)
+        inputs = inputs_of(plan, u0, theta, t_span, np.append(self._times, t_span[0, 1]), True, at_most)
         results = StateResults(plan, N, self._lanes.chunk(plan, N))
         self._run_chunks(plan, self._kernel(plan, member.make_solve), N, inputs, [], results, done)
         return States(*results.fetch(self._device_options.stays(u0, theta)))

@@ -6,7 +6,7 @@ next. The kernels are plain functions until `target.py` compiles them for a devi
 Of each accepted step the discrete adjoint keeps the time and the state, n + 1 numbers, and computes the stages again: recording
 them would move (s + 1) n numbers more each way. The interpolating adjoint keeps the dense output.
 
-`inputs` of a kernel are (given, u0, theta, spans, times, stops, store), all but the first and the last with a row for each
+`inputs` of a kernel are (given, u0, theta, spans, times, stops, at_most, store), all but the first and the last with a row for each
 trajectory or one for all; a span is (t0, T, T - t0), and times and stops count from t0.
 `data` of a loss are (rows, t_obs, components, data, weights), likewise the last two. A trajectory is row j;
 `lane` is its thread's column of `store`, which has room for `capacity` steps.
@@ -25,6 +25,7 @@ from adjode.compile import slots
 from adjode.compile.finite import is_finite
 from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row, segment
+from adjode.passes.default_atol import follow_start
 from adjode.passes.forward import make_forward
 from adjode.passes.program import add_at_t0, make_run
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
@@ -63,7 +64,7 @@ def _make_take_theta(near: bool) -> Callable:
 
 
 def _make_begin(plan: Plan) -> Callable:
-    own_u0, own_theta, own_span, own_times = (name in plan.own for name in ("u0", "theta", "span", "times"))
+    own_u0, own_theta, own_span, own_times, own_at_most = (name in plan.own for name in ("u0", "theta", "span", "times", "at_most"))
     take_theta, k = _make_take_theta(plan.near_theta), plan.k
 
     @kernel
@@ -75,6 +76,10 @@ def _make_begin(plan: Plan) -> Callable:
         _set_limits(frame, given, 0, 0.0, span[2])
         take_theta(frame, row(theta, j if own_theta else 0))
         put(frame, slots.START, start, start.size)
+        most, at_most = slots.ATOL_AT_MOST(frame), row(inputs[6], j if own_at_most else 0)
+        for i in range(most.size):
+            most[i] = at_most[i]
+        follow_start(frame, slots.FLOOR_BEHIND(frame))
         put(frame, slots.STOPS, segment(span, 2, 1), 1)
         put(frame, slots.TIMES, row(times, j if own_times else 0), k)
 
@@ -121,7 +126,7 @@ def _make_ahead(plan: Plan, put_lane: Callable) -> Callable:
 
     @kernel
     def ahead(frame, j, lane, capacity, inputs):
-        store = inputs[6]
+        store = inputs[7]
         begin(frame, j, inputs)
         u_first = first + capacity + 1
         put_lane(frame, slots.MESH_T, store, first, lane, capacity + 1)
@@ -152,7 +157,7 @@ def _make_judge(plan: Plan, put_lane: Callable) -> Callable:
             put(frame, slots.DATA_WEIGHTS, plane(data[4], j if own_weights else 0), q)
         put(frame, slots.OBSERVED, slots.OBSERVED(ahead), k)
         if far:
-            put_lane(frame, slots.JUMPS, inputs[6], k * n, lane, k)
+            put_lane(frame, slots.JUMPS, inputs[7], k * n, lane, k)
         status = judge(frame)
         value = slots.VALUE(frame)[0]
         return status if is_finite(value) else NON_FINITE
@@ -205,6 +210,7 @@ def _behind_interpolating(plan: Plan) -> Callable:
         floor = slots.U_FLOOR(frame)
         for i in range(floor.size):
             floor[i] = inputs[0][inputs[0].size - floor.size + i]
+        follow_start(ahead, floor)
         times = row(inputs[4], j if own_times else 0)
         stops = row(inputs[5], j if own_span else 0)
         t_start = mesh_t[0]

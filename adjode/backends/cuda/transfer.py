@@ -19,8 +19,13 @@ from adjode.model.losses import PreparedLoss
 Input = tuple[Any, bool]
 
 
-def inputs_of(plan: Plan, u0: Any, theta: Any, t_span: np.ndarray, times: np.ndarray, ends_at_T: bool) -> list[Input]:
-    """(given, u0, theta, spans, times, stops); `times` are in the order of integration, and if it `ends_at_T` the last is T."""
+def inputs_of(
+    plan: Plan, u0: Any, theta: Any, t_span: np.ndarray, times: np.ndarray, ends_at_T: bool, at_most: np.ndarray
+) -> list[Input]:
+    """(given, u0, theta, spans, times, stops, at_most); `times` are in the order of integration, the last is T if it `ends_at_T`.
+
+    `at_most` is what absolute tolerances are at most, without columns if they are given.
+    """
     own, real, (t0, T) = plan.own, plan.real, t_span.T[:, :, None]
     rows = times - t0
     if ends_at_T:
@@ -33,6 +38,7 @@ def inputs_of(plan: Plan, u0: Any, theta: Any, t_span: np.ndarray, times: np.nda
         "span": np.concatenate([t0, T, T - t0], axis=1),
         "times": rows,
         "stops": np.concatenate([rows[:, ::-1], np.zeros_like(t0)], axis=1),
+        "at_most": at_most if at_most.size else np.zeros((len(at_most), 1)),  # the GPU has no arrays of no size
     }
     owns = own | ({"stops"} if "span" in own else set())
     return [(device.to_device(name, array, real), name in owns) for name, array in arrays.items()]
@@ -53,9 +59,10 @@ def data_of(plan: Plan, loss: Any, prepared: PreparedLoss) -> list[Input]:
 
 
 def owned_data(loss: Any, prepared: PreparedLoss) -> set[str]:
-    """Which of "data" and "weights" every trajectory has its own of."""
+    """Which of "data", "weights" and "at_most" every trajectory has its own of."""
     names = {"data": prepared.data.get(slots.DATA), "weights": prepared.data.get(slots.DATA_WEIGHTS)}
-    return {kind for kind, name in names.items() if name in getattr(loss, "by_member", ())}
+    found = {kind for kind, name in names.items() if name in getattr(loss, "by_member", ())}
+    return found if getattr(loss, "members", None) is None else found | {"at_most"}
 
 
 class Results:

@@ -22,6 +22,13 @@ def unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
     return y_obs, sigma
 
 
+def smallest_sizes(y: np.ndarray, sigma: np.ndarray | float) -> np.ndarray:
+    """How small data (..., k, c) are in each column, (..., c), without those that are zero but for rounding: of these, sigma is."""
+    size = np.abs(y)
+    least = np.finfo(float).eps * np.fmax.reduce(size, axis=-2, initial=0.0, keepdims=True)
+    return np.fmin.reduce(np.where(size <= least, sigma, size), axis=-2, initial=np.inf)
+
+
 def columns(t_obs: np.ndarray, y_obs: Any, names: Sequence[str] | None) -> tuple[np.ndarray, list[str] | None]:
     """Data (k, c), NaN where there is none, and the names of the columns; those of observables that a dict leaves out are NaN.
 

@@ -14,7 +14,7 @@ from adjode.checks import float_vector
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
-from adjode.model.losses.data import unmasked
+from adjode.model.losses.data import smallest_sizes, unmasked
 from adjode.model.losses.loss import States, blamed, loss_at
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.observed import PreparedObserved, observed_entry
@@ -99,6 +99,12 @@ class LeastSquares(WithRule, MemberData):
         self.log = log
         self.y_obs = np.ascontiguousarray(np.log(y) if log else y)
         self.weights = np.ascontiguousarray(1.0 / scale)
+
+    def sizes_of_states(self) -> tuple[np.ndarray, np.ndarray]:
+        """The states that are compared with data (c,), and how small these are, (c,) or (N, c)."""
+        if self.of is not None:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        return self.components, smallest_sizes(np.exp(self.y_obs) if self.log else self.y_obs, 1.0 / self.weights)
 
     def warn_of_tolerances(self, atol: np.ndarray, t0: float, names: Sequence[str], stacklevel: int) -> None:
         """Warn if errors of a state as large as its absolute tolerance, atol (n,), would show beside the standard deviations."""

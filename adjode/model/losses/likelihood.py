@@ -13,7 +13,7 @@ from adjode.checks import float_vector
 from adjode.derivation.origins import texts_of
 from adjode.model.callbacks import Callback
 from adjode.model.fields import entry_of
-from adjode.model.losses.data import columns, read_table
+from adjode.model.losses.data import columns, read_table, smallest_sizes
 from adjode.model.losses.least_squares import LeastSquares
 from adjode.model.losses.loss import States, loss_at
 from adjode.model.losses.noise import Density, Noise, per_column
@@ -153,6 +153,13 @@ class Likelihood(WithRule):
     def _sum_of_constants(self, y: np.ndarray) -> float:
         parts = [one.constant(y[~self.missing[:, c], c]) for c, one in enumerate(self.noise)]
         return math.fsum(float(x) for part in parts for x in part)
+
+    def sizes_of_states(self) -> tuple[np.ndarray, np.ndarray]:
+        """The states that are compared with data (c,), and how small these are, (c,)."""
+        if self.of is not None:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        of_logarithm = np.array([one.of_logarithm for one in self.noise], dtype=bool)
+        return self.components, smallest_sizes(np.exp(self.data, out=self.data.copy(), where=of_logarithm), self.scales)
 
     def warn_of_tolerances(self, atol: np.ndarray, t0: float, names: Sequence[str], stacklevel: int) -> None:
         """Warn if errors of a state as large as its absolute tolerance, atol (n,), would show beside the standard deviations."""
