@@ -111,7 +111,7 @@ class _Search:
         self.start, self.theta = self.layouts[0].flatten("u0", u0), self.layouts[1].flatten("theta", theta)
         self.n, self.probes = self.start.size, self.start[None]
         self.largest = np.abs(self.start)  # that each state has been
-        self.noise = _NOISE * SolveOptions.of(dynamics, **options).absolute_tolerances(self.n)
+        self.noise = _NOISE * SolveOptions(**options).absolute_tolerances(self.n)
 
     def run(self) -> Equilibrium:
         u, reached, span, why = self.start, 0.0, self._first_span(), "it still changes"

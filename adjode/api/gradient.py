@@ -17,7 +17,7 @@ from adjode.api.seeds import read_cost
 from adjode.api.solution import Solution
 from adjode.api.solve import solve, try_before
 from adjode.api.steady import is_steady
-from adjode.api.wanted import check_wrt, refuse_with_mass
+from adjode.api.wanted import check_adjoint, check_wrt
 from adjode.checks import time_span, times_in_span
 from adjode.derivatives.proof import require_derived_loss
 from adjode.linalg.structure import Structure
@@ -111,11 +111,11 @@ class ValueAndGradient:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         self._given = dynamics, loss, self.t_span, wrt, options
         self._solve_options, self._pullback_options, self._running_cost = _split(options)
-        self.forward_options = SolveOptions.of(dynamics, **self._solve_options)
+        self.forward_options = SolveOptions.of(dynamics, self.t_span, **self._solve_options)
         self.backward_options = PullbackOptions(**self._pullback_options)
         self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate", "certify"}))
         self._wrt = check_wrt(wrt)
-        refuse_with_mass(dynamics, self.backward_options.adjoint, self._wrt)
+        check_adjoint(dynamics, self.backward_options.adjoint, self._wrt)
         self._parts = forward_parts(dynamics, self.forward_options) + backward_parts(dynamics, wants_theta="theta" in self._wrt)
         self._warns = self.backward_options.on_inaccurate == "warn"
         self._wants = "u0" in self._wrt, "theta" in self._wrt

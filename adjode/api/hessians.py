@@ -93,7 +93,9 @@ class HessianVectorProduct:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         if options.get("memory") is not None:
             raise ValueError("second derivatives need all steps of a solution: leave memory out.")
-        self.options, self._solve_options = SolveOptions.of(dynamics, **options), options
+        dynamics.switches.warn(stacklevel=3)
+        self.options, self._solve_options = SolveOptions.of(dynamics, self.t_span, **options), options
+        dynamics.switches.refuse("there are no second derivatives by such times: take the gradient alone")
         if self.options.doses or self.options.events:
             raise ValueError("there are no second derivatives of jumps of the state: leave doses and events out.")
         if not hasattr(loss, "prepare"):

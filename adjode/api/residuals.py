@@ -85,7 +85,8 @@ class ResidualsAndJacobian:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         if options.get("memory") is not None:
             raise ValueError("tangents need all steps of a solution: leave memory out.")
-        self.options, self._wrt, self._solve_options = SolveOptions.of(dynamics, **options), wrt, options
+        dynamics.switches.warn(stacklevel=3)
+        self.options, self._wrt, self._solve_options = SolveOptions.of(dynamics, self.t_span, **options), wrt, options
         self._steady = is_steady(self.options)
         self._idle: dict[tuple[Layout, Layout], list[_Workspace]] = {}
         self._is_warned = False
