@@ -6,8 +6,8 @@ the loss is `rho = lam+ . (R_u f- + R_t - f+) + g- - g+`. If tau is where a guar
 At a known time e_u is zero, and rho the cotangent of tau. An event that ends the solution has no f+ and no g+. (Galan, Feehery,
 Barton 1999, Appl. Numer. Math. 31, 17-47; Froehlich et al. 2017, Bioinformatics 33, 1049-1056.)
 
-Of several jumps at one time each has its own states and slopes; one that a jump before it has taken along has that one's tau. Where f
-switches u+ = u-, and f+ and f- are its two sides.
+Of several jumps at one time each has its own states and slopes; one that a jump before it has taken along has that one's tau. Where
+f switches u+ = u-, and f+ and f- are its two sides.
 """
 
 from __future__ import annotations
