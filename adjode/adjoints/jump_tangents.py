@@ -7,11 +7,8 @@ With the names used there, the time of a jump changes by `tau_dot`: that of a do
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from adjode.adjoints.jumping import ends, moves, read_guard
+from adjode.adjoints.jumping import ends, f_beside, moves, read_guard
 from adjode.compile import slots
-from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, row, segment
@@ -33,7 +30,7 @@ def _number_dot(frame, dose, which, d):
 def _move_dose(frame, action):
     """TIME_DOTS of a dose."""
     actions, time_dots = slots.ACTIONS(frame), slots.TIME_DOTS(frame)
-    dose, lasts = actions[2 * action], actions[2 * action + 1] == slots.ENDS
+    dose, lasts = actions[2 * action], actions[2 * action + 1] >= slots.ENDS
     for d in range(time_dots.size):
         time_dots[d] = _number_dot(frame, dose, TIME, d) + _number_dot(frame, dose, LAG, d)
         if lasts:
@@ -73,6 +70,8 @@ def _give(frame, action):
     actions, entries, mesh_t = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame), slots.FORWARD_T(frame)
     dots, theta_dots, many = slots.DOTS(frame), slots.THETA_DOTS(frame), slots.TIME_DOTS(frame).size
     dose, bolus = actions[2 * action], actions[2 * action + 1] == slots.BOLUS
+    if actions[2 * action + 1] == slots.SWITCH:
+        return
     amount, fraction = number_of(frame, dose, AMOUNT), number_of(frame, dose, FRACTION)
     forwards = mesh_t[slots.FORWARD_COUNT(frame)[slots.STEPS]] >= mesh_t[0]
     sign, into = 1.0 if forwards else -1.0, entries[7 * dose + INTO]
@@ -108,49 +107,39 @@ def _reset(frame, t, event, u):
     return SUCCESS
 
 
-def _make_slope_at(calls: Calls) -> Callable:
-    call_f = calls.f
-
-    @kernel
-    def slope_at(frame, t, u, slope):
-        slots.COUNT(frame)[slots.DERIVATIVES] += 1
-        return SUCCESS if call_f(frame, t, u, slope) == 0 else CALLBACK_RAISED
-
-    return slope_at
+@kernel
+def _slope(frame, k, ahead, u, slope):
+    """f ahead of jump k or behind it; the status."""
+    slots.COUNT(frame)[slots.DERIVATIVES] += 1
+    return SUCCESS if f_beside(frame, k, ahead, u, slope) == 0 else CALLBACK_RAISED
 
 
-def _make_arrive(slope_at: Callable) -> Callable:
-    @kernel
-    def arrive(frame, k):
-        """TIME_DOTS of jump k, which one that has been taken along has from that before it; DOTS ahead of it at that time."""
-        what, which, status = slots.JUMP_WHAT(frame)[3 * k], slots.JUMP_WHAT(frame)[3 * k + 1], SUCCESS
-        u, before = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), _BEFORE)
-        if moves(frame, k):
-            status = slope_at(frame, slots.JUMP_T(frame)[k], u, before)
-        if what == slots.DOSE:
-            _move_dose(frame, which)
-        elif what == slots.EVENT and status == SUCCESS:
-            status = _move_event(frame, k, u)
-        if status == SUCCESS and moves(frame, k):
-            _add_times(frame, before, 1.0)
-        return status
-
-    return arrive
+@kernel
+def _arrive(frame, k):
+    """TIME_DOTS of jump k, which one that has been taken along has from that before it; DOTS ahead of it at that time."""
+    what, which, status = slots.JUMP_WHAT(frame)[3 * k], slots.JUMP_WHAT(frame)[3 * k + 1], SUCCESS
+    u, before = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), _BEFORE)
+    if moves(frame, k):
+        status = _slope(frame, k, True, u, before)
+    if what == slots.DOSE:
+        _move_dose(frame, which)
+    elif what == slots.EVENT and status == SUCCESS:
+        status = _move_event(frame, k, u)
+    if status == SUCCESS and moves(frame, k):
+        _add_times(frame, before, 1.0)
+    return status
 
 
-def _make_leave(slope_at: Callable) -> Callable:
-    @kernel
-    def leave(frame, k):
-        """From DOTS behind jump k at its time to those with the mesh held fixed; the status."""
-        if not moves(frame, k) or ends(frame, k):
-            return SUCCESS
-        behind = row(slots.JUMP_WORK(frame), _BEHIND)
-        status = slope_at(frame, slots.JUMP_T(frame)[k], row(slots.JUMP_U(frame), 2 * k + 1), behind)
-        if status == SUCCESS:
-            _add_times(frame, behind, -1.0)
-        return status
-
-    return leave
+@kernel
+def _leave(frame, k):
+    """From DOTS behind jump k at its time to those with the mesh held fixed; the status."""
+    if not moves(frame, k) or ends(frame, k):
+        return SUCCESS
+    behind = row(slots.JUMP_WORK(frame), _BEHIND)
+    status = _slope(frame, k, False, row(slots.JUMP_U(frame), 2 * k + 1), behind)
+    if status == SUCCESS:
+        _add_times(frame, behind, -1.0)
+    return status
 
 
 @kernel
@@ -164,21 +153,15 @@ def _jump(frame, k):
     return SUCCESS
 
 
-def make_push_jumps(calls: Calls) -> Callable:
-    """`push_jumps(frame, last) -> status`: DOTS over jump `last` and those before it at the same time."""
-    slope_at = _make_slope_at(calls)
-    arrive, leave = _make_arrive(slope_at), _make_leave(slope_at)
-
-    @kernel
-    def push_jumps(frame, last):
-        status = SUCCESS
-        for k in range(slots.JUMP_WHAT(frame)[3 * last + 2], last + 1):
-            if status == SUCCESS:
-                status = arrive(frame, k)
-            if status == SUCCESS:
-                status = _jump(frame, k)
-            if status == SUCCESS:
-                status = leave(frame, k)
-        return status
-
-    return push_jumps
+@kernel
+def push_jumps(frame, last):
+    """DOTS over jump `last` and those before it at the same time; the status."""
+    status = SUCCESS
+    for k in range(slots.JUMP_WHAT(frame)[3 * last + 2], last + 1):
+        if status == SUCCESS:
+            status = _arrive(frame, k)
+        if status == SUCCESS:
+            status = _jump(frame, k)
+        if status == SUCCESS:
+            status = _leave(frame, k)
+    return status

@@ -6,7 +6,8 @@ the loss is `rho = lam+ . (R_u f- + R_t - f+) + g- - g+`. If tau is where a guar
 At a known time e_u is zero, and rho the cotangent of tau. An event that ends the solution has no f+ and no g+. (Galan, Feehery,
 Barton 1999, Appl. Numer. Math. 31, 17-47; Froehlich et al. 2017, Bioinformatics 33, 1049-1056.)
 
-Of several jumps at one time each has its own states and slopes; one that a jump before it has taken along has that one's tau.
+Of several jumps at one time each has its own states and slopes; one that a jump before it has taken along has that one's tau. Where
+f switches u+ = u-, and f+ and f- are its two sides.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from adjode.adjoints.products import cost, dot
 from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, MU, R_T, RIGHT, f_outside
 from adjode.compile import slots
+from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
 from adjode.compile.views import invoke, row
@@ -21,6 +23,7 @@ from adjode.loops.guards import RESETS, rule_of
 from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TIME, number_of
 from adjode.status import CALLBACK_RAISED, GRAZING, SUCCESS
 
+_APART = 2.0**-48  # of the sizes of times, that switches are moved by: 16 spacings of numbers
 GRAZES, SLOW = 1e-8, 1e-6  # of the sizes of what gamma is a sum of; and of SPEED in loops/guards.py
 
 
@@ -46,7 +49,7 @@ def time_varies(frame, action):
     """Whether the time of an action depends on theta."""
     actions, entries = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame)
     first = 7 * actions[2 * action]
-    lasts = actions[2 * action + 1] == slots.ENDS and entries[first + DURATION] >= 0
+    lasts = actions[2 * action + 1] >= slots.ENDS and entries[first + DURATION] >= 0
     return entries[first + TIME] >= 0 or entries[first + LAG] >= 0 or lasts
 
 
@@ -56,7 +59,7 @@ def give_to_time(frame, action, rho):
     dose, kind = slots.ACTIONS(frame)[2 * action], slots.ACTIONS(frame)[2 * action + 1]
     _give_to(frame, dose, TIME, rho)
     _give_to(frame, dose, LAG, rho)
-    if kind == slots.ENDS:
+    if kind >= slots.ENDS:
         _give_to(frame, dose, DURATION, rho)
 
 
@@ -65,6 +68,9 @@ def _pull_dose(frame, action, rho, lam):
     """The cotangents of what a dose is made of; its inflow is then what it was before."""
     actions, entries, mesh_t = slots.ACTIONS(frame), slots.DOSE_ENTRIES(frame), slots.FORWARD_T(frame)
     dose, kind = actions[2 * action], actions[2 * action + 1]
+    if kind == slots.SWITCH:
+        give_to_time(frame, action, rho)
+        return
     amount, fraction = number_of(frame, dose, AMOUNT), number_of(frame, dose, FRACTION)
     if kind == slots.BOLUS:
         bar, duration = lam[entries[7 * dose + INTO]], 1.0
@@ -161,10 +167,67 @@ def to_slope(frame, f):
 
 
 @kernel
-def rate_at(frame, t, u, lam, slope):
-    """(status, lam . du/dt + g) here; du/dt goes to `slope`."""
+def _switches(frame, k):
+    """Whether jump k is a switch of f."""
+    whats = slots.JUMP_WHAT(frame)
+    return whats[3 * k] == slots.DOSE and slots.ACTIONS(frame)[2 * whats[3 * k + 1] + 1] == slots.SWITCH
+
+
+@kernel
+def _move_switch(frame, k, theta, direction):
+    """The time of a switch, by so little that rounding in f does not take it back: by one entry of theta that has a part in it."""
+    span, numbers, entries = slots.TIME_SPAN(frame), slots.DOSES(frame), slots.DOSE_ENTRIES(frame)
+    dose = slots.ACTIONS(frame)[2 * slots.JUMP_WHAT(frame)[3 * k + 1]]
+    which = TIME if entries[7 * dose + TIME] >= 0 else LAG
+    factor, now = numbers[dose, which], slots.THETA(frame)[entries[7 * dose + which]]
+    size = max(abs(span[slots.EARLIEST]), abs(span[slots.LATEST])) + abs(factor * now)
+    theta[entries[7 * dose + which]] = now + direction * _APART * size / factor
+
+
+@kernel
+def _put_theta_beside(frame, k, ahead):
+    """Into THETA_BAR theta with which f, at the time of jump k, is as it is ahead of that jump or behind it, among all jumps then;
+    whether there are any switches among these."""
+    whats, mesh_t, forward = slots.JUMP_WHAT(frame), slots.FORWARD_T(frame), slots.FORWARD_COUNT(frame)
+    given, theta, first, any_switch = slots.THETA(frame), slots.THETA_BAR(frame), whats[3 * k + 2], False
+    later = 1.0 if mesh_t[forward[slots.STEPS]] >= mesh_t[0] else -1.0
+    for i in range(given.size):
+        theta[i] = given[i]
+    for j in range(first, forward[slots.OCCURRED]):
+        if whats[3 * j + 2] == first and _switches(frame, j):
+            any_switch = True
+            _move_switch(frame, j, theta, later if j > k or (ahead and j == k) else -later)
+    return any_switch
+
+
+@kernel
+def f_beside(frame, k, ahead, u, slope):
+    """f at the time of jump k, ahead of it or behind it; what is there on one side alone, as at the end of a span, jumps not."""
+    t = slots.JUMP_T(frame)[k]
+    if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE and _put_theta_beside(frame, k, ahead):
+        status = invoke(slots.F(frame), time_at(frame, t), (u, slots.THETA_BAR(frame), slope))
+        if status == 0 and all_finite(slope):
+            return status
+    return f_outside(frame, t, u, slope)
+
+
+@kernel
+def rate_beside(frame, k, ahead, u, lam, slope):
+    """(status, lam . du/dt + g) beside jump k; du/dt goes to `slope`."""
     slots.COUNT(frame)[slots.DERIVATIVES] += 1
-    status, g = f_outside(frame, t, u, slope), 0.0
+    return _rate(frame, f_beside(frame, k, ahead, u, slope), slots.JUMP_T(frame)[k], u, lam, slope)
+
+
+@kernel
+def rate_at(frame, t, u, lam, slope):
+    """The same at a time."""
+    slots.COUNT(frame)[slots.DERIVATIVES] += 1
+    return _rate(frame, f_outside(frame, t, u, slope), t, u, lam, slope)
+
+
+@kernel
+def _rate(frame, status, t, u, lam, slope):
+    g = 0.0
     to_slope(frame, slope)
     if slots.WANTS(frame)[slots.WANTS_COST] == 1:
         status |= cost(frame, t, u)
@@ -217,7 +280,7 @@ def _cross_back(frame, k, shifts, sides, lam):
     if known:
         rate = -slots.SHIFT(frame)[slots.OF_START]
     elif shifts and not ends(frame, k):
-        status, rate = rate_at(frame, t, behind, lam, row(work, BEHIND))
+        status, rate = rate_beside(frame, k, False, behind, lam, row(work, BEHIND))
     if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE:
         _restore_inflow(frame, k, which)
     elif status == SUCCESS:
@@ -226,7 +289,7 @@ def _cross_back(frame, k, shifts, sides, lam):
             lam[i] = work[MU, i]
     rho = by_reset - rate
     if shifts and not pends and status == SUCCESS:
-        status, rate = rate_at(frame, t, before, lam, row(work, BEFORE))
+        status, rate = rate_beside(frame, k, True, before, lam, row(work, BEFORE))
         rho += rate
     return status, rho
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints.gaps import keeps_off
-from adjode.adjoints.jump_tangents import make_push_jumps
+from adjode.adjoints.jump_tangents import push_jumps
 from adjode.adjoints.seeds import place_in_step
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.compile import slots
@@ -278,7 +278,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
     return take
 
 
-def _make_take_by_kind(take: Callable, take_explicit: Callable | None, push_jumps: Callable) -> Callable:
+def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callable:
     """A step of whichever kind; `take_explicit` is given where `take` is for the implicit one of two methods."""
     switches = take_explicit is not None
 
@@ -342,7 +342,7 @@ def make_tangents(calls: Calls = PORTABLE, stages: None = None, *, recorded: boo
     push = _make_push(calls)
     take = _make_take(calls, push, recorded, solver)
     take_explicit = _make_take(calls, push, recorded, EXPLICIT) if solver.switches else None
-    take_step = _make_take_by_kind(take, take_explicit, make_push_jumps(calls))
+    take_step = _make_take_by_kind(take, take_explicit)
 
     @kernel
     def tangents(frame):

@@ -111,7 +111,7 @@ class _Search:
         self.start, self.theta = self.layouts[0].flatten("u0", u0), self.layouts[1].flatten("theta", theta)
         self.n, self.probes = self.start.size, self.start[None]
         self.largest = np.abs(self.start)  # that each state has been
-        atol = SolveOptions.of(dynamics, **options).at(self.start).absolute_tolerances(self.n)
+        atol = SolveOptions(**options).at(self.start).absolute_tolerances(self.n)
         self.noise, self._options = _NOISE * atol, {**options, "atol": atol}
 
     def run(self) -> Equilibrium:

@@ -17,7 +17,7 @@ from adjode.api.seeds import read_cost, read_seeds
 from adjode.api.solution import Solution
 from adjode.api.solve import solve, try_before
 from adjode.api.steady import is_steady
-from adjode.api.wanted import check_wrt, refuse_with_mass
+from adjode.api.wanted import check_adjoint, check_wrt
 from adjode.checks import time_span, times_in_span
 from adjode.derivatives.proof import require_derived_loss
 from adjode.linalg.structure import Structure
@@ -117,11 +117,11 @@ class ValueAndGradient:
             options = options | {"events": with_steps_at(self.loss.index_in(events), events)}
         solve_options, self._pullback_options, self._running_cost = _split(options)
         self.solve_options = beside_loss(solve_options, self.loss)
-        self.forward_options = SolveOptions.of(dynamics, **self.solve_options)
+        self.forward_options = SolveOptions.of(dynamics, self.t_span, **self.solve_options)
         self.backward_options = PullbackOptions(**self._pullback_options)
         self.backward_options.refuse_if_discrete(tuple(self._pullback_options.keys() - {"adjoint", "on_inaccurate", "certify"}))
         self._wrt = check_wrt(wrt)
-        refuse_with_mass(dynamics, self.backward_options.adjoint, self._wrt)
+        check_adjoint(dynamics, self.backward_options.adjoint, self._wrt)
         self._parts = forward_parts(dynamics, self.forward_options) + backward_parts(dynamics, wants_theta="theta" in self._wrt)
         self._warns = self.backward_options.on_inaccurate == "warn"
         self._wants = "u0" in self._wrt, "theta" in self._wrt

@@ -104,8 +104,10 @@ class HessianVectorProduct:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         if options.get("memory") is not None:
             raise ValueError("second derivatives need all steps of a solution: leave memory out.")
+        dynamics.switches.warn(stacklevel=3)
         self._solve_options = beside_loss(options, self.loss)
-        self.options = SolveOptions.of(dynamics, **self._solve_options)
+        self.options = SolveOptions.of(dynamics, self.t_span, **self._solve_options)
+        dynamics.switches.refuse("there are no second derivatives by such times: take the gradient alone")
         if self.options.doses or self.options.events:
             raise ValueError("there are no second derivatives of jumps of the state: leave doses and events out.")
         if not hasattr(loss, "prepare"):

@@ -18,7 +18,7 @@ from adjode.api.rates import rates_along, rates_observed
 from adjode.api.refined import run_refined
 from adjode.api.seeds import Seeds, read_cost, read_seeds
 from adjode.api.solved import Solved, state_at_step
-from adjode.api.wanted import check_wrt, refuse_with_mass
+from adjode.api.wanted import check_adjoint, check_wrt
 from adjode.derivatives.proof import require_derived_rule
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
@@ -164,7 +164,7 @@ def pullback(
     if event_times is not None:
         seeds = with_event_times(solution, seeds, event_times, wanted, options)
     cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
-    refuse_with_mass(solution.dynamics, adjoint, wanted)
+    check_adjoint(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
     if cost is not None and callable(running_cost) and solution.segments is None:  # its first calls have been tried by now
         name, places = cost[0].source.__name__, (solution.t[:-1], solution.u[:-1], solution.theta)

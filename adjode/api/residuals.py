@@ -113,8 +113,9 @@ class ResidualsAndJacobian:
         self.dynamics, self.loss, self.t_span = dynamics, loss_for(dynamics.fields, loss), time_span(t_span)
         if options.get("memory") is not None:
             raise ValueError("a Jacobian needs all steps of a solution: leave memory out.")
+        dynamics.switches.warn(stacklevel=3)
         self._solve_options, self._wrt = beside_loss(options, self.loss), wrt
-        self.options = SolveOptions.of(dynamics, **self._solve_options)
+        self.options = SolveOptions.of(dynamics, self.t_span, **self._solve_options)
         self._steady = is_steady(self.options)
         self._idle: dict[tuple[Layout, Layout], list[_Workspace]] = {}
         self._is_warned = False

@@ -112,7 +112,7 @@ def solve(
     t0, T = time_span(t_span)
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
     limits = method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory
-    options = SolveOptions.of(dynamics, *limits, doses, events)
+    options = SolveOptions.of(dynamics, (t0, T), *limits, doses, events)
     options.absolute_tolerances(u.size)
     parts, there = forward_parts(dynamics, options), options.at(u)
     try_before(dynamics, there, parts, (t0, T), u, parameters)

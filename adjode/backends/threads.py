@@ -219,7 +219,7 @@ class ThreadSolver(_Threads):
 
     def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:
         t0, T = float(t_span[0]), float(t_span[1])
-        options = SolveOptions.of(self._dynamics, **self._options)
+        options = SolveOptions.of(self._dynamics, t_span, **self._options)
         try_before(self._dynamics, options, forward_parts(self._dynamics, options), (t0, T), u0, theta)
         structure = structure_for(options.tableau, self._dynamics, options.linear_solver, t0, u0, theta)
         # what value_and_gradient records: its pullback then passes through the same entry, and the same states

@@ -213,12 +213,13 @@ PLANNED = vector(STORE, "(k,)", "STOPS, but for those that are known only when t
 PLANNED_ROWS = integers(STORE, "(k,) or (0,)", "JUMP_ROWS of these")
 PLANNED_CROSSED = integers(STORE, "(k,) or (0,)", "CROSSED of these")
 DOSES = matrix(STORE, "(k, 5)", "time, lag, amount, fraction and duration of each dose; factors of the entries below")
+# of a switch of f: three parts of its time; a period or 0 as its amount, and which repeat it is as the fraction
 DOSE_ENTRIES = integers(
     OPTIONAL, "(7 k,) or (0,)", "for each of these the entry of theta or -1; then of the state and of its inflow"
 )
 ONGOING = integers(STORE, "(r,)", "how many doses of each inflow last at present")
-ACTIONS = integers(OPTIONAL, "(2 a,) or (0,)", "what is to be done when: the dose, and BOLUS, BEGINS or ENDS")
-BOLUS, BEGINS, ENDS = range(3)
+ACTIONS = integers(OPTIONAL, "(2 a,) or (0,)", "what is to be done when: the dose, and BOLUS, BEGINS, ENDS or SWITCH")
+BOLUS, BEGINS, ENDS, SWITCH = range(4)
 GUARD_SIGNS = integers(OPTIONAL, "(e,) or (0,)", "the sign of each guard where the next step begins; 0 if it is to be found out")
 GUARD_HITS = integers(STORE, "(2 e,)", "how often each event has happened, and what becomes of it at the time reached")
 GUARD_RULES = integers(

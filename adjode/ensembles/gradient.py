@@ -15,7 +15,15 @@ from adjode.backends.outcome import Outcome, States, pairwise_sum
 from adjode.checks import choose
 from adjode.ensembles.engine import Engine, split_options
 from adjode.ensembles.failures import check_failures
-from adjode.ensembles.inputs import Rows, count_members, doses_of_members, read_blocks, read_spans, require_times_inside
+from adjode.ensembles.inputs import (
+    Rows,
+    count_members,
+    doses_of_members,
+    read_blocks,
+    read_spans,
+    require_times_inside,
+    with_stops_of_members,
+)
 from adjode.ensembles.progress import progress_bar
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss, loss_for, readers_in
@@ -118,6 +126,7 @@ class EnsembleValueAndGradient:
         if options.get("doses") is not None:
             options = {**options, "doses": doses_of_members(options["doses"], self.t_span)}
         self._spans_shared = np.ndim(t_span) != 2
+        options = with_stops_of_members(dynamics, options, self.t_span)
         self._wrt, self._options = ((wrt,) if isinstance(wrt, str) else tuple(wrt)), options
         if reduce not in (None, "sum"):
             raise ValueError(f"reduce must be None or 'sum', but {reduce!r} was given.")

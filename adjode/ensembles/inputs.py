@@ -191,6 +191,16 @@ def doses_of_members(given: Any, spans: np.ndarray) -> tuple[Doses, ...]:
     return tuple(one.up_to(float(last.max())) for one in doses)
 
 
+def with_stops_of_members(dynamics: Dynamics, options: dict[str, Any], spans: np.ndarray) -> dict[str, Any]:
+    """Options with the times in all spans at which f switches periodically; a ValueError for what needs spans of one length."""
+    if len(spans) < 2 or not (spans != spans[0]).any():
+        return options
+    if any(one.period for one in dynamics.switches.moving) and np.ptp(spans[:, 1] - spans[:, 0]) > 0.0:
+        dynamics.switches.refuse("an ensemble with such times again and again has spans of one length: give these")
+    stops = dynamics.switches.stops(spans)
+    return {**options, "stops": np.union1d(options.get("stops", ()), stops)} if stops.size else options
+
+
 def count_members(**lengths: int | None) -> int:
     """N, on which all that have a row for each trajectory must agree; the others are None."""
     given = {name: length for name, length in lengths.items() if length is not None}

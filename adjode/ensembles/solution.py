@@ -16,7 +16,15 @@ from adjode.checks import float_vector
 from adjode.ensembles.engine import Engine, split_options
 from adjode.ensembles.failures import check_failures
 from adjode.ensembles.gradient import EnsembleValueAndGradient, ensemble_stats
-from adjode.ensembles.inputs import Rows, count_members, doses_of_members, read_blocks, read_spans, require_times_inside
+from adjode.ensembles.inputs import (
+    Rows,
+    count_members,
+    doses_of_members,
+    read_blocks,
+    read_spans,
+    require_times_inside,
+    with_stops_of_members,
+)
 from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
 from adjode.model.dynamics import Dynamics
@@ -175,6 +183,7 @@ def solve_ensemble(
     on_device, spans = engine.takes_device_arrays, read_spans(t_span)
     if of_solver.get("doses") is not None:
         of_solver["doses"] = doses_of_members(of_solver["doses"], spans)
+    of_solver = with_stops_of_members(dynamics, of_solver, spans)
     states, parameters = read_blocks(dynamics, u0, theta, on_device=on_device)
     dynamics.require_order(
         states.layout, parameters.layout, readers=None if of_solver.get("doses") or of_solver.get("events") else ()

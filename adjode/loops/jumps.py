@@ -2,7 +2,7 @@
 
 A dose changes the state at once, or an inflow while it lasts. An inflow is an entry of theta behind those of the user, which is
 constant between two jumps; f adds it to the slope of its state. Amounts follow the order of integration: backwards in time a dose
-is taken out again.
+is taken out again. A switch of f at a time that depends on theta is planned among them, and leaves the state as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from adjode.compile.flags import kernel
 from adjode.status import DOSE_TOO_EARLY, SUCCESS
 
 TIME, LAG, AMOUNT, FRACTION, DURATION, INTO, INFLOW = range(7)
+PERIOD, REPEAT = AMOUNT, FRACTION  # of a switch
 
 
 @kernel
@@ -30,10 +31,15 @@ def rate_of(frame, dose):
 @kernel
 def _due(frame, action):
     """When an action is due, since the start of the solve."""
-    actions, span = slots.ACTIONS(frame), slots.TIME_SPAN(frame)
-    dose = actions[2 * action]
+    actions, span, start = slots.ACTIONS(frame), slots.TIME_SPAN(frame), slots.CONTROL(frame)[slots.T_START]
+    dose, kind = actions[2 * action], actions[2 * action + 1]
     t = (number_of(frame, dose, TIME) - span[slots.ORIGIN]) + number_of(frame, dose, LAG)
-    return t + number_of(frame, dose, DURATION) if actions[2 * action + 1] == slots.ENDS else t
+    if kind >= slots.ENDS:
+        t += number_of(frame, dose, DURATION)
+    period = number_of(frame, dose, PERIOD)
+    if kind == slots.SWITCH and period > 0.0:
+        t = start + (t - start) % period + number_of(frame, dose, REPEAT) * period
+    return t
 
 
 @kernel
@@ -85,6 +91,8 @@ def plan_doses(frame):
     for action in range(actions.size // 2):
         t = _due(frame, action)
         if not direction * (t - control[slots.T_START]) >= 0.0:
+            if actions[2 * action + 1] == slots.SWITCH:
+                continue
             slots.CLOCK(frame)[slots.T_TRIED] = t
             return DOSE_TOO_EARLY
         if direction * (t - end) <= 0.0:
@@ -136,7 +144,7 @@ def administer(frame, t, action, first):
     if kind == slots.BOLUS:
         into = entries[7 * dose + INTO]
         y[into] += direction * number_of(frame, dose, AMOUNT) * number_of(frame, dose, FRACTION)
-    else:
+    elif kind != slots.SWITCH:
         slots.JUMP_INFLOW(frame)[k] = slots.THETA(frame)[entries[7 * dose + INFLOW]]
         change_inflow(frame, action, direction)
     note_behind(frame, k)

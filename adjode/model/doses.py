@@ -181,8 +181,10 @@ def read_doses(doses: Any) -> tuple[Doses, ...]:
     return given
 
 
-def dose_table(doses: tuple[Doses, ...], fields: Pair, n: int, m: int, t_span: tuple[float, float]) -> DoseTable:
-    """The table for n states and m parameters; a ValueError for what is not there, or not in the span."""
+def dose_table(
+    doses: tuple[Doses, ...], fields: Pair, n: int, m: int, t_span: tuple[float, float], switches: Sequence[tuple] = ()
+) -> DoseTable:
+    """The table for n states and m parameters, with rows for switches; a ValueError for what is not there, or not in the span."""
     states = [_state(one.into, fields[0], n) for one in doses]
     inflows = tuple(sorted({state for state, one in zip(states, doses, strict=True) if one.lasts}))
     numbers: list[list[float]] = []
@@ -201,6 +203,10 @@ def dose_table(doses: tuple[Doses, ...], fields: Pair, n: int, m: int, t_span: t
             numbers.append([number for number, _ in row])
             entries += [entry for _, entry in row] + [state, inflow]
             actions += [[dose, kind] for kind in ((slots.BEGINS, slots.ENDS) if one.lasts else (slots.BOLUS,))]
+    for row, its_entries in switches:
+        actions.append([len(numbers), slots.SWITCH])
+        numbers.append(row)
+        entries += its_entries
     order = sorted(
         range(len(actions)), key=lambda a: _nominal(numbers[actions[a][0]], actions[a][1]), reverse=t_span[1] < t_span[0]
     )

@@ -22,6 +22,7 @@ from adjode.model.callbacks import Callback, callback
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
 from adjode.model.layout import Layout
 from adjode.model.names import entries_read, require_order, unpacked_names, warn_of_unread
+from adjode.model.switches import switches_of
 
 if TYPE_CHECKING:
     from adjode.derivation.derived import Derived
@@ -69,7 +70,8 @@ class Dynamics:
         2)} says the same. Vectors without names may still be given.
     breaks : (k,) array, optional
         Times at which f may jump, or its slope, by functions of time of its own: stops of every solve, beside those that `stops=`
-        gives to one. The breaks of a `Table` that f calls with t need not be named.
+        gives to one. Not to be named are the breaks of a `Table` that f calls with t, and times that comparisons in f show, such as
+        `5.0 <= t < 6.0`, `t % 24.0 < 4.0` or `t >= theta[0]`, which may depend on theta. `breaks=()` says that f does not jump.
     name : str, optional
         Shown in reprs; the name of `f` by default.
     fused : bool
@@ -130,7 +132,9 @@ class Dynamics:
         self.jac: Callback | None = None if jac is None else callback("jac", jac, debug, self.fields)
         self.sparsity: Any = read_sparsity(jac_sparsity)
         self.mass: Mass | None = read_mass(mass)
-        self.breaks: np.ndarray = breaks_of(f, None if breaks is None else float_vector("breaks", breaks))
+        self._given_breaks = None if breaks is None else float_vector("breaks", breaks)
+        self.switches = switches_of(f, self.parameters, self._given_breaks)
+        self.breaks: np.ndarray = np.union1d(breaks_of(f, self._given_breaks), self.switches.times)
         self._found: dict[tuple, Any] = {}
         self._lock = threading.RLock()
         self._orders: dict[str, dict] = {"u0": {}, "theta": {}}  # in which named entries came
@@ -308,7 +312,7 @@ class Dynamics:
             "mass": None if self.mass is None else self.mass.matrix,
             "states": None if self.states is None else self.states.shapes,
             "parameters": None if self.parameters is None else self.parameters.shapes,
-            "breaks": self.breaks,
+            "breaks": self._given_breaks,
             "name": self.name,
             "fused": self.fused,
             "debug": self.debug,

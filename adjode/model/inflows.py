@@ -42,7 +42,8 @@ def _extended(dynamics: Dynamics, states: tuple[int, ...], m: int, tangents: boo
         made[part.name] = make_function(part.name, arguments, body, {"inner": part.in_place})
     mass = None if dynamics.mass is None else dynamics.mass.matrix
     options: dict[str, Any] = {"jac_sparsity": dynamics.sparsity, "mass": mass, "name": dynamics.name, "fused": dynamics.fused}
-    extended = Dynamics(**made, **options, states=None if dynamics.states is None else dynamics.states.shapes, debug=dynamics.debug)
+    options |= {"states": None if dynamics.states is None else dynamics.states.shapes, "breaks": (), "debug": dynamics.debug}
+    extended = Dynamics(**made, **options)
     extended.f_dt = _with_room(dynamics.f_dt, m, dynamics.debug)
     return extended
 

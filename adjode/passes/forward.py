@@ -226,16 +226,26 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
     ValueError, TypeError
         For what is not there, or does not go together.
     """
-    if not (options.doses or options.events):
+    switches = dynamics.switches.actions(m, t_span)
+    if not (options.doses or options.events or switches):
         return NO_JUMPS
+    if switches:
+        _refuse_switches(dynamics, options)
     if options.memory is not None:
         raise ValueError("doses and events know no budget of memory: leave memory out.")
     if dynamics.mass is not None and dynamics.mass.singular:
         raise ValueError(
             "doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix."
         )
-    doses = dose_table(options.doses, dynamics.fields, n, m, t_span) if options.doses else None
+    doses = dose_table(options.doses, dynamics.fields, n, m, t_span, switches) if options.doses or switches else None
     return Jumps(doses, guards_of(options.events, dynamics.fields, dynamics.debug) if options.events else None)
+
+
+def _refuse_switches(dynamics: Dynamics, options: SolveOptions) -> None:
+    if options.memory is not None:
+        dynamics.switches.refuse("that goes with no budget of memory: leave memory out")
+    if dynamics.mass is not None and dynamics.mass.singular:
+        dynamics.switches.refuse("that goes with no singular mass matrix")
 
 
 def structure_for(

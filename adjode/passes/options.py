@@ -75,10 +75,12 @@ class SolveOptions:
         _set(self, "events", read_events(self.events))
 
     @classmethod
-    def of(cls, dynamics: Dynamics, *given: Any, **named: Any) -> SolveOptions:
-        """The options of a solve of these dynamics, whose breaks are stops."""
-        options = cls(*given, **named)
-        _set(options, "stops", np.union1d(options.stops, dynamics.breaks))
+    def of(cls, dynamics: Dynamics, t_span: Any, *given: Any, **named: Any) -> SolveOptions:
+        """The options of a solve of these dynamics over a span, or several, whose breaks are stops."""
+        options, own = cls(*given, **named), np.concatenate([dynamics.breaks, dynamics.switches.stops(t_span)])
+        if np.setdiff1d(options.stops, own).size:
+            dynamics.switches.trust_stops()
+        _set(options, "stops", np.union1d(options.stops, own))
         return options
 
     @property

@@ -45,7 +45,7 @@ def _switch_vjp(t, u, theta, lam, u_bar, theta_bar):
 
 @functools.cache
 def switch():
-    return Dynamics(_switch_f, _switch_vjp)
+    return Dynamics(_switch_f, _switch_vjp, breaks=())  # failures, and no jumps
 
 
 def switched(**times):

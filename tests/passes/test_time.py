@@ -50,7 +50,7 @@ def _g_vjp(t, u, theta, u_bar, theta_bar):
 
 @functools.cache
 def bounded():
-    return Dynamics(_f, _vjp)
+    return Dynamics(_f, _vjp, breaks=())  # what is outside is no jump
 
 
 def bounded_spans(backwards, count):

@@ -36,7 +36,8 @@ class _Backend:
             raise ValueError("backend='cuda' knows no stops: leave them out, or use backend='threads'.")
         if options.get("doses") is not None or options.get("events") is not None:
             raise ValueError("backend='cuda' knows no doses and no events: leave them out, or use backend='threads'.")
-        if dynamics.breaks.size:
+        dynamics.switches.refuse("backend='cuda' knows no stops: use 'threads'")
+        if dynamics.breaks.size or dynamics.switches.periodic:
             raise ValueError("backend='cuda' knows no stops, but the dynamics have breaks, their own or of a Table: use 'threads'.")
         if any(reaches_table(part.given) for part in dynamics.callbacks):
             raise ValueError("backend='cuda' takes no Table in callbacks: use backend='threads'.")

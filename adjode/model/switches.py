@@ -1,0 +1,129 @@
+"""The times at which f switches, as its source shows: stops of solves, and actions among doses where they depend on theta."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adjode.derivation.switches import Found, Switch, switches_in
+from adjode.model.fields import Fields, entry_name
+
+_MANY = 100_000  # times in a span
+_PARTS = 3  # that the time of an action is the sum of
+_NONE, _NO_STATE = -1, 0
+
+
+class Switches:
+    """What the source of f shows of when it switches.
+
+    Attributes
+    ----------
+    times : (k,) array
+        Those that are constant.
+    periodic : tuple of Switch
+        Those that are repeated, whatever theta is.
+    moving : tuple of Switch
+        Those that depend on theta.
+    """
+
+    def __init__(self, found: Found, parameters: Fields | None):
+        switches, self._parameters, self._unread = list(found.switches.values()), parameters, dict(found.unread)
+        self.times = np.array([one.at.number for one in switches if not one.at.entries and not one.period])
+        self.periodic = tuple(one for one in switches if not one.at.entries and one.period)
+        moving = [one for one in switches if one.at.entries]
+        self.moving = tuple(one for one in moving if _is_short(one))
+        self._unread |= dict.fromkeys(one.line for one in moving if not _is_short(one))
+
+    def stops(self, t_span: Any) -> np.ndarray:
+        """The times in the span, or in a span that has all of these, at which those that are repeated happen."""
+        spans = np.asarray(t_span, dtype=float)
+        if not self.periodic or not spans.size or not np.isfinite(spans).all():
+            return np.zeros(0)
+        found = [_spread(one, float(spans.min()), float(spans.max())) for one in self.periodic]
+        return np.concatenate(found)
+
+    def actions(self, m: int, t_span: tuple[float, float]) -> list[tuple[list[float], list[int]]]:
+        """The numbers and entries of those that move as rows of a table of doses, for m parameters."""
+        rows: list[tuple[list[float], list[int]]] = []
+        for one in self.moving:
+            if not all(-m <= entry < m for entry, _ in one.at.entries):
+                continue  # f reads outside of theta, and will be told so
+            parts = [(factor, entry % m) for entry, factor in one.at.entries]
+            parts += [(one.at.number, _NONE), (0.0, _NONE), (0.0, _NONE)]
+            (time, first), (lag, second), (last, third) = parts[:_PARTS]
+            entries = [first, second, _NONE, _NONE, third, _NO_STATE, _NONE]
+            rows += [([time, lag, one.period, repeat, last], entries) for repeat in _repeats(one, t_span)]
+        return rows
+
+    def refuse(self, why: str) -> None:
+        """Raise a ValueError if there are any at times that depend on theta."""
+        for one in self.moving:
+            names = " and ".join(entry_name("theta", self._parameters, entry) for entry, _ in one.at.entries)
+            raise ValueError(
+                f"f switches at a time that depends on {names} ({one.line}), but {why}; "
+                f"or say by breaks=() that f does not jump there."
+            )
+
+    def trust_stops(self) -> None:
+        """Whoever names stops for a solve knows of times that cannot be read."""
+        self._unread.clear()
+
+    def warn(self, stacklevel: int) -> None:
+        """Tell, once, of lines that switch at times that cannot be told."""
+        for line in self._unread:
+            warnings.warn(
+                f"f switches at a time that adjode can't read from {line}, so that steps may pass over it, and gradients lack what "
+                f"its move by theta does: give breaks=, if it does not move, or make it an Event; breaks=() says that f does not "
+                f"jump there.",
+                RuntimeWarning,
+                stacklevel=stacklevel + 1,
+            )
+        self._unread.clear()
+
+
+def switches_of(f: Callable, parameters: Fields | None, given: np.ndarray | None) -> Switches:
+    """The switches of `f(t, u, theta, ...)`. Breaks that are `given` tell what cannot be read; that there are none tells all."""
+    if given is not None and not given.size:
+        return Switches(Found(), parameters)
+    places = {} if parameters is None else {name: (parameters.places[name], shape) for name, shape in parameters.shapes}
+    found = switches_in(f, places)
+    if given is not None:
+        found.unread.clear()
+    return Switches(found, parameters)
+
+
+def _is_short(switch: Switch) -> bool:
+    """Whether its time is the sum of no more than the time of an action may be."""
+    return len(switch.at.entries) + (switch.at.number != 0.0) <= _PARTS
+
+
+def _spread(switch: Switch, first: float, last: float) -> np.ndarray:
+    """The times of one that is repeated, from `first` to `last`."""
+    at, period = switch.at.number, switch.period
+    if (last - first) / period > _MANY:
+        _warn_of_many(switch)
+        return np.zeros(0)
+    return at + period * np.arange(math.ceil((first - at) / period), math.floor((last - at) / period) + 1)
+
+
+def _repeats(switch: Switch, t_span: tuple[float, float]) -> list[float]:
+    """Which repeats may be in a span, counted from the first one behind its start."""
+    if not switch.period:
+        return [0.0]
+    t0, T = t_span
+    if abs(T - t0) / switch.period > _MANY:
+        _warn_of_many(switch)
+        return []
+    return [math.copysign(float(k), T - t0) for k in range(math.ceil(abs(T - t0) / switch.period) + 2)]
+
+
+def _warn_of_many(switch: Switch) -> None:
+    warnings.warn(
+        f"f switches more than {_MANY} times in the span ({switch.line}): no steps end at these times.",
+        RuntimeWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,172 @@
+"""Switches that the source of f shows, against closed forms: d u/dt = what is on - k u."""
+
+import functools
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+from adjode import Dynamics, ensemble_value_and_gradient, hessian_vector_product, solve, solve_ensemble, value_and_gradient
+from adjode.losses import FinalState
+
+K, T = 0.5, 6.0
+FINAL = FinalState([1.0])
+TIGHT = {"rtol": 1e-9, "atol": 1e-11}
+by_adjoint = pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
+
+
+def since(start, end=T, k=K):
+    """u(end) where 1 is on since the start."""
+    return (1.0 - np.exp(-k * (end - start))) / k
+
+
+def pulse(t, u, theta, du):
+    du[0] = (theta[0] if 5.0 <= t < 5.5 else 0.0) - theta[1] * u[0]
+
+
+def daily(hours):
+    def f(t, u, theta, du):
+        du[0] = (theta[0] if (t % 24.0) < hours else 0.0) - theta[1] * u[0]
+
+    return f
+
+
+def lagged(t, u, theta, du):
+    du[0] = (5.0 if t >= theta[0] else 0.0) + (3.0 if t < theta[1] else 0.0) - theta[2] * u[0]
+
+
+def lagged_vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = -theta[2] * lam[0]
+    theta_bar[0] = theta_bar[1] = 0.0
+    theta_bar[2] = -u[0] * lam[0]
+
+
+def repeated(t, u, theta, du):
+    du[0] = (1.0 if (t - theta[0]) % 3.0 < theta[1] else 0.0) - theta[2] * u[0]
+
+
+@functools.cache
+def dynamics_of(f, vjp=None):
+    return Dynamics(f, vjp)
+
+
+def gradient(f, theta, span=(0.0, T), u0=0.0, vjp=None, **options):
+    value, bar = value_and_gradient(dynamics_of(f, vjp), FINAL, span, **options)([u0], theta)
+    return value, bar.theta
+
+
+def test_a_pulse_after_a_rest_is_a_break():
+    assert dynamics_of(pulse).breaks.tolist() == [5.0, 5.5]
+    value, bar = gradient(pulse, [2.0, K])
+    on = since(5.0) - since(5.5)
+    slope = sum(s * ((T - start) * np.exp(-K * (T - start)) / K - since(start) / K) for s, start in ((2.0, 5.0), (-2.0, 5.5)))
+    assert value == pytest.approx(2.0 * on, rel=1e-6)
+    np.testing.assert_allclose(bar, [on, slope], rtol=1e-6)
+
+
+def test_what_returns_every_day():
+    value, bar = gradient(daily(0.1), [1.0, K], (0.0, 168.0))
+    exact = sum(since(24.0 * i, 168.0) - since(24.0 * i + 0.1, 168.0) for i in range(7))
+    assert value == pytest.approx(exact, rel=1e-5) and bar[0] == pytest.approx(exact, rel=1e-5)
+
+
+def test_an_ensemble_with_spans_of_its_own_meets_all_of_them():
+    theta, spans = [1.0, 0.0], np.array([[0.0, 30.0], [90.0, 180.5]])
+    dynamics = Dynamics(daily(0.1))
+    np.testing.assert_allclose(solve_ensemble(dynamics, [0.0], theta, spans).u_T[:, 0], [0.2, 0.4], rtol=1e-9)
+    values, _ = ensemble_value_and_gradient(dynamics, FINAL, spans)([0.0], theta)
+    np.testing.assert_allclose(values, [0.2, 0.4], rtol=1e-9)
+
+
+@by_adjoint
+@pytest.mark.parametrize("times", [(1.0, 4.0), (1.0, 1.0), (0.0, T)], ids=["apart", "together", "at the ends"])
+@pytest.mark.parametrize("vjp", [None, lagged_vjp], ids=["derived", "given"])
+def test_the_gradient_by_the_time_of_a_switch(adjoint, times, vjp):
+    """Also where two of them are at one time, and at an end of the span: there it is that of moving inwards."""
+    value, bar = gradient(lagged, [*times, K], adjoint=adjoint, vjp=vjp, **TIGHT)
+    on, off = times
+    assert value == pytest.approx(5.0 * since(on) + 3.0 * (since(0.0) - since(off)), rel=1e-8)
+    np.testing.assert_allclose(bar[:2], [-5.0 * np.exp(-K * (T - on)), 3.0 * np.exp(-K * (T - off))], rtol=1e-7)
+
+
+@by_adjoint
+def test_a_switch_outside_of_the_span_has_no_part(adjoint):
+    value, bar = gradient(lagged, [-1.0, 7.0, K], adjoint=adjoint, **TIGHT)
+    assert value == pytest.approx(8.0 * since(0.0), rel=1e-8)
+    assert bar[:2].tolist() == [0.0, 0.0]
+
+
+def repeated_exact(lag, width):
+    """u(T) and its derivatives by the two; T = 6, 0 < lag < 3 - width."""
+    starts = (lag, lag + 3.0)
+    value = sum(since(start) - since(start + width) for start in starts)
+    ends = sum(np.exp(-K * (T - start - width)) for start in starts)
+    return value, -sum(np.exp(-K * (T - start)) for start in starts) + ends, ends
+
+
+@by_adjoint
+@pytest.mark.parametrize("turns", [-20, 0, 20])
+def test_a_lag_that_returns(adjoint, turns):
+    exact = repeated_exact(0.4, 0.7)
+    value, bar = gradient(repeated, [0.4 + 3.0 * turns, 0.7, K], adjoint=adjoint, **TIGHT)
+    np.testing.assert_allclose([value, *bar[:2]], exact, rtol=1e-7)
+
+
+def test_tangents_are_dual_and_backwards_is_too():
+    for span in ((0.0, T), (T, 0.0)):
+        solution = solve(dynamics_of(repeated), [0.3], [0.4, 0.7, K], span, **TIGHT)
+        bar = solution.pullback([1.0], adjoint="discrete")
+        tangents = solution.pushforward(theta_dot=np.eye(3)).u_T
+        np.testing.assert_allclose(tangents[0], bar.theta, rtol=1e-6)
+        moved = [solve(dynamics_of(repeated), [0.3], [0.4 + h, 0.7, K], span, **TIGHT).u_T[0] for h in (1e-4, -1e-4)]
+        assert bar.theta[0] == pytest.approx((moved[0] - moved[1]) / 2e-4, rel=1e-5)
+
+
+def test_copies_keep_switches_and_names_say_what_does_not_go_with_them():
+    with_names = Dynamics(repeated, parameters=("lag", "width", "k"))
+    copied = pickle.loads(pickle.dumps(with_names))
+    theta = {"lag": 0.4, "width": 0.7, "k": K}
+    bar = value_and_gradient(copied, FINAL, (0.0, T), **TIGHT)([0.0], theta)[1]
+    np.testing.assert_allclose(bar.theta["lag"], repeated_exact(0.4, 0.7)[1], rtol=1e-7)
+    with pytest.raises(ValueError, match=r"depends on theta\['lag'\] .*leave memory out"):
+        solve(with_names, [0.0], theta, (0.0, T), memory=10_000)
+    with pytest.raises(ValueError, match="choose adjoint='discrete' or 'interpolating'"):
+        solve(with_names, [0.0], theta, (0.0, T)).pullback([1.0], adjoint="backsolve")
+    with pytest.raises(ValueError, match="no second derivatives"):
+        hessian_vector_product(with_names, FINAL, (0.0, T))
+    with pytest.raises(ValueError, match="give these"):
+        ensemble_value_and_gradient(with_names, FINAL, np.array([[0.0, T], [0.0, 2.0 * T]]))
+
+
+def test_that_there_are_no_breaks_can_be_said():
+    dynamics = Dynamics(lagged, lagged_vjp, breaks=())
+    _, bar = value_and_gradient(dynamics, FINAL, (0.0, T))([0.0], [1.0, 4.0, K])
+    assert bar.theta[:2].tolist() == [0.0, 0.0] and pickle.loads(pickle.dumps(dynamics)).switches.moving == ()
+
+
+def squared(t, u, theta, du):
+    du[0] = (1.0 if t > theta[0] ** 2 else 0.0) - u[0]
+
+
+def test_what_cannot_be_read_is_told_once_with_its_line():
+    dynamics = Dynamics(squared)
+    with pytest.warns(RuntimeWarning, match=r"line \d+: `du\[0\] = \(1.0 if t > theta\[0\] \*\* 2") as told:
+        value_and_gradient(dynamics, FINAL, (0.0, T))
+    assert len(told) == 1 and told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value_and_gradient(dynamics, FINAL, (0.0, T))
+        value_and_gradient(Dynamics(squared, breaks=[1.0]), FINAL, (0.0, T))
+        value_and_gradient(Dynamics(squared), FINAL, (0.0, T), stops=[1.0])
+
+
+def bounded(t, u, theta, du):
+    du[0] = -u[0] if theta[0] <= t <= theta[1] else np.nan
+
+
+@by_adjoint
+def test_where_f_is_there_on_one_side_alone_it_does_not_jump(adjoint):
+    value, bar = gradient(bounded, [0.0, 2.0], (0.0, 2.0), u0=1.0, adjoint=adjoint)
+    assert value == pytest.approx(np.exp(-2.0), rel=1e-5)
+    np.testing.assert_allclose(bar, 0.0, atol=1e-12)

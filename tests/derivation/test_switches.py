@@ -1,0 +1,94 @@
+"""What is read of the times at which f switches."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+
+from adjode.derivation.switches import switches_in
+
+STARTS, TIMES, ON = (1.0, 5.0), np.array([2.0, 3.0]), True
+PLACES = {"lag": (slice(0, 1), ()), "at": (slice(1, 3), (2,))}
+
+
+def on_from(t, start, width=1.0):
+    if t >= start and t < start + width:
+        return 1.0
+    return 0.0
+
+
+on_from_jitted = numba.njit(on_from)
+
+
+def loops(t, u, theta, du):
+    for start in STARTS:
+        if start <= t < start + 0.5:
+            du[0] = 1.0
+    for k in range(2):
+        du[0] += theta[k + 1] if t >= TIMES[k] else 0.0
+
+
+def named(t, u, theta, du):
+    first, width = theta[0], theta[1]
+    x = t - first
+    du[0] = 1.0 if 0.0 <= x and x < width else u[0]
+
+
+def fields(t, u, theta, du):
+    du[0] = (2.0 * t > theta.lag + 1.0) + np.where(np.less(t, theta.at[1]), 1.0, 0.0)
+
+
+def calls(t, u, theta, du):
+    du[0] = on_from(t, theta[0]) + on_from_jitted(t - 3.0, theta[1], 2.0)
+
+
+def periods(t, u, theta, du):
+    day = (t - theta[0]) % 24.0
+    du[0] = (not day < 4.0) * 1.0 + (math.fmod(t, 7.0) > 3.0) + (int(t / 5.0) % 2 == 0)
+
+
+def early(t, u, theta):
+    if ON and 10.0 - t > 3.0:
+        return -u
+    if t > 99.0:
+        raise ValueError("too late")
+    if t < np.inf or u[0] > t or theta[0] > 1.0:
+        return u
+    return 2.0 * u
+
+
+def unread(t, u, theta, du):
+    du[0] = 1.0 if np.sin(t) > 0.0 else -1.0
+
+
+def counted(t, u, theta, du):
+    k = 0
+    while k < theta.size and t >= theta[k]:
+        k += 1
+    du[0] = k
+
+
+def without(t, u, theta, du):
+    for i in range(u.size):
+        du[i] = -t * u[i] if u[i] > 0.0 else np.cos(t)
+
+
+CASES = [
+    (loops, [(1.0, {}, 0.0), (1.5, {}, 0.0), (5.0, {}, 0.0), (5.5, {}, 0.0), (2.0, {}, 0.0), (3.0, {}, 0.0)], 0),
+    (named, [(0.0, {0: 1.0}, 0.0), (0.0, {0: 1.0, 1: 1.0}, 0.0)], 0),
+    (fields, [(0.5, {0: 0.5}, 0.0), (0.0, {2: 1.0}, 0.0)], 0),
+    (calls, [(0.0, {0: 1.0}, 0.0), (1.0, {0: 1.0}, 0.0), (3.0, {1: 1.0}, 0.0), (5.0, {1: 1.0}, 0.0)], 0),
+    (periods, [(0.0, {0: 1.0}, 24.0), (4.0, {0: 1.0}, 24.0), (0.0, {}, 7.0), (3.0, {}, 7.0), (0.0, {}, 5.0)], 0),
+    (early, [(7.0, {}, 0.0)], 0),
+    (unread, [], 1),
+    (counted, [], 1),
+    (without, [], 0),
+]
+
+
+@pytest.mark.parametrize(("f", "expected", "lines"), CASES, ids=[case[0].__name__ for case in CASES])
+def test_switches_of_a_source(f, expected, lines):
+    found = switches_in(f, PLACES)
+    assert [(one.at.number, dict(one.at.entries), one.period) for one in found.switches.values()] == expected
+    assert len(found.unread) == lines and all(one.line.count("`") == 2 for one in found.switches.values())
