@@ -34,12 +34,9 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
     for slot, array in zip((slots.A, slots.C, slots.E, slots.PT), tableau.for_kernels, strict=True):
         frame[slot] = array
     of_lam = tableau.adjoint_error
-    frame[slots.LAM_WEIGHTS], frame[slots.LAM_POWERS] = (
-        of_lam.weights,
-        np.array([of_lam.halves, of_lam.raised, tableau.order, tableau.dense_order]),
-    )
+    frame[slots.LAM_WEIGHTS], frame[slots.STEP_WEIGHTS] = of_lam.weights, of_lam.step
+    frame[slots.LAM_POWERS] = np.array([of_lam.halves, of_lam.raised, tableau.order, tableau.dense_order])
     frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.by_lam])
-    frame[slots.STEP_WEIGHTS] = of_lam.step
     frame[slots.ERROR_FACTORS] = np.array(tableau.step_error) if tableau.adaptive else np.zeros(2)
     frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
     return frame
