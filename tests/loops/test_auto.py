@@ -215,7 +215,7 @@ def failing(when, what, early=False):
     def jac(t, u, theta, J):
         J[0, 0] = -1e4
 
-    return Dynamics(f, vjp, jac=jac)
+    return Dynamics(f, vjp, jac=jac, breaks=())
 
 
 @pytest.mark.parametrize(("when", "stiff"), [(1e-4, False), (0.5, True)], ids=["explicit", "stiff"])

@@ -294,8 +294,8 @@ def test_a_cancelled_pass_stops():
     seat = Seat.of_gradient(evaluate.workspace(U0, FAST), frozenset())
     seat.cancel()
     assert seat._program.watch[CANCELLED] == 1
-    outputs = np.full(1, np.nan), np.zeros(1, dtype=np.int64), np.zeros((1, 3), dtype=np.int64), (np.zeros((1, 1)),) * 3
-    given = U0[None], FAST[None], *seat.data_of(FinalState([1.0])), np.array([SPAN])
+    outputs = np.full(1, np.nan), np.zeros(1, dtype=np.int64), np.zeros((1, 3), dtype=np.int64), (np.zeros((1, 1)),) * 4
+    given = U0[None], FAST[None], *seat.data_of(FinalState([1.0])), np.zeros((1, 1)), np.array([SPAN])
     with pytest.raises(KeyboardInterrupt):
         seat.run(0, 1, 1, given, outputs)
 

@@ -68,7 +68,8 @@ def callbacks(sign: float, inclusive: bool, rate: float = 3.0) -> tuple[Callable
 
 @functools.cache
 def jumping(sign: float = 1.0, inclusive: bool = False, fused: bool = False, rate: float = 3.0) -> Dynamics:
-    return Dynamics(*callbacks(sign, inclusive, rate)[:2], fused=fused, name="jumping")
+    """Without breaks: those who solve it give stops, or none."""
+    return Dynamics(*callbacks(sign, inclusive, rate)[:2], fused=fused, name="jumping", breaks=())
 
 
 @functools.cache
