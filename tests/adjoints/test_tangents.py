@@ -301,6 +301,7 @@ def test_without_a_jvp_there_are_vjps_or_a_sentence():
         large.pushforward(None, [1.0])
 
 
+@pytest.mark.slow  # compiles passes of its own
 def test_fused_dynamics_have_tangents():
     fused = solve(Dynamics(lv_f, lv_vjp, fused=True), LV_U0, LV_THETA, (0.0, 1.0))
     wanted = solve(lotka_volterra(), LV_U0, LV_THETA, (0.0, 1.0)).pushforward([1.0, 2.0])

@@ -663,6 +663,7 @@ def test_times_of_events_compared_with_data(adjoint):
 SEEN = EventTimes([3.0, np.nan, 12.5], event="height", sigma=[0.1, 1.0, 0.2])
 
 
+@pytest.mark.slow  # compiles passes of its own
 @by_adjoint
 def test_times_of_events_in_compiled_code_and_in_ensembles(adjoint):
     options = {"events": BOUNCE, "adjoint": adjoint, **TOLERANCES}
