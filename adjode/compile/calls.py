@@ -88,22 +88,19 @@ class Calls:
             )
         if not self.fused:
             return entry(_portable_entry(make(self, None)), (i8,), name, self.key)
-        name, known = self._filed(name), frame.known()
+        known = frame.known()
         setting, key = frame[slots.SETTING], self.key and f"{self.key}-{known.key}"
         straight = frame[slots.Y].size <= UNROLLED and not frame.has(slots.EIGENVALUES)  # those of an implicit method
         stages = (int(setting[slots.LAST_STAGE]), int(setting[slots.TOP])) if straight else None
-        return entry(_fused_entry(lambda: self._outline(name, make, stages), self.imports, known), (i8,), name, key)
+        return entry(_fused_entry(lambda: self.outline(name, make, stages), self.imports, known), (i8,), self._filed(name), key)
 
     def outline(self, name: str, make: Callable, stages: tuple[int, int] | None) -> bytes:
         """The bitcode of a pass in the fused tier, which depends on no callbacks."""
-        return self._outline(self._filed(name), make, stages)
+        filed = f"{self._filed(name)}-loops" if stages is None else f"{self._filed(name)}-{stages[0]}-{stages[1]}"
+        return outline(filed, lambda: make(self, stages))
 
     def _filed(self, name: str) -> str:
         return f"{name}-jumping" if self.may_jump else name
-
-    def _outline(self, name: str, make: Callable, stages: tuple[int, int] | None) -> bytes:
-        filed = f"{name}-loops" if stages is None else f"{name}-{stages[0]}-{stages[1]}"
-        return outline(filed, lambda: make(self, stages))
 
 
 def _portable_entry(run: Callable) -> Callable:
