@@ -73,7 +73,7 @@ def test_the_solution_of_an_ensemble_and_its_pullback():
 
 
 @pytest.mark.jitted
-@by_adjoint
+@pytest.mark.parametrize("adjoint", ["discrete", pytest.param("interpolating", marks=pytest.mark.slow)])
 def test_fused(adjoint):
     loss = losses_for((0.0, END))["least squares"]
     results = []
