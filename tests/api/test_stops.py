@@ -72,8 +72,9 @@ def test_the_solution_of_an_ensemble_and_its_pullback():
         np.testing.assert_array_equal(ens[i].t, one.t)
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
-@pytest.mark.parametrize("adjoint", ["discrete", pytest.param("interpolating", marks=pytest.mark.slow)])
+@by_adjoint
 def test_fused(adjoint):
     loss = losses_for((0.0, END))["least squares"]
     results = []
