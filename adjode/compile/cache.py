@@ -27,7 +27,7 @@ from adjode.compile.versions import warn_lost
 
 _WITHOUT_KERNELS = ("frontends", "petab", "plots")  # rooms that no kernel imports and that hold none
 _KEPT_FOLDERS = 4  # versions of the sources whose kernels are kept; older ones are deleted
-_KEPT_FILES = 200  # entries that belong to the callbacks of one user or another
+_KEPT_FILES = 1000  # entries that belong to the callbacks of one user or another, of some ten kilobytes each
 
 
 @functools.cache

@@ -169,18 +169,21 @@ def fused_calls(callbacks: dict[str, Any], key: str | None, unchanged: Callable[
 
     @functools.cache
     def imports() -> dict[str, Any]:
-        return {_symbol(kind): _guarded(kind, callbacks.get(kind.name, _absent)) for kind in OF_DYNAMICS}
+        return {_symbol(kind): _guarded(kind, callbacks.get(kind.name)) for kind in OF_DYNAMICS}
 
     return replace(FUSED, key=key, unchanged=unchanged, imports=imports, _entries={})
 
 
-@linked
-def _absent(t, *arrays):
-    """For the import of a callback that was not given and is never called."""
+_ABSENT = """
+def absent(t, {arrays}):
+    return 1
+"""
 
 
-def _guarded(kind: Kind, function: Callable) -> Any:
-    guarded = guard(kind, function)
+def _guarded(kind: Kind, function: Callable | None) -> Any:
+    """A callback for entries to import; what was not given is never called."""
+    absent = written(_ABSENT, kind, {"arrays": ", ".join(kind.arrays)})
+    guarded = linked(absent) if function is None else guard(kind, function)
     guarded.compile((f8, *(vector,) * len(kind.arrays)))
     (compiled,) = guarded.overloads.values()
     return compiled

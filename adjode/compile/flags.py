@@ -39,9 +39,9 @@ INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 kernel = njit(**FLAGS, **INNER, **pipeline_class("KernelCompiler"), fastmath=FAST)
 # fastmath=False must be said: what is not said a function inherits from the one whose compilation asks for it
 exact_kernel = njit(**FLAGS, **INNER, **pipeline_class("KernelCompiler"), fastmath=False)
-# for what calls the user's code: with exceptions, reference counts and every pass of Numba's
+# for what calls the user's code, which has exceptions and counts references
 linked = njit(
-    error_model="numpy", nogil=True, fastmath=False, **counts_references(True), **INNER, **pipeline_class("LinkedCompiler")
+    error_model="numpy", nogil=True, fastmath=False, **counts_references(True), **INNER, **pipeline_class("KernelCompiler")
 )
 
 

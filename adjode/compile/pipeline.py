@@ -266,11 +266,3 @@ class EntryCompiler(KernelCompiler):
 
 class PassCompiler(KernelCompiler):
     lowering = _PassLowering
-
-
-class LinkedCompiler(Pipeline):
-    """For the user's functions inside an entry: every pass, but neither optimised nor emitted by themselves."""
-
-    def passes(self):
-        standard = DefaultPassBuilder.define_nopython_pipeline(self.state).passes
-        return [_LinkedLowering if one is NativeLowering else one for one, _ in standard]

@@ -21,6 +21,7 @@ from numba.core.dispatcher import Dispatcher
 
 from adjode.compile.adapters import c_function, guard_inputs, in_place_form
 from adjode.compile.cache import keep_bytes, kept_bytes
+from adjode.compile.entries import undisturbed
 from adjode.compile.fingerprint import fingerprint
 from adjode.compile.flags import DISABLED, f8, i8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
@@ -164,7 +165,7 @@ class Callback:
         vectors = (vector,) * len(self.kind.inputs)
         results = tuple(matrix if len(SHAPES[name]) == 2 else vector for name in self.kind.outputs)
         try:
-            with _bounds_checked(self.debug), announced():
+            with _bounds_checked(self.debug), undisturbed(), announced():
                 if self._jitted._can_compile:  # a dispatcher with explicit signatures is taken as it is
                     self._jitted.compile((*numbers, *vectors, *(results if self.takes_in_place else ())))
                 if self._form is not self._jitted:
@@ -250,4 +251,5 @@ def _jitted(function: Callable, debug: bool, change: Callable[[Callable], Callab
     if isinstance(function, Dispatcher) and not debug:
         return function
     source = change(getattr(function, "py_func", function))
-    return njit(bounds_checked(source) if debug else source, error_model="numpy", nogil=True, boundscheck=debug)
+    options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True, "boundscheck": debug}
+    return njit(**options)(bounds_checked(source) if debug else source)

@@ -10,7 +10,7 @@ import pytest
 from adjode import Dynamics, Fit, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_f, lv_vjp
-from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra
+from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
 from tests.processes import said_elsewhere
 
 pytestmark = pytest.mark.jitted
@@ -58,7 +58,9 @@ def made(dynamics, adjoint):
 def used():
     dynamics = lotka_volterra()
     objects = {f"{name}, {adjoint}": pair for adjoint in ADJOINTS for name, pair in made(dynamics, adjoint).items()}
-    objects |= {f"{name}, fused": pair for name, pair in made(Dynamics(lv_f, lv_vjp, fused=True), "discrete").items()}
+    objects |= {
+        f"{name}, fused": pair for name, pair in made(Dynamics(lv_f, lv_vjp, vjp_u=lv_vjp_u, fused=True), "discrete").items()
+    }
     objects["Solution"] = solve(dynamics, LV_U0, LV_THETA, SPAN), solution
     objects["EnsembleSolution"] = solve_ensemble(dynamics, MANY, LV_THETA, SPAN, workers=1), ensemble_solution
     return objects

@@ -72,6 +72,7 @@ def test_the_solution_of_an_ensemble_and_its_pullback():
         np.testing.assert_array_equal(ens[i].t, one.t)
 
 
+@pytest.mark.slow
 @pytest.mark.jitted
 @by_adjoint
 def test_fused(adjoint):

@@ -624,6 +624,39 @@ def test_errors_go_up_through_a_call_by_symbol():
     assert [guarded(-1), guarded(1)] == [0, 1]
 
 
+def test_code_can_see_whether_a_dispatcher_fails():
+    """It has the function that belongs to a call, of the types of its signatures, which may be others than those that are given."""
+
+    def fail(values):
+        if values[0] > 0.0:
+            raise ValueError("positive")
+        return values + 1.0
+
+    inner = njit([types.Array(f8, 1, "C")(types.Array(f8, 1, "A"))])(fail)
+
+    @intrinsic
+    def attempt(typingctx, values):
+        kind = typingctx.resolve_value_type(inner)
+        called = kind.get_call_type(typingctx, (values,), {})
+
+        def code(context, builder, sig, args):
+            result = kind.dispatcher.get_compile_result(called)
+            takes, returns = result.fndesc.argtypes, result.fndesc.restype
+            assert takes == (types.Array(f8, 1, "A"),)
+            context.add_linking_libs([result.library])
+            function = context.declare_function(builder.module, result.fndesc)
+            given = [context.cast(builder, args[0], values, takes[0])]
+            status, value = context.call_conv.call_function(builder, function, returns, takes, given)
+            with builder.if_then(status.is_ok):
+                context.nrt.decref(builder, returns, value)
+            return builder.zext(status.is_error, ir.IntType(64))
+
+        return i8(values), code
+
+    run = njit(lambda values: attempt(values))
+    assert [run(np.array([-1.0])), run(np.array([1.0]))] == [0, 1]
+
+
 def test_code_knows_the_library_that_it_is_generated_for():
     found = []
 

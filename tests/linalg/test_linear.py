@@ -1,6 +1,7 @@
 """LU in every storage, real and complex, plain and transposed: against NumPy, in units of the condition number."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -187,25 +188,36 @@ def test_choice():
     assert choose_structure(40, pattern_of(random_sparse(40, 0.6)), "auto").kind == "dense"
 
 
-@pytest.mark.parametrize("n", [12, 40])
-def test_loops_and_lapack_agree(n, monkeypatch):
+@pytest.fixture
+def routines(monkeypatch):
+    """A function that has loops, or LAPACK, chosen for all sizes."""
+
+    def choose(limit):
+        monkeypatch.setattr(linear, "_LOOPS", limit)
+        make_linear.cache_clear()
+        solver.cache_clear()
+
+    yield choose
+    make_linear.cache_clear()
+    solver.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["dense", "banded"])
+def test_loops_and_lapack_agree(kind, routines):
     """The same factors, by the routine that the size would not choose."""
-    J = np.random.default_rng(3).normal(size=(n, n))
-    for kind, matrix in (("dense", J), ("banded", band(3 * n, n, n))):
-        for c in (2.0, 2.0 + 1.0j):
-            answers = []
-            for limit in (0, 1000):
-                monkeypatch.setattr(linear, "_LOOPS", limit)
-                make_linear.cache_clear()
-                solver.cache_clear()
+    answers = {}
+    for limit in (0, 1000):
+        routines(limit)
+        for n in (12, 40):
+            matrix = np.random.default_rng(3).normal(size=(n, n)) if kind == "dense" else band(3 * n, n, n)
+            for c in (2.0, 2.0 + 1.0j):
                 system = System(kind, pattern_of(matrix), matrix)
                 assert system.run(FACTOR, c=c) == 0
                 b = np.arange(1.0, 1.0 + len(matrix)).astype(type(c))
-                answers += [system.run(verb, c=c, b=b) for verb in (SOLVE, SOLVE_TRANSPOSED)]
-            for first, second in zip(answers[:2], answers[2:], strict=True):
-                np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-12 * np.abs(second).max())
-    make_linear.cache_clear()
-    solver.cache_clear()
+                answers[limit, n, c] = [system.run(verb, c=c, b=b) for verb in (SOLVE, SOLVE_TRANSPOSED)]
+    for n, c in itertools.product((12, 40), (2.0, 2.0 + 1.0j)):
+        for first, second in zip(answers[0, n, c], answers[1000, n, c], strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-12 * np.abs(second).max())
 
 
 @pytest.mark.parametrize("kind", KINDS)

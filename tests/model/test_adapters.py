@@ -7,6 +7,7 @@ import re
 
 import numba
 import numpy as np
+import psutil
 import pytest
 from numba.core import codegen
 
@@ -54,14 +55,42 @@ def test_the_forms_of_a_kind():
 
 
 def test_a_kind_of_eight_arrays_is_guarded_and_called():
-    arrays, guarded = arrays_of(LONG), guard(LONG, numba.njit(long_form))
-    guarded = getattr(guarded, "py_func", guarded)
-    assert guarded(2.0, *arrays) == 0
+    arrays, guarded = tuple(arrays_of(LONG)), guard(LONG, numba.njit(long_form))
+    called = numba.njit(lambda t, arrays: guarded(t, *arrays))
+    assert called(2.0, arrays) == 0
     u, theta, lam, du, J, u_bar, theta_bar, value = arrays
     np.testing.assert_array_equal(u_bar, u + lam * du)
     np.testing.assert_array_equal(theta_bar, theta * J[:2])
     assert value[0] == 2.0
-    assert guarded(-1.0, *arrays) == 1
+    assert called(-1.0, arrays) == 1
+
+
+@jitted
+def test_what_a_users_function_allocates_is_freed():
+    """What it returns too, though nobody takes it; its signature says of what layout its arrays are."""
+
+    @numba.njit("float64[:](float64, float64[:], float64[:], float64[:])")
+    def f(t, u, theta, du):
+        du[:] = 2.0 * u
+        return np.full(100_000, t)
+
+    guarded, (u, theta, du) = guard(KINDS["f"], f), arrays_of(KINDS["f"])
+
+    @numba.njit
+    def failures(calls, u, theta, du):
+        failed = 0
+        for _ in range(calls):
+            failed += guarded(1.0, u, theta, du)
+        return failed
+
+    def megabytes():
+        return psutil.Process().memory_info().rss / 1e6
+
+    assert failures(1, u, theta, du) == 0
+    before = megabytes()
+    assert failures(500, u, theta, du) == 0
+    assert megabytes() - before < 40.0  # of 400
+    np.testing.assert_array_equal(du, 2.0 * u)
 
 
 @jitted

@@ -75,7 +75,7 @@ DYNAMICS = {
     "jitted": lambda: Dynamics(numba.njit(lv_f), numba.njit(lv_vjp), name="jitted"),
     "closure": lambda: Dynamics(*closure()),
     "debug": lambda: Dynamics(lv_f, lv_vjp, debug=True),
-    "fused": lambda: Dynamics(lv_f, lv_vjp, fused=True),
+    "fused": lambda: Dynamics(lv_f, lv_vjp, vjp_u=lv_vjp_u, fused=True),
 }
 LOSSES = {
     "final": lambda: losses.FinalState([1.0, 2.0]),

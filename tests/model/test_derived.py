@@ -30,7 +30,9 @@ def test_same_gradient_as_by_hand(method):
     np.testing.assert_allclose(gradient(Dynamics(lv_f), **options), gradient(Dynamics(lv_f, lv_vjp), **options), rtol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"fused": True}, {"debug": True}, {"name": "prey and predators"}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({"fused": True}, marks=pytest.mark.slow), {"debug": True}, {"name": "prey and predators"}]
+)
 def test_options_and_copies(options):
     if numba.config.DISABLE_JIT and "fused" in options:
         pytest.skip("nothing is compiled")

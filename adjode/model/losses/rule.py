@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from adjode.compile.adapters import written
+from adjode.compile.adapters import attempt, written
 from adjode.compile.flags import linked
 from adjode.compile.kinds import KINDS
 from adjode.derivation.origins import remember, texts_of
@@ -25,11 +25,7 @@ Numbers = dict[str, float]  # the arguments ahead of the arrays, and k, which ob
 _SECONDS = 0.02  # for trial calls
 _UNIFORM = """
 def uniform({taken}):
-    try:
-        function({given})
-    except Exception:
-        return 1
-    return 0
+    return attempted(({given}))
 """
 
 
@@ -165,7 +161,7 @@ _BARS = "u_bar", "theta_bar"
 def _uniform(callback: Callback, taken: tuple[str, ...]) -> Callable:
     kind = callback.kind
     parts = {"taken": ", ".join(taken), "given": ", ".join(kind.arguments(in_place=True))}
-    return linked(written(_UNIFORM, kind, parts, function=callback.in_place))
+    return linked(written(_UNIFORM, kind, parts, attempted=attempt(callback.in_place)))
 
 
 class WithRule(OfFields):
