@@ -189,7 +189,7 @@ class _Search:
 
     def _jacobians(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """df/du (n, n) and df/dtheta (n, m), without the states that are taken out."""
-        J, of_theta = self._whole_jacobians(np.where(self.absent, 0.0, u))
+        J, of_theta = self._whole_jacobians(u)
         J[self.absent] = J[:, self.absent] = of_theta[self.absent] = 0.0
         return J, of_theta
 
@@ -204,7 +204,7 @@ class _Search:
 
     def _conserved(self, u: np.ndarray) -> np.ndarray:
         """L, (n, q): an orthonormal basis of the left null space that the Jacobians at all these states have in common."""
-        stacked = np.hstack([self._jacobians(np.ascontiguousarray(one))[0] for one in [*self.probes, u]])
+        stacked = np.hstack([self._jacobians(np.where(self.absent, 0.0, one))[0] for one in [*self.probes, u]])
         sizes = np.linalg.norm(stacked, axis=0)
         left, singular, _ = np.linalg.svd(stacked[:, sizes > 0.0] / sizes[sizes > 0.0], full_matrices=True)
         singular = np.append(singular, np.zeros(self.n - singular.size))
@@ -219,7 +219,7 @@ class _Search:
         if np.any(np.abs(L.T @ (u - self.start)) > allowed):
             return "its Jacobian is singular, and not because something is conserved"
         for _ in range(_ITERATIONS):
-            J, _ = self._jacobians(u)
+            J, _ = self._jacobians(np.where(self.absent, 0.0, u))
             kept = max(float(np.linalg.norm(J, 2)), 1e-300) * (L @ L.T)
             if _is_singular(J + kept):
                 return _NOT_ISOLATED
@@ -237,6 +237,7 @@ class _Search:
     def _result(self, u: np.ndarray, kept: np.ndarray, L: np.ndarray, t: float) -> Equilibrium:
         from scipy.linalg import lu_factor
 
+        u = np.where(self.absent, 0.0, u)  # rounding may have brought them
         J, of_theta = self._jacobians(u)
         if np.any(np.abs(self._f(u, self.t0 + max(t, 1.0)) - self._f(u)) > _RESTS * np.abs(J) @ self._sizes(u)):
             raise self._failure("f depends on time")
