@@ -217,7 +217,7 @@ def _experiment(
         (0.0, scenario.end),
         u0=start,
         theta=scenario.theta,
-        start=SteadyState(theta=scenario.before) if rests else "u0",
+        start=SteadyState(theta=scenario.before, then=scenario.then) if rests else "u0",
         name=scenario.name,
         **{**jumps, **({"events": events} if events else {})},
     )
