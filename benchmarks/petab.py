@@ -105,8 +105,9 @@ def measured(path: Path, options: dict[str, float], repeats: int = 5) -> dict[st
 
 
 def off_differences(problem, step: float = 1e-4) -> float:
-    """How much a derivative along a random direction, beside the nominal values, where most gradients vanish, differs from differences of
-    the loss by tight solves, of the size of its terms; not a number where these fail.
+    """How much a derivative along a random direction differs from differences of the loss by tight solves, relative to its terms.
+
+    At a point beside the nominal values, where most gradients vanish; not a number where solves fail.
     """
     from adjode import SolveError
 
@@ -187,6 +188,7 @@ def main() -> None:
     parser.add_argument("--rtol", type=float, default=1e-8)
     parser.add_argument("--atol", type=float, default=1e-12)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for each problem")
+    parser.add_argument("--no-times", action="store_true", help="leave the columns of times out, as on a machine that is busy")
     parser.add_argument("--output", type=Path, help="folder for petab.md")
     parser.add_argument("--fit", type=int, metavar="STARTS", help="fit some, from so many starts")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
@@ -200,10 +202,12 @@ def main() -> None:
     options = {"rtol": given.rtol, "atol": given.atol}
     if given.fit:
         names = [name for name in FITTED if name.startswith(tuple(given.only) or "")]
-        rows = (fitted(yaml_of(given.collection / name), options, given.fit) for name in names)
-        report(OF_FITS, rows, given.output, "petab_fits.md")
+        fits = (fitted(yaml_of(given.collection / name), options, given.fit) for name in names)
+        report(OF_FITS, fits, given.output, "petab_fits.md")
         return
-    report(COLUMNS, rows_of(given, options), given.output, "petab.md")
+    kept = [k for k, title in enumerate(COLUMNS) if not (given.no_times and title.endswith("s)"))]
+    rows = (tuple(row[k] for k in kept) for row in rows_of(given, options))
+    report(tuple(COLUMNS[k] for k in kept), rows, given.output, "petab.md")
 
 
 def rows_of(given: argparse.Namespace, options: dict[str, float]) -> Iterator[tuple[str, ...]]:

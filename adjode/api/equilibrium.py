@@ -241,8 +241,10 @@ class _Search:
         J, of_theta = self._jacobians(u)
         if np.any(np.abs(self._f(u, self.t0 + max(t, 1.0)) - self._f(u)) > _RESTS * np.abs(J) @ self._sizes(u)):
             raise self._failure("f depends on time")
-        undefined = self.absent, self._whole_jacobians(u)[1][self.absent].any(axis=0)
-        return Equilibrium(self.layouts[0].unflatten(u), L.T.copy(), t, self.layouts, lu_factor(J + kept), of_theta, kept, undefined)
+        undefined = self.absent, np.any(self._whole_jacobians(u)[1][self.absent], axis=0)
+        return Equilibrium(
+            self.layouts[0].unflatten(u), L.T.copy(), t, self.layouts, lu_factor(J + kept), of_theta, kept, undefined
+        )
 
     def _failure(self, why: str) -> SolveError:
         message = f"{self.dynamics.name} does not come to rest: {why.rstrip('.')}."

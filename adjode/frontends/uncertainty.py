@@ -102,7 +102,14 @@ class Uncertainty:
 
     @classmethod
     def of_likelihood(
-        cls, fit: Entries, x: np.ndarray, rates: np.ndarray, curvature: tuple[np.ndarray, np.ndarray], push: Push, n: int, rtol: float
+        cls,
+        fit: Entries,
+        x: np.ndarray,
+        rates: np.ndarray,
+        curvature: tuple[np.ndarray, np.ndarray],
+        push: Push,
+        n: int,
+        rtol: float,
     ) -> Uncertainty:
         """From the gradient (k,) and the Hessian (k, k) of minus the logarithm of a likelihood at x, of n data.
 

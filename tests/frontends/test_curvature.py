@@ -37,7 +37,9 @@ def test_the_minimum_with_an_entry_held(held):
     valley, mask = Valley(), np.array([True, False, False])
     settle = Settling(valley, hessian_by_differences(valley, np.ones(3)), mask, 1e-9)
     x, loss = settle(settle.guess(np.ones(3), np.array([held, 1.0, 1.0])))
-    least = optimize.minimize_scalar(lambda b: (held - b**2) ** 2 + (b - 1.0) ** 2 / 10.0, bounds=(0.0, 3.0), options={"xatol": 1e-12})
+    least = optimize.minimize_scalar(
+        lambda b: (held - b**2) ** 2 + (b - 1.0) ** 2 / 10.0, bounds=(0.0, 3.0), options={"xatol": 1e-12}
+    )
     assert loss == pytest.approx(least.fun, abs=1e-7) and x[0] == held
     np.testing.assert_allclose(x[1:], least.x, atol=1e-3)
 

@@ -9,9 +9,10 @@ from scipy.integrate import solve_ivp
 from adjode.petab import load
 from tests.petab.writer import sbml, write
 
-P = {"k_on": 0.7, "k_off": 0.4, "k_loss": 0.3, "dose": 2.5, "start": 1.4, "volume": 3.0, "scale": 1.6, "sd": 0.15}
+P = {"k_on": 0.7, "k_off": 0.4, "k_loss": 0.3, "dose": 2.5, "start": 1.4, "volume": 3.0, "scale": 1.6, "sd": 0.15, "t_on": 1.5}
+PRIOR = ["objectivePriorType", "objectivePriorParameters"]
 PARAMETERS = [
-    "parameterId parameterScale lowerBound upperBound nominalValue estimate objectivePriorType objectivePriorParameters".split(),
+    ["parameterId", "parameterScale", "lowerBound", "upperBound", "nominalValue", "estimate", *PRIOR],
     ["k_on", "log10", 1e-3, 1e3, 0.7, 1, "parameterScaleLaplace", "-0.1;0.4"],
     ["k_off", "lin", 1e-3, 1e3, 0.4, 1, "logNormal", "-1;0.5"],
     ["k_loss", "log", 1e-3, 1e3, 0.3, 1, "logLaplace", "-1;0.3"],
@@ -20,19 +21,26 @@ PARAMETERS = [
     ["volume", "log10", 1e-3, 1e3, 3.0, 1, "uniform", "1;4"],
     ["scale", "lin", 1e-3, 1e3, 1.6, 1, "normal", "1.5;0.2"],
     ["sd", "lin", 1e-3, 1e3, 0.15, 1, "", ""],
+    ["t_on", "lin", 1e-3, 1e3, 1.5, 1, "", ""],
 ]
-MODEL = sbml(
-    compartments={"cell": 2.0, "outside": 5.0},
-    species={"L": ("outside", 0.5), "R": ("cell", 1.0), "C": ("cell", 0.0)},
-    parameters={"k_on": 1.0, "k_off": 1.0, "k_loss": 1.0, "feed": 0.0, "pulse": None},
-    rules=[("pulse", "piecewise(feed * exp(-time), time > 1.5, 0)")],
-    reactions=[
-        (["R", "L"], ["C"], "cell * k_on * R * L"),
-        (["C"], ["R", "L"], "cell * k_off * C"),
-        (["L"], [], "outside * k_loss * L"),
-        ([], ["L"], "outside * (pulse + 0.1)"),
-    ],
-)
+
+
+def model(trigger):
+    return sbml(
+        compartments={"cell": 2.0, "outside": 5.0},
+        species={"L": ("outside", 0.5), "R": ("cell", 1.0), "C": ("cell", 0.0)},
+        parameters={"k_on": 1.0, "k_off": 1.0, "k_loss": 1.0, "feed": 0.0, "pulse": None, "t_on": 0.0},
+        rules=[("pulse", "piecewise(feed * exp(-time), time > t_on, 0)")],
+        events=[(trigger, "L", "1.5 * L + 0.1")],
+        reactions=[
+            (["R", "L"], ["C"], "cell * k_on * R * L"),
+            (["C"], ["R", "L"], "cell * k_off * C"),
+            (["L"], [], "outside * k_loss * L"),
+            ([], ["L"], "outside * (pulse + 0.1)"),
+        ],
+    )
+
+
 CONDITIONS = [
     ["conditionId", "L", "R", "outside", "feed"],
     ["rest", 0.2, "start", "", 0],  # before: outside as in the model
@@ -47,13 +55,13 @@ OBSERVABLES = [
     ["total", "(R + C) * cell + L * outside", "0.05", "log10", "laplace"],
     ["receptor", "R", "0.07 + 0.1 * R", "log", "normal"],
 ]
-TIMES = (0.0, 1.0, 1.5, 4.0)
+TIMES = (0.0, 1.0, 1.7, 4.0)
 
 
 def rates(t, u, outside, feed):
     L, R, C = u
     bind = 2.0 * (P["k_on"] * R * L - P["k_off"] * C)
-    pulse = feed * math.exp(-t) if t > 1.5 else 0.0
+    pulse = feed * math.exp(-t) if t > P["t_on"] else 0.0
     return [pulse + 0.1 - P["k_loss"] * L - bind / outside, -bind / 2.0, bind / 2.0]
 
 
@@ -72,10 +80,11 @@ def states(before, condition):
     if condition == "dosed":
         u[0] = P["dose"]
     found, t = [], 0.0
-    for end in TIMES:
-        for stop in {min(max(1.5, t), end), end}:
-            u, t = integrated(u, t, max(stop, t), outside, feed), max(stop, t)
-        found.append(u)
+    for end in sorted({*TIMES, 1.5, 2.0}):
+        u, t = integrated(u, t, end, outside, feed), end
+        if end == 2.0:
+            u[0] = 1.5 * u[0] + 0.1
+        found += [u] * (end in TIMES)
     return found, outside
 
 
@@ -90,7 +99,8 @@ def rows():
                     yield [observable, before, condition, value * math.exp(0.1 * rng.normal()), t, *parameters, f"r{replicate}"]
 
 
-HEAD = "observableId preequilibrationConditionId simulationConditionId measurement time observableParameters noiseParameters".split()
+BEFORE, DURING = "preequilibrationConditionId", "simulationConditionId"
+HEAD = ["observableId", BEFORE, DURING, "measurement", "time", "observableParameters", "noiseParameters"]
 
 
 def log_likelihood():
@@ -118,13 +128,13 @@ def log_likelihood():
 @pytest.fixture(scope="module")
 def problem(tmp_path_factory):
     measurements = [[*HEAD, "replicateId"], *rows()]
-    path = write(tmp_path_factory.mktemp("features"), MODEL, PARAMETERS, CONDITIONS, OBSERVABLES, measurements)
+    path = write(tmp_path_factory.mktemp("features"), model("time >= 2"), PARAMETERS, CONDITIONS, OBSERVABLES, measurements)
     return load(path, rtol=1e-10, atol=1e-13)
 
 
 def test_the_log_likelihood(problem):
-    """Species that are set anew behind a steady state or keep what they have, compartments that are parameters, starts by parameters,
-    time in observables and rules, replicates, noise on all scales.
+    """Species that are set anew behind a steady state or keep what they have, compartments and starts that are parameters, time in
+    observables and rules, an event and a switch behind a steady state, replicates, noise on all scales.
     """
     assert problem.experiments.names == ["rest -> dosed", "rest -> kept", "fresh"]
     assert problem.log_likelihood() == pytest.approx(log_likelihood(), rel=1e-7)
@@ -152,3 +162,10 @@ def test_the_gradient(problem):
 def test_what_is_set_anew(problem):
     assert set(problem.scenarios["rest -> dosed"].then) == {"L"}
     assert problem.scenarios["rest -> kept"].then == {} == problem.scenarios["fresh"].then
+
+
+def test_an_event_that_a_steady_state_may_meet_is_refused(tmp_path):
+    measurements = [[*HEAD, "replicateId"], *rows()]
+    path = write(tmp_path, model("C >= 0.3"), PARAMETERS, CONDITIONS, OBSERVABLES, measurements)
+    with pytest.raises(ValueError, match="rest -> dosed: event e0 depends on states and may happen before the steady state"):
+        load(path)

@@ -3,8 +3,10 @@
 import libsbml
 
 
-def sbml(*, compartments, species, parameters, reactions, rules=(), assigned=()):
-    """The text of a model. Species are {name: (compartment, start)}, reactions (reactants, products, formula)."""
+def sbml(*, compartments, species, parameters, reactions, rules=(), assigned=(), events=()):
+    """The text of a model. Species are {name: (compartment, start)}, reactions (reactants, products, formula), events (trigger,
+    variable, formula).
+    """
     document = libsbml.SBMLDocument(3, 2)
     model = document.createModel()
     for name, size in compartments.items():
@@ -25,6 +27,18 @@ def sbml(*, compartments, species, parameters, reactions, rules=(), assigned=())
     for variable, formula in assigned:
         made = model.createInitialAssignment()
         made.setSymbol(variable), made.setMath(libsbml.parseL3Formula(formula))
+    for k, (trigger, variable, formula) in enumerate(events):
+        made = model.createEvent()
+        made.setId(f"e{k}"), made.setUseValuesFromTriggerTime(True)
+        condition = made.createTrigger()
+        condition.setInitialValue(True), condition.setPersistent(True), condition.setMath(libsbml.parseL3Formula(trigger))
+        assignment = made.createEventAssignment()
+        assignment.setVariable(variable), assignment.setMath(libsbml.parseL3Formula(formula))
+    _reactions(model, reactions)
+    return libsbml.writeSBMLToString(document)
+
+
+def _reactions(model, reactions):
     for k, (reactants, products, formula) in enumerate(reactions):
         made = model.createReaction()
         made.setId(f"r{k}"), made.setReversible(False)
@@ -33,7 +47,6 @@ def sbml(*, compartments, species, parameters, reactions, rules=(), assigned=())
                 reference = create()
                 reference.setSpecies(name), reference.setStoichiometry(1.0), reference.setConstant(True)
         made.createKineticLaw().setMath(libsbml.parseL3Formula(formula))
-    return libsbml.writeSBMLToString(document)
 
 
 def write(folder, model, parameters, conditions, observables, measurements):
