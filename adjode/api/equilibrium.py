@@ -7,6 +7,10 @@ there. What is conserved, L^T u for all columns of L with L^T f = 0, is kept: wi
 
 which is singular only where the root is not isolated. A cotangent u_bar gives `mu = M^-T u_bar`, theta_bar = -f_theta^T mu and
 u0_bar = s L L^T mu.
+
+Where M is singular, states that stay zero of themselves may be the reason: what an absent inhibitor binds to piles up for ever as
+soon as there is some, so the state of rest is isolated among those without it. Then these states are taken out of f, and the
+derivatives by what would make them other than zero are not numbers.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ _CONSERVED = 1e-12  # of the largest singular value
 _KEPT = 1e-6  # of the terms of a sum that is conserved, by which rounding and solves may change it
 _SMALL = 1e-8  # of the largest that a state has been, which is as good as zero
 _NOTHING = 1e-12  # of the largest of all states
+_NOT_ISOLATED = "its state of rest is not isolated: the Jacobian is singular there, and not because something is conserved"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +62,26 @@ class Equilibrium:
     lu: Any
     of_theta: np.ndarray
     kept: np.ndarray
+    undefined: tuple[np.ndarray, np.ndarray]  # entries of u0 (n,) and theta (m,) by which there are no derivatives
 
     def pull_back(self, u_bar: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The cotangents (n,) of u0 and (m,) of theta that one of the state is."""
+        """The cotangents (n,) of u0 and (m,) of theta that one of the state is; not a number where there is no derivative."""
         from scipy.linalg import lu_solve
 
         mu = lu_solve(self.lu, self.layouts[0].flatten("the cotangent of u", u_bar), trans=1)
-        return self.kept @ mu, -self.of_theta.T @ mu
+        bars = self.kept @ mu, -self.of_theta.T @ mu
+        for bar, undefined in zip(bars, self.undefined, strict=True):
+            bar[undefined] = np.nan
+        return bars
 
     def push_forward(self, u0_dot: np.ndarray, theta_dot: np.ndarray) -> np.ndarray:
         """The tangents (n, k) of the state, from those of u0 (n, k) and theta (m, k)."""
         from scipy.linalg import lu_solve
 
-        return lu_solve(self.lu, self.kept @ u0_dot - self.of_theta @ theta_dot)
+        u_dot = lu_solve(self.lu, self.kept @ u0_dot - self.of_theta @ theta_dot)
+        for dot, undefined in zip((u0_dot, theta_dot), self.undefined, strict=True):
+            u_dot[:, dot[undefined].any(axis=0)] = np.nan
+        return u_dot
 
 
 def steady_state(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, **options: Unpack[ForwardKeywords]) -> Equilibrium:
@@ -111,6 +123,7 @@ class _Search:
         self.start, self.theta = self.layouts[0].flatten("u0", u0), self.layouts[1].flatten("theta", theta)
         self.n, self.probes = self.start.size, self.start[None]
         self.largest = np.abs(self.start)  # that each state has been
+        self.absent = np.zeros(self.n, dtype=bool)  # states that stay zero and are taken out
         atol = SolveOptions(**options).at(self.start).absolute_tolerances(self.n)
         self.noise, self._options = _NOISE * atol, {**options, "atol": atol}
 
@@ -120,6 +133,8 @@ class _Search:
         for _ in range(_SPANS):
             if rests:
                 found = self._newton(u, reached)
+                if found is _NOT_ISOLATED and self._takes_out(u):
+                    found = self._newton(np.where(self.absent, 0.0, u), reached)
                 if isinstance(found, Equilibrium):
                     return found
                 why = found
@@ -158,8 +173,28 @@ class _Search:
             raise self._failure("f is not finite on the way")
         return du
 
+    def _takes_out(self, u: np.ndarray) -> bool:
+        """Whether there are states that are zero at the start, and stay it whatever the others are."""
+        points, zero = [*self.probes, u], (self.start == 0.0) & (np.abs(u) <= self.noise)
+        while zero.any():
+            stays = zero.copy()
+            for point in points:
+                at = np.where(zero, 0.0, point)
+                stays &= (self._f(at) == 0.0) & ~self._whole_jacobians(at)[0][:, ~zero].any(axis=1)
+            if (stays == zero).all():
+                break
+            zero = stays
+        self.absent = zero
+        return bool(zero.any())
+
     def _jacobians(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """df/du (n, n) and df/dtheta (n, m), by products with the vjp."""
+        """df/du (n, n) and df/dtheta (n, m), without the states that are taken out."""
+        J, of_theta = self._whole_jacobians(u)
+        J[self.absent] = J[:, self.absent] = of_theta[self.absent] = 0.0
+        return J, of_theta
+
+    def _whole_jacobians(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same of all, by products with the vjp."""
         J, of_theta = np.full((self.n, self.n), np.nan), np.full((self.n, self.theta.size), np.nan)
         for i in range(self.n):
             lam = np.zeros(self.n)
@@ -169,7 +204,7 @@ class _Search:
 
     def _conserved(self, u: np.ndarray) -> np.ndarray:
         """L, (n, q): an orthonormal basis of the left null space that the Jacobians at all these states have in common."""
-        stacked = np.hstack([self._jacobians(np.ascontiguousarray(one))[0] for one in [*self.probes, u]])
+        stacked = np.hstack([self._jacobians(np.where(self.absent, 0.0, one))[0] for one in [*self.probes, u]])
         sizes = np.linalg.norm(stacked, axis=0)
         left, singular, _ = np.linalg.svd(stacked[:, sizes > 0.0] / sizes[sizes > 0.0], full_matrices=True)
         singular = np.append(singular, np.zeros(self.n - singular.size))
@@ -180,13 +215,14 @@ class _Search:
         from scipy.linalg import lu_factor, lu_solve
 
         L, u = self._conserved(guess), guess
-        if np.any(np.abs(L.T @ (u - self.start)) > _KEPT * (np.abs(L.T) @ (np.abs(u) + np.abs(self.start)))):
+        allowed = np.abs(L.T) @ (_KEPT * (np.abs(u) + np.abs(self.start)) + self.absent.any() * self.noise)
+        if np.any(np.abs(L.T @ (u - self.start)) > allowed):
             return "its Jacobian is singular, and not because something is conserved"
         for _ in range(_ITERATIONS):
-            J, _ = self._jacobians(u)
+            J, _ = self._jacobians(np.where(self.absent, 0.0, u))
             kept = max(float(np.linalg.norm(J, 2)), 1e-300) * (L @ L.T)
             if _is_singular(J + kept):
-                return "its state of rest is not isolated: the Jacobian is singular there, and not because something is conserved"
+                return _NOT_ISOLATED
             lu = lu_factor(J + kept)
             step = lu_solve(lu, kept @ (self.start - u) - self._f(u))
             terms = np.abs(J) @ np.abs(u) + np.abs(kept) @ (np.abs(u) + np.abs(self.start))
@@ -201,10 +237,14 @@ class _Search:
     def _result(self, u: np.ndarray, kept: np.ndarray, L: np.ndarray, t: float) -> Equilibrium:
         from scipy.linalg import lu_factor
 
+        u = np.where(self.absent, 0.0, u)  # rounding may have brought them
         J, of_theta = self._jacobians(u)
         if np.any(np.abs(self._f(u, self.t0 + max(t, 1.0)) - self._f(u)) > _RESTS * np.abs(J) @ self._sizes(u)):
             raise self._failure("f depends on time")
-        return Equilibrium(self.layouts[0].unflatten(u), L.T.copy(), t, self.layouts, lu_factor(J + kept), of_theta, kept)
+        undefined = self.absent, np.any(self._whole_jacobians(u)[1][self.absent], axis=0)
+        return Equilibrium(
+            self.layouts[0].unflatten(u), L.T.copy(), t, self.layouts, lu_factor(J + kept), of_theta, kept, undefined
+        )
 
     def _failure(self, why: str) -> SolveError:
         message = f"{self.dynamics.name} does not come to rest: {why.rstrip('.')}."

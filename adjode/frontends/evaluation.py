@@ -15,7 +15,7 @@ from adjode.api.solution import Solution
 from adjode.api.solve import solve
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import LeastSquares, Loss, require_second_order
+from adjode.model.losses import LeastSquares, Likelihood, Loss, require_second_order
 from adjode.model.selection import BLOCKS
 from adjode.passes.options import SolveOptions
 from adjode.status import SolveError
@@ -57,6 +57,16 @@ class Evaluation:
         self.wrt = tuple(block for block, part in zip(BLOCKS, parts, strict=True) if part.any())
         self._value_and_cotangents: Any = value_and_gradient(dynamics, loss, t_span, wrt=self.wrt, **options)
         self._solve_options: Any = self._value_and_cotangents.solve_options
+
+    @property
+    def is_likelihood(self) -> bool:
+        """Whether the loss is minus the logarithm of a likelihood."""
+        return isinstance(self.loss, Likelihood) and not self._has_cost
+
+    @property
+    def n_data(self) -> int:
+        """How many data a likelihood is of."""
+        return int(np.count_nonzero(~cast(Likelihood, self.loss).missing))
 
     @property
     def state_names(self) -> list[str]:

@@ -272,12 +272,3 @@ class Fit(LeastSquaresFit):
         listed = self.names if len(self.names) <= 8 else [*self.names[:7], "..."]
         logs = f", {int(self._log.sum())} on a log scale" if self._log.any() else ""
         return f"Fit of {self._problem.of}: {len(self.names)} of {self._start.size} entries free ({', '.join(listed)}){logs}"
-
-    def evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """The loss and its gradient by x, both finite, or a SolveError."""
-        z = self._checked_natural(x)
-        value, cotangents = self._problem.value_and_gradient(z)
-        gradient = cotangents[self._free] * self._slopes(z)
-        if not (math.isfinite(value) and np.isfinite(gradient).all()):
-            raise self._non_finite("the loss or its gradient is not finite")
-        return value, gradient

@@ -14,6 +14,7 @@ import numpy as np
 from adjode.frontends.frames import data_frame
 from adjode.frontends.least_squares import Fitted
 from adjode.frontends.profile import Others, Profile, profile
+from adjode.frontends.starts import StartOptions
 from adjode.frontends.uncertainty import ACCURACY, Uncertainty, decomposed, takes_part
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Identifiability:
 
 
 def identifiability(
-    fit: Fitted, x: np.ndarray, rates: np.ndarray, level: float, absolute_sigma: bool, rtol: float
+    fit: Fitted, x: np.ndarray, rates: np.ndarray, level: float, absolute_sigma: bool, rtol: float, how: StartOptions
 ) -> Identifiability:
     """The verdicts at a minimum x (k,); `rates` say which entries are logarithms, see `Entries`."""
     r, J = fit.evaluate_residuals(x)
@@ -74,7 +75,7 @@ def identifiability(
     if names:
         rest = Others(fit, _chosen(directions, x.size), x)
         at = rest.x0, rates[rest.free], (r, J[:, rest.free]), _no_push
-        found = profile(rest, Uncertainty.at_minimum(rest, *at, absolute_sigma, rtol), names, level)
+        found = profile(rest, Uncertainty.at_minimum(rest, *at, absolute_sigma, rtol), names, level, how)
     verdicts = dict.fromkeys(fit.names, STRUCTURALLY_NOT)
     for name in names:
         assert found is not None

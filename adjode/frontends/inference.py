@@ -12,6 +12,7 @@ import numpy as np
 
 from adjode.api.solution import Solution
 from adjode.checks import choose, float_vector
+from adjode.frontends.curvature import hessian_by_differences
 from adjode.frontends.identifiability import Identifiability, identifiability
 from adjode.frontends.least_squares import LeastSquaresTask, check_options
 from adjode.frontends.problems import Problem
@@ -93,7 +94,8 @@ class LeastSquaresFit(CurvedFit):
         return r, J
 
     def uncertainty(self, x: Any = None, *, absolute_sigma: bool = False, kind: str = "gauss-newton") -> Uncertainty:
-        """Standard errors, correlations, intervals and predictions at a minimum of a `LeastSquares` loss; prints as a table.
+        """Standard errors, correlations, intervals and predictions at a minimum of a `LeastSquares` loss, or of a `Likelihood`;
+        prints as a table.
 
         Parameters
         ----------
@@ -104,7 +106,8 @@ class LeastSquaresFit(CurvedFit):
             their size from the residuals. As in `scipy.optimize.curve_fit`.
         kind : {"gauss-newton", "exact"}
             What is inverted: `J^T J`, or the Hessian, which has the curvature of the model too. They differ as far as residuals are
-            large and the model is not linear.
+            large and the model is not linear. A likelihood without residuals, as where the size of the noise is fitted, has a
+            Hessian in both cases: by default from differences of gradients.
 
         Raises
         ------
@@ -120,7 +123,12 @@ class LeastSquaresFit(CurvedFit):
         if x is None and self._fitted is not None and self._fitted[1] != "linear":
             raise ValueError(f"there is no theory of standard errors for loss={self._fitted[1]!r}: fit with loss='linear'.")
         x = float_vector("x", self.minimum if x is None else x, self._free.size)
-        residuals, push = self.evaluate_residuals(x), functools.partial(self._push, x)
+        push = functools.partial(self._push, x)
+        if self._is_likelihood and not self.has_residuals:
+            H = self.hessian(x) if kind == "exact" else hessian_by_differences(self, x)
+            given = (self.evaluate(x)[1], H), push, self._n_data, self._problem.rtol
+            return Uncertainty.of_likelihood(self, x, self._rates, *given)
+        residuals = self.evaluate_residuals(x)
         found = Uncertainty.at_minimum(self, x, self._rates, residuals, push, absolute_sigma, self._problem.rtol)
         return found.with_hessian(self.hessian(x)) if kind == "exact" else found
 
@@ -140,7 +148,13 @@ class LeastSquaresFit(CurvedFit):
         return self.uncertainty(x).correlation
 
     def profile(
-        self, names: str | Sequence[str] | None = None, x: Any = None, *, level: float = 0.95, absolute_sigma: bool = False
+        self,
+        names: str | Sequence[str] | None = None,
+        x: Any = None,
+        *,
+        level: float = 0.95,
+        absolute_sigma: bool = False,
+        workers: int | Executor = 1,
     ) -> Profile:
         """Profile likelihoods: the least losses with one entry held, and intervals that hold where the model is not linear.
 
@@ -152,6 +166,8 @@ class LeastSquaresFit(CurvedFit):
             As for `uncertainty`.
         level : float
             Of the intervals.
+        workers : int or Executor
+            What runs the sides of all profiles: so many threads, or an executor, as for `minimize`.
 
         Raises
         ------
@@ -162,10 +178,11 @@ class LeastSquaresFit(CurvedFit):
 
         Notes
         -----
-        Each entry takes a fit of all others at some ten places.
+        Each entry takes a fit of all others at some ten places: by least squares, or for a likelihood without residuals by
+        quasi-Newton steps, which begin with the Hessian at the minimum.
         """
         chosen = self.names if names is None else [names] if isinstance(names, str) else list(names)
-        return profile(self, self.uncertainty(x, absolute_sigma=absolute_sigma), chosen, level)
+        return profile(self, self.uncertainty(x, absolute_sigma=absolute_sigma), chosen, level, StartOptions(workers=workers))
 
     def identifiability(self, x: Any = None, *, level: float = 0.95, absolute_sigma: bool = False) -> Identifiability:
         """Which entries the data determine, each with a verdict: "identifiable", "practically not" or "structurally not".
@@ -192,7 +209,7 @@ class LeastSquaresFit(CurvedFit):
         those with one entry held for each direction that is left open, which changes no fit.
         """
         x = self._minimum_or(x)
-        return identifiability(self, x, self._rates, level, absolute_sigma, self._problem.rtol)
+        return identifiability(self, x, self._rates, level, absolute_sigma, self._problem.rtol, StartOptions())
 
     def predict(
         self,
@@ -216,6 +233,15 @@ class LeastSquaresFit(CurvedFit):
         except SolveError:
             pass
         return True
+
+    @property
+    def _is_likelihood(self) -> bool:
+        """Whether the loss is minus the logarithm of a likelihood, or of a posterior density."""
+        return all(part.is_likelihood for _, part, _ in self._problem.parts(self._start))
+
+    @property
+    def _n_data(self) -> int:
+        return sum(part.n_data for _, part, _ in self._problem.parts(self._start))
 
     def _finish(self, outcomes: list[Outcome], loss: str) -> OptimizeResult:
         """The best result, and what every fit adds to it."""

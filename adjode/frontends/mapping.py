@@ -146,7 +146,7 @@ class Block:
 
     def _read_entry(self, k: int, entry: Any) -> None:
         assert self.layout is not None
-        label, known = self.layout.entry_names()[k], self._fields["p"]
+        label, known = self.layout.entry_name(self.name, k), self._fields["p"]
         assert known is not None
         if isinstance(entry, str):
             if entry not in known.names:

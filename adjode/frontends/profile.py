@@ -7,14 +7,17 @@ standard deviations, is a straight line through zero where the model is linear; 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from adjode.frontends.curvature import Settling
 from adjode.frontends.entries import natural
 from adjode.frontends.frames import data_frame
 from adjode.frontends.least_squares import Fitted, fit_from
+from adjode.frontends.starts import StartOptions
 from adjode.frontends.uncertainty import Uncertainty, rounded
 from adjode.status import SolveError
 
@@ -25,8 +28,10 @@ _STEP = 0.5  # of the quantile, by which the root is to rise from point to point
 _MOST_POINTS = 25  # on each side
 _FAR = 30.0  # times the distance that a linear model has: a side that is open so far is open
 _SECANTS = 8
-_EXACT = 1e-8  # of the quantile, to which the end of an interval is found
-_LOWER = 1e-6  # by what part a loss must be below the minimum to be another
+_EXACT = 1e-8  # of the quantile, to which the end of an interval is found,
+_BY_GRADIENTS = 1e-5  # and without residuals
+_LOWER = 1e-6  # by what part a loss must be below the minimum to be another,
+_LOWER_BY_GRADIENTS = 1e-4  # and by how much without residuals
 _HALVINGS = 6
 _TOLERANCES = {"xtol": 1e-12, "ftol": 1e-14, "gtol": 1e-12}
 
@@ -112,8 +117,8 @@ class Others:
         return r, J[:, self.free]
 
 
-def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float) -> Profile:
-    """Profiles around the minimum that `found` is of.
+def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float, how: StartOptions) -> Profile:
+    """Profiles around the minimum that `found` is of; `how` says what runs them.
 
     Raises
     ------
@@ -123,26 +128,55 @@ def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float) -> 
     unknown = [name for name in names if name not in fit.names]
     if unknown:
         raise ValueError(f"names must be among {', '.join(fit.names)}, but {unknown[0]!r} was given.")
+    start, refit = _at_minimum(fit, found)
+    sides = [_Side(fit, found, fit.names.index(name), sign, level, start, refit) for name in names for sign in (-1.0, 1.0)]
+    with how.pool() as pool:
+        run = list(map(_run, sides) if pool is None else pool.map(_run, sides))
     one: dict[str, dict[str, Any]] = {part: {} for part in ("estimates", "values", "losses", "roots", "intervals", "is_closed")}
-    for name in names:
+    for name, below, above in zip(names, run[::2], run[1::2], strict=True):
         k = fit.names.index(name)
-        start = _minimum(fit, found)
-        sides = [_Side(fit, found, k, sign, found.quantile(level), start) for sign in (-1.0, 1.0)]
-        below, above = (side.run() for side in sides)
-        points = [*below[::-1], start._replace(value=found.x[k]), *above]
+        points = [*below.points[:0:-1], *above.points]
         rate = found.rates[k]
         one["estimates"][name] = float(found.values[k])
         one["values"][name] = natural(np.array([point.value for point in points]), rate)
         one["losses"][name] = np.array([point.loss for point in points])
         one["roots"][name] = np.array([point.root for point in points])
-        one["is_closed"][name] = all(side.is_closed for side in sides)
-        one["intervals"][name] = tuple(float(natural(side.end, rate)) for side in sides)
+        one["is_closed"][name] = below.is_closed and above.is_closed
+        one["intervals"][name] = tuple(float(natural(side.end, rate)) for side in (below, above))
     return Profile(names, level, found.quantile(level), **one)
 
 
-def _minimum(fit: Fitted, found: Uncertainty) -> _Point:
-    r, _ = fit.evaluate_residuals(found.x)
-    return _Point(0.0, 0.0, 0.5 * float(r @ r), found.x)
+Refit = Callable[[np.ndarray], tuple[np.ndarray, float]]  # from x with an entry held to the least loss, and that
+
+
+def _at_minimum(fit: Any, found: Uncertainty) -> tuple[_Point, Callable[[int], Refit]]:
+    """The minimum, and what fits all others when an entry is held."""
+    H, noise = found.hessian, found.noise
+    if H is None or noise is None:
+        r, _ = fit.evaluate_residuals(found.x)
+        return _Point(0.0, 0.0, 0.5 * float(r @ r), found.x), lambda k: _BySquares(fit, k)
+    x, loss = Settling(fit, H, np.zeros(found.x.size, dtype=bool), noise)(found.x)
+    return _Point(0.0, 0.0, loss, x), lambda k: Settling(fit, H, np.arange(x.size) == k, noise)
+
+
+class _BySquares:
+    """The fit of all entries but one by least squares."""
+
+    def __init__(self, fit: Fitted, k: int):
+        self._fit, self._k = fit, k
+
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, float]:
+        others = Others(self._fit, np.arange(x.size) == self._k, x)
+        if others.x0.size:
+            result = fit_from(others, others.x0, dict(_TOLERANCES))
+            return others.whole(result.x), float(result.cost)
+        r, _ = self._fit.evaluate_residuals(x)
+        return x, 0.5 * float(r @ r)
+
+
+def _run(side: _Side) -> _Side:
+    side.run()
+    return side
 
 
 class _Side:
@@ -154,17 +188,22 @@ class _Side:
         Of the interval, as the optimiser sees the entry.
     """
 
-    def __init__(self, fit: Fitted, found: Uncertainty, k: int, sign: float, quantile: float, start: _Point):
-        self.fit, self.k, self.sign, self.quantile = fit, k, sign, quantile
+    def __init__(
+        self, fit: Fitted, found: Uncertainty, k: int, sign: float, level: float, start: _Point, refit: Callable[[int], Refit]
+    ):
+        self.fit, self.k, self.sign, self.quantile, self.refit = fit, k, sign, found.quantile(level), refit(k)
         self.least, self.variance = start.loss, 1.0 if found.absolute_sigma else found.residual_variance
-        self.points = [start._replace(value=found.x[k])]
-        self.reach = quantile * float(found.standard_errors_of_x[k])
+        squares = found.hessian is None
+        self.lowest = start.loss - (_LOWER * start.loss if squares else _LOWER_BY_GRADIENTS)
+        self.exact = _EXACT if squares else _BY_GRADIENTS
+        self.points = [start._replace(value=start.x[k])]
+        self.reach = self.quantile * float(found.standard_errors_of_x[k])
         self.step = _STEP * self.reach
         self.bound = fit.bounds[k][1 if sign > 0.0 else 0]
         self.end, self.is_closed = sign * math.inf, False
 
-    def run(self) -> list[_Point]:
-        """The points, from the minimum outwards, without it."""
+    def run(self) -> None:
+        """Take the points, from the minimum outwards."""
         while len(self.points) <= _MOST_POINTS:
             last = self.points[-1]
             if abs(last.value - self.points[0].value) > _FAR * self.reach:
@@ -181,7 +220,6 @@ class _Side:
                 break
             rise = max(abs(point.root) - abs(last.root), 0.1 * _STEP * self.quantile)
             self.step = abs(point.value - last.value) * min(max(_STEP * self.quantile / rise, 0.5), 3.0)
-        return self.points[1:]
 
     def _next(self, value: float) -> _Point:
         """The point there or, where solves fail, nearer."""
@@ -195,16 +233,8 @@ class _Side:
         raise AssertionError
 
     def _point(self, value: float) -> _Point:
-        x = self._extrapolated(value)
-        x[self.k] = value
-        others, loss = Others(self.fit, np.arange(x.size) == self.k, x), 0.0
-        if others.x0.size:
-            result = fit_from(others, others.x0, dict(_TOLERANCES))
-            x, loss = others.whole(result.x), float(result.cost)
-        else:
-            r, _ = self.fit.evaluate_residuals(x)
-            loss = 0.5 * float(r @ r)
-        if loss < self.least * (1.0 - _LOWER):
+        x, loss = self.refit(self._extrapolated(value))
+        if loss < self.lowest:
             raise ValueError(
                 f"the profile of {self.fit.names[self.k]} finds a loss of {loss:.6g}, and the minimum has {self.least:.6g}: fit "
                 f"again, from x = {x.tolist()}."
@@ -212,12 +242,15 @@ class _Side:
         return _Point(value, self.sign * math.sqrt(2.0 * max(loss - self.least, 0.0) / self.variance), loss, x)
 
     def _extrapolated(self, value: float) -> np.ndarray:
-        """A guess of the others, from the last two points."""
-        last = self.points[-1]
+        """A guess with the others, from the last two points."""
+        last, x = self.points[-1], self.points[-1].x.copy()
+        x[self.k] = value
         if len(self.points) < 2 or last.value == self.points[-2].value:
-            return last.x.copy()
-        before = self.points[-2]
-        return last.x + (last.x - before.x) * (value - last.value) / (last.value - before.value)
+            return self.refit.guess(last.x, x) if isinstance(self.refit, Settling) else x
+        before, others = self.points[-2], np.arange(x.size) != self.k
+        x[others] += (last.x - before.x)[others] * (value - last.value) / (last.value - before.value)
+        low, high = np.array(self.fit.bounds).T
+        return np.where(others, np.clip(x, low, high), x)
 
     def _crossing(self, inner: _Point, outer: _Point) -> float:
         """Where the root is the quantile, between two points: by secants that keep both sides."""
@@ -225,7 +258,7 @@ class _Side:
             part = (self.quantile - abs(inner.root)) / (abs(outer.root) - abs(inner.root))
             value = inner.value + part * (outer.value - inner.value)
             point = self._point(value)
-            if abs(abs(point.root) - self.quantile) <= _EXACT * self.quantile:
+            if abs(abs(point.root) - self.quantile) <= self.exact * self.quantile:
                 return value
             inner, outer = (point, outer) if abs(point.root) < self.quantile else (inner, point)
         return value

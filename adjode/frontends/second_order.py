@@ -1,7 +1,8 @@
-"""`CurvedFit`: the part of `Fit` that takes second derivatives of the loss."""
+"""`CurvedFit`: the part of `Fit` that takes derivatives of the loss, of first and second order."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,21 @@ _SIDE_BY_SIDE = 16  # columns of a Hessian: so many tangents of every stage are 
 
 
 class CurvedFit(Entries):
-    """Products with the Hessian of a loss by those entries that are fitted, and that matrix."""
+    """The gradient of a loss by those entries that are fitted, products with its Hessian, and that matrix."""
 
     def __init__(self, problem: Problem):
         super().__init__(**problem.entries)
         self._problem = problem
         self._fitted: tuple[np.ndarray, str] | None = None  # the minimum last found, and of which loss of least squares
+
+    def evaluate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """The loss and its gradient by x, both finite, or a SolveError."""
+        z = self._checked_natural(x)
+        value, cotangents = self._problem.value_and_gradient(z)
+        gradient = cotangents[self._free] * self._slopes(z)
+        if not (math.isfinite(value) and np.isfinite(gradient).all()):
+            raise self._non_finite("the loss or its gradient is not finite")
+        return value, gradient
 
     def hessp(self, x: Any, p: Any) -> np.ndarray:
         """The product of the Hessian at x (k,) with p (k,), as `scipy.optimize.minimize` takes it; see `hessian`.

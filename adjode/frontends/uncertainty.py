@@ -82,6 +82,10 @@ class Uncertainty:
         Whether `sigma` of the loss was taken for the standard deviations as they are.
     at_bounds : list of str
         Entries at a bound, for whose errors, and those of all others, there is no such theory.
+    hessian : (k, k) array or None
+        That of a likelihood without residuals, of which the covariance is the inverse.
+    noise : float or None
+        Relative, of the loss, where there is a Hessian.
     """
 
     names: list[str]
@@ -93,6 +97,32 @@ class Uncertainty:
     absolute_sigma: bool
     at_bounds: list[str] = field(default_factory=list)
     push: Push | None = None
+    hessian: np.ndarray | None = None
+    noise: float | None = None
+
+    @classmethod
+    def of_likelihood(
+        cls,
+        fit: Entries,
+        x: np.ndarray,
+        rates: np.ndarray,
+        curvature: tuple[np.ndarray, np.ndarray],
+        push: Push,
+        n: int,
+        rtol: float,
+    ) -> Uncertainty:
+        """From the gradient (k,) and the Hessian (k, k) of minus the logarithm of a likelihood at x, of n data.
+
+        Raises
+        ------
+        ValueError
+            If the Hessian has no inverse that would be a covariance.
+        """
+        (gradient, H), at_bounds = curvature, _at_bounds(fit, x)
+        covariance = _inverse(H, fit.names)
+        if not at_bounds:
+            _warn_off_minimum(covariance, gradient, x, 1.0, max(rtol, ACCURACY))
+        return cls(list(fit.names), x, rates, covariance, n, math.nan, True, at_bounds, push, H, rtol)
 
     @classmethod
     def at_minimum(
@@ -109,9 +139,7 @@ class Uncertainty:
         (r, J), accuracy = residuals, max(rtol, ACCURACY)
         covariance, variance = _covariance(r, J, fit.names, absolute_sigma, accuracy)
         scale = 1.0 if absolute_sigma else variance
-        distances = np.abs(np.array(fit.bounds) - x[:, None]).min(axis=1)
-        near = distances <= _AT_BOUND * np.maximum(1.0, np.abs(x))
-        at_bounds = [name for name, there in zip(fit.names, near, strict=True) if there]
+        at_bounds = _at_bounds(fit, x)
         if not at_bounds:
             _warn_off_minimum(covariance, J.T @ r, x, scale, accuracy)
         return cls(list(fit.names), x, rates, covariance * scale, r.size, variance, absolute_sigma, at_bounds, push)
@@ -192,7 +220,8 @@ class Uncertainty:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [f"{row[0]:<{widths[0]}}  " + "  ".join(f"{row[i]:>{widths[i]}}" for i in (1, 2, 3)) for row in rows]
         known = "sigma as given" if self.absolute_sigma else f"residual variance {self.residual_variance:.3g}"
-        lines.append(f"{self.n_data} data, {self.degrees_of_freedom} degrees of freedom, {known}")
+        freedom = f"{self.degrees_of_freedom} degrees of freedom, {known}"
+        lines.append(f"{self.n_data} data, {freedom if self.hessian is None else 'by the curvature of the likelihood'}")
         return "\n".join(lines)
 
     def to_frame(self, level: float = 0.95) -> pandas.DataFrame:
@@ -206,6 +235,12 @@ class Uncertainty:
 
     def __repr__(self) -> str:
         return f"Uncertainty of {len(self.names)} entries from {self.n_data} data"
+
+
+def _at_bounds(fit: Entries, x: np.ndarray) -> list[str]:
+    distances = np.abs(np.array(fit.bounds) - x[:, None]).min(axis=1)
+    near = distances <= _AT_BOUND * np.maximum(1.0, np.abs(x))
+    return [name for name, there in zip(fit.names, near, strict=True) if there]
 
 
 def rounded(value: float, error: float) -> str:

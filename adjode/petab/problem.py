@@ -26,7 +26,7 @@ from adjode.model.doses import Doses
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import Event
 from adjode.model.losses import Noise
-from adjode.petab.formulas import evaluate
+from adjode.petab.formulas import evaluate, names
 from adjode.petab.generated import load_module, module_text
 from adjode.petab.sbml import read_model
 from adjode.petab.scenarios import Design, Scenario
@@ -145,6 +145,7 @@ def load(path: str | Path, **options: Any) -> Problem:
     tables = read_tables(path)
     model = read_model(tables.sbml)
     design = Design(tables, model)
+    _require_quiet(design)
     plan = Plan(Source(model, design.inputs), design.scenarios)
     text = module_text(tables.path.stem, plan.source, design.channels)
     functions = load_module(text, tables.path.stem)
@@ -162,6 +163,19 @@ def load(path: str | Path, **options: Any) -> Problem:
         for one in design.scenarios
     ]
     return Problem(design, text, functions, dynamics, experiments, {**_DEFAULTS, **options})
+
+
+def _require_quiet(design: Design) -> None:
+    """Raise a ValueError if an event could happen while the system comes to rest: only those at a time cannot."""
+    rested = next((one.name for one in design.scenarios if one.before is not None), None)
+    if rested is None:
+        return
+    source = Source(design.model, design.inputs)
+    for event in design.model.events:
+        if any(one in source.places for one in names(source.resolved(event.trigger))):
+            raise ValueError(
+                f"{rested}: event {event.name} depends on states and may happen before the steady state, which is not supported."
+            )
 
 
 class Plan:
@@ -207,9 +221,9 @@ def _experiment(
     rests = scenario.before is not None or scenario.at_rest
     if scenario.before is not None and scenario.at_rest:
         raise ValueError(f"{scenario.name}: a steady state that starts from another one is not supported.")
-    if rests and (events or "doses" in jumps):
+    if scenario.at_rest and (events or "doses" in jumps):
         what = f"event {events[0].name}" if events else "a switch at an estimated time"
-        raise ValueError(f"{scenario.name}: a steady state and {what} in one model are not supported.")
+        raise ValueError(f"{scenario.name}: data at rest and {what} in one model are not supported.")
     times = np.zeros_like(scenario.times) if scenario.at_rest else scenario.times
     return Experiment(
         dynamics,
@@ -217,7 +231,7 @@ def _experiment(
         (0.0, scenario.end),
         u0=start,
         theta=scenario.theta,
-        start=SteadyState(theta=scenario.before) if rests else "u0",
+        start=SteadyState(theta=scenario.before, then=scenario.then) if rests else "u0",
         name=scenario.name,
         **{**jumps, **({"events": events} if events else {})},
     )

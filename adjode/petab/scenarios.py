@@ -56,6 +56,8 @@ class Scenario:
     theta : dict of input -> float or name of an estimated parameter
     before : dict or None
         The inputs of the steady state that it starts from.
+    then : dict of state -> float or name
+        What is set anew behind that steady state.
     at_rest : bool
         Whether it is the steady state itself that is observed, at an infinite time.
     times : (k,) array
@@ -66,6 +68,7 @@ class Scenario:
     name: str
     theta: dict[str, float | str]
     before: dict[str, float | str] | None
+    then: dict[str, float | str]
     at_rest: bool
     times: np.ndarray
     data: np.ndarray
@@ -167,13 +170,9 @@ class Design:
         """The inputs under a condition but placeholders. What it leaves empty is as in the model; states as under `fallback`."""
         cells = self.tables.conditions[condition]
         if fallback:
-            earlier = {key: cell for key, cell in self.tables.conditions[fallback].items() if key in self.model.states}
-            for key in cells:
-                if key in self.model.states:
-                    raise ValueError(
-                        f"condition {condition} sets {key} behind the steady state under {fallback}, which is not supported."
-                    )
-            cells = {**earlier, **cells}
+            earlier = self.tables.conditions[fallback]
+            cells = {key: cell for key, cell in cells.items() if key not in self.model.states}
+            cells |= {key: cell for key, cell in earlier.items() if key in self.model.states}
         theta: dict[str, float | str] = {}
         for entry in self.inputs:
             if entry in self._placeholders:
@@ -215,7 +214,13 @@ class Design:
         times, data = self._data(rows, variants)
         label = condition if before is None else f"{before} -> {condition}"
         earlier = None if before is None else {**dict.fromkeys(self.inputs, 1.0), **self._condition(before, source)}
-        return Scenario(f"{label} at rest" if at_rest else label, theta, earlier, at_rest, times, data)
+        then = {} if before is None else self._anew(condition)
+        return Scenario(f"{label} at rest" if at_rest else label, theta, earlier, then, at_rest, times, data)
+
+    def _anew(self, condition: str) -> dict[str, float | str]:
+        """The states that a condition sets; an empty cell leaves a state as it is."""
+        cells, where = self.tables.conditions[condition], f"condition {condition}, column"
+        return {key: self.tables.value(cell, f"{where} {key}") for key, cell in cells.items() if key in self.model.states}
 
     def _override(self, theta: dict[str, float | str], row: MeasurementRow, channel: Channel) -> None:
         where = f"a measurement of {row.observable} under {row.condition}"

@@ -87,6 +87,28 @@ def test_what_is_zero_may_be_rounding_at_rest():
     np.testing.assert_allclose(found.u, [0.0, 0.0, 0.8 * 13.0 / 123.0, 0.8 * 110.0 / 123.0], rtol=1e-12, atol=1e-12)
 
 
+def inhibited(t, u, theta, du):
+    """What is made and lost, an inhibitor of it whose supply is theta[2], and the complex of both, which piles up."""
+    bind = theta[3] * u[0] * u[1]
+    du[0] = theta[0] - theta[1] * u[0] - bind
+    du[1] = theta[2] - theta[1] * u[1] - bind
+    du[2] = bind
+    du[3] = theta[1] * (u[0] + u[2] - u[3])
+
+
+def test_what_stays_zero_is_taken_out_where_there_is_no_rest_with_it():
+    """Without the inhibitor the complex is as it was: u = (theta0 / theta1, 0, u2, theta0 / theta1 + u2)."""
+    found = steady_state(Dynamics(inhibited), [0.5, 0.0, 0.3, 0.1], [0.6, 0.2, 0.0, 1.5], method="auto")
+    np.testing.assert_allclose(found.u, [3.0, 0.0, 0.3, 3.3], rtol=1e-13)
+    u0_bar, theta_bar = found.pull_back([1.0, 0.0, 10.0, 100.0])
+    np.testing.assert_allclose(u0_bar, [0.0, math.nan, 110.0, 0.0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(theta_bar, [505.0, -1515.0, math.nan, 0.0], rtol=1e-12, atol=1e-12)
+    u0_dot, theta_dot = np.eye(4)[:, [1, 2]], np.array([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 5.0]])
+    dots = found.push_forward(u0_dot, theta_dot)
+    assert np.isnan(dots[:, 0]).all()
+    np.testing.assert_allclose(dots[:, 1], [5.0, 0.0, 1.0, 6.0], rtol=1e-12, atol=1e-12)
+
+
 def slow(t, u, theta, du):
     """A fast state that follows one which is ten million times slower: long at rest, it seems."""
     du[0] = 1e3 * (u[1] - u[0])
@@ -119,12 +141,13 @@ def dies_slowly(t, u, theta, du):
     [
         (grows, [1.0], "grows does not come to rest: after a time of .* it still changes: the forward solve stopped"),
         (swings, [1.0, 1.0], "swings does not come to rest: after a time of .* it still changes"),
+        (inhibited, [0.5, 1.0, 0.3, 0.1], "inhibited does not come to rest: .* not isolated"),
         (dies_slowly, [1.0], "dies_slowly does not come to rest: after a time of "),
     ],
 )
 def test_where_there_is_none(f, u0, message):
     with pytest.raises(SolveError, match=message):
-        steady_state(Dynamics(f), u0, [1.0], max_steps=5000)
+        steady_state(Dynamics(f), u0, [1.0, 1.0, 0.0, 1.0], max_steps=5000)
 
 
 def test_what_is_refused():
