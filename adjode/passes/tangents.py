@@ -108,16 +108,13 @@ class TangentPass(Pass):
         frame[slots.OBSERVED_DOTS] = self._observed = np.zeros((times.size, size))
         frame[slots.U_FLOOR] = options.least_sizes(n)
         frame[slots.STAGE_STATE_DOTS] = np.zeros((0, 0, 0))
+        frame[slots.MESH_DOTS], frame[slots.MESH_DOTS_C] = np.zeros((0, 0)), np.zeros((0, 0, 0))
         self._allocate(tableau, n, size)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         self._put_products(tableau, n, k)
-        if dynamics.mass is not None and jumps.move:
-            raise ValueError(
-                "there are no tangents across jumps at times that change, with a mass matrix: take the adjoint, or write M into f."
-            )
         self.jumps = jumps
-        put_jumps_along(frame, jumps, n, k)
+        put_jumps_along(frame, jumps, n, k, dynamics)
         self._at = frame[slots.PLACE]
         self._rows_of_jacobian = 0 if structure is None else products_for(dynamics, structure)
         recorded = recorded or structure is not None
@@ -211,6 +208,16 @@ class TangentPass(Pass):
         if len(kept) < steps:
             kept = self.frame[slots.STAGE_STATE_DOTS] = np.zeros((max(steps, 2 * len(kept)), rows, size))
         return kept
+
+    def keep_dense(self, steps: int, degree: int) -> None:
+        """Have the pass write down the dense output of the tangents, of so many steps."""
+        size = self.frame[slots.DOTS].size
+        self.frame[slots.MESH_DOTS], self.frame[slots.MESH_DOTS_C] = np.zeros((steps + 1, size)), np.zeros((steps, degree, size))
+
+    @property
+    def dense(self) -> tuple[np.ndarray, np.ndarray]:
+        """At the end, where it is kept: tangents (steps + 1, k, n) where steps start, and coefficients (steps, degree, k, n)."""
+        return self._unlaced(self.frame[slots.MESH_DOTS]), self._unlaced(self.frame[slots.MESH_DOTS_C])
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory; `count` has the STEPS in it."""
