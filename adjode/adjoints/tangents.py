@@ -213,6 +213,27 @@ def _observe_inside(frame, step, t, h):
 _interpolant = make_interpolant(combine_loops)
 
 
+@kernel
+def _keep_inside(frame, step, h):
+    """Write down the dense output of the step, where it is kept."""
+    if _keeps_dense(frame):
+        _interpolant(frame, h, slots.STAGE_DOTS(frame), plane(slots.MESH_DOTS_C(frame), step))
+
+
+@kernel
+def _keep_before(frame, step):
+    """Write down the tangents ahead of a jump, where those of stages are: for who goes back over it."""
+    if slots.STAGE_STATE_DOTS(frame).shape[0] > 0:
+        _copy(row(plane(slots.STAGE_STATE_DOTS(frame), step), 0), slots.DOTS(frame))
+
+
+@kernel
+def _keep_behind(frame, step):
+    """Where a jump is in a dense output, it has what is behind."""
+    if _keeps_dense(frame):
+        _copy(row(slots.MESH_DOTS(frame), step), slots.DOTS(frame))
+
+
 def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
     """`stages(frame, t, h, t_new, V, dense) -> status`: STAGE_DOTS and NEXT_DOTS of one step of one method."""
     if solver.implicit:
@@ -282,8 +303,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
         keep(frame, step, h, dense)
         if dense:
             _observe_inside(frame, step, t, h)
-        if _keeps_dense(frame):
-            _interpolant(frame, h, stage_dots, plane(slots.MESH_DOTS_C(frame), step))
+        _keep_inside(frame, step, h)
         _copy(slots.DOTS(frame), slots.NEXT_DOTS(frame))
         _copy(row(stage_dots, 0), row(stage_dots, slots.SETTING(frame)[slots.LAST_STAGE]))
         return SUCCESS if all_finite(slots.DOTS(frame)) else NON_FINITE
@@ -303,13 +323,13 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callab
         if laced:  # the rules of jumps take one direction behind the other
             _copy(other, dots)
             unlace(frame, other, dots, n)
+        _keep_before(frame, step)
         status = push_jumps(frame, kind - slots.JUMP)
         _spread_theta(frame)  # since inflows may be others
         if laced:
             _copy(other, dots)
             lace(frame, other, dots, n)
-        if _keeps_dense(frame):  # the state there is that behind
-            _copy(row(slots.MESH_DOTS(frame), step), dots)
+        _keep_behind(frame, step)
         return status
 
     @kernel

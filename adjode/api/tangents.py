@@ -54,8 +54,8 @@ def pushforward(
     t0_dot, T_dot : float, or (k,) array, optional
         How t0 and T change, in each direction; `times` are held fixed as they do.
     dense : bool
-        Whether to keep the derivatives at all times of the span, which `Tangents.dense` then gives: (degree + 1) n k numbers a step,
-        where degree is that of the method's dense output.
+        Whether to keep the derivatives at all times of the span, which `Tangents.dense` then gives: (1 + degree) n k numbers for
+        each step, with the degree of the method's dense output.
     max_seconds : float, optional
         Limit on the wall-clock time: by default that of the solve.
     on_inaccurate : {"refine", "raise", "warn"}
@@ -182,7 +182,7 @@ def _pass_along(
 def _steps_that_serve(
     solution: Solved, times: np.ndarray, dense: bool, on_inaccurate: str, max_seconds: float | None
 ) -> tuple[Trajectory, np.ndarray]:
-    """The steps of the solution, or shorter ones where tangents at these times and T need them, or all `dense` ones; their count."""
+    """The steps of the solution, or shorter ones where tangents at these times and T, or at all of them, need these; the count."""
     if dense:
         times = solution.t[1:]
     n, (dynamics, theta), steps = solution.layouts[0].size, solution.problem, (solution.trajectory, solution.counts)

@@ -104,8 +104,7 @@ class TangentPass(Pass):
         self.laced = laces and self.jvps is not None and structure is None
         frame[slots.START_DOTS] = self._laced(start_dots)
         size = frame[slots.START_DOTS].size
-        frame[slots.TIMES] = np.ascontiguousarray(times)
-        frame[slots.OBSERVED_DOTS] = self._observed = np.zeros((times.size, size))
+        self.observe(times)
         frame[slots.U_FLOOR] = options.least_sizes(n)
         frame[slots.STAGE_STATE_DOTS] = np.zeros((0, 0, 0))
         frame[slots.MESH_DOTS], frame[slots.MESH_DOTS_C] = np.zeros((0, 0)), np.zeros((0, 0, 0))
@@ -201,6 +200,12 @@ class TangentPass(Pass):
         frame[slots.LANES_THETA] = np.zeros((blocks, m * LANES))
         units = self.direct and jvps is not None
         frame[slots.LANES_UNIT], frame[slots.NO_LANES] = np.zeros(n * LANES * units), np.zeros(m * LANES * units)
+
+    def observe(self, times: np.ndarray) -> None:
+        """Write down what the tangents are at `times` (c,), since the start, in the order of integration."""
+        frame = self.frame
+        frame[slots.TIMES] = np.ascontiguousarray(times)
+        frame[slots.OBSERVED_DOTS] = self._observed = np.zeros((times.size, frame[slots.START_DOTS].size))
 
     def keep_states(self, steps: int) -> np.ndarray:
         """Have the pass write down the tangents of the states of all stages, of so many steps: (steps or more, rows, k n)."""
