@@ -19,7 +19,7 @@ from adjode.status import CALLBACK_RAISED, SUCCESS
 
 
 @kernel
-def _number_dot(frame, dose, which, d):
+def number_dot(frame, dose, which, d):
     """The tangent of TIME, LAG, AMOUNT, FRACTION or DURATION of a dose, in direction d."""
     entry = slots.DOSE_ENTRIES(frame)[7 * dose + which]
     return slots.DOSES(frame)[dose, which] * slots.THETA_DOTS(frame)[d, entry] if entry >= 0 else 0.0
@@ -31,9 +31,9 @@ def _move_dose(frame, action):
     actions, time_dots = slots.ACTIONS(frame), slots.TIME_DOTS(frame)
     dose, lasts = actions[2 * action], actions[2 * action + 1] >= slots.ENDS
     for d in range(time_dots.size):
-        time_dots[d] = _number_dot(frame, dose, TIME, d) + _number_dot(frame, dose, LAG, d)
+        time_dots[d] = number_dot(frame, dose, TIME, d) + number_dot(frame, dose, LAG, d)
         if lasts:
-            time_dots[d] += _number_dot(frame, dose, DURATION, d)
+            time_dots[d] += number_dot(frame, dose, DURATION, d)
 
 
 @kernel
@@ -78,13 +78,13 @@ def _give(frame, action):
         begins, into = change_inflow(frame, action, sign), entries[7 * dose + INFLOW]
         sign = 1.0 if begins else -1.0
     for d in range(many):
-        dot = amount * _number_dot(frame, dose, FRACTION, d) + _number_dot(frame, dose, AMOUNT, d) * fraction
+        dot = amount * number_dot(frame, dose, FRACTION, d) + number_dot(frame, dose, AMOUNT, d) * fraction
         if bolus:
             dots[d * slots.JUMP_WORK(frame).shape[1] + into] += sign * dot
         else:
             duration = number_of(frame, dose, DURATION)
             rate = amount * fraction / duration
-            theta_dots[d, into] += sign * (dot - rate * _number_dot(frame, dose, DURATION, d)) / duration
+            theta_dots[d, into] += sign * (dot - rate * number_dot(frame, dose, DURATION, d)) / duration
 
 
 @kernel

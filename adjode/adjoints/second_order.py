@@ -10,8 +10,8 @@ the tangents of lam, with further cotangents of the states of the stages,
 where v_j is the tangent of that state and w that of theta: what `vjp_dot` gives with lam_dot = 0. So a step is pulled back by the
 kernels of the discrete adjoint, once for lam, which leaves its kappa_j, and once for each direction, behind its c_j.
 
-What jumps of the state do is calculated elsewhere (passes/jump_curvatures.py): the pass returns STORE_FULL before each, and goes on
-when it is called again.
+What jumps of the state do, other than doses at fixed times, is calculated elsewhere (passes/jump_curvatures.py): the pass returns
+STORE_FULL ahead of each, and goes on when it is called again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from adjode.adjoints import products
 from adjode.adjoints.discrete import clear_step, make_pull_any, make_pull_by_kind
+from adjode.adjoints.dose_curvatures import are_at_rest, pull_doses
 from adjode.adjoints.gaps import sees
 from adjode.adjoints.seeds import make_seed_observations
 from adjode.adjoints.trust import begin_implicit_step
@@ -235,6 +236,19 @@ def _begin(frame):
     place[slots.LEFT], count[slots.ENTERED] = times.size, 1
 
 
+@kernel
+def _meet_jumps(frame, step):
+    """Cross the jumps of a step, if there are any; STORE_FULL where that is for others to do."""
+    kinds = slots.FORWARD_KIND(frame)
+    if kinds.size == 0 or kinds[step] < slots.JUMP:
+        return SUCCESS
+    if are_at_rest(frame, kinds[step] - slots.JUMP):
+        pull_doses(frame, kinds[step] - slots.JUMP)
+        return SUCCESS
+    slots.PLACE(frame)[slots.STEP] = step
+    return STORE_FULL
+
+
 def make_second_order(calls: Calls = PORTABLE, stages: None = None, *, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the pass, along stages and their tangents that other passes have recorded."""
     first_stage = _make_first_stage(calls)
@@ -243,7 +257,7 @@ def make_second_order(calls: Calls = PORTABLE, stages: None = None, *, solver: S
 
     @kernel
     def second_order(frame):
-        """LAMS and TOTALS at t0, from the cotangents and their tangents in JUMPS; STORE_FULL ahead of a jump, which is STEP."""
+        """LAMS and TOTALS at t0, from the cotangents and their tangents in JUMPS; STORE_FULL at STEP, for its jumps."""
         place, kinds, status = slots.PLACE(frame), slots.FORWARD_KIND(frame), SUCCESS
         if slots.COUNT(frame)[slots.ENTERED] == 0:
             _begin(frame)
@@ -254,11 +268,10 @@ def make_second_order(calls: Calls = PORTABLE, stages: None = None, *, solver: S
             status = keep_watch(frame, steps - 1 - step)
             if status == SUCCESS:
                 status, place[slots.LEFT] = pull_step(frame, step, place[slots.LEFT])
+            if status == SUCCESS:
+                status = _meet_jumps(frame, step)
             if status != SUCCESS:
                 return status
-            if kinds.size > 0 and kinds[step] >= slots.JUMP:
-                place[slots.STEP] = step
-                return STORE_FULL
         if steps > 0 and (kinds.size == 0 or kinds[0] < slots.CROSSING):
             if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED

@@ -37,7 +37,7 @@ _QUANTITIES = [AMOUNT, FRACTION, DURATION]  # what the amount of a dose, or its 
 
 
 class JumpCurvatures:
-    """What takes lam and its tangents back over the jumps of a trajectory.
+    """What takes lam and its tangents back over jumps of a trajectory that a pass of second order stops at.
 
     Parameters
     ----------
@@ -68,17 +68,18 @@ class JumpCurvatures:
         lams, totals, theta, theta_dots = (frame[slot] for slot in (slots.LAMS, slots.TOTALS, slots.THETA, slots.THETA_DOTS))
         what, last = frame[slots.JUMP_WHAT].reshape(-1, 3), int(frame[slots.FORWARD_KIND][step]) - slots.JUMP
         numbers, crossed = range(int(what[last, 2]), last + 1), []
-        for k in reversed(numbers):
-            if what[k, 0] == slots.DOSE and (dose := _Dose(frame, k)).lasts:
+        doses = {k: _Dose(frame, k) for k in numbers if what[k, 0] == slots.DOSE}
+        for k, dose in reversed(doses.items()):
+            if dose.lasts:
                 theta[dose.place], theta_dots[:, dose.place] = frame[slots.JUMP_INFLOW][k], dose.dots_before(theta_dots)
         dots = _Dots(frame[slots.STAGE_STATE_DOTS][step, 0].reshape(len(theta_dots), -1), theta_dots)
         theta = theta.copy()
         for group in _together(numbers, what):
-            jump = _Jump(self, frame, group)
+            jump = _Jump(self, frame, group, doses.get(group[0]))
             dots = jump.push(dots, theta)
             crossed.append(jump)
-        bars = _Bars(np.pad(lams, ((0, 0), (0, 1))), totals, np.zeros(len(lams)))
-        bars.u[0, -1] = 0.0 if self.cost is None else 1.0
+        bars = _Bars(np.zeros((len(lams), lams.shape[1] + 1)), totals, np.zeros(len(lams)))
+        bars.u[:, :-1], bars.u[0, -1] = lams, 0.0 if self.cost is None else 1.0
         for jump in reversed(crossed):
             jump.pull(bars)
         lams[:] = bars.u[:, :-1]
@@ -242,14 +243,12 @@ def _beside(frame: Frame, k: int, ahead: bool, theta: np.ndarray) -> np.ndarray:
 class _Jump:
     """A dose or an event, and the events that it has taken along at its time."""
 
-    def __init__(self, of: JumpCurvatures, frame: Frame, numbers: list[int]):
+    def __init__(self, of: JumpCurvatures, frame: Frame, numbers: list[int], dose: _Dose | None):
         first, last = numbers[0], numbers[-1]
         what, forward = frame[slots.JUMP_WHAT].reshape(-1, 3), frame[slots.FORWARD_COUNT]
         self._of, self._u = of, frame[slots.JUMP_U]
         self._frame, self._t = frame, float(of.span.time(frame[slots.JUMP_T][first]))
-        self._dose = _Dose(frame, first) if what[first, 0] == slots.DOSE else None
-        self._gives = None if self._dose is None or not self._dose.gives else self._dose
-        self._moves = self._dose is None or self._dose.moves
+        self._dose, self._gives, self._moves = dose, dose if dose is not None and dose.gives else None, dose is None or dose.moves
         self._ends = forward[slots.ENDED] > 0 and last == forward[slots.OCCURRED] - 1
         self._first, self._last, self._which = first, last, what[:, 1]
         self._resetting = [k for k in numbers if what[k, 0] != slots.DOSE]
