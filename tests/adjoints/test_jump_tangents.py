@@ -5,8 +5,7 @@ import pytest
 
 from adjode import Doses, solve, value_and_gradient
 from adjode.losses import LeastSquares
-from tests.adjoints.test_tangents import assert_the_same_at_all_times
-from tests.problems.duality import off_duality
+from tests.problems.duality import assert_the_same_at_all_times, off_duality
 from tests.problems.hybrid import (
     BALL_EVENTS,
     BALL_THETA,

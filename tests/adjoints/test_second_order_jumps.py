@@ -6,7 +6,6 @@ import pytest
 from adjode import Doses, Dynamics, Event, SolveError, hessian_vector_product, solve, value_and_gradient
 from adjode.compile import slots
 from adjode.losses import FinalState, LeastSquares, Series
-from tests.adjoints.test_second_order import TIMES, U, assert_product, by_differences, flat, product_of
 from tests.problems.hybrid import (
     BALL_THETA,
     BALL_U0,
@@ -31,10 +30,12 @@ from tests.problems.hybrid import (
 )
 from tests.problems.methods import TIGHT, TRANSPOSED
 from tests.problems.numerics import complex_step
-from tests.problems.systems import LV_THETA, lotka_volterra
+from tests.problems.products import assert_product, by_differences, flat, product_of
+from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
-THETA = np.array(LV_THETA, dtype=float)
+U, THETA = np.array(LV_U0, dtype=float), np.array(LV_THETA, dtype=float)
+TIMES = np.array([0.3, 0.0, 2.0, 0.301, 1.2, 0.3])
 SEEN = np.array([0.7, 2.0, 3.3, 4.9])
 COUNTS = LeastSquares(SEEN, np.random.default_rng(4).uniform(0.5, 2.0, (SEEN.size, 2)), sigma=0.5)
 FIXED = [

@@ -11,7 +11,7 @@ import adjode.passes.tangents
 from adjode import Dynamics, SolveError, solve
 from adjode.status import Status
 from benchmarks.problems import lv_f, lv_vjp
-from tests.problems.duality import off_duality
+from tests.problems.duality import assert_the_same_at_all_times, off_duality
 from tests.problems.mass_systems import CHAIN_THETA, CHAIN_U0, CUBIC_THETA, CUBIC_U0, FULL, chain_f, chain_vjp, conserved, cubic
 from tests.problems.methods import TRANSPOSED
 from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, pushed_van_der_pol, robertson, van_der_pol
@@ -150,23 +150,6 @@ def test_ends_that_move():
 
 
 # --- at all times -----------------------------------------------------------------------------------------------------------------
-def assert_the_same_at_all_times(solution, directions, side="right", seed=3):
-    """What dense output gives at times inside of steps, at their ends and at jumps is what `times` gives."""
-    rng, (n, m) = np.random.default_rng(seed), (solution.u.shape[1], solution.theta.size)
-    shape = () if directions is None else (directions,)
-    U, W = rng.normal(size=(n, *shape)), rng.normal(size=(m, *shape))
-    times = np.concatenate([solution.t[0] + (solution.t[-1] - solution.t[0]) * rng.uniform(size=9), solution.t])
-    asked = solution.pushforward(U, W, times, side=side, on_inaccurate="warn")
-    found = solution.pushforward(U, W, dense=True, on_inaccurate="warn")
-    assert found.u is None and asked.dense is None
-    dots = found.dense(times, side=side)
-    assert dots.shape == (times.size, n, *shape) and found.dense(times[0]).shape == (n, *shape)
-    for i in range(n):
-        np.testing.assert_allclose(dots[:, i], asked.u[:, i], rtol=0, atol=1e-12 * np.abs(asked.u).max())
-    np.testing.assert_array_equal(found.u_T, found.dense(solution.t[-1]))
-    np.testing.assert_allclose(found.u_T, asked.u_T, rtol=0, atol=1e-12 * np.abs(asked.u).max())
-
-
 @pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
 @pytest.mark.parametrize("span", [(0.0, 2.0), (2.0, 0.0)], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("method", [*EXPLICIT, *TRANSPOSED])
