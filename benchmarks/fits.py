@@ -172,6 +172,10 @@ def ratio_of_product(
     return best_of(anew) / unit, best_of(lambda: product(u0, theta, *along)) / unit
 
 
+def _effort(t: float, u: Any, theta: Any) -> float:
+    return 1e-3 * u[0] * u[1]
+
+
 def product_rows() -> list[tuple]:
     from examples.hare_lynx import START_THETA, START_U0, lotka_volterra
 
@@ -182,6 +186,9 @@ def product_rows() -> list[tuple]:
         cases += [
             (name, one.dynamics, one.u0, one.theta, one.t_span, {"method": m, "atol": 1e-9}) for m in ("Radau", "Kvaerno5", "auto")
         ]
+    doses, late = (adjode.Doses(1.0, 1.0, 0, every=1.0, until=19.0, lag=lag) for lag in (0.0, "theta[1]"))
+    more = {"19 doses": {"doses": doses}, "19 doses with a lag": {"doses": late}, "a running cost": {"running_cost": _effort}}
+    cases += [(f"hare and lynx, {what}", lv, u0, theta, (0.0, 20.0), {"method": "Tsit5", **one}) for what, one in more.items()]
     rows = []
     for name, dynamics, start, parameters, span, options in cases:
         anew, again = ratio_of_product(dynamics, start, parameters, span, rtol=1e-6, **options)

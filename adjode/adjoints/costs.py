@@ -263,6 +263,16 @@ def drive(frame, t, h, left, width):
     return SUCCESS
 
 
+@kernel
+def note(frame, t, h, left, width):
+    """Write a piece down as far as there is room, and count it in any case."""
+    pieces, noted = slots.COST_PIECES(frame), slots.LIMITED(frame)
+    if noted[0] < pieces.shape[0]:
+        pieces[noted[0], 0], pieces[noted[0], 1] = left, width
+    noted[0] += 1
+    return SUCCESS
+
+
 def make_integrate_cost(accept: Callable) -> Callable:
     """The kernel for the cost of one step; `accept(frame, t, h, left, width) -> status` is told of each, which is then in Q."""
 
@@ -324,22 +334,26 @@ def _begin(frame):
     begin_costs(frame)
 
 
-_integrate_driving = make_integrate_cost(drive)
+def _make_integrate_step(accept: Callable) -> Callable:
+    integrate_cost = make_integrate_cost(accept)
+
+    @kernel
+    def integrate_step(frame, k):
+        """The cost of step k along the dense output."""
+        mesh_t, kinds, end = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame), slots.Y(frame)
+        start, coefficients = row(slots.FORWARD_U(frame), k), plane(slots.FORWARD_C(frame), k)
+        if kinds.size > 0 and kinds[k] >= slots.CROSSING:
+            return SUCCESS
+        interpolate(end, start, coefficients, 1.0)
+        return integrate_cost(frame, (mesh_t[k], mesh_t[k + 1] - mesh_t[k], mesh_t[k + 1], start, end, coefficients))
+
+    return integrate_step
 
 
-@kernel
-def _integrate_step(frame, k):
-    """The cost of step k along the dense output."""
-    mesh_t, kinds, end = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame), slots.Y(frame)
-    start, coefficients = row(slots.FORWARD_U(frame), k), plane(slots.FORWARD_C(frame), k)
-    if kinds.size > 0 and kinds[k] >= slots.CROSSING:
-        return SUCCESS
-    interpolate(end, start, coefficients, 1.0)
-    return _integrate_driving(frame, (mesh_t[k], mesh_t[k + 1] - mesh_t[k], mesh_t[k + 1], start, end, coefficients))
-
-
-def make_costs(calls: Calls, stages: tuple[int, int] | None) -> Callable:
-    """The kernel of the pass that integrates the cost along a trajectory; it calls nothing of the dynamics."""
+def make_costs(calls: Calls, stages: tuple[int, int] | None, accept: Callable = drive) -> Callable:
+    """The kernel of the pass that integrates the cost along a trajectory; it calls nothing of the dynamics. For `accept` see
+    `make_integrate_cost`."""
+    integrate_step = _make_integrate_step(accept)
 
     @kernel
     def costs(frame):
@@ -352,7 +366,7 @@ def make_costs(calls: Calls, stages: tuple[int, int] | None) -> Callable:
         for k in range(steps - 1, -1, -1):
             status = keep_watch(frame, steps - 1 - k)
             if status == SUCCESS:
-                status = _integrate_step(frame, k)
+                status = integrate_step(frame, k)
             if status != SUCCESS:
                 return status
         if forward[slots.EARLIER] > 0:

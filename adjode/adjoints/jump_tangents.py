@@ -7,7 +7,8 @@ With the names used there, the time of a jump changes by `tau_dot`: that of a do
 
 from __future__ import annotations
 
-from adjode.adjoints.jumping import ends, f_beside, moves, read_guard
+from adjode.adjoints.jumping import ends, f_beside, moves, read_guard, to_slope
+from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, R_T, SLOPE
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.times import time_at
@@ -16,11 +17,9 @@ from adjode.loops.guards import RESETS, rule_of
 from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TIME, change_inflow, number_of
 from adjode.status import CALLBACK_RAISED, SUCCESS
 
-_BEHIND, _BEFORE, _AHEAD, _E_U, _R_T = range(5)  # rows of JUMP_WORK
-
 
 @kernel
-def _number_dot(frame, dose, which, d):
+def number_dot(frame, dose, which, d):
     """The tangent of TIME, LAG, AMOUNT, FRACTION or DURATION of a dose, in direction d."""
     entry = slots.DOSE_ENTRIES(frame)[7 * dose + which]
     return slots.DOSES(frame)[dose, which] * slots.THETA_DOTS(frame)[d, entry] if entry >= 0 else 0.0
@@ -32,17 +31,17 @@ def _move_dose(frame, action):
     actions, time_dots = slots.ACTIONS(frame), slots.TIME_DOTS(frame)
     dose, lasts = actions[2 * action], actions[2 * action + 1] >= slots.ENDS
     for d in range(time_dots.size):
-        time_dots[d] = _number_dot(frame, dose, TIME, d) + _number_dot(frame, dose, LAG, d)
+        time_dots[d] = number_dot(frame, dose, TIME, d) + number_dot(frame, dose, LAG, d)
         if lasts:
-            time_dots[d] += _number_dot(frame, dose, DURATION, d)
+            time_dots[d] += number_dot(frame, dose, DURATION, d)
 
 
 @kernel
 def _move_event(frame, k, u):
     """TIME_DOTS of an event; the status."""
     work, time_dots, e_theta = slots.JUMP_WORK(frame), slots.TIME_DOTS(frame), slots.THETA_BAR(frame)
-    dots, theta_dots, e_u = slots.DOTS(frame), slots.THETA_DOTS(frame), row(work, _E_U)
-    status, gamma = read_guard(frame, k, u, row(work, _BEFORE), e_u)
+    dots, theta_dots, e_u = slots.DOTS(frame), slots.THETA_DOTS(frame), row(work, E_U)
+    status, gamma = read_guard(frame, k, u, row(work, BEFORE), e_u)
     if status != SUCCESS:
         return status
     for d in range(time_dots.size):
@@ -79,13 +78,13 @@ def _give(frame, action):
         begins, into = change_inflow(frame, action, sign), entries[7 * dose + INFLOW]
         sign = 1.0 if begins else -1.0
     for d in range(many):
-        dot = amount * _number_dot(frame, dose, FRACTION, d) + _number_dot(frame, dose, AMOUNT, d) * fraction
+        dot = amount * number_dot(frame, dose, FRACTION, d) + number_dot(frame, dose, AMOUNT, d) * fraction
         if bolus:
             dots[d * slots.JUMP_WORK(frame).shape[1] + into] += sign * dot
         else:
             duration = number_of(frame, dose, DURATION)
             rate = amount * fraction / duration
-            theta_dots[d, into] += sign * (dot - rate * _number_dot(frame, dose, DURATION, d)) / duration
+            theta_dots[d, into] += sign * (dot - rate * number_dot(frame, dose, DURATION, d)) / duration
 
 
 @kernel
@@ -93,7 +92,7 @@ def _reset(frame, t, event, u):
     """The tangents behind the reset of an event, which sees its time change too."""
     dots, theta_dots, many = slots.DOTS(frame), slots.THETA_DOTS(frame), slots.TIME_DOTS(frame).size
     which, theta, n = slots.WHICH(frame), slots.THETA(frame), u.size
-    ahead, rate = row(slots.JUMP_WORK(frame), _AHEAD), row(slots.JUMP_WORK(frame), _R_T)
+    ahead, rate = row(slots.JUMP_WORK(frame), SLOPE), row(slots.JUMP_WORK(frame), R_T)
     which[0] = float(event)
     for d in range(many):
         v = segment(dots, d * n, n)
@@ -109,16 +108,18 @@ def _reset(frame, t, event, u):
 
 @kernel
 def _slope(frame, k, ahead, u, slope):
-    """f ahead of jump k or behind it; the status."""
+    """du/dt ahead of jump k or behind it; the status."""
     slots.COUNT(frame)[slots.DERIVATIVES] += 1
-    return SUCCESS if f_beside(frame, k, ahead, u, slope) == 0 else CALLBACK_RAISED
+    status = f_beside(frame, k, ahead, u, slope)
+    to_slope(frame, slope)
+    return SUCCESS if status == 0 else CALLBACK_RAISED
 
 
 @kernel
 def _arrive(frame, k):
     """TIME_DOTS of jump k, which one that has been taken along has from that before it; DOTS ahead of it at that time."""
     what, which, status = slots.JUMP_WHAT(frame)[3 * k], slots.JUMP_WHAT(frame)[3 * k + 1], SUCCESS
-    u, before = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), _BEFORE)
+    u, before = row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), BEFORE)
     if moves(frame, k):
         status = _slope(frame, k, True, u, before)
     if what == slots.DOSE:
@@ -135,7 +136,7 @@ def _leave(frame, k):
     """From DOTS behind jump k at its time to those with the mesh held fixed; the status."""
     if not moves(frame, k) or ends(frame, k):
         return SUCCESS
-    behind = row(slots.JUMP_WORK(frame), _BEHIND)
+    behind = row(slots.JUMP_WORK(frame), BEHIND)
     status = _slope(frame, k, False, row(slots.JUMP_U(frame), 2 * k + 1), behind)
     if status == SUCCESS:
         _add_times(frame, behind, -1.0)

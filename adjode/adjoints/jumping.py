@@ -23,7 +23,7 @@ from adjode.loops.guards import RESETS, rule_of
 from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TIME, number_of
 from adjode.status import CALLBACK_RAISED, GRAZING, SUCCESS
 
-_APART = 2.0**-48  # of the sizes of times, that switches are moved by: 16 spacings of numbers
+APART = 2.0**-48  # of the sizes of times, that switches are moved by: 16 spacings of numbers
 GRAZES, SLOW = 1e-8, 1e-6  # of the sizes of what gamma is a sum of; and of SPEED in loops/guards.py
 
 
@@ -181,7 +181,7 @@ def _move_switch(frame, k, theta, direction):
     which = TIME if entries[7 * dose + TIME] >= 0 else LAG
     factor, now = numbers[dose, which], slots.THETA(frame)[entries[7 * dose + which]]
     size = max(abs(span[slots.EARLIEST]), abs(span[slots.LATEST])) + abs(factor * now)
-    theta[entries[7 * dose + which]] = now + direction * _APART * size / factor
+    theta[entries[7 * dose + which]] = now + direction * APART * size / factor
 
 
 @kernel

@@ -9,6 +9,9 @@ the tangents of lam, with further cotangents of the states of the stages,
 
 where v_j is the tangent of that state and w that of theta: what `vjp_dot` gives with lam_dot = 0. So a step is pulled back by the
 kernels of the discrete adjoint, once for lam, which leaves its kappa_j, and once for each direction, behind its c_j.
+
+What jumps of the state do, other than doses at fixed times, is calculated elsewhere (passes/jump_curvatures.py): the pass returns
+STORE_FULL ahead of each, and goes on when it is called again.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from collections.abc import Callable
 
 from adjode.adjoints import products
 from adjode.adjoints.discrete import clear_step, make_pull_any, make_pull_by_kind
+from adjode.adjoints.dose_curvatures import are_at_rest, pull_doses
+from adjode.adjoints.gaps import sees
 from adjode.adjoints.seeds import make_seed_observations
 from adjode.adjoints.trust import begin_implicit_step
 from adjode.compile import slots
@@ -26,7 +31,7 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import plane, row, segment
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
-from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
+from adjode.status import CALLBACK_RAISED, NON_FINITE, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import make_transposed_stages
 from adjode.steppers.family import EXPLICIT, Solver
 from adjode.steppers.stepper import stage_time
@@ -195,12 +200,12 @@ def _add_observed(frame, row_of_jumps):
 def _make_cross(first_stage: Callable) -> Callable:
     @kernel
     def cross(frame, step, behind, left):
-        """Where f may jump: the slope at the start of the step behind, if there is one (not -1), is one of its own."""
+        """Where f or the state may jump: the slope at the start of the step behind, if there is one (not -1), is one of its own."""
         mesh_t, times = slots.FORWARD_T(frame), slots.TIMES(frame)
         direction = 1.0 if mesh_t[step + 1] >= mesh_t[0] else -1.0
         if behind >= 0 and first_stage(frame, behind) != SUCCESS:
             return CALLBACK_RAISED, left
-        while left > 0 and direction * (times[left - 1] - mesh_t[step]) > 0.0:
+        while left > 0 and sees(frame, direction, times[left - 1], step):
             left -= 1
             _add_observed(frame, left)
         return SUCCESS, left
@@ -210,7 +215,7 @@ def _make_cross(first_stage: Callable) -> Callable:
 
 @kernel
 def _begin(frame):
-    """Everything to its start; how many steps have a part in the loss."""
+    """Everything to its start, which is behind the last step that has a part in the loss."""
     lams, firsts, totals, count = slots.LAMS(frame), slots.FIRST_BARS(frame), slots.TOTALS(frame), slots.COUNT(frame)
     mesh_t, times, steps = slots.FORWARD_T(frame), slots.TIMES(frame), slots.FORWARD_COUNT(frame)[slots.STEPS]
     for column in range(lams.shape[0]):
@@ -223,10 +228,25 @@ def _begin(frame):
     for k in range(slots.CLOCK(frame).size):
         slots.CLOCK(frame)[k] = 0.0
     direction = 1.0 if mesh_t[steps] >= mesh_t[0] else -1.0
-    while steps > 0 and (times.size == 0 or not direction * (times[times.size - 1] - mesh_t[steps - 1]) > 0.0):
+    jumps = slots.FORWARD_COUNT(frame)[slots.OCCURRED] > 0  # all of which are gone over
+    while not jumps and steps > 0 and (times.size == 0 or not direction * (times[times.size - 1] - mesh_t[steps - 1]) > 0.0):
         steps -= 1
-    slots.PLACE(frame)[slots.RELEVANT] = steps
-    return steps
+    place = slots.PLACE(frame)
+    place[slots.RELEVANT] = place[slots.STEP] = steps
+    place[slots.LEFT], count[slots.ENTERED] = times.size, 1
+
+
+@kernel
+def _meet_jumps(frame, step):
+    """Cross the jumps of a step, if there are any; STORE_FULL where that is for others to do."""
+    kinds = slots.FORWARD_KIND(frame)
+    if kinds.size == 0 or kinds[step] < slots.JUMP:
+        return SUCCESS
+    if are_at_rest(frame, kinds[step] - slots.JUMP):
+        pull_doses(frame, kinds[step] - slots.JUMP)
+        return SUCCESS
+    slots.PLACE(frame)[slots.STEP] = step
+    return STORE_FULL
 
 
 def make_second_order(calls: Calls = PORTABLE, stages: None = None, *, solver: Solver = EXPLICIT) -> Callable:
@@ -237,14 +257,19 @@ def make_second_order(calls: Calls = PORTABLE, stages: None = None, *, solver: S
 
     @kernel
     def second_order(frame):
-        """LAMS and TOTALS at t0, from the cotangents and their tangents in JUMPS."""
-        steps, left, kinds, status = _begin(frame), slots.TIMES(frame).size, slots.FORWARD_KIND(frame), SUCCESS
+        """LAMS and TOTALS at t0, from the cotangents and their tangents in JUMPS; STORE_FULL at STEP, for its jumps."""
+        place, kinds, status = slots.PLACE(frame), slots.FORWARD_KIND(frame), SUCCESS
+        if slots.COUNT(frame)[slots.ENTERED] == 0:
+            _begin(frame)
         begin_watch(frame)
-        for step in range(steps - 1, -1, -1):
-            slots.PLACE(frame)[slots.STEP] = step
+        steps = place[slots.RELEVANT]
+        for step in range(place[slots.STEP] - 1, -1, -1):
+            place[slots.STEP] = step
             status = keep_watch(frame, steps - 1 - step)
             if status == SUCCESS:
-                status, left = pull_step(frame, step, left)
+                status, place[slots.LEFT] = pull_step(frame, step, place[slots.LEFT])
+            if status == SUCCESS:
+                status = _meet_jumps(frame, step)
             if status != SUCCESS:
                 return status
         if steps > 0 and (kinds.size == 0 or kinds[0] < slots.CROSSING):

@@ -85,9 +85,10 @@ def end_first_stage(frame):
 @kernel
 def see_behind(frame, step, u_bar):
     """A state observed at a jump at a fixed time is that behind it, on the way; `step` crosses the jump."""
-    shift, slope, u = slots.SHIFT(frame), row(slots.JUMP_WORK(frame), SLOPE), row(slots.FORWARD_U(frame), step + 1)
+    shift, slope = slots.SHIFT(frame), row(slots.JUMP_WORK(frame), SLOPE)
     if shift[slots.KNOWN] == 0.0 or shift[slots.MOVES] == 0.0:
         return SUCCESS
+    u = row(slots.FORWARD_U(frame), step + 1)
     slots.COUNT(frame)[slots.DERIVATIVES] += 1
     if f_outside(frame, slots.FORWARD_T(frame)[step + 1], u, slope) != 0:
         return CALLBACK_RAISED

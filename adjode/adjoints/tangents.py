@@ -24,7 +24,7 @@ from adjode.jacobian import make_jacobian
 from adjode.loops.jumps import INFLOW, begin_inflows
 from adjode.loops.stops import is_behind_jump
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
-from adjode.steppers.explicit import combine_loops
+from adjode.steppers.explicit import combine_loops, make_interpolant
 from adjode.steppers.family import EXPLICIT, Solver
 from adjode.steppers.tangents import Push, is_laced, lace, make_explicit_tangent, unlace
 
@@ -149,6 +149,12 @@ def _copy(out, x):
 
 
 @kernel
+def _keeps_dense(frame):
+    """Whether the dense output of the tangents is kept."""
+    return slots.MESH_DOTS(frame).shape[0] > 0
+
+
+@kernel
 def _is_seen(frame, t, step):
     """Whether an observation at t is at or before the start of this step: before the jump, if the state jumps there."""
     mesh_t, kinds, steps = slots.FORWARD_T(frame), slots.FORWARD_KIND(frame), slots.FORWARD_COUNT(frame)[slots.STEPS]
@@ -162,6 +168,8 @@ def _is_seen(frame, t, step):
 def _observe_here(frame, step):
     """Write down what the tangents are, for observations up to the start of this step."""
     times, count = slots.TIMES(frame), slots.COUNT(frame)
+    if _keeps_dense(frame):
+        _copy(row(slots.MESH_DOTS(frame), step), slots.DOTS(frame))
     while count[slots.SEEN] < times.size and _is_seen(frame, times[count[slots.SEEN]], step):
         _copy(row(slots.OBSERVED_DOTS(frame), count[slots.SEEN]), slots.DOTS(frame))
         count[slots.SEEN] += 1
@@ -200,6 +208,30 @@ def _observe_inside(frame, step, t, h):
         out, basis = row(slots.OBSERVED_DOTS(frame), count[slots.SEEN]), slots.BASIS(frame)
         combine_loops(out, slots.DOTS(frame), h, basis, 0, stage_dots, basis.shape[1])
         count[slots.SEEN] += 1
+
+
+_interpolant = make_interpolant(combine_loops)
+
+
+@kernel
+def _keep_inside(frame, step, h):
+    """Write down the dense output of the step, where it is kept."""
+    if _keeps_dense(frame):
+        _interpolant(frame, h, slots.STAGE_DOTS(frame), plane(slots.MESH_DOTS_C(frame), step))
+
+
+@kernel
+def _keep_before(frame, step):
+    """Write down the tangents ahead of a jump, where those of stages are: for who goes back over it."""
+    if slots.STAGE_STATE_DOTS(frame).shape[0] > 0:
+        _copy(row(plane(slots.STAGE_STATE_DOTS(frame), step), 0), slots.DOTS(frame))
+
+
+@kernel
+def _keep_behind(frame, step):
+    """Where a jump is in a dense output, it has what is behind."""
+    if _keeps_dense(frame):
+        _copy(row(slots.MESH_DOTS(frame), step), slots.DOTS(frame))
 
 
 def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
@@ -254,7 +286,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
         mesh_t, stage_dots, status = slots.FORWARD_T(frame), slots.STAGE_DOTS(frame), SUCCESS
         t, t_new = mesh_t[step], mesh_t[step + 1]
         h = t_new - t
-        dense = _is_inside(frame, step)
+        dense = _keeps_dense(frame) or _is_inside(frame, step)
         if recorded:
             V = plane(slots.FORWARD_STAGES(frame), step)
         else:
@@ -271,6 +303,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Call
         keep(frame, step, h, dense)
         if dense:
             _observe_inside(frame, step, t, h)
+        _keep_inside(frame, step, h)
         _copy(slots.DOTS(frame), slots.NEXT_DOTS(frame))
         _copy(row(stage_dots, 0), row(stage_dots, slots.SETTING(frame)[slots.LAST_STAGE]))
         return SUCCESS if all_finite(slots.DOTS(frame)) else NON_FINITE
@@ -283,18 +316,20 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callab
     switches = take_explicit is not None
 
     @kernel
-    def cross(frame, kind):
+    def cross(frame, step, kind):
         if kind == slots.CROSSING:
             return SUCCESS
         dots, other, n, laced = slots.DOTS(frame), slots.NEXT_DOTS(frame), slots.STATE_DOT(frame).size, is_laced(frame)
         if laced:  # the rules of jumps take one direction behind the other
             _copy(other, dots)
             unlace(frame, other, dots, n)
+        _keep_before(frame, step)
         status = push_jumps(frame, kind - slots.JUMP)
         _spread_theta(frame)  # since inflows may be others
         if laced:
             _copy(other, dots)
             lace(frame, other, dots, n)
+        _keep_behind(frame, step)
         return status
 
     @kernel
@@ -303,7 +338,7 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callab
         if kinds.size > 0:
             if kinds[step] >= slots.CROSSING:  # f may be another behind
                 count[slots.FRESH] = 0
-                return cross(frame, kinds[step])
+                return cross(frame, step, kinds[step])
             count[slots.BEFORE_GAP] = 1 if _ends_at_gap(frame, step) and keeps_off(frame, step + 1) else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:

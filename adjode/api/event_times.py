@@ -18,23 +18,15 @@ from adjode.api.seeds import Seeds
 from adjode.api.solved import Solved
 from adjode.checks import choose, float_vector
 from adjode.compile import slots
+from adjode.passes import trajectory
 from adjode.passes.discrete import jumps_at_start
 from adjode.passes.options import PullbackOptions
 from adjode.status import GRAZING, solve_error
 
-_SPACINGS = 10.0  # of numbers at the larger end of the span, from the time of a jump to where the state is that before it
-
 
 def before_jumps(solution: Solved, times: np.ndarray) -> np.ndarray:
     """`times`, but for those of jumps: just before these, in the order of integration."""
-    jumps = solution.span.time(solution.trajectory.jumps.t)
-    if not (jumps.size and times.size):
-        return times
-    t0, T = solution.span.ends
-    apart = _SPACINGS * np.spacing(max(abs(t0), abs(T)))
-    near = np.min(np.abs(times[:, None] - jumps[None]), axis=1) < apart
-    earlier = times - np.sign(T - t0) * apart
-    return np.where(near, np.clip(earlier, min(t0, T), max(t0, T)), times)
+    return trajectory.before_jumps(solution.span, solution.trajectory.jumps.t, times)
 
 
 def check_side(side: str) -> str:

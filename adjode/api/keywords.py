@@ -68,6 +68,7 @@ class PushforwardKeywords(TypedDict, total=False):
     side: str
     t0_dot: Any
     T_dot: Any
+    dense: bool
     max_seconds: float | None
     on_inaccurate: str
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adjode.checks import require_finite, require_unmasked, times_in_span
-from adjode.model.callbacks import Callback
+from adjode.model.callbacks import Callback, callback
 from adjode.model.fields import Pair
 from adjode.model.layout import Layout
 
@@ -55,6 +55,26 @@ def read_seeds(
         )
     require_finite("u_bars", u_bars)
     return Seeds(at_T, times, np.array(u_bars, dtype=float, order="C"), direct)
+
+
+def curvature_of_cost(cost: Callback) -> Callback:
+    """How the derivatives of a running cost change.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be derived.
+    """
+    from adjode.model.derived import derived
+
+    try:
+        found = derived(cost.function, cost.kind.arguments(cost.takes_in_place)).vjp_dot
+    except TypeError as error:
+        raise TypeError(
+            f"second derivatives of the running cost are needed, and cannot be derived from it ({str(error).rstrip('.')}): write "
+            f"it in a form that can be differentiated."
+        ) from None
+    return callback("g_vjp_dot", found, fields=cost.fields)
 
 
 def read_cost(running_cost: Callable | tuple[Callable, Callable], fields: Pair) -> tuple[Callback, Callback]:

@@ -12,15 +12,16 @@ from adjode.api.rates import rates_along
 from adjode.api.refined import run_refined
 from adjode.api.solved import Solved, state_at_step
 from adjode.checks import choose, positive, require_finite, require_unmasked, times_in_span
+from adjode.compile import slots
 from adjode.derivatives.proof import require_jvp, require_jvps
 from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
 from adjode.passes.discrete import Discrete, jumps_at_start, observed_after_t0
 from adjode.passes.program import Program
-from adjode.passes.result import PullbackStats, Tangents
+from adjode.passes.result import PullbackStats, TangentOutput, Tangents
 from adjode.passes.rows import probe
 from adjode.passes.tangents import TangentPass
-from adjode.passes.trajectory import Trajectory, beside_stops
+from adjode.passes.trajectory import DenseOutput, Trajectory, beside_stops
 from adjode.status import REFINE, SUCCESS
 
 
@@ -33,6 +34,7 @@ def pushforward(
     side: str = "right",
     t0_dot: Any = None,
     T_dot: Any = None,
+    dense: bool = False,
     max_seconds: float | None = None,
     on_inaccurate: str = "refine",
 ) -> Tangents:
@@ -51,6 +53,9 @@ def pushforward(
         Whether a derivative wanted where the state jumps is that behind the jump, in the order of integration, or before it.
     t0_dot, T_dot : float, or (k,) array, optional
         How t0 and T change, in each direction; `times` are held fixed as they do.
+    dense : bool
+        Whether to keep the derivatives at all times of the span, which `Tangents.dense` then gives: (1 + degree) n k numbers for
+        each step, with the degree of the method's dense output.
     max_seconds : float, optional
         Limit on the wall-clock time: by default that of the solve.
     on_inaccurate : {"refine", "raise", "warn"}
@@ -91,10 +96,11 @@ def pushforward(
     start_dots = u_dots if moved[0] is None else u_dots - np.outer(moved[0], _rate(solution, 0))
     made = _pass_along(solution, start_dots, theta_dots, unique, max_seconds)
     try_tangents(made, solution.t[:-1], solution.u[:-1])
-    steps = _steps_that_serve(
-        solution, unique, choose("on_inaccurate", on_inaccurate, ("refine", "raise", "warn")), made.max_seconds
-    )
-    made.follow(*steps)
+    choose("on_inaccurate", on_inaccurate, ("refine", "raise", "warn"))
+    trajectory, count = _steps_that_serve(solution, unique, dense, on_inaccurate, made.max_seconds)
+    if dense:
+        made.keep_dense(count[slots.STEPS], trajectory.c.shape[1])
+    made.follow(trajectory, count)
     status = Program(backward=made).run()
     if status != SUCCESS:
         raise made.error(status, solution.dense)
@@ -107,7 +113,17 @@ def pushforward(
     u = None if times is None else np.ascontiguousarray(observed)
     if not many:
         u_T, u = u_T[:, 0].copy(), None if u is None else u[:, :, 0].copy()
-    return Tangents(u_T, None if times is None else asked, u, made.stats)
+    at_all_times = _output_of(made, trajectory, u_dots if many else u_dots[0]) if dense else None
+    return Tangents(u_T, None if times is None else asked, u, made.stats, at_all_times)
+
+
+def _output_of(made: TangentPass, trajectory: Trajectory, start_dots: np.ndarray) -> TangentOutput:
+    """The tangents at all times along a trajectory, which a pass has kept, from `start_dots` (n,) or (k, n) at t0."""
+    (dots, c), (steps, _, jumped) = made.dense, made.frame[slots.FORWARD_COUNT][: slots.OCCURRED + 1]
+    dots = dots.swapaxes(-1, -2).reshape(len(dots), start_dots.size)
+    c = c.swapaxes(-1, -2).reshape(*c.shape[:2], start_dots.size)
+    output = DenseOutput(trajectory.t[: steps + 1].copy(), dots, c, made.span, trajectory.jumps.t[:jumped].copy())
+    return TangentOutput(output, np.ascontiguousarray(start_dots.T))
 
 
 def _time_dots(name: str, value: Any) -> np.ndarray:
@@ -164,9 +180,11 @@ def _pass_along(
 
 
 def _steps_that_serve(
-    solution: Solved, times: np.ndarray, on_inaccurate: str, max_seconds: float | None
+    solution: Solved, times: np.ndarray, dense: bool, on_inaccurate: str, max_seconds: float | None
 ) -> tuple[Trajectory, np.ndarray]:
-    """The steps of the solution, or shorter ones where tangents at these times and T need them, and their count."""
+    """The steps of the solution, or shorter ones where tangents at these times and T, or at all of them, need these; the count."""
+    if dense:
+        times = solution.t[1:]
     n, (dynamics, theta), steps = solution.layouts[0].size, solution.problem, (solution.trajectory, solution.counts)
     if not solution.dense.steps or not solution.options.unit_error(n):
         return steps

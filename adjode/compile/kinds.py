@@ -117,6 +117,7 @@ KINDS = {
         Kind("g", ("u", "theta"), ("value",), "cost"),
         Kind("g_dt", ("u", "theta"), ("value",), "cost"),
         Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "cost"),
+        Kind("g_vjp_dot", ("u", "theta", "v", "w"), ("u_bar_dot", "theta_bar_dot"), "loss"),
         Kind("observe", ("u", "theta"), ("y",), "loss"),
         Kind("observe_vjp", ("u", "theta", "y_bar"), ("u_bar", "theta_bar"), "loss"),
         Kind("observe_vjp_dot", ("u", "theta", "y_bar", "v", "w", "y_bar_dot"), ("u_bar_dot", "theta_bar_dot"), "loss"),

@@ -46,6 +46,7 @@ COST = floats_by_name(
 COST_UNIT, COST_SPAN, SPACING, MOST_PIECES, PIECES, LOOKS, PIECE_T, PIECE_H = COST.places
 COST_SUMS = matrix(SIZED, "(5, p)", "integrals by logarithms, so far and of a piece, see adjoints/costs.py; a column for each of Q")
 COST_GROUPS = matrix(SIZED, "(3, 3)", "errors of a piece, what they are compared with, and errors that stay, by kind of integral")
+COST_PIECES = matrix(STORE, "(k, 2)", "where pieces of the quadrature begin in their steps, and their widths, the last one first")
 DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
 
 JUMP_WORK = matrix(STORE, "(10, n)", "slopes before and behind a jump, and other vectors on the way over it")
@@ -171,6 +172,8 @@ NEXT_DOTS = vector(STORE, "(k n,)", "tangents of the state after the step")
 STATE_DOTS = vector(STORE, "(k n,)", "tangents of the state of a stage")
 STAGE_DOTS = matrix(STORE, "(rows, k n)", "tangents of the slopes of the stages")
 OBSERVED_DOTS = matrix(STORE, "(times, k n)", "tangents of the states at TIMES")
+MESH_DOTS = matrix(STORE, "(steps + 1, k n) or (0, 0)", "tangents of the states at the starts of steps, where they are kept")
+MESH_DOTS_C = cube(STORE, "(steps, degree, k n) or (0, 0, 0)", "the coefficients of their dense output")
 LANES_U = vector(STORE, "(k n,) or (0,)", "STATE_DOTS laced for a jvps, where blocks are not")
 LANES_OUT = vector(STORE, "(k n,) or (0,)", "what that writes")
 LANES_UNIT = vector(STORE, "(n lanes,) or (0,)", "zeros, for unit vectors that a jvps makes df/du of")

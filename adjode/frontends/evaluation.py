@@ -50,7 +50,7 @@ class Evaluation:
         options: dict[str, Any],
     ):
         self.dynamics, self.loss, self.t_span, self.layouts = dynamics, loss, t_span, layouts
-        self._n, self._varies, self._has_cost = layouts[0].size, varies, "running_cost" in options
+        self._n, self._varies, self._cost = layouts[0].size, varies, options.get("running_cost")
         self._how: Any = {name: value for name, value in options.items() if name == "on_inaccurate"}
         self._is_warned = False
         parts = varies[: self._n], varies[self._n :]
@@ -106,7 +106,7 @@ class Evaluation:
     @functools.cached_property
     def residuals(self) -> ResidualsAndJacobian:
         """The residuals and their Jacobian by the entries that vary, as a function of (u0, theta)."""
-        if self._has_cost:
+        if self._cost is not None:
             raise ValueError("a running cost has no residuals: leave it out.")
         wrt = {"u0": self._varies[: self._n], "theta": self._varies[self._n :]}
         return residuals_and_jacobian(
@@ -119,9 +119,8 @@ class Evaluation:
 
     @functools.cached_property
     def _curvature(self) -> HessianVectorProduct:
-        if self._has_cost:
-            raise ValueError("there are no second derivatives of a running cost: leave it out.")
-        return hessian_vector_product(self.dynamics, self.loss, self.t_span, **self._how, **self._solve_options)
+        how = {"running_cost": self._cost, **self._how}
+        return hessian_vector_product(self.dynamics, self.loss, self.t_span, **how, **self._solve_options)
 
     def require_second_order(self) -> None:
         """Raise a TypeError or ValueError if there are no second derivatives."""

@@ -32,6 +32,7 @@ class LeastSquaresFit(CurvedFit):
     def __init__(self, problem: Problem):
         super().__init__(problem)
         self.n_failed = 0
+        self._tried: tuple[np.ndarray, Any] | None = None  # residuals at x0, for who asks for them next
 
     def unpack(self, x: Any) -> Any:
         """`(u0, theta)` at x, in the form they were given in, or a dict of all parameters; what is not free starts and stays."""
@@ -85,7 +86,10 @@ class LeastSquaresFit(CurvedFit):
 
     def evaluate_residuals(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
         """The residuals (N,) at x and their Jacobian by x (N, k), both finite, or a SolveError."""
-        z = self._checked_natural(float_vector("x", x, self._free.size))
+        x, (tried, self._tried) = float_vector("x", x, self._free.size), (self._tried, None)
+        if tried is not None and np.array_equal(tried[0], x):
+            return tried[1]
+        z = self._checked_natural(x)
         r, J = self._problem.residuals_and_jacobian(z)
         with np.errstate(over="ignore", invalid="ignore"):
             J = J * self._slopes(z)
@@ -227,7 +231,7 @@ class LeastSquaresFit(CurvedFit):
     def has_residuals(self) -> bool:
         """Whether `least_squares` takes the loss, the method and the dynamics."""
         try:
-            self.evaluate_residuals(self.x0)
+            self._tried = self.x0.copy(), self.evaluate_residuals(self.x0)
         except (TypeError, ValueError):
             return False
         except SolveError:

@@ -19,7 +19,7 @@ from adjode.frontends.experiments import Bound, Experiment, Experiments, Togethe
 from adjode.frontends.priors import Normal, Prior, Uniform
 from adjode.model.dynamics import Dynamics
 from adjode.model.fields import Fields
-from adjode.model.losses import Loss
+from adjode.model.losses import Loss, loss_for
 
 Pushed = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -98,8 +98,8 @@ class Single:
             raise TypeError(
                 f"dynamics must be an adjode.Dynamics(f, vjp), or experiments, but a {type(dynamics).__name__} was given."
             )
-        if loss is None or not hasattr(loss, "value_and_cotangents"):
-            raise TypeError(f"loss must have a method value_and_cotangents(solution), but a {type(loss).__name__} was given.")
+        loss_for(dynamics.fields, loss)  # which says what is none
+        assert loss is not None
         t0, T = time_span(t_span)
         jumps = options.get("doses") or options.get("events")
         readers = None if jumps else readers_of(dynamics, loss, options.get("running_cost"))

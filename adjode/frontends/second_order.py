@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from adjode.api.hessians import matrix_of
 from adjode.checks import float_vector
 from adjode.frontends.entries import Entries
 from adjode.frontends.problems import Problem
-
-_SIDE_BY_SIDE = 16  # columns of a Hessian: so many tangents of every stage are kept
 
 
 class CurvedFit(Entries):
@@ -50,9 +49,7 @@ class CurvedFit(Entries):
             If a pass cannot be completed.
         """
         x = self._minimum_or(x)
-        units = np.eye(x.size)
-        H = np.vstack([self._products(x, units[k : k + _SIDE_BY_SIDE]) for k in range(0, x.size, _SIDE_BY_SIDE)])
-        return 0.5 * (H + H.T)  # symmetric but for rounding
+        return matrix_of(lambda directions: self._products(x, directions), np.eye(x.size))
 
     def _products(self, x: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Products with directions (d, k), in rows."""

@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
@@ -15,6 +15,9 @@ from adjode.compile.adapters import make_function
 from adjode.model.callbacks import Callback, callback
 from adjode.model.field_access import with_entries
 from adjode.model.fields import Pair
+
+if TYPE_CHECKING:
+    from adjode.model.curved import Curved
 
 
 class Event:
@@ -273,6 +276,16 @@ class Guards:
         rules = [one and self._derived(one, "reset", "df_dt") for one in self._resets]
         calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, u_new)") for i, one in enumerate(rules) if one]
         return self._joined("resets_dt", "t, u, theta, which, u_new", calls, rule=rules)
+
+    @functools.cached_property
+    def curved(self) -> list[tuple[Curved, Curved | None]]:
+        """Each guard and each reset, with second derivatives."""
+        from adjode.model.curved import Curved
+
+        return [
+            (Curved(guard), None if reset is None else Curved(reset))
+            for guard, reset in zip(self._guards, self._resets, strict=True)
+        ]
 
     def _derived(self, one: Callback, kind: str, product: str) -> Callback:
         from adjode.model.derived import derived

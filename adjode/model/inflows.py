@@ -13,30 +13,40 @@ _ARGUMENTS = {
     "vjp": ("t, u, theta, lam, u_bar, theta_bar", "t, u, theta[:{m}], lam, u_bar, theta_bar[:{m}]"),
     "vjp_u": ("t, u, theta, lam, u_bar", "t, u, theta[:{m}], lam, u_bar"),
     "jvp": ("t, u, theta, v, w, du_dot", "t, u, theta[:{m}], v, w[:{m}], du_dot"),
+    "vjp_dot": (
+        "t, u, theta, lam, v, w, lam_dot, u_bar_dot, theta_bar_dot",
+        "t, u, theta[:{m}], lam, v, w[:{m}], lam_dot, u_bar_dot, theta_bar_dot[:{m}]",
+    ),
     "jac": ("t, u, theta, J", "t, u, theta[:{m}], J.reshape(u.size * u.size)"),
 }
 
 
-def with_inflows(dynamics: Dynamics, states: tuple[int, ...], m: int, *, tangents: bool = False) -> Dynamics:
+def with_inflows(
+    dynamics: Dynamics, states: tuple[int, ...], m: int, *, tangents: bool = False, second_order: bool = False
+) -> Dynamics:
     """The dynamics whose parameters, m of them, are followed by the inflow of each of these states; itself if there are none.
 
-    For `tangents` they have a jvp, where the dynamics have one.
+    For `tangents` they have a jvp, where the dynamics have one; for `second_order` also a vjp_dot.
     """
     if not states:
         return dynamics
-    return dynamics.once(("inflows", states, m, tangents), lambda: _extended(dynamics, states, m, tangents))
+    more: list[str] = ["jvp"] if tangents or second_order else []
+    if second_order:
+        more.append("vjp_dot")
+    return dynamics.once(("inflows", states, m, *more), lambda: _extended(dynamics, states, m, more))
 
 
-def _extended(dynamics: Dynamics, states: tuple[int, ...], m: int, tangents: bool) -> Dynamics:
-    extras = {"f": "", "vjp": "", "jvp": ""}
+def _extended(dynamics: Dynamics, states: tuple[int, ...], m: int, more: list[str]) -> Dynamics:
+    extras = {"f": "", "vjp": "", "jvp": "", "vjp_dot": ""}
     for k, state in enumerate(states):
         column = _column_of_mass(dynamics, state)
         extras["f"] += "".join(f"    du[{i}] += {value!r} * theta[{m + k}]\n" for i, value in column)
         extras["vjp"] += f"    theta_bar[{m + k}] = {' + '.join(f'{value!r} * lam[{i}]' for i, value in column)}\n"
+        extras["vjp_dot"] += f"    theta_bar_dot[{m + k}] = {' + '.join(f'{value!r} * lam_dot[{i}]' for i, value in column)}\n"
         extras["jvp"] += "".join(f"    du_dot[{i}] += {value!r} * w[{m + k}]\n" for i, value in column)
     made: dict[str, Any] = {}
-    jvp = [dynamics.jvp] if tangents and dynamics.jvp is not None else []
-    for part in [*(one for one in dynamics.callbacks if one.name != "jvp"), *jvp]:
+    parts = [part for part in dynamics.callbacks if part.name not in ("jvp", "vjp_dot")]
+    for part in [*parts, *filter(None, (getattr(dynamics, name) for name in more))]:
         arguments, given = _ARGUMENTS[part.name]
         body = f"    inner({given.format(m=m)})\n{extras.get(part.name, '')}"
         made[part.name] = make_function(part.name, arguments, body, {"inner": part.in_place})

@@ -157,7 +157,7 @@ class Forward(Integration):
         """The times (k,) and states (k, n) at the starts of the steps that were taken, as far as they are kept."""
         kept, steps = self.trajectory, self.steps
         states = kept.stages[:, 0] if kept.record & RECORD_STAGES else kept.u
-        return kept.t[:steps], states[:steps]
+        return self.span.time(kept.t[:steps]), states[:steps]
 
     def error(self, status: int, layout: Layout) -> SolveError:
         """What a run that ended with this status is called; `layout` is that of u0."""

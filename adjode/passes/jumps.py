@@ -130,27 +130,32 @@ def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
         frame[slots.GUARDS], frame[slots.RESETS] = guards.guards.handle, guards.resets.handle
 
 
-def put_jumps_along(frame: Frame, jumps: Jumps, n: int, k: int) -> None:
-    """Fill the slots that tangents in k directions have for jumps."""
+def _put_rules(frame: Frame, jumps: Jumps, n: int, dynamics: Dynamics) -> None:
+    """Fill the slots that all passes have for what derivatives do at jumps."""
     guards = jumps.guards
-    _put_what_is_given(frame, jumps)
-    frame[slots.ONGOING], frame[slots.TIME_DOTS] = np.zeros(len(jumps.inflows), dtype=np.int64), np.zeros(k)
-    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((5, n))
-    frame[slots.THETA_BAR] = np.zeros(frame[slots.THETA].size)
+    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((10, n))
+    frame[slots.MASS_INVERSE] = np.zeros((0, n)) if dynamics.mass is None or not jumps.move else dynamics.mass.inverse
     if guards is not None:
         frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
-        frame[slots.RESETS_JVP], frame[slots.RESETS_DT] = guards.resets_jvp.handle, guards.resets_dt.handle
+        frame[slots.RESETS_DT] = guards.resets_dt.handle
+
+
+def put_jumps_along(frame: Frame, jumps: Jumps, n: int, k: int, dynamics: Dynamics) -> None:
+    """Fill the slots that tangents in k directions have for jumps."""
+    _put_what_is_given(frame, jumps)
+    frame[slots.ONGOING], frame[slots.TIME_DOTS] = np.zeros(len(jumps.inflows), dtype=np.int64), np.zeros(k)
+    frame[slots.THETA_BAR] = np.zeros(frame[slots.THETA].size)
+    _put_rules(frame, jumps, n, dynamics)
+    if jumps.guards is not None:
+        frame[slots.RESETS_JVP] = jumps.guards.resets_jvp.handle
 
 
 def put_jumps_back(frame: Frame, jumps: Jumps, n: int, dynamics: Dynamics) -> None:
     """Fill the slots that a backward pass has for jumps; those of what has happened are the trajectory's."""
-    guards = jumps.guards
     _put_what_is_given(frame, jumps)
     if jumps:
         frame[slots.F] = dynamics.f.handle
-    frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((10, n))
     frame[slots.SHIFT], frame[slots.JUMP_BARS] = slots.SHIFT.zeros(), np.zeros(0)
-    frame[slots.MASS_INVERSE] = np.zeros((0, n)) if dynamics.mass is None or not jumps.move else dynamics.mass.inverse
-    if guards is not None:
-        frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
-        frame[slots.RESETS_VJP], frame[slots.RESETS_DT] = guards.resets_vjp.handle, guards.resets_dt.handle
+    _put_rules(frame, jumps, n, dynamics)
+    if jumps.guards is not None:
+        frame[slots.RESETS_VJP] = jumps.guards.resets_vjp.handle

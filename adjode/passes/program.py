@@ -249,11 +249,13 @@ class Program:
         return int(self._table[RAN])
 
     def help(self, which: int) -> int:
-        """Do what the store of a pass needs, or a run at its START; the status."""
+        """Do what the store of a pass needs, or a run at its START, or a jump that a pass has come to; the status."""
         segments, status = self.segments, SUCCESS
         if which == BACKWARD and isinstance(self.backward, Sweep) and self.backward.is_full:
             self.backward.trajectory.grow()
             self.backward.trajectory.put_recorded(self.backward.frame)
+        elif which == BACKWARD and isinstance(self.backward, SecondOrder):
+            self.backward.cross_jump()
         elif segments is None:
             self._grow()
         else:

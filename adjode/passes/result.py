@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from adjode.checks import choose, times_in_span
 from adjode.compile import slots
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.segmented import SegmentedOutput
-from adjode.passes.trajectory import DenseOutput
+from adjode.passes.trajectory import DenseOutput, before_jumps
 
 
 @dataclass
@@ -93,6 +94,35 @@ class HessianProduct:
 
 
 @dataclass(frozen=True, eq=False)
+class TangentOutput:
+    """Directional derivatives of the states at any time: those of the polynomials that the dense output has in each step.
+
+    Attributes
+    ----------
+    output : DenseOutput
+        Of all entries of the derivatives, in one vector.
+    start : (n,) or (n, k) array
+        At t0, before jumps of the state there.
+    """
+
+    output: DenseOutput
+    start: np.ndarray
+
+    def __call__(self, t: Any, side: str = "right") -> np.ndarray:
+        """The derivatives at `t`: (n,) for a scalar, (c, n) for c times inside the span; of k directions (n, k) and (c, n, k).
+
+        Where the state jumps they are those behind the jump, in the order of integration, or before it with side="left".
+        """
+        choose("side", side, ("left", "right"))
+        times = times_in_span("t", t, self.output.t[0], self.output.t[-1])
+        seen = times if side == "right" else before_jumps(self.output.span, self.output.jumps, times)
+        dots = self.output(seen).reshape(-1, *self.start.shape)
+        if side == "left":
+            dots[times == self.output.t[0]] = self.start
+        return dots[0] if np.ndim(t) == 0 else dots
+
+
+@dataclass(frozen=True, eq=False)
 class Tangents:
     """What `Solution.pushforward` returns: directional derivatives of the states.
 
@@ -105,12 +135,15 @@ class Tangents:
     u : (c, n) or (c, n, k) array, or None
         Of the states there.
     stats : TangentStats
+    dense : TangentOutput or None
+        Those at any time, `dots.dense(t)`, if they were asked for by `dense=True`.
     """
 
     u_T: np.ndarray
     times: np.ndarray | None
     u: np.ndarray | None
     stats: TangentStats
+    dense: TangentOutput | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.linalg.structure import Structure
+from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.passes.discrete import Discrete, jumps_at_start
 from adjode.passes.forward import Forward
@@ -44,6 +45,8 @@ class Rows:
     wants_theta : bool
     on_inaccurate : str
         See `adjode.api.pullback.pullback`.
+    cost : pair of Callbacks, optional
+        A running cost, for which the forward pass keeps its dense output too.
 
     Attributes
     ----------
@@ -63,12 +66,13 @@ class Rows:
         wants_theta: bool,
         on_inaccurate: str,
         jumps: Jumps,
+        cost: tuple[Callback, Callback] | None = None,
     ):
         n = forward.y.size
         self._forward, self._m, self._bars = forward, m, np.zeros((times.size, n))
         seeds = np.zeros(n), times, self._bars
-        how: Any = {"wants_theta": wants_theta, "recorded": True, "on_inaccurate": on_inaccurate, "jumps": jumps}
-        self.backward = Discrete(dynamics, options, structure, forward.span, theta, *seeds, **how)
+        how: Any = {"wants_theta": wants_theta, "recorded": cost is None, "on_inaccurate": on_inaccurate, "jumps": jumps}
+        self.backward = Discrete(dynamics, options, structure, forward.span, theta, *seeds, cost=cost, **how)
         forward.limit_by(self.backward.frame)
         forward.measure_for(self.backward.frame)
         self.backward.share_watch(forward.watch)

@@ -16,6 +16,7 @@ from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import NONE, rule
 from adjode.model.dynamics import Dynamics
 from adjode.passes.base import Pass, put_partner
+from adjode.passes.jump_curvatures import JumpCurvatures
 from adjode.passes.options import SolveOptions
 from adjode.passes.replay import put_replay
 from adjode.passes.span import Span
@@ -39,14 +40,14 @@ class SecondOrder(Pass):
         Which the pass reads whenever it runs.
     tangents : TangentPass
         Along the same trajectory, which has run before this, for k directions, and keeps the tangents of the stages.
-    times : (c,) array
-        Observations in the order of integration.
     max_seconds : float, optional
+    curvatures : JumpCurvatures, optional
+        Where the state may jump.
 
     Attributes
     ----------
     u_bars : (c, 1 + k, n) array
-        The cotangents of the states at `times`, and their tangents, for the caller to write to.
+        The cotangents of the states at the times of `observe`, and their tangents, for the caller to write to.
     lams, totals : (1 + k, n), (1 + k, m) arrays
         At the end, the cotangents of u0, but for what is observed there, and of theta; and their tangents.
 
@@ -64,19 +65,20 @@ class SecondOrder(Pass):
         span: Span,
         theta: np.ndarray,
         tangents: TangentPass,
-        times: np.ndarray,
         *,
         max_seconds: float | None = None,
+        curvatures: JumpCurvatures | None = None,
     ):
         super().__init__(dynamics, max_seconds)
-        self.span, self.tangents, frame, tableau = span, tangents, self.frame, options.tableau
+        self.span, self.tangents, self._curvatures, frame, tableau = span, tangents, curvatures, self.frame, options.tableau
         theta_dots, n = tangents.frame[slots.THETA_DOTS], tangents.n
         columns = 1 + len(theta_dots)
         solver = EXPLICIT if structure is None else Solver(family_of(tableau), structure.kind, dynamics.mass is not None)
         frame[slots.THETA], frame[slots.THETA_DOTS], frame[slots.TIME_SPAN] = theta, theta_dots, span.numbers
-        frame[slots.TIMES] = np.ascontiguousarray(span.elapsed(times))
-        self.u_bars = np.zeros((times.size, columns, n))
-        frame[slots.JUMPS] = self.u_bars.reshape(times.size, -1)
+        self.observe(np.zeros(0), columns, n)
+        if curvatures is not None:
+            for slot in (slots.DOSES, slots.DOSE_ENTRIES, slots.ACTIONS):
+                frame[slot] = tangents.frame[slot]
         frame[slots.U_FLOOR] = options.least_sizes(n)
         frame[slots.WANTS] = slots.WANTS.fill(wants_theta=1, wants_cost=0, uses_vjp_u=0, has_vjp_u=dynamics.vjp_u is not None)
         self._put_callbacks()
@@ -127,6 +129,16 @@ class SecondOrder(Pass):
             put_frozen(frame, tableau, n)
         put_transposed(frame.partner or frame, tableau.partner or tableau, n)
         put_jacobian(frame, self.dynamics, structure, self.frame[slots.THETA].size)
+
+    def observe(self, times: np.ndarray, columns: int, n: int) -> None:
+        """Observations at `times` (c,) since the start, in the order of integration."""
+        self.u_bars = np.zeros((times.size, columns, n))
+        self.frame[slots.TIMES], self.frame[slots.JUMPS] = np.ascontiguousarray(times), self.u_bars.reshape(times.size, columns * n)
+
+    def cross_jump(self) -> None:
+        """Go over the jump that the pass has come to."""
+        assert self._curvatures is not None
+        self._curvatures.pull(self.frame, int(self._at[slots.STEP]))
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory, of whose steps `count` has the number, and the tangents that have been kept of it."""

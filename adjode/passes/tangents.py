@@ -104,20 +104,16 @@ class TangentPass(Pass):
         self.laced = laces and self.jvps is not None and structure is None
         frame[slots.START_DOTS] = self._laced(start_dots)
         size = frame[slots.START_DOTS].size
-        frame[slots.TIMES] = np.ascontiguousarray(times)
-        frame[slots.OBSERVED_DOTS] = self._observed = np.zeros((times.size, size))
+        self.observe(times)
         frame[slots.U_FLOOR] = options.least_sizes(n)
         frame[slots.STAGE_STATE_DOTS] = np.zeros((0, 0, 0))
+        frame[slots.MESH_DOTS], frame[slots.MESH_DOTS_C] = np.zeros((0, 0)), np.zeros((0, 0, 0))
         self._allocate(tableau, n, size)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         self._put_products(tableau, n, k)
-        if dynamics.mass is not None and jumps.move:
-            raise ValueError(
-                "there are no tangents across jumps at times that change, with a mass matrix: take the adjoint, or write M into f."
-            )
         self.jumps = jumps
-        put_jumps_along(frame, jumps, n, k)
+        put_jumps_along(frame, jumps, n, k, dynamics)
         self._at = frame[slots.PLACE]
         self._rows_of_jacobian = 0 if structure is None else products_for(dynamics, structure)
         recorded = recorded or structure is not None
@@ -205,12 +201,28 @@ class TangentPass(Pass):
         units = self.direct and jvps is not None
         frame[slots.LANES_UNIT], frame[slots.NO_LANES] = np.zeros(n * LANES * units), np.zeros(m * LANES * units)
 
+    def observe(self, times: np.ndarray) -> None:
+        """Write down what the tangents are at `times` (c,), since the start, in the order of integration."""
+        frame = self.frame
+        frame[slots.TIMES] = np.ascontiguousarray(times)
+        frame[slots.OBSERVED_DOTS] = self._observed = np.zeros((times.size, frame[slots.START_DOTS].size))
+
     def keep_states(self, steps: int) -> np.ndarray:
         """Have the pass write down the tangents of the states of all stages, of so many steps: (steps or more, rows, k n)."""
         kept, (rows, size) = self.frame[slots.STAGE_STATE_DOTS], self.frame[slots.STAGE_DOTS].shape
         if len(kept) < steps:
             kept = self.frame[slots.STAGE_STATE_DOTS] = np.zeros((max(steps, 2 * len(kept)), rows, size))
         return kept
+
+    def keep_dense(self, steps: int, degree: int) -> None:
+        """Have the pass write down the dense output of the tangents, of so many steps."""
+        size = self.frame[slots.DOTS].size
+        self.frame[slots.MESH_DOTS], self.frame[slots.MESH_DOTS_C] = np.zeros((steps + 1, size)), np.zeros((steps, degree, size))
+
+    @property
+    def dense(self) -> tuple[np.ndarray, np.ndarray]:
+        """At the end, where it is kept: tangents (steps + 1, k, n) where steps start, and coefficients (steps, degree, k, n)."""
+        return self._unlaced(self.frame[slots.MESH_DOTS]), self._unlaced(self.frame[slots.MESH_DOTS_C])
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory; `count` has the STEPS in it."""

@@ -22,6 +22,7 @@ from adjode.steppers.explicit import interpolate
 
 _FIRST_CAPACITY = 512  # steps that there is room for at first
 _FIRST_BYTES = 1 << 26  # ... but not more memory than this, of which the system hands out only what is written to
+_SPACINGS = 10.0  # of numbers at the larger end of the span, from the time of a jump to where the state is that before it
 _KEPT_WITH = {"t": ~0, "u": RECORD_DENSE | RECORD_MESH, "c": RECORD_DENSE, "stages": RECORD_STAGES, "kinds": ~0}
 
 
@@ -164,6 +165,17 @@ def at_jumps(span: Span, jumps: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
     nearest = jumps[np.minimum(np.searchsorted(sign * jumps, sign * elapsed), jumps.size - 1)]
     ahead = sign * (nearest - elapsed)
     return np.where((ahead > 0.0) & (sign * (elapsed - (nearest - sign * span.clearance)) > 0.0), nearest, elapsed)
+
+
+def before_jumps(span: Span, jumps: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """`times`, but for those of the `jumps`, which are since the start: just before these, in the order of integration."""
+    if not (jumps.size and times.size):
+        return times
+    t0, T = span.ends
+    apart = _SPACINGS * np.spacing(max(abs(t0), abs(T)))
+    near = np.min(np.abs(times[:, None] - span.time(jumps)[None]), axis=1) < apart
+    earlier = times - np.sign(T - t0) * apart
+    return np.where(near, np.clip(earlier, min(t0, T), max(t0, T)), times)
 
 
 def beside_stops(span: Span, t: np.ndarray, kinds: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -67,9 +67,9 @@ def _about_start(out):
 
 def make_interpolant(combine: Callable) -> Callable:
     @kernel
-    def interpolant(frame, h, out):
+    def interpolant(frame, h, K, out):
         """out[p] = h sum_i P[i, p] K[i], the coefficient of x**(p+1)."""
-        PT, K = slots.PT(frame), slots.K(frame)
+        PT = slots.PT(frame)
         for p in range(PT.shape[0]):
             combine(row(out, p), None, h, PT, p, K, PT.shape[1])
         if slots.SETTING(frame)[slots.CENTRED] == 1:
@@ -137,7 +137,7 @@ def _make_dense_output(further_stages: Callable, interpolant: Callable) -> Calla
             slots.COUNT(frame)[slots.DERIVATIVES] += top - last
             if further_stages(frame, t, h, t_new, V, last + 1, top) != 0:
                 return CALLBACK_RAISED
-        interpolant(frame, h, out)
+        interpolant(frame, h, slots.K(frame), out)
         return SUCCESS
 
     return dense_output

@@ -136,7 +136,7 @@ def _make_take(frozen: Frozen, solve_stages: Callable) -> Callable:
 def _make_dense_output(interpolant: Callable) -> Callable:
     @kernel
     def dense_output(frame, t, h, t_new, V, out):
-        interpolant(frame, h, out)
+        interpolant(frame, h, slots.K(frame), out)
         return SUCCESS
 
     return dense_output
@@ -153,7 +153,7 @@ def _make_accept(frozen: Frozen, interpolant: Callable) -> Callable:
 
     @kernel
     def accept(frame, h):
-        interpolant(frame, h, slots.PREVIOUS(frame))
+        interpolant(frame, h, slots.K(frame), slots.PREVIOUS(frame))
         slots.CLOCK(frame)[slots.H_PREVIOUS] = h
         if massed:
             _put_mass_before_slope(frame)

@@ -5,7 +5,7 @@ import pytest
 
 from adjode import Doses, solve, value_and_gradient
 from adjode.losses import LeastSquares
-from tests.problems.duality import off_duality
+from tests.problems.duality import assert_the_same_at_all_times, off_duality
 from tests.problems.hybrid import (
     BALL_EVENTS,
     BALL_THETA,
@@ -96,10 +96,25 @@ def test_dual_with_a_mass_matrix():
     assert off_duality(solution, 3) < 1e-13
 
 
-def test_times_that_move_with_a_mass_matrix_are_refused():
-    solution = solve(mixed_hunt(), HUNT_U0, HUNT_THETA, HUNT_SPAN, method="Radau", **hunt_jumps())
-    with pytest.raises(ValueError, match="no tangents across jumps at times that change, with a mass matrix"):
-        solution.pushforward(np.ones(2))
+@pytest.mark.usefixtures("fixed_mesh")
+@pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
+def test_dual_with_a_mass_matrix_across_times_that_move(span):
+    solution = solve(mixed_hunt(), HUNT_U0, HUNT_THETA, span, method="Radau", **hunt_jumps())
+    assert len(solution.trajectory.jumps.t) > 4
+    for directions in (3, 9):
+        assert off_duality(solution, directions) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("method", ["Tsit5", "Radau", "auto"])
+def test_dense_output_on_both_sides_of_jumps(method, side):
+    for span in SPANS.values():
+        assert_the_same_at_all_times(solve(hunt(), HUNT_U0, HUNT_THETA, span, method=method, **hunt_jumps()), 9, side)
+    at_ends = [Doses([0.0, 2.0, 4.0], 0.2, 0), Doses("theta[6]", 0.6, 1)]
+    solution = solve(hunt(), HUNT_U0, HUNT_THETA, (0.0, 4.0), method=method, doses=at_ends)
+    assert_the_same_at_all_times(solution, 3, side)
+    assert_the_same_at_all_times(solve(ball(), BALL_U0, BALL_THETA, (0.0, 9.0), events=BOUNCE, method=method), None, side)
 
 
 @pytest.mark.usefixtures("fixed_mesh")

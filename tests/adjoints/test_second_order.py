@@ -1,7 +1,6 @@
 """Hessian-vector products: against differences of gradients on a fixed mesh, symmetric, for every method; their work."""
 
 import copy
-import itertools
 import pickle
 
 import numba
@@ -15,6 +14,7 @@ from adjode.status import Status
 from benchmarks.problems import lv_f
 from tests.problems.mass_systems import CHAIN_THETA, CHAIN_U0, CUBIC_THETA, CUBIC_U0, FULL, chain_f, chain_vjp, cubic
 from tests.problems.methods import TIGHT, TRANSPOSED
+from tests.problems.products import assert_product, flat
 from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, robertson, van_der_pol
 from tests.problems.systems import DECAY, LV_THETA, LV_U0, lotka_volterra
 
@@ -25,39 +25,9 @@ COUNTS = LeastSquares(TIMES, DATA, sigma=0.5)
 U, THETA = np.array(LV_U0, dtype=float), np.array(LV_THETA, dtype=float)
 
 
-def flat(u, theta):
-    return np.concatenate([np.ravel(u), np.ravel(theta)])
-
-
 def direction(seed=1):
     rng = np.random.default_rng(seed)
     return rng.normal(size=U.size), rng.normal(size=THETA.size)
-
-
-def by_differences(dynamics, loss, span, u0, theta, along, **options):
-    """The product by extrapolated central differences of gradients by the discrete adjoint."""
-    evaluate = value_and_gradient(dynamics, loss, span, adjoint="discrete", on_inaccurate="warn", **options)
-
-    def gradient(step):
-        bar = evaluate(u0 + step * along[0], theta + step * along[1])[1]
-        return flat(bar.u0, bar.theta)
-
-    h = 1e-3
-    quotients = [(gradient(h * part) - gradient(-h * part)) / (2 * h * part) for part in (1.0, 0.5, 0.25)]
-    once = [(4 * b - a) / 3 for a, b in itertools.pairwise(quotients)]
-    return (16 * once[1] - once[0]) / 15
-
-
-def product_of(dynamics, loss, span, u0, theta, along, **options):
-    found = hessian_vector_product(dynamics, loss, span, **options)(u0, theta, *along)
-    return flat(found.u0_dot, found.theta_dot), found
-
-
-def assert_product(dynamics, loss, span, u0, theta, along, within=1e-8, **options):
-    given, found = product_of(dynamics, loss, span, u0, theta, along, **options)
-    expected = by_differences(dynamics, loss, span, u0, theta, along, **options)
-    np.testing.assert_allclose(given, expected, rtol=0, atol=within * np.abs(expected).max())
-    return found
 
 
 # --- exact for the mesh ---------------------------------------------------------------------------------------------------

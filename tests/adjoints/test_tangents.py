@@ -11,7 +11,7 @@ import adjode.passes.tangents
 from adjode import Dynamics, SolveError, solve
 from adjode.status import Status
 from benchmarks.problems import lv_f, lv_vjp
-from tests.problems.duality import off_duality
+from tests.problems.duality import assert_the_same_at_all_times, off_duality
 from tests.problems.mass_systems import CHAIN_THETA, CHAIN_U0, CUBIC_THETA, CUBIC_U0, FULL, chain_f, chain_vjp, conserved, cubic
 from tests.problems.methods import TRANSPOSED
 from tests.problems.stiff_systems import ROBERTSON_THETA, ROBERTSON_U0, pushed_van_der_pol, robertson, van_der_pol
@@ -149,6 +149,34 @@ def test_ends_that_move():
             solution.pushforward(**wrong)
 
 
+# --- at all times -----------------------------------------------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
+@pytest.mark.parametrize("span", [(0.0, 2.0), (2.0, 0.0)], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("method", [*EXPLICIT, *TRANSPOSED])
+def test_dense_output(method, span):
+    solution = solve(lotka_volterra(), LV_U0, LV_THETA, span, method=method, stops=[0.7])
+    for directions in (None, 3, 40):
+        assert_the_same_at_all_times(solution, directions)
+
+
+def test_dense_output_where_methods_switch():
+    solution = solve(van_der_pol(), [2.0, -0.6], [50.0], (0.0, 45.0), method="auto")
+    assert_the_same_at_all_times(solution, 2)
+
+
+def test_dense_output_has_the_order_of_the_method():
+    """Between the ends of steps too: of Vern9, at steps of which the cubic through their ends would be off by 1e-4."""
+    solution = solve(OSCILLATOR.dynamics, OSCILLATOR.u0, OSCILLATOR.theta, (0.5, 4.0), method="Vern9", rtol=1e-12, atol=1e-12)
+    dots, direction = solution.pushforward(None, np.eye(3), dense=True), np.array([0.3, -1.0, 0.5])
+    for t in 0.5 * (solution.t[1:] + solution.t[:-1]):
+        exact = OSCILLATOR.final(OSCILLATOR.u0, OSCILLATOR.theta + 1e-30j * direction, 0.5, t).imag / 1e-30
+        np.testing.assert_allclose(dots.dense(t) @ direction, exact, rtol=0, atol=1e-9 * np.abs(exact).max())
+    with pytest.raises(ValueError, match=r"t must lie in the span|inside|outside"):
+        dots.dense(5.0)
+    with pytest.raises(ValueError, match="side"):
+        dots.dense(1.0, side="before")
+
+
 def test_names_and_spans_of_no_length():
     names = {"u0": {"prey": 1.0, "predators": 1.0}, "theta": dict(zip("abcd", LV_THETA, strict=True))}
     solution = solve(lotka_volterra(), **names, t_span=(0.0, 1.0))
@@ -158,6 +186,8 @@ def test_names_and_spans_of_no_length():
     still = solve(lotka_volterra(), LV_U0, LV_THETA, (1.0, 1.0)).pushforward([1.0, 2.0], None, [1.0])
     np.testing.assert_array_equal(still.u, [[1.0, 2.0]])
     np.testing.assert_array_equal(still.u_T, [1.0, 2.0])
+    still = solve(lotka_volterra(), LV_U0, LV_THETA, (1.0, 1.0)).pushforward([1.0, 2.0], dense=True)
+    np.testing.assert_array_equal(still.dense([1.0]), [[1.0, 2.0]])
 
 
 # --- work ------------------------------------------------------------------------------------------------------------------------

@@ -123,6 +123,15 @@ def test_tangents_are_dual_and_backwards_is_too():
         assert bar.theta[0] == pytest.approx((moved[0] - moved[1]) / 2e-4, rel=1e-5)
 
 
+def test_second_derivatives_by_times_of_switches():
+    product = hessian_vector_product(dynamics_of(repeated), FINAL, (0.0, T), **TIGHT)
+    (lag, width), h = (0.4, 0.7), 1e-4
+    _, gradient, H = product.hessian([0.0], [lag, width, K], wrt={"theta": [0, 1]})
+    np.testing.assert_allclose(gradient, repeated_exact(lag, width)[1:], rtol=1e-7)
+    shifted = [[np.array(repeated_exact(lag + s * h * a, width + s * h * b)[1:]) for s in (1, -1)] for a, b in np.eye(2)]
+    np.testing.assert_allclose(H, [(above - below) / (2 * h) for above, below in shifted], rtol=1e-6)
+
+
 def test_copies_keep_switches_and_names_say_what_does_not_go_with_them():
     with_names = Dynamics(repeated, parameters=("lag", "width", "k"))
     copied = pickle.loads(pickle.dumps(with_names))
@@ -133,8 +142,6 @@ def test_copies_keep_switches_and_names_say_what_does_not_go_with_them():
         solve(with_names, [0.0], theta, (0.0, T), memory=10_000)
     with pytest.raises(ValueError, match="choose adjoint='discrete' or 'interpolating'"):
         solve(with_names, [0.0], theta, (0.0, T)).pullback([1.0], adjoint="backsolve")
-    with pytest.raises(ValueError, match="no second derivatives"):
-        hessian_vector_product(with_names, FINAL, (0.0, T))
     with pytest.raises(ValueError, match="give these"):
         ensemble_value_and_gradient(with_names, FINAL, np.array([[0.0, T], [0.0, 2.0 * T]]))
 

@@ -23,6 +23,7 @@ from scipy import sparse
 
 import adjode
 from adjode import (
+    Doses,
     Dynamics,
     consistent_initial,
     ensemble_value_and_gradient,
@@ -232,6 +233,8 @@ def second_order(**steps) -> Iterator:
     for span in ((0.0, 2.0), (2.0, 0.0)):
         yield curved(lotka_volterra(), LV_U0, LV_THETA, span, loss, 2, method="DOP853", **steps)
     yield curved(lotka_volterra(), LV_U0, LV_THETA, (0.0, 2.0), loss, stops=[0.6, 1.3], **steps)  # where there is an observation
+    given = {"doses": [Doses([0.5, 1.2], "theta[3]", 0), Doses(0.7, "theta[0]", 1, duration=0.5)], "running_cost": cost_of_time}
+    yield curved(lotka_volterra(), LV_U0, LV_THETA, (0.0, 2.0), loss, **given, **steps)
     for method in TRANSPOSED:
         ends = LeastSquares(MILD_SPAN[1:], np.ones((1, len(MILD_U0))))
         yield curved(milder(), MILD_U0, MILD_THETA, MILD_SPAN, ends, method=method, **steps)

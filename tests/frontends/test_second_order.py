@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adjode import Dynamics, Fit, solve
+from adjode import Doses, Dynamics, Fit, solve
 from adjode.losses import FinalState, LeastSquares, Series
 from tests.problems.systems import lotka_volterra
 
@@ -46,6 +46,23 @@ def test_trust_regions_find_the_minimum_in_few_solves():
         fit_of_data(bounds={"theta": (0.1, 3.0)}).minimize("trust-krylov")
 
 
+def effort(t, u, theta):
+    return 0.02 * theta[3] * u[0] ** 2
+
+
+def test_a_fit_with_doses_and_a_running_cost():
+    doses = [Doses([1.0, "theta[4]"], 0.5, 0), Doses(2.0, "theta[5]", 1, duration=1.5)]
+    given = {"u0": TRUE_U0, "theta": [*TRUE_THETA, 5.2, 0.8], "log": {"theta": [4, 5]}, "doses": doses, "running_cost": effort}
+    fit = Fit(lotka_volterra(), LeastSquares(TIMES, data(), sigma=0.3), SPAN, **given, **TIGHT)
+    x, h = fit.x0, 1e-4
+    H = fit.hessian(x)
+    for e in np.eye(x.size):
+        difference = (fit.value_and_gradient(x + h * e)[1] - fit.value_and_gradient(x - h * e)[1]) / (2 * h)
+        np.testing.assert_allclose(H @ e, difference, rtol=0, atol=1e-5 * np.abs(H).max())
+    assert fit.has_second_order
+    assert fit.minimize("trust-krylov", options={"maxiter": 30}).loss < 0.5 * fit.evaluate(x)[0]
+
+
 def cotangent_alone(k, t, u, u_bar):
     u_bar[:] = u - 1.0
     return 0.5 * float((u - 1.0) @ (u - 1.0))
@@ -63,6 +80,21 @@ def test_fit_chooses():
     fit = fit_of_data(log="theta")
     by_residuals = fit.fit()
     assert by_residuals.method == "trf" and by_residuals.nfev < 15
+
+    class Counted:  # in place of the problem
+        def __init__(self, problem):
+            self.problem, self.points = problem, []
+
+        def __getattr__(self, name):
+            return getattr(self.problem, name)
+
+        def residuals_and_jacobian(self, z):
+            self.points.append(tuple(z))
+            return self.problem.residuals_and_jacobian(z)
+
+    counted = fit._problem = Counted(fit._problem)
+    assert fit.fit().loss == by_residuals.loss
+    assert len(set(counted.points)) == len(counted.points)  # x0 is solved for once
     assert fit.fit("L-BFGS-B").loss == pytest.approx(by_residuals.loss, rel=1e-6)
 
     def square(u, theta):

@@ -1,4 +1,4 @@
-"""How far tangents are from being the dual of the discrete adjoint."""
+"""How far tangents are from being the dual of the discrete adjoint; and whether those at all times are those at times."""
 
 import numpy as np
 
@@ -24,3 +24,20 @@ def off_duality(solution, directions, seed=0, side="right", wrt=("u0", "theta"))
     terms += [-getattr(bar, name.removesuffix("_dot")) * dot[None] for name, dot in moved.items()]
     terms = np.concatenate(terms)
     return np.max(np.abs(terms.sum(axis=0)) / np.abs(terms).sum(axis=0))
+
+
+def assert_the_same_at_all_times(solution, directions, side="right", seed=3):
+    """What dense output gives at times inside of steps, at their ends and at jumps is what `times` gives."""
+    rng, (n, m) = np.random.default_rng(seed), (solution.u.shape[1], solution.theta.size)
+    shape = () if directions is None else (directions,)
+    U, W = rng.normal(size=(n, *shape)), rng.normal(size=(m, *shape))
+    times = np.concatenate([solution.t[0] + (solution.t[-1] - solution.t[0]) * rng.uniform(size=9), solution.t])
+    asked = solution.pushforward(U, W, times, side=side, on_inaccurate="warn")
+    found = solution.pushforward(U, W, dense=True, on_inaccurate="warn")
+    assert found.u is None and asked.dense is None
+    dots = found.dense(times, side=side)
+    assert dots.shape == (times.size, n, *shape) and found.dense(times[0]).shape == (n, *shape)
+    for i in range(n):
+        np.testing.assert_allclose(dots[:, i], asked.u[:, i], rtol=0, atol=1e-12 * np.abs(asked.u).max())
+    np.testing.assert_array_equal(found.u_T, found.dense(solution.t[-1]))
+    np.testing.assert_allclose(found.u_T, asked.u_T, rtol=0, atol=1e-12 * np.abs(asked.u).max())
