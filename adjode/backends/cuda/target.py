@@ -29,6 +29,7 @@ _OWN = frozenset((functions.__name__, name) for name in functions.__all__)
 _FORMS = {functions.tanh: math.tanh, functions.exp: math.exp}
 # A GPU has no signals, and its clock is none of the host's.
 _REPLACED = {watch.begin_watch: watch.unwatched, watch.keep_watch: watch.unwatched}
+_MOST_BYTES = 60_000  # of 64 KB for constants, some of which are those of the method
 _OF_TABLES = {function: njit(form) for function, form in FORMS.items()}
 
 
@@ -47,6 +48,7 @@ class Target:
 
     def __init__(self, decorate: Callable[[Callable], Any], real: np.dtype, replaced: dict[Callable, Callable] | None = None):
         self._decorate, self._narrow, self._replaced = decorate, real == np.float32, _REPLACED | _OF_TABLES | (replaced or {})
+        self._bytes = 0
         self._copies: dict[int, tuple[Any, Any]] = {}  # by identity, with the original, so that it stays alive
 
     def __call__(self, value: Any) -> Any:
@@ -70,11 +72,20 @@ class Target:
         return tuple(self(item) for item in value) if isinstance(value, tuple) else self._constant(value)
 
     def _constant(self, value: Any) -> Any:
-        if not self._narrow:
-            return value
-        if isinstance(value, float):
-            return np.float32(value)
-        return value.astype(np.float32) if isinstance(value, np.ndarray) and value.dtype == np.float64 else value
+        if isinstance(value, np.ndarray):
+            return self._array(value)
+        return np.float32(value) if self._narrow and isinstance(value, float) else value
+
+    def _array(self, value: np.ndarray) -> np.ndarray:
+        """An array that a function captures, which has a copy of it in the memory for constants."""
+        value = value.astype(np.float32) if self._narrow and value.dtype == np.float64 else value
+        self._bytes += value.nbytes
+        if self._bytes > _MOST_BYTES:
+            raise ValueError(
+                f"the tables and arrays in the callbacks are too large for a GPU, which has {_MOST_BYTES} bytes for them and their "
+                f"derivatives: make them shorter, or use backend='threads'."
+            )
+        return value
 
     def plain(self, function: Any) -> Callable:
         """The copy of a function that is not compiled yet."""
