@@ -40,6 +40,34 @@ def test_values_may_come_with_the_call(kind, outside):
     np.testing.assert_allclose(table(THERE, VALUES), expected(THERE), **ROUNDING)
 
 
+CLOSED = np.append(VALUES[:-1], VALUES[0])
+FAR = RNG.uniform(-40.0, 60.0, 200)
+FOLDED = TIMES[0] + (FAR - TIMES[0]) % (TIMES[-1] - TIMES[0])
+
+
+@by_kind
+def test_periodic_ones_begin_again(kind):
+    scipys = {"cubic": lambda t, v: interpolate.CubicSpline(t, v, bc_type="periodic")}.get(kind, SCIPY[kind])(TIMES, CLOSED)
+    table = Table(TIMES, CLOSED, kind, outside="periodic")
+    np.testing.assert_allclose(table(FAR), scipys(FOLDED), rtol=0, atol=1e-12)
+    assert table.period == TIMES[-1] - TIMES[0] and repr(table).endswith("periodic)")
+    if kind != "akima":
+        np.testing.assert_allclose(Table(TIMES, kind=kind, outside="periodic")(FAR, VALUES[:-1]), table(FAR), rtol=0, atol=1e-12)
+
+
+@by_kind
+@pytest.mark.parametrize("outside", ["raise", "hold", "periodic"])
+def test_columns_are_tables_of_their_own(kind, outside):
+    values = RNG.normal(size=(12, 3))
+    values[-1] = values[0]
+    table, alone = Table(TIMES, values, kind, outside=outside), [Table(TIMES, one, kind, outside=outside) for one in values.T]
+    for j in range(3):
+        np.testing.assert_array_equal(table(THERE, j), alone[j](THERE))
+    np.testing.assert_array_equal(table.breaks, np.unique(np.concatenate([one.breaks for one in alone])))
+    again = pickle.loads(pickle.dumps(table))
+    assert repr(again) == repr(table) and ", 3 columns" in repr(table) and again(3.0, 2) == table(3.0, 2)
+
+
 def test_a_long_spline_leaves_out_values_far_away():
     times = np.cumsum(RNG.uniform(0.2, 1.0, 300))
     values, there = RNG.normal(size=300), RNG.uniform(times[0], times[-1], 500)
@@ -59,6 +87,26 @@ def test_compiled_it_gives_the_same(kind, outside):
         return np.array([table(x) for x in there])
 
     np.testing.assert_allclose(along(THERE), table(THERE), **ROUNDING)
+
+
+@pytest.mark.jitted
+def test_compiled_it_repeats_and_has_columns():
+    table = Table(TIMES, np.stack([CLOSED, -CLOSED, CLOSED**2], axis=1), "cubic", outside="periodic")
+    of_values = Table(TIMES, outside="periodic")
+
+    @numba.njit
+    def along(there, values):
+        return np.array([table(x, 0) + of_values(x, values) * table(x, 2) for x in there])
+
+    expected = table(FAR, 0) + of_values(FAR, VALUES[:-1]) * table(FAR, 2)
+    np.testing.assert_allclose(along(FAR, VALUES[:-1]), expected, rtol=0, atol=1e-12)
+
+    @numba.njit
+    def beyond(j):
+        return table(1.0, j)
+
+    with pytest.raises(ValueError, match="with a column that it has not got"):
+        beyond(3)
 
 
 @by_kind
@@ -83,7 +131,9 @@ def test_beyond_its_times(kind):
         (([0, np.nan, 1], [1, 2, 3]), ValueError, r"times must be finite, but entry 1 is nan\."),
         (([0, 1, 2], [1, np.inf, 3]), ValueError, r"values must be finite, but entry 1 is inf\."),
         (([0, 1], [1, 2, 3]), ValueError, r"values must have one entry for each of the 2 times, but they have 3\."),
-        (([0, 1], [[1, 2], [3, 4]]), ValueError, r"values must have one dimension, but its shape is \(2, 2\)\."),
+        (([0, 1], [[[1], [2]]]), ValueError, r"values must have one dimension, but its shape is \(1, 2, 1\)\."),
+        (([0, 1, 2], [[1, 2], [3, 4]]), ValueError, r"values must have one entry for each of the 3 times, but they have 2\."),
+        (([0, 1], [[], []]), ValueError, r"values must have a column or more, but their shape is \(2, 0\)\."),
         (([], []), ValueError, r"kind='linear' needs 2 times or more, but 0 are given\."),
         (([0], [1]), ValueError, r"kind='linear' needs 2 times or more, but 1 is given\."),
         (([0, 1], [1, 2], "akima"), ValueError, r"kind='akima' needs 3 times or more, but 2 are given\."),
@@ -97,7 +147,20 @@ def test_bad_input(given, error, message):
         Table(*given)
 
 
+def test_a_spline_that_repeats_needs_equal_ends():
+    with pytest.raises(ValueError, match=r"kind='cubic' with outside='periodic' needs the same value at both ends\."):
+        Table(TIMES, VALUES, "cubic", outside="periodic")
+
+
 def test_a_table_is_called_as_it_was_made():
+    columns = Table(TIMES, np.stack([VALUES, VALUES], axis=1))
+    for given in (None, 1.0):
+        with pytest.raises(TypeError, match=r"a Table of 2 columns is called as table\(t, column\), with a number from 0 to 1"):
+            columns(1.0, given)
+    with pytest.raises(ValueError, match="a Table of 2 columns is called with column 2: they are counted from 0"):
+        columns(1.0, 2)
+    with pytest.raises(ValueError, match=r"of 12 times takes 11 values, but is called with values of shape \(12,\)"):
+        Table(TIMES, outside="periodic")(1.0, VALUES)
     with pytest.raises(TypeError, match="has values is called with others"):
         Table(TIMES, VALUES)(1.0, VALUES)
     with pytest.raises(TypeError, match="without values is called without them"):
@@ -133,6 +196,9 @@ def test_breaks_are_where_it_jumps_or_its_slope():
     assert Table(times, kind="linear").breaks.tolist() == [1, 2, 3, 4, 5]
     assert Table(times, kind="linear", outside="hold").breaks.tolist() == times.tolist()
     assert Table(times, kind="previous").breaks.tolist() == [1, 2, 3, 4, 5, 6]
+    assert Table(times, [0, 0, 3, 3, 3, 0, 0], "previous", outside="periodic").breaks.tolist() == [2, 5]
+    assert Table(times, [1, 0, 3, 3, 3, 0, 0], "previous", outside="periodic").breaks.tolist() == [1, 2, 5, 6]
+    assert Table(times, times, outside="periodic").breaks.tolist() == [6]
 
 
 @pytest.mark.parametrize("kind", ["cubic", "akima"])
@@ -203,6 +269,28 @@ def test_derivatives(kind, of_values):
         moved = x + sign * h * tangent
         derived.vjp(t, moved[:2], moved[2:], lam, *side)
     np.testing.assert_allclose(np.concatenate(second), (np.concatenate(sides[0]) - np.concatenate(sides[1])) / (2 * h), atol=1e-7)
+
+
+@by_linear_kind
+def test_derivatives_of_columns_and_of_what_repeats(kind):
+    table = Table(TIMES, np.stack([CLOSED, CLOSED**2], axis=1), kind, outside="periodic")
+    of_values = Table(TIMES, kind=kind, outside="periodic")
+
+    def f(t, u, theta, du):
+        for j in range(2):
+            du[j] = table(7.0 * u[j], j) * theta[0] + of_values(t - 20.0 * u[j], theta[1:])
+
+    derived, x, t = derive(f), np.concatenate([[2.3, 3.1], RNG.uniform(0.5, 1.5, 12)]), 1.7
+
+    def at(x):
+        du = np.zeros(2)
+        f(t, x[:2], x[2:], du)
+        return du
+
+    J = np.stack([(at(x + 1e-6 * e) - at(x - 1e-6 * e)) / 2e-6 for e in np.eye(14)], axis=1)
+    lam, u_bar, theta_bar = np.array([0.7, -1.3]), np.empty(2), np.empty(12)
+    derived.vjp(t, x[:2], x[2:], lam, u_bar, theta_bar)
+    np.testing.assert_allclose([*u_bar, *theta_bar], J.T @ lam, atol=1e-7)
 
 
 def test_check_vjp_takes_tables_of_states():

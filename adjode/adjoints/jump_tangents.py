@@ -11,8 +11,8 @@ from adjode.adjoints.jumping import ends, f_beside, moves, read_guard, to_slope
 from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, R_T, SLOPE
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.times import time_at
-from adjode.compile.views import invoke, row, segment
+from adjode.compile.outside import invoke_resets_dt, invoke_resets_jvp
+from adjode.compile.views import row, segment
 from adjode.loops.guards import RESETS, rule_of
 from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TIME, change_inflow, number_of
 from adjode.status import CALLBACK_RAISED, SUCCESS
@@ -96,11 +96,11 @@ def _reset(frame, t, event, u):
     which[0] = float(event)
     for d in range(many):
         v = segment(dots, d * n, n)
-        if invoke(slots.RESETS_JVP(frame), time_at(frame, t), (u, theta, which, v, row(theta_dots, d), ahead)) != 0:
+        if invoke_resets_jvp(frame, t, (u, theta, which, v, row(theta_dots, d), ahead)) != 0:
             return CALLBACK_RAISED
         for i in range(n):
             v[i] = ahead[i]
-    if invoke(slots.RESETS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
+    if invoke_resets_dt(frame, t, (u, theta, which, rate)) != 0:
         return CALLBACK_RAISED
     _add_times(frame, rate, 1.0)
     return SUCCESS

@@ -17,8 +17,8 @@ from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, MU, R_T, RIGHT, f_outs
 from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
-from adjode.compile.times import time_at
-from adjode.compile.views import invoke, row
+from adjode.compile.outside import invoke_f, invoke_guards_dt, invoke_guards_vjp, invoke_resets_dt, invoke_resets_vjp
+from adjode.compile.views import row
 from adjode.loops.guards import RESETS, rule_of
 from adjode.loops.jumps import AMOUNT, DURATION, FRACTION, INFLOW, INTO, LAG, TIME, number_of
 from adjode.status import CALLBACK_RAISED, GRAZING, SUCCESS
@@ -100,11 +100,11 @@ def _pull_reset(frame, t, event, u, lam):
     which[0], theta_bar = float(event), slots.THETA_BAR(frame)
     for i in range(theta_bar.size):
         theta_bar[i] = 0.0
-    if invoke(slots.RESETS_VJP(frame), time_at(frame, t), (u, theta, which, lam, mu, theta_bar)) != 0:
+    if invoke_resets_vjp(frame, t, (u, theta, which, lam, mu, theta_bar)) != 0:
         return CALLBACK_RAISED, 0.0
     add_theta(frame, 1.0)
     rate = row(work, R_T)
-    if invoke(slots.RESETS_DT(frame), time_at(frame, t), (u, theta, which, rate)) != 0:
+    if invoke_resets_dt(frame, t, (u, theta, which, rate)) != 0:
         return CALLBACK_RAISED, 0.0
     return SUCCESS, dot(lam, rate)
 
@@ -117,8 +117,8 @@ def differentiate_guard(frame, k, u, e_u):
     which[0] = float(slots.JUMP_WHAT(frame)[3 * k + 1])
     for i in range(theta_bar.size):
         theta_bar[i] = 0.0
-    status = invoke(slots.GUARDS_VJP(frame), time_at(frame, t), (u, theta, which, e_u, theta_bar))
-    status |= invoke(slots.GUARDS_DT(frame), time_at(frame, t), (u, theta, which, rate))
+    status = invoke_guards_vjp(frame, t, (u, theta, which, e_u, theta_bar))
+    status |= invoke_guards_dt(frame, t, (u, theta, which, rate))
     return (SUCCESS if status == 0 else CALLBACK_RAISED), rate[0]
 
 
@@ -205,7 +205,7 @@ def f_beside(frame, k, ahead, u, slope):
     """f at the time of jump k, ahead of it or behind it; what is there on one side alone, as at the end of a span, jumps not."""
     t = slots.JUMP_T(frame)[k]
     if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE and _put_theta_beside(frame, k, ahead):
-        status = invoke(slots.F(frame), time_at(frame, t), (u, slots.THETA_BAR(frame), slope))
+        status = invoke_f(frame, t, (u, slots.THETA_BAR(frame), slope))
         if status == 0 and all_finite(slope):
             return status
     return f_outside(frame, t, u, slope)

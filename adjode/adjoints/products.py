@@ -14,8 +14,7 @@ from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
-from adjode.compile.times import time_at
-from adjode.compile.views import invoke
+from adjode.compile.outside import invoke_g, invoke_g_vjp
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 
@@ -33,13 +32,13 @@ def dot(x, y):
 def pull_cost(frame, t, u):
     """G_U = dg/du and THETA_BAR = dg/dtheta."""
     arrays = (u, slots.THETA(frame), slots.G_U(frame), slots.THETA_BAR(frame))
-    return invoke(slots.G_VJP(frame), time_at(frame, t), arrays)
+    return invoke_g_vjp(frame, t, arrays)
 
 
 @kernel
 def cost(frame, t, u):
     """VALUE = g."""
-    return invoke(slots.G(frame), time_at(frame, t), (u, slots.THETA(frame), slots.VALUE(frame)))
+    return invoke_g(frame, t, (u, slots.THETA(frame), slots.VALUE(frame)))
 
 
 @functools.cache

@@ -14,8 +14,8 @@ from adjode.adjoints.products import dot
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
-from adjode.compile.times import time_at
-from adjode.compile.views import invoke, plane, row
+from adjode.compile.outside import invoke_f, invoke_f_dt, invoke_g_dt
+from adjode.compile.views import plane, row
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import interpolate
 
@@ -54,12 +54,12 @@ def end_is_fixed(frame):
 @kernel
 def f_outside(frame, t, u, slope):
     """f through its address, in the fused tier too: a copy would be inlined for each call."""
-    return invoke(slots.F(frame), time_at(frame, t), (u, slots.THETA(frame), slope))
+    return invoke_f(frame, t, (u, slots.THETA(frame), slope))
 
 
 @kernel
 def _f_dt(frame, t, u, rate):
-    return invoke(slots.F_DT(frame), time_at(frame, t), (u, slots.THETA(frame), rate))
+    return invoke_f_dt(frame, t, (u, slots.THETA(frame), rate))
 
 
 @kernel
@@ -122,7 +122,7 @@ def _cost_rate(frame, step, t, h, x):
     u = slots.U(frame)
     interpolate(u, row(slots.FORWARD_U(frame), step), plane(slots.FORWARD_C(frame), step), x)
     value = slots.VALUE(frame)
-    status = invoke(slots.G_DT(frame), time_at(frame, t + x * h), (u, slots.THETA(frame), value))
+    status = invoke_g_dt(frame, t + x * h, (u, slots.THETA(frame), value))
     return status, value[0]
 
 

@@ -43,12 +43,18 @@ def _is_gap(frame, step):
 
 
 @kernel
+def _jumps_at_stop(frame, step):
+    """Whether the jumps in this step are at a stop, where f may jump as well: they move, and that does not."""
+    return step > 0 and slots.FORWARD_KIND(frame)[step - 1] == slots.TO_JUMP_AT_STOP
+
+
+@kernel
 def _start_moves(frame, step):
     """Whether the time at which steps up to this one begin depends on the state or on theta."""
     kinds, whats = slots.FORWARD_KIND(frame), slots.JUMP_WHAT(frame)
     while step >= 0 and kinds[step] < slots.CROSSING:
         step -= 1
-    if step < 0 or kinds[step] < slots.JUMP:
+    if step < 0 or kinds[step] < slots.JUMP or _jumps_at_stop(frame, step):
         return False
     last, many = kinds[step] - slots.JUMP, 0
     for k in range(whats[3 * last + 2], last + 1):
@@ -60,7 +66,7 @@ def _start_moves(frame, step):
 def sides_of(frame, step):
     """For the jumps in this step: whether OF_START is known, and whether a step leads there, which comes next."""
     shift, kinds = slots.SHIFT(frame), slots.FORWARD_KIND(frame)
-    if shift[slots.EXACT] == 0.0:
+    if shift[slots.EXACT] == 0.0 or _jumps_at_stop(frame, step):
         return False, False
     first = slots.JUMP_WHAT(frame)[3 * (kinds[step] - slots.JUMP) + 2]
     before = step - 1

@@ -317,7 +317,7 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callab
 
     @kernel
     def cross(frame, step, kind):
-        if kind == slots.CROSSING:
+        if kind < slots.JUMP:
             return SUCCESS
         dots, other, n, laced = slots.DOTS(frame), slots.NEXT_DOTS(frame), slots.STATE_DOT(frame).size, is_laced(frame)
         if laced:  # the rules of jumps take one direction behind the other

@@ -203,8 +203,8 @@ MESH_T = vector(STORE, "(k + 1,)", "times at the ends of the steps")
 MESH_U = matrix(STORE, "(k + 1, n)", "states there")
 MESH_C = cube(STORE, "(k, degree, n)", "dense output, coefficients of the powers of x")
 MESH_KIND = integers(OPTIONAL, "(k,) or (0,)", "the kind of each step, below; empty where all are of the method's own")
-# behind CROSSING, those in which the state jumps: JUMP + k where jump k was the last one
-EXPLICIT_STEP, IMPLICIT_STEP, CROSSING, JUMP = range(4)
+# behind CROSSING those to a stop at which the state jumps as well, and those in which it jumps: JUMP + k where jump k was the last
+EXPLICIT_STEP, IMPLICIT_STEP, CROSSING, TO_JUMP_AT_STOP, JUMP = range(5)
 OBSERVED = matrix(STORE, "(k, n)", "states at TIMES")
 
 # --- loops: where the state jumps ------------------------------------------------------------------------------------------------

@@ -157,6 +157,12 @@ def located(reader: Any, function: Object, starts: Any, x: Any) -> Node:
     return reader.seen(N.make("taught", (name, (None, None), starts, reader.number_or_array(x)), "i"))
 
 
+def turned(reader: Any, function: Object, *arguments: Any) -> Node:
+    """An integer, too."""
+    name = reader.session.bound("turns", function.value)
+    return reader.seen(N.make("taught", (name, (None, None), *map(reader.number_or_array, arguments)), "i"))
+
+
 def interp(reader: Any, function: Object, x: Any, xp: Any, fp: Any) -> Any:
     x = reader.number_or_array(x)
     rule = spelled.interpolated_at if x.shape else spelled.interpolated

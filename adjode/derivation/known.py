@@ -91,6 +91,7 @@ FUNCTIONS: dict[Any, Callable] = {
     functions.tanh_into: calls.into("tanh"),
     functions.exp_into: calls.into("exp"),
     tables.locate: calls.located,
+    tables.turns: calls.turned,
     builtins.len: calls.length,
     builtins.sum: calls.sum_of_items,
     builtins.divmod: calls.divided,

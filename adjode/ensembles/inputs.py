@@ -174,6 +174,8 @@ def require_times_inside(name: str, times: np.ndarray, spans: np.ndarray) -> Non
 def doses_of_members(given: Any, spans: np.ndarray) -> tuple[Doses, ...]:
     """Doses for spans that differ, of which each is to have its own; a ValueError for one that is outside of a span."""
     doses = read_doses(given)
+    if any(one.steady_state for one in doses):
+        raise ValueError("an ensemble knows no doses in steady state: solve each trajectory by itself.")
     if len(spans) < 2:
         return doses
     first, last = spans.min(axis=1), spans.max(axis=1)

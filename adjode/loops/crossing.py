@@ -21,7 +21,9 @@ def _has_room(frame):
 
 @kernel
 def _has_room_for_jumps(frame, k, last):
-    jumps = slots.GUARD_SIGNS(frame).size + (last + 1 - k if slots.JUMP_ROWS(frame).size > 0 else 0)
+    rows, jumps = slots.JUMP_ROWS(frame), slots.GUARD_SIGNS(frame).size
+    for j in range(k, min(last + 1, rows.size)):
+        jumps += 1 if rows[j] >= 0 else 0
     return _has_room(frame) and slots.COUNT(frame)[slots.OCCURRED] + jumps <= slots.JUMP_T(frame).size
 
 
@@ -55,12 +57,21 @@ def _give_doses(frame, k, last, t_behind):
 
 
 @kernel
+def _is_fixed(frame, k, last):
+    """Whether there is one among stops k .. last at which f may jump, and the state does not."""
+    rows, many = slots.JUMP_ROWS(frame), 0
+    for j in range(k, min(last + 1, rows.size)):
+        many += 1 if rows[j] < 0 else 0
+    return many > 0 or rows.size == 0
+
+
+@kernel
 def _jump_across(frame, k, last, stop, behind):
     """The same where the state jumps: who observes it there sees what it is behind the jump."""
     clock, count, kinds = slots.CLOCK(frame), slots.COUNT(frame), slots.MESH_KIND(frame)
     direction = slots.CONTROL(frame)[slots.DIRECTION]
     if direction * (stop - clock[slots.T]) > 0.0:
-        cross_over(frame, stop, slots.CROSSING, False)
+        cross_over(frame, stop, slots.TO_JUMP_AT_STOP if _is_fixed(frame, k, last) else slots.CROSSING, False)
     status, jumped = _give_doses(frame, k, last, behind)
     kind = slots.JUMP + count[slots.OCCURRED] - 1 if jumped else slots.CROSSING
     if direction * (behind - clock[slots.T]) > 0.0:

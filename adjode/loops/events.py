@@ -11,8 +11,8 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
-from adjode.compile.times import time_at
-from adjode.compile.views import invoke, row
+from adjode.compile.outside import invoke_resets
+from adjode.compile.views import row
 from adjode.loops.guards import (
     BEFORE,
     EARLIER,
@@ -301,7 +301,7 @@ def _reset(frame, t, i):
     which[0] = float(i)
     for k in range(y.size):
         u_new[k] = y[k]
-    if invoke(slots.RESETS(frame), time_at(frame, t), (y, slots.THETA(frame), which, u_new)) != 0:
+    if invoke_resets(frame, t, (y, slots.THETA(frame), which, u_new)) != 0:
         return CALLBACK_RAISED
     for k in range(y.size):
         y[k] = u_new[k]

@@ -12,8 +12,8 @@ import math
 
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
-from adjode.compile.times import time_at
-from adjode.compile.views import invoke, row
+from adjode.compile.outside import invoke_guards
+from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import interpolate
 
@@ -33,7 +33,7 @@ _APART = 1e-4  # of a step: how far apart guards are compared for their slopes
 def guards_at(frame, t, u, which):
     """Evaluate the guards into a row of GUARD_VALUES."""
     values = row(slots.GUARD_VALUES(frame), which)
-    if invoke(slots.GUARDS(frame), time_at(frame, t), (u, slots.THETA(frame), values)) != 0:
+    if invoke_guards(frame, t, (u, slots.THETA(frame), values)) != 0:
         return CALLBACK_RAISED
     for i in range(values.size):
         if not abs(values[i]) < math.inf:

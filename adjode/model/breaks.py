@@ -25,20 +25,33 @@ def breaks_of(f: Callable, given: np.ndarray | None) -> np.ndarray:
     """Where a right-hand side `f(t, ...)` may jump, in order: at the times that are given, and at the breaks of all tables that it
     calls with t, itself or in functions that it calls.
 
-    If none are given, not even that there are none, warns of tables whose breaks cannot be told, as of `table(t % 24.0)`.
+    If none are given, not even that there are none, warns of tables whose breaks cannot be told, as of `table(t - delay)`.
+    Those of periodic tables are for `repeats_of` to tell.
     """
     own = np.zeros(0) if given is None else given
     if not reaches_table(f):
         return np.unique(own)
-    scan = _Scan()
-    scan.function(f, (_TIME,))
+    scan = _scanned(f)
     if scan.unknown and given is None:
         warnings.warn(
             f"{scan.unknown[0]} calls a Table with a time that is calculated from t, so that steps may pass over its breaks: name "
             f"the times at which they are by breaks=, or say by breaks=() that there are none.",
             stacklevel=3,
         )
-    return np.unique(np.concatenate([own, *(table.breaks for table in scan.found)]))
+    return np.unique(np.concatenate([own, *(table.breaks for table in scan.found if not table.period)]))
+
+
+def repeats_of(f: Callable) -> list[tuple[np.ndarray, float]]:
+    """The breaks in one period, and the period, of each periodic table that f calls with t."""
+    if not reaches_table(f):
+        return []
+    return [(table.breaks, table.period) for table in dict.fromkeys(_scanned(f).found) if table.period and table.breaks.size]
+
+
+def _scanned(f: Callable) -> _Scan:
+    scan = _Scan()
+    scan.function(f, (_TIME,))
+    return scan
 
 
 class _Scan:

@@ -219,6 +219,11 @@ class Guards:
         """Each guard, then each reset."""
         return self._guards + [one for one in self._resets if one is not None]
 
+    def parts(self, derivatives: bool) -> list[Callback]:
+        """What the joined callbacks call, those of derivatives too if there are to be any."""
+        rules = [*self._g_vjps, *self._g_dts, *self._reset_vjps, *self._reset_dts] if derivatives else []
+        return self.callbacks + [one for one in rules if one is not None]
+
     @functools.cached_property
     def derived(self) -> list[tuple[str, Callback, Callback]]:
         """What each guard and each reset is called, it, and its derivatives, which have been derived from it."""
@@ -238,6 +243,14 @@ class Guards:
     def _reset_vjps(self) -> list[Callback | None]:
         return [one and self._derived(one, "vjp", "vjp") for one in self._resets]
 
+    @functools.cached_property
+    def _g_dts(self) -> list[Callback]:
+        return [self._derived(one, "guard", "df_dt") for one in self._guards]
+
+    @functools.cached_property
+    def _reset_dts(self) -> list[Callback | None]:
+        return [one and self._derived(one, "reset", "df_dt") for one in self._resets]
+
     def _joined(self, kind: str, arguments: str, calls: list[str], **known: Sequence[Any]) -> Callback:
         names = {
             f"{name}{i}": getattr(one, "in_place", one)
@@ -255,7 +268,7 @@ class Guards:
 
     @functools.cached_property
     def guards_dt(self) -> Callback:
-        rules = [self._derived(one, "guard", "df_dt") for one in self._guards]
+        rules = self._g_dts
         calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, values)") for i in range(len(rules))]
         return self._joined("guards_dt", "t, u, theta, which, values", calls, rule=rules)
 
@@ -273,7 +286,7 @@ class Guards:
 
     @functools.cached_property
     def resets_dt(self) -> Callback:
-        rules = [one and self._derived(one, "reset", "df_dt") for one in self._resets]
+        rules = self._reset_dts
         calls = [_DISPATCH.format(i=i, call=f"rule{i}(t, u, theta, u_new)") for i, one in enumerate(rules) if one]
         return self._joined("resets_dt", "t, u, theta, which, u_new", calls, rule=rules)
 

@@ -28,9 +28,12 @@ class Switches:
         Those that are repeated, whatever theta is.
     moving : tuple of Switch
         Those that depend on theta.
+    of_tables : list of pairs
+        The breaks of periodic tables in one period, and the period.
     """
 
-    def __init__(self, found: Found, parameters: Fields | None):
+    def __init__(self, found: Found, parameters: Fields | None, of_tables: list[tuple[np.ndarray, float]]):
+        self.of_tables = of_tables
         switches, self._parameters, self._unread = list(found.switches.values()), parameters, dict(found.unread)
         self.times = np.array([one.at.number for one in switches if not one.at.entries and not one.period])
         self.periodic = tuple(one for one in switches if not one.at.entries and one.period)
@@ -41,9 +44,11 @@ class Switches:
     def stops(self, t_span: Any) -> np.ndarray:
         """The times in the span, or in a span that has all of these, at which those that are repeated happen."""
         spans = np.asarray(t_span, dtype=float)
-        if not self.periodic or not spans.size or not np.isfinite(spans).all():
+        if not (self.periodic or self.of_tables) or not spans.size or not np.isfinite(spans).all():
             return np.zeros(0)
-        found = [_spread(one, float(spans.min()), float(spans.max())) for one in self.periodic]
+        first, last = float(spans.min()), float(spans.max())
+        found = [_spread(one, first, last) for one in self.periodic]
+        found += [_repeated(*one, first, last) for one in self.of_tables]
         return np.concatenate(found)
 
     def actions(self, m: int, t_span: tuple[float, float]) -> list[tuple[list[float], list[int]]]:
@@ -85,15 +90,17 @@ class Switches:
         self._unread.clear()
 
 
-def switches_of(f: Callable, parameters: Fields | None, given: np.ndarray | None) -> Switches:
+def switches_of(
+    f: Callable, parameters: Fields | None, given: np.ndarray | None, of_tables: list[tuple[np.ndarray, float]]
+) -> Switches:
     """The switches of `f(t, u, theta, ...)`. Breaks that are `given` tell what cannot be read; that there are none tells all."""
     if given is not None and not given.size:
-        return Switches(Found(), parameters)
+        return Switches(Found(), parameters, of_tables)
     places = {} if parameters is None else {name: (parameters.places[name], shape) for name, shape in parameters.shapes}
     found = switches_in(f, places)
     if given is not None:
         found.unread.clear()
-    return Switches(found, parameters)
+    return Switches(found, parameters, of_tables)
 
 
 def _is_short(switch: Switch) -> bool:
@@ -105,9 +112,19 @@ def _spread(switch: Switch, first: float, last: float) -> np.ndarray:
     """The times of one that is repeated, from `first` to `last`."""
     at, period = switch.at.number, switch.period
     if (last - first) / period > _MANY:
-        _warn_of_many(switch)
+        _warn_of_many(switch.line)
         return np.zeros(0)
     return at + period * np.arange(math.ceil((first - at) / period), math.floor((last - at) / period) + 1)
+
+
+def _repeated(times: np.ndarray, period: float, first: float, last: float) -> np.ndarray:
+    """Times in one period, from `first` to `last`, in all of them."""
+    if times.size * (last - first) / period > _MANY:
+        _warn_of_many("the breaks of a periodic Table")
+        return np.zeros(0)
+    rounds = np.arange(math.floor((first - times[-1]) / period), math.ceil((last - times[0]) / period) + 1)
+    found = (times + period * rounds[:, None]).reshape(-1)
+    return found[(found >= first) & (found <= last)]
 
 
 def _repeats(switch: Switch, t_span: tuple[float, float]) -> list[float]:
@@ -116,14 +133,14 @@ def _repeats(switch: Switch, t_span: tuple[float, float]) -> list[float]:
         return [0.0]
     t0, T = t_span
     if abs(T - t0) / switch.period > _MANY:
-        _warn_of_many(switch)
+        _warn_of_many(switch.line)
         return []
     return [math.copysign(float(k), T - t0) for k in range(math.ceil(abs(T - t0) / switch.period) + 2)]
 
 
-def _warn_of_many(switch: Switch) -> None:
+def _warn_of_many(what: str) -> None:
     warnings.warn(
-        f"f switches more than {_MANY} times in the span ({switch.line}): no steps end at these times.",
+        f"f switches more than {_MANY} times in the span ({what}): no steps end at these times.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -89,7 +89,7 @@ class Discrete(Pass):
                 f"method: choose adjoint='interpolating', or method='Radau'."
             )
         super().__init__(dynamics, max_seconds)
-        self.span, self.theta, self.cost = span, theta, cost
+        self.span, self.theta, self.cost, self._reach = span, theta, cost, tableau.reach
         n, m = start.size, theta.size
         wants_theta = wants_theta and m > 0
         self.short = dynamics.vjp_u is not None and not wants_theta
@@ -136,10 +136,13 @@ class Discrete(Pass):
         )
 
     def _put_shifts(self) -> None:
-        """Have jumps be exact for the steps beside them, if it is known how f and the running cost vary with time."""
+        """Have jumps be exact for the steps beside them, if it is known how f and the running cost vary with time.
+
+        Not with stages behind a step: before a stop all steps get shorter then, and the error of the last one goes with its size.
+        """
         frame, shift = self.frame, self.frame[slots.SHIFT]
         frame[slots.JUMP_TOTAL] = np.zeros(frame[slots.TOTAL].size)
-        if not self.jumps.move:
+        if not self.jumps.move or self._reach > 1.0:
             return
         f_dt, g_dt = self.dynamics.f_dt, None if self.cost is None else time_derivative(self.cost[0], "g_dt")
         shift[slots.EXACT] = not (isinstance(f_dt, str) or isinstance(g_dt, str))

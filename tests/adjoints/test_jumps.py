@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import Doses, Event, Fit, Status, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
+from adjode import Doses, Dynamics, Event, Fit, Status, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
 from adjode.losses import EventTimes, FinalState, LeastSquares
 from adjode.steppers.family import family_of
 from adjode.tableaus import METHODS, tableau
@@ -141,6 +141,29 @@ def of_steps(method, backwards=False, times=TIMES, terminal=0):
 def test_the_discrete_gradient_is_that_of_the_steps_themselves(method, backwards):
     """On steps at which the solution is off by 2e-4, through doses at times that depend on parameters, an infusion and events."""
     of_steps(method, backwards)
+
+
+@pytest.mark.parametrize("rtol", [1e-6, 1e-9])
+def test_with_stages_behind_a_step_the_slopes_of_f_are_taken(rtol):
+    """The error of a last step before a stop goes with its size, so that its derivative by that is no part of the gradient."""
+    doses = [Doses("theta[2]", 1.0, 0), Doses("theta[3]", "theta[0]", 1)]
+    theta, options = [0.8, 0.6, 1.5, 1.5], {"doses": doses, "atol": 1e-2 * rtol}
+    bars = [
+        value_and_gradient(absorbed(), FinalState([1.0, -0.5]), (0.0, 4.0), method=method, rtol=rtol, adjoint=adjoint, **options)(
+            [1.0, 0.5], theta
+        )[1].theta
+        for method, adjoint in (("Kvaerno5", "discrete"), ("Tsit5", "interpolating"))
+    ]
+    np.testing.assert_allclose(*bars, rtol=0.0, atol=3.0 * rtol)
+
+
+@functools.cache
+def absorbed():
+    def f(t, u, theta, du):
+        du[0] = -theta[0] * u[0] + 0.2 * np.sin(t)
+        du[1] = theta[0] * u[0] - theta[1] * u[1] * u[1]
+
+    return Dynamics(f)
 
 
 @pytest.mark.filterwarnings("ignore:the gradient")
@@ -302,6 +325,14 @@ def test_an_ensemble_refuses_a_dose_outside_of_the_span_of_a_trajectory():
         solve_ensemble(drug(), PK_U0, PK_THETA, SPANS, doses=Doses(0.2, 1.0, 0, every=1.0))
     with pytest.raises(ValueError, match="backwards in time: give until="):
         solve_ensemble(drug(), PK_U0, PK_THETA, SPANS[:, ::-1], doses=DAILY)
+
+
+@pytest.mark.parametrize("run", [solve_ensemble, ensemble_value_and_gradient])
+def test_an_ensemble_refuses_doses_in_steady_state(run):
+    regimen = Doses(0.0, 1.0, 0, every=2.0, steady_state=True)
+    given = (np.ones((2, 2)), BALL_THETA) if run is solve_ensemble else (FinalState([1.0, 0.0]),)
+    with pytest.raises(ValueError, match="an ensemble knows no doses in steady state: solve each trajectory by itself"):
+        run(ball(), *given, (0.0, 4.0), doses=regimen)
 
 
 def test_an_ensemble_says_which_trajectory_had_a_dose_too_early():

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from adjode import Dynamics, ensemble_value_and_gradient, hessian_vector_product, solve, solve_ensemble, value_and_gradient
+from adjode import Doses, Dynamics, ensemble_value_and_gradient, hessian_vector_product, solve, solve_ensemble, value_and_gradient
 from adjode.losses import FinalState
 
 K, T = 0.5, 6.0
@@ -88,6 +88,21 @@ def test_the_gradient_by_the_time_of_a_switch(adjoint, times, vjp):
     on, off = times
     assert value == pytest.approx(5.0 * since(on) + 3.0 * (since(0.0) - since(off)), rel=1e-8)
     np.testing.assert_allclose(bar[:2], [-5.0 * np.exp(-K * (T - on)), 3.0 * np.exp(-K * (T - off))], rtol=1e-7)
+
+
+def held(t, u, theta, du):
+    du[0] = (5.0 if t >= theta[0] else 0.0) + (3.0 if t >= 1.5 else 0.0) - theta[1] * u[0]
+
+
+@by_adjoint
+@pytest.mark.parametrize("method", ["Tsit5", "Kvaerno5"])
+def test_a_switch_at_a_time_at_which_f_jumps_by_itself(adjoint, method):
+    """That one stays where it is when the switch moves, or a dose that is given then as well."""
+    doses = Doses("theta[2]", "theta[3]", 0)
+    value, bar = gradient(held, [1.5, K, 1.5, 0.7], adjoint=adjoint, doses=doses, method=method, **TIGHT)
+    late = np.exp(-K * (T - 1.5))
+    assert value == pytest.approx(8.0 * since(1.5) + 0.7 * late, rel=1e-8)
+    np.testing.assert_allclose(bar[[0, 2, 3]], [-5.0 * late, 0.7 * K * late, late], rtol=1e-7)
 
 
 @by_adjoint

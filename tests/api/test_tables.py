@@ -101,6 +101,52 @@ def test_an_infusion_at_rest_is_not_passed_over(adjoint):
     np.testing.assert_allclose(bar.theta, expected, rtol=2e-6)
 
 
+def season(table, of_values):
+    def f(t, u, theta, du):
+        du[0] = (table(t, theta[1:]) if of_values else table(t)) - theta[0] * u[0]
+
+    return f
+
+
+@by_adjoint
+@pytest.mark.parametrize("kind", ["previous", "linear", "cubic"])
+@pytest.mark.parametrize("span", [(-1.0, 9.5), (9.5, -1.0)], ids=["forwards", "backwards"])
+def test_what_repeats_is_met_in_every_period(adjoint, kind, span):
+    """As a table of all periods, whose values are those of one again and again."""
+    first, rounds = np.array([0.0, 0.5, 0.6, 2.0, 3.0]), np.arange(-1, 4)
+    values, options = np.array([1.0, 5.0, 2.0, 0.5]), {"adjoint": adjoint, "rtol": 1e-9, "atol": 1e-9}
+    times = np.append((first[:-1] + 3.0 * rounds[:, None]).ravel(), 12.0)
+    repeated = Dynamics(season(Table(first, kind=kind, outside="periodic"), True))
+    constant = Dynamics(season(Table(first, [*values, values[0]], kind, outside="periodic"), False))
+    value, bar = value_and_gradient(repeated, FinalState([1.0]), span, **options)([0.3], [0.2, *values])
+    assert value_and_gradient(constant, FinalState([1.0]), span, **options)([0.3], [0.2])[0] == pytest.approx(value, abs=1e-8)
+    if kind == "cubic":  # that of all periods has other ends
+        moved = [
+            solve(repeated, [0.3], [0.2, *(values + h * np.eye(4)[2])], span, rtol=1e-11, atol=1e-11).u_T[0] for h in (0.1, -0.1)
+        ]
+        assert bar.theta[3] == pytest.approx((moved[0] - moved[1]) / 0.2, rel=1e-6)
+        return
+    table = Dynamics(season(Table(times, kind=kind), True))
+    every = [*np.tile(values, 5), values[0]]
+    expected, long = value_and_gradient(table, FinalState([1.0]), span, **options)([0.3], [0.2, *every])
+    sums = long.theta[1:-1].reshape(5, 4).sum(axis=0)
+    sums[0] += long.theta[-1]
+    assert value == pytest.approx(expected, abs=1e-8)
+    np.testing.assert_allclose(bar.theta, [long.theta[0], *sums], rtol=0, atol=1e-7)
+
+
+def test_a_short_pulse_that_repeats_is_met_in_an_ensemble_too():
+    pulse = Table([0.0, 23.9, 24.0], [[0.0, 1.0], [10.0, 1.0], [0.0, 1.0]], "previous", outside="periodic")
+
+    def f(t, u, theta, du):
+        du[0] = pulse(t, 0) * pulse(t, 1) - theta[0] * u[0]
+
+    dynamics, spans = Dynamics(f), np.array([[0.0, 24.0], [24.0, 96.0]])
+    np.testing.assert_allclose(solve(dynamics, [0.0], [0.0], (0.0, 240.0)).u_T, 10.0, rtol=1e-9)
+    values, _ = ensemble_value_and_gradient(dynamics, FinalState([1.0]), spans)([0.0], [0.0])
+    np.testing.assert_allclose(values, [1.0, 3.0], rtol=1e-9)
+
+
 def test_a_function_of_ones_own_has_breaks():
     def f(t, u, theta, du):
         du[0] = (10.0 if t % 24.0 < 0.1 and t > 1.0 else 0.0) - theta[0] * u[0]

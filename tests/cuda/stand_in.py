@@ -38,9 +38,9 @@ def types_of(arguments):
 # --- device code for the CPU ------------------------------------------------------------------------------------------------------
 
 
-def entry_for_cpu(one, real):
+def entry_for_cpu(one, real, replaced):
     """The kernel of an ensemble, from the copies that a GPU would get, as a loop on the CPU."""
-    copy = Target(_compiled, real)(one)
+    copy = Target(_compiled, real, replaced)(one)
 
     def run(members, count, capacity, inputs, data, outputs):
         for lane in range(count):
@@ -61,4 +61,5 @@ _entries: dict = {}
 
 
 def _compiled(function):
-    return kernel(function) if function.__globals__["__name__"].startswith("adjode.") else njit(function, error_model="numpy")
+    ours = function.__globals__["__name__"].startswith("adjode.") and function.__globals__["__name__"] != "adjode.tables"
+    return kernel(function) if ours else njit(function, error_model="numpy")

@@ -92,7 +92,7 @@ def test_callbacks_that_no_gpu_can_run(compiled, monkeypatch):
             return lambda *given: cuda.compile(self._kernel.py_func, stand_in.types_of(given), device=False, abi="numba", cc=(9, 0))
 
     make = device.device_entry
-    monkeypatch.setattr(device, "device_entry", lambda one, real: Compiles(make(one, real)))
+    monkeypatch.setattr(device, "device_entry", lambda one, real, replaced: Compiles(make(one, real, replaced)))
     with pytest.raises(TypeError, match="numba-cuda cannot compile the callbacks for a GPU: .*in their in-place forms") as caught:
         solve_ensemble(dynamics, *rows(), SPAN, backend="cuda")
     assert "\n" not in str(caught.value)

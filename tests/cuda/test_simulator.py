@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adjode import Dynamics, SolveError, Status, Table, ensemble_value_and_gradient, solve_ensemble, value_and_gradient
+from adjode import Dynamics, SolveError, Status, ensemble_value_and_gradient, solve_ensemble, value_and_gradient
 from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.systems import DECAY, LV_THETA, LV_U0, lv_vjp_u
@@ -432,18 +432,6 @@ def test_implicit_methods_are_refused():
     massed = Dynamics(lotka_volterra.f.source, lotka_volterra.vjp.source, mass=[1.0, 2.0])
     with pytest.raises(ValueError, match="backend='cuda' has explicit methods alone, which take no mass matrix"):
         solve_ensemble(massed, *inputs(), SPAN, backend="cuda")
-    with pytest.raises(ValueError, match="backend='cuda' knows no stops: leave them out, or use backend='threads'"):
-        solve_ensemble(lotka_volterra, *inputs(), SPAN, backend="cuda", stops=[1.0])
-    broken = Dynamics(lotka_volterra.f.source, lotka_volterra.vjp.source, breaks=[1.0])
-    with pytest.raises(ValueError, match="backend='cuda' knows no stops, but the dynamics have breaks, .*: use 'threads'"):
-        solve_ensemble(broken, *inputs(), SPAN, backend="cuda")
-    curve = Table([0.0, 1.0], [0.0, 1.0], outside="hold")
-
-    def with_table(t, u, theta, du):
-        du[:] = curve(u[0])
-
-    with pytest.raises(ValueError, match="backend='cuda' takes no Table in callbacks: use backend='threads'"):
-        solve_ensemble(Dynamics(with_table), *inputs(), SPAN, backend="cuda")
 
 
 def test_the_benchmark_measures(monkeypatch):

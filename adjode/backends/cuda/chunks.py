@@ -16,7 +16,6 @@ from adjode.backends.cuda import device
 from adjode.backends.cuda.arrays import is_device_array, to_host
 from adjode.backends.cuda.plan import Plan
 from adjode.checks import memory_size
-from adjode.compile import slots
 from adjode.status import STORE_FULL
 
 _FIRST_CAPACITY = 128  # steps
@@ -91,9 +90,8 @@ class Lanes:
         """Run trajectories 0..count-1 of the arguments (inputs, data, outputs), whose second output are statuses; these."""
         inputs, data, outputs = arguments
         members, statuses = np.arange(count, dtype=np.int32), np.zeros(0, dtype=np.int32)
-        longest = int(plan.given[slots.MAX_ATTEMPTS]) + 1  # at the cap on steps a solve ends, if there is room for one more
         while members.size:
-            capacity = min(self._capacity, longest)
+            capacity = int(min(self._capacity, plan.longest))
             width = self._width(plan, members.size, capacity)
             for first in range(0, members.size, width):
                 group = members[first : first + width]

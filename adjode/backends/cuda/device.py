@@ -98,21 +98,20 @@ def free_memory() -> int:
 # --- kernels --------------------------------------------------------------------------------------------------------------------
 
 
-def device_entry(one: Callable, real: np.dtype) -> Callable:
-    """The kernel that runs `one` for `count` trajectories, a thread for each: for `members`, or the first if these are fewer."""
+def device_entry(one: Callable, real: np.dtype, replaced: dict[Callable, Callable]) -> Callable:
+    """The kernel that runs `one` for `count` trajectories, a thread for each: for `members`, or the first if these are fewer.
+
+    `replaced` is as in `Target`.
+    """
 
     def entry(members, count, capacity, inputs, data, outputs):
         lane = cuda.grid(1)
         if lane < count:
             one(members[lane] if members.size == count else lane, lane, capacity, inputs, data, outputs)
 
-    return _compiled(entry, real)
-
-
-def _compiled(entry: Callable, real: np.dtype) -> Callable:
     if SIMULATED:
         return cuda.jit(entry)
-    target = Target(cuda.jit(device=True, forceinline=True), real)
+    target = Target(cuda.jit(device=True, forceinline=True), real, replaced)
     return cuda.jit(target.plain(entry))
 
 

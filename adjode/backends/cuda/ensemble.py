@@ -15,7 +15,6 @@ from adjode.backends.cuda.chunks import DeviceOptions, Lanes
 from adjode.backends.cuda.plan import Plan, plan_gradient, plan_solve
 from adjode.backends.cuda.transfer import Results, StateResults, data_of, inputs_of, owned_data
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
-from adjode.model.breaks import reaches_table
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import PreparedLoss
 from adjode.model.losses.members import MemberData
@@ -32,15 +31,6 @@ class _Backend:
             raise ValueError("backend='cuda' has explicit methods alone, which take no mass matrix: use backend='threads'.")
         if options.get("max_seconds") is not None:
             raise ValueError("backend='cuda' knows no max_seconds: leave it out, or use backend='threads'.")
-        if np.size(options.get("stops", ())):
-            raise ValueError("backend='cuda' knows no stops: leave them out, or use backend='threads'.")
-        if options.get("doses") is not None or options.get("events") is not None:
-            raise ValueError("backend='cuda' knows no doses and no events: leave them out, or use backend='threads'.")
-        dynamics.switches.refuse("backend='cuda' knows no stops: use 'threads'")
-        if dynamics.breaks.size or dynamics.switches.periodic:
-            raise ValueError("backend='cuda' knows no stops, but the dynamics have breaks, their own or of a Table: use 'threads'.")
-        if any(reaches_table(part.given) for part in dynamics.callbacks):
-            raise ValueError("backend='cuda' takes no Table in callbacks: use backend='threads'.")
         device.require_gpu()
         self._dynamics, self._options, self._device_options = dynamics, options, DeviceOptions(**device_options)
         self._lanes, self._plans = Lanes(self._device_options), {}  # type: ignore[var-annotated]
@@ -48,7 +38,7 @@ class _Backend:
     def _kernel(self, plan: Plan, make: Callable[[Plan], Callable]) -> Callable:
         of_dynamics = _kernels.setdefault(self._dynamics, {})
         if plan.key not in of_dynamics:
-            of_dynamics[plan.key] = device.device_entry(make(plan), plan.real)
+            of_dynamics[plan.key] = device.device_entry(make(plan), plan.real, plan.replaced)
         return of_dynamics[plan.key]
 
     def _require_explicit(self, *names: str) -> None:
@@ -152,6 +142,7 @@ class CudaEnsemble(_Backend):
                 (n, m, prepared.times.size),
                 self._device_options.real,
                 own,
+                span,
                 loss=prepared,
                 sweep=sweep,
                 wants=frozenset(self._wrt),
@@ -177,9 +168,10 @@ class CudaSolver(_Backend):
         if (n, m, own) not in self._plans:
             self._check_callbacks(t_span, n, m)
             self._require_explicit("method")
-            options = SolveOptions(**self._options)
+            span = float(t_span[0, 0]), float(t_span[0, 1])
+            options = SolveOptions.of(self._dynamics, t_span, **self._options)
             self._device_options.require_attainable(options.rtol)
-            self._plans = {(n, m, own): plan_solve(self._dynamics, options, (n, m, k), self._device_options.real, own)}
+            self._plans = {(n, m, own): plan_solve(self._dynamics, options, (n, m, k), self._device_options.real, own, span)}
         plan = self._plans[n, m, own]
         at_most = rows_at_most(self._options, None, n)
         inputs = inputs_of(plan, u0, theta, t_span, np.append(self._times, t_span[0, 1]), True, at_most)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from llvmlite import ir
@@ -46,8 +46,10 @@ class ThreadFrame(types.CPointer):
         return self.name
 
     def array_in(self, slot: Slot) -> types.Array:
-        dtype = slot.kind.dtype if isinstance(slot.kind.dtype, types.Integer) else self.real
-        return types.Array(dtype, slot.ndim, "A" if slot in self.lanes else "C")
+        far, dtype = slot in self.lanes, self.real
+        if isinstance(slot.kind.dtype, types.Integer):  # in a column as wide as its other numbers
+            dtype = types.Integer.from_bitwidth(self.real.bitwidth) if far else slot.kind.dtype
+        return types.Array(dtype, slot.ndim, "A" if far else "C")
 
 
 register_default(ThreadFrame)(models.PointerModel)
@@ -63,19 +65,26 @@ class Layout:
         float64 or float32.
     constants : dict of slot -> array
     local : dict of slot -> shape
-        Arrays that start as zeros in local memory.
+        Arrays that start as zeros in local memory,
+    filled : dict of slot -> array
+        and such as start with these numbers.
     lanes : dict of slot -> shape
         Columns; the first length, None here, is given when the frame is filled.
+    outside : dict of slot -> function
+        Callbacks that kernels call through addresses, for the simulator; for a GPU `Plan.replaced` has them.
     """
 
     real: np.dtype
     constants: dict[Slot, np.ndarray]
     local: dict[Slot, tuple[int, ...]]
     lanes: dict[Slot, tuple[int | None, ...]]
+    filled: dict[Slot, np.ndarray] = field(default_factory=dict)
+    outside: dict[Slot, Callable] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple:
-        contents = tuple((slot.name, kept.dtype.str, kept.shape, kept.tobytes()) for slot, kept in self.constants.items())
+        given = (*self.constants.items(), *self.filled.items())
+        contents = tuple((slot.name, kept.dtype.str, kept.shape, kept.tobytes()) for slot, kept in given)
         local, lanes = (tuple((slot.name, shape) for slot, shape in shapes.items()) for shapes in (self.local, self.lanes))
         return str(self.real), contents, local, lanes
 
@@ -99,15 +108,18 @@ def _python_frame(layout: Layout) -> tuple[Callable, Callable]:
     def new():
         frame: list = [None] * SLOTS
         frame[slots.WATCH] = new_watch()
-        for slot, kept in constants.items():
+        for slot, kept in (constants | layout.outside).items():
             frame[slot] = kept
         for slot, shape in layout.local.items():
             frame[slot] = np.zeros(shape, dtype=layout.dtype(slot))
+        for slot, kept in layout.filled.items():
+            frame[slot] = kept.astype(layout.dtype(slot))
         return frame
 
     def put_lane(frame, slot, store, first, lane, length):
         shape = (length, *layout.lanes[slot][1:])
-        frame[slot] = store[first : first + math.prod(shape), lane].reshape(shape, copy=False)
+        column = store[first : first + math.prod(shape), lane].reshape(shape, copy=False)
+        frame[slot] = column.view(f"i{column.itemsize}") if slot.dtype == np.int64 else column
 
     return new, put_lane
 
@@ -125,6 +137,9 @@ def _compiled_frame(layout: Layout) -> tuple[Callable, Callable]:
             for slot, shape in layout.local.items():
                 store_shape(builder, words, slot, shape)
                 store_pointer(builder, words, slot, _zeros(builder, layout.dtype(slot), math.prod(shape)))
+            for slot, kept in layout.filled.items():
+                store_shape(builder, words, slot, kept.shape)
+                store_pointer(builder, words, slot, _filled(builder, kept.astype(layout.dtype(slot))))
             return words
 
         return of_type(), codegen
@@ -165,6 +180,13 @@ def _zeros(builder, dtype: np.dtype, size: int):
             builder.store(element(0), builder.gep(start, [I64(k)]))
     else:
         cgutils.memset(builder, start, I64(size * dtype.itemsize), 0)
+    return start
+
+
+def _filled(builder, kept: np.ndarray):
+    start = _zeros(builder, kept.dtype, kept.size)
+    for k in np.flatnonzero(kept).tolist():
+        builder.store(_ELEMENTS[kept.dtype.name](kept.item(k)), builder.gep(start, [I64(k)]))
     return start
 
 

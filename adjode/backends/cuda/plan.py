@@ -1,49 +1,59 @@
 """What the kernel of an ensemble is compiled for: the frames of its passes, planned on the host.
 
 The frames are those of the passes on the CPU, read here for their constants and shapes. What may change from call to call without
-another compilation, tolerances and limits, is packed into one vector, `given`.
+another compilation, tolerances and limits, is packed into one vector, `given`; integers that say what is due at stops into another,
+`whats`.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from adjode.adjoints import interpolating
-from adjode.backends.cuda.frames import Layout
+from adjode.backends.cuda.callbacks import called_outside, on_device, replacements
+from adjode.backends.cuda.layouts import (
+    NEAR,
+    PassPlan,
+    PassPlanner,
+    Whats,
+    idle_stores,
+    plan_ahead,
+    plan_behind,
+    plan_jumps,
+    plan_loss,
+)
 from adjode.compile import slots
-from adjode.compile.calls import UNROLLED, Calls, call_kernel
-from adjode.compile.flags import DISABLED, kernel
-from adjode.compile.frame import Frame
-from adjode.compile.kinds import KINDS
-from adjode.compile.slot import Group, Slot
+from adjode.compile.calls import UNROLLED, Calls
+from adjode.compile.flags import DISABLED
+from adjode.compile.slot import Slot
 from adjode.compile.slots import RECORD_DENSE, RECORD_MESH
 from adjode.model.dynamics import Dynamics
-from adjode.model.losses import PreparedLinear, PreparedLoss, PreparedObserved, Series, make_least_squares, make_linear, make_series
+from adjode.model.inflows import with_inflows
+from adjode.model.losses import (
+    PreparedLeastSquares,
+    PreparedLinear,
+    PreparedLoss,
+    PreparedObserved,
+    Series,
+    make_least_squares,
+    make_linear,
+    make_series,
+)
 from adjode.passes.discrete import Discrete
-from adjode.passes.forward import Forward
+from adjode.passes.forward import Forward, jumps_of
+from adjode.passes.jumps import NO_JUMPS, Jumps, JumpStore
 from adjode.passes.options import SolveOptions, SweepOptions
 from adjode.passes.span import Span
 from adjode.passes.sweep import Sweep
 from adjode.passes.trajectory import Trajectory
-from adjode.status import CALLBACK_RAISED
 from adjode.tableaus import Tableau
 
-_NEAR = 32  # numbers up to which observed states and parameters lie in a thread's own memory
-Entries = dict[Slot, tuple[int | None, ...]]
-
-
-@dataclass(frozen=True, eq=False)
-class PassPlan:
-    """The frame of one pass, and the contents of its CONTROL and ATOL."""
-
-    layout: Layout
-    given: np.ndarray
+_NO_TIMES = np.zeros(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +82,13 @@ class Plan:
         What distinguishes it.
     reads : frozenset of int
         The slots of data that it reads.
+    jumps : Jumps
+    stops, stops_behind : arrays
+        Of the passes of the first trajectory, the first in the time of users.
+    whats : array of int
+        See `PassPlan`.
+    replaced : dict
+        See `callbacks.replacements`.
     """
 
     n: int
@@ -81,7 +98,6 @@ class Plan:
     own: frozenset[str]
     calls: Calls
     stages: tuple[int, int] | None
-    degree: int
     forward: PassPlan
     backward: PassPlan | None = None
     loss: PassPlan | None = None
@@ -91,13 +107,22 @@ class Plan:
     judge: Callable | None = None
     judged_by: Any = None
     reads: frozenset[Slot] = frozenset()
+    jumps: Jumps = NO_JUMPS
+    stops: np.ndarray = field(default_factory=lambda: _NO_TIMES)
+    stops_behind: np.ndarray = field(default_factory=lambda: _NO_TIMES)
+    whats: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    replaced: dict[Callable, Callable] = field(default_factory=dict)
+
+    @property
+    def passes(self) -> tuple[PassPlan, ...]:
+        return tuple(one for one in (self.forward, self.loss, self.backward) if one is not None)
 
     @property
     def key(self) -> tuple:
         """What distinguishes kernels for the same dynamics."""
-        layouts = tuple(one.layout.key for one in (self.forward, self.backward, self.loss) if one is not None)
-        sizes = self.n, self.m, self.k, self.q
-        return sizes, self.own, self.wants, self.stages, self.discrete, self.judged_by, self.reads, layouts
+        frames = tuple((one.layout.key, one.parts, one.whats) for one in self.passes)
+        sizes, jumps = (self.n, self.m, self.k, self.q), (self.jumps.inflows, self.jumps.guards, self.jumps.actions)
+        return sizes, self.own, self.wants, self.stages, self.discrete, self.judged_by, self.reads, frames, jumps
 
     @property
     def wants_theta(self) -> bool:
@@ -105,11 +130,16 @@ class Plan:
 
     @property
     def near_theta(self) -> bool:
-        return self.m <= _NEAR
+        """Whether parameters lie in a thread's own memory: few of them, or such as change on the way."""
+        return self.m <= NEAR or bool(self.jumps.inflows)
 
     @property
     def near_observed(self) -> bool:
         return _near(self.k, self.n)
+
+    @property
+    def doses(self) -> np.ndarray:
+        return np.zeros((1, 5)) if self.jumps.doses is None else self.jumps.doses.numbers
 
     @property
     def given(self) -> np.ndarray:
@@ -117,26 +147,23 @@ class Plan:
         return np.concatenate(parts).astype(self.real)
 
     @property
-    def fixed_entries(self) -> int:
-        """Numbers in a lane before those of the steps: observed states and their cotangents."""
-        return 0 if self.near_observed or self.backward is None else 2 * self.k * self.n
+    def longest(self) -> float:
+        """The most steps that a solve takes: at the cap on steps it ends, if there is room for one more."""
+        crossings = 2 * (self.stops.size + self.jumps.actions)
+        return np.inf if self.jumps.guards is not None else int(self.given[slots.MAX_ATTEMPTS]) + 1 + crossings
 
     @property
     def step_entries(self) -> int:
         """Numbers in a lane for each step."""
-        if self.backward is None:
-            return 0
-        return 1 + self.n + (0 if self.discrete else self.degree * self.n)
+        return self.entries(1) - self.entries(0)
 
     def entries(self, capacity: int) -> int:
         """Numbers in a lane with room for `capacity` steps."""
-        if self.backward is None:
-            return 0
-        return self.fixed_entries + self.step_entries * capacity + 1 + self.n
+        return sum(part.entries(capacity) for one in self.passes for part in one.parts)
 
 
 def _near(k: int, n: int) -> bool:
-    return k * n <= _NEAR
+    return k * n <= NEAR
 
 
 def plan_solve(
@@ -145,12 +172,29 @@ def plan_solve(
     sizes: tuple[int, int, int],
     real: np.dtype,
     own: frozenset[str],
+    t_span: tuple[float, float],
 ) -> Plan:
-    """The forward pass alone, which writes the states at k times down; `sizes` are n, m and k."""
+    """The forward pass alone, which writes the states at k times down; `sizes` are n, m and k, `t_span` that of one trajectory."""
     n, m, k = sizes
-    device, method = _on_device(dynamics), _method(options.tableau, n)
-    frame = _forward_frame(device, options, n, m, k, 0)
-    return Plan(n, m, k, real, own, device.calls, *method, forward=_pass_plan(frame, real, _idle_stores(frame), {}))
+    jumps = jumps_of(dynamics, options, n, m, t_span)
+    device = on_device(with_inflows(dynamics, jumps.inflows, m), n)
+    forward = _forward(device, options, sizes, t_span, 0, jumps)
+    frame, whats, outside = forward.frame, Whats(), called_outside(device, jumps, False)
+    ahead = PassPlanner(frame, real, whats, outside)
+    ahead.local(idle_stores(frame))
+    plan_jumps(ahead, jumps, n, recorded=False)
+    return Plan(
+        *sizes,
+        real,
+        own,
+        device.calls,
+        _stages(options.tableau, n),
+        ahead.plan(),
+        jumps=jumps,
+        stops=forward.stops,
+        whats=whats.array,
+        replaced=replacements(outside, _joined(dynamics, jumps, outside), n),
+    )
 
 
 def plan_gradient(
@@ -159,110 +203,97 @@ def plan_gradient(
     sizes: tuple[int, int, int],
     real: np.dtype,
     own: frozenset[str],
+    t_span: tuple[float, float],
     *,
     loss: PreparedLoss,
     sweep: SweepOptions | None,
     wants: frozenset[str],
 ) -> Plan:
-    """All passes: forward, loss, backward; `sizes` are n, m and k."""
+    """All passes: forward, loss, backward; `sizes` are n, m and k, `t_span` that of one trajectory."""
     n, m, k = sizes
-    wants_theta = "theta" in wants and m > 0
-    device, tableau = _on_device(dynamics), options.tableau
-    discrete, far = sweep is None, not _near(k, n)
-    states, degree = (None, n), tableau.P.shape[1]
-    observed: Entries = {slots.OBSERVED: states} if far else {}
-    dense: Entries = {} if discrete else {slots.MESH_C: (None, degree, n)}
-    forward = _forward_frame(device, options, n, m, k, RECORD_MESH if discrete else RECORD_DENSE)
-    idle = {slots.STAGES: forward[slots.STAGES].shape} | ({slots.MESH_C: (1, degree, n)} if discrete else {})
-    if not far:
-        idle[slots.OBSERVED] = (k, n)
-    ahead = _pass_plan(forward, real, idle, {slots.MESH_T: (None,), slots.MESH_U: states} | dense | observed)
-    back_lanes: Entries = {slots.FORWARD_T: (None,), slots.FORWARD_U: states}
-    back_lanes |= {} if discrete else {slots.FORWARD_C: (None, degree, n)}
-    back_lanes |= {slots.JUMPS: states} if far else {}
+    jumps = jumps_of(dynamics, options, n, m, t_span)
+    device = on_device(with_inflows(dynamics, jumps.inflows, m), n)
+    whats, outside, far = Whats(), called_outside(device, jumps, True), not _near(k, n)
+    # with the slopes of the dense output, where times are observed on steps that move
+    record = RECORD_MESH if sweep is None and not jumps.move else RECORD_DENSE
+    forward = _forward(device, options, sizes, t_span, record, jumps)
+    judge = plan_loss(loss, real, k, n, far)
+    ahead = plan_ahead(PassPlanner(forward.frame, real, whats, outside), forward, far)
+    backward: Discrete | Sweep
     if sweep is None:
         seeds = np.zeros(n), np.zeros(k), np.zeros((k, n))
-        backward = Discrete(device, options, None, Span(0.0, 1.0), np.zeros(m), *seeds, wants_theta=wants_theta).frame
-        idle = {slots.STAGES: backward[slots.STAGES].shape}
+        span, theta = Span(*t_span), jumps.extended(np.zeros(m))
+        wants_theta = "theta" in wants and m > 0
+        backward = Discrete(device, options, None, span, theta, *seeds, wants_theta=wants_theta, jumps=jumps)
     else:
-        backward = _interpolating_frame(device, n, m, k, sweep, wants_theta)
-        idle = _idle_stores(backward)
+        backward = _sweep(device, sizes, t_span, loss, sweep, "theta" in wants and m > 0, jumps)
+    behind = plan_behind(PassPlanner(backward.frame, real, whats, outside), backward, ahead, jumps, far)
     return Plan(
-        n,
-        m,
-        k,
+        *sizes,
         real,
         own,
         device.calls,
-        *_method(tableau, n),
-        forward=ahead,
-        backward=_pass_plan(backward, real, idle, back_lanes, starts_elsewhere=False),
-        loss=_loss_plan(loss, real, k, n, far),
-        discrete=discrete,
+        _stages(options.tableau, n),
+        forward=ahead.plan(),
+        backward=behind.plan(starts_elsewhere=False),
+        loss=judge,
+        discrete=sweep is None,
         wants=wants,
         q=loss.rows.size,
         judge=_judge(loss),
         judged_by=getattr(loss.loss, "value_and_cotangent", type(loss)),
         reads=frozenset(loss.data),
+        jumps=jumps,
+        stops=forward.stops,
+        stops_behind=backward.stops if isinstance(backward, Sweep) else _NO_TIMES,
+        whats=whats.array,
+        replaced=replacements(outside, _joined(dynamics, jumps, outside), n),
     )
 
 
-def _method(tableau: Tableau, n: int) -> tuple[tuple[int, int] | None, int]:
-    """The stages as constants, for a small system, and the degree of the dense output."""
-    stages, degree = tableau.P.shape
-    return (None if n > UNROLLED else (tableau.stages, stages - 1)), degree
+def _stages(tableau: Tableau, n: int) -> tuple[int, int] | None:
+    """The stages as constants, for a small system."""
+    return None if n > UNROLLED else (tableau.stages, tableau.P.shape[0] - 1)
 
 
-def _on_device(dynamics: Dynamics) -> Dynamics:
-    device = copy.copy(dynamics)
-    device.calls = device_calls(dynamics)
-    return device
+# --- passes on the CPU ---------------------------------------------------------------------------------------------------------
 
 
-def _forward_frame(device: Dynamics, options: SolveOptions, n: int, m: int, k: int, record: int) -> Frame:
-    return Forward(device, options, None, np.zeros(n), np.zeros(m), (0.0, 1.0), record=record, times=np.zeros(k)).frame
+def _forward(
+    device: Dynamics, options: SolveOptions, sizes: tuple[int, int, int], t_span: tuple[float, float], record: int, jumps: Jumps
+) -> Forward:
+    n, m, k = sizes
+    start = np.zeros(n), jumps.extended(np.zeros(m))
+    return Forward(device, options, None, *start, t_span, record=record, times=np.full(k, t_span[0]), jumps=jumps)
 
 
-def _interpolating_frame(device: Dynamics, n: int, m: int, k: int, sweep: SweepOptions, wants_theta: bool) -> Frame:
-    backward = interpolating.prepare_observed(np.zeros(k), np.zeros((k, n)), 0.0, sweep.atol, sweep.stops, True)
-    made = Sweep(device, Span(0.0, 1.0), np.zeros(m), backward, sweep, wants_theta=wants_theta)
-    made.follow(Trajectory.empty(n, 1, 1, 0), slots.COUNT.zeros())
+def _sweep(
+    device: Dynamics,
+    sizes: tuple[int, int, int],
+    t_span: tuple[float, float],
+    loss: PreparedLoss,
+    sweep: SweepOptions,
+    wants_theta: bool,
+    jumps: Jumps,
+) -> Sweep:
+    n, m, k = sizes
+    observed = loss.times, np.zeros((k, n)), t_span[0]
+    backward = interpolating.prepare_observed(*observed, sweep.atol, sweep.stops, t_span[1] >= t_span[0])
+    theta = jumps.extended(np.zeros(m))
+    made = Sweep(device, Span(*t_span), theta, backward, sweep, wants_theta=wants_theta, jumps=jumps)
+    trajectory = Trajectory.empty(n, 1, 1, 0)
+    trajectory.jumps = JumpStore.empty(jumps, n)
+    made.follow(trajectory, slots.COUNT.zeros())
     made.frame[slots.SETTING][slots.JUDGED] = 0
-    return made.frame
+    return made
 
 
-def _idle_stores(frame: Frame) -> dict[Slot, tuple[int, ...]]:
-    """The stores of a pass that records nothing: room for the step being taken."""
-    return {slot: frame[slot].shape for slot in (slots.STAGES, slots.MESH_T, slots.MESH_U, slots.MESH_C)}
-
-
-def _pass_plan(
-    frame: Frame, real: np.dtype, idle: dict[Slot, tuple[int, ...]], lanes: Entries, starts_elsewhere: bool = True
-) -> PassPlan:
-    """`idle` are stores that lie in local memory."""
-    known = frame.known()
-    sized = {slot: shape for slot, shape in known.shapes.items() if slot.group < Group.STORE}
-    empty: dict[Slot, tuple[int, ...]] = dict.fromkeys((slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.CROSSED), (0,))
-    empty |= dict.fromkeys((slots.DOSE_ENTRIES, slots.JUMP_WHAT, slots.JUMP_T), (0,))
-    empty |= {slots.LIMITED: (2,), slots.LIMITS: (0, 3), slots.CELLS: (0, 8)}  # TRUST is zeros: nothing is judged
-    empty |= {slots.FLOOR_BEHIND: (0,), slots.ATOL_AT_MOST: frame[slots.ATOL_AT_MOST].shape if starts_elsewhere else (0,)}
-    if starts_elsewhere:
-        del sized[slots.START]
-    if sized[slots.THETA][0] > _NEAR:
-        del sized[slots.THETA]
-    tolerances = (slots.CONTROL, slots.ATOL, slots.U_FLOOR) if slots.CONTROL in sized else ()
-    given = [frame[slot].copy() for slot in tolerances if slot in sized]
-    if given:
-        given[0][slots.EPS] = np.finfo(real).eps
-    return PassPlan(Layout(real, known.constants, sized | idle | empty, lanes), np.concatenate(given) if given else np.zeros(0))
-
-
-def _loss_plan(loss: PreparedLoss, real: np.dtype, k: int, n: int, far: bool) -> PassPlan:
-    local: dict[Slot, tuple[int, ...]] = {slots.U_BAR: (n,), slots.VALUE: (1,), slots.DIRECT: (0,)}
-    lanes: Entries = {slots.OBSERVED: (None, n), slots.JUMPS: (None, n)}
-    if not far:
-        lanes, local[slots.JUMPS] = {}, (k, n)
-    return PassPlan(Layout(real, loss.frame.known().constants, local, lanes), np.zeros(0))
+def _joined(dynamics: Dynamics, jumps: Jumps, outside: dict[Slot, Any]) -> list[Any]:
+    """The callbacks that others call which have been written for them."""
+    joined: list[Any] = list(dynamics.callbacks) if jumps.inflows else []
+    if jumps.inflows and slots.F_DT in outside:
+        joined.append(dynamics.f_dt)
+    return joined + ([] if jumps.guards is None else jumps.guards.parts(slots.F in outside))
 
 
 def _judge(loss: PreparedLoss) -> Callable:
@@ -273,42 +304,6 @@ def _judge(loss: PreparedLoss) -> Callable:
         if not (DISABLED or isinstance(function, Dispatcher)):
             raise TypeError("value_and_cotangent is plain Python, which no GPU can call: decorate it with @numba.njit.")
         return make_series(function)
+    if not isinstance(loss, (PreparedLinear, PreparedLeastSquares)):
+        raise ValueError(f"backend='cuda' knows no losses of {type(loss.loss).__name__}: use backend='threads'.")
     return make_linear() if isinstance(loss, PreparedLinear) else make_least_squares()
-
-
-# --- the user's functions ---------------------------------------------------------------------------------------------------
-
-
-def device_calls(dynamics: Dynamics) -> Calls:
-    """Calls of the user's functions on a device, where an exception ends the thread: its status then stays CALLBACK_RAISED."""
-    guard = _guarded if DISABLED else _unguarded
-
-    @kernel
-    def absent(frame, *arguments):
-        return CALLBACK_RAISED  # never called
-
-    kernels = dict.fromkeys(KINDS, absent)
-    for callback in dynamics.callbacks:
-        function = guard(callback.as_written)
-        kernels[callback.name] = call_kernel(KINDS[callback.name], "function(t, {arrays})", function=function)
-    return Calls(kernels, None, fused=True)
-
-
-def _unguarded(function: Callable) -> Callable:
-    @kernel
-    def call(*arguments):
-        function(*arguments)
-        return 0
-
-    return call
-
-
-def _guarded(function: Callable) -> Callable:
-    def call(*arguments):
-        try:
-            function(*arguments)
-        except Exception:  # whatever the user's code raises; on a device this is what the hardware's exit is
-            return CALLBACK_RAISED
-        return 0
-
-    return call

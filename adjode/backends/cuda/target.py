@@ -14,12 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 from numba.extending import intrinsic
 
 from adjode import functions
 from adjode.compile import watch
+from adjode.tables import FORMS, Table
 
 # Functions of `adjode.functions` rest on the order of operations, which those fast-math flags would change: a GPU has its own.
 _MODULES = functions.__name__, "adjode.kernels"  # the same functions by two names
@@ -27,6 +29,8 @@ _OWN = frozenset((functions.__name__, name) for name in functions.__all__)
 _FORMS = {functions.tanh: math.tanh, functions.exp: math.exp}
 # A GPU has no signals, and its clock is none of the host's.
 _REPLACED = {watch.begin_watch: watch.unwatched, watch.keep_watch: watch.unwatched}
+_MOST_BYTES = 60_000  # of 64 KB for constants, some of which are those of the method
+_OF_TABLES = {function: njit(form) for function, form in FORMS.items()}
 
 
 class Target:
@@ -38,32 +42,49 @@ class Target:
         Makes a compiled function of a plain one.
     real : dtype
         float64 or float32.
+    replaced : dict of function -> function
+        What to copy in place of others.
     """
 
-    def __init__(self, decorate: Callable[[Callable], Any], real: np.dtype):
-        self._decorate, self._narrow = decorate, real == np.float32
+    def __init__(self, decorate: Callable[[Callable], Any], real: np.dtype, replaced: dict[Callable, Callable] | None = None):
+        self._decorate, self._narrow, self._replaced = decorate, real == np.float32, _REPLACED | _OF_TABLES | (replaced or {})
+        self._bytes = 0
         self._copies: dict[int, tuple[Any, Any]] = {}  # by identity, with the original, so that it stays alive
 
     def __call__(self, value: Any) -> Any:
         """The copy of a compiled function or of an intrinsic, or a constant as it is on the target."""
         if id(value) in self._copies:
             return self._copies[id(value)][1]
+        if isinstance(value, Table):
+            value = value.compiled
+        if isinstance(value, (Dispatcher, python.FunctionType)):
+            value = self._replaced.get(value, value)
+            if isinstance(value, python.FunctionType) and value.__module__ == Table.__module__:
+                value = njit(value)
         if isinstance(value, Dispatcher):
-            return self._function(_REPLACED.get(value, value))
+            return self._function(value)
         if isinstance(value, _Intrinsic):
             return self._intrinsic(value)
-        if (
-            isinstance(value, python.FunctionType)
-            and value.__module__ == functions.__name__
-            and value.__name__ in functions.__all__
-        ):
+        if isinstance(value, python.FunctionType) and (value.__module__, value.__name__) in _OWN:
             return _form(value)
         if isinstance(value, python.ModuleType) and value.__name__ in ("adjode", *_MODULES):
             return self._module(value)
-        if isinstance(value, float) and self._narrow:
-            return np.float32(value)
-        if isinstance(value, tuple):
-            return tuple(self(item) for item in value)
+        return tuple(self(item) for item in value) if isinstance(value, tuple) else self._constant(value)
+
+    def _constant(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return self._array(value)
+        return np.float32(value) if self._narrow and isinstance(value, float) else value
+
+    def _array(self, value: np.ndarray) -> np.ndarray:
+        """An array that a function captures, which has a copy of it in the memory for constants."""
+        value = value.astype(np.float32) if self._narrow and value.dtype == np.float64 else value
+        self._bytes += value.nbytes
+        if self._bytes > _MOST_BYTES:
+            raise ValueError(
+                f"the tables and arrays in the callbacks are too large for a GPU, which has {_MOST_BYTES} bytes for them and their "
+                f"derivatives: make them shorter, or use backend='threads'."
+            )
         return value
 
     def plain(self, function: Any) -> Callable:

@@ -22,26 +22,31 @@ Input = tuple[Any, bool]
 def inputs_of(
     plan: Plan, u0: Any, theta: Any, t_span: np.ndarray, times: np.ndarray, ends_at_T: bool, at_most: np.ndarray
 ) -> list[Input]:
-    """(given, u0, theta, spans, times, stops, at_most); `times` are in the order of integration, the last is T if it `ends_at_T`.
+    """What `member.py` calls so; `times` are in the order of integration, the last is T if it `ends_at_T`.
 
     `at_most` is what absolute tolerances are at most, without columns if they are given.
     """
     own, real, (t0, T) = plan.own, plan.real, t_span.T[:, :, None]
-    rows = times - t0
+    rows, ahead, behind = times - t0, plan.stops - t0, plan.stops_behind - t0
+    ahead[:, -1:] = T - t0
     if ends_at_T:
         rows[:, -1:] = T - t0
-    # where the interpolating adjoint stops on its way back: at all times, the last being where it begins, and at t0
+    # where the interpolating adjoint begins on its way back, and where it ends
+    behind[:, :1], behind[:, -1:] = rows[:, -1:] if rows.size else 0.0, 0.0
     arrays = {
         "given": plan.given,
         "u0": u0,
         "theta": theta,
         "span": np.concatenate([t0, T, T - t0], axis=1),
         "times": rows,
-        "stops": np.concatenate([rows[:, ::-1], np.zeros_like(t0)], axis=1),
         "at_most": at_most if at_most.size else np.zeros((len(at_most), 1)),  # the GPU has no arrays of no size
+        "stops": ahead,
+        "stops behind": behind,
+        "doses": plan.doses,
     }
-    owns = own | ({"stops"} if "span" in own else set())
-    return [(device.to_device(name, array, real), name in owns) for name, array in arrays.items()]
+    owns = own | ({"stops", "stops behind"} if "span" in own else set())
+    given = [(device.to_device(name, array, real), name in owns) for name, array in arrays.items()]
+    return [*given, (device.to_device("whats", plan.whats, np.dtype(np.int64)), False)]
 
 
 def data_of(plan: Plan, loss: Any, prepared: PreparedLoss) -> list[Input]:
