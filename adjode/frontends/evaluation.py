@@ -61,7 +61,7 @@ class Evaluation:
     @property
     def is_likelihood(self) -> bool:
         """Whether the loss is minus the logarithm of a likelihood."""
-        return isinstance(self.loss, Likelihood) and not self._has_cost
+        return isinstance(self.loss, Likelihood) and self._cost is None
 
     @property
     def n_data(self) -> int:
