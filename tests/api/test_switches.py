@@ -105,6 +105,13 @@ def test_a_switch_at_a_time_at_which_f_jumps_by_itself(adjoint, method):
     np.testing.assert_allclose(bar[[0, 2, 3]], [-5.0 * late, 0.7 * K * late, late], rtol=1e-7)
 
 
+def test_second_derivatives_where_f_jumps_by_itself_too():
+    product = hessian_vector_product(dynamics_of(held), FINAL, (0.0, T), doses=Doses("theta[2]", "theta[3]", 0), **TIGHT)
+    _, _, H = product.hessian([0.0], [1.5, K, 1.5, 0.7], wrt={"theta": [0, 2, 3]})
+    late = K * np.exp(-K * (T - 1.5))
+    np.testing.assert_allclose(H, [[-5.0 * late, 0.0, 0.0], [0.0, 0.7 * K * late, late], [0.0, late, 0.0]], rtol=1e-7, atol=1e-9)
+
+
 @by_adjoint
 def test_a_switch_outside_of_the_span_has_no_part(adjoint):
     value, bar = gradient(lagged, [-1.0, 7.0, K], adjoint=adjoint, **TIGHT)
