@@ -320,7 +320,7 @@ def test_the_optimiser_sees_a_rise_where_the_solve_fails():
 # --- bad input ----------------------------------------------------------------------------------------------------------
 BAD = {
     "dynamics": ({"dynamics": print}, TypeError, "dynamics must be an adjode.Dynamics"),
-    "loss": ({"loss": 3.0}, TypeError, "loss must have a method"),
+    "loss": ({"loss": 3.0}, TypeError, "loss must be one of adjode.losses or have a method"),
     "span": ({"t_span": (0.0,)}, ValueError, "t_span must be a pair"),
     "option": ({"tol": 1e-3}, TypeError, "option 'tol' is unknown"),
     "nothing_free": ({"free": ()}, ValueError, "nothing to fit"),
