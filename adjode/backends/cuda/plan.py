@@ -244,7 +244,7 @@ def _pass_plan(
     sized = {slot: shape for slot, shape in known.shapes.items() if slot.group < Group.STORE}
     empty: dict[Slot, tuple[int, ...]] = dict.fromkeys((slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_ROWS, slots.CROSSED), (0,))
     empty |= dict.fromkeys((slots.DOSE_ENTRIES, slots.JUMP_WHAT, slots.JUMP_T), (0,))
-    empty |= {slots.LIMITED: (2,), slots.LIMITS: (0, 3), slots.CELLS: (0, 8)}  # TRUST is zeros: nothing is judged
+    empty |= {slots.LIMITED: (2,), slots.LIMITS: (0, 3), slots.CELLS: (0, 10)}  # TRUST is zeros: nothing is judged
     empty |= {slots.FLOOR_BEHIND: (0,), slots.ATOL_AT_MOST: frame[slots.ATOL_AT_MOST].shape if starts_elsewhere else (0,)}
     if starts_elsewhere:
         del sized[slots.START]
