@@ -19,12 +19,13 @@ from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
 
+_PARTS, _LATELY = 1, 2  # places behind THETA_RULE and ZERO_RULE
 INNER, WHOLE = 0, 1  # the rows of the weights: without the first stage, and with it
 _FORGETS = 0.7  # of how rough u and lam have been, in a step
 _ROUGH, _ROUGHER = 0.3, 3.0  # a ratio where nothing is resolved, and how much more than that of u and lam it then has to be
 _FREE = 1e3  # how much more says that u has not chosen the step
 _GROWN, _MUCH, _SEVERAL = 4.0, 0.25, 4  # nor has it where so many steps grow by such a factor, from the start over much of the span
-_CHANGES = 10.0  # units of errors of such steps, from which on theta_bar has to be looked at with shorter ones
+_MATTERS = 10.0  # units of errors, from which on theta_bar is looked at more closely on shorter steps
 _MARGIN = 4.0  # for what it has changed by
 _TOLERANCES = 10.0  # changes of the state by so many of them are no more than noise
 _NOTHING = 1e-9  # of lam
@@ -35,8 +36,8 @@ _NEGLIGIBLE = 1e-3  # units
 def begin_theta_error(frame):
     """Nothing so far in the sums over the stages of a step."""
     trust = slots.TRUST(frame)
-    for k in range(slots.THETA_ALONG, slots.ZERO_PARTS + 1):
-        trust[k] = 0.0
+    trust[slots.THETA_ALONG] = trust[slots.THETA_RULE] = trust[slots.THETA_PARTS] = 0.0
+    trust[slots.ZERO_ALONG] = trust[slots.ZERO_RULE] = trust[slots.ZERO_PARTS] = 0.0
 
 
 @kernel
@@ -131,19 +132,24 @@ def _error_of_rule(frame, ratio):
 def _is_explained(frame, ratio, of_u):
     """Whether an integrand of this ratio is no rougher than u and lam, or without `of_u` than lam alone."""
     rough = slots.TRUST(frame)[slots.ROUGH if of_u else slots.ROUGH_LAM]
-    if ratio > _ROUGH and ratio > _ROUGHER * rough:
+    damps = slots.STEP_WEIGHTS(frame).shape[0] > 0 or slots.TRUST(frame)[slots.SWITCHES_TO] == 1.0
+    if ratio > _ROUGH and ratio > _ROUGHER * rough and not damps:  # stiff parts of lam need not be resolved
         return False
     return ratio <= slots.QUADRATURE_FACTORS(frame)[3 if slots.TRUST(frame)[slots.SEEN_ROUGH] == 1.0 else 2] * rough
 
 
 @exact_kernel
-def _rule_error(frame, step, h, V, before, total, parts, size):
-    """The error of the quadrature of a step along a probe; `size` is that of theta_bar so far."""
-    trust, ratio = slots.TRUST(frame), _ratio(total, parts)
-    raised, free = parts * _error_of_rule(frame, ratio), step < trust[slots.FREE_STEPS]
+def _rule_error(frame, step, h, V, before, place, size):
+    """The error of the quadrature of a step along a probe, whose sums are at this place; `size` is that of theta_bar so far."""
+    trust, parts = slots.TRUST(frame), slots.TRUST(frame)[place + _PARTS]
+    free, of_u = step < trust[slots.FREE_STEPS], not (step < trust[slots.FREE_STEPS] or trust[slots.GREW_FREELY] == 1.0)
+    trust[place + _LATELY] = max(parts / abs(h), _FORGETS * trust[place + _LATELY])
+    if of_u:  # an integrand that passes through zero is not rough
+        parts = abs(h) * trust[place + _LATELY]
+    ratio = _ratio(trust[place], parts)
+    raised = parts * _error_of_rule(frame, ratio)
     if not max(raised, parts * ratio) > _NEGLIGIBLE * trust[slots.UNIT_ERROR] * size:
         return 0.0
-    of_u = not (free or trust[slots.GREW_FREELY] == 1.0)
     if _is_explained(frame, ratio, of_u):
         return 0.0
     rough, of_lam = _roughness(frame, h, V, before)
@@ -182,13 +188,13 @@ def judge_theta(frame, step, h, V, before):
     trust[slots.ROUGH], trust[slots.ROUGH_LAM] = _FORGETS * trust[slots.ROUGH], _FORGETS * trust[slots.ROUGH_LAM]
     of_theta, steps = _error_along(frame, trust[slots.THETA_ALONG], size), trust[slots.COUNTS_FOR]
     trust[slots.THETA_SUM] += steps * of_theta
-    of_rule = _rule_error(frame, step, h, V, before, trust[slots.THETA_RULE], trust[slots.THETA_PARTS], max(size, before))
+    of_rule = _rule_error(frame, step, h, V, before, slots.THETA_RULE, max(size, before))
     trust[slots.RULE_OF_THETA] += steps * of_rule
     if trust[slots.HAS_ZEROS] == 1.0:
         trust[slots.ZERO_SIZE] = size = max(trust[slots.ZERO_SIZE], along(total, slots.ZERO_PROBE(frame))[1])
         of_zeros = _error_along(frame, trust[slots.ZERO_ALONG], size)
         trust[slots.ZERO_SUM] += steps * of_zeros
-        rule_of_zeros = _rule_error(frame, step, h, V, before, trust[slots.ZERO_RULE], trust[slots.ZERO_PARTS], max(size, before))
+        rule_of_zeros = _rule_error(frame, step, h, V, before, slots.ZERO_RULE, max(size, before))
         trust[slots.RULE_OF_ZEROS] += steps * rule_of_zeros
     return of_theta, of_zeros, (of_rule, rule_of_zeros)
 
@@ -229,9 +235,9 @@ def errors_of_rules(frame):
 def end_rules(frame, largest):
     """Keep what the next pass, on shorter steps, has to know."""
     trust, unit = slots.TRUST(frame), slots.TRUST(frame)[slots.UNIT_ERROR] * largest
-    if trust[slots.RULE_SUM] > unit:
+    if trust[slots.RULE_SUM] > _MATTERS * unit:
         trust[slots.SEEN_ROUGH] = 1.0
-    if trust[slots.FREE_SUM] > _CHANGES * unit:
+    if trust[slots.FREE_SUM] > _MATTERS * unit:
         trust[slots.GREW_FREELY] = 1.0
     trust[slots.FREE_STEPS] = 0.0
     trust[slots.LAST_RULE_SUM] = max(trust[slots.RULE_SUM], unit)
