@@ -86,6 +86,12 @@ def _larger(one, other):
 
 
 @exact_kernel
+def _beside(cells, rows, k, column):
+    """The largest of a cell and its neighbours: a step that sees little of an integrand it does not resolve has been lucky."""
+    return max(cells[max(k - 1, 0), column], cells[k, column], cells[min(k + 1, rows - 1), column])
+
+
+@exact_kernel
 def set_limits(frame, unit, unit_of_zeros):
     """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
@@ -98,7 +104,10 @@ def set_limits(frame, unit, unit_of_zeros):
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
         error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
-        rule = max(cells[k, RULE] / unit, cells[k, RULE_OF_ZEROS] / unit_of_zeros) * scale
+        rule, rule_of_zeros = cells[k, RULE], cells[k, RULE_OF_ZEROS]
+        if trust[slots.GREW_FREELY] == 0.0:
+            rule, rule_of_zeros = _beside(cells, rows, k, RULE), _beside(cells, rows, k, RULE_OF_ZEROS)
+        rule = scale * max(rule / unit, rule_of_zeros / unit_of_zeros)
         error = max(error, lasts * WITH_STATE * cells[k, LASTING] * abs(along - cells[k, ALONG]) / unit)
         stiff = turns and not ratio <= DAMPS
         if not (stiff or error <= share):

@@ -22,7 +22,7 @@ from adjode.compile.views import row
 _PARTS, _LATELY = 1, 2  # places behind THETA_RULE and ZERO_RULE
 INNER, WHOLE = 0, 1  # the rows of the weights: without the first stage, and with it
 _FORGETS = 0.7  # of how rough u and lam have been, in a step
-_ROUGH, _ROUGHER = 0.3, 3.0  # a ratio where nothing is resolved, and how much more than that of u and lam it then has to be
+_ROUGH, _ROUGHER = 0.1, 3.0  # an error where little is resolved, and how much rougher than u and lam an integrand has to be then
 _FREE = 1e3  # how much more says that u has not chosen the step
 _GROWN, _MUCH, _SEVERAL = 4.0, 0.25, 4  # nor has it where so many steps grow by such a factor, from the start over much of the span
 _MATTERS = 10.0  # units of errors, from which on theta_bar is looked at more closely on shorter steps
@@ -44,7 +44,7 @@ def begin_theta_error(frame):
 def add_to_theta_error(frame, stage, theta_bar):
     """What a stage has pulled back, to the sums over those of its step."""
     trust, of_lam = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
-    of_rule = slots.QUADRATURE_WEIGHTS(frame)[int(trust[slots.RULE]), stage]
+    of_rule = slots.QUADRATURE_WEIGHTS(frame)[int(trust[slots.RULE_ROW]), stage]
     if of_lam == 0.0 and of_rule == 0.0:
         return
     part = dot(slots.THETA_PROBE(frame), theta_bar)
@@ -83,7 +83,7 @@ def _roughness(frame, h, V, before):
     `before` is the size of lam.
     """
     trust, K_bar, slopes = slots.TRUST(frame), slots.K_BAR(frame), slots.QUADRATURE_SLOPES(frame)
-    weights, last = row(slots.QUADRATURE_WEIGHTS(frame), int(trust[slots.RULE])), slots.SETTING(frame)[slots.LAST_STAGE]
+    weights, last = row(slots.QUADRATURE_WEIGHTS(frame), int(trust[slots.RULE_ROW])), slots.SETTING(frame)[slots.LAST_STAGE]
     b, largest, largest_of_lam = row(slots.A(frame), last), 0.0, 0.0
     noise = _TOLERANCES * trust[slots.UNIT_ERROR]
     for k in range(V.shape[1]):
@@ -132,8 +132,9 @@ def _error_of_rule(frame, ratio):
 def _is_explained(frame, ratio, of_u):
     """Whether an integrand of this ratio is no rougher than u and lam, or without `of_u` than lam alone."""
     rough = slots.TRUST(frame)[slots.ROUGH if of_u else slots.ROUGH_LAM]
-    damps = slots.STEP_WEIGHTS(frame).shape[0] > 0 or slots.TRUST(frame)[slots.SWITCHES_TO] == 1.0
-    if ratio > _ROUGH and ratio > _ROUGHER * rough and not damps:  # stiff parts of lam need not be resolved
+    tells = slots.QUADRATURE_FACTORS(frame)[2] < _FREE
+    stiff = slots.STEP_WEIGHTS(frame).shape[0] > 0 or slots.TRUST(frame)[slots.SWITCHES_TO] == 1.0  # which need not be resolved
+    if tells and not stiff and ratio > _ROUGHER * rough and _error_of_rule(frame, ratio) > _ROUGH:
         return False
     return ratio <= slots.QUADRATURE_FACTORS(frame)[3 if slots.TRUST(frame)[slots.SEEN_ROUGH] == 1.0 else 2] * rough
 

@@ -93,7 +93,7 @@ def begin_step(frame, step, h, V, seeded):
     else:
         trust[slots.COUNTS_FOR] = 2.0 * ((earlier + step) % 2)
     begin_theta_error(frame)
-    trust[slots.RULE] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 else INNER
+    trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 else INNER
     if seeded:
         for k in range(y_bar.size):
             trust[slots.SEEDS] = max(trust[slots.SEEDS], abs(y_bar[k]) * _size_of_state(frame, V, k))
@@ -180,7 +180,7 @@ def _blame(frame, step, h, error, entry):
 @kernel
 def judge_stages(frame, step, h, V):
     """The errors of theta_bar that the stages of an implicit step tell of, before errors are carried over them."""
-    if slots.TRUST(frame)[slots.RULE] == INNER:
+    if slots.TRUST(frame)[slots.RULE_ROW] == INNER:
         return judge_theta(frame, step, h, V, size_of(slots.LAM(frame), slots.U_SIZE(frame))[0])
     return 0.0, 0.0, (0.0, 0.0)
 
@@ -216,7 +216,7 @@ def end_step(frame, step, h, V):
     lasting = part * of_estimate if lasts else 0.0
     add_lasting(frame, steps * lasting)
     of_theta, of_zeros, of_rules = 0.0, 0.0, (0.0, 0.0)
-    if trust[slots.RULE] == INNER:
+    if trust[slots.RULE_ROW] == INNER:
         of_theta, of_zeros, of_rules = judge_theta(frame, step, h, V, before)
     error = max(error, of_theta)
     _blame(frame, step, h, max(error, of_rules[0]), entry)
@@ -233,11 +233,11 @@ def end_step(frame, step, h, V):
 def end_first_stage(frame, V):
     """Judge theta_bar in the first step of all, whose first stage has been pulled back by itself."""
     trust, mesh = slots.TRUST(frame), slots.FORWARD_T(frame)
-    if trust[slots.RULE] == INNER:
+    if trust[slots.RULE_ROW] == INNER:
         return
     h = mesh[1] - mesh[0]
     of_rules = judge_theta(frame, 0, h, V, largest_product(slots.LAM(frame), row(V, 0)))[2]
-    trust[slots.RULE] = INNER
+    trust[slots.RULE_ROW] = INNER
     _blame(frame, 0, h, of_rules[0], 0)
     keep_rules(frame, abs(h), of_rules)
 

@@ -113,7 +113,7 @@ TRUST = floats_by_name(
     zero_rule="theta_rule along ZERO_PROBE",
     zero_parts="the sum of the sizes of its parts",
     zero_lately="theta_lately along ZERO_PROBE",
-    rule="the row of QUADRATURE_WEIGHTS for this step",
+    rule_row="the row of QUADRATURE_WEIGHTS for this step",
     rough="how rough u and lam have been of late, see adjoints/theta_error.py",
     rough_lam="how rough lam alone has been",
     rule_of_theta="sum of the errors of theta_bar as a quadrature",
@@ -149,10 +149,10 @@ TRUST = floats_by_name(
 (
     UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, LAST_LARGEST, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
     LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG, THETA_RULE,
-    THETA_PARTS, THETA_LATELY, ZERO_RULE, ZERO_PARTS, ZERO_LATELY, RULE, ROUGH, ROUGH_LAM, RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM,
-    RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY,
-    U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS,
-    ALONG, FORWARD_STEP,
+    THETA_PARTS, THETA_LATELY, ZERO_RULE, ZERO_PARTS, ZERO_LATELY, RULE_ROW, ROUGH, ROUGH_LAM, RULE_OF_THETA, RULE_OF_ZEROS,
+    RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H,
+    WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING,
+    PENDING, HAS_ZEROS, ALONG, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
@@ -167,7 +167,7 @@ U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a st
 U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
-CELLS = matrix(STORE, "(k, 8)", "for parts of the mesh, last one first, what adjoints/trust.py says")
+CELLS = matrix(STORE, "(k, 10)", "for parts of the mesh, last one first, what adjoints/cells.py says")
 BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")
 FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")
 FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")

@@ -17,7 +17,7 @@ _HIGHEST = 6  # q: the conditions for more leave no weights
 _PHASES = np.linspace(0.5, 6.3, 117)  # y, of integrands exp(i y x) in a step 0 <= x <= 1: from smooth ones to one turn
 _RANK = 1e-8
 _NEAR = 3  # powers of time that a slope is extrapolated by
-_FASTER = 2.4, 1.5  # times: how much faster than u and lam an integrand varies that these do not explain
+_WORSE = 150.0, 12.0  # times the error where integrands vary like u and lam: one that these do not explain
 _FEWEST = 3  # q that this is taken for at least: the ratios of lower ones say too little
 _TELLS_LITTLE = 1e3  # for q = 1
 
@@ -57,7 +57,7 @@ def quadrature_error(A: np.ndarray, c: np.ndarray, stages: int, order: int) -> Q
     error = np.abs(rule.sum(axis=1) - (np.exp(1j * _PHASES) - 1.0) / (1j * _PHASES))
     ratio = np.abs(rule @ inner) / np.abs(b[live]).sum()
     factor = float(np.exp(np.median(np.log(error / ratio ** (halves / 2)))))
-    excess = np.array(_FASTER) ** (max(q, _FEWEST) + 1) if q > 1 else np.full(2, _TELLS_LITTLE)
+    excess = np.array(_WORSE) ** ((max(q, _FEWEST) + 1) / (order + 1)) if q > 1 else np.full(2, _TELLS_LITTLE)
     return QuadratureError(weights, halves, factor, excess, _slopes(A, c, stages, (weights != 0.0).any(axis=0)))
 
 
