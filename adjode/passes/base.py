@@ -31,15 +31,14 @@ _LOOSE = 1e-2  # tolerances from which on steps are held to less, see `Tolerance
 @functools.cache
 def _method_frame(tableau: Tableau, kind: int) -> Frame:
     frame, selected = Frame(), rule(kind, tableau)
-    for slot, array in zip((slots.A, slots.C, slots.E, slots.PT), tableau.for_kernels, strict=True):
+    of_rule = slots.QUADRATURE_WEIGHTS, slots.QUADRATURE_SLOPES, slots.QUADRATURE_FACTORS
+    arrays = *tableau.for_kernels, *tableau.quadrature_error.for_kernels
+    for slot, array in zip((slots.A, slots.C, slots.E, slots.PT, *of_rule), arrays, strict=True):
         frame[slot] = array
     of_lam = tableau.adjoint_error
     frame[slots.LAM_WEIGHTS], frame[slots.STEP_WEIGHTS] = of_lam.weights, of_lam.step
     frame[slots.LAM_POWERS] = np.array([of_lam.halves, of_lam.raised, tableau.order, tableau.dense_order])
     frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.by_lam])
-    of_rule = tableau.quadrature_error
-    frame[slots.QUADRATURE_WEIGHTS], frame[slots.QUADRATURE_SLOPES] = of_rule.weights, of_rule.slopes
-    frame[slots.QUADRATURE_FACTORS] = np.array([of_rule.halves, of_rule.factor, *of_rule.excess])
     frame[slots.ERROR_FACTORS] = np.array(tableau.step_error) if tableau.adaptive else np.zeros(2)
     frame[slots.WEIGHTS], frame[slots.NODES], frame[slots.Q_ROWS] = selected.weights, selected.nodes, selected.stage_rows
     return frame

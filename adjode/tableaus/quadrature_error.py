@@ -43,6 +43,10 @@ class QuadratureError:
     excess: np.ndarray
     slopes: np.ndarray
 
+    @property
+    def for_kernels(self) -> tuple[np.ndarray, ...]:
+        return self.weights, self.slopes, np.array([self.halves, self.factor, *self.excess])
+
 
 def quadrature_error(A: np.ndarray, c: np.ndarray, stages: int, order: int) -> QuadratureError:
     """For a method of this order; see `Tableau` for A, c and `stages`."""
