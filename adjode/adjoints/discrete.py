@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry
+from adjode.adjoints.cells import divide_mesh
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
 from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, sees
 from adjode.adjoints.jumping import forget_behind
@@ -24,10 +25,11 @@ from adjode.adjoints.trust import (
     begin_implicit_step,
     begin_step,
     begin_trust,
-    divide_mesh,
+    end_first_stage,
     end_implicit_step,
     end_step,
     judge,
+    judge_stages,
 )
 from adjode.compile import slots
 from adjode.compile.calls import Calls
@@ -152,11 +154,12 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
             end_shift(frame)
             if slots.TRUST(frame)[slots.COUNTS_FOR] == 0.0:
                 return status
+            found = judge_stages(frame, step, h, V)
             if status == SUCCESS:
                 status = find_error(frame, t, h, t_new, V)
             if status == SUCCESS:
                 status, error, entry = carry(frame, t, h, t_new, V)
-            end_implicit_step(frame, step, h, error, entry)
+            end_implicit_step(frame, step, h, error, entry, found)
             return status
 
         return pull_implicit
@@ -225,13 +228,16 @@ def _make_first_stage(pull: Callable, recorded: bool, end_shift: Callable) -> Ca
         """The transpose of K[0] = f(t, u) at the start of a step, which no step before has taken over."""
         lam, u_bar, w, start = slots.LAM(frame), slots.Y_BAR(frame), row(slots.K_BAR(frame), 0), slots.U(frame)
         if recorded:
-            u = row(plane(slots.FORWARD_STAGES(frame), step), 0)
+            V = plane(slots.FORWARD_STAGES(frame), step)
+            u = row(V, 0)
         else:
+            V = plane(slots.STAGES(frame), 0)
             u = row(slots.FORWARD_U(frame), step)
         for k in range(u_bar.size):
             u_bar[k], start[k] = 0.0, u[k]
         if pull(frame, slots.FORWARD_T(frame)[step], u, w, u_bar, 0) != 0:
             return CALLBACK_RAISED
+        end_first_stage(frame, V)
         for k in range(lam.size):
             lam[k] += u_bar[k]
             w[k] = 0.0

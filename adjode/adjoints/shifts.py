@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from adjode.adjoints.cells import divide_mesh
 from adjode.adjoints.jumping import add_theta, differentiate_guard, give_to_time, moves, rate_at, speed_of_guard, to_slope
 from adjode.adjoints.products import dot
 from adjode.adjoints.shifting import BEFORE, E_U, FIRST_OF_GUARD, LAM, OF_GUARD, SLOPE, begin_shift, end_shift, f_outside
-from adjode.adjoints.trust import divide_mesh
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import row

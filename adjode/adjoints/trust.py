@@ -11,36 +11,39 @@ from __future__ import annotations
 
 import math
 
-from adjode.adjoints.carried import WITH_STATE, add_lasting, begin_carried, size_of_theta, sum_carried, sum_lasting
+from adjode.adjoints.carried import add_lasting, begin_carried, size_of_theta, sum_carried, sum_lasting
+from adjode.adjoints.cells import DAMPS, ROUNDS, keep, keep_rules, set_limits, to_power
 from adjode.adjoints.products import dot
+from adjode.adjoints.theta_error import (
+    INNER,
+    WHOLE,
+    add_to_theta_error,
+    begin_rules,
+    begin_theta_error,
+    end_rules,
+    errors_of_rules,
+    judge_theta,
+)
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import row
 from adjode.loops.jumps import INFLOW
 from adjode.loops.tolerances import largest_product
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
 from adjode.steppers.transposed_error import SLOPE, size_of
 
-ROUNDS = 8  # how often the forward solve is asked for shorter steps
-# The columns of CELLS: where it starts; the step that is worst, and the longest one; the largest error, that for parameters that
-# are zero, what may be amplified, the error as a part of lam; and theta_bar along the probe behind the cell.
-START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG = range(8)
-
 # Estimates up to this part of what passes do, at first and where steps have been shortened; there twice as much the next time.
 _SAFETY, _SAFETY_REFINED = 0.6, 0.05
+_SAFETY_GUESSED = 0.005  # the same where they are guessed from what the last shorter steps have changed
 _SAFETY_OF_FEW = 0.1  # of estimates that are sums of few, or raised to a high power
-_SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
-_SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
 _LASTS = 0.01  # an error that is more of lam is one to be mended where it is, and the step may amplify what it should damp
-_DAMPS = 4.0  # and one whose estimate is more does
 _GROWS = 10.0
 _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
 _LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
 _FEW_STEPS = 24
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
-_EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
 _MAGNIFIES = 4  # half powers: estimates that are raised to a higher one are far off where they are off
 _ROUNDING = 1e-14  # of lam: a gradient below that is nothing
-_LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 
 
 @kernel
@@ -71,15 +74,8 @@ def begin_trust(frame):
             trust[slots.HAS_ZEROS] = 1.0
     for k in range(lam_error.size):
         lam_error[k] = slots.LAM_RECENT(frame)[k] = 0.0
+    begin_rules(frame)
     begin_carried(frame)
-
-
-@kernel
-def divide_mesh(frame):
-    """How many steps belong together in a cell."""
-    trust, cells = slots.TRUST(frame), slots.CELLS(frame).shape[0]
-    if cells > 0:
-        trust[slots.STEPS_IN_CELL] = (slots.PLACE(frame)[slots.RELEVANT] + cells - 1) // cells
 
 
 @exact_kernel
@@ -91,10 +87,13 @@ def begin_step(frame, step, h, V, seeded):
     trust, y_bar, earlier = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER]
     few, size, behind = slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS, abs(h), trust[slots.BEHIND]
     trust[slots.BEHIND], trust[slots.SEEDS] = size, 0.0
-    if slots.STEP_WEIGHTS(frame).shape[0] > 0 or few or size > _UNLIKE * behind or behind > _UNLIKE * size:
+    starts = earlier + step == 0
+    if slots.STEP_WEIGHTS(frame).shape[0] > 0 or few or starts or size > _UNLIKE * behind or behind > _UNLIKE * size:
         trust[slots.COUNTS_FOR] = 1.0
     else:
         trust[slots.COUNTS_FOR] = 2.0 * ((earlier + step) % 2)
+    begin_theta_error(frame)
+    trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 else INNER
     if seeded:
         for k in range(y_bar.size):
             trust[slots.SEEDS] = max(trust[slots.SEEDS], abs(y_bar[k]) * _size_of_state(frame, V, k))
@@ -104,14 +103,13 @@ def begin_step(frame, step, h, V, seeded):
 def add_stage(frame, stage, u_bar, theta_bar):
     """What a stage has pulled back, to the estimates of its step."""
     trust, weight = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
-    if weight == 0.0 or trust[slots.COUNTS_FOR] == 0.0:
+    if trust[slots.COUNTS_FOR] == 0.0:
         return
-    error = slots.LAM_ERROR(frame)
-    for k in range(error.size):
-        error[k] += weight * u_bar[k]
-    trust[slots.THETA_ALONG] += weight * dot(slots.THETA_PROBE(frame), theta_bar)
-    if trust[slots.HAS_ZEROS] == 1.0:
-        trust[slots.ZERO_ALONG] += weight * dot(slots.ZERO_PROBE(frame), theta_bar)
+    if weight != 0.0:
+        error = slots.LAM_ERROR(frame)
+        for k in range(error.size):
+            error[k] += weight * u_bar[k]
+    add_to_theta_error(frame, stage, theta_bar)
 
 
 @exact_kernel
@@ -127,15 +125,6 @@ def begin_implicit_step(frame, V):
     sizes, rows = slots.U_SIZE(frame), slots.STEP_ERROR(frame)
     for k in range(sizes.size):
         sizes[k], rows[SLOPE, k] = _size_of_state(frame, V, k), 0.0
-
-
-@kernel
-def _to_power(x, times):
-    """x to that power; a call of pow that is not inlined costs a kernel on a GPU its registers."""
-    power = 1.0
-    for _ in range(times):
-        power *= x
-    return power
 
 
 @exact_kernel
@@ -175,40 +164,8 @@ def _lam_error(frame, V):
         before = max(before, old)
     ratio, part = largest / before if before > 0.0 else 0.0, product / squares if squares > 0.0 else 0.0
     if after > before and after > _GROWS * grown_from > 0.0:
-        ratio = max(ratio, _to_power(math.log(after / grown_from), int(slots.LAM_FACTORS(frame)[0])))
+        ratio = max(ratio, to_power(math.log(after / grown_from), int(slots.LAM_FACTORS(frame)[0])))
     return before, after, ratio, entry, part, fast
-
-
-@kernel
-def _along(total, probe):
-    """What `dot` gives, and the Euclidean norm of theta_bar in the units of the probe."""
-    along, squares = 0.0, 0.0
-    for k in range(probe.size):
-        part = total[k] * probe[k]
-        along += part
-        squares += part * part
-    return along, math.sqrt(squares)
-
-
-@exact_kernel
-def _theta_error(frame, estimate, size):
-    """The error of theta_bar in the step along a probe, for the largest size of that so far."""
-    estimate = abs(estimate)
-    return estimate * _error_of_estimate(frame, estimate / size if size > 0.0 else 1.0) if estimate > 0.0 else 0.0
-
-
-@kernel
-def _judge_theta(frame):
-    """The errors of theta_bar in the step, and for parameters that are zero."""
-    trust, total, of_zeros = slots.TRUST(frame), slots.TOTAL(frame), 0.0
-    trust[slots.ALONG], size = _along(total, slots.THETA_PROBE(frame))
-    trust[slots.THETA_SIZE] = max(trust[slots.THETA_SIZE], size)
-    of_theta = _theta_error(frame, trust[slots.THETA_ALONG], trust[slots.THETA_SIZE])
-    if trust[slots.HAS_ZEROS] == 1.0:
-        trust[slots.ZERO_SIZE] = max(trust[slots.ZERO_SIZE], _along(total, slots.ZERO_PROBE(frame))[1])
-        of_zeros = _theta_error(frame, trust[slots.ZERO_ALONG], trust[slots.ZERO_SIZE])
-    trust[slots.THETA_ALONG] = trust[slots.ZERO_ALONG] = 0.0
-    return of_theta, of_zeros
 
 
 @kernel
@@ -220,14 +177,24 @@ def _blame(frame, step, h, error, entry):
         trust[slots.WORST_T], trust[slots.WORST_H] = slots.FORWARD_T(frame)[step], h
 
 
+@kernel
+def judge_stages(frame, step, h, V):
+    """The errors of theta_bar that the stages of an implicit step tell of, before errors are carried over them."""
+    if slots.TRUST(frame)[slots.RULE_ROW] == INNER:
+        return judge_theta(frame, step, h, V, size_of(slots.LAM(frame), slots.U_SIZE(frame))[0])
+    return 0.0, 0.0, (0.0, 0.0)
+
+
 @exact_kernel
-def end_implicit_step(frame, step, h, error, entry):
-    """The same for an implicit step."""
-    trust, before = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
+def end_implicit_step(frame, step, h, error, entry, found):
+    """The same for an implicit step; `found` is what `judge_stages` has."""
+    trust, before, (of_theta, of_zeros, of_rules) = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0], found
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
     trust[slots.ALONG] = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
-    _blame(frame, step, h, error, entry)
-    _keep(frame, step, 1.0, abs(h), (error, 0.0, 0.0, 0.0))
+    error = max(error, of_theta)
+    _blame(frame, step, h, max(error, of_rules[0]), entry)
+    keep(frame, step, 1.0, abs(h), (error, of_zeros, 0.0, 0.0))
+    keep_rules(frame, abs(h), of_rules)
 
 
 @exact_kernel
@@ -242,56 +209,37 @@ def end_step(frame, step, h, V):
     before, after, ratio, entry, part, fast = _lam_error(frame, V)
     of_estimate = _error_of_estimate(frame, ratio)
     error = max(before * ratio * of_estimate, fast)
-    if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > _DAMPS):
+    if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > DAMPS):
         error = 0.0  # of what implicit steps have left of the stiff part of lam, which explicit steps damp
     trust[slots.LAM_SUM] += steps * error
     lasts = error < _LASTS * before
     lasting = part * of_estimate if lasts else 0.0
     add_lasting(frame, steps * lasting)
-    of_theta, of_zeros = _judge_theta(frame)
-    trust[slots.THETA_SUM] += steps * of_theta
-    trust[slots.ZERO_SUM] += steps * of_zeros
+    of_theta, of_zeros, of_rules = 0.0, 0.0, (0.0, 0.0)
+    if trust[slots.RULE_ROW] == INNER:
+        of_theta, of_zeros, of_rules = judge_theta(frame, step, h, V, before)
     error = max(error, of_theta)
-    _blame(frame, step, h, error, entry)
+    _blame(frame, step, h, max(error, of_rules[0]), entry)
     if trust[slots.AMPLIFIED] == 1.0:
-        error = of_zeros = lasting = 0.0  # of something that should not be there
+        error, of_zeros, lasting, of_rules = 0.0, 0.0, 0.0, (0.0, 0.0)  # of something that should not be there
     else:
         trust[slots.SOUND] = max(trust[slots.SOUND], before)
         trust[slots.AMPLIFIED] = 1.0 if after > before and not lasts else 0.0
-    _keep(frame, step, steps, abs(h), (error, of_zeros, ratio if after > before else 0.0, abs(lasting)))
+    keep(frame, step, steps, abs(h), (error, of_zeros, ratio if after > before else 0.0, abs(lasting)))
+    keep_rules(frame, abs(h), of_rules)
 
 
 @kernel
-def _keep(frame, step, steps, h, found):
-    """Put a step down in its cell: that of the step behind it, or the next one where that is full."""
-    trust, cells = slots.TRUST(frame), slots.CELLS(frame)
-    if cells.shape[0] == 0:
+def end_first_stage(frame, V):
+    """Judge theta_bar in the first step of all, whose first stage has been pulled back by itself."""
+    trust, mesh = slots.TRUST(frame), slots.FORWARD_T(frame)
+    if trust[slots.RULE_ROW] == INNER:
         return
-    k = int(trust[slots.CELLS_USED]) - 1
-    if not trust[slots.ROOM_IN_CELL] > 0.0 and k + 1 < cells.shape[0]:  # what steps count for may sum up to more than there are
-        k += 1
-        trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
-        cells[k, WORST_STEP], cells[k, LONGEST] = h, h
-        cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = cells[k, LASTING] = 0.0
-        cells[k, ALONG] = trust[slots.ALONG]
-    trust[slots.ROOM_IN_CELL] -= steps
-    cells[k, START] = slots.FORWARD_T(frame)[step]
-    error, of_zeros, ratio, lasting = found
-    if error > cells[k, ERROR] or ratio > cells[k, RATIO] or lasting > cells[k, LASTING]:
-        cells[k, WORST_STEP] = h
-    cells[k, LONGEST] = max(cells[k, LONGEST], h, trust[slots.SKIPPED])
-    trust[slots.SKIPPED] = 0.0
-    cells[k, ERROR], cells[k, RATIO] = _larger(cells[k, ERROR], error), _larger(cells[k, RATIO], ratio)
-    cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
-    cells[k, LASTING] = max(cells[k, LASTING], lasting)
-
-
-@exact_kernel
-def _larger(one, other):
-    """The larger one; infinity for what is not a number."""
-    if not (one < math.inf and other < math.inf):
-        return math.inf
-    return max(one, other)
+    h = mesh[1] - mesh[0]
+    of_rules = judge_theta(frame, 0, h, V, largest_product(slots.LAM(frame), row(V, 0)))[2]
+    trust[slots.RULE_ROW] = INNER
+    _blame(frame, 0, h, of_rules[0], 0)
+    keep_rules(frame, abs(h), of_rules)
 
 
 @exact_kernel
@@ -308,8 +256,10 @@ def _size_of_gradient(frame):
 def _safety(frame):
     """What part of the units that pass an estimate may be: those of implicit steps are rather too large, but for few steps."""
     rounds = slots.LIMITED(frame)[1]
+    if rounds > 0 and slots.TRUST(frame)[slots.GREW_FREELY] == 1.0:
+        return min(1.0, _SAFETY_GUESSED * to_power(2.0, rounds))
     if rounds > 0:
-        return min(1.0, _SAFETY_REFINED * _to_power(2.0, rounds))
+        return min(1.0, _SAFETY_REFINED * to_power(2.0, rounds))
     implicit, magnified = slots.STEP_WEIGHTS(frame).shape[0] > 0, slots.LAM_POWERS(frame)[0] > _MAGNIFIES
     if (implicit or magnified) and slots.PLACE(frame)[slots.RELEVANT] <= 2 * _FEW_STEPS:
         return _SAFETY_OF_FEW
@@ -336,7 +286,8 @@ def judge(frame, status):
         of_lam, of_theta, of_zeros = trust[slots.LAM_SUM], trust[slots.THETA_SUM], trust[slots.ZERO_SUM]
         carried, lasting = size_of_theta(frame, slots.CARRIED_THETA(frame)), size_of_theta(frame, slots.LASTING_THETA(frame))
         trust[slots.U0_ERROR] = of_lam / largest
-        here = (of_lam + of_theta + carried[0]) / largest + (of_zeros + carried[1]) / with_zeros
+        of_rules = errors_of_rules(frame)
+        here = (of_lam + of_theta + of_rules[0] + carried[0]) / largest + (of_zeros + of_rules[1] + carried[1]) / with_zeros
         trust[slots.THETA_ERROR] = max(here, lasting[0] / largest, lasting[1] / with_zeros)
     if unit == 0.0:
         return status
@@ -349,30 +300,6 @@ def judge(frame, status):
     if amplified and not largest < sound:  # what has been amplified is no measure of the gradient
         largest = with_zeros = sound
     trust[slots.LAST_LARGEST] = largest
-    _set_limits(frame, unit * largest, unit * with_zeros)
+    end_rules(frame, largest)
+    set_limits(frame, unit * largest, unit * with_zeros)
     return REFINE
-
-
-@exact_kernel
-def _set_limits(frame, unit, unit_of_zeros):
-    """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
-    trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
-    share, lasts = _SHARE / _to_power(2.0, limited[1]), max(1.0, _SHARE / _SHARES * slots.PLACE(frame)[slots.RELEVANT])
-    order, halves = slots.LAM_FACTORS(frame)[0], slots.LAM_POWERS(frame)[0]
-    along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
-    rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
-    turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
-    for k in range(rows):
-        error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
-        error = max(error, lasts * WITH_STATE * cells[k, LASTING] * abs(along - cells[k, ALONG]) / unit)
-        stiff = turns and not ratio <= _DAMPS
-        if not (stiff or error <= share):
-            factor = 0.8 * (share / error) ** (2.0 / (order * halves))
-        if not (stiff or ratio <= _DAMPS):
-            factor = min(factor, (0.5 * _DAMPS / ratio) ** (1.0 / order))
-        limit = cells[k, WORST_STEP] * max(factor, _LEAST_FACTOR)
-        if limited[1] > 0:
-            limit = min(limit, cells[k, LONGEST])
-        limits[rows - 1 - k, 0] = cells[k - 1, START] if k > 0 else math.inf
-        limits[rows - 1 - k, 1], limits[rows - 1 - k, 2] = limit, 1.0 if stiff else 0.0
-    limited[0], limited[1] = rows, limited[1] + 1

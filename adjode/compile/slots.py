@@ -34,6 +34,11 @@ LAM_WEIGHTS = vector(METHOD, "(rows,)", "weights of the discrete adjoint's error
 LAM_POWERS = integers(METHOD, "(4,)", "halves and raised, see there, the orders of the method and of its dense output")
 LAM_FACTORS = vector(METHOD, "(3,)", "order, factor, and by_lam, see there")
 STEP_WEIGHTS = matrix(METHOD, "(2, rows) or (0, 0)", "implicit methods: step, see there")
+QUADRATURE_WEIGHTS = matrix(
+    METHOD, "(2, rows)", "what tells the error of theta_bar as a quadrature, see tableaus/quadrature_error.py"
+)
+QUADRATURE_FACTORS = vector(METHOD, "(4,)", "halves, factor and excess, see there")
+QUADRATURE_SLOPES = matrix(METHOD, "(rows, rows)", "slopes, see there")
 ERROR_FACTORS = vector(METHOD, "(2,)", "power and factor, see tableaus/step_error.py")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")
 NODES = vector(METHOD, "(r - 2,)", "interior nodes of the rule; none where the stages are its nodes")

@@ -94,6 +94,12 @@ TRUST = floats_by_name(
     state_error="continuous adjoints: the error of a step of the forward pass, as a part of the state",
     log_rtol="continuous adjoints: the logarithm of the relative tolerance that steps are held to",
     last_largest="the largest logarithmic derivative of the pass before, on longer steps; 0 if there was none",
+    rule_is_off="by what factor the errors of theta_bar as a quadrature are larger than its sums say",
+    seen_rough="whether there has been an integrand of theta_bar that is rougher than u and lam",
+    grew_freely="whether it was in steps that u has not chosen",
+    free_steps="how many of the first steps have grown as fast as they may, if that is much of the span",
+    last_rule_sum="RULE_SUM of the pass before, on longer steps",
+    last_along="theta_bar of that, along both probes",
     lam_sum="sum of the errors of lam",
     theta_sum="sum of those of theta_bar",
     zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
@@ -102,6 +108,20 @@ TRUST = floats_by_name(
     skipped="the largest step behind it that has not been judged, since the last one that has",
     theta_along="error estimate of theta_bar along THETA_PROBE, of the step being pulled back",
     zero_along="the same along ZERO_PROBE",
+    theta_rule="what tells the error of theta_bar along THETA_PROBE as a quadrature, of the step being pulled back",
+    theta_parts="the sum of the sizes of its parts",
+    theta_lately="how large these sums have been of late, by time",
+    zero_rule="theta_rule along ZERO_PROBE",
+    zero_parts="the sum of the sizes of its parts",
+    zero_lately="theta_lately along ZERO_PROBE",
+    rule_row="the row of QUADRATURE_WEIGHTS for this step",
+    rough="how rough u and lam have been of late, see adjoints/theta_error.py",
+    rough_lam="how rough lam alone has been",
+    rule_of_theta="sum of the errors of theta_bar as a quadrature",
+    rule_of_zeros="the same for parameters that are zero",
+    rule_sum="both sums before RULE_IS_OFF",
+    rule_scale="what the errors of each step as a quadrature are to be taken times",
+    free_sum="sum of those in steps that u has not chosen",
     theta_size="the largest theta_bar on the way, in the units of the parameters",
     zero_size="the same of those that are zero",
     stiff_behind="whether there are implicit steps behind the one being pulled back",
@@ -128,10 +148,12 @@ TRUST = floats_by_name(
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, LAST_LARGEST, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED,
-    THETA_ALONG, ZERO_ALONG, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY,
-    U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS,
-    ALONG, FORWARD_STEP,
+    UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, LAST_LARGEST, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
+    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG, THETA_RULE,
+    THETA_PARTS, THETA_LATELY, ZERO_RULE, ZERO_PARTS, ZERO_LATELY, RULE_ROW, ROUGH, ROUGH_LAM, RULE_OF_THETA, RULE_OF_ZEROS,
+    RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H,
+    WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING,
+    PENDING, HAS_ZEROS, ALONG, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
@@ -146,7 +168,7 @@ U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a st
 U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
-CELLS = matrix(STORE, "(k, 8)", "for parts of the mesh, last one first, what adjoints/trust.py says")
+CELLS = matrix(STORE, "(k, 10)", "for parts of the mesh, last one first, what adjoints/cells.py says")
 BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")
 FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")
 FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")

@@ -33,7 +33,8 @@ def _method_frame(tableau: Tableau, kind: int) -> Frame:
     frame, selected = Frame(), rule(kind, tableau)
     for slot, array in zip((slots.A, slots.C, slots.E, slots.PT), tableau.for_kernels, strict=True):
         frame[slot] = array
-    of_lam = tableau.adjoint_error
+    of_lam, of_rule = tableau.adjoint_error, tableau.quadrature_error
+    frame[slots.QUADRATURE_WEIGHTS], frame[slots.QUADRATURE_SLOPES], frame[slots.QUADRATURE_FACTORS] = of_rule.for_kernels
     frame[slots.LAM_WEIGHTS], frame[slots.STEP_WEIGHTS] = of_lam.weights, of_lam.step
     frame[slots.LAM_POWERS] = np.array([of_lam.halves, of_lam.raised, tableau.order, tableau.dense_order])
     frame[slots.LAM_FACTORS] = np.array([of_lam.order, of_lam.factor, of_lam.by_lam])

@@ -157,7 +157,7 @@ class Discrete(Pass):
         self.trust[: slots.STATE_ERROR] = options.unit_error(n), most, options.tableau.partner is not None
         frame[slots.U_FLOOR] = options.least_sizes(n)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 8)), np.zeros((cells, 3))
+        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 10)), np.zeros((cells, 3))
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
 

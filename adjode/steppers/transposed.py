@@ -151,6 +151,7 @@ def _make_pull_stage(pull: Callable) -> Callable:
         for k in range(lam.size):
             w = stage_bar[k] + (lam[k] if stage == s else 0.0)
             y_bar[k] += w
+            K_bar[stage, k] = x[k]
             for j in range(first):
                 K_bar[j, k] += h * A[stage, j] * w
         return SUCCESS

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from adjode.tableaus.order_conditions import elementary_weights
+from adjode.tableaus.order_conditions import differentials, null_space
 
 _HIGHEST = 4  # embedded order: the conditions for more leave no weights, and take long to find that out
 _TYPICAL = 1e-8  # the relative error of a step at which powers that do not quite match are made to agree
@@ -63,10 +63,10 @@ def adjoint_error(A: np.ndarray, P: np.ndarray, stages: int, order: int) -> Adjo
     b = np.zeros(len(A))
     b[: stages + 1] = A[stages, : stages + 1]
     inner, weights, found = slice(1, stages), np.zeros(len(A)), 0
-    of_lam, of_seeds = (_differentials(A, seeds, _HIGHEST) for seeds in (b[None], P.T))
+    of_lam, of_seeds = (differentials(A, seeds, _HIGHEST) for seeds in (b[None], P.T))
     talls = _tall_trees(A, b, max(stages, order + 1))
     for q in range(1, _HIGHEST + 1 if stages > 1 else 0):
-        null = _null_space(np.vstack([*of_lam[:q], *of_seeds[: q - 1 or 1]])[:, inner])
+        null = null_space(np.vstack([*of_lam[:q], *of_seeds[: q - 1 or 1]])[:, inner])
         responses = null @ talls[q:, inner].T  # to h J^T to the powers q + 1 and more
         if null.size and np.abs(responses[:, 0]).max() > _RANK * np.abs(talls[q]).max():
             weights[inner], found = null.T @ _combination(responses), q + 1
@@ -107,9 +107,9 @@ def implicit_adjoint_error(A: np.ndarray, order: int, dense_order: int) -> Adjoi
 def _stage_sum(A: np.ndarray, order: int) -> tuple[np.ndarray, int]:
     """Weights of implicit stages, normalised to sum_i d_i w_i = (h J^T)^(q-1) h lam for constant J, of the highest q, and that."""
     weights, found, b, stages = np.zeros(len(A)), 0, A[-1], slice(1, len(A))
-    of_lam, talls = _differentials(A, b[None], order), _tall_trees(A, b, order + 1)
+    of_lam, talls = differentials(A, b[None], order), _tall_trees(A, b, order + 1)
     for q in range(1, order + 1):
-        null = _null_space(np.vstack(of_lam[:q])[:, stages])
+        null = null_space(np.vstack(of_lam[:q])[:, stages])
         responses = null @ talls[q, stages]
         if responses.size and np.abs(responses).max() > _RANK * np.abs(talls[q]).max():
             weights[stages], found = null.T @ responses / (responses @ responses), q
@@ -143,29 +143,6 @@ def _combination(responses: np.ndarray) -> np.ndarray:
         return least
     nearest = np.linalg.lstsq(seen.T, (1.0 - 2.0 * z) ** 2, rcond=1e-10)[0]
     return nearest / (first @ nearest)
-
-
-def _differentials(A: np.ndarray, seeds: np.ndarray, order: int) -> list[np.ndarray]:
-    """For each order up to `order` the weights of the stages in all elementary differentials."""
-    phi, sizes, _ = elementary_weights(A, order)
-    found: list[np.ndarray] = []
-    for size in range(1, order + 1):
-        rows = [seed * branches for seed in seeds for branches in phi[sizes == size]]
-        for k in range(1, size):  # branches of k vertices at the root, the rest further along the trunk
-            rows += [(A.T @ trunk) * branches for trunk in found[size - k - 1] for branches in phi[sizes == k]]
-        found.append(np.array(rows))
-    return found
-
-
-def _null_space(conditions: np.ndarray) -> np.ndarray:
-    """Weights that satisfy the conditions, of those stages that anything depends on."""
-    live = np.abs(conditions).max(axis=0) > 0.0
-    largest = np.abs(conditions).max(axis=1)
-    scaled = (conditions[largest > 0.0] / largest[largest > 0.0, None])[:, live]
-    _, values, rows = np.linalg.svd(scaled)
-    null = np.zeros((live.sum() - int(np.sum(values > _RANK)), live.size))
-    null[:, live] = rows[live.sum() - len(null) :]
-    return null
 
 
 def _as_error_of_step(constant: float, order: int, estimated: int) -> tuple[int, float]:

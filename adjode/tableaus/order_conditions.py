@@ -8,6 +8,8 @@ from math import comb
 
 import numpy as np
 
+_RANK = 1e-8
+
 Tree = tuple  # a rooted tree is the sorted tuple of the subtrees at its root; () is the single vertex
 
 
@@ -92,3 +94,26 @@ def order_defect(
         expanded = [[comb(n, p) * about ** max(n - p, 0) for p in range(powers)] for n in range(order)]  # x**n about `about`
         targets = targets[:, None] * np.array(expanded)[sizes - 1]
     return float(np.max(np.abs(phi @ weights - targets)))
+
+
+def differentials(A: np.ndarray, seeds: np.ndarray, order: int) -> list[np.ndarray]:
+    """For each order up to `order` the weights of the stages in all elementary differentials."""
+    phi, sizes, _ = elementary_weights(A, order)
+    found: list[np.ndarray] = []
+    for size in range(1, order + 1):
+        rows = [seed * branches for seed in seeds for branches in phi[sizes == size]]
+        for k in range(1, size):  # branches of k vertices at the root, the rest further along the trunk
+            rows += [(A.T @ trunk) * branches for trunk in found[size - k - 1] for branches in phi[sizes == k]]
+        found.append(np.array(rows))
+    return found
+
+
+def null_space(conditions: np.ndarray) -> np.ndarray:
+    """Weights that satisfy the conditions, of those stages that anything depends on."""
+    live = np.abs(conditions).max(axis=0) > 0.0
+    largest = np.abs(conditions).max(axis=1)
+    scaled = (conditions[largest > 0.0] / largest[largest > 0.0, None])[:, live]
+    _, values, rows = np.linalg.svd(scaled)
+    null = np.zeros((live.sum() - int(np.sum(values > _RANK)), live.size))
+    null[:, live] = rows[live.sum() - len(null) :]
+    return null

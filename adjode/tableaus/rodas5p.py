@@ -8,6 +8,7 @@ import numpy as np
 
 from adjode.tableaus.adjoint_error import AdjointError
 from adjode.tableaus.order_conditions import order_defect
+from adjode.tableaus.quadrature_error import QuadratureError, no_quadrature_error
 from adjode.tableaus.step_error import step_error
 from adjode.tableaus.tableau import ImplicitTableau
 
@@ -32,6 +33,10 @@ class RosenbrockTableau(ImplicitTableau):
     @cached_property
     def adjoint_error(self) -> AdjointError:
         return AdjointError(np.zeros(len(self.A)))  # its steps are not transposed
+
+    @cached_property
+    def quadrature_error(self) -> QuadratureError:
+        return no_quadrature_error(len(self.A))
 
     @cached_property
     def decoupled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from adjode.tableaus.adjoint_error import AdjointError, adjoint_error, implicit_adjoint_error
 from adjode.tableaus.order_conditions import order_defect
+from adjode.tableaus.quadrature_error import QuadratureError, quadrature_error
 from adjode.tableaus.step_error import step_error
 
 
@@ -114,6 +115,11 @@ class Tableau:
     def adjoint_error(self) -> AdjointError:
         """What the discrete adjoint estimates its error by."""
         return adjoint_error(self.A, self.P, self.stages, self.order)
+
+    @cached_property
+    def quadrature_error(self) -> QuadratureError:
+        """What the discrete adjoint estimates the error of theta_bar by."""
+        return quadrature_error(self.A, self.c, self.stages, self.order)
 
     @cached_property
     def step_error(self) -> tuple[float, float]:

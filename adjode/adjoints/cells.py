@@ -1,0 +1,126 @@
+"""Which steps were too long for the adjoint, by parts of the span, and the limits of those of another forward solve."""
+
+from __future__ import annotations
+
+import math
+
+from adjode.adjoints.carried import WITH_STATE
+from adjode.adjoints.products import dot
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+
+ROUNDS = 8  # how often the forward solve is asked for shorter steps
+# The columns of CELLS: where it starts; the step that is worst, and the longest one; the largest error, that for parameters that
+# are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; and its largest errors as
+# a quadrature, those for parameters that are zero apart.
+START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS = COLUMNS = range(10)
+
+_SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
+_SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
+_LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
+_EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
+_TO_LOOK = 0.25  # of a step that u has not chosen, to see how much theta_bar changes
+DAMPS = 4.0  # an estimate that is more of lam amplifies what it should damp
+
+
+@kernel
+def divide_mesh(frame):
+    """How many steps belong together in a cell."""
+    trust, cells = slots.TRUST(frame), slots.CELLS(frame).shape[0]
+    if cells > 0:
+        trust[slots.STEPS_IN_CELL] = (slots.PLACE(frame)[slots.RELEVANT] + cells - 1) // cells
+
+
+@kernel
+def to_power(x, times):
+    """x to that power; a call of pow that is not inlined costs a kernel on a GPU its registers."""
+    power = 1.0
+    for _ in range(times):
+        power *= x
+    return power
+
+
+@kernel
+def keep(frame, step, steps, h, found):
+    """Put a step down in its cell: that of the step behind it, or the next one where that is full."""
+    trust, cells = slots.TRUST(frame), slots.CELLS(frame)
+    if cells.shape[0] == 0:
+        return
+    k = int(trust[slots.CELLS_USED]) - 1
+    if not trust[slots.ROOM_IN_CELL] > 0.0 and k + 1 < cells.shape[0]:  # what steps count for may sum up to more than there are
+        k += 1
+        trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
+        cells[k, WORST_STEP], cells[k, LONGEST] = h, h
+        cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = cells[k, LASTING] = 0.0
+        cells[k, RULE] = cells[k, RULE_OF_ZEROS] = 0.0
+        cells[k, ALONG] = trust[slots.ALONG]
+    trust[slots.ROOM_IN_CELL] -= steps
+    cells[k, START] = slots.FORWARD_T(frame)[step]
+    error, of_zeros, ratio, lasting = found
+    if error > cells[k, ERROR] or ratio > cells[k, RATIO] or lasting > cells[k, LASTING]:
+        cells[k, WORST_STEP] = h
+    cells[k, LONGEST] = max(cells[k, LONGEST], h, trust[slots.SKIPPED])
+    trust[slots.SKIPPED] = 0.0
+    cells[k, ERROR], cells[k, RATIO] = _larger(cells[k, ERROR], error), _larger(cells[k, RATIO], ratio)
+    cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
+    cells[k, LASTING] = max(cells[k, LASTING], lasting)
+
+
+@kernel
+def keep_rules(frame, h, of_rules):
+    """Add the errors of theta_bar as a quadrature to the cell of the step."""
+    cells, k = slots.CELLS(frame), int(slots.TRUST(frame)[slots.CELLS_USED]) - 1
+    if k < 0 or max(of_rules[0], of_rules[1]) == 0.0:
+        return
+    if of_rules[0] > cells[k, RULE] or of_rules[1] > cells[k, RULE_OF_ZEROS]:
+        cells[k, WORST_STEP] = h
+    cells[k, RULE], cells[k, RULE_OF_ZEROS] = _larger(cells[k, RULE], of_rules[0]), _larger(cells[k, RULE_OF_ZEROS], of_rules[1])
+
+
+@exact_kernel
+def _larger(one, other):
+    """The larger one; infinity for what is not a number."""
+    if not (one < math.inf and other < math.inf):
+        return math.inf
+    return max(one, other)
+
+
+@exact_kernel
+def _beside(cells, rows, k, column):
+    """The largest of a cell and its neighbours: a step that sees little of an integrand it does not resolve has been lucky."""
+    return max(cells[max(k - 1, 0), column], cells[k, column], cells[min(k + 1, rows - 1), column])
+
+
+@exact_kernel
+def set_limits(frame, unit, unit_of_zeros):
+    """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
+    trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
+    share, lasts = _SHARE / to_power(2.0, limited[1]), max(1.0, _SHARE / _SHARES * slots.PLACE(frame)[slots.RELEVANT])
+    order, halves = slots.LAM_FACTORS(frame)[0], float(slots.LAM_POWERS(frame)[0])
+    scale, rule_power = trust[slots.RULE_SCALE], 2.0 / (order * halves)
+    looks = trust[slots.GREW_FREELY] == 1.0 and limited[1] == 0
+    along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
+    rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
+    turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
+    for k in range(rows):
+        error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
+        rule, rule_of_zeros = cells[k, RULE], cells[k, RULE_OF_ZEROS]
+        if trust[slots.GREW_FREELY] == 0.0:
+            rule, rule_of_zeros = _beside(cells, rows, k, RULE), _beside(cells, rows, k, RULE_OF_ZEROS)
+        rule = scale * max(rule / unit, rule_of_zeros / unit_of_zeros)
+        error = max(error, lasts * WITH_STATE * cells[k, LASTING] * abs(along - cells[k, ALONG]) / unit)
+        stiff = turns and not ratio <= DAMPS
+        if not (stiff or error <= share):
+            factor = 0.8 * (share / error) ** (2.0 / (order * halves))
+        if k + 1 == rows and trust[slots.GREW_FREELY] == 1.0:  # at a singularity errors fall by less than their order
+            rule_power, looks = rule_power * (1 + limited[1]), False
+        if not rule <= share:
+            factor = min(factor, max(0.8 * (share / rule) ** rule_power, _TO_LOOK if looks else 0.0))
+        if not (stiff or ratio <= DAMPS):
+            factor = min(factor, (0.5 * DAMPS / ratio) ** (1.0 / order))
+        limit = cells[k, WORST_STEP] * max(factor, _LEAST_FACTOR)
+        if limited[1] > 0:
+            limit = min(limit, cells[k, LONGEST])
+        limits[rows - 1 - k, 0] = cells[k - 1, START] if k > 0 else math.inf
+        limits[rows - 1 - k, 1], limits[rows - 1 - k, 2] = limit, 1.0 if stiff else 0.0
+    limited[0], limited[1] = rows, limited[1] + 1

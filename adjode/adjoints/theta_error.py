@@ -1,0 +1,245 @@
+"""What a transposed step makes wrong in theta_bar.
+
+The stages tell two things. What lam and the state have wrong goes into theta_bar as it goes into lam, by the same weights. And
+theta_bar is a quadrature, whose integrand may be far rougher than u and lam: that of a parameter that is zero so far, say, times
+sin(20 t). For integrands as rough as u and lam are, such a sum is better than it seems, since it is the derivative of a solution
+that is right. So only one that varies faster than the slopes of u, the cotangents of these, and their products is held against the
+rule (tableaus/quadrature_error.py).
+
+Where steps have grown as fast as they may, u says nothing of the mesh (u' = t^p is a polynomial, its derivative by p is not). Then
+nothing explains the integrand, and its estimate is of another kind: how much theta_bar changes with shorter steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+from adjode.adjoints.products import dot
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import row
+
+_PARTS, _LATELY = 1, 2  # places behind THETA_RULE and ZERO_RULE
+INNER, WHOLE = 0, 1  # the rows of the weights: without the first stage, and with it
+_FORGETS = 0.7  # of how rough u and lam have been, in a step
+_ROUGH, _ROUGHER = 0.1, 3.0  # an error where little is resolved, and how much rougher than u and lam an integrand has to be then
+_FREE = 1e3  # how much more says that u has not chosen the step
+_GROWN, _MUCH, _SEVERAL = 4.0, 0.25, 4  # nor has it where so many steps grow by such a factor, from the start over much of the span
+_MATTERS = 10.0  # units of errors, from which on theta_bar is looked at more closely on shorter steps
+_MARGIN = 4.0  # for what it has changed by
+_TOLERANCES = 10.0  # changes of the state by so many of them are no more than noise
+_NOTHING = 1e-9  # of lam
+_NEGLIGIBLE = 1e-3  # units
+
+
+@kernel
+def begin_theta_error(frame):
+    """Nothing so far in the sums over the stages of a step."""
+    trust = slots.TRUST(frame)
+    trust[slots.THETA_ALONG] = trust[slots.THETA_RULE] = trust[slots.THETA_PARTS] = 0.0
+    trust[slots.ZERO_ALONG] = trust[slots.ZERO_RULE] = trust[slots.ZERO_PARTS] = 0.0
+
+
+@kernel
+def add_to_theta_error(frame, stage, theta_bar):
+    """What a stage has pulled back, to the sums over those of its step."""
+    trust, of_lam = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
+    of_rule = slots.QUADRATURE_WEIGHTS(frame)[int(trust[slots.RULE_ROW]), stage]
+    if of_lam == 0.0 and of_rule == 0.0:
+        return
+    part = dot(slots.THETA_PROBE(frame), theta_bar)
+    trust[slots.THETA_ALONG] += of_lam * part
+    if of_rule != 0.0:
+        trust[slots.THETA_RULE] += of_rule * part
+        trust[slots.THETA_PARTS] += abs(part)
+    if trust[slots.HAS_ZEROS] == 1.0:
+        part = dot(slots.ZERO_PROBE(frame), theta_bar)
+        trust[slots.ZERO_ALONG] += of_lam * part
+        if of_rule != 0.0:
+            trust[slots.ZERO_RULE] += of_rule * part
+            trust[slots.ZERO_PARTS] += abs(part)
+
+
+@kernel
+def along(total, probe):
+    """What `dot` gives, and the Euclidean norm of theta_bar in the units of the probe."""
+    along, squares = 0.0, 0.0
+    for k in range(probe.size):
+        part = total[k] * probe[k]
+        along += part
+        squares += part * part
+    return along, math.sqrt(squares)
+
+
+@exact_kernel
+def _ratio(total, parts):
+    return abs(total) / parts if parts > 0.0 else 0.0
+
+
+@exact_kernel
+def _roughness(frame, h, V, before):
+    """The largest ratio of the slopes of u, of their cotangents, and of the products of both; and that of the cotangents alone.
+
+    `before` is the size of lam.
+    """
+    trust, K_bar, slopes = slots.TRUST(frame), slots.K_BAR(frame), slots.QUADRATURE_SLOPES(frame)
+    weights, last = row(slots.QUADRATURE_WEIGHTS(frame), int(trust[slots.RULE_ROW])), slots.SETTING(frame)[slots.LAST_STAGE]
+    b, largest, largest_of_lam = row(slots.A(frame), last), 0.0, 0.0
+    noise = _TOLERANCES * trust[slots.UNIT_ERROR]
+    for k in range(V.shape[1]):
+        size = max(abs(V[0, k]), abs(V[last, k])) + slots.U_FLOOR(frame)[k]
+        of_u = of_lam = of_both = 0.0
+        parts_of_u, parts_of_lam, parts_of_both = noise * size, 0.0, 0.0
+        for i in range(last + 1):
+            if weights[i] != 0.0:
+                slope, w = 0.0, K_bar[i, k] / h
+                for j in range(1, last + 1):
+                    slope += slopes[i, j] * (V[j, k] - V[0, k])
+                of_u += weights[i] * b[i] * slope
+                parts_of_u += abs(b[i] * slope)
+                of_lam += weights[i] * w
+                parts_of_lam += abs(w)
+                of_both += weights[i] * w * slope
+                parts_of_both += abs(w * slope)
+        parts_of_both += noise * size * parts_of_lam
+        parts_of_lam += _NOTHING * before / size
+        largest_of_lam = max(largest_of_lam, _ratio(of_lam, parts_of_lam))
+        largest = max(largest, largest_of_lam, _ratio(of_u, parts_of_u), _ratio(of_both, parts_of_both))
+    return largest, largest_of_lam
+
+
+@exact_kernel
+def _grow_freely(frame):
+    """How many of the first steps have grown as fast as they may, if these are much of the span."""
+    mesh, steps, k = slots.FORWARD_T(frame), slots.FORWARD_COUNT(frame)[slots.STEPS], 1
+    if slots.FORWARD_COUNT(frame)[slots.EARLIER] > 0:
+        return 0
+    while k < steps and (k + 1 == steps or abs(mesh[k + 1] - mesh[k]) >= _GROWN * abs(mesh[k] - mesh[k - 1])):
+        k += 1
+    return k if k >= _SEVERAL and abs(mesh[k] - mesh[0]) > _MUCH * abs(mesh[steps] - mesh[0]) else 0
+
+
+@exact_kernel
+def _error_of_rule(frame, ratio):
+    """What part of the integrand of a step its quadrature may be off by, for the ratio of its sums."""
+    power = 1.0
+    for _ in range(int(slots.QUADRATURE_FACTORS(frame)[0])):
+        power *= ratio
+    return min(slots.QUADRATURE_FACTORS(frame)[1] * math.sqrt(power), 1.0)
+
+
+@exact_kernel
+def _is_explained(frame, ratio, of_u):
+    """Whether an integrand of this ratio is no rougher than u and lam, or without `of_u` than lam alone."""
+    rough = slots.TRUST(frame)[slots.ROUGH if of_u else slots.ROUGH_LAM]
+    tells = slots.QUADRATURE_FACTORS(frame)[2] < _FREE
+    stiff = slots.STEP_WEIGHTS(frame).shape[0] > 0 or slots.TRUST(frame)[slots.SWITCHES_TO] == 1.0  # which need not be resolved
+    if tells and not stiff and ratio > _ROUGHER * rough and _error_of_rule(frame, ratio) > _ROUGH:
+        return False
+    return ratio <= slots.QUADRATURE_FACTORS(frame)[3 if slots.TRUST(frame)[slots.SEEN_ROUGH] == 1.0 else 2] * rough
+
+
+@exact_kernel
+def _rule_error(frame, step, h, V, before, place, size):
+    """The error of the quadrature of a step along a probe, whose sums are at this place; `size` is that of theta_bar so far."""
+    trust, parts = slots.TRUST(frame), slots.TRUST(frame)[place + _PARTS]
+    free, of_u = step < trust[slots.FREE_STEPS], not (step < trust[slots.FREE_STEPS] or trust[slots.GREW_FREELY] == 1.0)
+    trust[place + _LATELY] = max(parts / abs(h), _FORGETS * trust[place + _LATELY])
+    if of_u:  # an integrand that passes through zero is not rough
+        parts = abs(h) * trust[place + _LATELY]
+    ratio = _ratio(trust[place], parts)
+    raised = parts * _error_of_rule(frame, ratio)
+    if not max(raised, parts * ratio) > _NEGLIGIBLE * trust[slots.UNIT_ERROR] * size:
+        return 0.0
+    if _is_explained(frame, ratio, of_u):
+        return 0.0
+    rough, of_lam = _roughness(frame, h, V, before)
+    trust[slots.ROUGH], trust[slots.ROUGH_LAM] = max(trust[slots.ROUGH], rough), max(trust[slots.ROUGH_LAM], of_lam)
+    if _is_explained(frame, ratio, of_u):
+        return 0.0
+    free = free or ratio > _FREE * trust[slots.ROUGH]
+    trust[slots.RULE_SUM] += trust[slots.COUNTS_FOR] * raised
+    if not free:
+        return trust[slots.RULE_IS_OFF] * raised
+    trust[slots.FREE_SUM] += trust[slots.COUNTS_FOR] * max(raised, parts * ratio)
+    return max(raised, parts * ratio)
+
+
+@exact_kernel
+def _error_along(frame, estimate, size):
+    """The error of theta_bar in the step along a probe, for the largest size of that so far."""
+    estimate = abs(estimate)
+    if not estimate > 0.0:
+        return 0.0
+    ratio, power = estimate / size if size > 0.0 else 1.0, 1.0
+    for _ in range(slots.LAM_POWERS(frame)[0] - 2):
+        power *= ratio
+    return estimate * slots.LAM_FACTORS(frame)[1] * math.sqrt(power)
+
+
+@kernel
+def judge_theta(frame, step, h, V, before):
+    """The errors of theta_bar in the step, and for parameters that are zero: along lam, and as a quadrature.
+
+    `before` is the size of lam behind it.
+    """
+    trust, total, of_zeros, rule_of_zeros = slots.TRUST(frame), slots.TOTAL(frame), 0.0, 0.0
+    trust[slots.ALONG], size = along(total, slots.THETA_PROBE(frame))
+    trust[slots.THETA_SIZE] = size = max(trust[slots.THETA_SIZE], size)
+    trust[slots.ROUGH], trust[slots.ROUGH_LAM] = _FORGETS * trust[slots.ROUGH], _FORGETS * trust[slots.ROUGH_LAM]
+    of_theta, steps = _error_along(frame, trust[slots.THETA_ALONG], size), trust[slots.COUNTS_FOR]
+    trust[slots.THETA_SUM] += steps * of_theta
+    of_rule = _rule_error(frame, step, h, V, before, slots.THETA_RULE, max(size, before))
+    trust[slots.RULE_OF_THETA] += steps * of_rule
+    if trust[slots.HAS_ZEROS] == 1.0:
+        trust[slots.ZERO_SIZE] = size = max(trust[slots.ZERO_SIZE], along(total, slots.ZERO_PROBE(frame))[1])
+        of_zeros = _error_along(frame, trust[slots.ZERO_ALONG], size)
+        trust[slots.ZERO_SUM] += steps * of_zeros
+        rule_of_zeros = _rule_error(frame, step, h, V, before, slots.ZERO_RULE, max(size, before))
+        trust[slots.RULE_OF_ZEROS] += steps * rule_of_zeros
+    return of_theta, of_zeros, (of_rule, rule_of_zeros)
+
+
+@kernel
+def begin_rules(frame):
+    """What the mesh says of the estimates of this pass, or the pass before, on longer steps."""
+    trust = slots.TRUST(frame)
+    if slots.LIMITED(frame)[1] == 0:
+        trust[slots.RULE_IS_OFF], trust[slots.SEEN_ROUGH], trust[slots.GREW_FREELY] = 1.0, 0.0, 0.0
+        trust[slots.FREE_STEPS] = _grow_freely(frame) if slots.QUADRATURE_FACTORS(frame)[0] > 0.0 else 0
+
+
+@kernel
+def _along_both(frame):
+    total = slots.TOTAL(frame)
+    return dot(slots.THETA_PROBE(frame), total) + dot(slots.ZERO_PROBE(frame), total)
+
+
+@exact_kernel
+def errors_of_rules(frame):
+    """Those of theta_bar, and for parameters that are zero.
+
+    Where u says nothing of the mesh: by how much theta_bar has changed since the last pass, that was wrong, and its estimates were
+    too small by a factor, which those of this pass have as well.
+    """
+    trust = slots.TRUST(frame)
+    of_theta, of_zeros, scale = trust[slots.RULE_OF_THETA], trust[slots.RULE_OF_ZEROS], 1.0
+    if trust[slots.GREW_FREELY] == 1.0 and of_theta + of_zeros > 0.0:
+        changed, used = _MARGIN * abs(_along_both(frame) - trust[slots.LAST_ALONG]), trust[slots.RULE_IS_OFF]
+        trust[slots.RULE_IS_OFF] = max(changed / trust[slots.LAST_RULE_SUM], 1.0)
+        scale = trust[slots.RULE_IS_OFF] / used
+    trust[slots.RULE_SCALE] = scale
+    return scale * of_theta, scale * of_zeros
+
+
+@kernel
+def end_rules(frame, largest):
+    """Keep what the next pass, on shorter steps, has to know."""
+    trust, unit = slots.TRUST(frame), slots.TRUST(frame)[slots.UNIT_ERROR] * largest
+    if trust[slots.RULE_SUM] > _MATTERS * unit:
+        trust[slots.SEEN_ROUGH] = 1.0
+    if trust[slots.FREE_SUM] > _MATTERS * unit:
+        trust[slots.GREW_FREELY] = 1.0
+    trust[slots.FREE_STEPS] = 0.0
+    trust[slots.LAST_RULE_SUM] = max(trust[slots.RULE_SUM], unit)
+    trust[slots.LAST_ALONG] = _along_both(frame)

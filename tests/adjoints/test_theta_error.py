@@ -1,0 +1,131 @@
+"""Gradients by parameters whose part in f varies faster than the state and lam, and so than the mesh of the solve."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from adjode import Dynamics, SolveError, value_and_gradient
+from adjode.losses import FinalState
+
+METHODS = ("Tsit5", "DOP853", "RK45", "Vern7", "Radau", "Kvaerno5", "auto")
+
+
+def control_f(t, u, theta, du):
+    du[0] = -u[0] + (theta[0] - theta[1]) * math.sin(theta[2] * t)
+
+
+def control_vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = -lam[0]
+    theta_bar[0] = lam[0] * math.sin(theta[2] * t)
+    theta_bar[1] = -theta_bar[0]
+    theta_bar[2] = lam[0] * (theta[0] - theta[1]) * t * math.cos(theta[2] * t)
+
+
+def power_f(t, u, theta, du):
+    du[0] = t ** theta[0]
+
+
+def power_vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = 0.0
+    theta_bar[0] = lam[0] * t ** theta[0] * math.log(t) if t > 0.0 else 0.0
+
+
+CONTROL, POWER = Dynamics(control_f, control_vjp), Dynamics(power_f, power_vjp)
+
+
+def controlled(method, rtol, theta, T=5.0):
+    _, bar = value_and_gradient(CONTROL, FinalState([1.0]), (0.0, T), method=method, rtol=rtol, atol=1e-3 * rtol)([1.0], theta)
+    exact = quad(lambda t: math.exp(t - T) * math.sin(theta[2] * t), 0.0, T, epsabs=1e-13, epsrel=1e-13, limit=500)[0]
+    return abs(bar.theta[0] - exact) / max(abs(exact), math.exp(-T)), bar
+
+
+@pytest.mark.parametrize("rate", [20.0, 50.0])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_control_that_is_zero_at_the_start_of_a_fit(method, rate):
+    error, bar = controlled(method, 1e-6, [0.0, 0.0, rate])
+    assert error < 1e-4 and bar.stats.n_refined > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_control_that_is_not_much_faster_than_u(method):
+    assert controlled(method, 1e-6, [0.0, 0.0, 5.0])[0] < 1e-3  # it is taken for a part of what the steps were chosen for
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853", "Radau"])
+def test_two_controls_that_cancel(method):
+    error, bar = controlled(method, 1e-8, [1.0, 1.0, 20.0])
+    assert error < 1e-6 and bar.stats.n_refined > 0
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853", "Radau"])
+def test_the_estimate_is_about_that_error(method):
+    """On the mesh of the solve, which is far too coarse; a bound where nothing of the integrand is resolved."""
+    options = {"method": method, "rtol": 1e-6, "atol": 1e-9, "on_inaccurate": "warn"}
+    with pytest.warns(RuntimeWarning, match="may be off"):
+        _, bar = value_and_gradient(CONTROL, FinalState([1.0]), (0.0, 5.0), **options)([1.0], [0.0, 0.0, 20.0])
+    exact = quad(lambda t: math.exp(t - 5.0) * math.sin(20.0 * t), 0.0, 5.0, epsabs=1e-13, limit=500)[0]
+    error = abs(bar.theta[0] - exact) / abs(exact)
+    assert 0.1 * error < bar.error["theta"] < 300.0 * error
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "Vern7"])
+def test_a_control_that_the_solve_has_seen_costs_nothing(method):
+    _, bar = controlled(method, 1e-6, [1.0, 0.0, 20.0])
+    assert bar.stats.n_refined == 0
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_power_of_time_that_the_method_integrates_exactly(method, p):
+    """q' = t^p: q(T) is exact with any steps, its derivative by p, the integral of t^p log t, is not."""
+    T = 10.0
+    exact = T ** (p + 1.0) * (math.log(T) / (p + 1.0) - 1.0 / (p + 1.0) ** 2)
+    for rtol in (1e-6, 1e-10):
+        _, bar = value_and_gradient(POWER, FinalState([1.0]), (0.0, T), method=method, rtol=rtol, atol=1e-3 * rtol)([7.1], [p])
+        assert bar.theta[0] == pytest.approx(exact, rel=100.0 * rtol)
+
+
+def test_a_method_of_low_order_is_right_or_refused():
+    for p in (0.0, 1.0, 2.0):
+        exact = 10.0 ** (p + 1.0) * (math.log(10.0) / (p + 1.0) - 1.0 / (p + 1.0) ** 2)
+        evaluate = value_and_gradient(POWER, FinalState([1.0]), (0.0, 10.0), method="BS3", rtol=1e-8, atol=1e-11)
+        try:
+            assert evaluate([7.1], [p])[1].theta[0] == pytest.approx(exact, rel=1e-6)
+        except SolveError:
+            pass
+
+
+def test_a_pulse_behind_a_parameter_that_is_zero():
+    def f(t, u, theta, du):
+        du[0] = -u[0] + theta[0] * math.exp(-(((t - 2.3) / 0.1) ** 2))
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0], theta_bar[0] = -lam[0], lam[0] * math.exp(-(((t - 2.3) / 0.1) ** 2))
+
+    exact = quad(lambda t: math.exp(t - 5.0) * math.exp(-(((t - 2.3) / 0.1) ** 2)), 0.0, 5.0, points=[2.3], epsabs=1e-14)[0]
+    dynamics = Dynamics(f, vjp)
+    for method in ("Tsit5", "DOP853"):
+        _, bar = value_and_gradient(dynamics, FinalState([1.0]), (0.0, 5.0), method=method, rtol=1e-6, atol=1e-9)([1.0], [0.0])
+        assert bar.theta[0] == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Radau"])
+def test_oscillations_need_no_shorter_steps(method):
+    """Integrands that vary three times as fast as u, whose sums are as good as the solve."""
+
+    def f(t, u, theta, du):
+        du[0] = u[1] + theta[0] * u[0] ** 2 * u[1]
+        du[1] = -u[0]
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0] = 2.0 * theta[0] * u[0] * u[1] * lam[0] - lam[1]
+        u_bar[1] = lam[0] * (1.0 + theta[0] * u[0] ** 2)
+        theta_bar[0] = lam[0] * u[0] ** 2 * u[1]
+
+    evaluate = value_and_gradient(Dynamics(f, vjp), FinalState([1.0, 2.0]), (0.0, 10.0), method=method, rtol=1e-7, atol=1e-10)
+    _, bar = evaluate([1.0, 0.3], [0.0])
+    assert bar.stats.n_refined == 0
+    fine = value_and_gradient(Dynamics(f, vjp), FinalState([1.0, 2.0]), (0.0, 10.0), method="DOP853", rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(bar.theta, fine([1.0, 0.3], [0.0])[1].theta, rtol=1e-5)
