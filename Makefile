@@ -31,8 +31,8 @@ test-slow: $(READY)
 
 # No GPU needed: the kernels in numba-cuda's simulator, compiled for the CPU, and compiled to PTX. In an environment of its own.
 test-cuda: .venv-cuda/.installed
-	NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1 .venv-cuda/bin/python -m pytest -n 2 --dist worksteal tests/cuda/test_simulator*.py
-	.venv-cuda/bin/python -m pytest -n 2 tests/cuda --ignore-glob "tests/cuda/test_simulator*"
+	NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1 .venv-cuda/bin/python -m pytest -n 2 --dist worksteal tests/cuda/test_simulator.py tests/cuda/test_simulator_jumps.py
+	.venv-cuda/bin/python -m pytest -n 2 tests/cuda --ignore tests/cuda/test_simulator.py --ignore tests/cuda/test_simulator_jumps.py
 
 # The lowest versions that pyproject.toml allows
 test-lowest: .venv-lowest/.installed
