@@ -19,10 +19,11 @@ from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
 
-_PARTS, _LATELY = 1, 2  # places behind THETA_RULE and ZERO_RULE
+_PARTS, _LATELY, _EXPLAINED = 1, 2, 3  # places behind THETA_RULE and ZERO_RULE
 INNER, WHOLE = 0, 1  # the rows of the weights: without the first stage, and with it
 _FORGETS = 0.7  # of how rough u and lam have been, in a step
 _ROUGH, _ROUGHER = 0.1, 3.0  # an error where little is resolved, and how much rougher than u and lam an integrand has to be then
+_LIKE_THAT = 10.0  # times a sum that has been explained of late, for one where parts of the integrand cancel
 _FREE = 1e3  # how much more says that u has not chosen the step
 _GROWN, _MUCH, _SEVERAL = 4.0, 0.25, 4  # nor has it where so many steps grow by such a factor, from the start over much of the span
 _MATTERS = 10.0  # units of errors, from which on theta_bar is looked at more closely on shorter steps
@@ -151,11 +152,13 @@ def _rule_error(frame, step, h, V, before, place, size):
     raised = parts * _error_of_rule(frame, ratio)
     if not max(raised, parts * ratio) > _NEGLIGIBLE * trust[slots.UNIT_ERROR] * size:
         return 0.0
-    if _is_explained(frame, ratio, of_u):
-        return 0.0
-    rough, of_lam = _roughness(frame, h, V, before)
-    trust[slots.ROUGH], trust[slots.ROUGH_LAM] = max(trust[slots.ROUGH], rough), max(trust[slots.ROUGH_LAM], of_lam)
-    if _is_explained(frame, ratio, of_u):
+    explained = _is_explained(frame, ratio, of_u)
+    if not explained:
+        rough, of_lam = _roughness(frame, h, V, before)
+        trust[slots.ROUGH], trust[slots.ROUGH_LAM] = max(trust[slots.ROUGH], rough), max(trust[slots.ROUGH_LAM], of_lam)
+        explained = _is_explained(frame, ratio, of_u) or (of_u and abs(trust[place]) < _LIKE_THAT * trust[place + _EXPLAINED])
+    trust[place + _EXPLAINED] = _FORGETS * max(trust[place + _EXPLAINED], abs(trust[place]) if explained else 0.0)
+    if explained:
         return 0.0
     free = free or ratio > _FREE * trust[slots.ROUGH]
     trust[slots.RULE_SUM] += trust[slots.COUNTS_FOR] * raised

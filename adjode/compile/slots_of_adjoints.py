@@ -111,9 +111,11 @@ TRUST = floats_by_name(
     theta_rule="what tells the error of theta_bar along THETA_PROBE as a quadrature, of the step being pulled back",
     theta_parts="the sum of the sizes of its parts",
     theta_lately="how large these sums have been of late, by time",
+    theta_explained="what it has been of late where u and lam explained it",
     zero_rule="theta_rule along ZERO_PROBE",
     zero_parts="the sum of the sizes of its parts",
     zero_lately="theta_lately along ZERO_PROBE",
+    zero_explained="theta_explained along ZERO_PROBE",
     rule_row="the row of QUADRATURE_WEIGHTS for this step",
     rough="how rough u and lam have been of late, see adjoints/theta_error.py",
     rough_lam="how rough lam alone has been",
@@ -150,10 +152,10 @@ TRUST = floats_by_name(
 (
     UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, LAST_LARGEST, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
     LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG, THETA_RULE,
-    THETA_PARTS, THETA_LATELY, ZERO_RULE, ZERO_PARTS, ZERO_LATELY, RULE_ROW, ROUGH, ROUGH_LAM, RULE_OF_THETA, RULE_OF_ZEROS,
-    RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H,
-    WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, CARRIED_SIZE, LASTING,
-    PENDING, HAS_ZEROS, ALONG, FORWARD_STEP,
+    THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, ZERO_RULE, ZERO_PARTS, ZERO_LATELY, ZERO_EXPLAINED, RULE_ROW, ROUGH, ROUGH_LAM,
+    RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED,
+    WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING,
+    CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")

@@ -47,6 +47,7 @@ def test_dual_on_a_stiff_problem(method, stops):
     assert off_duality(solution, 5) < 1e-13
 
 
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
 @pytest.mark.parametrize("method", [*TRANSPOSED, "auto"])
 def test_dual_on_a_stiff_problem_by_iterations(method, iterated):
     solution = solve(robertson(), ROBERTSON_U0, ROBERTSON_THETA, (0.0, 1e4), method=method, **STIFF_OPTIONS)

@@ -156,6 +156,7 @@ def of_squares(**options):
     return Fit(ones, parameters=free | {f"rate {k}": Parameter(0.3, (0.01, 3.0), "log") for k in range(2)}, **TIGHT, **options)
 
 
+@pytest.mark.filterwarnings("ignore:.*too long for its adjoint")
 def test_least_squares_uncertainty_and_profiles():
     fit = of_squares(on_inaccurate="warn")  # so that the same steps are those of both
     r, J = fit.evaluate_residuals(fit.x0)
