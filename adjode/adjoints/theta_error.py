@@ -103,7 +103,7 @@ def _roughness(frame, h, V, before):
                 of_both += weights[i] * w * slope
                 parts_of_both += abs(w * slope)
         parts_of_both += noise * size * parts_of_lam
-        parts_of_lam += _NOTHING * before / size
+        parts_of_lam += _NOTHING * before / size if size > 0.0 else 0.0
         largest_of_lam = max(largest_of_lam, _ratio(of_lam, parts_of_lam))
         largest = max(largest, largest_of_lam, _ratio(of_u, parts_of_u), _ratio(of_both, parts_of_both))
     return largest, largest_of_lam
@@ -150,7 +150,7 @@ def _rule_error(frame, step, h, V, before, place, size):
         parts = abs(h) * trust[place + _LATELY]
     ratio = _ratio(trust[place], parts)
     raised = parts * _error_of_rule(frame, ratio)
-    if not max(raised, parts * ratio) > _NEGLIGIBLE * trust[slots.UNIT_ERROR] * size:
+    if trust[slots.UNIT_ERROR] == 0.0 or not max(raised, parts * ratio) > _NEGLIGIBLE * trust[slots.UNIT_ERROR] * size:
         return 0.0
     explained = _is_explained(frame, ratio, of_u)
     if not explained:
