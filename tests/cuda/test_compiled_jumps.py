@@ -19,8 +19,6 @@ from tests.cuda.jumping import CASES, KNOWN, SPAN, inputs, least_squares
     ("name", "adjoint", "dtype", "agreement"),
     [
         ("tables", "interpolating", np.float32, 1e-2),
-        ("moving doses", "discrete", np.float64, 1e-8),
-        ("events and doses", "interpolating", np.float64, 1e-8),
         ("events and doses", "discrete", np.float32, 1e-2),
     ],
 )
