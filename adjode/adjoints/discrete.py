@@ -108,7 +108,7 @@ def clear_step(frame, last):
 
 
 def _make_pull(calls: Calls) -> Callable:
-    pull_state, (shift_stage, _) = products.make_pull_state(calls), shift_hooks(calls)
+    pull_state, (shift_stage, _), judged = products.make_pull_state(calls), shift_hooks(calls), calls.judged
 
     @kernel
     def pull(frame, t, u, w, u_bar, stage):
@@ -120,7 +120,8 @@ def _make_pull(calls: Calls) -> Callable:
             total = slots.TOTAL(frame)
             for i in range(theta_bar.size):
                 total[i] += theta_bar[i]
-        add_stage(frame, stage, u_bar, theta_bar)
+        if judged:
+            add_stage(frame, stage, u_bar, theta_bar)
         return status if status != SUCCESS else shift_stage(frame, t, u, w, stage)
 
     return pull
@@ -163,7 +164,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
             return status
 
         return pull_implicit
-    pull_step, pull_extra = make_transposed_stages(pull, stages)
+    (pull_step, pull_extra), judged = make_transposed_stages(pull, stages), calls.judged
 
     @kernel
     def pull_explicit(frame, step, t, h, t_new, V, dense):
@@ -174,7 +175,8 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
                 return CALLBACK_RAISED
         if pull_step(frame, t, h, t_new, V, last, 1) != 0:
             return CALLBACK_RAISED
-        end_step(frame, step, h, V)
+        if judged:
+            end_step(frame, step, h, V)
         return SUCCESS
 
     return pull_explicit
@@ -184,7 +186,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
     """The kernel that pulls back over one step of one method."""
     pull_stages, seed_observations = _make_pull_stages(calls, stages, solver), make_seed_observations(calls.may_jump)
     integrate_cost = _integrate_moving_cost if calls.may_jump else _integrate_cost
-    stages_again = None if recorded else make_stages_again(calls, stages)
+    stages_again, judged = None if recorded else make_stages_again(calls, stages), calls.judged
 
     @kernel
     def pull_one_step(frame, step, left):
@@ -208,7 +210,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
                 status = integrate_cost(frame, (t, h, t_new, row(V, 0), row(V, last), coefficients))
                 if status != SUCCESS:
                     return status, left
-        if left == ALONE:
+        if left == ALONE or not judged:
             slots.TRUST(frame)[slots.COUNTS_FOR] = 0.0
         else:
             begin_step(frame, step, h, V, dense)
@@ -222,7 +224,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
     return pull_one_step
 
 
-def _make_first_stage(pull: Callable, recorded: bool, end_shift: Callable) -> Callable:
+def _make_first_stage(pull: Callable, recorded: bool, end_shift: Callable, judged: bool) -> Callable:
     @kernel
     def first_stage(frame, step):
         """The transpose of K[0] = f(t, u) at the start of a step, which no step before has taken over."""
@@ -237,7 +239,8 @@ def _make_first_stage(pull: Callable, recorded: bool, end_shift: Callable) -> Ca
             u_bar[k], start[k] = 0.0, u[k]
         if pull(frame, slots.FORWARD_T(frame)[step], u, w, u_bar, 0) != 0:
             return CALLBACK_RAISED
-        end_first_stage(frame, V)
+        if judged:
+            end_first_stage(frame, V)
         for k in range(lam.size):
             lam[k] += u_bar[k]
             w[k] = 0.0
@@ -331,7 +334,7 @@ def _no_costs(frame, status):
 def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
     """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
     may_cost, (_, end_shift) = not recorded or solver.implicit, shift_hooks(calls)
-    first_stage = _make_first_stage(_make_pull(calls), recorded, end_shift)
+    first_stage = _make_first_stage(_make_pull(calls), recorded, end_shift, calls.judged)
     if solver.implicit and not solver.switches:
         first_stage = _make_first_stage_of_both(first_stage)
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)

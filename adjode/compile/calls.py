@@ -44,6 +44,8 @@ class Calls:
     may_jump : bool
         Whether the state may jump in the passes made for them, by doses and events. In the fused tier they are passes of their own,
         see `jumping`: the tests for it cost a tenth of a small gradient.
+    judged : bool
+        Whether the error of a gradient is estimated. On a GPU, where nothing is run again, the estimates cost registers.
     unchanged : callable
         Whether the callbacks still compile to what `key` stands for.
     imports : callable
@@ -54,6 +56,7 @@ class Calls:
     key: str | None
     fused: bool = False
     may_jump: bool = False
+    judged: bool = True
     unchanged: Callable[[], bool] = lambda: True
     imports: Callable[[], dict[str, Any]] = dict
     _entries: dict = field(default_factory=dict)

@@ -44,7 +44,7 @@ def device_calls(dynamics: Dynamics, n: int) -> Calls:
     for callback in dynamics.callbacks:
         function = _guard(form_of(callback, n))
         kernels[callback.name] = call_kernel(KINDS[callback.name], "function(t, {arrays})", function=function)
-    return Calls(kernels, None, fused=True)
+    return Calls(kernels, None, fused=True, judged=False)
 
 
 def called_outside(dynamics: Dynamics, jumps: Jumps, backward: bool) -> dict[Slot, Callback]:
