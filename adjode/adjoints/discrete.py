@@ -139,6 +139,25 @@ def _make_pull_error(calls: Calls) -> Callable:
     return pull_error
 
 
+def _make_pull_explicit(transposed_stages: tuple[Callable, Callable], judged: bool) -> Callable:
+    pull_step, pull_extra = transposed_stages
+
+    @kernel
+    def pull_explicit(frame, step, t, h, t_new, V, dense):
+        setting = slots.SETTING(frame)
+        last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
+        if dense and top > last:
+            if pull_extra(frame, t, h, t_new, V, top, last + 1) != 0:
+                return CALLBACK_RAISED
+        if pull_step(frame, t, h, t_new, V, last, 1) != 0:
+            return CALLBACK_RAISED
+        if judged:
+            end_step(frame, step, h, V)
+        return SUCCESS
+
+    return pull_explicit
+
+
 def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solver) -> Callable:
     """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
     pull = _make_pull(calls)
@@ -164,22 +183,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
             return status
 
         return pull_implicit
-    (pull_step, pull_extra), judged = make_transposed_stages(pull, stages), calls.judged
-
-    @kernel
-    def pull_explicit(frame, step, t, h, t_new, V, dense):
-        setting = slots.SETTING(frame)
-        last, top = setting[slots.LAST_STAGE], setting[slots.TOP]
-        if dense and top > last:
-            if pull_extra(frame, t, h, t_new, V, top, last + 1) != 0:
-                return CALLBACK_RAISED
-        if pull_step(frame, t, h, t_new, V, last, 1) != 0:
-            return CALLBACK_RAISED
-        if judged:
-            end_step(frame, step, h, V)
-        return SUCCESS
-
-    return pull_explicit
+    return _make_pull_explicit(make_transposed_stages(pull, stages), calls.judged)
 
 
 def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:
