@@ -144,7 +144,8 @@ def _is_explained(frame, ratio, of_u):
 def _rule_error(frame, step, h, V, before, place, size):
     """The error of the quadrature of a step along a probe, whose sums are at this place; `size` is that of theta_bar so far."""
     trust, parts = slots.TRUST(frame), slots.TRUST(frame)[place + _PARTS]
-    free, of_u = step < trust[slots.FREE_STEPS], not (step < trust[slots.FREE_STEPS] or trust[slots.GREW_FREELY] == 1.0)
+    free = step < trust[slots.FREE_STEPS]
+    of_u = not (free or trust[slots.GREW_FREELY] == 1.0)
     trust[place + _LATELY] = max(parts / abs(h), _FORGETS * trust[place + _LATELY])
     if of_u:  # an integrand that passes through zero is not rough
         parts = abs(h) * trust[place + _LATELY]
@@ -169,15 +170,19 @@ def _rule_error(frame, step, h, V, before, place, size):
 
 
 @exact_kernel
+def error_of_estimate(frame, ratio):
+    """What makes an error of the estimate of a step, which is that part of what has been pulled back."""
+    power = 1.0
+    for _ in range(slots.LAM_POWERS(frame)[0] - 2):
+        power *= ratio
+    return slots.LAM_FACTORS(frame)[1] * math.sqrt(power)
+
+
+@exact_kernel
 def _error_along(frame, estimate, size):
     """The error of theta_bar in the step along a probe, for the largest size of that so far."""
     estimate = abs(estimate)
-    if not estimate > 0.0:
-        return 0.0
-    ratio, power = estimate / size if size > 0.0 else 1.0, 1.0
-    for _ in range(slots.LAM_POWERS(frame)[0] - 2):
-        power *= ratio
-    return estimate * slots.LAM_FACTORS(frame)[1] * math.sqrt(power)
+    return estimate * error_of_estimate(frame, estimate / size if size > 0.0 else 1.0) if estimate > 0.0 else 0.0
 
 
 @kernel

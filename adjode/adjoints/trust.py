@@ -21,6 +21,7 @@ from adjode.adjoints.theta_error import (
     begin_rules,
     begin_theta_error,
     end_rules,
+    error_of_estimate,
     errors_of_rules,
     judge_theta,
 )
@@ -128,15 +129,6 @@ def begin_implicit_step(frame, V):
 
 
 @exact_kernel
-def _error_of_estimate(frame, ratio):
-    """What makes an error of the estimate of a step, which is that part of what has been pulled back."""
-    power = 1.0
-    for _ in range(slots.LAM_POWERS(frame)[0] - 2):
-        power *= ratio
-    return slots.LAM_FACTORS(frame)[1] * math.sqrt(power)
-
-
-@exact_kernel
 def _lam_error(frame, V):
     """For lam before and after the step, in units of u: the largest error estimate and whose that is, and what part of lam it is
     along it; the largest entries; and the error of entries that are too fast for the step, behind others that are larger.
@@ -158,7 +150,7 @@ def _lam_error(frame, V):
         if wrong > largest:
             largest, entry = wrong, k
         if wrong > max(recent[k], new, seeds) and recent[k] > 0.0:  # not one that others have only begun to drive
-            fast = max(fast, wrong * _error_of_estimate(frame, wrong / max(recent[k], seeds, _LEAST * wrong)))
+            fast = max(fast, wrong * error_of_estimate(frame, wrong / max(recent[k], seeds, _LEAST * wrong)))
         if new > after:
             after, grown_from = new, max(recent[k], seeds)
         before = max(before, old)
@@ -207,7 +199,7 @@ def end_step(frame, step, h, V):
         return
     sum_carried(frame)
     before, after, ratio, entry, part, fast = _lam_error(frame, V)
-    of_estimate = _error_of_estimate(frame, ratio)
+    of_estimate = error_of_estimate(frame, ratio)
     error = max(before * ratio * of_estimate, fast)
     if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > DAMPS):
         error = 0.0  # of what implicit steps have left of the stiff part of lam, which explicit steps damp

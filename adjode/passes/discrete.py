@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode.adjoints import products
 from adjode.adjoints.carried import put_carried
+from adjode.adjoints.cells import COLUMNS
 from adjode.adjoints.discrete import make_discrete
 from adjode.compile import slots
 from adjode.jacobian import products_for, put_jacobian
@@ -157,7 +158,7 @@ class Discrete(Pass):
         self.trust[: slots.STATE_ERROR] = options.unit_error(n), most, options.tableau.partner is not None
         frame[slots.U_FLOOR] = options.least_sizes(n)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, 10)), np.zeros((cells, 3))
+        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, len(COLUMNS))), np.zeros((cells, 3))
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
 
