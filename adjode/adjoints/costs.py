@@ -9,7 +9,8 @@ estimate; one with too large an error is halved (see W. Gander, W. Gautschi 2000
 - A piece may use its share of the tolerance by length, so that many err no more than few, but at least a thousandth: what is next
   to a jump of g ends somewhere.
 - A short pulse may be between all nodes. Where these are far apart g alone is looked at, `LOOKS` times in the span, and a piece is
-  halved too if it is not what the polynomial through the nodes has there.
+  halved too if it is not what the polynomial through the nodes has there. So it is looked at between the times at which the source
+  of g shows that it jumps.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 import numpy as np
 
 from adjode.adjoints import products
+from adjode.adjoints.cost_looks import go_to, look_between
 from adjode.adjoints.seeds import place_in_step, seed_inside
 from adjode.adjoints.shifting import shift_cost
 from adjode.compile import slots
@@ -28,19 +30,15 @@ from adjode.compile.finite import is_finite
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row, segment
 from adjode.compile.watch import begin_watch, keep_watch
-from adjode.loops.quadrature import LOBATTO_NODES
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, NON_FINITE, STEP_TOO_SMALL, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import interpolate
 
-LOOKS = 2048
 MOST_PARTS = 512  # of the span, with a largest step for lam each
 _CANCELS = 1e-3
 _LEAST_SHARE = 1e-3
 _ROUNDING = 1e-15
 _SMALLEST = 2.0**-50  # of a step
 _SPACINGS = 8.0 * float(np.finfo(float).eps)  # of numbers, at the least, for a piece
-_LOOSE = 10.0  # where g is smooth, a polynomial of degree 4 is off by less than so many times the error of Simpson's rule
-_QUARTIC = np.linalg.inv(np.vander(np.concatenate(([0.0], LOBATTO_NODES, [1.0])), increasing=True))
 _STEP_OF_LAM = 2.0  # how much longer than a piece it may be
 
 # Rows of COST_SUMS and of COST_GROUPS.
@@ -62,19 +60,6 @@ def begin_costs(frame):
 
 
 @kernel
-def _go_to(frame, step, x):
-    """U = the state at place x of a step; its time."""
-    t, h, t_new, start, end, coefficients = step
-    u = slots.U(frame)
-    if x == 1.0:
-        for k in range(u.size):
-            u[k] = end[k]
-        return t_new
-    interpolate(u, start, coefficients, x)
-    return t + x * h
-
-
-@kernel
 def _node(frame, left, width, i):
     """The place of node i of a piece in its step."""
     nodes = slots.NODES(frame)
@@ -87,7 +72,7 @@ def _node(frame, left, width, i):
 def _evaluate(frame, step, x, i):
     """Row i of Q = g, dg/du and dg/dtheta at place x of a step, as far as they are wanted."""
     q, u = row(slots.Q(frame), i), slots.U(frame)
-    t = _go_to(frame, step, x)
+    t = go_to(frame, step, x)
     slots.COUNT(frame)[slots.COSTS] += 1
     status = products.cost(frame, t, u)
     q[0] = slots.VALUE(frame)[0]
@@ -148,32 +133,6 @@ def _are_within(frame, errors, tolerance):
 
 
 @kernel
-def _look_between(frame, step, left, width, size, tolerance):
-    """Whether g is something else between the nodes of a piece than the polynomial through them: (status, answer)."""
-    cost, q, weights, groups = slots.COST(frame), slots.Q(frame), slots.WEIGHTS(frame), slots.COST_GROUPS(frame)
-    looks, fine = math.ceil(size / cost[slots.SPACING]), 0.0
-    if looks <= weights.shape[1] - 2:  # the nodes are as near
-        return 0, False
-    for i in range(weights.shape[1]):
-        fine += weights[1, i] * q[i, 0]
-    allowed = max(_LOOSE * abs(fine), tolerance * groups[_SCALES, 0] / cost[slots.SPACING])
-    allowed += 100.0 * _ROUNDING * slots.COST_SUMS(frame)[_PIECE_ABSOLUTE, 0] / size
-    for look in range(looks):
-        x, value = (look + 0.5) / looks, 0.0
-        for p in range(weights.shape[1] - 1, -1, -1):
-            value *= x
-            for i in range(weights.shape[1]):
-                value += _QUARTIC[p, i] * q[i, 0]
-        t = _go_to(frame, step, left + width * x)
-        cost[slots.LOOKS] += 1
-        if products.cost(frame, t, slots.U(frame)) != 0:
-            return CALLBACK_RAISED, False
-        if not abs(slots.VALUE(frame)[0] - value) <= allowed:
-            return 0, True
-    return 0, False
-
-
-@kernel
 def _judge(frame, step, left, width):
     """What to make of a piece: (status, whether it is to be halved)."""
     t, h, _, start, _, _ = step
@@ -185,7 +144,9 @@ def _judge(frame, step, left, width):
         return SUCCESS, False
     tolerance = unit * max(size / cost[slots.COST_SPAN], _LEAST_SHARE)
     if finite and _are_within(frame, _ERRORS, tolerance):
-        return _look_between(frame, step, left, width, size, tolerance)
+        allowed = tolerance * slots.COST_GROUPS(frame)[_SCALES, 0] / cost[slots.SPACING]
+        rounding = 100.0 * _ROUNDING * slots.COST_SUMS(frame)[_PIECE_ABSOLUTE, 0] / size
+        return look_between(frame, step, left, width, size, allowed, rounding)
     if width > _SMALLEST and size > _SPACINGS * abs(t):
         cost[slots.PIECES] += 1
         return (SUCCESS if cost[slots.PIECES] <= cost[slots.MOST_PIECES] else MAX_STEPS), True

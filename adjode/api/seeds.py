@@ -12,6 +12,7 @@ from adjode.checks import require_finite, require_unmasked, times_in_span
 from adjode.model.callbacks import Callback, callback
 from adjode.model.fields import Pair
 from adjode.model.layout import Layout
+from adjode.model.switches import switches_of_cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,12 @@ def curvature_of_cost(cost: Callback) -> Callback:
 
 
 def read_cost(running_cost: Callable | tuple[Callable, Callable], fields: Pair) -> tuple[Callback, Callback]:
-    """g and its derivatives, which are derived from the source of g where it is given alone."""
+    """g and its derivatives, which are derived from the source of g where it is given alone; a ValueError if it jumps at times that
+    depend on theta."""
     from adjode.model.derived import with_derivative  # here: who has no running cost does not pay for it
 
-    return with_derivative("running_cost", "g", running_cost, fields)
+    cost = with_derivative("running_cost", "g", running_cost, fields)
+    switches_of_cost(cost[0]).refuse(
+        "its gradient is integrated without what these jumps add: make the cost one more state, with g in f", "the running cost"
+    )
+    return cost

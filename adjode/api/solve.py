@@ -113,6 +113,7 @@ def solve(
     evaluation_times = None if t_eval is None else times_in_span("t_eval", t_eval, t0, T)
     limits = method, rtol, atol, first_step, max_step, max_steps, step, max_seconds, linear_solver, stops, memory
     options = SolveOptions.of(dynamics, (t0, T), *limits, doses, events)
+    dynamics.switches.warn(stacklevel=2)
     options.absolute_tolerances(u.size)
     parts, there = forward_parts(dynamics, options), options.at(u)
     try_before(dynamics, there, parts, (t0, T), u, parameters)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import ast
-import dis
 import math
 import operator
 import types
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from adjode.compile.fingerprint import names_in
+from adjode.derivation.captured import compares, tables_in
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, assigned, source_of
+from adjode.derivation.timed_functions import LONGEST, library_value
 from adjode.derivation.timing import (
     STATE,
     TIME,
@@ -24,27 +24,20 @@ from adjode.derivation.timing import (
     Linear,
     Other,
     Parameters,
-    Rest,
-    Steps,
     Value,
-    added,
+    choice,
     combined,
     constant,
     depends,
+    entries_of,
     merged,
     other,
-    rest,
-    whole,
 )
+from adjode.derivation.zeros import Times, cuts_of, zeros_of
+from adjode.tables import Table
 
-_DEEPEST, _LONGEST = 8, 64  # calls inside of calls; rounds of a loop that are gone through one by one
-_ORDERS, _SAMES = (ast.Lt, ast.LtE, ast.Gt, ast.GtE), (ast.Eq, ast.NotEq)
-_COMPARING = {np.less, np.less_equal, np.greater, np.greater_equal, np.sign, np.heaviside}
-_COMPARING_NAMES = {function.__name__ for function in _COMPARING}
-_RESTS = {np.mod, np.fmod, math.fmod}  # np.remainder is np.mod
-_WHOLES = {np.floor, math.floor, np.ceil, math.ceil, np.trunc, math.trunc, int}
-_UNCHANGED = {float, bool, np.float64, np.asarray, np.array}
-_ZERO = Linear()
+_DEEPEST, _MOST = 8, 1_000  # calls inside of calls; entries of an array that may be any of them
+_ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _COMPARED = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -57,80 +50,88 @@ _COMPARED = {
 
 @dataclass(frozen=True)
 class Switch:
-    """f switches at the time `at`, in which there is no t: once, or again and again where there is a period."""
+    """f switches at the time `at`, in which there is no t: once, or again and again where there is a period.
+
+    At a kink it does not jump, but its slope does; of a table is what its breaks make.
+    """
 
     at: Linear
     period: float
     line: str
+    kink: bool = False
+    of_table: bool = False
 
 
 @dataclass
 class Found:
-    """The switches of a source, and the lines that switch at times that cannot be told from it."""
+    """The switches of a source, the lines that switch at times that cannot be told from it, and the tables that it calls."""
 
     switches: dict[tuple[Linear, float], Switch] = field(default_factory=dict)
     unread: dict[str, None] = field(default_factory=dict)
+    tables: dict[Table, None] = field(default_factory=dict)
 
-    def add(self, at: Linear, period: float, line: str) -> None:
-        if math.isfinite(at.number):
-            self.switches.setdefault((at, period), Switch(at, period, line))
-
-    def compared(self, one: Value, two: Value, line: str) -> None:
-        """A comparison, which changes where both are the same."""
-        on, difference = depends((one, two)), added(one, two, -1.0)
-        if TIME not in on or STATE in on or (isinstance(difference, Linear) and not difference.rate):
-            return
-        if isinstance(difference, Linear):
-            self.add(_zero_of(difference), 0.0, line)
-        elif isinstance(difference, Rest):
-            self._rest_compared(difference, line)
-        elif isinstance(difference, Steps):
-            self._whole(difference, line)
-        else:
+    def add(self, times: Times | None, line: str, kink: bool = False, of_table: bool = False) -> None:
+        if times is None and (of_table or not kink):
             self.unread[line] = None
-
-    def _whole(self, steps: Steps, line: str) -> None:
-        for inner, period in steps.parts:
-            self.add(_zero_of(inner), abs(period / inner.rate), line)
-
-    def _rest_compared(self, value: Rest, line: str) -> None:
-        self._whole(Steps(frozenset({(value.inner, value.period)})), line)
-        level = value.offset.times(-1.0 / value.scale)
-        if not level.is_number or 0.0 < abs(level.number) < value.period:  # fmod is negative before zero
-            self.add(_zero_of(value.inner.plus(level.times(-1.0))), abs(value.period / value.inner.rate), line)
+        for at, period in times or ():
+            known = self.switches.get((at, period), Switch(at, period, line, kink, of_table))
+            if math.isfinite(at.number):
+                one = replace(known, kink=known.kink and kink, of_table=known.of_table or of_table)
+                self.switches[at, period] = one
 
 
-def _zero_of(value: Linear) -> Linear:
-    """The time at which it is zero."""
-    return Linear(0.0, value.entries, value.number).times(-1.0 / value.rate)
+@dataclass
+class Line:
+    """Notes of what happens in a line."""
+
+    found: Found
+    line: str
+
+    def compared(self, one: Value, two: Value, kink: bool = False) -> None:
+        """A comparison, which changes where both are the same."""
+        if STATE in (on := depends((one, two))) or TIME not in on:
+            return
+        for part in entries_of(combined(ast.Sub(), one, two)):
+            self.found.add(zeros_of(part), self.line, kink)
+
+    def cut(self, value: Value, period: Value) -> None:
+        """A division of which the whole part, or the rest, is taken."""
+        for part in entries_of(value):
+            self.found.add(cuts_of(part, period), self.line)
+
+    def looked_up(self, table: Table, value: Value) -> None:
+        """A call of a table."""
+        self.found.tables[table] = None
+        if TIME in (on := depends(value)):
+            for part in table.breaks:
+                distance = Other(on) if STATE in on else combined(ast.Sub(), value, Linear(number=float(part)))
+                times = cuts_of(distance, Linear(number=table.period)) if table.period else zeros_of(distance)
+                self.found.add(None if STATE in on else times, self.line, table.kind != "previous", of_table=True)
 
 
-def switches_in(f: Callable, places: dict[Any, tuple[slice, tuple[int, ...]]]) -> Found:
+_STATE = Other(frozenset({STATE}))
+_ARGUMENTS = (Linear(rate=1.0), _STATE, Parameters(), _STATE)  # t, u, theta, and what is written
+
+
+def switches_in(f: Callable, places: dict[Any, tuple[slice, tuple[int, ...]]], zeros: bool = False) -> Found:
     """What the source of `f(t, u, theta, ...)` shows; nothing where it cannot be read.
 
-    `places` are those of the fields of theta, with their shapes.
+    `places` are those of the fields of theta, with their shapes. Where asked for, the times at which what is returned is zero
+    count too. Tables that are called in a way that cannot be told count as called with t: a stop where nothing jumps does no harm.
     """
-    found = Found()
-    if compares(f):
-        with suppress(Refusal, RecursionError):
+    found, tables = Found(), tables_in(f)
+    if tables or zeros or compares(f):
+        try:
             source = source_of(f)
-            known = (Linear(rate=1.0), Other(frozenset({STATE})), Parameters(), Other(frozenset({STATE})))
-            _Reader(source, found, places, dict(zip(source.arguments, known, strict=False))).body(source.body)
-            return found
-    return Found()
-
-
-def compares(function: Any, seen: set[int] | None = None) -> bool:
-    """Whether there is any comparison in a function, or in those that it captures."""
-    python, seen = getattr(function, "py_func", function), set() if seen is None else seen
-    if not isinstance(python, types.FunctionType) or id(python) in seen:
-        return False
-    seen.add(id(python))
-    names, space, cells = names_in(python.__code__), python.__globals__, python.__closure__ or ()
-    if _COMPARING_NAMES & names or any(step.opname == "COMPARE_OP" for step in dis.get_instructions(python.__code__)):
-        return True
-    held = [cell.cell_contents for cell in cells if cell != types.CellType()]
-    return any(compares(value, seen) for value in (*held, *(space[name] for name in names if name in space)))
+            value = _Reader(source, found, places, dict(zip(source.arguments, _ARGUMENTS, strict=False))).body(source.body)
+            if zeros and value is not None:
+                Line(found, source.name).compared(value, Linear())
+        except (Refusal, RecursionError):
+            found = Found()
+        for table in tables:
+            if table not in found.tables:
+                Line(found, f"the call of {table!r}").looked_up(table, _ARGUMENTS[0])
+    return found
 
 
 class _Reader:
@@ -138,6 +139,7 @@ class _Reader:
 
     def __init__(self, source: Source, found: Found, places: dict, env: dict[str, Value], depth: int = 0):
         self.source, self.found, self.places, self.env, self.depth = source, found, places, env, depth
+        self.constants: dict[str, Value] = {}
 
     # --- statements -------------------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class _Reader:
     def read_AugAssign(self, statement: ast.AugAssign) -> None:
         target, value = statement.target, self.value(statement.value)
         if isinstance(target, ast.Name):
-            value = combined(statement.op, self._name(target.id), value)
+            value = self._calculated(statement, self._name(target.id), value)
         self._assign(target, value)
 
     def read_If(self, statement: ast.If) -> Value | None:
@@ -190,12 +192,12 @@ class _Reader:
 
     def read_For(self, statement: ast.For) -> None:
         over = self.value(statement.iter)
-        if isinstance(over, tuple) and len(over) <= _LONGEST:
+        if isinstance(over, tuple) and len(over) <= LONGEST:
             for item in over:
                 self._assign(statement.target, item)
                 self.body(statement.body)
         else:
-            self._assign(statement.target, other(over))
+            self._assign(statement.target, _any_entry(over))
             self._repeat(statement.body)
 
     def read_While(self, statement: ast.While) -> None:
@@ -255,7 +257,9 @@ class _Reader:
         outside = self.source.outside
         builtin = outside.get("__builtins__", {})
         builtin = builtin if isinstance(builtin, dict) else vars(builtin)
-        return constant(outside[name] if name in outside else builtin.get(name))
+        if name not in self.constants:
+            self.constants[name] = constant(outside[name] if name in outside else builtin.get(name))
+        return self.constants[name]
 
     def value_Tuple(self, node: ast.Tuple) -> Value:
         return tuple(self.value(part) for part in node.elts)
@@ -269,7 +273,7 @@ class _Reader:
         over = [self.value(generator.iter) for generator in node.generators]
         outside, items = dict(self.env), over[0] if len(over) == 1 and not node.generators[0].ifs else None
         values = []
-        for item in items if isinstance(items, tuple) and len(items) <= _LONGEST else (other(*over),):
+        for item in items if isinstance(items, tuple) and len(items) <= LONGEST else (other(*over),):
             for generator in node.generators:
                 self._assign(generator.target, item)
             values.append(self.value(node.elt))
@@ -287,7 +291,15 @@ class _Reader:
         return value if isinstance(node.op, ast.UAdd) else other(value)
 
     def value_BinOp(self, node: ast.BinOp) -> Value:
-        return combined(node.op, self.value(node.left), self.value(node.right))
+        return self._calculated(node, self.value(node.left), self.value(node.right))
+
+    def _calculated(self, node: ast.BinOp | ast.AugAssign, one: Value, two: Value) -> Value:
+        if isinstance(node.op, (ast.Mod, ast.FloorDiv)):
+            self._note(node).cut(one, two)
+        return combined(node.op, one, two)
+
+    def _note(self, node: ast.AST) -> Line:
+        return Line(self.found, self.source.line(node))
 
     def value_IfExp(self, node: ast.IfExp) -> Value:
         test = self.value(node.test)
@@ -302,9 +314,8 @@ class _Reader:
             pairs = zip(node.ops, numbers[:-1], numbers[1:], strict=True)
             return constant(all(_COMPARED[type(op)](one, two) for op, one, two in pairs))
         for op, one, two in zip(node.ops, values[:-1], values[1:], strict=True):
-            of_steps = isinstance(op, _SAMES) and any(isinstance(value, Steps) for value in (one, two))
-            if isinstance(op, _ORDERS) or of_steps:
-                self.found.compared(one, two, self.source.line(node))
+            if isinstance(op, _ORDERS):
+                self._note(node).compared(one, two)
         return other(*values)
 
     def value_Attribute(self, node: ast.Attribute) -> Value:
@@ -315,15 +326,17 @@ class _Reader:
             return Parameters(entries, shape) if shape else Linear(entries=((entries[0], 1.0),))
         if isinstance(base, Known):
             return constant(getattr(base.value, node.attr, None))
-        return Other() if node.attr in ("size", "shape", "ndim") else other(base)
+        if node.attr in ("size", "shape", "ndim"):
+            return constant(getattr(np.empty(_shape_of(base)), node.attr)) if isinstance(base, tuple) else Other()
+        return other(base)
 
     def value_Subscript(self, node: ast.Subscript) -> Value:
         base, index = self.value(node.value), node.slice
-        places = [self.value(part) for part in (index.elts if isinstance(index, ast.Tuple) else [index])]
-        if not all(isinstance(place, Linear) and place.is_number for place in places):
-            return other(base, *places)
-        for place in places:
-            base = self._entry(base, int(place.number))  # type: ignore[union-attr]
+        for place in [self.value(part) for part in (index.elts if isinstance(index, ast.Tuple) else [index])]:
+            if isinstance(place, Linear) and place.is_number:
+                base = self._entry(base, int(place.number))
+            else:
+                base = other(base, place) if STATE in depends(place) else _any_entry(base)
         return base
 
     def _entry(self, value: Value, place: int) -> Value:
@@ -343,42 +356,18 @@ class _Reader:
     def value_Call(self, node: ast.Call) -> Value:
         function = self.value(node.func)
         given = [self.value(argument) for argument in node.args]
+        if isinstance(node.func, ast.Attribute) and isinstance(array := self.value(node.func.value), tuple):
+            function, given = Known(getattr(np, node.func.attr, None)), [array, *given]
         named = {keyword.arg: self.value(keyword.value) for keyword in node.keywords}
         called = function.value if isinstance(function, Known) else None
         python = getattr(called, "py_func", called)
+        if isinstance(called, Table) and given:
+            self._note(node).looked_up(called, given[0])
+            return other(*given)
         if isinstance(python, types.FunctionType) and not str(python.__module__).startswith(("numpy", "scipy")):
             return self._inside(python, given, named, node)
-        result = self._of_library(python, given, self.source.line(node)) if given and not named else None
+        result = library_value(self._note(node), python, given, set(named)) if given else None
         return other(function, *given, *named.values()) if result is None else result
-
-    def _of_library(self, function: Any, given: list[Value], line: str) -> Value | None:
-        try:
-            known = {*_COMPARING, *_RESTS, *_WHOLES, *_UNCHANGED}
-            if function not in known:
-                return self._counted(function, given)
-        except TypeError:  # it has no hash
-            return None
-        if function in _RESTS and len(given) == 2:
-            return rest(*given)
-        if function in _COMPARING:
-            self.found.compared(given[0], _ZERO if function in (np.sign, np.heaviside) else given[-1], line)
-            return other(*given)
-        if len(given) > 1:
-            return other(*given)
-        return whole(given[0]) if function in _WHOLES else given[0]
-
-    def _counted(self, function: Any, given: list[Value]) -> Value | None:
-        """range, enumerate, zip and len of what has a length that is known."""
-        if function is range and all(isinstance(value, Linear) and value.is_number for value in given):
-            numbers = range(*(int(value.number) for value in given))  # type: ignore[union-attr]
-            return tuple(map(constant, numbers)) if len(numbers) <= _LONGEST else Other()
-        if all(isinstance(value, tuple) for value in given):
-            if function is len:
-                return Linear(number=float(len(given[0])))
-            if function in (enumerate, zip):
-                many = [tuple(map(constant, range(len(given[0])))), *given] if function is enumerate else given  # type: ignore[arg-type]
-                return tuple(zip(*many, strict=False))
-        return None
 
     def _inside(self, python: types.FunctionType, given: list[Value], named: dict, node: ast.Call) -> Value:
         """What a function returns; arrays that it is given may be written into."""
@@ -394,3 +383,13 @@ class _Reader:
             if isinstance(argument, ast.Name) and isinstance(self._name(argument.id), Other):
                 self.env[argument.id] = unknown
         return unknown if result is None else result
+
+
+def _any_entry(value: Value) -> Value:
+    """An entry of an array, it is not known which."""
+    flat = isinstance(value, tuple) and 0 < len(value) <= _MOST and not any(isinstance(part, tuple) for part in value)
+    return choice(*value) if flat else other(value)  # type: ignore[misc]
+
+
+def _shape_of(value: Value) -> tuple[int, ...]:
+    return (len(value), *_shape_of(value[0] if value else None)) if isinstance(value, tuple) else ()  # type: ignore[arg-type]

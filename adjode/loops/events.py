@@ -90,7 +90,10 @@ def leave_guards(frame):
 def _make_land(take: Callable) -> Callable:
     @kernel
     def land(frame, t, t_new, V, i, slope):
-        """(status, end): the step from t to where guard i is zero, which is near t_new; `slope` is that of the guard."""
+        """(status, end): the step from t to where guard i is zero, which is near t_new; `slope` is that of the guard.
+
+        NON_FINITE where there is no such place, as the guard jumps.
+        """
         clock, close = slots.CLOCK(frame), _CLOSE * abs(clearance(frame))
         direction, last = slots.CONTROL(frame)[slots.DIRECTION], slots.SETTING(frame)[slots.LAST_STAGE]
         t_before, e_before = t_new, 0.0
@@ -110,7 +113,7 @@ def _make_land(take: Callable) -> Callable:
             t_before, e_before, t_new = t_new, e, t_new + change
             if not direction * (t_new - t) > 0.0:
                 t_new = 0.5 * (t + t_before)
-        return SUCCESS, t_new
+        return SUCCESS if abs(change) <= _FAR * close else NON_FINITE, t_new
 
     return land
 

@@ -17,7 +17,6 @@ from adjode.compile.calls import PORTABLE, Calls, fused_calls
 from adjode.derivation.origins import remember, texts_of
 from adjode.linalg.mass import Mass, read_mass
 from adjode.linalg.structure import read_sparsity
-from adjode.model.breaks import breaks_of, repeats_of
 from adjode.model.callbacks import Callback, callback
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
 from adjode.model.layout import Layout
@@ -133,8 +132,9 @@ class Dynamics:
         self.sparsity: Any = read_sparsity(jac_sparsity)
         self.mass: Mass | None = read_mass(mass)
         self._given_breaks = None if breaks is None else float_vector("breaks", breaks)
-        self.switches = switches_of(f, self.parameters, self._given_breaks, repeats_of(f))
-        self.breaks: np.ndarray = np.union1d(breaks_of(f, self._given_breaks), self.switches.times)
+        self.switches = switches_of(f, self.parameters, self._given_breaks)
+        own = () if self._given_breaks is None else self._given_breaks
+        self.breaks: np.ndarray = np.union1d(np.asarray(own, dtype=float), self.switches.times)
         self._found: dict[tuple, Any] = {}
         self._lock = threading.RLock()
         self._orders: dict[str, dict] = {"u0": {}, "theta": {}}  # in which named entries came

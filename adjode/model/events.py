@@ -15,6 +15,7 @@ from adjode.compile.adapters import make_function
 from adjode.model.callbacks import Callback, callback
 from adjode.model.field_access import with_entries
 from adjode.model.fields import Pair
+from adjode.model.switches import Switches, switches_of_guard
 
 if TYPE_CHECKING:
     from adjode.model.curved import Curved
@@ -72,6 +73,11 @@ class Event:
         self.direction, self.terminal, self.priority = float(direction), int(terminal), float(priority)
         self.name = name or str(getattr(guard, "__name__", "event"))
         self.in_mesh = reset is not None
+
+    @functools.cached_property
+    def switches(self) -> Switches:
+        """When the guard jumps, or is zero, by time alone: steps end there, however long they are at rest."""
+        return switches_of_guard(self.guard)
 
     def __repr__(self) -> str:
         return f"Event({self.name})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from adjode.derivation.switches import Found, Switch, switches_in
+from adjode.model.callbacks import Callback
 from adjode.model.fields import Fields, entry_name
 
 _MANY = 100_000  # times in a span
@@ -27,34 +29,34 @@ class Switches:
     periodic : tuple of Switch
         Those that are repeated, whatever theta is.
     moving : tuple of Switch
-        Those that depend on theta.
-    of_tables : list of pairs
-        The breaks of periodic tables in one period, and the period.
+        Those that depend on theta; a kink that returns, or at the sum of too many of its entries, is none of them.
     """
 
-    def __init__(self, found: Found, parameters: Fields | None, of_tables: list[tuple[np.ndarray, float]]):
-        self.of_tables = of_tables
+    def __init__(self, found: Found, parameters: Fields | None):
         switches, self._parameters, self._unread = list(found.switches.values()), parameters, dict(found.unread)
         self.times = np.array([one.at.number for one in switches if not one.at.entries and not one.period])
         self.periodic = tuple(one for one in switches if not one.at.entries and one.period)
-        moving = [one for one in switches if one.at.entries]
+        moving = [one for one in switches if one.at.entries and not (one.kink and (one.period or not _is_short(one)))]
         self.moving = tuple(one for one in moving if _is_short(one))
         self._unread |= dict.fromkeys(one.line for one in moving if not _is_short(one))
 
     def stops(self, t_span: Any) -> np.ndarray:
         """The times in the span, or in a span that has all of these, at which those that are repeated happen."""
         spans = np.asarray(t_span, dtype=float)
-        if not (self.periodic or self.of_tables) or not spans.size or not np.isfinite(spans).all():
+        if not self.periodic or not spans.size or not np.isfinite(spans).all():
             return np.zeros(0)
         first, last = float(spans.min()), float(spans.max())
-        found = [_spread(one, first, last) for one in self.periodic]
-        found += [_repeated(*one, first, last) for one in self.of_tables]
-        return np.concatenate(found)
+        if sum((last - first) / one.period for one in self.periodic) > _MANY:
+            _warn_of_many(self.periodic[0].line)
+            return np.zeros(0)
+        return np.concatenate([_spread(one, first, last) for one in self.periodic])
 
-    def actions(self, m: int, t_span: tuple[float, float]) -> list[tuple[list[float], list[int]]]:
-        """The numbers and entries of those that move as rows of a table of doses, for m parameters."""
+    def actions(self, m: int, t_span: tuple[float, float], kinks: bool = True) -> list[tuple[list[float], list[int]]]:
+        """The numbers and entries of those that move as rows of a table of doses, for m parameters; with kinks or without."""
         rows: list[tuple[list[float], list[int]]] = []
         for one in self.moving:
+            if one.kink and not kinks:
+                continue
             if not all(-m <= entry < m for entry, _ in one.at.entries):
                 continue  # f reads outside of theta, and will be told so
             parts = [(factor, entry % m) for entry, factor in one.at.entries]
@@ -64,13 +66,20 @@ class Switches:
             rows += [([time, lag, one.period, repeat, last], entries) for repeat in _repeats(one, t_span)]
         return rows
 
-    def refuse(self, why: str) -> None:
-        """Raise a ValueError if there are any at times that depend on theta."""
+    def within(self, t_span: Any) -> np.ndarray:
+        """All constant times at which it happens, inside of the span."""
+        times, inside = np.concatenate([self.times, self.stops(t_span)]), np.asarray(t_span, dtype=float)
+        return np.unique(times[(times > inside.min()) & (times < inside.max())]) if times.size else times
+
+    def refuse(self, why: str, what: str = "f") -> None:
+        """Raise a ValueError if f jumps at any times that depend on theta."""
         for one in self.moving:
+            if one.kink:
+                continue
             names = " and ".join(entry_name("theta", self._parameters, entry) for entry, _ in one.at.entries)
             raise ValueError(
-                f"f switches at a time that depends on {names} ({one.line}), but {why}; "
-                f"or say by breaks=() that f does not jump there."
+                f"{what} switches at a time that depends on {names} ({one.line}), but {why}"
+                + ("; or say by breaks=() that f does not jump there." if what == "f" else ".")
             )
 
     def trust_stops(self) -> None:
@@ -90,17 +99,29 @@ class Switches:
         self._unread.clear()
 
 
-def switches_of(
-    f: Callable, parameters: Fields | None, given: np.ndarray | None, of_tables: list[tuple[np.ndarray, float]]
-) -> Switches:
-    """The switches of `f(t, u, theta, ...)`. Breaks that are `given` tell what cannot be read; that there are none tells all."""
-    if given is not None and not given.size:
-        return Switches(Found(), parameters, of_tables)
+def switches_of(f: Callable, parameters: Fields | None, given: np.ndarray | None) -> Switches:
+    """The switches of `f(t, u, theta, ...)`.
+
+    Breaks that are `given` tell what cannot be read; that there are none tells all but those of tables.
+    """
     places = {} if parameters is None else {name: (parameters.places[name], shape) for name, shape in parameters.shapes}
     found = switches_in(f, places)
     if given is not None:
         found.unread.clear()
-    return Switches(found, parameters, of_tables)
+        if not given.size:
+            found.switches = {key: one for key, one in found.switches.items() if one.of_table}
+    return Switches(found, parameters)
+
+
+def switches_of_guard(guard: Callable) -> Switches:
+    """The times at which a guard `guard(t, u, theta)` jumps, or is zero whatever the state is."""
+    return Switches(switches_in(guard, {}, zeros=True), None)
+
+
+@functools.lru_cache(maxsize=256)
+def switches_of_cost(cost: Callback) -> Switches:
+    """The switches of a running cost `g(t, u, theta)`."""
+    return switches_of(cost.function, cost.fields[1], None)
 
 
 def _is_short(switch: Switch) -> bool:
@@ -111,20 +132,7 @@ def _is_short(switch: Switch) -> bool:
 def _spread(switch: Switch, first: float, last: float) -> np.ndarray:
     """The times of one that is repeated, from `first` to `last`."""
     at, period = switch.at.number, switch.period
-    if (last - first) / period > _MANY:
-        _warn_of_many(switch.line)
-        return np.zeros(0)
     return at + period * np.arange(math.ceil((first - at) / period), math.floor((last - at) / period) + 1)
-
-
-def _repeated(times: np.ndarray, period: float, first: float, last: float) -> np.ndarray:
-    """Times in one period, from `first` to `last`, in all of them."""
-    if times.size * (last - first) / period > _MANY:
-        _warn_of_many("the breaks of a periodic Table")
-        return np.zeros(0)
-    rounds = np.arange(math.floor((first - times[-1]) / period), math.ceil((last - times[0]) / period) + 1)
-    found = (times + period * rounds[:, None]).reshape(-1)
-    return found[(found >= first) & (found <= last)]
 
 
 def _repeats(switch: Switch, t_span: tuple[float, float]) -> list[float]:

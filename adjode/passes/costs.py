@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from adjode.adjoints import products
-from adjode.adjoints.costs import ABSOLUTE, LOOKS, MOST_PARTS, make_costs, note
+from adjode.adjoints.cost_looks import LOOKS
+from adjode.adjoints.costs import ABSOLUTE, MOST_PARTS, make_costs, note
 from adjode.compile import slots
 from adjode.compile.calls import PORTABLE
 from adjode.compile.entries import entry
@@ -18,6 +19,7 @@ from adjode.compile.views import invoke, row, segment
 from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
+from adjode.model.switches import switches_of_cost
 from adjode.passes.base import Pass, put_method
 from adjode.passes.options import SolveOptions
 from adjode.passes.result import PullbackStats, find_cause
@@ -37,18 +39,22 @@ _HINTS = {
 }
 
 
-def put_costs(frame: Frame, options: SolveOptions, n: int, span: float, columns: int, parts: int = 0) -> None:
+def put_costs(
+    frame: Frame, options: SolveOptions, n: int, span: Span, cost: tuple[Callback, Callback] | None, columns: int, parts: int = 0
+) -> None:
     """Fill the slots of adjoints/costs.py: for so many integrands, and parts of the span with limits to the steps of lam."""
     frame[slots.COST] = slots.COST.fill(
         cost_unit=options.unit_error(n),
-        cost_span=span,
-        spacing=span / LOOKS,
+        cost_span=span.length,
+        spacing=span.length / LOOKS,
         most_pieces=options.max_steps,
         pieces=0,
         looks=0,
         piece_t=0,
         piece_h=0,
     )
+    breaks = np.zeros(0) if cost is None else switches_of_cost(cost[0]).within(span.ends)
+    frame[slots.COST_BREAKS] = np.sort(span.elapsed(breaks))
     frame[slots.Q], frame[slots.COST_SUMS] = np.zeros((6, columns)), np.zeros((5, columns))
     frame[slots.COST_GROUPS], frame[slots.DRIVEN] = np.zeros((3, 3)), np.zeros((parts, 3))
 
@@ -119,7 +125,7 @@ class Costs(Pass):
         products.put_products(frame, dynamics, theta, n, wants_theta=m > 0, running_cost=cost, short=False)
         put_method(frame, options.tableau, GAUSS)
         parts = MOST_PARTS if wants_lam and options.adaptive else 0
-        put_costs(frame, options, n, span.length, 1 + (n + m if wants_lam else 0), parts)
+        put_costs(frame, options, n, span, cost, 1 + (n + m if wants_lam else 0), parts)
         frame[slots.TIME_SPAN], frame[slots.COUNT] = span.numbers, slots.COUNT.zeros()
         frame[slots.LIMITED], frame[slots.U_FLOOR] = np.zeros(2, dtype=np.int64), options.least_sizes(n)
         frame.allocate({slots.U: (n,), slots.Y: (n,), slots.TOTAL: (m + 1,)})

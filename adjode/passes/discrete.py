@@ -106,7 +106,7 @@ class Discrete(Pass):
         if jump_bars is not None:
             self.frame[slots.JUMP_BARS] = jump_bars
         columns = 0 if cost is None else 1 + n + (m if wants_theta else 0)
-        put_costs(self.frame, options, n, span.length, columns)
+        put_costs(self.frame, options, n, span, cost, columns)
         if structure is not None:
             self._put_implicit(tableau, structure, n)
         frame = self.frame

@@ -226,14 +226,15 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
     ValueError, TypeError
         For what is not there, or does not go together.
     """
-    switches = dynamics.switches.actions(m, t_span)
+    singular = dynamics.mass is not None and dynamics.mass.singular
+    switches = dynamics.switches.actions(m, t_span, kinks=options.memory is None and not singular)
     if not (options.doses or options.events or switches):
         return NO_JUMPS
     if switches:
         _refuse_switches(dynamics, options)
     if options.memory is not None:
         raise ValueError("doses and events know no budget of memory: leave memory out.")
-    if dynamics.mass is not None and dynamics.mass.singular:
+    if singular:
         raise ValueError(
             "doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix."
         )

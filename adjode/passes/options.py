@@ -77,7 +77,9 @@ class SolveOptions:
     @classmethod
     def of(cls, dynamics: Dynamics, t_span: Any, *given: Any, **named: Any) -> SolveOptions:
         """The options of a solve of these dynamics over a span, or several, whose breaks are stops."""
-        options, own = cls(*given, **named), np.concatenate([dynamics.breaks, dynamics.switches.stops(t_span)])
+        options = cls(*given, **named)
+        of_guards = [one.switches.within(t_span) for one in options.events]
+        own = np.concatenate([dynamics.breaks, dynamics.switches.stops(t_span), *of_guards])
         if np.setdiff1d(options.stops, own).size:
             dynamics.switches.trust_stops()
         _set(options, "stops", np.union1d(options.stops, own))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adjode import Dynamics, SolveError, Status, solve, value_and_gradient
-from adjode.adjoints.costs import LOOKS
+from adjode.adjoints.cost_looks import LOOKS
 from adjode.losses import FinalState
 
 ADJOINTS = ["discrete", "interpolating"]
@@ -104,6 +104,30 @@ def test_cost_for_a_while_only(adjoint, cost, omega):
     bar = solve(CIRCLE, [1.0, 0.0], [omega], (0.0, 100.0)).pullback(running_cost=pair, adjoint=adjoint)
     assert bar.running_cost == pytest.approx(exact, abs=1e-4 * 0.07)
     assert bar.u0[0] == pytest.approx(exact, abs=1e-4 * 0.07)
+
+
+def blink(t, u, theta):
+    return u[0] if 40.0 <= t < 40.0003 or t % 24.0 < 0.0001 else 0.0
+
+
+def blink_vjp(t, u, theta, u_bar, theta_bar):
+    u_bar[0] = 1.0 if 40.0 <= t < 40.0003 or t % 24.0 < 0.0001 else 0.0
+    u_bar[1] = theta_bar[0] = 0.0
+
+
+@pytest.mark.parametrize("span", [(0.0, 100.0), (100.0, 0.0)])
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+def test_windows_that_the_source_shows_are_not_passed_over(adjoint, span):
+    solution = solve(Dynamics(circle, circle_vjp), [1.0, 0.0], [0.0], span)
+    bar = solution.pullback(running_cost=(blink, blink_vjp), adjoint=adjoint)
+    exact = np.sign(span[1]) * (0.0003 + 5 * 0.0001)
+    assert bar.running_cost == pytest.approx(exact, rel=1e-5) and bar.u0[0] == pytest.approx(exact, rel=1e-5)
+
+
+def test_windows_that_move_with_theta_are_refused():
+    solution = solve(Dynamics(circle, circle_vjp), [1.0, 0.0], [0.0], (0.0, 1.0))
+    with pytest.raises(ValueError, match=r"the running cost switches at a time that depends on theta\[0\] .* one more state"):
+        solution.pullback(running_cost=lambda t, u, theta: u[0] if t > theta[0] else 0.0)
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS)

@@ -42,6 +42,30 @@ def lagged_vjp(t, u, theta, lam, u_bar, theta_bar):
     theta_bar[2] = -u[0] * lam[0]
 
 
+STARTS = np.array([1.0, 5.0])
+RATES = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+
+
+def by_entries(t, u, theta, du):
+    on = 0.0
+    for k in range(STARTS.size):
+        if STARTS[k] <= t < STARTS[k] + 1.0:
+            on += 1.0
+    du[0] = theta[0] * on - theta[1] * u[0]
+
+
+def by_number(t, u, theta, du):
+    du[0] = theta[0] * RATES[min(int(t), 6)] - theta[1] * u[0]
+
+
+def by_wave(t, u, theta, du):
+    du[0] = theta[0] * (np.cos(0.5 * np.pi * (t - 1.5)) > np.sqrt(0.5)) - theta[1] * u[0]
+
+
+def hat(t, u, theta, du):
+    du[0] = 50.0 * max(0.0, 1.0 - 50.0 * abs(t - theta[0])) - theta[1] * u[0]
+
+
 def repeated(t, u, theta, du):
     du[0] = (1.0 if (t - theta[0]) % 3.0 < theta[1] else 0.0) - theta[2] * u[0]
 
@@ -63,6 +87,26 @@ def test_a_pulse_after_a_rest_is_a_break():
     slope = sum(s * ((T - start) * np.exp(-K * (T - start)) / K - since(start) / K) for s, start in ((2.0, 5.0), (-2.0, 5.5)))
     assert value == pytest.approx(2.0 * on, rel=1e-6)
     np.testing.assert_allclose(bar, [on, slope], rtol=1e-6)
+
+
+@pytest.mark.parametrize("f", [by_entries, by_number, by_wave])
+def test_inputs_after_a_rest(f):
+    value, bar = gradient(f, [2.0, K])
+    on = since(1.0) - since(2.0) + since(5.0)
+    slopes = [(T - start) * np.exp(-K * (T - start)) / K - since(start) / K for start in (1.0, 2.0, 5.0)]
+    assert value == pytest.approx(2.0 * on, rel=1e-6)
+    np.testing.assert_allclose(bar, [on, 2.0 * (slopes[0] - slopes[1] + slopes[2])], rtol=1e-5)
+
+
+@by_adjoint
+def test_a_moving_hat_after_a_rest(adjoint):
+    """Its slope jumps, and steps end there, so that it is not passed over."""
+    value, bar = gradient(hat, [4.0, K], adjoint=adjoint)
+    w = 0.02
+    exact = np.exp(-K * (T - 4.0)) * 50.0 * w * (2.0 * np.sinh(0.5 * K * w) / (K * w)) ** 2
+    assert value == pytest.approx(exact, rel=1e-6) and bar[0] == pytest.approx(K * exact, rel=1e-5)
+    backsolve = gradient(hat, [4.0, K], adjoint="backsolve", max_step=0.01)  # as before: it knows no such times
+    assert backsolve[1][0] == pytest.approx(K * exact, rel=1e-3)
 
 
 def test_what_returns_every_day():
@@ -199,3 +243,22 @@ def test_where_f_is_there_on_one_side_alone_it_does_not_jump(adjoint):
     value, bar = gradient(bounded, [0.0, 2.0], (0.0, 2.0), u0=1.0, adjoint=adjoint)
     assert value == pytest.approx(np.exp(-2.0), rel=1e-5)
     np.testing.assert_allclose(bar, 0.0, atol=1e-12)
+
+
+def rests(t, u, theta, du):
+    du[0] = theta[0] * (1.0 - u[0])
+
+
+GUARDS = {
+    "twice": (lambda t, u: abs(t - 40.0) - 1e-4, [39.9999, 40.0001]),
+    "again": (lambda t, u, theta: 0.999 - np.sin(t), [np.arcsin(0.999), np.pi - np.arcsin(0.999)]),
+    "daily": (lambda t, u: t % 24.0 - 12.0, 12.0 * np.arange(1, 9)),
+}
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_events_by_time_at_rest(name):
+    guard, times = GUARDS[name]
+    span = (0.0, 5.0 if name == "again" else 100.0)
+    solution = solve(dynamics_of(rests), [1.0], [0.5], span, events=[guard])
+    np.testing.assert_allclose(solution.t_events[0], times, rtol=1e-12)

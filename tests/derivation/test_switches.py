@@ -59,7 +59,64 @@ def early(t, u, theta):
 
 
 def unread(t, u, theta, du):
-    du[0] = 1.0 if np.sin(t) > 0.0 else -1.0
+    du[0] = 1.0 if np.sin(t) + np.cos(3.0 * t) > 0.0 else -1.0
+
+
+def entries(t, u, theta, du):
+    du[0] = 0.0
+    for k in range(TIMES.size):
+        if TIMES[k] <= t < TIMES[k] + 0.25:
+            du[0] += 1.0
+
+
+def arrays(t, u, theta, du):
+    du[0] = np.sum((TIMES <= t) & (t < TIMES + 0.25)) + (t < TIMES).sum()
+
+
+def found(t, u, theta, du):
+    k = 0
+    while k < 2 and t >= TIMES[k]:
+        k += 1
+    du[0] = 1.0 if k > 0 and t < TIMES[k - 1] + 0.25 else 0.0
+
+
+def searched(t, u, theta, du):
+    du[0] = TIMES[min(np.searchsorted(TIMES, t, side="right"), 1)] * u[0]
+
+
+def daily(t, u, theta, du):
+    du[0] = TIMES[min(int(t / 24.0), 1)] + (t - 7.0 * np.floor(t / 7.0) < 1.0) + (t - 5.0 * (t // 5.0) < 2.0)
+
+
+def hourly(t, u, theta, du):
+    hour = int(t % 24.0)
+    du[0] = 1.0 if 6 <= hour < 18 else 0.0
+
+
+def weekly(t, u, theta, du):
+    weeks, days = divmod(t, 7.0)
+    du[0] = (weeks % 2 == 0) * (days < 5.0)
+
+
+def rounded(t, u, theta, du):
+    du[0] = (round(t) > 3) + (abs(t - 3.0 * np.round(t / 3.0)) < 1.0)
+
+
+def waves(t, u, theta, du):
+    du[0] = (np.sin(np.pi * t) > 0.5) + np.sign(math.cos(2.0 * (t % np.pi))) + (np.sin(t) > 2.0)
+
+
+def curves(t, u, theta, du):
+    du[0] = (math.exp(-0.5 * t) < 0.25) + ((t - 3.0) ** 2 < 0.25) + (4.0 / t < 2.0) + (t * t > 9.0)
+
+
+def kinks(t, u, theta, du):
+    du[0] = max(0.0, 1.0 - abs(t - 5.0)) + np.interp(t, TIMES, [0.0, 1.0]) + max(t - theta[0], 0.0) + abs(u[0]) * abs(t - u[0])
+
+
+def chosen(t, u, theta, du):
+    start = 2.0 if t < 6.0 else 8.0
+    du[0] = 1.0 if start < t < start + 1.0 else 0.0
 
 
 def counted(t, u, theta, du):
@@ -74,6 +131,10 @@ def without(t, u, theta, du):
         du[i] = -t * u[i] if u[i] > 0.0 else np.cos(t)
 
 
+def once(*times):
+    return [(time, {}, 0.0) for time in times]
+
+
 CASES = [
     (loops, [(1.0, {}, 0.0), (1.5, {}, 0.0), (5.0, {}, 0.0), (5.5, {}, 0.0), (2.0, {}, 0.0), (3.0, {}, 0.0)], 0),
     (named, [(0.0, {0: 1.0}, 0.0), (0.0, {0: 1.0, 1: 1.0}, 0.0)], 0),
@@ -82,6 +143,18 @@ CASES = [
     (periods, [(0.0, {0: 1.0}, 24.0), (4.0, {0: 1.0}, 24.0), (0.0, {}, 7.0), (3.0, {}, 7.0), (0.0, {}, 5.0)], 0),
     (early, [(7.0, {}, 0.0)], 0),
     (unread, [], 1),
+    (entries, once(2.0, 2.25, 3.0, 3.25), 0),
+    (arrays, once(2.0, 3.0, 2.25, 3.25), 0),
+    (found, once(2.0, 3.0, 2.25, 3.25), 0),
+    (searched, once(2.0, 3.0), 0),
+    (daily, [(0.0, {}, 24.0), (0.0, {}, 7.0), (1.0, {}, 7.0), (0.0, {}, 5.0), (2.0, {}, 5.0)], 0),
+    (hourly, [(float(k), {}, 24.0) for k in range(24)], 0),
+    (weekly, [(0.0, {}, 7.0), (5.0, {}, 7.0)], 0),
+    (rounded, [(-0.5, {}, 1.0), (-1.5, {}, 3.0), (0.0, {}, 3.0), (1.0, {}, 3.0), (-1.0, {}, 3.0)], 0),
+    (waves, [(1 / 6, {}, 2.0), (5 / 6, {}, 2.0), (0.0, {}, np.pi), (np.pi / 4, {}, np.pi), (-np.pi / 4, {}, np.pi)], 0),
+    (curves, once(2.0 * math.log(4.0), 3.5, 2.5, 2.0, 3.0, -3.0), 0),
+    (kinks, [*once(5.0, 6.0, 4.0, 2.0, 3.0), (0.0, {0: 1.0}, 0.0)], 0),
+    (chosen, once(6.0, 2.0, 8.0, 3.0, 9.0), 0),
     (counted, [], 1),
     (without, [], 0),
 ]
@@ -90,5 +163,7 @@ CASES = [
 @pytest.mark.parametrize(("f", "expected", "lines"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_switches_of_a_source(f, expected, lines):
     found = switches_in(f, PLACES)
-    assert [(one.at.number, dict(one.at.entries), one.period) for one in found.switches.values()] == expected
+    assert [
+        (pytest.approx(one.at.number), dict(one.at.entries), pytest.approx(one.period)) for one in found.switches.values()
+    ] == expected
     assert len(found.unread) == lines and all(one.line.count("`") == 2 for one in found.switches.values())

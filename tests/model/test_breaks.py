@@ -7,9 +7,10 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import Dynamics, Table, solve
+from adjode import Dynamics, Table, solve, value_and_gradient
 from adjode.compile.fingerprint import fingerprint
-from adjode.model.breaks import breaks_of
+from adjode.losses import FinalState
+from adjode.model.switches import switches_of
 
 DOSE = Table([0.0, 1.0, 2.0], [0.0, 3.0, 0.0], "previous")
 OTHER = Table([0.0, 0.5, 2.0], [0.0, 3.0, 4.0])
@@ -59,10 +60,19 @@ def wrapped(t, u, theta, du):
     du[0] = DOSE(t)
 
 
+def bent(t, u, theta, du):
+    du[0] = DOSE(1.0 + np.sin(t) * np.cos(t))
+
+
 def in_a_loop(t, u, theta, du):
     du[0] = 0.0
     for k in range(3):
         du[0] += helper(1.0, t - k)
+
+
+def breaks_of(f, given=None):
+    own = np.zeros(0) if given is None else given
+    return np.union1d(own, switches_of(f, None, given).times)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +86,14 @@ def in_a_loop(t, u, theta, du):
         (of_a_state, []),
         (lambda t, u, theta: np.array([DOSE(t)]), [1, 2]),
         (nothing, []),
+        (shifted, [1.5, 2.5]),
+        (in_a_loop, [1, 2, 3, 4]),
     ],
 )
-def test_tables_are_found_where_they_are_called_with_t(f, expected):
-    assert breaks_of(f, None).tolist() == expected
+def test_tables_are_found_where_they_are_called_with_what_is_linear_in_t(f, expected):
+    assert breaks_of(f).tolist() == expected
     assert breaks_of(f, np.array([7.0, 1.0])).tolist() == sorted({*expected, 7.0, 1.0})
+    assert breaks_of(f, np.zeros(0)).tolist() == expected
 
 
 BOTH = DOSE, OTHER
@@ -97,22 +110,26 @@ def by_another_name(t, u, theta, du):
 
 @pytest.mark.parametrize(("f", "expected"), [(of_a_tuple, [0.5, 1, 2]), (by_another_name, [0.5])])
 def test_tables_that_are_called_in_another_way_are_taken_as_called_with_t(f, expected):
-    assert breaks_of(f, None).tolist() == expected
+    assert breaks_of(f).tolist() == expected
 
 
-@pytest.mark.parametrize("f", [shifted, wrapped, in_a_loop])
-def test_a_time_that_is_calculated_is_warned_of(f):
-    with pytest.warns(UserWarning, match=r"test_breaks.py, line .* calls a Table with a time that is calculated from t"):
-        assert breaks_of(f, None).size == 0
+def test_tables_of_a_time_of_day():
+    dynamics = Dynamics(wrapped, nothing)
+    assert dynamics.breaks.size == 0 and dynamics.switches.within((0.0, 5.0)).tolist() == [1, 2, 3, 4]
+
+
+def test_a_time_that_cannot_be_followed_is_warned_of():
+    with pytest.warns(RuntimeWarning, match=r"adjode can't read from .*test_breaks.py, line .*DOSE\(1.0 \+ np.sin"):
+        value_and_gradient(Dynamics(bent, nothing), FinalState([1.0]), (0.0, 1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert breaks_of(f, np.zeros(0)).size == 0
+        value_and_gradient(Dynamics(bent, nothing, breaks=()), FinalState([1.0]), (0.0, 1.0))
 
 
 def test_without_a_source_all_tables_count():
     space = {"table": OTHER, "__name__": __name__}
     exec("def f(t, u, theta, du):\n    du[0] = table(u[0])", space)
-    assert breaks_of(space["f"], None).tolist() == [0.5]
+    assert breaks_of(space["f"]).tolist() == [0.5]
 
 
 def test_dynamics_have_them():
