@@ -12,6 +12,7 @@ from adjode.backends.cuda.arrays import is_device_array, to_host
 from adjode.checks import require_finite, require_unmasked, time_span
 from adjode.model.doses import Doses, read_doses
 from adjode.model.dynamics import Dynamics
+from adjode.model.events import read_events
 from adjode.model.fields import Fields
 from adjode.model.layout import Layout, named
 
@@ -194,12 +195,13 @@ def doses_of_members(given: Any, spans: np.ndarray) -> tuple[Doses, ...]:
 
 
 def with_stops_of_members(dynamics: Dynamics, options: dict[str, Any], spans: np.ndarray) -> dict[str, Any]:
-    """Options with the times in all spans at which f switches periodically; a ValueError for what needs spans of one length."""
+    """Options with the times in all spans at which f or guards switch periodically; a ValueError if it needs equal lengths."""
     if len(spans) < 2 or not (spans != spans[0]).any():
         return options
     if any(one.period for one in dynamics.switches.moving) and np.ptp(spans[:, 1] - spans[:, 0]) > 0.0:
         dynamics.switches.refuse("an ensemble with such times again and again has spans of one length: give these")
-    stops = dynamics.switches.stops(spans)
+    of_guards = [one.switches.stops(spans) for one in read_events(options.get("events"))]
+    stops = np.concatenate([dynamics.switches.stops(spans), *of_guards])
     return {**options, "stops": np.union1d(options.get("stops", ()), stops)} if stops.size else options
 
 

@@ -78,7 +78,7 @@ class SolveOptions:
     def of(cls, dynamics: Dynamics, t_span: Any, *given: Any, **named: Any) -> SolveOptions:
         """The options of a solve of these dynamics over a span, or several, whose breaks are stops."""
         options = cls(*given, **named)
-        of_guards = [one.switches.within(t_span) for one in options.events]
+        of_guards = [part for one in options.events for part in (one.switches.times, one.switches.stops(t_span))]
         own = np.concatenate([dynamics.breaks, dynamics.switches.stops(t_span), *of_guards])
         if np.setdiff1d(options.stops, own).size:
             dynamics.switches.trust_stops()
