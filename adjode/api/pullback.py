@@ -22,7 +22,7 @@ from adjode.api.wanted import check_adjoint, check_wrt
 from adjode.derivatives.proof import require_derived_rule
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
-from adjode.passes.costs import Costs
+from adjode.passes.costs import Costs, breaks_of_cost
 from adjode.passes.discrete import Discrete, jumps_at_start, observed_after_t0
 from adjode.passes.forward import structure_for
 from adjode.passes.options import PullbackOptions
@@ -313,7 +313,8 @@ class _Pullback:
             backward = backsolve.prepare(solution, solution.t, jumps, atol_u, options.atol, asked.reanchor)
         else:
             backwards = bool(solution.t[-1] >= solution.t[0])
-            backward = interpolating.prepare(jumps, options.atol, options.stops, backwards)
+            of_cost = np.zeros(0) if self.cost is None else breaks_of_cost(self.cost, solution.span)
+            backward = interpolating.prepare(jumps, options.atol, np.union1d(options.stops, of_cost), backwards)
         wants_theta = "theta" in self.wanted
         dynamics, theta = solution.problem
         made = Sweep(

@@ -39,6 +39,11 @@ _HINTS = {
 }
 
 
+def breaks_of_cost(cost: tuple[Callback, Callback], span: Span) -> np.ndarray:
+    """The times at which a running cost may jump, rising."""
+    return switches_of_cost(cost[0]).within(span.ends)
+
+
 def put_costs(
     frame: Frame, options: SolveOptions, n: int, span: Span, cost: tuple[Callback, Callback] | None, columns: int, parts: int = 0
 ) -> None:
@@ -53,8 +58,7 @@ def put_costs(
         piece_t=0,
         piece_h=0,
     )
-    breaks = np.zeros(0) if cost is None else switches_of_cost(cost[0]).within(span.ends)
-    frame[slots.COST_BREAKS] = np.sort(span.elapsed(breaks))
+    frame[slots.COST_BREAKS] = np.zeros(0) if cost is None else span.elapsed(breaks_of_cost(cost, span))
     frame[slots.Q], frame[slots.COST_SUMS] = np.zeros((6, columns)), np.zeros((5, columns))
     frame[slots.COST_GROUPS], frame[slots.DRIVEN] = np.zeros((3, 3)), np.zeros((parts, 3))
 
