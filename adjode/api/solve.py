@@ -154,7 +154,7 @@ def _solved(
         u0=u,
         jumps=jumps,
         extended=extended,
-        theta_T=theta_T,
+        theta_T=theta_T if segments is None else theta_T.copy(),  # steps that are solved again change it
         ended=int(forward.count[slots.ENDED]),
     )
 

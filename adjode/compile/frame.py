@@ -108,11 +108,13 @@ class Frame:
             words[start] = length
 
     def integers_of(self, chosen: Iterable[Slot]) -> Iterator[np.ndarray]:
-        """The arrays of these slots, here and in the frame beside, each once, as vectors of integers; of K only the first row."""
+        """The arrays of these slots, here and in the frame beside, each once, as vectors of integers; of rows for the stages, or
+        for places in a step, only those at its start.
+        """
         seen = set()
         for one in filter(None, (self, self.partner)):
             for slot in filter(one.has, chosen):
-                array = one[slot][0] if slot is slots.K else one[slot]
+                array = one[slot][0] if slot in (slots.K, slots.GUARD_VALUES) else one[slot]
                 address = array.__array_interface__["data"][0]
                 if array.size and address not in seen:
                     seen.add(address)

@@ -191,6 +191,8 @@ def make_integrate(
             count[slots.STOP] = find_stop(frame, 0)
             if not _jumps_at(frame, t, count[slots.STOP]):
                 observe(frame, t, 1.0, t, slots.Y(frame), plane(slots.MESH_C(frame), dense_at(frame, 0)))
+        else:
+            count[slots.STOP] = find_stop(frame, count[slots.STOP])  # the stops ahead may be others now
         status = run(frame)
         count[slots.ENTERED] = 1 if status == STORE_FULL else 0
         return status

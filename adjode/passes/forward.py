@@ -231,8 +231,6 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
         return NO_JUMPS
     if switches:
         _refuse_switches(dynamics, options)
-    if options.memory is not None:
-        raise ValueError("doses and events know no budget of memory: leave memory out.")
     if dynamics.mass is not None and dynamics.mass.singular:
         raise ValueError(
             "doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix."
@@ -242,8 +240,6 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
 
 
 def _refuse_switches(dynamics: Dynamics, options: SolveOptions) -> None:
-    if options.memory is not None:
-        dynamics.switches.refuse("that goes with no budget of memory: leave memory out")
     if dynamics.mass is not None and dynamics.mass.singular:
         dynamics.switches.refuse("that goes with no singular mass matrix")
 

@@ -290,7 +290,10 @@ class Program:
                 segments.rewind()
                 self._table[AWAY] = 0
         if self.backward is not None:
-            self.backward.follow(segments.trajectory, count)
+            follow = self.backward.follow_on if which == BACKWARD else self.backward.follow
+            follow(segments.trajectory, count)
+            if self.forward is not None and self.loss is not None and which == FORWARD:
+                self.loss.follow(self.forward.frame, self.backward.frame)
         return status
 
 
@@ -299,12 +302,11 @@ def run_and_keep(forward: Forward, layout: Layout) -> tuple[Trajectory, Segments
     status = Program(forward).run()
     if status != SUCCESS:
         raise forward.error(status, layout)
+    occurred = int(forward.count[slots.OCCURRED])
     if forward.count[slots.EARLIER]:
         assert forward.segments is not None
-        return forward.segments.finish(), forward.segments
-    trajectory = forward.trajectory.trimmed(forward.steps)
-    trajectory.jumps = trajectory.jumps.trimmed(int(forward.count[slots.OCCURRED]))
-    return trajectory, None
+        return forward.segments.finish().trimmed_jumps(occurred), forward.segments
+    return forward.trajectory.trimmed(forward.steps).trimmed_jumps(occurred), None
 
 
 def c_function(action: Callable[[int], int]) -> Any:
