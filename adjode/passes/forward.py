@@ -115,6 +115,7 @@ class Forward(Integration):
         jumps: Jumps = NO_JUMPS,
     ):
         method, stops = options.tableau, options.stops if t_span[1] >= t_span[0] else options.stops[::-1]
+        atol = options.absolute_tolerances(u0.size)
         super().__init__(
             dynamics,
             method,
@@ -123,14 +124,14 @@ class Forward(Integration):
             t_span[0],
             np.append(stops, t_span[1]),
             np.append(np.ones_like(stops, dtype=np.int64), 0) if stops.size else None,
-            Tolerances(options.rtol, options.absolute_tolerances(u0.size)),
+            Tolerances(options.rtol, atol),
             options.limits,
             record=record,
             times=times,
             jumps=jumps,
         )
         self.frame[slots.THETA], self.frame[slots.FLOOR_BEHIND] = theta, np.zeros(0)
-        self.frame[slots.ATOL_AT_MOST] = options.absolute_tolerances(u0.size) if options.follows_start else np.zeros(0)
+        self.frame[slots.ATOL_AT_MOST] = atol.copy() if options.follows_start else np.zeros(0)
         if not dynamics.calls.fused:
             self.frame[slots.F] = dynamics.f.handle
         solver = EXPLICIT if structure is None else Solver(family_of(method), structure.kind, dynamics.mass is not None)

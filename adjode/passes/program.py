@@ -18,7 +18,7 @@ import numpy as np
 from adjode.compile import slots
 from adjode.compile.entries import code_address, entry
 from adjode.compile.flags import DISABLED, i8, kernel
-from adjode.compile.frame import opened
+from adjode.compile.frame import address_of, opened
 from adjode.compile.views import call_code
 from adjode.compile.watch import DEADLINE, NEVER, keep_raised, nanoseconds, raise_pending, run_handlers
 from adjode.model.layout import Layout
@@ -219,7 +219,7 @@ class Program:
         self._help = c_function(self.help)  # kept alive
         self._table[HELP] = code_address(self._help)
         self._table[AWAY] = 0 if segments is None else START
-        self.table: Any = self._table if DISABLED else numbers.__array_interface__["data"][0]
+        self.table: Any = self._table if DISABLED else address_of(numbers)
         self._entry = program_entry()
 
     def __reduce__(self):
