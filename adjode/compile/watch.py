@@ -58,6 +58,11 @@ def keep_raised(error: BaseException) -> None:
     _thread.error = error
 
 
+def forget_kept() -> None:
+    """Before a pass: users' compiled code, which raises by itself, may have left what had been kept."""
+    vars(_thread).pop("error", None)
+
+
 def raise_kept() -> None:
     """Raise what has been kept, if anything, behind a pass that could not stop for it."""
     error = vars(_thread).pop("error", None)

@@ -20,7 +20,7 @@ from adjode.compile.entries import code_address, entry
 from adjode.compile.flags import DISABLED, i8, kernel
 from adjode.compile.frame import address_of, opened
 from adjode.compile.views import call_code
-from adjode.compile.watch import DEADLINE, NEVER, keep_raised, nanoseconds, raise_kept, raise_pending, run_handlers
+from adjode.compile.watch import DEADLINE, NEVER, forget_kept, keep_raised, nanoseconds, raise_kept, raise_pending, run_handlers
 from adjode.model.layout import Layout
 from adjode.passes.base import Pass
 from adjode.passes.costs import Costs
@@ -242,6 +242,7 @@ class Program:
             What a handler of signals raised meanwhile.
         """
         self._table[AGAIN] = again
+        forget_kept()
         status = self._entry(self.table)
         if status == STORE_FULL:
             raise MemoryError("there is no room for more steps: give a budget, such as memory='1GB', or loosen the tolerances.")
