@@ -18,7 +18,7 @@ from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, see
 from adjode.adjoints.jumping import forget_behind
 from adjode.adjoints.seeds import make_seed_observations
 from adjode.adjoints.shifting import shift_hooks
-from adjode.adjoints.shifts import ALONE, begin_shifts, make_pull_shifted
+from adjode.adjoints.shifts import ALONE, begin_shifts, is_last, make_pull_shifted
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.adjoints.trust import (
     add_stage,
@@ -279,7 +279,7 @@ def make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | No
     def pull_by_kind(frame, step, left):
         kinds = slots.FORWARD_KIND(frame)
         if kinds.size > 0:
-            ends = step + 1 < slots.FORWARD_COUNT(frame)[slots.STEPS] and keeps_off(frame, step + 1)
+            ends = not is_last(frame, step) and keeps_off(frame, step + 1)
             slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if ends else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:

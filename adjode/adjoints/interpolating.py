@@ -28,6 +28,9 @@ from adjode.status import STORE_FULL, SUCCESS
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.family import EXPLICIT, Solver
 
+# in JUMP_ROWS: where steps of the forward pass are asked for; jump 0 of the state, one less for the next
+PAUSE, FIRST_JUMP = -2, -3
+
 
 @kernel
 def _look_up(frame, t):
@@ -65,7 +68,7 @@ def _begin(frame):
             for k in range(many):  # what is observed at the start is observed behind a jump there
                 if stops[k] == stops[stops.size - 1] and abs(stops[k] - times[last]) <= near:
                     stops[k] -= direction * near
-            many = insert_stop(frame, many, times[last], _FIRST_JUMP - last, times[last] + clearance(frame))
+            many = insert_stop(frame, many, times[last], FIRST_JUMP - last, times[last] + clearance(frame))
         last = first - 1
     _forget_jumps_behind(frame)
     return SUCCESS
@@ -73,27 +76,23 @@ def _begin(frame):
 
 @kernel
 def _add(frame, k, lam):
-    """What is observed at stop k; STORE_FULL where the steps at hand begin and there are others before them."""
-    jumps, rows, start = slots.JUMPS(frame), slots.JUMP_ROWS(frame), slots.FORWARD_T(frame)[0]
-    if slots.FORWARD_COUNT(frame)[slots.EARLIER] > 0:
-        if slots.CONTROL(frame)[slots.DIRECTION] * (slots.STOPS(frame)[k] - start) >= 0.0:
-            return STORE_FULL
+    """What is observed at stop k; STORE_FULL if it is a pause."""
+    jumps, rows = slots.JUMPS(frame), slots.JUMP_ROWS(frame)
     at = rows[k] if rows.size > 0 else jumps.shape[0] - 1 - k
+    if at == PAUSE:
+        return STORE_FULL
     if at >= 0:
         for i in range(lam.size):
             lam[i] += jumps[at, i]
     return SUCCESS
 
 
-_FIRST_JUMP = -2  # in JUMP_ROWS: this for jump 0 of the state, one less for the next
-
-
 @kernel
 def _jump(frame, k, lam):
     """The jump of lam at stop k."""
     rows = slots.JUMP_ROWS(frame)
-    if rows.size > 0 and rows[k] <= _FIRST_JUMP:
-        return pull_jumps(frame, _FIRST_JUMP - rows[k], (False, False), lam)
+    if rows.size > 0 and rows[k] <= FIRST_JUMP:
+        return pull_jumps(frame, FIRST_JUMP - rows[k], (False, False), lam)
     return _add(frame, k, lam)
 
 

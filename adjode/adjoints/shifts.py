@@ -33,13 +33,21 @@ def begin_shifts(frame):
     shift[slots.MOVES] = shift[slots.KNOWN] = shift[slots.LEADS_TO] = shift[slots.OF_START] = 0.0
     end_shift(frame)
     if slots.JUMP_BARS(frame).size > 0:  # the last cotangent may be that of a time
-        place[slots.RELEVANT] = slots.FORWARD_COUNT(frame)[slots.STEPS]
+        forward = slots.FORWARD_COUNT(frame)
+        place[slots.RELEVANT] = forward[slots.EARLIER] + forward[slots.STEPS]
         divide_mesh(frame)
 
 
 @kernel
 def _is_gap(frame, step):
     return slots.FORWARD_KIND(frame)[step] >= slots.CROSSING
+
+
+@kernel
+def is_last(frame, step):
+    """Whether no step of the forward pass comes behind this one."""
+    forward = slots.FORWARD_COUNT(frame)
+    return step + 1 == forward[slots.STEPS] and forward[slots.LATER] == 0
 
 
 @kernel
@@ -54,9 +62,13 @@ def _start_moves(frame, step):
     kinds, whats = slots.FORWARD_KIND(frame), slots.JUMP_WHAT(frame)
     while step >= 0 and kinds[step] < slots.CROSSING:
         step -= 1
-    if step < 0 or kinds[step] < slots.JUMP or _jumps_at_stop(frame, step):
+    if step < 0:
+        last = slots.FORWARD_COUNT(frame)[slots.BEGUN] - 1
+    else:
+        last = -1 if _jumps_at_stop(frame, step) else kinds[step] - slots.JUMP
+    if last < 0:
         return False
-    last, many = kinds[step] - slots.JUMP, 0
+    many = 0
     for k in range(whats[3 * last + 2], last + 1):
         many += 1 if moves(frame, k) else 0
     return many > 0
@@ -72,7 +84,8 @@ def sides_of(frame, step):
     before = step - 1
     if slots.JUMP_WHAT(frame)[3 * first] == slots.DOSE and before >= 0 and kinds[before] == slots.CROSSING:
         before -= 1  # from where steps before a dose end to the dose
-    return shift[slots.KNOWN] == 1.0, before >= 0 and not _is_gap(frame, before)
+    leads = not _is_gap(frame, before) if before >= 0 else slots.FORWARD_COUNT(frame)[slots.LED] == 1
+    return shift[slots.KNOWN] == 1.0, leads
 
 
 @kernel
@@ -249,7 +262,7 @@ def make_pull_shifted(pull_step: Callable) -> Callable:
     def pull_shifted(frame, step, left):
         shift, mesh_t = slots.SHIFT(frame), slots.FORWARD_T(frame)
         exact = shift[slots.EXACT] == 1.0
-        last = exact and (step + 1 == slots.FORWARD_COUNT(frame)[slots.STEPS] or _is_gap(frame, step + 1))
+        last = exact and (is_last(frame, step) or _is_gap(frame, step + 1))
         status, rounds = _begin_step(frame, step) if exact else (SUCCESS, 1)
         moving = exact and shift[slots.MOVES] == 1.0
         takes_size = last and (moving or _leads_to(frame) >= 0)

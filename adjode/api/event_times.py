@@ -50,7 +50,7 @@ def _read_event_times(solution: Solved, given: Any) -> list[np.ndarray]:
 
 def _in_mesh(solution: Solved) -> np.ndarray:
     """The jumps across which steps have been taken: all but those in which nothing changes."""
-    kinds, what = solution.trajectory.kinds, solution.trajectory.jumps.what
+    kinds, what = solution.kinds, solution.trajectory.jumps.what
     lasts = kinds[kinds >= slots.JUMP] - slots.JUMP
     return np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(what[3 * last + 2], last + 1) for last in lasts)])
 
@@ -85,7 +85,7 @@ def _pull_event_time(solution: Solved, i: int, k: int, bar: float) -> tuple[floa
 
 def observed_before(solution: Solved, seeds: Seeds) -> Seeds:
     """The same cotangents, of the states before jumps."""
-    at_start = seeds.times == solution.t[0] if jumps_at_start(solution.trajectory.kinds) else np.zeros(seeds.times.size, dtype=bool)
+    at_start = seeds.times == solution.t[0] if jumps_at_start(solution.kinds) else np.zeros(seeds.times.size, dtype=bool)
     times = before_jumps(solution, seeds.times[~at_start])
     return replace(seeds, times=times, u_bars=seeds.u_bars[~at_start], u0_bar=seeds.u0_bar + seeds.u_bars[at_start].sum(axis=0))
 

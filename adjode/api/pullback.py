@@ -278,7 +278,7 @@ class _Pullback:
 
     def _discrete(self) -> Discrete:
         solution, seeds, steps = self.solution, self.seeds, self.solution.dense.steps
-        times, u_bars = observed_after_t0(solution.t, solution.trajectory.kinds, seeds.times, seeds.u_bars)
+        times, u_bars = observed_after_t0(solution.t, solution.kinds, seeds.times, seeds.u_bars)
         dynamics, theta = solution.problem
         made = Discrete(
             dynamics,
@@ -306,7 +306,7 @@ class _Pullback:
         atol_u = forward.absolute_tolerances(self.n)
         options = asked.for_sweep(forward, atol_u, self._structure(method))
         from_T = self.cost is not None
-        at_start = jumps_at_start(solution.trajectory.kinds)
+        at_start = jumps_at_start(solution.kinds)
         ends = float(solution.t[0]), float(solution.t[-1])
         jumps = plan_jumps(*ends, seeds.u_T_bar, seeds.times, seeds.u_bars, from_T=from_T or at_start, behind_start=at_start)
         if asked.adjoint == "backsolve":
@@ -384,7 +384,7 @@ class _Pullback:
     def _seen_at_t0(self) -> np.ndarray:
         """The cotangents of what is observed at t0, u(T) among it on a span of no length."""
         t, seeds = self.solution.t, self.seeds
-        if jumps_at_start(self.solution.trajectory.kinds):
+        if jumps_at_start(self.solution.kinds):
             return seeds.u0_bar
         return seeds.u0_bar + np.vstack([seeds.u_bars, seeds.u_T_bar])[np.append(seeds.times, t[-1]) == t[0]].sum(axis=0)
 

@@ -71,7 +71,7 @@ def _derivatives(solution: Solved, elapsed: np.ndarray, ends: np.ndarray) -> np.
 
 def _is_implicit(solution: Solved, step: np.ndarray) -> np.ndarray:
     """Whether each of these steps is one of an implicit method."""
-    method, kinds = solution.options.tableau, (solution.segments or solution.trajectory).kinds
+    method, kinds = solution.options.tableau, solution.kinds
     if not method.implicit or not kinds.size:
         return np.full(step.size, method.implicit)
     return kinds[step] == slots.IMPLICIT_STEP if method.partner is not None else kinds[step] < slots.CROSSING

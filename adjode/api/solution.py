@@ -148,7 +148,14 @@ class Solution:
     @property
     def counts(self) -> np.ndarray:
         """The counts of the forward pass that a backward one reads."""
-        return np.array([self.dense.steps, 0, self.trajectory.jumps.t.size, self.ended], dtype=np.int64)
+        counts = slots.COUNT.zeros()
+        counts[[slots.STEPS, slots.OCCURRED, slots.ENDED]] = self.dense.steps, self.trajectory.jumps.t.size, self.ended
+        return counts
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """The kinds of all steps, see `Trajectory`."""
+        return (self.segments or self.trajectory).kinds
 
     @functools.cached_property
     def t(self) -> np.ndarray:
@@ -156,12 +163,12 @@ class Solution:
 
     @property
     def u(self) -> np.ndarray:
-        return self.trajectory.u if self.segments is None else SegmentedOutput(self.segments).u
+        return self.trajectory.u if isinstance(self.dense, DenseOutput) else self.dense.u
 
     @property
     def dense(self) -> DenseOutput | SegmentedOutput:
         if self.segments is not None:
-            return SegmentedOutput(self.segments)
+            return SegmentedOutput(self.segments, self.trajectory.jumps.t)
         return DenseOutput(self.trajectory.t, self.trajectory.u, self.trajectory.c, self.span, self.trajectory.jumps.t)
 
     @property
@@ -174,8 +181,7 @@ class Solution:
 
     @property
     def stiff(self) -> np.ndarray | None:
-        kept = self.segments or self.trajectory
-        return kept.kinds == IMPLICIT_STEP if self.options.tableau.partner is not None else None
+        return self.kinds == IMPLICIT_STEP if self.options.tableau.partner is not None else None
 
     @property
     def method(self) -> str:

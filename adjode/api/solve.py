@@ -119,12 +119,14 @@ def solve(
     try_before(dynamics, there, parts, (t0, T), u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
     steady = _steady_state(dynamics, there, u, parameters, t0) if is_steady(options) else None
-    start = u if steady is None else steady.u
-    solution = _solved(dynamics, options.at(start), structure, layouts, (t0, T), start, parameters)
+    start, there = (u, there) if steady is None else (steady.u, options.at(steady.u))
+    solution = _solved(dynamics, there, structure, layouts, (t0, T), start, parameters)
     if solution.segments is None:
         try_behind(dynamics, parts, solution.trajectory.t[:-1], solution.trajectory.u[:-1], parameters)
-    solution = replace(solution, t_eval=evaluation_times, steady=steady)
-    return solution if evaluation_times is None else replace(solution, u_eval=solution(evaluation_times))
+    if steady is None and evaluation_times is None:
+        return solution
+    seen = None if evaluation_times is None else solution(evaluation_times)
+    return replace(solution, steady=steady, t_eval=evaluation_times, u_eval=seen)
 
 
 def _solved(
@@ -155,7 +157,7 @@ def _solved(
         u0=u,
         jumps=jumps,
         extended=extended,
-        theta_T=theta_T,
+        theta_T=theta_T if segments is None else theta_T.copy(),  # steps that are solved again change it
         ended=int(forward.count[slots.ENDED]),
     )
 

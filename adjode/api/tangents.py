@@ -108,7 +108,7 @@ def pushforward(
     if moved[1] is not None and not solution.ended:
         u_T += np.outer(_rate(solution, -1), moved[1])
     observed = made.observed.transpose(0, 2, 1)[where]
-    if side == "left" or not jumps_at_start(solution.trajectory.kinds):
+    if side == "left" or not jumps_at_start(solution.kinds):
         observed[asked == solution.t[0]] = u_dots.T  # whatever t0 is
     u = None if times is None else np.ascontiguousarray(observed)
     if not many:
@@ -192,7 +192,7 @@ def _steps_that_serve(
         on_inaccurate = "raise"  # along other steps events are at times that are a little different, on whichever side of these
     sizes = np.abs(solution.u).max(axis=0) + solution.options.least_sizes(n)
     cotangents = probe(times.size + 1, n) / sizes
-    seeds = observed_after_t0(solution.t, solution.trajectory.kinds, times, cotangents[:-1])
+    seeds = observed_after_t0(solution.t, solution.kinds, times, cotangents[:-1])
     how: Any = {"wants_theta": True, "max_seconds": max_seconds, "on_inaccurate": on_inaccurate, "jumps": solution.jumps}
     judge = Discrete(dynamics, solution.options, solution.structure, solution.span, theta, cotangents[-1], *seeds, **how)
     judge.follow(*steps)

@@ -158,6 +158,9 @@ COUNT = integers_by_name(
     earlier="steps before the first one in the store",
     occurred="jumps of the state so far",
     ended="the event that has ended the pass, counted from 1",
+    later="steps behind the last one in the store, of a pass that has gone on",
+    begun="the jump with which steps began that go on in the store, counted from 1; 0 if the time of that is fixed",
+    led="whether the step before the first one in the store is no crossing",
     rejected="steps",
     derivatives="evaluations of the right-hand side",
     integrands="evaluations of the integrand",
@@ -186,8 +189,8 @@ COUNT = integers_by_name(
 )
 # fmt: off
 (
-    STEPS, EARLIER, OCCURRED, ENDED, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED, CROSSINGS, STIFF,
-    EVIDENCE, CALM, SWITCHES, HAPPENING, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS,
+    STEPS, EARLIER, OCCURRED, ENDED, LATER, BEGUN, LED, REJECTED, DERIVATIVES, INTEGRANDS, STOP, FRESH, RETRY, SEEN, ENTERED,
+    CROSSINGS, STIFF, EVIDENCE, CALM, SWITCHES, HAPPENING, BEFORE_GAP, LIMIT, VJPS, COSTS, PRODUCTS, FRESHNESS, LAST_ITERATIONS,
     JACOBIANS, FACTORISATIONS, ITERATIONS, CURVATURES,
 ) = COUNT.places
 # fmt: on

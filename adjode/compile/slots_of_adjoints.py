@@ -178,8 +178,10 @@ FORWARD_U = matrix(STORE, "(k + 1, n)", "MESH_U of the forward pass")
 FORWARD_C = cube(STORE, "(k, degree, n)", "MESH_C of the forward pass")
 FORWARD_STAGES = cube(STORE, "(k, rows, n)", "STAGES of the forward pass")
 FORWARD_KIND = integers(OPTIONAL, "(k,) or (0,)", "MESH_KIND of the forward pass")
-FORWARD_COUNT = integers(STORE, "(2 or more,)", "COUNT of the forward pass, its STEPS and EARLIER at least")
-JUMP_ROWS = integers(STORE, "(k,) or (0,)", "row of JUMPS for each stop, -1 for none; empty where they are in reverse order")
+FORWARD_COUNT = integers(STORE, "(7 or more,)", "COUNT of the forward pass, from STEPS to LED at least")
+JUMP_ROWS = integers(
+    STORE, "(k,) or (0,)", "row of JUMPS for each stop, -1 for none, less for others; empty where they are in reverse order"
+)
 U0_BAR = vector(STORE, "(n,)", "where the backward pass leaves lam at t0")
 JUMPS = matrix(STORE, "(k, n)", "what to add to lam at each time; a loss: its derivatives")
 ANCHORS = matrix(STORE, "(k, n)", "backsolve: where to put the state at each time; rates: slopes of the dense output")

@@ -58,12 +58,23 @@ def keep_raised(error: BaseException) -> None:
     _thread.error = error
 
 
-def raise_pending(watch: np.ndarray) -> NoReturn:
-    """Raise what a handler of signals has raised inside a pass that returned INTERRUPTED."""
-    raised, error = watch[RAISED:].tolist(), vars(_thread).pop("error", None)
-    watch[RAISED:] = 0
+def forget_kept() -> None:
+    """Before a pass: users' compiled code, which raises by itself, may have left what had been kept."""
+    vars(_thread).pop("error", None)
+
+
+def raise_kept() -> None:
+    """Raise what has been kept, if anything, behind a pass that could not stop for it."""
+    error = vars(_thread).pop("error", None)
     if error is not None:
         raise error
+
+
+def raise_pending(watch: np.ndarray) -> NoReturn:
+    """Raise what a handler of signals has raised inside a pass that returned INTERRUPTED."""
+    raised = watch[RAISED:].tolist()
+    watch[RAISED:] = 0
+    raise_kept()
     if any(raised):
         ctypes.pythonapi.PyErr_Restore(*map(ctypes.c_void_p, raised))  # which ctypes sees, and raises
     raise KeyboardInterrupt

@@ -15,8 +15,6 @@ from adjode.model.layout import Layout, is_structured
 from adjode.model.layout import named as as_dict
 from adjode.model.names import entries_read
 
-_READS = {"p": "u", "theta": "theta"}  # what a function reads, and for what derivation takes its first and second argument
-
 
 class Function:
     """A function of the parameters of a fit, p, or of an experiment's theta, or of both, with its derivatives from its source.

@@ -25,7 +25,7 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import flat, segment
 from adjode.linalg.dense import size_of
 from adjode.linalg.lapack import PLAIN, TRANSPOSED, call_fortran
-from adjode.linalg.superlu import FACTOR, SOLVE, SOLVE_TRANSPOSED, call_solver
+from adjode.linalg.superlu import DONE, FACTOR, SOLVE, SOLVE_TRANSPOSED, call_solver
 from adjode.linalg.symbolic import (
     FIRST,
     FROM,
@@ -285,16 +285,20 @@ def make_verbs(is_complex: bool) -> tuple[Callable, Callable, Callable]:
         if failed == 0:
             return 0
         pivots[0] = 1
-        return call_solver(routines[0], FACTOR, is_complex, x, x)
+        return 0 if call_solver(routines[0], FACTOR, is_complex, x, x) == DONE else 1
 
     def solve_by(loops, verb):
         @kernel
         def solve_or_call(frame, LU, pivots, b):
             x = flat(LU)
-            if pivots.size > 0 and pivots[0] == 1:
-                return call_solver(slots.ROUTINES(frame)[0], verb, is_complex, x, b)
-            loops(slots.SYMBOLIC(frame), x, b)
-            return 0
+            if pivots.size == 0 or pivots[0] == 0:
+                loops(slots.SYMBOLIC(frame), x, b)
+                return 0
+            if call_solver(slots.ROUTINES(frame)[0], verb, is_complex, x, b) == DONE:
+                return 0
+            for k in range(b.size):  # Ctrl-C, say, has come in between
+                b[k] = math.nan
+            return 1
 
         return solve_or_call
 

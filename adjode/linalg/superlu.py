@@ -11,8 +11,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from adjode.compile.flags import DISABLED
+from adjode.compile.watch import keep_raised
 
 FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
+FAILED, DONE = range(2)
 
 
 class SuperLU:
@@ -42,26 +44,27 @@ class SuperLU:
             sizes = self._pattern.nnz, self._pattern.shape[0]
             buffers = [(ctypes.c_byte * (size * kind.itemsize)).from_address(at) for size, at in zip(sizes, (A, b), strict=True)]
             return self._run(verb, is_complex, *(np.frombuffer(buffer, dtype=kind) for buffer in buffers))
-        except Exception:  # nothing may leave a C function
-            return 1
+        except BaseException as error:  # nothing may leave a C function: ctypes would print it, and return FAILED
+            keep_raised(error)
+            return FAILED
 
     def _run(self, verb: int, is_complex: int, A: np.ndarray, b: np.ndarray) -> int:
-        """0, or 1 if the matrix is singular or not finite."""
+        """DONE, or FAILED if the matrix is singular or not finite."""
         from scipy import sparse
         from scipy.sparse.linalg import splu
 
         pattern = self._pattern
         if verb == FACTOR:
             if not np.isfinite(A[: pattern.nnz]).all():
-                return 1
+                return FAILED
             matrix = sparse.csc_array((A[: pattern.nnz].copy(), pattern.indices, pattern.indptr), shape=pattern.shape)
             try:
                 self.factors[is_complex] = splu(matrix)
             except RuntimeError:
-                return 1
-            return 0
+                return FAILED
+            return DONE
         b[:] = self.factors[is_complex].solve(b.copy(), "T" if verb == SOLVE_TRANSPOSED else "N")
-        return 0
+        return DONE
 
 
 if DISABLED:

@@ -180,17 +180,17 @@ def make_integrate(
     def integrate(frame):
         """From START to the last of STOPS; the status."""
         count = slots.COUNT(frame)
-        if count[slots.ENTERED] == 0:
+        begins = count[slots.ENTERED] == 0
+        if begins:
             if _begin(frame) != SUCCESS:
                 return NON_FINITE
             begin_tolerances(frame)
             status = begin(frame)
             if status != SUCCESS:
                 return status
-            t = slots.CLOCK(frame)[slots.T]
-            count[slots.STOP] = find_stop(frame, 0)
-            if not _jumps_at(frame, t, count[slots.STOP]):
-                observe(frame, t, 1.0, t, slots.Y(frame), plane(slots.MESH_C(frame), dense_at(frame, 0)))
+        t, count[slots.STOP] = slots.CLOCK(frame)[slots.T], find_stop(frame, count[slots.STOP])  # on the way others may be ahead
+        if begins and not _jumps_at(frame, t, count[slots.STOP]):
+            observe(frame, t, 1.0, t, slots.Y(frame), plane(slots.MESH_C(frame), dense_at(frame, 0)))
         status = run(frame)
         count[slots.ENTERED] = 1 if status == STORE_FULL else 0
         return status

@@ -22,8 +22,6 @@ from adjode.functions import INLINED
 from adjode.model.rebuilt import dispatchers_in, is_ordinary, rebuilt, values_in
 from adjode.model.sums import loops, with_sums
 
-_OPTIONS = {"error_model": "numpy", "nogil": True}
-
 _NAMES: dict[str, Callable] = {"tanh": functions.tanh, "exp": functions.exp}
 
 

@@ -20,8 +20,9 @@ from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.switches import switches_of_cost
-from adjode.passes.base import Pass, put_method
+from adjode.passes.base import put_method
 from adjode.passes.options import SolveOptions
+from adjode.passes.replay import Replay
 from adjode.passes.result import PullbackStats, find_cause
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.span import Span
@@ -92,7 +93,7 @@ def quadrature_error(
     )
 
 
-class Costs(Pass):
+class Costs(Replay):
     """The running cost along a trajectory, which `follow` names.
 
     Parameters
@@ -139,11 +140,6 @@ class Costs(Pass):
     def entry(self):
         """Of the portable tier, as it calls no callbacks but those of the cost, which are not inlined."""
         return PORTABLE.entry(self.entry_name, self.frame, self.make)
-
-    def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
-        trajectory.put_forward(self.frame)
-        self.frame[slots.FORWARD_COUNT] = count
 
     @property
     def running_cost(self) -> float:

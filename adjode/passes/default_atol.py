@@ -48,7 +48,7 @@ class DefaultAtol:
     def at_most(self, rtol: float, n: int) -> np.ndarray:
         """That of n states, of whose start nothing is known: (n,) or (N, n)."""
         atol = np.full((*np.shape(self.sizes)[:-1], n), self.most)
-        if rtol > 0.0:
+        if rtol > 0.0 and self.components.size:
             there = np.less(self.components, n)  # the loss refuses others
             atol[..., self.components[there]] = np.minimum(self.most, _PART * rtol * self.sizes[..., there])
         return atol

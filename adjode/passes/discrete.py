@@ -20,15 +20,15 @@ from adjode.loops.quadrature import GAUSS
 from adjode.model.callbacks import Callback
 from adjode.model.derived import time_derivative
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Pass, put_partner
+from adjode.passes.base import put_partner
 from adjode.passes.costs import add_work, put_costs, quadrature_error
 from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_back
 from adjode.passes.options import SolveOptions
-from adjode.passes.replay import put_replay
+from adjode.passes.replay import Replay, put_replay
 from adjode.passes.result import PullbackStats, estimate_of, find_cause
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.span import Span
-from adjode.passes.trajectory import DenseOutput, Trajectory
+from adjode.passes.trajectory import DenseOutput
 from adjode.status import CALLBACK_RAISED, INACCURATE, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.steppers.frozen import put_frozen
@@ -40,7 +40,7 @@ _CELLS = 512
 _INACCURATE_HINT = "If the problem is stiff, choose method='Radau' or 'auto'; if not, tighten the tolerances or set max_step"
 
 
-class Discrete(Pass):
+class Discrete(Replay):
     """The transposes of the steps of a trajectory, which `follow` names.
 
     Parameters
@@ -183,11 +183,6 @@ class Discrete(Pass):
         put_transposed(frame.partner or frame, tableau.partner or tableau, n)
         put_jacobian(frame, self.dynamics, structure, self.theta.size)
         put_carried(frame, n)
-
-    def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
-        trajectory.put_forward(self.frame)
-        self.frame[slots.FORWARD_COUNT] = count
 
     @property
     def running_cost(self) -> float:

@@ -115,6 +115,7 @@ class Forward(Integration):
         jumps: Jumps = NO_JUMPS,
     ):
         method, stops = options.tableau, options.stops if t_span[1] >= t_span[0] else options.stops[::-1]
+        atol = options.absolute_tolerances(u0.size)
         super().__init__(
             dynamics,
             method,
@@ -123,14 +124,14 @@ class Forward(Integration):
             t_span[0],
             np.append(stops, t_span[1]),
             np.append(np.ones_like(stops, dtype=np.int64), 0) if stops.size else None,
-            Tolerances(options.rtol, options.absolute_tolerances(u0.size)),
+            Tolerances(options.rtol, atol),
             options.limits,
             record=record,
             times=times,
             jumps=jumps,
         )
         self.frame[slots.THETA], self.frame[slots.FLOOR_BEHIND] = theta, np.zeros(0)
-        self.frame[slots.ATOL_AT_MOST] = options.absolute_tolerances(u0.size) if options.follows_start else np.zeros(0)
+        self.frame[slots.ATOL_AT_MOST] = atol.copy() if options.follows_start else np.zeros(0)
         if not dynamics.calls.fused:
             self.frame[slots.F] = dynamics.f.handle
         solver = EXPLICIT if structure is None else Solver(family_of(method), structure.kind, dynamics.mass is not None)
@@ -227,26 +228,16 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
         For what is not there, or does not go together.
     """
     singular = dynamics.mass is not None and dynamics.mass.singular
-    switches = dynamics.switches.actions(m, t_span, kinks=options.memory is None and not singular)
+    switches = dynamics.switches.actions(m, t_span, kinks=not singular)
     if not (options.doses or options.events or switches):
         return NO_JUMPS
-    if switches:
-        _refuse_switches(dynamics, options)
-    if options.memory is not None:
-        raise ValueError("doses and events know no budget of memory: leave memory out.")
     if singular:
+        dynamics.switches.refuse("that goes with no singular mass matrix")
         raise ValueError(
             "doses and events may leave algebraic equations unsatisfied: give dynamics without a singular mass matrix."
         )
     doses = dose_table(options.doses, dynamics.fields, n, m, t_span, switches) if options.doses or switches else None
     return Jumps(doses, guards_of(options.events, dynamics.fields, dynamics.debug) if options.events else None)
-
-
-def _refuse_switches(dynamics: Dynamics, options: SolveOptions) -> None:
-    if options.memory is not None:
-        dynamics.switches.refuse("that goes with no budget of memory: leave memory out")
-    if dynamics.mass is not None and dynamics.mass.singular:
-        dynamics.switches.refuse("that goes with no singular mass matrix")
 
 
 def structure_for(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,6 +109,28 @@ class JumpStore:
             self.what,
             self.inflow,
         )
+
+
+class Edges:
+    """What BEGUN and LED are, see `slots.COUNT`, where segments of a trajectory begin; those that are alike are noted once."""
+
+    def __init__(self) -> None:
+        self._noted = [(0, 0, 0)]
+
+    def note(self, step: int, kinds: np.ndarray) -> None:
+        """A segment begins with this step, behind one with steps of these kinds."""
+        begun, gaps = self._noted[-1][1], np.flatnonzero(kinds >= slots.CROSSING)
+        if gaps.size:
+            last = gaps[-1]
+            at_stop = last > 0 and kinds[last - 1] == slots.TO_JUMP_AT_STOP
+            begun = 0 if at_stop else max(0, int(kinds[last]) - slots.JUMP + 1)
+        if (edge := (begun, int(kinds[-1] < slots.CROSSING))) != self._noted[-1][1:]:
+            self._noted.append((step, *edge))
+
+    def before(self, step: int) -> tuple[int, int]:
+        """BEGUN and LED where a segment begins with this step."""
+        _, begun, led = self._noted[bisect.bisect_right(self._noted, (step, math.inf)) - 1]
+        return begun, led
 
 
 def _put_what_is_given(frame: Frame, jumps: Jumps) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 from collections.abc import Mapping
@@ -80,9 +79,10 @@ class SolveOptions:
         options = cls(*given, **named)
         of_guards = [part for one in options.events for part in (one.switches.times, one.switches.stops(t_span))]
         own = np.concatenate([dynamics.breaks, dynamics.switches.stops(t_span), *of_guards])
-        if np.setdiff1d(options.stops, own).size:
-            dynamics.switches.trust_stops()
-        _set(options, "stops", np.union1d(options.stops, own))
+        if options.stops.size or own.size:  # of nothing this would take a tenth of a call's Python
+            if np.setdiff1d(options.stops, own).size:
+                dynamics.switches.trust_stops()
+            _set(options, "stops", np.union1d(options.stops, own))
         return options
 
     @property
@@ -120,8 +120,8 @@ class SolveOptions:
         """The same with the absolute tolerances of a solve from u0 (n,)."""
         if not isinstance(self.atol, DefaultAtol):
             return self
-        there = copy.copy(self)
-        _set(there, "atol", self.atol.at(self.rtol, u0))
+        there = object.__new__(SolveOptions)  # as copy.copy does, in a fifth of the time
+        vars(there).update(vars(self), atol=self.atol.at(self.rtol, u0))
         return there
 
     def tightened_atol(self, part: float) -> Any:

@@ -18,9 +18,9 @@ import numpy as np
 from adjode.compile import slots
 from adjode.compile.entries import code_address, entry
 from adjode.compile.flags import DISABLED, i8, kernel
-from adjode.compile.frame import opened
+from adjode.compile.frame import address_of, opened
 from adjode.compile.views import call_code
-from adjode.compile.watch import DEADLINE, NEVER, keep_raised, nanoseconds, raise_pending, run_handlers
+from adjode.compile.watch import DEADLINE, NEVER, forget_kept, keep_raised, nanoseconds, raise_kept, raise_pending, run_handlers
 from adjode.model.layout import Layout
 from adjode.passes.base import Pass
 from adjode.passes.costs import Costs
@@ -70,6 +70,13 @@ def _add_direct(loss, backward):
 
 
 @kernel
+def _help(table, which):
+    """Have Python help, which returns a status and 1: ctypes makes 0 of an exception that it has to print."""
+    status = call_code(table[HELP], which) - 1
+    return INTERRUPTED if status < 0 else status
+
+
+@kernel
 def _run_pass(table, which):
     """One pass, if there is one, again and again while its store needs Python's help."""
     if table[which] == 0:
@@ -81,7 +88,7 @@ def _run_pass(table, which):
     while status == STORE_FULL:
         if run_handlers(slots.WATCH(frame)) != 0:  # here rather than in what Python is about to do
             return INTERRUPTED
-        status = call_code(table[HELP], which)
+        status = _help(table, which)
         if status != SUCCESS:
             return status
         status = call_code(table[which], table[which + 1])
@@ -92,7 +99,7 @@ def _run_pass(table, which):
 def _run_forward(table):
     status = SUCCESS
     if table[AWAY] != 0:
-        status = call_code(table[HELP], START)
+        status = _help(table, START)
     return _run_pass(table, FORWARD) if status == SUCCESS else status
 
 
@@ -216,10 +223,9 @@ class Program:
         for at, one in ((FORWARD, forward), (LOSS, loss), (BACKWARD, backward)):
             if one is not None:
                 self._table[at], self._table[at + 1] = code_address(one.entry), one.frame.argument
-        self._help = c_function(self.help)  # kept alive
-        self._table[HELP] = code_address(self._help)
+        self._offer_help()
         self._table[AWAY] = 0 if segments is None else START
-        self.table: Any = self._table if DISABLED else numbers.__array_interface__["data"][0]
+        self.table: Any = self._table if DISABLED else address_of(numbers)
         self._entry = program_entry()
 
     def __reduce__(self):
@@ -236,12 +242,19 @@ class Program:
             What a handler of signals raised meanwhile.
         """
         self._table[AGAIN] = again
+        forget_kept()
         status = self._entry(self.table)
         if status == STORE_FULL:
             raise MemoryError("there is no room for more steps: give a budget, such as memory='1GB', or loosen the tolerances.")
         if status == INTERRUPTED:
+            self._offer_help()  # what an exception has left may have ended
             raise_pending(self.watch)
+        raise_kept()
         return status
+
+    def _offer_help(self) -> None:
+        self._help = c_function(lambda which: self.help(which) + 1)  # kept alive
+        self._table[HELP] = code_address(self._help)
 
     @property
     def ran(self) -> int:
@@ -290,7 +303,10 @@ class Program:
                 segments.rewind()
                 self._table[AWAY] = 0
         if self.backward is not None:
-            self.backward.follow(segments.trajectory, count)
+            follow = self.backward.follow_on if which == BACKWARD else self.backward.follow
+            follow(segments.trajectory, count)
+            if self.forward is not None and self.loss is not None and which == FORWARD:
+                self.loss.follow(self.forward.frame, self.backward.frame)
         return status
 
 
@@ -299,27 +315,34 @@ def run_and_keep(forward: Forward, layout: Layout) -> tuple[Trajectory, Segments
     status = Program(forward).run()
     if status != SUCCESS:
         raise forward.error(status, layout)
+    occurred = int(forward.count[slots.OCCURRED])
     if forward.count[slots.EARLIER]:
         assert forward.segments is not None
-        return forward.segments.finish(), forward.segments
-    trajectory = forward.trajectory.trimmed(forward.steps)
-    trajectory.jumps = trajectory.jumps.trimmed(int(forward.count[slots.OCCURRED]))
-    return trajectory, None
+        return forward.segments.finish().trimmed_jumps(occurred), forward.segments
+    return forward.trajectory.trimmed(forward.steps).trimmed_jumps(occurred), None
 
 
 def c_function(action: Callable[[int], int]) -> Any:
     """What compiled code can call by its address, with a number, to have `action` done in Python.
 
-    It returns what `action` returns, STORE_FULL if memory is short, or INTERRUPTED if a handler of signals raised.
+    It returns what `action` returns, STORE_FULL + 1 if memory is short, or INTERRUPTED + 1 if a handler of signals raised. Python
+    runs these when a function is entered, before any `try` in it; a generator goes on inside of its own.
     """
 
-    def act(number):
-        try:
-            return action(number)
-        except MemoryError:
-            return STORE_FULL
-        except BaseException as error:
-            keep_raised(error)
-            return INTERRUPTED
+    def act():
+        result = 0
+        while True:
+            try:
+                while True:
+                    result = action((yield result))
+            except GeneratorExit:
+                return
+            except MemoryError:
+                result = STORE_FULL + 1
+            except BaseException as error:
+                keep_raised(error)
+                result = INTERRUPTED + 1
 
-    return act if DISABLED else ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(act)
+    acting = act()
+    next(acting)
+    return acting.send if DISABLED else ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(acting.send)

@@ -6,8 +6,22 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.frame import Frame
-from adjode.passes.base import put_method
+from adjode.passes.base import Pass, put_method
+from adjode.passes.trajectory import Trajectory
 from adjode.tableaus import Tableau
+
+
+class Replay(Pass):
+    """A pass along the steps of a trajectory."""
+
+    def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
+        """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
+        trajectory.put_forward(self.frame)
+        self.frame[slots.FORWARD_COUNT] = count
+
+    def follow_on(self, trajectory: Trajectory, count: np.ndarray) -> None:
+        """The same where EARLIER steps have been asked for and are at hand now."""
+        self.follow(trajectory, count)
 
 
 def put_replay(frame: Frame, tableau: Tableau, kind: int, n: int) -> None:

@@ -15,10 +15,10 @@ from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import NONE, rule
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Pass, put_partner
+from adjode.passes.base import put_partner
 from adjode.passes.jump_curvatures import JumpCurvatures
 from adjode.passes.options import SolveOptions
-from adjode.passes.replay import put_replay
+from adjode.passes.replay import Replay, put_replay
 from adjode.passes.span import Span
 from adjode.passes.tangents import TangentPass
 from adjode.passes.trajectory import Trajectory
@@ -28,7 +28,7 @@ from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
 
 
-class SecondOrder(Pass):
+class SecondOrder(Replay):
     """Pull cotangents and their tangents back along the steps of a trajectory, which `follow` names, and along their tangents.
 
     Parameters
@@ -141,9 +141,8 @@ class SecondOrder(Pass):
         self._curvatures.pull(self.frame, int(self._at[slots.STEP]))
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory, of whose steps `count` has the number, and the tangents that have been kept of it."""
-        trajectory.put_forward(self.frame)
-        self.frame[slots.FORWARD_COUNT] = count
+        """Run along this trajectory, and the tangents that have been kept of it."""
+        super().follow(trajectory, count)
         self.frame[slots.STAGE_STATE_DOTS] = self.tangents.frame[slots.STAGE_STATE_DOTS]
 
     @property

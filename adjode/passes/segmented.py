@@ -10,7 +10,7 @@ import numpy as np
 
 from adjode.checks import times_in_span
 from adjode.passes.segments import Segments
-from adjode.passes.trajectory import derivatives, evaluate
+from adjode.passes.trajectory import at_jumps, derivatives, evaluate
 
 
 class SegmentedOutput:
@@ -19,10 +19,12 @@ class SegmentedOutput:
     Attributes
     ----------
     t : (n_steps + 1,) array
+    jumps : (k,) array
+        See `DenseOutput`.
     """
 
-    def __init__(self, segments: Segments):
-        self._segments, self._span = segments, segments.forward.span
+    def __init__(self, segments: Segments, jumps: np.ndarray):
+        self._segments, self._span, self.jumps = segments, segments.forward.span, jumps
 
     @functools.cached_property
     def t(self) -> np.ndarray:
@@ -39,7 +41,8 @@ class SegmentedOutput:
 
     def __call__(self, t: Any) -> np.ndarray:
         """The state at `t`: (n,) for a scalar, (k, n) for k times, which must lie inside the span."""
-        out = self._read(self._span.elapsed(times_in_span("t", t, self.t[0], self.t[-1])), evaluate)
+        elapsed = self._span.elapsed(times_in_span("t", t, self.t[0], self.t[-1]))
+        out = self._read(at_jumps(self._span, self.jumps, elapsed), evaluate)
         return out[0] if np.ndim(t) == 0 else out
 
     def derivatives(self, elapsed: np.ndarray) -> np.ndarray:

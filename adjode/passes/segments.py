@@ -7,7 +7,7 @@ segment that are needed; it repeats them to the last bit, since it runs the same
 How many steps there will be is not known while the pass runs: it takes a snapshot at each segment, and when their room is used up
 drops every second one, here and from then on. A backward pass wants the segments in reverse order. From the last snapshot before a
 segment it may be several stores away; the snapshots on the way there are placed as is optimal for the number of stores, which is
-known by then, in the room that is free (A. Griewank, A. Walther, ACM Trans. Math. Softw. 26 (2000) 19-45).
+known by then, in the room that is free (A. Griewank, A. Walther, ACM Trans. Math. Softw. 26 (2000) 19-45). All jumps are kept.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adjode.compile import slots
-from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
+from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
 from adjode.compile.watch import NEXT_LOOK, raise_pending, set_deadline
 from adjode.model.layout import Layout
+from adjode.passes.jumps import Edges
 from adjode.passes.trajectory import Trajectory, bytes_of_step, evaluate
 from adjode.status import INTERRUPTED, STORE_FULL, SUCCESS
 
 if TYPE_CHECKING:
     from adjode.passes.forward import Forward
 
-# What decides how a forward pass goes on between two steps, beside what it is given; of K row 0 alone.
+# What decides how a forward pass goes on between two steps, beside what it is given and inflows; of K and GUARD_VALUES row 0 alone.
 STATE = (
     slots.CLOCK,
     slots.COUNT,
@@ -45,10 +46,15 @@ STATE = (
     slots.LU_COMPLEX,
     slots.PIVOTS_COMPLEX,
     slots.POWER,
+    slots.ONGOING,
+    slots.GUARD_SIGNS,
+    slots.GUARD_HITS,
+    slots.GUARD_VALUES,
 )
 # The part of snapshots: one in so many bytes, or a few if they take no more than half, so that schedules need few repetitions.
 _PART_OF_SNAPSHOTS, _FEW_SNAPSHOTS = 8, 32
 _FEWEST_SNAPSHOTS, _FEWEST_STEPS = 3, 4
+_AT_ONCE = 2  # steps that a stop or an event may take, which are in one segment
 
 
 def steps_ahead(stores: int, snapshots: int) -> int:
@@ -80,8 +86,8 @@ class Segments:
 
     Attributes
     ----------
-    at_hand : (2,) array
-        STEPS and EARLIER, as in COUNT, of the segment in the store.
+    at_hand : array
+        COUNT of the forward pass, with the STEPS, and those EARLIER and LATER, of the segment in the store.
     largest : (n,) array
         The largest size of each state at the ends of steps, if dense output is kept.
     u_T : (n,) array
@@ -99,8 +105,10 @@ class Segments:
 
     def __init__(self, forward: Forward, memory: int, lasting: bool = False):
         self.forward, self.lasting, self.lock = forward, lasting, threading.RLock()
-        self._arrays = list(forward.frame.integers_of(STATE))
-        self.at_hand, self.largest = np.zeros(2, dtype=np.int64), np.zeros_like(forward.y)
+        theta = forward.frame[slots.THETA]
+        self._inflows = theta[theta.size - len(forward.jumps.inflows) :]
+        self._arrays = [*forward.frame.integers_of(STATE), self._inflows.view(np.int64)]
+        self.at_hand, self.largest = slots.COUNT.zeros(), np.zeros_like(forward.y)
         while True:
             try:
                 self._make_room(memory)
@@ -120,12 +128,15 @@ class Segments:
         if memory < least:
             raise ValueError(f"memory must be at least {least} bytes for this problem and this method, but {memory} were given.")
         snapshots, self.capacity = 0, forward.max_steps + 2 * forward.frame[slots.STOPS].size
-        if memory < (self.capacity + 1) * step:  # that many steps would not fit
+        if forward.jumps.guards is not None:  # an event may need a step, of which there may be more
+            snapshots, self.capacity = _FEWEST_SNAPSHOTS, 2 * self.capacity
+        if memory < (self.capacity + 1) * step + snapshots * snapshot:  # that many steps would not fit
             few = min(_FEW_SNAPSHOTS, memory // 2 // snapshot)
             snapshots = max(_FEWEST_SNAPSHOTS, few, memory // _PART_OF_SNAPSHOTS // snapshot)
             self.capacity = (memory - snapshots * snapshot) // step - 1
         self._room, self._most = np.empty((snapshots, width), dtype=np.int64), snapshots // (2 if self.lasting else 1)
-        self.trajectory = forward.trajectory = Trajectory.of_capacity(self.capacity, n, degree, rows, old.record, kinds, behind=1)
+        self.trajectory = Trajectory.of_capacity(self.capacity, n, degree, rows, old.record, kinds, behind=1)
+        self.trajectory.jumps, forward.trajectory = old.jumps, self.trajectory
         self.trajectory.put_recorded(forward.frame)
 
     @property
@@ -147,22 +158,28 @@ class Segments:
         self._factors: dict[int, list[Any]] = {}
         self._temporary: set[int] = set()
         self._segments, self._spacing, self.n_recomputed = 0, 1, 0
-        self._whole: np.ndarray | None = None
+        self._whole, self._is_whole = slots.COUNT.zeros(), False
         self._before = -1  # where the segment before that at hand begins, while what that has not overwritten is there
         self.largest[:] = 0.0
         self._meshes: list[np.ndarray] = []
         self._kinds: list[np.ndarray] = []
-        self.forward.count[:2] = 0
-        self.forward.frame[slots.MESH_T] = self.trajectory.t
+        self._edges = Edges()
+        self.forward.count[: slots.LED + 1] = 0
+        self.trajectory.put_recorded(self.forward.frame)
 
     def go_on(self) -> None:
-        """Another segment: the store is full."""
-        count, t = self.forward.count, self.trajectory.t
+        """Another segment, if the store is full, or more room for jumps."""
+        count, t, kept = self.forward.count, self.trajectory.t, self.trajectory.record != 0
+        if self.forward.jumps.guards is not None and not (kept and count[slots.STEPS] + _AT_ONCE >= t.size):
+            self.trajectory.jumps.grow()
+            self.trajectory.jumps.put(self.forward.frame)
+            return
         self._before, steps = int(count[slots.EARLIER]), int(count[slots.STEPS])
         self._measure(steps)
         if self.lasting:
-            self._meshes.append(t[:steps].copy())
-            self._kinds.append(self.trajectory.kinds[:steps].astype(np.int8))
+            self._keep_mesh(t[:steps], steps)
+        if self.forward.jumps:
+            self._edges.note(self._before + steps, self.trajectory.kinds[:steps])
         self._segments += 1
         if self._segments % self._spacing == 0 and len(self._starts) > self._most:
             for start in self._starts[1::2]:
@@ -170,8 +187,28 @@ class Segments:
             self._spacing *= 2
         if self._segments % self._spacing == 0:
             self._take(self._before + steps)
-        t[0], self._state(0)[:] = self.forward.clock[slots.T], self.forward.y
-        count[slots.EARLIER], count[slots.STEPS] = self._before + steps, 0
+        self._put_start(0, self.forward.clock[slots.T], self.forward.y)
+        self._put_place(count, self._before + steps, self._before + steps)
+
+    def _put_place(self, count: np.ndarray, first: int, end: int, later: int = 0) -> None:
+        """Into a COUNT that the store has the steps from `first` to `end`, and so many are LATER."""
+        places = [slots.EARLIER, slots.STEPS, slots.LATER, slots.BEGUN, slots.LED]
+        count[places] = first, end - first, later, *self._edges.before(first)
+
+    def _have(self, first: int, end: int) -> None:
+        self._put_place(self.at_hand, first, end, int(self._whole[:2].sum()) - end)
+
+    def _keep_mesh(self, t: np.ndarray, steps: int) -> None:
+        self._meshes.append(t.copy())
+        self._kinds.append(self.trajectory.kinds[:steps].astype(np.int32 if self.forward.jumps else np.int8))
+
+    def _put_start(self, row: int, t: float, y: np.ndarray) -> None:
+        """Where the step in this row of the store begins."""
+        store = self.trajectory
+        store.t[row] = t
+        for states, kept in ((store.stages[:, 0], RECORD_STAGES), (store.u, RECORD_DENSE | RECORD_MESH)):
+            if store.record & kept:
+                states[row] = y
 
     def _measure(self, steps: int) -> None:
         store = self.trajectory
@@ -180,14 +217,13 @@ class Segments:
 
     def finish(self) -> Trajectory:
         """The forward pass has reached its end; the store."""
-        if self._whole is None:
-            self._whole = self.forward.count.copy()
+        if not self._is_whole:
+            self._whole, self._is_whole = self.forward.count.copy(), True
             self._measure(int(self._whole[slots.STEPS]))
-            self.at_hand[:], self.u_T = self._whole[[slots.STEPS, slots.EARLIER]], self.forward.y.copy()
+            self.at_hand[:], self.u_T = self._whole, self.forward.y.copy()
             if self.lasting:
-                steps = int(self.at_hand[0])
-                self._meshes.append(self.trajectory.t[: steps + 1].copy())
-                self._kinds.append(self.trajectory.kinds[:steps].astype(np.int8))
+                steps = int(self.at_hand[slots.STEPS])
+                self._keep_mesh(self.trajectory.t[: steps + 1], steps)
         return self.trajectory
 
     # --- snapshots --------------------------------------------------------------------------------------------------------------
@@ -228,29 +264,34 @@ class Segments:
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[None]:
-        """Around what runs the forward pass once more: at the end its counts are those of the whole pass."""
-        self.at_hand[0], self._before = -1, -1
+        """Around what runs the forward pass once more: at the end its counts are those of the whole pass, and inflows as before."""
+        self.at_hand[slots.STEPS], self._before, inflows = -1, -1, self._inflows.copy()
         try:
             yield
         finally:
-            self.forward.count[:] = self._whole
+            self.forward.count[:], self._inflows[:] = self._whole, inflows
             self.forward.watch[NEXT_LOOK] = 0  # the steps that are counted now are others
 
     def _solve(self, first: int, last: int) -> int:
-        """Steps from `first`, which the pass has reached, up to `last`."""
+        """Steps from `first`, which the pass has reached, as far as there is room for them up to `last`."""
         forward = self.forward
-        forward.count[slots.EARLIER], forward.count[slots.STEPS] = first, 0
+        self._put_place(forward.count, first, first)
         forward.frame[slots.MESH_T] = self.trajectory.t[: last - first + 1]
         forward.watch[NEXT_LOOK] = 0
         status = forward.entry(forward.frame.argument)
         self.n_recomputed += int(forward.count[slots.STEPS])
         return status
 
+    def _stores(self, start: int, end: int) -> int:
+        """How many stores these steps take at least, which are whole segments; 1 only if they are one."""
+        stores = -(-(end - start) // self.capacity)  # the segment at the end may be as short as another's unused room
+        return max(stores, 2) if start < self._whole[slots.EARLIER] < end else stores
+
     def _approach(self, end: int) -> tuple[int, int]:
         """Have the forward pass where the store has room for all steps up to `end`: (status, the first of them)."""
         start = self._start_before(end)
         self._restore(start)
-        while (stores := -(-(end - start) // self.capacity)) > 1:
+        while (stores := self._stores(start, end)) > 1:
             for _ in range(steps_ahead(stores, len(self._free) + 1)):
                 status = self._solve(start, start + self.capacity)
                 if status != STORE_FULL:
@@ -264,44 +305,43 @@ class Segments:
     def back_up(self) -> int:
         """Have the steps before those at hand in the store, in their place; the status."""
         self.finish()
-        store, (steps, end), before = self.trajectory, self.at_hand.tolist(), self._before
-        edge = store.t[0], self._state(0).copy(), int(store.kinds[0]) if store.kinds.size else 0
+        store, (steps, end), before = self.trajectory, self.at_hand[[slots.STEPS, slots.EARLIER]].tolist(), self._before
+        edge, kinds = (store.t[0], self._state(0).copy()), store.kinds[:1].copy()
         for start in [each for each in self._starts if each >= end and (each in self._temporary or not self.lasting)]:
             self._discard(start)
         with self._again():
-            status, start, last = SUCCESS, before, min(before + steps + 2, end)
-            if before >= 0 and before == self._start_before(end):  # its later steps are there still; two, to cross a stop
+            status, start, last = SUCCESS, before, before + steps + _AT_ONCE
+            if before >= 0 and before == self._start_before(end):  # its later steps are there still
                 self._restore(start)
             else:
                 (status, start), last = self._approach(end), end
-            if status == SUCCESS:
-                status = self._solve(start, last)
+            if status == SUCCESS:  # a segment ends where there is no room for steps that must be in one, and there may be more
+                status = self._solve(start, last if last < end else start + self.capacity)
             if status not in (STORE_FULL, SUCCESS):
                 return status
-            store.t[end - start], self._state(end - start)[:] = edge[:2]
-            if store.kinds.size:
-                store.kinds[end - start] = edge[2]
+            self._put_start(end - start, *edge)
+            store.kinds[end - start : end - start + 1] = kinds
             row = self.forward.steps - start
-            _require(store.t[row] == self.forward.clock[slots.T] and (self._state(row) == self.forward.y).all())
-        self.at_hand[:] = end - start, start
+            jumps = kinds.size > 0 and store.kinds[row] >= slots.JUMP  # then the state is that behind the jump
+            _require(store.t[row] == self.forward.clock[slots.T] and (jumps or (self._state(row) == self.forward.y).all()))
+        self._have(start, end)
         return SUCCESS
 
     def to_end(self) -> int:
         """Have the last steps in the store; the status."""
         self.finish()
-        assert self._whole is not None
         end, self.n_recomputed = int(self._whole[:2].sum()), 0
         for start in list(self._temporary):
             self._discard(start)
-        if self.at_hand[0] >= 0 and self.at_hand.sum() == end:
+        if self.at_hand[slots.STEPS] >= 0 and self.at_hand[:2].sum() == end:
             return SUCCESS
         with self._again():
             status, start = self._approach(end)
             if status == SUCCESS:
-                status = self._solve(start, end)
+                status = self._solve(start, start + self.capacity)
             _require(status != STORE_FULL and (status != SUCCESS or (self.forward.y == self.u_T).all()))
         if status == SUCCESS:
-            self.at_hand[:] = end - start, start
+            self._have(start, end)
         return status
 
     # --- states -----------------------------------------------------------------------------------------------------------------
@@ -318,8 +358,6 @@ class Segments:
 
     def state(self, k: int) -> np.ndarray:
         """The state at the start of step k, which is the end of the pass for -1."""
-        if k == 0:
-            return self.forward.frame[slots.START]
         return self.u_T if k in (-1, self.t.size - 1) else self.states(self.t[k : k + 1])[0]
 
     def states(self, times: np.ndarray, read: Callable[..., None] = evaluate, vectors: int = 1) -> np.ndarray:
@@ -337,9 +375,10 @@ class Segments:
         """The states at those times, from `seen` on, that lie between the same two snapshots; how many have been seen now."""
         forward, store, starts = self.forward, self.trajectory, self._starts
         k = bisect.bisect_left(starts, max(int(ends[seen]), 1)) - 1
-        last = starts[k + 1] if k + 1 < len(starts) else self.t.size - 1
+        last, first = starts[k + 1] if k + 1 < len(starts) else self.t.size - 1, starts[k]
         goal = int(np.searchsorted(ends, last, side="right"))
-        last, first = min(int(ends[goal - 1]) + 1, last), starts[k]  # one more, to cross a stop
+        # one more, to cross a stop; see `back_up`
+        last = int(ends[goal - 1]) + 1 if ends[goal - 1] + 1 < last else first + self.t.size
         self._restore(first)
         while seen < goal:
             status = self._solve(first, min(first + self.capacity, last))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from adjode.adjoints.backward import Backward
+from adjode.adjoints.interpolating import FIRST_JUMP, PAUSE
 from adjode.adjoints.products import put_products
 from adjode.compile import slots
 from adjode.compile.slots import RECORD_DENSE
@@ -26,6 +27,8 @@ from adjode.passes.span import Span
 from adjode.passes.trajectory import DenseOutput, Trajectory
 from adjode.status import CALLBACK_RAISED, MAX_STEPS, STEP_TOO_SMALL, TIMED_OUT, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
+
+Stops = tuple[np.ndarray, np.ndarray, np.ndarray]  # what is in the slots STOPS, CROSSED and JUMP_ROWS
 
 
 class Sweep(Integration):
@@ -92,7 +95,7 @@ class Sweep(Integration):
         put_jumps_back(self.frame, jumps, backward.y.size, dynamics)
         self.jumps = jumps
         self.frame[slots.U0_BAR] = self.lam
-        self._stops, self._pauses = tuple(self.frame[slot] for slot in (slots.STOPS, slots.CROSSED, slots.JUMP_ROWS)), False
+        self._stops = self._stops_at_hand
 
     def _fill(self, backward: Backward) -> None:
         frame, dynamics, structure = self.frame, self.dynamics, self.options.structure
@@ -124,30 +127,47 @@ class Sweep(Integration):
         return np.append(np.arange(stops - 1)[::-1], -1)
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
-        trajectory.put_forward(self.frame)
-        self.frame[slots.FORWARD_COUNT] = count
+        """See `Replay`."""
+        frame, sign, stops = self.frame, self.frame[slots.CONTROL][slots.DIRECTION], self._stops
+        trajectory.put_forward(frame)
+        frame[slots.FORWARD_COUNT], frame[slots.PLANNED] = count, np.zeros(0)
+        if count[slots.EARLIER]:
+            t = trajectory.t[0]
+            before = 0 if sign * (t - self.t_start) < 0.0 else int(np.count_nonzero(sign * stops[0] <= sign * t))
+            stops = self._paused(stops, t, before)
+        frame[slots.STOPS], frame[slots.CROSSED], frame[slots.JUMP_ROWS] = stops
         if trajectory.jumps.t.size:
             self._plan(trajectory.jumps.t.size)
-        if count[slots.EARLIER] or self._pauses:
-            self._pause_at(trajectory.t[0] if count[slots.EARLIER] else None)
+
+    def follow_on(self, trajectory: Trajectory, count: np.ndarray) -> None:
+        """See `Replay`: it stands at the stop where those it has asked for end."""
+        frame, sign, at = self.frame, self.frame[slots.CONTROL][slots.DIRECTION], int(self.count[slots.STOP])
+        trajectory.put_forward(frame)
+        frame[slots.FORWARD_COUNT] = count
+        times, crossed, rows = (np.delete(array, at) if array.size else array for array in self._stops_at_hand)
+        stops = times, crossed, rows
+        if count[slots.EARLIER]:
+            t, jumps = trajectory.t[0], rows <= FIRST_JUMP
+            behind = times + sign * self.span.clearance * jumps
+            comes_later = (sign * behind > sign * t) | (jumps & (behind == t))  # as `_begin` of the adjoint has them
+            stops = self._paused(stops, t, at + int(np.argmax(comes_later[at:])))
+        frame[slots.STOPS], frame[slots.CROSSED], frame[slots.JUMP_ROWS] = stops
 
     def drive_by(self, costs: Costs) -> None:
         """Take no longer steps than the running cost allows that drives lam, and tolerances for what it makes of lam."""
         self.frame[slots.LIMITS], self.frame[slots.LIMITED] = costs.frame[slots.DRIVEN], costs.frame[slots.LIMITED]
         self.frame[slots.CONTROL][slots.COST_SIZE] = costs.size
 
-    def _pause_at(self, t: float | None) -> None:
-        """Make this time, since the start of the solve, a stop beside those of `backward`, in place of the one before."""
-        frame, sign = self.frame, self.frame[slots.CONTROL][slots.DIRECTION]
-        times, crossed, rows = self._stops
-        self._pauses = t is not None
-        if t is not None:
-            k = 0 if sign * (t - self.t_start) < 0.0 else np.count_nonzero(sign * times <= sign * t)
-            rows = rows if rows.size else self._rows_of(times.size)
-            times, rows = np.insert(times, k, t), np.insert(rows, k, -1)
-            crossed = np.insert(crossed, k, 0) if crossed.size else crossed
-        frame[slots.STOPS], frame[slots.CROSSED], frame[slots.JUMP_ROWS] = times, crossed, rows
+    @property
+    def _stops_at_hand(self) -> Stops:
+        return self.frame[slots.STOPS], self.frame[slots.CROSSED], self.frame[slots.JUMP_ROWS]
+
+    def _paused(self, stops: Stops, t: float, k: int) -> Stops:
+        """The same with one more, before number k, where the steps at hand begin."""
+        times, crossed, rows = stops
+        rows = rows if rows.size else self._rows_of(times.size)
+        crossed = np.insert(crossed, k, 0) if crossed.size else crossed
+        return np.insert(times, k, t), crossed, np.insert(rows, k, PAUSE)
 
     @property
     def is_full(self) -> bool:

@@ -16,14 +16,14 @@ from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
 from adjode.loops.quadrature import NONE, rule
 from adjode.model.dynamics import Dynamics
-from adjode.passes.base import Pass, put_partner
+from adjode.passes.base import put_partner
 from adjode.passes.jumps import NO_JUMPS, Jumps, put_jumps_along
 from adjode.passes.options import SolveOptions
-from adjode.passes.replay import put_replay
+from adjode.passes.replay import Replay, put_replay
 from adjode.passes.result import TangentStats
 from adjode.passes.segmented import SegmentedOutput
 from adjode.passes.span import Span
-from adjode.passes.trajectory import DenseOutput, Trajectory
+from adjode.passes.trajectory import DenseOutput
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SolveError, solve_error
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.steppers.frozen import put_frozen
@@ -36,7 +36,7 @@ _FEWEST_LANES = 8  # directions from which on a jvps is quicker than as many jvp
 _ITERATIONS, _OVERHEAD = 6, 2000  # of GMRES for a direction, and multiplications that one takes besides
 
 
-class TangentPass(Pass):
+class TangentPass(Replay):
     """The tangents of the steps of a trajectory, which `follow` names.
 
     Parameters
@@ -223,11 +223,6 @@ class TangentPass(Pass):
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
         """At the end, where it is kept: tangents (steps + 1, k, n) where steps start, and coefficients (steps, degree, k, n)."""
         return self._unlaced(self.frame[slots.MESH_DOTS]), self._unlaced(self.frame[slots.MESH_DOTS_C])
-
-    def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
-        """Run along this trajectory; `count` has the STEPS in it."""
-        trajectory.put_forward(self.frame)
-        self.frame[slots.FORWARD_COUNT] = count
 
     @property
     def place(self) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,10 @@ class Trajectory:
             if self.record & record:
                 parts[name] = parts[name][: steps + (name in ("t", "u"))]
         return Trajectory(**parts, record=self.record, jumps=self.jumps)
+
+    def trimmed_jumps(self, count: int) -> Trajectory:
+        """The same steps, and copies of the first so many jumps."""
+        return replace(self, jumps=self.jumps.trimmed(count))
 
     def put_recorded(self, frame: Frame) -> None:
         """Have a pass write here; if this is interrupted, it has no room, and asks for more at once."""

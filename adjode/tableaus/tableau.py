@@ -98,10 +98,6 @@ class Tableau:
         return max(1.0, float(np.max(self.c)))
 
     @property
-    def has_extra_stages(self) -> bool:
-        return len(self.A) > self.stages + 1
-
-    @property
     def centred(self) -> bool:
         """Whether kernels take the weights of the dense output about the middle of the step."""
         return self.middle is not None

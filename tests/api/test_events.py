@@ -857,9 +857,7 @@ def test_bad_options_of_events(make, error, says):
         make()
 
 
-def test_backsolve_and_memory_refuse():
-    with pytest.raises(ValueError, match="doses and events know no budget of memory"):
-        solve(clock(), [0.0], [5.0], (0.0, 10.0), events=passes, memory="1 MB")
+def test_backsolve_refuses():
     with pytest.raises(ValueError, match="backsolve' knows no doses and no events"):
         solve(clock(), [0.0], [5.0], (0.0, 10.0), events=passes).pullback([1.0], adjoint="backsolve")
 

@@ -204,8 +204,6 @@ def test_copies_keep_switches_and_names_say_what_does_not_go_with_them():
     theta = {"lag": 0.4, "width": 0.7, "k": K}
     bar = value_and_gradient(copied, FINAL, (0.0, T), **TIGHT)([0.0], theta)[1]
     np.testing.assert_allclose(bar.theta["lag"], repeated_exact(0.4, 0.7)[1], rtol=1e-7)
-    with pytest.raises(ValueError, match=r"depends on theta\['lag'\] .*leave memory out"):
-        solve(with_names, [0.0], theta, (0.0, T), memory=10_000)
     with pytest.raises(ValueError, match="choose adjoint='discrete' or 'interpolating'"):
         solve(with_names, [0.0], theta, (0.0, T)).pullback([1.0], adjoint="backsolve")
     with pytest.raises(ValueError, match="give these"):

@@ -13,9 +13,11 @@ from adjode.compile import slots
 from adjode.compile.entries import entry
 from adjode.compile.flags import f8, i8
 from adjode.compile.frame import Frame, opened
+from adjode.compile.watch import raise_kept
 from adjode.linalg import linear
 from adjode.linalg.linear import make_linear
 from adjode.linalg.structure import KINDS, Structure, as_pattern, choose_structure
+from adjode.linalg.superlu import SuperLU
 from adjode.linalg.symbolic import FIRST, ROW_STARTS, WIDEST, WORK
 
 FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
@@ -144,6 +146,30 @@ def test_sparse(n, density, c):
         system.check(size * c, s=-1.0)
         pivots = system.frame[slots.PIVOTS_COMPLEX if isinstance(c, complex) else slots.PIVOTS]
         assert pivots[:1].tolist() == [by_superlu][:n]
+
+
+@SHIFTS
+def test_what_interrupts_superlu_is_kept(c, monkeypatch):
+    """Its result is then no number, and that of no other system."""
+    J = random_sparse(30, 0.1)
+    J[np.diag_indices(30)] = 0.0
+    system, b = System("sparse", pattern_of(J), J), np.ones(30, dtype=type(c))
+    system.check(1e-6 * c)
+
+    def interrupted(self, verb, is_complex, A, b):
+        raise KeyboardInterrupt(verb)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SuperLU, "_run", interrupted)
+        for verb in (SOLVE, SOLVE_TRANSPOSED):
+            assert np.isnan(system.run(verb, c=1e-6 * c, b=b)).all()
+            with pytest.raises(KeyboardInterrupt, match=str(verb)):
+                raise_kept()
+        assert system.run(FACTOR, c=1e-6 * c) == 1
+        with pytest.raises(KeyboardInterrupt):
+            raise_kept()
+    system.check(1e-6 * c)
+    raise_kept()  # nothing is left
 
 
 def grid_pattern(points):

@@ -13,9 +13,13 @@ import scipy.optimize  # noqa: F401  which an alarm must not interrupt
 import adjode
 from adjode import SolveError, Status
 from adjode.compile import slots
-from adjode.compile.watch import CANCELLED
+from adjode.compile.entries import code_address
+from adjode.compile.views import call_code
+from adjode.compile.watch import CANCELLED, new_watch, raise_pending
 from adjode.losses import FinalState, LeastSquares, Series
+from adjode.passes.program import c_function
 from adjode.passes.trajectory import Trajectory
+from adjode.status import INTERRUPTED
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
 
@@ -321,3 +325,24 @@ def test_numba_does_not_cache_what_holds_addresses(tmp_path, monkeypatch):
         assert abs(float(done.stdout) - np.exp(-1.0)) < 1e-5
         assert "annot cache compiled function" in done.stderr
     assert not list(tmp_path.glob("__pycache__/*outer*.nbc"))
+
+
+@pytest.mark.jitted
+def test_a_signal_that_arrives_as_compiled_code_calls_for_help(alarm, capfd):
+    """Python handles it when it enters what is called: it is neither lost nor taken for success."""
+    raise_signal = numba.types.ExternalFunction("raise", numba.int32(numba.int32))
+    asked = []
+    help_at = c_function(lambda number: asked.append(number) or number + 1)
+
+    @numba.njit
+    def ask(address, number, ringing):
+        if ringing:
+            raise_signal(number)
+        return call_code(address, number)
+
+    for _ in range(2):
+        assert ask(code_address(help_at), 5, False) == 6
+        assert ask(code_address(help_at), int(signal.SIGALRM), True) == INTERRUPTED + 1
+        with pytest.raises(Alarm):
+            raise_pending(new_watch())
+    assert asked == [5, 5] and not capfd.readouterr().err

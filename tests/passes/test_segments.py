@@ -256,6 +256,7 @@ def test_the_interpolating_adjoint_is_as_accurate(method, span):
         found = make(method=method, memory=memory)(LV_U0, LV_THETA)
         assert found[0] == full[0] and (found[1].stats.n_recomputed > 0) == (memory < 50_000)
         assert np.linalg.norm(found[1].theta - right.theta) <= max(2.0 * error, 3e-5 * scale)
+        np.testing.assert_allclose(found[1].u0, full[1].u0, rtol=1e-3)  # what is observed at t0 is in it once
         solution = solve(lotka_volterra(), LV_U0, LV_THETA, span, method=method, stops=[4.0], memory=max(memory, 8000))
         bar = solution.pullback(**LOSS.value_and_cotangents(solution)[1])
         assert np.linalg.norm(bar.theta - right.theta) <= max(2.0 * error, 3e-5 * scale)

@@ -88,11 +88,6 @@ class Layout:
         local, lanes = (tuple((slot.name, shape) for slot, shape in shapes.items()) for shapes in (self.local, self.lanes))
         return str(self.real), contents, local, lanes
 
-    @property
-    def local_bytes(self) -> int:
-        """Bytes of the arrays in local memory."""
-        return sum(self.dtype(slot).itemsize * math.prod(shape) for slot, shape in self.local.items())
-
     def dtype(self, slot: Slot) -> np.dtype:
         return slot.dtype if slot.dtype == np.int64 else self.real
 

@@ -134,10 +134,6 @@ class Plan:
         return self.m <= NEAR or bool(self.jumps.inflows)
 
     @property
-    def near_observed(self) -> bool:
-        return _near(self.k, self.n)
-
-    @property
     def doses(self) -> np.ndarray:
         return np.zeros((1, 5)) if self.jumps.doses is None else self.jumps.doses.numbers
 
