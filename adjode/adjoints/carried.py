@@ -157,13 +157,13 @@ def _part_of_lam(frame):
 
 
 @kernel
-def _sum_own(frame, size):
-    """To the sums of errors that of the step alone."""
+def _sum_own(frame, size, part):
+    """To the sums of errors that of the step alone, which is this part of lam."""
     trust, (of_theta, of_zeros) = slots.TRUST(frame), size_of_theta(frame, slots.THETA_BAR(frame))
     trust[slots.LAM_SUM] += size
     trust[slots.THETA_SUM] += of_theta
     trust[slots.ZERO_SUM] += of_zeros
-    add_lasting(frame, _part_of_lam(frame))
+    add_lasting(frame, part)
 
 
 def make_carry(take: Callable, product: Callable) -> Callable:
@@ -172,14 +172,17 @@ def make_carry(take: Callable, product: Callable) -> Callable:
 
     @kernel
     def carry(frame, t, h, t_new, V):
-        """Carry errors over the step that has been pulled back, and add its own, in STEP_ERROR: (status, size, entry) of that."""
+        """Carry errors over the step that has been pulled back, and add its own, in STEP_ERROR.
+
+        (status, size of that, entry, what part of lam it is along it)
+        """
         trust, error, carried = slots.TRUST(frame), row(slots.STEP_ERROR(frame), ERROR), slots.CARRIED(frame)
         theta_bar, of_theta, matters = slots.THETA_BAR(frame), slots.CARRIED_THETA(frame), _what_matters(frame)
-        size, entry = size_of(error, slots.U_SIZE(frame))
+        (size, entry), part = size_of(error, slots.U_SIZE(frame)), _part_of_lam(frame)
         if trust[slots.CARRYING] == 0.0:
             if not size > matters:
-                _sum_own(frame, size)
-                return SUCCESS, size, entry
+                _sum_own(frame, size, part)
+                return SUCCESS, size, entry, part
             _begin(slots.PARTNER(frame))
             trust[slots.CARRYING] = 1.0
         for i in range(of_theta.size):
@@ -190,6 +193,6 @@ def make_carry(take: Callable, product: Callable) -> Callable:
         trust[slots.CARRIED_SIZE] = size_of_carried(frame, t, V)
         if trust[slots.CARRIED_SIZE] <= matters:
             sum_carried(frame)
-        return status, size, entry
+        return status, size, entry, part
 
     return carry

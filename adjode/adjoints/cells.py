@@ -92,8 +92,11 @@ def _beside(cells, rows, k, column):
 
 
 @exact_kernel
-def set_limits(frame, unit, unit_of_zeros):
-    """The largest steps for another forward solve: those of this one, or shorter where the errors say so."""
+def set_limits(frame, unit, unit_of_zeros, at_start):
+    """The largest steps for another forward solve: those of this one, or shorter where the errors say so.
+
+    Errors that last are parts of what is still added to theta_bar, and of lam at the start, whose size is `at_start`.
+    """
     trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
     share, lasts = _SHARE / to_power(2.0, limited[1]), max(1.0, _SHARE / _SHARES * slots.PLACE(frame)[slots.RELEVANT])
     order, halves = slots.LAM_FACTORS(frame)[0], float(slots.LAM_POWERS(frame)[0])
@@ -108,7 +111,7 @@ def set_limits(frame, unit, unit_of_zeros):
         if trust[slots.GREW_FREELY] == 0.0:
             rule, rule_of_zeros = _beside(cells, rows, k, RULE), _beside(cells, rows, k, RULE_OF_ZEROS)
         rule = scale * max(rule / unit, rule_of_zeros / unit_of_zeros)
-        error = max(error, lasts * WITH_STATE * cells[k, LASTING] * abs(along - cells[k, ALONG]) / unit)
+        error = max(error, lasts * WITH_STATE * cells[k, LASTING] * max(abs(along - cells[k, ALONG]), at_start) / unit)
         stiff = turns and not ratio <= DAMPS
         if not (stiff or error <= share):
             factor = 0.8 * (share / error) ** (2.0 / (order * halves))

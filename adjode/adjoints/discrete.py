@@ -168,7 +168,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
 
         @kernel
         def pull_implicit(frame, step, t, h, t_new, V, dense):
-            error, entry = 0.0, 0
+            error, entry, part = 0.0, 0, 0.0
             begin_implicit_step(frame, V)
             status = take(frame, t, h, t_new, V)
             end_shift(frame)
@@ -178,8 +178,8 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
             if status == SUCCESS:
                 status = find_error(frame, t, h, t_new, V)
             if status == SUCCESS:
-                status, error, entry = carry(frame, t, h, t_new, V)
-            end_implicit_step(frame, step, h, error, entry, found)
+                status, error, entry, part = carry(frame, t, h, t_new, V)
+            end_implicit_step(frame, step, h, (error, entry, part), found)
             return status
 
         return pull_implicit

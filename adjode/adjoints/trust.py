@@ -37,6 +37,7 @@ from adjode.steppers.transposed_error import SLOPE, size_of
 _SAFETY, _SAFETY_REFINED = 0.6, 0.05
 _SAFETY_GUESSED = 0.005  # the same where they are guessed from what the last shorter steps have changed
 _SAFETY_OF_FEW = 0.1  # of estimates that are sums of few, or raised to a high power
+_ONE_OF_MANY = 0.01  # of a sum: one in which no step has more is as good where steps have been shortened
 _LASTS = 0.01  # an error that is more of lam is one to be mended where it is, and the step may amplify what it should damp
 _GROWS = 10.0
 _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
@@ -178,14 +179,16 @@ def judge_stages(frame, step, h, V):
 
 
 @exact_kernel
-def end_implicit_step(frame, step, h, error, entry, found):
-    """The same for an implicit step; `found` is what `judge_stages` has."""
+def end_implicit_step(frame, step, h, of_lam, found):
+    """The same for an implicit step: with its error, whose that is and what part of lam along it; and what `judge_stages` has."""
     trust, before, (of_theta, of_zeros, of_rules) = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0], found
+    error, entry, part = of_lam
+    lasting = abs(part) if error < _LASTS * before else 0.0
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
     trust[slots.ALONG] = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     error = max(error, of_theta)
     _blame(frame, step, h, max(error, of_rules[0]), entry)
-    keep(frame, step, 1.0, abs(h), (error, of_zeros, 0.0, 0.0))
+    keep(frame, step, 1.0, abs(h), (error, of_zeros, 0.0, lasting))
     keep_rules(frame, abs(h), of_rules)
 
 
@@ -235,21 +238,26 @@ def end_first_stage(frame, V):
 
 
 @exact_kernel
-def _size_of_gradient(frame):
-    """The largest logarithmic derivative."""
-    lam, floor, start = slots.LAM(frame), slots.U_FLOOR(frame), slots.U(frame)
-    largest = largest_product(slots.TOTAL(frame), slots.THETA_PROBE(frame))
+def _size_at_start(frame):
+    """The largest logarithmic derivative by u0."""
+    lam, floor, start, largest = slots.LAM(frame), slots.U_FLOOR(frame), slots.U(frame), 0.0
     for k in range(lam.size):
         largest = max(largest, abs(lam[k]) * (abs(start[k]) + floor[k]))
     return largest
 
 
 @kernel
-def _safety(frame):
-    """What part of the units that pass an estimate may be: those of implicit steps are rather too large, but for few steps."""
-    rounds = slots.LIMITED(frame)[1]
-    if rounds > 0 and slots.TRUST(frame)[slots.GREW_FREELY] == 1.0:
+def _safety(frame, largest):
+    """What part of the units that pass an estimate may be: those of implicit steps are rather too large, but for few steps.
+
+    `largest` is the size of the gradient. Where the errors of many steps add up, no better is asked for of shorter ones.
+    """
+    rounds, trust = slots.LIMITED(frame)[1], slots.TRUST(frame)
+    many = trust[slots.WORST] <= _ONE_OF_MANY * trust[slots.THETA_ERROR] * largest
+    if rounds > 0 and trust[slots.GREW_FREELY] == 1.0:
         return min(1.0, _SAFETY_GUESSED * to_power(2.0, rounds))
+    if many:
+        return _SAFETY
     if rounds > 0:
         return min(1.0, _SAFETY_REFINED * to_power(2.0, rounds))
     implicit, magnified = slots.STEP_WEIGHTS(frame).shape[0] > 0, slots.LAM_POWERS(frame)[0] > _MAGNIFIES
@@ -267,7 +275,8 @@ def judge(frame, status):
         trust[slots.LAM_SUM] = math.inf
     elif status != SUCCESS:
         return status
-    largest = max(_size_of_gradient(frame), _ROUNDING * sound)
+    at_start = _size_at_start(frame)
+    largest = max(at_start, largest_product(slots.TOTAL(frame), slots.THETA_PROBE(frame)), _ROUNDING * sound)
     with_zeros = largest
     if trust[slots.HAS_ZEROS] == 1.0:
         with_zeros = max(largest, largest_product(slots.TOTAL(frame), slots.ZERO_PROBE(frame)))
@@ -277,15 +286,16 @@ def judge(frame, status):
         sum_lasting(frame)
         of_lam, of_theta, of_zeros = trust[slots.LAM_SUM], trust[slots.THETA_SUM], trust[slots.ZERO_SUM]
         carried, lasting = size_of_theta(frame, slots.CARRIED_THETA(frame)), size_of_theta(frame, slots.LASTING_THETA(frame))
-        trust[slots.U0_ERROR] = of_lam / largest
+        of_start = max(of_lam, abs(trust[slots.LASTING] + trust[slots.PENDING]) * at_start) / largest
+        trust[slots.U0_ERROR] = of_start
         of_rules = errors_of_rules(frame)
         here = (of_lam + of_theta + of_rules[0] + carried[0]) / largest + (of_zeros + of_rules[1] + carried[1]) / with_zeros
-        trust[slots.THETA_ERROR] = max(here, lasting[0] / largest, lasting[1] / with_zeros)
+        trust[slots.THETA_ERROR] = max(here, of_start, lasting[0] / largest, lasting[1] / with_zeros)
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit
     last = slots.CELLS(frame).shape[0] == 0 or limited[1] >= ROUNDS
-    if trust[slots.UNITS] <= (1.0 if last else _safety(frame)) * trust[slots.MOST]:
+    if trust[slots.UNITS] <= (1.0 if last else _safety(frame, largest)) * trust[slots.MOST]:
         return status
     if last:
         return INACCURATE if status == SUCCESS else status
@@ -293,5 +303,5 @@ def judge(frame, status):
         largest = with_zeros = sound
     trust[slots.LAST_LARGEST] = largest
     end_rules(frame, largest)
-    set_limits(frame, unit * largest, unit * with_zeros)
+    set_limits(frame, unit * largest, unit * with_zeros, at_start)
     return REFINE

@@ -341,6 +341,22 @@ def test_errors_that_last(method, rate):
     assert 0.25 * error < bar.error["theta"] < 10.0 * error < 1e-3
 
 
+def test_errors_that_add_up_over_many_decades():
+    """What many steps of TRBDF2 come to, each good enough: all of them are shortened, once."""
+    rtol, T = 1e-4, 150.0
+    _, bar = value_and_gradient(GROWTH, FinalState([1.0]), (0.0, T), method="TRBDF2", rtol=rtol, atol=1e-30)([1.0], [1.0])
+    error = abs(bar.theta[0] / (T * np.exp(T)) - 1.0) / rtol
+    assert error < 60.0 and 0.5 * error < bar.error["theta"] / rtol < 2.0 * error and bar.stats.n_refined == 1
+
+
+@pytest.mark.parametrize("method", ["BS3", "Tsit5", "TRBDF2"])
+def test_growth_of_lam_where_there_is_nothing(method):
+    """There is no theta_bar for errors to remain in, but dL/du0 has them all."""
+    _, bar = value_and_gradient(GROWTH, FinalState([1.0]), (0.0, 20.0), method=method, atol=1e-9)([0.0], [1.0])
+    error = abs(bar.u0[0] / np.exp(20.0) - 1.0) / 1e-6
+    assert error < 100.0 and 0.1 * error < bar.error["u0"] / 1e-6 < 100.0 and bar.theta[0] == 0.0
+
+
 def test_more_is_counted_than_there_are_steps():
     """Of steps that differ in size each is judged, of others every second one, which counts twice: both may come together."""
     problem = random_problem(6429)
