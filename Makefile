@@ -67,6 +67,8 @@ compare: $(READY)-compare
 	$(BIN)/python -m adjode.precompile
 	$(BIN)/python -m benchmarks.compare --output docs/measured
 	$(BIN)/python -m benchmarks.compare --problems rober hires pollu brusselator_2d --output docs/measured/stiff
+	$(BIN)/python -m benchmarks.compare --problems J_lv_series J_spiral J_rober J_hires J_pollu --tolerances 1e-4 1e-6 1e-8 \
+		--errors 1e-4 1e-6 --no-startup --output docs/measured/jacobian
 
 venv: $(READY)
 
