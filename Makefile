@@ -12,6 +12,8 @@ VERSION_TESTS := tests/api/test_solve.py tests/api/test_pullback.py tests/adjoin
 	tests/compile/test_assumptions.py tests/compile/test_cache.py tests/compile/test_fallbacks.py tests/compile/test_trusted.py \
 	tests/derivation/test_programs.py tests/derivation/test_texts.py tests/derivation/test_refusals.py \
 	tests/compile/test_fused.py::test_failures_are_reported_as_in_the_portable_tier
+# Jacobians of residuals beside other libraries
+JACOBIANS := --quick --tolerances 1e-4 1e-6 1e-8 --errors 1e-4 1e-6 --no-startup
 # The newest Python at hand, on the path or installed by pyenv
 NEWEST_PYTHON ?= $(shell for one in python3.14 python3.13 python3.12 $$(ls ~/.pyenv/versions/3.1[2-4].*/bin/python3 2>/dev/null | sort -rV); \
 	do $$one -c "" 2>/dev/null && echo $$one && break; done)
@@ -67,6 +69,9 @@ compare: $(READY)-compare
 	$(BIN)/python -m adjode.precompile
 	$(BIN)/python -m benchmarks.compare --output docs/measured
 	$(BIN)/python -m benchmarks.compare --problems rober hires pollu brusselator_2d --output docs/measured/stiff
+	$(BIN)/python -m benchmarks.compare --problems J_lv_series J_spiral $(JACOBIANS) --output docs/measured/jacobian
+	$(BIN)/python -m benchmarks.compare --problems J_rober J_hires J_pollu $(JACOBIANS) --contenders cvodes diffrax "Jacobian, Radau" \
+		--output docs/measured/jacobian_stiff
 
 venv: $(READY)
 

@@ -19,7 +19,10 @@ HIDDEN = 50  # hidden units of the spiral
 
 
 class Gradient(NamedTuple):
-    """A loss and its cotangents, (n,) and (m,); the names are those of `adjode.Cotangents`."""
+    """A loss and its cotangents, (n,) and (m,); the names are those of `adjode.Cotangents`.
+
+    Of residuals (N,): half the sum of their squares, and their Jacobians, (N, n) and (N, m).
+    """
 
     value: float
     u0: np.ndarray
@@ -58,6 +61,51 @@ class Case:
         return float((residual * residual).sum()), 2.0 * residual
 
 
+@dataclass(frozen=True, eq=False)
+class ResidualCase:
+    """Residuals `(u(t_k) - data) / sigma` of all states at all observation times of another case; their Jacobian is wanted.
+
+    Attributes
+    ----------
+    name, system : str
+        The system is "lotka_volterra", "spiral", or the name of a stiff case.
+    u0, theta, t_span, times
+        As in `Case`.
+    data : (k, n) array
+    sigma : (n,) array
+        How small the states are where they matter: 1, or the scales of a stiff case.
+    """
+
+    name: str
+    system: str
+    u0: np.ndarray
+    theta: np.ndarray
+    t_span: tuple[float, float]
+    times: np.ndarray
+    data: np.ndarray
+    sigma: np.ndarray
+
+    def scales(self) -> np.ndarray:
+        """As those of `StiffCase`, for absolute tolerances."""
+        return self.sigma
+
+    def residuals(self, u: np.ndarray) -> np.ndarray:
+        """Those of the states at the observation times, (k, n), by rows."""
+        return ((u - self.data) / self.sigma).ravel()
+
+
+def derivatives_from_tangents(case: Any, u: np.ndarray, tangents: np.ndarray) -> Gradient:
+    """The gradient, or the Jacobian, from the states at the observation times (k, n) and their derivatives (k, n, n + m)."""
+    n = u.shape[1]
+    if isinstance(case, ResidualCase):
+        r = case.residuals(u)
+        J = (tangents / case.sigma[:, None]).reshape(r.size, -1)
+        return Gradient(0.5 * float(r @ r), J[:, :n], J[:, n:])
+    value, u_bars = case.loss(u)
+    bar = np.einsum("ki,kij->j", u_bars, tangents)
+    return Gradient(value, bar[:n], bar[n:])
+
+
 @functools.cache
 def references() -> dict[str, Any]:
     """The stored references, by problem."""
@@ -84,7 +132,9 @@ def series_times() -> np.ndarray:
 
 @functools.cache
 def case(name: str) -> Any:
-    """The case "lv_final", "lv_series" or "spiral", or one of benchmarks/stiff_cases.py."""
+    """The case "lv_final", "lv_series" or "spiral", or one of benchmarks/stiff_cases.py; with "J_" before it, its residuals."""
+    if name.startswith("J_"):
+        return residual_case(name)
     if name not in CASES:
         from benchmarks.stiff_cases import stiff_case
 
@@ -99,17 +149,36 @@ def case(name: str) -> Any:
     return Case(name, "lotka_volterra", u0, np.array(stored["theta"], dtype=float), (start, end), times)
 
 
+def residual_case(name: str) -> ResidualCase:
+    whole = case(name.removeprefix("J_"))
+    data = getattr(whole, "data", None)
+    shape = whole.times.size, whole.u0.size
+    return ResidualCase(
+        name,
+        whole.system,
+        whole.u0,
+        whole.theta,
+        whole.t_span,
+        whole.times,
+        np.zeros(shape) if data is None else data,
+        np.ones(whole.u0.size) if isinstance(whole, Case) else whole.scales(),
+    )
+
+
 CASES = ("lv_final", "lv_series", "spiral")
+JACOBIANS = ("J_lv_series", "J_spiral")
+STIFF_JACOBIANS = ("J_rober", "J_hires", "J_pollu")
 
 
 def gradient_error(name: str, gradient: Any) -> float:
-    """The error of a gradient of the problem `name`; of a stiff one with the derivatives by log(theta) in place of those by
-    theta."""
-    if name in CASES:
-        return largest_error(references()[name]["reference"], gradient)
-    theta, reference = case(name).theta, stiff_references()[name]
+    """The error of a gradient or Jacobian of the problem `name`; of a stiff one with the derivatives by log(theta) in place of
+    those by theta."""
+    reference = jacobians()[name] if name.startswith("J_") else references()[name]["reference"] if name in CASES else None
+    if name in CASES + JACOBIANS:
+        return largest_error(reference, gradient)
+    theta, reference = case(name).theta, reference or stiff_references()[name]
     scaled = {"u0": reference["u0"], "theta": theta * reference["theta"]}
-    return largest_error(scaled, Gradient(gradient.value, gradient.u0, theta * gradient.theta))
+    return largest_error(scaled, Gradient(gradient.value, gradient.u0, theta * np.asarray(gradient.theta)))
 
 
 @functools.cache
@@ -121,6 +190,13 @@ def stiff_references() -> dict[str, dict[str, np.ndarray]]:
             name, block = key.split("/")
             found.setdefault(name, {})[block] = stored[key]
     return found
+
+
+@functools.cache
+def jacobians() -> dict[str, dict[str, np.ndarray]]:
+    """The stored Jacobians of residuals: "u0" (N, n) and "theta" (N, m) by the name of the case."""
+    with np.load(REFERENCES / "jacobians.npz") as stored:
+        return {name: {block: stored[f"{name}/{block}"] for block in ("u0", "theta")} for name in (*JACOBIANS, *STIFF_JACOBIANS)}
 
 
 def largest_error(reference: Mapping[str, Any], gradient: Any) -> float:

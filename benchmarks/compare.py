@@ -4,8 +4,9 @@
         [--output FOLDER]
 
 in the folder of the repository. `--contenders` keeps those whose name contains one of the texts ("adjode: fused", "heyoka").
-The stiff problems, rober, hires, pollu and brusselator_2d, are measured if they are named. Libraries that are not installed are
-listed and left out; `python -m pip install -e ".[compare,plot]" numbalsoda` installs all.
+The stiff problems, rober, hires, pollu and brusselator_2d, are measured if they are named, and so are Jacobians of residuals:
+those of all states at the observation times of another problem, by all of u0 and theta, as J_pollu. Libraries that are not
+installed are listed and left out; `python -m pip install -e ".[compare,plot]" numbalsoda` installs all.
 
 For each problem and tolerance all contenders are built, then measured in turns: round after round, each evaluates for a few
 milliseconds, so that a slow minute of the machine falls on all of them. The smallest and the median of these times are kept.
@@ -27,12 +28,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import peers
-from benchmarks.cases import CASES, Gradient, gradient_error
+from benchmarks.cases import CASES, JACOBIANS, STIFF_JACOBIANS, Gradient, gradient_error
 from benchmarks.peers.process import Pool, Worker, WorkerError
 from benchmarks.report import TARGETS, write
 from benchmarks.stiff_cases import STIFF_CASES
 
-NAMES = (*CASES, *STIFF_CASES)
+NAMES = (*CASES, *STIFF_CASES, *JACOBIANS, *STIFF_JACOBIANS)
 TOLERANCES = (1e-4, 1e-6, 1e-8, 1e-10)
 FINE = (1e-12, 1e-13, 1e-14)  # for methods of high order
 STARTUP_TOLERANCE = 1e-8

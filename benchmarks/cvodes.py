@@ -1,4 +1,5 @@
-"""CVODES in C for the stiff problems: writes what the problem is as a C header, builds cvodes.c with it, calls it by ctypes.
+"""CVODES in C: writes what the problem is as a C header, builds a source with it, calls it by ctypes. cvodes.c has the gradients of
+the stiff problems by its adjoint, cvodes_jacobian.c the Jacobians of residuals by its forward sensitivities.
 
 Needs gcc and the headers of SUNDIALS 6 with KLU: `apt-get install libsundials-dev` on Debian.
 """
@@ -16,11 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Gradient
+from benchmarks.cases import Gradient, ResidualCase, derivatives_from_tangents
 from benchmarks.stiff_cases import REACTIONS, Reaction, StiffCase, disc
 
-SOURCE = Path(__file__).with_name("cvodes.c")
-_LIBRARIES = ("cvodes", "nvecserial", "sunmatrixdense", "sunlinsoldense", "sunmatrixsparse", "sunlinsolklu")
+HERE = Path(__file__).parent
+GRADIENT, JACOBIAN = HERE / "cvodes.c", HERE / "cvodes_jacobian.c"
+_LIBRARIES = (
+    "cvodes",
+    "nvecserial",
+    "sunmatrixdense",
+    "sunlinsoldense",
+    "sunmatrixsparse",
+    "sunlinsolklu",
+    "sunnonlinsolfixedpoint",
+)
 
 
 class CvodesError(RuntimeError):
@@ -51,17 +61,25 @@ def _array(kind: str, name: str, numbers: Sequence[Any]) -> str:
     return f"static const {kind} {name}[] = {{{', '.join(map(repr, numbers))}}};"
 
 
-def header(case: StiffCase) -> str:
+def header(case: StiffCase | ResidualCase) -> str:
     lines = [
         f"#define N {case.u0.size}",
         f"#define M {case.theta.size}",
         f"#define K {case.times.size}",
         f"#define T0 {case.t_span[0]!r}",
         _array("double", "TIMES", case.times.tolist()),
-        _array("double", "WEIGHTS", case.weights.tolist()),
         _array("double", "SCALES", case.scales().tolist()),
     ]
-    return "\n".join(lines + (_chemistry(REACTIONS[case.name]) if case.name in REACTIONS else _grid(case)))
+    if isinstance(case, StiffCase):
+        lines.append(_array("double", "WEIGHTS", case.weights.tolist()))
+        return "\n".join(lines + (_chemistry(REACTIONS[case.name]) if case.name in REACTIONS else _grid(case)))
+    is_stiff = case.system in REACTIONS
+    sizes = np.concatenate([np.ones(case.u0.size), np.abs(case.theta) if is_stiff else np.ones(case.theta.size)])
+    lines.append(_array("double", "SIZES", sizes.tolist()))
+    if is_stiff:
+        reactions = REACTIONS[case.system]
+        return "\n".join([*lines, "#define STIFF", *_chemistry(reactions), *_tangents(reactions)])
+    return "\n".join([*lines, f"#define {case.system.upper()}", f'#include "{HERE / "cvodes_ordinary.h"}"'])
 
 
 def _product(reaction: Reaction, without: int | None = None) -> str:
@@ -125,6 +143,34 @@ def _chemistry(reactions: tuple[Reaction, ...]) -> list[str]:
     ]
 
 
+def _tangents(reactions: tuple[Reaction, ...]) -> list[str]:
+    """Straight code for df/du s and df/dtheta, the derivatives of rates by states and by parameters calculated once."""
+    species, lines = range(1 + max(i for one in reactions for i in one.reactants + one.products)), []
+    changes = [_changes(one) for one in reactions]
+    rates: list[str] = []
+    for k, one in enumerate(reactions):
+        reactants = sorted(set(one.reactants))
+        lines += [f"double g{k}_{i} = {one.reactants.count(i)} * {_product(one, i)};" for i in reactants]
+        lines.append(f"double p{k} = {' * '.join([f'u[{i}]' for i in one.reactants]) or '1.0'};")
+        rates.append(f"double r{k} = {_sum([f'g{k}_{i} * s[j][{i}]' for i in reactants])};")
+    slopes = [
+        f"ds[j][{i}] = {_sum([f'{changes[k][i]} * r{k}' for k in range(len(reactions)) if i in changes[k]])};" for i in species
+    ]
+    by_theta = [
+        f"ds[N + {one.parameter}][{i}] += {change} * p{k};" for k, one in enumerate(reactions) for i, change in changes[k].items()
+    ]
+    return [
+        "static void problem_tangents(const double *u, const double *th, const double *const *s, double *const *ds) {",
+        *lines,
+        "for (int j = 0; j < N + M; j++) {",
+        *rates,
+        *slopes,
+        "}",
+        *by_theta,
+        "}",
+    ]
+
+
 def _grid(case: StiffCase) -> list[str]:
     """The pattern of the Brusselator's Jacobian; its functions are in cvodes_grid.h."""
     points = round((case.u0.size / 2) ** 0.5)
@@ -149,7 +195,7 @@ def _grid(case: StiffCase) -> list[str]:
         _array("int", "ROWS", rows),
         _array("int", "KINDS", kinds),
         _array("int", "CELLS", np.repeat(np.arange(points**2), 12).tolist()),
-        f'#include "{SOURCE.with_name("cvodes_grid.h")}"',
+        f'#include "{HERE / "cvodes_grid.h"}"',
     ]
 
 
@@ -162,33 +208,52 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 
 @functools.cache
-def library(case: StiffCase) -> ctypes.CDLL:
+def library(case: StiffCase | ResidualCase) -> ctypes.CDLL:
+    source = GRADIENT if isinstance(case, StiffCase) else JACOBIAN
     headers = _folder_of_headers()
     place = Path(_folder().name) / case.name
     place.mkdir(exist_ok=True)
     (place / "problem.h").write_text(header(case))
     target = place / "cvodes.so"
     includes = [f"-I{place}", f"-I{headers}", f"-I{headers / 'suitesparse'}"]
-    flags = ["-O3", "-march=native", "-fPIC", "-shared", str(SOURCE), "-o", str(target)]
+    flags = ["-O3", "-march=native", "-fPIC", "-shared", str(source), "-o", str(target)]
     command = ["gcc", *includes, *flags, *(f"-lsundials_{name}" for name in _LIBRARIES), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise CvodesError(f"gcc could not build {SOURCE.name}:\n{done.stderr}")
+        raise CvodesError(f"gcc could not build {source.name}:\n{done.stderr}")
     return ctypes.CDLL(str(target))
 
 
 def evaluator(case: StiffCase, tol: float):
     """(u0, theta) -> Gradient."""
-    gradient, vector = library(case).cvodes_gradient, ctypes.POINTER(ctypes.c_double)
+    gradient = library(case).cvodes_gradient
     n, m = case.u0.size, case.theta.size
 
     def value_and_gradient(u0, theta):
         value, u0_bar, theta_bar = np.zeros(1), np.zeros(n), np.zeros(m)
-        u0, theta = np.ascontiguousarray(u0, dtype=float), np.ascontiguousarray(theta, dtype=float)
-        given = (u0.ctypes.data_as(vector), theta.ctypes.data_as(vector), ctypes.c_double(tol))
-        line = gradient(*given, *(array.ctypes.data_as(vector) for array in (value, u0_bar, theta_bar)))
-        if line:
-            raise CvodesError(f"CVODES reports a failure (cvodes.c, line {line})")
+        _call(gradient, u0, theta, tol, value, u0_bar, theta_bar)
         return Gradient(float(value[0]), u0_bar, theta_bar)
 
     return value_and_gradient
+
+
+def jacobian_evaluator(staggered: bool, case: ResidualCase, tol: float):
+    """(u0, theta) -> Gradient of Jacobians."""
+    run = library(case).cvodes_tangents
+    shape = case.times.size, case.u0.size
+
+    def value_and_jacobian(u0, theta):
+        states, tangents = np.empty(shape), np.empty((*shape, case.u0.size + case.theta.size))
+        _call(run, u0, theta, tol, ctypes.c_int(staggered), states, tangents)
+        return derivatives_from_tangents(case, states, tangents)
+
+    return value_and_jacobian
+
+
+def _call(function, u0, theta, tol, *outputs) -> None:
+    """Call a function of (u0, theta, tol, ...), of which arrays are overwritten."""
+    given = [np.ascontiguousarray(u0, dtype=float), np.ascontiguousarray(theta, dtype=float), ctypes.c_double(tol), *outputs]
+    vector = ctypes.POINTER(ctypes.c_double)
+    line = function(*(one.ctypes.data_as(vector) if isinstance(one, np.ndarray) else one for one in given))
+    if line:
+        raise CvodesError(f"CVODES reports a failure (in its C source, line {line})")

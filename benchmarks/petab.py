@@ -30,7 +30,7 @@ PUBLISHED = {
     "Borghans_BiophysChem1997": 83.3237191357272,
     "Brannmark_JBC2010": -141.889113770537,
     "Bruno_JExpBot2016": 46.688176988431806,
-    "Chen_MSB2009": -115700.1192629893,
+    "Chen_MSB2009": -115700.1192629893,  # of data that the collection has corrected since: see docs/petab.md
     "Crauste_CellSystems2017": -190.96521897435176,
     "Elowitz_Nature2000": 63.20279991419332,
     "Fiedler_BMCSystBiol2016": 58.58390161681,

@@ -4,9 +4,9 @@
 
 where FOLDER is a checkout of https://github.com/Benchmarking-Initiative/Benchmark-Models-PEtab, and PYTHON the interpreter of an
 environment with the packages amici, petab and scipy, writes petab_amici.md. Every measurement is a process of its own, one after
-the other, on one thread; the shared kernels of adjode are on disk, as they are after the first problem. The time of AMICI's
-gradients is that of its compiled simulations alone, without what its Python makes of parameters and results; that of adjode is all
-of `evaluate`.
+the other, on one thread; the shared kernels of adjode are on disk after the first problem, if they were not before. The time of
+AMICI's gradients is that of its compiled simulations alone, without what its Python makes of parameters and results; that of adjode
+is all of `evaluate`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ PROBLEMS = (
     "Bruno_JExpBot2016",
     "Elowitz_Nature2000",
     "Fujita_SciSignal2010",
+    "Okuonghae_ChaosSolitonsFractals2020",
     "Perelson_Science1996",
     "Rahman_MBS2016",
     "Raia_CancerResearch2011",
     "Sneyd_PNAS2002",
+    "Weber_BMC2015",
+    "Zheng_PNAS2012",
 )
 COLUMNS = (
     "problem",

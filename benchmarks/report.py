@@ -43,6 +43,10 @@ def unique(rows, key) -> list:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
+def sought(case: str) -> str:
+    return "Jacobian" if case.startswith("J_") else "gradient"
+
+
 def speed(results: dict[str, Any]) -> str:
     """Work and precision: for each problem, times and errors at each tolerance."""
     parts = []
@@ -55,7 +59,7 @@ def speed(results: dict[str, Any]) -> str:
             by_tol = {cell["tol"]: cell for cell in cells if cell["contender"] == name}
             rows.append([name, *(" | ".join(_cell(by_tol.get(tol))) for tol in tolerances)])
         columns = " | ".join(columns).split(" | ")
-        parts.append(f"**{case}**: least / median time, and error of the gradient\n\n{table(columns, rows)}")
+        parts.append(f"**{case}**: least / median time, and error of the {sought(case)}\n\n{table(columns, rows)}")
     failed = [cell for cell in results["speed"] if cell["failure"]]
     if failed:
         rows = [(cell["contender"], cell["case"], f"{cell['tol']:.0e}", _one_line(cell["failure"])) for cell in failed]
@@ -167,10 +171,10 @@ def figure(results: dict[str, Any], path: Path) -> None:
             style = _style(name, peer, seen)
             if measured:
                 axis.loglog(*zip(*[(error, 1e6 * seconds) for error, seconds in measured], strict=True), label=name, **style)
-        axis.set(title=case, xlabel="relative error of the gradient")
+        axis.set(title=case, xlabel=f"relative error of the {sought(case)}")
         axis.invert_xaxis()
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("µs for a value and its gradient")
+    axes[0][0].set_ylabel(f"µs for a value and its {sought(cases[0])}")
     handles = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     panels.legend(handles.values(), handles.keys(), loc="lower center", ncols=3, fontsize=7, frameon=False)
     panels.tight_layout(rect=(0, 0.0195 * math.ceil(len(handles) / 3), 1, 1))
@@ -196,7 +200,9 @@ PARTS = {"setup": setup, "speed": speed, "precision": precision, "floor": floor,
 
 def write(results: dict[str, Any], folder: Path | None) -> None:
     """Print all tables; write them, the numbers and the figure into the folder."""
-    texts = {name: part(results) for name, part in PARTS.items()}
+    left_out = {"floor"} if all(cell["floor"] is None for cell in results["speed"]) else set()
+    left_out |= set() if results["startup"] else {"startup"}
+    texts = {name: part(results) for name, part in PARTS.items() if name not in left_out}
     print("\n".join(texts.values()))
     if folder is None:
         return

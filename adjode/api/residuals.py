@@ -239,7 +239,7 @@ class _Workspace:
         if t_span[1] < t_span[0]:
             loss.reverse()
         self.loss, self.columns, self.is_tried, m = loss, columns, False, columns.size - n
-        self.how = _cheaper(options, loss, t_span, columns) if how == "auto" else how
+        self.how = _cheaper(options, loss, t_span, columns, n) if how == "auto" else how
         jumps = jumps_of(dynamics, options, n, m, t_span)
         with_tangents = with_inflows(dynamics, jumps.inflows, m, tangents=True)
         dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
@@ -346,14 +346,16 @@ class _Workspace:
 _PHASES = {Forward: "forward", Discrete: "adjoint", TangentPass: "tangent"}
 
 
-def _cheaper(options: SolveOptions, loss: PreparedLoss, t_span: tuple[float, float], columns: np.ndarray) -> str:
+def _cheaper(options: SolveOptions, loss: PreparedLoss, t_span: tuple[float, float], columns: np.ndarray, n: int) -> str:
     """Whether tangents of all columns or adjoints of all rows cost less, in units of a row that is pulled back from T.
 
-    Explicit tangents cost in proportion to their number; implicit ones, as soon as there are a few, one factorisation of the exact
-    equations for all of them. A rough model: `python -m benchmarks.tangents` compares the two on either side of the choice.
+    Explicit tangents cost in proportion to their number, and little beside a row that has many parameters to serve, as long as the
+    directions by all of them stay in the processor's cache; implicit ones, as soon as there are a few, one factorisation of the
+    exact equations for all of them. A rough model: `python -m benchmarks.tangents` compares the two on either side of the choice.
     """
-    k, there = np.count_nonzero(columns), ~loss.loss.missing
+    k, there, m = np.count_nonzero(columns), ~loss.loss.missing, columns.size - n
     parts = np.abs(loss.loss.t_obs - t_span[0]) / max(abs(t_span[1] - t_span[0]), 1e-300)
     rows = float((parts[:, None] * there).sum())
-    tangents = min(0.9 * k, 3.5 + 0.03 * k) if options.tableau.implicit else 0.5 + 0.15 * k
+    each = 0.03 if m >= 4 * n and k * m <= 2**17 else 0.15
+    tangents = min(0.9 * k, 3.5 + 0.03 * k) if options.tableau.implicit else 0.5 + each * k
     return "adjoints" if rows < tangents else "tangents"

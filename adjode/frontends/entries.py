@@ -62,7 +62,8 @@ class Entries:
     def _checked_natural(self, x: np.ndarray) -> np.ndarray:
         z = self._natural(x)
         if not np.isfinite(z).all():
-            raise self._non_finite(f"{self.names[int(np.argmax(~np.isfinite(z[self._free])))]} overflows")
+            k = int(np.argmax(~np.isfinite(z[self._free])))
+            raise self._non_finite(f"{self.names[k]} " + ("overflows" if np.isfinite(x[k]) else f"is {x[k]}"))
         return z
 
     def _non_finite(self, what: str) -> SolveError:
@@ -70,6 +71,10 @@ class Entries:
 
     def _natural(self, x: np.ndarray) -> np.ndarray:
         """All values in natural units, with x in place of the free ones."""
+        if np.shape(x) != self._free.shape:
+            raise ValueError(
+                f"x must have {self._free.size} entries, one for each of what is free, but its shape is {np.shape(x)}."
+            )
         z = self._start.copy()
         z[self._free] = natural(x, self._rates)
         return z
@@ -178,7 +183,7 @@ def named(parameters: Mapping[str, Parameter | float]) -> dict[str, Parameter]:
         if not isinstance(name, str):
             raise TypeError(f"the names of parameters must be strings, but {name!r} was given.")
         try:
-            found[name] = given if isinstance(given, Parameter) else Parameter(float(given), fixed=True)
+            found[name] = given if isinstance(given, Parameter) else Parameter(float_vector("it", given, 1)[0], fixed=True)
         except (TypeError, ValueError) as error:
             raise type(error)(f"the parameter {name!r} must be an adjode.Parameter, or a number that is fixed: {error}") from None
     if all(one.fixed for one in found.values()):

@@ -22,7 +22,7 @@ from adjode.frontends.mapping import Block
 from adjode.frontends.start import Given, Rested, SteadyState, curved
 from adjode.model.dynamics import Dynamics
 from adjode.model.fields import Fields
-from adjode.model.losses import Loss, loss_for
+from adjode.model.losses import LeastSquares, Likelihood, Loss, loss_for
 from adjode.status import SolveError
 
 _OF_REST = ("method", "rtol", "atol", "max_steps", "max_step", "max_seconds", "linear_solver")  # options of finding a steady state
@@ -69,6 +69,10 @@ class Experiment:
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")
         loss_for(dynamics.fields, loss)  # which says what is none
+        if isinstance(loss, (LeastSquares, Likelihood)) and loss.missing.all():
+            raise ValueError(
+                f"{'an experiment' if name is None else repr(name)} has no data, or they are all missing: leave it out."
+            )
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string, but {name!r} was given.")
         self.start = start if isinstance(start, SteadyState) else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 from functools import partial
 
-from benchmarks.cases import Gradient
+from benchmarks.cases import JACOBIANS, STIFF_JACOBIANS, Gradient
 from benchmarks.peers import Contender
 from benchmarks.stiff_cases import CHEMICAL, STIFF_CASES
 
@@ -16,6 +16,10 @@ METHODS = ("Tsit5", "DOP853")
 VERNER = (("fused", "discrete", "Vern7"), ("fused", "discrete", "Vern9"), ("fused", "gauss", "Vern9"))
 ONLY_F = (("discrete", "Tsit5"), ("gauss", "Tsit5"))
 STIFF = (("discrete", "Radau"), ("discrete", "Kvaerno5"), ("discrete", "TRBDF2"), ("gauss", "Radau"), ("gauss", "Rodas5P"))
+RESIDUALS = (  # tier, method, cases
+    *((tier, method, JACOBIANS) for tier, method in itertools.product(TIERS, METHODS)),
+    *(("portable", method, STIFF_JACOBIANS) for method in ("Radau", "Kvaerno5", "TRBDF2", "auto")),
+)
 ADJOINTS = {  # options, and the algorithm of the C floor
     "gauss": ({"adjoint": "interpolating", "quadrature": "gauss"}, "quadrature"),
     "augmented": ({"adjoint": "interpolating", "quadrature": "augmented"}, "augmented"),
@@ -58,7 +62,11 @@ def contenders() -> list[Contender]:
         for tier, (adjoint, method) in itertools.product(TIERS, STIFF)
         if method in KNOWN
     ]
-    return ordinary + only_f + stiff
+    residuals = [
+        Contender("adjode", f"{tier}, residuals and Jacobian, {method}", partial(_make_residuals, tier, method), cases)
+        for tier, method, cases in RESIDUALS
+    ]
+    return ordinary + only_f + stiff + residuals
 
 
 def _make_stiff(tier, adjoint, method, case, tol):
@@ -92,6 +100,27 @@ def _make(tier, adjoint, method, case, tol):
         dynamics = adjode.Dynamics(problems.lv_f, problems.lv_vjp, fused=tier == "fused")
     options = {"method": method, "rtol": tol, "atol": tol, **ADJOINTS[adjoint][0]}
     return as_gradient(adjode.value_and_gradient(dynamics, problem.loss, problem.t_span, **options))
+
+
+def _make_residuals(tier, method, case, tol):
+    import adjode
+    from benchmarks import problems, stiff_problems
+
+    if case.system == "spiral":
+        dynamics = problems.spiral(tier == "fused").dynamics
+    elif case.system == "lotka_volterra":
+        dynamics = problems.lv_dynamics(tier == "fused")
+    else:
+        dynamics = stiff_problems.chemical_dynamics(case.system, tier == "fused")
+    loss = adjode.losses.LeastSquares(case.times, case.data, sigma=case.sigma)
+    options = {"method": method, "rtol": tol, "atol": tol * case.scales()}
+    evaluate, n = adjode.residuals_and_jacobian(dynamics, loss, case.t_span, **options), case.u0.size
+
+    def value_and_jacobian(u0, theta):
+        r, J = evaluate(u0, theta)
+        return Gradient(0.5 * float(r @ r), J[:, :n], J[:, n:])
+
+    return value_and_jacobian
 
 
 def as_gradient(evaluate):

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.cases import HIDDEN, Gradient
+from benchmarks.cases import CASES, HIDDEN, JACOBIANS, STIFF_JACOBIANS, Gradient, ResidualCase
 from benchmarks.peers import Contender
 from benchmarks.stiff_cases import CHEMICAL, REACTIONS, rate_terms
 
@@ -25,11 +25,20 @@ VARIANTS = (
 
 def contenders() -> list[Contender]:
     ordinary = [
-        Contender("diffrax", f"{adjoint}, {method}", partial(_make, adjoint, method), startup=(adjoint, method) == VARIANTS[0])
+        Contender(
+            "diffrax",
+            f"{adjoint}, {method}",
+            partial(_make, adjoint, method),
+            cases=(*CASES, *JACOBIANS) if adjoint == "ForwardMode" else CASES,
+            startup=(adjoint, method) == VARIANTS[0],
+        )
         for adjoint, method in VARIANTS
     ]
-    stiff = partial(_make, "RecursiveCheckpointAdjoint", "Kvaerno5")
-    return [*ordinary, Contender("diffrax", "RecursiveCheckpointAdjoint, Kvaerno5", stiff, cases=CHEMICAL, startup=True)]
+    stiff = [
+        Contender("diffrax", f"{adjoint}, Kvaerno5", partial(_make, adjoint, "Kvaerno5"), cases, startup=adjoint != "ForwardMode")
+        for adjoint, cases in (("RecursiveCheckpointAdjoint", CHEMICAL), ("ForwardMode", STIFF_JACOBIANS))
+    ]
+    return [*ordinary, *stiff]
 
 
 def _lotka_volterra(t, u, theta):
@@ -51,7 +60,7 @@ def _spiral(t, u, theta):
 def _chemistry(case):
     import jax.numpy as jnp
 
-    terms = rate_terms(REACTIONS[case.name], case.u0.size, "theta[{}]", "u[{}]")
+    terms = rate_terms(REACTIONS[case.system], case.u0.size, "theta[{}]", "u[{}]")
     return eval(f"lambda t, u, theta: stack([{', '.join(terms)}])", {"stack": jnp.stack})
 
 
@@ -65,7 +74,8 @@ def _make(adjoint, method, case, tol):
         (u0_bar, theta_bar), (value, success) = compiled((u0, theta), tol)
         if not success:
             raise RuntimeError("diffeqsolve failed")
-        return Gradient(float(value), np.asarray(u0_bar), np.asarray(theta_bar))
+        value = 0.5 * float(value @ value) if value.ndim else float(value)
+        return Gradient(value, np.asarray(u0_bar), np.asarray(theta_bar))
 
     return value_and_gradient
 
@@ -83,7 +93,7 @@ def _compiled(adjoint, method, case):
 
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_platforms", "cpu")
-    is_stiff = case.name in REACTIONS
+    is_stiff = case.system in REACTIONS
     term, times = diffrax.ODETerm(_chemistry(case) if is_stiff else SYSTEMS[case.system]), jnp.asarray(case.times)
     scales = jnp.asarray(case.scales()) if is_stiff else 1.0
 
@@ -96,7 +106,9 @@ def _compiled(adjoint, method, case):
         options = {"saveat": diffrax.SaveAt(ts=times), "stepsize_controller": controller, "max_steps": 16**4, "throw": False}
         solution = diffrax.diffeqsolve(term, solver, *case.t_span, None, u0, theta, adjoint=how(), **options)
         u = solution.ys
-        if is_stiff:
+        if isinstance(case, ResidualCase):
+            value = ((u - jnp.asarray(case.data)) / jnp.asarray(case.sigma)).ravel()
+        elif is_stiff:
             value = jnp.sum(u @ jnp.asarray(case.weights))
         else:
             value = jnp.sum(u) if case.data is None else jnp.sum((u - jnp.asarray(case.data)) ** 2)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.cases import HIDDEN, Gradient
+from benchmarks.cases import CASES, HIDDEN, JACOBIANS, Gradient
 from benchmarks.peers import Contender
-from benchmarks.peers.scipy import tangent_gradient, tangent_start
+from benchmarks.peers.scipy import from_rows, tangent_start
 
 REQUIRES = ("heyoka",)
 
 
 def contenders() -> list[Contender]:
     return [
-        Contender("heyoka", "variational equations", _make_variational, startup=True, fine=True),
+        Contender("heyoka", "variational equations", _make_variational, (*CASES, *JACOBIANS), startup=True, fine=True),
         Contender("heyoka", "adjoint", _make_adjoint, startup=True, fine=True),
     ]
 
@@ -69,7 +69,7 @@ def _make_variational(case, tol):
         integrator.time = case.t_span[0]
         integrator.state[:] = tangent_start(u0, theta)
         integrator.pars[:] = theta
-        return tangent_gradient(case, _outputs(integrator, case), u0.size)
+        return from_rows(case, _outputs(integrator, case), u0.size)
 
     return value_and_gradient
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.cases import Gradient
+from benchmarks.cases import CASES, JACOBIANS, Gradient
 from benchmarks.peers import Contender
-from benchmarks.peers.scipy import tangent_gradient, tangent_start
+from benchmarks.peers.scipy import from_rows, tangent_start
 
 REQUIRES = ("numbalsoda", "numba")
 
@@ -14,7 +14,7 @@ REQUIRES = ("numbalsoda", "numba")
 def contenders() -> list[Contender]:
     return [
         Contender("numbalsoda", "adjoint, DOP853", _make_back, startup=True),
-        Contender("numbalsoda", "forward sensitivities, DOP853", _make_tangent),
+        Contender("numbalsoda", "forward sensitivities, DOP853", _make_tangent, cases=(*CASES, *JACOBIANS)),
     ]
 
 
@@ -97,6 +97,6 @@ def _make_tangent(case, tol):
         y, success = solve(address, tangent_start(u0, theta), theta)
         if not success:
             raise RuntimeError("dop853 failed")
-        return tangent_gradient(case, y[skip:], n)
+        return from_rows(case, y[skip:], n)
 
     return value_and_gradient

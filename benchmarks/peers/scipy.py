@@ -1,7 +1,8 @@
 """SciPy: `solve_ivp` with DOP853 on right-hand sides compiled by Numba.
 
 "back": (u, lam, theta_bar) is integrated back from one observation to the one before, u put back onto the forward solution at
-each. "forward sensitivities": u and its derivatives in one pass.
+each. "forward sensitivities": u and its derivatives in one pass, of which implicit methods get a Jacobian with a block for each
+column, that of f.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.cases import Gradient
+from benchmarks.cases import CASES, JACOBIANS, STIFF_JACOBIANS, Gradient, derivatives_from_tangents
 from benchmarks.peers import Contender
-from benchmarks.peers.scipy_stiff import make_stiff
+from benchmarks.peers.scipy_stiff import make_stiff, make_stiff_jacobian
 from benchmarks.stiff_cases import STIFF_CASES
 
 REQUIRES = ("scipy", "numba")
@@ -21,9 +22,13 @@ REQUIRES = ("scipy", "numba")
 def contenders() -> list[Contender]:
     return [
         Contender("scipy", "adjoint, DOP853", _make_back, startup=True),
-        Contender("scipy", "forward sensitivities, DOP853", _make_tangent),
+        Contender("scipy", "forward sensitivities, DOP853", _make_tangent, cases=(*CASES, *JACOBIANS)),
         Contender("scipy", "adjoint, Radau", partial(make_stiff, "Radau"), cases=STIFF_CASES, startup=True),
         Contender("scipy", "adjoint, BDF", partial(make_stiff, "BDF"), cases=STIFF_CASES),
+        *(
+            Contender("scipy", f"forward sensitivities, {method}", partial(make_stiff_jacobian, method), cases=STIFF_JACOBIANS)
+            for method in ("Radau", "BDF")
+        ),
     ]
 
 
@@ -68,11 +73,9 @@ def tangent_start(u0, theta):
     return np.concatenate([u0, np.eye(n, n + m).ravel()])
 
 
-def tangent_gradient(case, y, n):
-    """The gradient from rows (u, du/du0, du/dtheta) at the observation times."""
-    value, u_bars = case.loss(y[:, :n])
-    bar = np.einsum("ki,kij->j", u_bars, y[:, n:].reshape(len(y), n, -1))
-    return Gradient(value, bar[:n], bar[n:])
+def from_rows(case, y, n):
+    """The gradient or Jacobian from rows (u, du/du0, du/dtheta) at the observation times."""
+    return derivatives_from_tangents(case, y[:, :n], y[:, n:].reshape(len(y), n, -1))
 
 
 def _make_tangent(case, tol):
@@ -82,6 +85,6 @@ def _make_tangent(case, tol):
 
     def value_and_gradient(u0, theta):
         y = forward(tangent_start(u0, theta), theta, case.t_span, case.times)
-        return tangent_gradient(case, y, u0.size)
+        return from_rows(case, y, u0.size)
 
     return value_and_gradient

@@ -1,11 +1,11 @@
-"""SciPy's implicit methods for the stiff problems: (lam, theta_bar) back along the dense output, with Jacobians from compiled
-code."""
+"""SciPy's implicit methods for the stiff problems, with Jacobians from compiled code: (lam, theta_bar) back along the dense output,
+or u and its derivatives in one pass."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.cases import Gradient
+from benchmarks.cases import Gradient, derivatives_from_tangents
 from benchmarks.stiff_cases import REACTIONS
 
 
@@ -13,10 +13,10 @@ def _callbacks(case):
     """f and vjp compiled by Numba, and the pattern of the Jacobian, or None."""
     from numba import njit
 
-    if case.name in REACTIONS:
+    if case.system in REACTIONS:
         from benchmarks import chemistry
 
-        f, vjp, pattern = getattr(chemistry, f"{case.name}_f"), getattr(chemistry, f"{case.name}_vjp"), None
+        f, vjp, pattern = getattr(chemistry, f"{case.system}_f"), getattr(chemistry, f"{case.system}_vjp"), None
     else:
         from benchmarks.brusselator import brusselator_2d_callbacks, brusselator_2d_sparsity
 
@@ -109,3 +109,34 @@ def make_stiff(method, case, tol):
         return Gradient(value, y[:n], y[n:])
 
     return value_and_gradient
+
+
+def make_stiff_jacobian(method, case, tol):
+    from scipy.integrate import solve_ivp
+    from scipy.sparse import block_diag
+
+    system = _System(case)
+    n, m = case.u0.size, case.theta.size
+    inputs = n + m
+    sizes = np.concatenate([np.ones(n), 1.0 / np.abs(case.theta)])  # of derivatives, beside those of the states
+    atol = tol * np.concatenate([case.scales(), np.outer(sizes, case.scales()).ravel()])
+
+    def value_and_jacobian(u0, theta):
+        def slope(t, y):
+            u, S = y[:n], y[n:].reshape(inputs, n)  # a row of S is a column of the Jacobian
+            rows = [system.products(u, theta, unit) for unit in system.units]
+            dS = S @ np.array([by_u for by_u, _ in rows]).T
+            dS[n:] += np.array([by_theta for _, by_theta in rows]).T
+            return np.concatenate([system.slope(u, theta), dS.ravel()])
+
+        def jacobian(t, y):
+            return block_diag([system.jacobian(y[:n], theta)] * (1 + inputs), format="csc")
+
+        y0 = np.concatenate([u0, np.eye(inputs, n).ravel()])
+        found = solve_ivp(slope, case.t_span, y0, method=method, jac=jacobian, t_eval=case.times, rtol=tol, atol=atol)
+        if not found.success:
+            raise RuntimeError(found.message)
+        tangents = found.y[n:].T.reshape(-1, inputs, n).transpose(0, 2, 1)
+        return derivatives_from_tangents(case, found.y[:n].T, tangents)
+
+    return value_and_jacobian

@@ -18,6 +18,8 @@ import os
 import sys
 import time
 
+import numpy as np
+
 from benchmarks import peers
 from benchmarks.cases import Gradient, case
 
@@ -56,7 +58,7 @@ class Bench:
             evaluate(problem.u0, problem.theta)
             again = time.perf_counter() - start
         self.built[contender, case_name, tol] = evaluate, again
-        plain = {"value": float(gradient.value), "u0": list(map(float, gradient.u0)), "theta": list(map(float, gradient.theta))}
+        plain = {name: np.asarray(part, dtype=float).tolist() for name, part in gradient._asdict().items()}
         return {"gradient": plain, "seconds": first}
 
     def measure(self, contender: str, case_name: str, tol: float, seconds: float) -> dict:

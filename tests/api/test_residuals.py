@@ -259,3 +259,20 @@ def test_bad_input_is_refused():
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, wrt={"theta": []})(LV_U0, LV_THETA)
     with pytest.raises(ValueError, match="t_obs"):
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], (0.0, 3.0))(LV_U0, LV_THETA)
+
+
+@pytest.mark.slow
+def test_columns_are_chosen_where_a_row_serves_many_parameters():
+    """254 columns of 60 residuals: directions go side by side, and each row would have 252 integrals to take."""
+    from benchmarks.cases import case, jacobians
+    from benchmarks.problems import spiral
+
+    whole, wanted = case("J_spiral"), jacobians()["J_spiral"]
+    evaluate = residuals_and_jacobian(spiral().dynamics, LeastSquares(whole.times, whole.data), whole.t_span, rtol=1e-8, atol=1e-8)
+    r, J = evaluate(whole.u0, whole.theta)
+    assert evaluate.jacobian == "tangents"
+    np.testing.assert_allclose(J[:, 2:], wanted["theta"], rtol=0.0, atol=1e-5 * np.abs(wanted["theta"]).max())
+    early = LeastSquares(whole.times[:2], whole.data[:2])
+    few = residuals_and_jacobian(spiral().dynamics, early, whole.t_span, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(few(whole.u0, whole.theta)[1], J[:4], rtol=0.0, atol=1e-5 * np.abs(J).max())
+    assert few.jacobian == "adjoints"

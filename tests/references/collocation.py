@@ -112,7 +112,8 @@ def solve(f, u0, theta, t_span, times, *, stages=7, tol=1e-9, sensitivities=True
     """
     method = radau(stages, u0.real.dtype.type)
     n, m = u0.size, theta.size
-    u, S, t, h, steps = u0.copy(), np.eye(n, n + m, dtype=u0.dtype), t_span[0], 1e-4 * min(1.0, times[0] - t_span[0]), 0
+    first = min(time for time in times if time > t_span[0])
+    u, S, t, h, steps = u0.copy(), np.eye(n, n + m, dtype=u0.dtype), t_span[0], 1e-4 * min(1.0, first - t_span[0]), 0
     states, tangents = [], []
     guess, length = None, 0.0
 
