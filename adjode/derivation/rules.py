@@ -83,10 +83,10 @@ def _mod(node: Node, bar: Node, value: Callable) -> Pushed:
 
 def _spread_sum(node: Node, bar: Node, value: Callable) -> Pushed:
     array, axis = node.args
-    if axis is not None and axis < len(array.shape) - 1 and axis > 0:
-        raise Refusal("a sum over an axis in the middle has no rule", "write a loop")
-    if axis is not None and axis == len(array.shape) - 1 and axis > 0:
-        bar = N.make("slice", (bar, *[("s", None, None, None)] * len(bar.shape), "new"), "f", (*bar.shape, N.I1))
+    if axis:
+        spec: list = [("s", None, None, None)] * len(bar.shape)
+        spec.insert(axis, "new")
+        bar = N.make("slice", (bar, *spec), "f", (*bar.shape[:axis], N.I1, *bar.shape[axis:]))
     yield array, spread(bar, array)
 
 
