@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adjode.derivation import nodes as N
-from adjode.derivation import spelled
+from adjode.derivation import spelled, spelled_arrays
 from adjode.derivation.nodes import Node
 from adjode.derivation.objects import Object
 from adjode.derivation.refusals import Refusal
@@ -169,6 +169,8 @@ def roll(reader: Any, function: Object, x: Any, shift: Any, axis: Any = None) ->
         rolled = roll(reader, function, reader.session.reshaped(reader, x, N.const(-1)), shift)
         return reader.session.reshaped(reader, rolled, *x.shape)
     along, x = along or 0, reader.session.addressable(reader, x)
+    if len(x.shape) == 2 and x.kind == "f":
+        return reader.session.inlined(spelled_arrays.rolled_columns if along else spelled_arrays.rolled_rows, [x, shift], {})
     length = x.shape[along]
     moved = N.whole("mod", shift, length)  # where the first entry comes
     first = N.sub(length, moved)  # what comes first

@@ -16,7 +16,7 @@ from adjode.derivation import nodes as N
 from adjode.derivation.calls import called_by_key, reshape
 from adjode.derivation.expressions import Expressions, Iterable
 from adjode.derivation.iterables import enumerated_over, range_over, reversed_over, zipped_over
-from adjode.derivation.known import BY_NAME, FUNCTIONS, METHODS, function_name
+from adjode.derivation.known import BY_NAME, FUNCTIONS, METHODS, OF_CONSTANTS, function_name
 from adjode.derivation.library import TAUGHT, Taught, key_of
 from adjode.derivation.lists import GROWS, LONGEST
 from adjode.derivation.nodes import Node
@@ -39,6 +39,8 @@ class Calling:
     known: Any
     bound: Any
     addressable: Any
+    numbers: Any
+    table: Any
     sliced: Any
 
     def called(self, reader: Any, node: ast.Call) -> Any:
@@ -112,6 +114,8 @@ class Calling:
         special = special or FUNCTIONS.get(_hashable(python)) or BY_NAME.get(function_name(python))
         if isinstance(getattr(python, "__self__", None), np.ufunc) and python.__name__ == "outer":
             special = outer_of
+        if _hashable(python) in OF_CONSTANTS and not keywords and (constant := self.calculated(python, arguments)) is not None:
+            return constant
         if special is not None:
             if not _takes(special, reader, function, *arguments, **keywords):
                 raise Refusal(
@@ -127,6 +131,14 @@ class Calling:
             self.bind_root(function)
             return called_by_key(reader, key, function.text, arguments, keywords)
         return self.apply_other(reader, function, python, arguments, keywords)
+
+    def calculated(self, python: Any, arguments: list) -> Node | None:
+        """What a function makes of constant lists; None if they are none."""
+        values = [self.numbers(argument) for argument in arguments]
+        if None in values or not isinstance(arguments[0], tuple) or not arguments[0]:
+            return None
+        result = np.asarray(python(*values))
+        return self.table(self.bound("table", result), result) if np.ndim(result) else N.const(result.item())
 
     def apply_other(self, reader: Expressions, function: Object, python: Any, arguments: list, keywords: dict) -> Any:
         """A call of what is known neither by name nor by rules."""
@@ -216,7 +228,7 @@ class Calling:
         return reshape(reader, array, *shape)
 
     def iterable(self, reader: Expressions, node: ast.expr) -> Iterable | tuple:
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Call) and (isinstance(node.func, ast.Name) or getattr(node.func, "attr", "") == "prange"):
             function = reader.value(node.func)
             over = getattr(function, "value", None)
             if over is range or getattr(over, "__name__", "") == "prange":

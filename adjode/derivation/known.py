@@ -55,8 +55,8 @@ FUNCTIONS: dict[Any, Callable] = {
     # of all entries
     np.sum: along.total,
     np.mean: along.mean,
-    np.prod: shaping.product,
-    math.prod: shaping.product,
+    np.prod: along.reduced(spelled.product),
+    math.prod: along.reduced(spelled.product),
     np.max: along.reduced(spelled.largest),
     np.min: along.reduced(spelled.smallest),
     np.argmax: calls.spelled_as(spelled.place_of_largest, calls.flat),
@@ -127,6 +127,8 @@ FUNCTIONS: dict[Any, Callable] = {
 for _name in ("trapezoid", "trapz"):  # the second one is of NumPy before 2.0
     if hasattr(np, _name):
         FUNCTIONS[getattr(np, _name)] = calls.spelled_as(spelled_arrays.under_trapezoids, vector)
+
+OF_CONSTANTS = {np.cumsum, np.cumprod, np.diff, np.sum, np.prod, math.prod, np.max, np.min}  # which are calculated at once
 
 BY_NAME: dict[str, Callable] = {  # of modules that are not imported for this
     "scipy.special.expit": calls.spelled_as(spelled_arrays.logistic),

@@ -178,8 +178,10 @@ _RULES: dict[str, Callable[[Node, Node, Callable], Pushed]] = {
 
 def gathered(bar: Node, arg: Node) -> Node:
     """The cotangent of an argument that was broadcast: sums over the axes that it does not have."""
+    if not arg.shape:
+        return N.total(bar) if bar.shape else bar
     while len(bar.shape) > len(arg.shape):
-        bar = N.total(bar, 0) if len(bar.shape) > 1 else N.total(bar)
+        bar = N.total(bar, 0)
     for axis, (length, own) in enumerate(zip(bar.shape, arg.shape, strict=True)):
         if N.value_of(own) == 1 and N.value_of(length) != 1:
             if len(bar.shape) == 1:

@@ -116,13 +116,20 @@ class Session(Calling):
     def table_of(self, values: tuple) -> Node | None:
         """The array of constants that a tuple is; None if they are no constants, or if the lengths of its rows differ."""
         if values not in self.tuples:
-            numbers = _numbers(values)
+            numbers = self.numbers(values)
             try:
                 array = None if numbers is None else np.array(numbers)
             except ValueError:
                 array = None
             self.tuples[values] = None if array is None else self.table(self.bound("table", array), array)
         return self.tuples[values]
+
+    def numbers(self, value: Any) -> Any:
+        """A constant, or a list of lists of constants; None if something in it is none."""
+        if isinstance(value, tuple):
+            items = [self.numbers(item) for item in value]
+            return None if any(item is None for item in items) else items
+        return N.value_of(value) if isinstance(value, Node) else None
 
     def attribute(self, reader: Expressions, value: Any, name: str) -> Any:
         if isinstance(value, Object):
@@ -224,14 +231,6 @@ def _joined(name: str, key: Any) -> str:
     """What an item of a dictionary is called."""
     joined = f"{name}_{key}"
     return joined if joined.isidentifier() else ""
-
-
-def _numbers(value: Any) -> Any:
-    """A constant, or a list of lists of constants; None if something in it is none."""
-    if isinstance(value, tuple):
-        items = [_numbers(item) for item in value]
-        return None if any(item is None for item in items) else items
-    return N.value_of(value) if isinstance(value, Node) else None
 
 
 def _slice_length(length: Node, item: tuple) -> Node | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from adjode.derivation import nodes as N
-from adjode.derivation import spelled, spelled_arrays
-from adjode.derivation.along import ALL, reduced
+from adjode.derivation import spelled_arrays
+from adjode.derivation.along import ALL
 from adjode.derivation.calls import all_of, any_of
 from adjode.derivation.joining import vector
 from adjode.derivation.nodes import Node
@@ -86,16 +86,6 @@ def outer_of(reader: Any, function: Object, a: Any, b: Any) -> Any:
     column, row = reader.session.sliced(reader, a, (ALL, "new")), reader.session.sliced(reader, b, ("new", ALL))
     ufunc = Object(function.value.__self__, function.text.removesuffix(".outer"))
     return reader.session.apply(reader, ufunc, [column, row], {})
-
-
-def product(reader: Any, function: Object, values: Any, axis: Any = None, keepdims: Any = False) -> Any:
-    """`np.prod`; of constants, as in shapes, a constant."""
-    if isinstance(values, tuple) and all(isinstance(one, Node) and N.value_of(one) is not None for one in values):
-        result = N.I1
-        for one in values:
-            result = N.mul(result, one)
-        return result
-    return reduced(spelled.product)(reader, function, values, axis, keepdims)
 
 
 # --- Python's own ---------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 
+def rolled_rows(A, shift):
+    """`np.roll` of a matrix along its first axis: loops compile in a fraction of the time that slices take."""
+    n, moved = A.shape[0], shift % A.shape[0]
+    B = np.empty(A.shape)
+    for i in range(n - moved):
+        for j in range(A.shape[1]):
+            B[moved + i, j] = A[i, j]
+    for i in range(moved):
+        for j in range(A.shape[1]):
+            B[i, j] = A[n - moved + i, j]
+    return B
+
+
+def rolled_columns(A, shift):
+    """The same along the second axis."""
+    n, moved = A.shape[1], shift % A.shape[1]
+    B = np.empty(A.shape)
+    for i in range(A.shape[0]):
+        for j in range(n - moved):
+            B[i, moved + j] = A[i, j]
+        for j in range(moved):
+            B[i, j] = A[i, n - moved + j]
+    return B
+
+
 def tiled(x, count):
     """`np.tile` of a vector."""
     y = np.empty(count * x.size)

@@ -9,17 +9,17 @@ import pytest
 import adjode
 from adjode.derivation import calls, known
 from adjode.derivation.derived import Derived
-from tests.derivation import checking, natural
+from tests.derivation import checking, natural, natural_parts
 from tests.derivation.programs import Program
 
-CASES = [pytest.param(*one, id=one[0].__name__) for one in natural.CASES]
+CASES = [pytest.param(*one, id=one[0].__name__) for one in (*natural.CASES, *natural_parts.CASES)]
 
 
 def program(f, n, m):
     text = textwrap.dedent(inspect.getsource(f))
     text = text[text.index("def ") :].replace(f"def {f.__name__}(", "def f(", 1)
     form = "in place" if len(inspect.signature(f).parameters) == 4 else "returning"
-    space = {name: value for name, value in vars(natural).items() if name not in ("np", "math") and not name.startswith("__")}
+    space = {name: value for name, value in f.__globals__.items() if name != "np" and not name.startswith("__")}
     return Program(1, text, form, n, m, space)
 
 
