@@ -86,18 +86,18 @@ def _into_out(reader: Any, result: Node, out: Any) -> Node:
 
 
 def dot(reader: Any, function: Object, a: Any, b: Any, out: Any = None) -> Node:
-    return _into_out(reader, N.dot(*(reader.whole(reader.number_or_array(x)) for x in (a, b))), out)
+    return _into_out(reader, N.dot(*(reader.session.floats(reader.whole(reader.number_or_array(x))) for x in (a, b))), out)
 
 
 def of_vectors(product: Callable) -> Callable:
     def multiply(reader: Any, function: Object, a: Any, b: Any) -> Node:
-        return product(*(reader.whole(vector(reader, function, x)) for x in (a, b)))
+        return product(*(reader.session.floats(reader.whole(vector(reader, function, x))) for x in (a, b)))
 
     return multiply
 
 
 def solve(reader: Any, function: Object, a: Any, b: Any) -> Node:
-    matrix, right = (reader.whole(reader.number_or_array(x)) for x in (a, b))
+    matrix, right = (reader.session.floats(reader.whole(reader.number_or_array(x))) for x in (a, b))
     return reader.seen(N.solve(matrix, right))
 
 

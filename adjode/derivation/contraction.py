@@ -18,7 +18,7 @@ def einsum(reader: Any, function: Object, subscripts: Any, *operands: Any) -> An
     arrays = [reader.session.addressable(reader, reader.whole(reader.number_or_array(one))) for one in operands]
     if any(len(array.shape) != len(letters) for array, letters in zip(arrays, inputs, strict=True)):
         raise Refusal(f"the subscripts {text!r} do not fit the arrays", "give one letter for each axis")
-    product = _as_product(inputs, output, arrays)
+    product = _as_product(reader, inputs, output, arrays)
     return reader.session.inlined(_loops(inputs, output), arrays, {}) if product is None else reader.seen(product)
 
 
@@ -36,7 +36,7 @@ def _read(text: str, count: int) -> tuple[list[str], str]:
     return inputs, output
 
 
-def _as_product(inputs: list[str], output: str, arrays: list) -> Any:
+def _as_product(reader: Any, inputs: list[str], output: str, arrays: list) -> Any:
     """A product of two matrices, or of a matrix and a vector, as `np.dot`; None where it is something else."""
     if len(inputs) != 2 or any(len(set(one)) < len(one) or len(one) > 2 for one in inputs):
         return None
@@ -44,7 +44,7 @@ def _as_product(inputs: list[str], output: str, arrays: list) -> Any:
     if len(common) != 1 or common & set(output) or len(output) != sum(map(len, inputs)) - 2:
         return None
     (letter,) = common
-    a, b = arrays
+    a, b = map(reader.session.floats, arrays)
     a = a if inputs[0].endswith(letter) else N.transpose(a)
     b = b if inputs[1].startswith(letter) else N.transpose(b)
     product = N.dot(a, b)

@@ -224,6 +224,8 @@ class Expressions(Indexing):
         if (self.is_list(left) and not _is_array(right, self)) or (self.is_list(right) and not _is_array(left, self)):
             raise Refusal("a list of no constant length is added to, or repeated", "make an array of it first, by np.array(...)")
         a, b = self.whole(self.number_or_array(left)), self.whole(self.number_or_array(right))
+        if isinstance(op, ast.MatMult):
+            a, b = self.session.floats(a), self.session.floats(b)
         if type(op) in _BINARY:
             return self.seen(_BINARY[type(op)](a, b))
         if "f" in (a.kind, b.kind):

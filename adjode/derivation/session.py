@@ -39,6 +39,7 @@ class Session(Calling):
         self.memory: set[Node] = set()
         self.inputs: set[Node] = set()
         self.constants: dict[int, tuple[Any, Node]] = {}  # global arrays
+        self.copied: dict[Node, Node] = {}  # arrays of integers outside, as floats
         self.tuples: dict[tuple, Node | None] = {}  # constants, as arrays
         self.aliases: set[Node] = set()  # symbols that are memory as it was when it was read
         self.contents: dict[Node, dict[tuple, Node]] = {}  # what is known of entries of memory
@@ -108,6 +109,19 @@ class Session(Calling):
             self.constants[id(value)] = value, symbol
             self.hints[symbol] = self.bound(name, value)
         return self.constants[id(value)][1]
+
+    def floats(self, array: Node) -> Node:
+        """An array of integers as one of floats, which products of matrices must have."""
+        if array.kind == "f" or not array.shape:
+            return array
+        if array.op == "T":
+            return N.transpose(self.floats(array.args[0]))
+        value = self.table_at(array)
+        if value is None:
+            return N.mul(N.ONE, array)
+        if array not in self.copied:
+            self.copied[array] = self.table(self.bound(self.hints[array], copy := value.astype(float)), copy)
+        return self.copied[array]
 
     def table_at(self, symbol: Node) -> np.ndarray | None:
         """The array outside that a symbol is, if it is one."""
