@@ -40,9 +40,9 @@ def _add(digest: Any, value: Any, seen: set[int]) -> None:
         digest.update(f"{value.dtype.str}{value.shape}{value.flags.f_contiguous}".encode() + value.tobytes())
     elif isinstance(value, (type(None), bool, int, float, complex, str, bytes, np.generic, set, frozenset)):
         digest.update(f"{type(value).__name__} {_constant(value)}".encode())
-    elif isinstance(value, (tuple, list)):
+    elif isinstance(value, (tuple, list, dict)):
         digest.update(f"{type(value).__name__} {len(value)}".encode())
-        for item in value:
+        for item in _items(value):
             _add(digest, item, seen)
     elif isinstance(value, (types.BuiltinFunctionType, np.ufunc, type)):
         digest.update(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}".encode())
@@ -51,6 +51,10 @@ def _add(digest: Any, value: Any, seen: set[int]) -> None:
             digest.update(pickle.dumps(value))
         except Exception as error:
             raise Unknown(repr(value)) from error
+
+
+def _items(value: Any) -> Any:
+    return value.items() if isinstance(value, dict) else value
 
 
 def dispatcher_of(value: Any) -> Dispatcher | None:

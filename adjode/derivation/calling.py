@@ -13,51 +13,109 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from adjode.derivation import nodes as N
-from adjode.derivation.calls import called_by_key
+from adjode.derivation.calls import called_by_key, reshape
 from adjode.derivation.expressions import Expressions, Iterable
 from adjode.derivation.iterables import enumerated_over, range_over, reversed_over, zipped_over
-from adjode.derivation.known import FUNCTIONS, METHODS
+from adjode.derivation.known import BY_NAME, FUNCTIONS, METHODS, OF_CONSTANTS, function_name
 from adjode.derivation.library import TAUGHT, Taught, key_of
+from adjode.derivation.lists import GROWS, LONGEST
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Local, Object, Record
+from adjode.derivation.objects import Dictionary, Items, Local, Object, Record
 from adjode.derivation.reading import Reader
 from adjode.derivation.refusals import Refusal
-from adjode.derivation.sources import source_of
+from adjode.derivation.shaping import outer_of
+from adjode.derivation.sources import Source, source_of
 from adjode.tables import Table
 
 _DEPTH = 40  # of calls inside of calls; a recursion has no end
+_ITERATORS = range, enumerate, zip, reversed
 
 
 class Calling:
     """Calls, for a session."""
 
-    depth: int
+    readers: list[Reader]
     space: dict[str, Any]
     known: Any
     bound: Any
     addressable: Any
+    numbers: Any
+    table: Any
     sliced: Any
 
-    def called(self, reader: Expressions, node: ast.Call) -> Any:
-        if any(k.arg is None for k in node.keywords):
-            raise Refusal("arguments are unpacked by **", "write them one by one")
+    def called(self, reader: Any, node: ast.Call) -> Any:
         if isinstance(node.func, ast.Attribute):
+            owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            if node.func.attr in GROWS and (reader.own(owner) is not None or owner in reader.growing):
+                return reader.grow(owner, node.func.attr, [reader.value(argument) for argument in node.args])
             base = reader.value(node.func.value)
+            if isinstance(base, Dictionary):
+                return self.of_dictionary(reader, base, node)
             if not isinstance(base, Object):
-                return self.method(reader, reader.number_or_array(base), node)
+                return self.method(reader, base, node)
         function = reader.value(node.func)
         if not isinstance(function, Object) or not (callable(function.value) or isinstance(function.value, Local)):
             raise Refusal("what is called is no function that is known", "call functions by their names")
-        arguments = _given(reader, node)
-        keywords = {str(k.arg): reader.value(k.value) for k in node.keywords}
-        return self.apply(reader, function, arguments, keywords)
+        if function.value in _ITERATORS:
+            return self.listed(self.iterable(reader, node))
+        arguments = self.given(reader, node, self.places(function.value))
+        return self.apply(reader, function, arguments, _keywords(reader, node))
+
+    def listed(self, over: Iterable | tuple) -> tuple:
+        """What a range, or `zip` and the like, goes through."""
+        items = over.listed(LONGEST) if isinstance(over, Iterable) else over
+        if items is None:
+            raise Refusal("a range of no constant length stands where a list is wanted", "loop over it")
+        return items
+
+    def places(self, function: Any) -> int | None:
+        """How many arguments a function must be given by position; None if that may differ."""
+        if isinstance(function, type) and hasattr(function, "_fields"):
+            return len(function._fields)
+        python = getattr(function, "py_func", function)
+        if not isinstance(python, types.FunctionType) or python in FUNCTIONS or python.__defaults__:
+            return None
+        return python.__code__.co_argcount
+
+    def given(self, reader: Any, node: ast.Call, count: int | None) -> list:
+        """The arguments of a call by position."""
+        arguments: list = []
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                last = argument is node.args[-1] and not node.keywords
+                arguments += reader.spread(argument, count - len(arguments) if last and count is not None else None)
+            else:
+                arguments.append(reader.value(argument))
+        return arguments
+
+    def of_dictionary(self, reader: Any, base: Dictionary, node: ast.Call) -> Any:
+        """A method of a dictionary."""
+        keys = [self.known("", key) for key in base.value]
+        arguments = [reader.value(argument) for argument in node.args]
+        match node.func.attr, len(arguments):  # type: ignore[attr-defined]
+            case "keys", 0:
+                return tuple(keys)
+            case "values", 0:
+                return tuple(base.value.values())
+            case "items", 0:
+                return tuple(zip(keys, base.value.values(), strict=True))
+            case "copy", 0:
+                return Dictionary(dict(base.value), base.text, reader.nest)
+            case "get", 1 | 2:
+                key = reader.constant(arguments[0])
+                return base.value.get(key, arguments[1] if len(arguments) > 1 else Object(None))
+        raise Refusal(f"a method `{node.func.attr}` of a dictionary is called", "read its items by their keys")  # type: ignore[attr-defined]
 
     def apply(self, reader: Expressions, function: Object, arguments: list, keywords: dict) -> Any:
         if isinstance(function.value, Local):
             return self.inlined(function.value, arguments, keywords)
         python = getattr(function.value, "py_func", function.value)
         special = FUNCTIONS.get(python) if isinstance(python, (types.FunctionType, types.BuiltinFunctionType, type)) else None
-        special = special or FUNCTIONS.get(_hashable(python))
+        special = special or FUNCTIONS.get(_hashable(python)) or BY_NAME.get(function_name(python))
+        if isinstance(getattr(python, "__self__", None), np.ufunc) and python.__name__ == "outer":
+            special = outer_of
+        if _hashable(python) in OF_CONSTANTS and not keywords and (constant := self.calculated(python, arguments)) is not None:
+            return constant
         if special is not None:
             if not _takes(special, reader, function, *arguments, **keywords):
                 raise Refusal(
@@ -73,6 +131,14 @@ class Calling:
             self.bind_root(function)
             return called_by_key(reader, key, function.text, arguments, keywords)
         return self.apply_other(reader, function, python, arguments, keywords)
+
+    def calculated(self, python: Any, arguments: list) -> Node | None:
+        """What a function makes of constant lists; None if they are none."""
+        values = [self.numbers(argument) for argument in arguments]
+        if None in values or not isinstance(arguments[0], tuple) or not arguments[0]:
+            return None
+        result = np.asarray(python(*values))
+        return self.table(self.bound("table", result), result) if np.ndim(result) else N.const(result.item())
 
     def apply_other(self, reader: Expressions, function: Object, python: Any, arguments: list, keywords: dict) -> Any:
         """A call of what is known neither by name nor by rules."""
@@ -120,15 +186,17 @@ class Calling:
             return
         self.space.setdefault(first, value)
 
-    def method(self, reader: Expressions, array: Node, node: ast.Call) -> Any:
+    def method(self, reader: Expressions, value: Any, node: ast.Call) -> Any:
         name = node.func.attr  # type: ignore[attr-defined]
+        if isinstance(value, tuple) and name == "copy":
+            return Items.of(value, reader.nest)
+        array = reader.number_or_array(value)
         if name not in METHODS:
             instead = (
                 "fill an array, made by np.empty(n)" if name == "append" else "use functions of numpy that are known, or a loop"
             )
             raise Refusal(f"a method `{name}` of an array or a list is called", instead)
-        keywords = {str(k.arg): reader.value(k.value) for k in node.keywords}
-        arguments = _given(reader, node)
+        arguments, keywords = self.given(reader, node, None), _keywords(reader, node)
         if not _takes(METHODS[name], reader, array, *arguments, **keywords):
             raise Refusal(f"the method `{name}` is called with arguments that are not known here", "write a loop over the entries")
         return METHODS[name](reader, array, *arguments, **keywords)
@@ -139,25 +207,28 @@ class Calling:
             source, defaults, captured = function.source, function.defaults, function.reader.env
         else:
             source, captured = source_of(function), {}
-            defaults = tuple(self.known("", value) for value in function.__defaults__ or ())
-        names = source.arguments
-        env = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
-        env.update(zip(names, arguments, strict=False))
-        env.update(keywords)
-        if len(arguments) > len(names) or set(env) != set(names):
-            raise Refusal(f"`{source.name}` is called with other arguments than it has", "give each argument")
-        if self.depth >= _DEPTH:
+            defaults = self.defaults_of(function, source)
+        env = _bound(source, defaults, arguments, keywords)
+        if len(self.readers) > _DEPTH:
             raise Refusal(f"`{source.name}` calls itself", "write it as a loop")
-        self.depth += 1
         reader = Reader(source, self, {**captured, **env})
-        for name in names:
-            reader.assign(ast.Name(name), env[name])
+        self.readers.append(reader)
+        for name, value in env.items():
+            reader.assign(ast.Name(name), value)
         result = reader.body(source.body)
-        self.depth -= 1
+        self.readers.pop()
         return Object(None) if result is None else result
 
+    def defaults_of(self, function: Any, source: Source) -> dict[str, Any]:
+        values = function.__defaults__ or ()
+        given = dict(zip(source.arguments[len(source.arguments) - len(values) :], values, strict=True))
+        return {name: self.known("", value) for name, value in (given | (function.__kwdefaults__ or {})).items()}
+
+    def reshaped(self, reader: Any, array: Node, *shape: Node) -> Node:
+        return reshape(reader, array, *shape)
+
     def iterable(self, reader: Expressions, node: ast.expr) -> Iterable | tuple:
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Call) and (isinstance(node.func, ast.Name) or getattr(node.func, "attr", "") == "prange"):
             function = reader.value(node.func)
             over = getattr(function, "value", None)
             if over is range or getattr(over, "__name__", "") == "prange":
@@ -170,6 +241,8 @@ class Calling:
             if over is reversed and len(node.args) == 1:
                 return reversed_over(self.iterable(reader, node.args[0]))
         value = reader.value(node)
+        if isinstance(value, Dictionary):
+            return tuple(self.known("", key) for key in value.value)
         if isinstance(value, tuple):
             return value
         array = self.addressable(reader, reader.number_or_array(value))
@@ -179,18 +252,29 @@ class Calling:
         return Iterable(N.I0, array.shape[0], N.I1, lambda k: item(array, (k,)))
 
 
-def _given(reader: Expressions, node: ast.Call) -> list:
-    """The arguments of a call by position."""
-    arguments: list = []
-    for argument in node.args:
-        if not isinstance(argument, ast.Starred):
-            arguments.append(reader.value(argument))
-            continue
-        items = reader.value(argument.value)
-        if not isinstance(items, tuple):
-            raise Refusal("an array is unpacked by *", "write its entries one by one")
-        arguments += items
-    return arguments
+def _keywords(reader: Any, node: ast.Call) -> dict[str, Any]:
+    keywords: dict[str, Any] = {}
+    for keyword in node.keywords:
+        value = reader.value(keyword.value)
+        if keyword.arg is not None:
+            keywords[keyword.arg] = value
+        elif isinstance(value, Dictionary):
+            keywords |= value.value
+        else:
+            raise Refusal("something else than a dictionary is unpacked by **", "write the arguments one by one")
+    return keywords
+
+
+def _bound(source: Source, defaults: dict[str, Any], arguments: list, keywords: dict[str, Any]) -> dict[str, Any]:
+    """What each argument of a function is."""
+    names, rest = source.arguments, source.rest
+    more = arguments[len(names) :]
+    env = {**defaults, **dict(zip(names, arguments, strict=False)), **keywords}
+    wanted = {*names, *source.by_keyword}
+    twice = set(names[: len(arguments)]) & keywords.keys()
+    if twice or (more and rest is None) or set(env) != wanted:
+        raise Refusal(f"`{source.name}` is called with other arguments than it has", "give each argument")
+    return env if rest is None else env | {rest: tuple(more)}
 
 
 def _is_library(function: Any) -> bool:

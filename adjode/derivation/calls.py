@@ -28,6 +28,8 @@ def called_by_key(reader: Any, key: str, text: str, arguments: list, keywords: d
     if len(arguments) == 1 and isinstance(arguments[0], tuple) and key in ("max", "min"):
         arguments = list(arguments[0])
     nodes = [reader.whole(reader.number_or_array(argument)) for argument in arguments]
+    if key in ("max", "min") and len(nodes) == 1 and len(nodes[0].shape) == 1:
+        return reader.session.inlined(spelled.largest if key == "max" else spelled.smallest, nodes, {})
     result = reader.seen(_built(key, text, nodes))
     if out is None:
         return result
@@ -68,8 +70,6 @@ _SPELLED: dict[str, Callable] = {
 
 
 def _extreme(key: str, text: str, nodes: list[Node]) -> Node:
-    if len(nodes) == 1 and nodes[0].shape:
-        raise Refusal(f"`{text}` of an array is taken", "write np.max(...) or np.min(...)")
     result = nodes[0]
     for node in nodes[1:]:
         kind = "f" if "f" in (result.kind, node.kind) else "i"
@@ -86,42 +86,19 @@ def _into_out(reader: Any, result: Node, out: Any) -> Node:
 
 
 def dot(reader: Any, function: Object, a: Any, b: Any, out: Any = None) -> Node:
-    return _into_out(reader, N.dot(*(reader.whole(reader.number_or_array(x)) for x in (a, b))), out)
+    return _into_out(reader, N.dot(*(reader.session.floats(reader.whole(reader.number_or_array(x))) for x in (a, b))), out)
 
 
 def of_vectors(product: Callable) -> Callable:
     def multiply(reader: Any, function: Object, a: Any, b: Any) -> Node:
-        return product(*(reader.whole(vector(reader, function, x)) for x in (a, b)))
+        return product(*(reader.session.floats(reader.whole(vector(reader, function, x))) for x in (a, b)))
 
     return multiply
 
 
 def solve(reader: Any, function: Object, a: Any, b: Any) -> Node:
-    matrix, right = (reader.whole(reader.number_or_array(x)) for x in (a, b))
+    matrix, right = (reader.session.floats(reader.whole(reader.number_or_array(x))) for x in (a, b))
     return reader.seen(N.solve(matrix, right))
-
-
-def inverse(reader: Any, function: Object, a: Any) -> Node:
-    raise Refusal("the inverse of a matrix is taken", "write np.linalg.solve(A, b) for np.linalg.inv(A) @ b")
-
-
-def _axis(axis: Any) -> int | None:
-    if axis is None or (isinstance(axis, Object) and axis.value is None):
-        return None
-    value = N.value_of(axis) if isinstance(axis, Node) else None
-    if value is None:
-        raise Refusal("an axis is no constant number", "write the number of the axis, or a loop")
-    return int(value)
-
-
-def total(reader: Any, function: Object, array: Any, axis: Any = None) -> Node:
-    array = reader.number_or_array(array)
-    return N.total(reader.whole(array), _axis(axis)) if array.shape else array
-
-
-def mean(reader: Any, function: Object, array: Any, axis: Any = None) -> Node:
-    array, along = reader.number_or_array(array), _axis(axis)
-    return N.div(N.total(reader.whole(array), along), N.size_of(array, along))
 
 
 def where(reader: Any, function: Object, condition: Any, a: Any, b: Any) -> Node:

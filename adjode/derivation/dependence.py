@@ -128,7 +128,7 @@ class Places:
         """Whether an entry that is written here may have been read, or written, earlier."""
         here, base = self.access[store], N.root(store.array)
         fill = self.fills.get(base)
-        if fill is not None and fill.shape:
+        if fill is not None and (fill.shape or (fill.deps and (self.active is None or fill in self.active))):
             return True
         return any(self._matters(other) and self.precedes(other, here) for other in self.of[base])
 

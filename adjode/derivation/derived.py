@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
-from adjode.derivation.deriving import reading, vjp_text
+from adjode.derivation.deriving import program_text, reading, vjp_text
 from adjode.derivation.jacobians import jac_text
 from adjode.derivation.lanes import lanes_text
 from adjode.derivation.nodes import Node
@@ -45,6 +45,8 @@ class Derived:
     jvps : callable or None
         `jvps(t, u, theta, u_dots, theta_dots, lanes, du_dots)`, the same of many directions, see `adjode.derivation.lanes`; None
         where f calculates with whole arrays.
+    program : callable
+        What is read in the source, as a function of the same arguments, written with what Numba knows.
     df_dt : callable
         `df_dt(t, u, theta, du_dot)`, which is returned for a number.
     vjp_dot : callable
@@ -77,6 +79,10 @@ class Derived:
     def jvps(self) -> Callable | None:
         found = lanes_text(*self._jvp, "jvps")
         return None if found is None else made("jvps", *found, self.function)
+
+    @functools.cached_property
+    def program(self) -> Callable:
+        return made("program", *program_text(self.function, self._arguments, "program"), self.function)
 
     @functools.cached_property
     def df_dt(self) -> Callable:

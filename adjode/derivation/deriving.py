@@ -50,6 +50,15 @@ def vjp_text(
         return written(own, name, taken, block)
 
 
+def program_text(function: Callable, arguments: tuple[str, ...], name: str) -> tuple[str, dict[str, Any]]:
+    """The text of what is read in a function, and the names that it uses."""
+    with reading(function, arguments) as own:
+        assert own.result is not None
+        returned = None if own.result in own.arguments.values() else own.result
+        block = pruned(own.body, set(own.result.deps))
+        return written(own, name, own.arguments, block, returned)
+
+
 @contextmanager
 def reading(function: Callable, arguments: tuple[str, ...]) -> Iterator[P.Function]:
     """The program of a function, to be differentiated; what is refused meanwhile is told with its name."""

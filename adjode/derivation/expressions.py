@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from adjode.derivation import program as P
 from adjode.derivation.indexing import Indexing
 from adjode.derivation.merging import Merge
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Object, Record, Undefined
+from adjode.derivation.objects import Dictionary, Items, Object, Undefined, with_items
 from adjode.derivation.refusals import Refusal
 
 
@@ -27,6 +28,17 @@ class Iterable:
     stop: Node
     step: Node
     item: Callable[[Node], Any]
+
+    @property
+    def count(self) -> Node:
+        """How many there are."""
+        if self.start is N.I0 and self.step is N.I1:
+            return self.stop
+        return N.make("trips", (self.start, self.stop, self.step), "i")
+
+    def place(self, index: Node) -> Node:
+        """Which of them an index is."""
+        return N.whole("floordiv", N.sub(index, self.start), self.step)
 
     def listed(self, most: int) -> tuple | None:
         """All items, if it is known how many there are, and these are no more than that."""
@@ -60,9 +72,13 @@ _RISKY = {"div", "solve", "call", "taught", "pow", "mod", "floordiv"}  # what ma
 class Expressions(Indexing):
     """Values are nodes, tuples of values, and objects of Python's."""
 
+    assign: Any
+
     def __init__(self, source: Any, session: Any, env: dict[str, Any]):
         self.source, self.session, self.env = source, session, env
+        self.growing: dict[str, tuple[Node, Node]] = {}  # lists that are arrays, and the place that is filled in this round
 
+    nest = property(lambda self: tuple(self.session.nest))
     # what is common to all that is read into one program
     block = property(lambda self: self.session.block, lambda self, block: setattr(self.session, "block", block))
     contents = property(lambda self: self.session.contents, lambda self, value: setattr(self.session, "contents", value))
@@ -138,9 +154,11 @@ class Expressions(Indexing):
             return self.session.packed(self, value)
         if value is Undefined:
             raise Refusal("a name may have no value here", "give it one before the loop or branch")
-        if isinstance(getattr(value, "value", None), dict):
-            raise Refusal(f"`{value.text}` is a dictionary", "put its numbers into variables, or into a named tuple")
+        if isinstance(value, Dictionary):
+            raise Refusal("a dictionary stands where a number or an array is wanted", "read its items by their keys")
         found, text = value.value, value.text or repr(value.value)
+        if isinstance(found, complex):
+            raise Refusal(f"`{text}` is a complex number", "calculate with real and imaginary parts")
         raise Refusal(f"`{text}` is no number or array, but of type {type(found).__name__}", "use numbers, tuples and arrays")
 
     def node(self, node: ast.expr) -> Node:
@@ -179,11 +197,6 @@ class Expressions(Indexing):
             raise Refusal("an array, or several things, are returned from within a loop", "return them behind it")
         return self.env[node.id]
 
-    def value_Tuple(self, node: ast.Tuple | ast.List) -> tuple:
-        return tuple(self.value(part) for part in node.elts)
-
-    value_List = value_Tuple
-
     def value_Attribute(self, node: ast.Attribute) -> Any:
         return self.session.attribute(self, self.value(node.value), node.attr)
 
@@ -204,10 +217,15 @@ class Expressions(Indexing):
 
     def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
         if isinstance(left, tuple) and isinstance(right, tuple) and isinstance(op, ast.Add):
-            return left + right
+            return Items.of((*left, *right), self.nest) if isinstance(left, Items) else left + right
         if isinstance(op, ast.Mult) and any(_repeats(*pair) for pair in ((left, right), (right, left))):
-            return _repeated(left, right) if isinstance(left, tuple) else _repeated(right, left)
+            values, count = (left, right) if isinstance(left, tuple) else (right, left)
+            return Items.of(_repeated(values, count), self.nest) if isinstance(values, Items) else _repeated(values, count)
+        if (self.is_list(left) and not _is_array(right, self)) or (self.is_list(right) and not _is_array(left, self)):
+            raise Refusal("a list of no constant length is added to, or repeated", "make an array of it first, by np.array(...)")
         a, b = self.whole(self.number_or_array(left)), self.whole(self.number_or_array(right))
+        if isinstance(op, ast.MatMult):
+            a, b = self.session.floats(a), self.session.floats(b)
         if type(op) in _BINARY:
             return self.seen(_BINARY[type(op)](a, b))
         if "f" in (a.kind, b.kind):
@@ -216,6 +234,10 @@ class Expressions(Indexing):
         if type(op) not in (ast.LShift, ast.RShift):
             name = f"logical_{name}" if a.kind == b.kind == "b" else f"bitwise_{name}"
         return self.on_bits(name, a, b)
+
+    def is_list(self, value: Any) -> bool:
+        """Whether a value is a list of Python's that is kept as an array."""
+        return isinstance(value, Node) and bool(value.shape) and N.root(value) in self.session.lists
 
     def on_bits(self, name: str, *nodes: Node) -> Node:
         """A function of truth values or of integers."""
@@ -239,6 +261,8 @@ class Expressions(Indexing):
 
     def is_among(self, value: Any, values: Any) -> Node:
         """`value in values`."""
+        if isinstance(values, Dictionary):
+            values = tuple(self.session.known("", key) for key in values.value)
         if not isinstance(values, tuple):
             raise Refusal("`in` is followed by no tuple", "compare numbers")
         result = N.const(False)
@@ -297,8 +321,8 @@ class Expressions(Indexing):
     def anchored(self, value: Any) -> Any:
         """The same value, evaluated here if it is made of memory."""
         if isinstance(value, tuple):
-            items = tuple(map(self.anchored, value))
-            return Record.of(value.names, items) if isinstance(value, Record) else items
+            items = [self.anchored(item) for item in value]
+            return value if all(map(operator.is_, items, value)) else with_items(value, items)
         if isinstance(value, Node) and value.op not in ("sym", *N.VIEWS) and not value.deps.isdisjoint(self.session.aliases):
             let = P.Let(N.symbol(value.kind, value.shape), value)
             self.block.add(let)
@@ -310,23 +334,20 @@ class Expressions(Indexing):
         shared = any(isinstance(v, Node) and v.shape and N.root(v) is base for n, v in self.env.items() if n != name)
         return shared or base in self.session.inputs
 
-    def unpacked(self, value: Any, targets: list[ast.expr]) -> tuple:
-        if any(isinstance(target, ast.Starred) for target in targets):
-            raise Refusal("a starred name takes what is left", "use a slice")
-        if isinstance(value, tuple):
-            if len(value) != len(targets):
-                raise Refusal(f"{len(value)} values are unpacked into {len(targets)} names", "use as many names")
-            return value
-        array = self.number_or_array(value)
-        if len(array.shape) != 1:
-            return tuple(self.session.sliced(self, array, (N.const(k),)) for k in range(len(targets)))
-        return tuple(self.element(array, (N.const(k),)) for k in range(len(targets)))
+    def value_NamedExpr(self, node: ast.NamedExpr) -> Any:
+        value = self.anchored(self.value(node.value))
+        self.assign(node.target, value)
+        return self.env[node.target.id]
 
     def value_Call(self, node: ast.Call) -> Any:
         return self.session.called(self, node)
 
     def iterable(self, node: ast.expr) -> Iterable | tuple:
         return self.session.iterable(self, node)
+
+
+def _is_array(value: Any, reader: Expressions) -> bool:
+    return isinstance(value, Node) and bool(value.shape) and not reader.is_list(value)
 
 
 def _repeats(values: Any, count: Any) -> bool:
@@ -342,11 +363,7 @@ def _repeated(values: tuple, count: Node) -> tuple:
 
 
 _CONSTRUCTS = {
-    "GeneratorExp": ("a generator", "write a loop"),
-    "DictComp": ("a dictionary", "use variables or arrays"),
-    "Dict": ("a dictionary", "use variables or arrays"),
     "Set": ("a set", "use a tuple"),
     "JoinedStr": ("a formatted string", "leave it out"),
     "Starred": ("a starred expression", "write its items one by one"),
-    "NamedExpr": ("an assignment inside of an expression", "assign on a line of its own"),
 }

@@ -11,6 +11,7 @@ from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation import spelled
 from adjode.derivation.nodes import Node
+from adjode.derivation.objects import Dictionary
 from adjode.derivation.refusals import Refusal
 
 
@@ -27,11 +28,14 @@ class Indexing:
     seen: Any
     whole: Any
     binary: Any
+    item_of: Any
 
     def value_Subscript(self, node: ast.Subscript) -> Any:
         value = self.value(node.value)
         if isinstance(value, tuple):
             return self.item_of_tuple(value, node.slice)
+        if isinstance(value, Dictionary):
+            return self.item_of(value, self.value(node.slice))
         array = self.number_or_array(value)
         array, indices = self.part(array, node.slice)
         return self.element(array, indices) if indices else array
@@ -51,8 +55,9 @@ class Indexing:
     def place(self, node: ast.Subscript) -> tuple[Node, tuple[Node, ...]]:
         """What a subscript shows: the array, or the view of it, and the indices of an entry, () for all of it."""
         value = self.value(node.value)
-        if isinstance(value, tuple):
-            raise Refusal("a list is written into", "make an array of it by np.array(...), or by np.zeros(...)")
+        if isinstance(value, (tuple, Dictionary)):
+            kind = "dictionary" if isinstance(value, Dictionary) else "list"
+            raise Refusal(f"a {kind} is written into, which has no name of its own", "write into an array, made by np.zeros(...)")
         return self.part(self.number_or_array(value), node.slice)
 
     def part(self, array: Node, where: ast.expr) -> tuple[Node, tuple[Node, ...]]:
@@ -62,12 +67,12 @@ class Indexing:
         spec: list[Any] = []
         for item in parts:
             if isinstance(item, ast.Constant) and item.value is Ellipsis:
-                used = sum(1 for p in parts if not (isinstance(p, ast.Constant) and p.value in (None, Ellipsis)))
+                used = sum(1 for p in parts if not _makes_no_axis(self, p))
                 spec += [("s", None, None, None)] * (len(array.shape) - used)
             elif isinstance(item, ast.Slice):
                 ends = (None if part is None else self.integer(part) for part in (item.lower, item.upper, item.step))
                 spec.append(("s", *ends))
-            elif (isinstance(item, ast.Constant) and item.value is None) or _is_newaxis(self, item):
+            elif _makes_no_axis(self, item):
                 spec.append("new")
             else:
                 spec.append(self.index(item, alone=len(parts) == 1))
@@ -96,9 +101,10 @@ class Indexing:
             return self.taken(array, indices[0])
         array, indices = unsliced(array, indices)
         base = N.root(array)
-        if base not in self.session.memory:
-            return self.seen(N.load(array, indices))
         constant = tuple(map(N.value_of, indices))
+        if base not in self.session.memory:
+            table = self.session.table_at(base) if base is array and array.kind == "i" and None not in constant else None
+            return self.seen(N.load(array, indices)) if table is None else self.session.known("", table[constant])
         if base is array and constant in self.contents.get(base, {}):
             return self.contents[base][constant]
         self.forget_stores(base)
@@ -136,6 +142,11 @@ def unsliced(array: Node, indices: tuple[Node, ...]) -> tuple[Node, tuple[Node, 
         if step is None and all(value is None or value >= 0 for value in values):
             return unsliced(array.args[0], (N.add(first, indices[0]),))
     return array, indices
+
+
+def _makes_no_axis(reader: Indexing, node: ast.expr) -> bool:
+    """Whether part of a subscript is none of an axis that is there: `...`, None, `np.newaxis`."""
+    return (isinstance(node, ast.Constant) and node.value in (None, Ellipsis)) or _is_newaxis(reader, node)
 
 
 def _is_newaxis(reader: Indexing, node: ast.expr) -> bool:

@@ -27,8 +27,10 @@ def zipped_over(parts: list[Iterable | tuple]) -> Iterable | tuple:
     if all(isinstance(part, tuple) for part in parts):
         return tuple(zip(*parts, strict=False))
     over = [part for part in parts if isinstance(part, Iterable)]
-    if len(over) < len(parts) or any(p.start is not N.I0 or p.step is not N.I1 for p in over):
-        raise Refusal("a loop runs over tuples and arrays at once", "use an index")
+    if len(over) < len(parts):
+        return _zipped_with_tuples(parts)
+    if any(p.start is not N.I0 or p.step is not N.I1 for p in over):
+        raise Refusal("a loop runs over a range and something else at once", "use an index")
     stop = over[0].stop
     for part in over[1:]:
         stop = stop if part.stop is stop else N.call("min", "min", stop, part.stop, kind="i")
@@ -42,3 +44,14 @@ def reversed_over(over: Iterable | tuple) -> Iterable | tuple:
         raise Refusal("a range with a step is reversed", "write the range that runs backwards")
     last = N.sub(over.stop, N.I1)
     return Iterable(last, N.sub(over.start, N.I1), N.const(-1), over.item)
+
+
+def _zipped_with_tuples(parts: list[Iterable | tuple]) -> tuple:
+    """Tuples and arrays, which are taken to be as long as these."""
+    count = min(len(part) for part in parts if isinstance(part, tuple))
+    return tuple(zip(*(_first(part, count) if isinstance(part, Iterable) else part for part in parts), strict=False))
+
+
+def _first(over: Iterable, count: int) -> tuple:
+    known = over.listed(count)
+    return tuple(over.item(N.add(over.start, N.mul(N.const(k), over.step))) for k in range(count)) if known is None else known

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from adjode import functions, tables
-from adjode.derivation import calls, spelled
+from adjode.derivation import along, calls, shaping, spelled, spelled_arrays
 from adjode.derivation import nodes as N
 from adjode.derivation.allocating import allocating, array_of, copied, in_one_piece, like, same
-from adjode.derivation.joining import append, columns, concatenate, diff, roll, split, stack, vector
+from adjode.derivation.contraction import einsum
+from adjode.derivation.joining import append, split, vector
 from adjode.derivation.objects import Object
 
 _ALONE = Object(None)  # in the place of the function, where a method is called
@@ -44,18 +46,26 @@ FUNCTIONS: dict[Any, Callable] = {
     np.outer: calls.of_vectors(N.outer),
     np.cross: calls.spelled_as(spelled.crossed, vector, vector),
     np.linalg.solve: calls.solve,
-    np.linalg.inv: calls.inverse,
+    np.linalg.inv: calls.spelled_as(spelled_arrays.inverse, shaping.matrix),
+    np.linalg.det: shaping.determinant,
+    np.linalg.matrix_power: shaping.power,
+    np.kron: calls.spelled_as(spelled_arrays.kronecker, shaping.matrix, shaping.matrix),
+    np.convolve: calls.spelled_as(spelled_arrays.convolved, vector, vector),
+    np.einsum: einsum,
     # of all entries
-    np.sum: calls.total,
-    np.mean: calls.mean,
-    np.prod: calls.spelled_as(spelled.product, calls.flat),
-    np.max: calls.spelled_as(spelled.largest, calls.flat),
-    np.min: calls.spelled_as(spelled.smallest, calls.flat),
+    np.sum: along.total,
+    np.mean: along.mean,
+    np.prod: along.reduced(spelled.product),
+    math.prod: along.reduced(spelled.product),
+    np.max: along.reduced(spelled.largest),
+    np.min: along.reduced(spelled.smallest),
     np.argmax: calls.spelled_as(spelled.place_of_largest, calls.flat),
     np.argmin: calls.spelled_as(spelled.place_of_smallest, calls.flat),
-    np.var: calls.spelled_as(spelled.variance, calls.flat),
-    np.std: calls.spelled_as(spelled.deviation, calls.flat),
-    np.linalg.norm: calls.spelled_as(spelled.length, calls.flat),
+    np.var: along.reduced(spelled.variance),
+    np.std: along.reduced(spelled.deviation),
+    np.linalg.norm: lambda reader, function, x, axis=None, keepdims=False: along.reduced(spelled.length)(
+        reader, function, x, axis, keepdims
+    ),
     np.trace: calls.spelled_as(spelled.trace),
     np.any: calls.any_of,
     np.all: calls.all_of,
@@ -65,18 +75,28 @@ FUNCTIONS: dict[Any, Callable] = {
     np.ravel: lambda reader, function, x: calls.reshape(reader, reader.number_or_array(x), N.const(-1)),
     np.flip: calls.spelled_as(spelled.reversed_entries, vector),
     np.flipud: calls.spelled_as(spelled.reversed_entries, vector),
-    np.roll: roll,
-    np.concatenate: concatenate,
-    np.hstack: lambda reader, function, parts: concatenate(reader, function, parts),
+    np.roll: along.roll,
+    np.concatenate: along.concatenate,
+    np.hstack: along.side_by_side,
     np.append: append,
-    np.stack: stack,
-    np.vstack: stack,
-    np.column_stack: columns,
+    np.stack: along.stack,
+    np.vstack: along.on_top,
+    np.column_stack: along.columns,
+    np.expand_dims: along.expanded,
+    np.tile: shaping.tile,
+    np.repeat: calls.spelled_as(spelled_arrays.repeated, vector, calls.integer),
+    np.pad: shaping.pad,
+    np.meshgrid: calls.spelled_as(spelled_arrays.crosswise, vector, vector),
+    np.tril: calls.spelled_as(spelled_arrays.lower, shaping.matrix),
+    np.triu: calls.spelled_as(spelled_arrays.upper, shaping.matrix),
+    np.fill_diagonal: calls.spelled_as(spelled_arrays.put_on_diagonal, shaping.matrix),
     np.split: split,
     # along vectors
-    np.diff: diff,
-    np.cumsum: calls.spelled_as(spelled.running_sum, calls.flat),
-    np.cumprod: calls.spelled_as(spelled.running_product, calls.flat),
+    np.diff: along.diff,
+    np.cumsum: along.running(spelled.running_sum),
+    np.cumprod: along.running(spelled.running_product),
+    np.gradient: shaping.gradient,
+    np.polyval: calls.spelled_as(spelled_arrays.polynomial, vector),
     np.interp: calls.interp,
     np.searchsorted: calls.searched,
     # by entries
@@ -94,9 +114,34 @@ FUNCTIONS: dict[Any, Callable] = {
     tables.turns: calls.turned,
     builtins.len: calls.length,
     builtins.sum: calls.sum_of_items,
+    builtins.any: shaping.some,
+    builtins.all: shaping.every,
+    builtins.map: shaping.mapped,
+    builtins.list: shaping.listed,
+    builtins.tuple: shaping.listed,
+    builtins.dict: shaping.dictionary,
     builtins.divmod: calls.divided,
     builtins.print: lambda reader, function, *values: _ALONE,
 }
+
+for _name in ("trapezoid", "trapz"):  # the second one is of NumPy before 2.0
+    if hasattr(np, _name):
+        FUNCTIONS[getattr(np, _name)] = calls.spelled_as(spelled_arrays.under_trapezoids, vector)
+
+OF_CONSTANTS = {np.cumsum, np.cumprod, np.diff, np.sum, np.prod, math.prod, np.max, np.min}  # which are calculated at once
+
+BY_NAME: dict[str, Callable] = {  # of modules that are not imported for this
+    "scipy.special.expit": calls.spelled_as(spelled_arrays.logistic),
+    "scipy.special.softmax": calls.spelled_as(spelled_arrays.softmax, vector),
+    "scipy.special.logsumexp": calls.spelled_as(spelled_arrays.log_of_sum, vector),
+}
+
+
+def function_name(function: Any) -> str:
+    """`scipy.special.expit`, wherever in SciPy it is defined."""
+    name, module = getattr(function, "__name__", ""), str(getattr(function, "__module__", "") or "")
+    is_special = isinstance(function, np.ufunc) or module.startswith("scipy.special")
+    return f"scipy.special.{name}" if is_special else name
 
 
 def _method(name: str) -> Callable:

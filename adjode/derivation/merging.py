@@ -8,7 +8,7 @@ from typing import Any
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Object, Raises, Record, Undefined
+from adjode.derivation.objects import Dictionary, Object, Raises, Undefined, with_items
 from adjode.derivation.refusals import Refusal
 
 
@@ -29,8 +29,9 @@ class Merge:
             zero = N.ZERO if isinstance(known, Node) and not known.shape else known  # never seen
             a, b = (zero, b) if a is Raises else (a, zero)
         if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-            items = tuple(self.values(x, y, None) for x, y in zip(a, b, strict=True))
-            return Record.of(a.names, items) if isinstance(a, Record) else items
+            return with_items(a, [self.values(x, y, None) for x, y in zip(a, b, strict=True)])
+        if isinstance(a, Dictionary) and isinstance(b, Dictionary) and list(a.value) == list(b.value):
+            return Dictionary({key: self.values(a.value[key], b.value[key], None) for key in a.value}, a.text, a.nest)
         if not (isinstance(a, Node) and isinstance(b, Node)) or len(a.shape) != len(b.shape):
             if name is None:
                 raise Refusal("the branches return different things", "return the same kind in each")

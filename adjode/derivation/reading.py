@@ -8,21 +8,19 @@ from typing import Any
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
-from adjode.derivation.expressions import Expressions, Iterable
+from adjode.derivation.expressions import Iterable
 from adjode.derivation.indexing import unsliced
+from adjode.derivation.lists import LONGEST, Lists, appends_once, grown_in, names_of
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Local, Object, Raises, Undefined
-from adjode.derivation.refusals import Refusal
+from adjode.derivation.objects import Items, Local, Object, Raises, Undefined
+from adjode.derivation.refusals import Refusal, Refused
 from adjode.derivation.sources import Source, assigned, bound_by
 
-_LONGEST = 64  # list whose elements are read one by one
+_COPIES = 256  # of a body of loops, one inside of another, that are read round by round
+_FEW = 16  # rounds, which may be read so for the sake of arrays that change their shapes
 
 
-def names_of(target: ast.expr) -> set[str]:
-    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
-
-
-class Reader(Expressions):
+class Reader(Lists):
     """Reads one function, and those that it calls into the same program."""
 
     def __init__(self, source: Source, session: Any, env: dict[str, Any]):
@@ -64,12 +62,18 @@ class Reader(Expressions):
                 self.store(before, (), statement.op, amount)
             elif isinstance(before, Node) and before.shape and self.is_shared(target.id, before):
                 raise Refusal(f"`{target.id}` has a second name, which would change as well", "make a copy of it first")
+            elif isinstance(before, Items):
+                self.change(target.id, Items.of(self.anchored(self.binary(statement.op, before, amount)), before.nest))
             else:
                 self.env[target.id] = self.anchored(self.binary(statement.op, before, amount))
                 self.hint(target.id, self.env[target.id])
             return
         if not isinstance(target, ast.Subscript):
             raise Refusal("an attribute is assigned to", "use a local variable")
+        if isinstance(target.value, ast.Name) and self.own(target.value.id) is not None:
+            before = self.value(ast.copy_location(ast.Subscript(target.value, target.slice, ast.Load()), target))
+            self.put_into(target.value.id, target.slice, self.binary(statement.op, before, amount))
+            return
         array, indices = self.place(target)
         self.store(array, indices, statement.op, amount)
 
@@ -81,7 +85,9 @@ class Reader(Expressions):
             self.hint(target.id, value)
         elif isinstance(target, (ast.Tuple, ast.List)):
             for part, item in zip(target.elts, self.unpacked(value, target.elts), strict=True):
-                self.assign(part, item)
+                self.assign(part.value if isinstance(part, ast.Starred) else part, item)
+        elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name) and self.own(target.value.id) is not None:
+            self.put_into(target.value.id, target.slice, value)
         elif isinstance(target, ast.Subscript):
             array, indices = self.place(target)
             self.store(array, indices, None, value)
@@ -131,22 +137,6 @@ class Reader(Expressions):
         if block is self.block and statement is not None and constant in self.contents.get(base, {}):
             block.statements.remove(statement)
 
-    def value_ListComp(self, node: ast.ListComp) -> tuple:
-        """A list of a length that is known; its elements one by one."""
-        over, *more = node.generators
-        items = self.session.iterable(self, over.iter) if not (more or over.ifs) else None
-        if isinstance(items, Iterable):
-            items = items.listed(_LONGEST)
-        if items is None:
-            raise Refusal("a list comprehension has no constant length, or a condition", "write a loop that fills an array")
-        own, values = names_of(over.target), []
-        outside = {name: self.env[name] for name in own & self.env.keys()}
-        for item in items:
-            self.assign(over.target, item)
-            values.append(self.anchored(self.value(node.elt)))
-        self.env = {name: value for name, value in self.env.items() if name not in own} | outside
-        return tuple(values)
-
     def read_FunctionDef(self, statement: ast.FunctionDef) -> None:
         self.env[statement.name] = self.local_function(statement.name, statement)
 
@@ -155,7 +145,8 @@ class Reader(Expressions):
 
     def local_function(self, name: str, tree: ast.FunctionDef | ast.Lambda) -> Object:
         source = Source(name, self.source.file, tree, self.source.outside, self.source.lines)
-        return Object(Local(source, tuple(map(self.value, tree.args.defaults)), self), name)
+        defaults = {argument: self.value(node) for argument, node in source.defaults.items()}
+        return Object(Local(source, defaults, self), name)
 
     # --- branches -------------------------------------------------------------------------------------------------------
 
@@ -170,27 +161,64 @@ class Reader(Expressions):
 
     def read_For(self, statement: ast.For) -> None:
         over = self.iterable(statement.iter)
-        if isinstance(over, tuple):
-            for item in over:
-                self.assign(statement.target, item)
-                self.loops += 1
-                self.body(statement.body)
-                self.loops -= 1
+        items = over.listed(LONGEST) if isinstance(over, Iterable) else over
+        grown = set(grown_in(statement.body)) & self.env.keys()
+        if isinstance(over, Iterable) and not (grown and items is not None) and self.read_once(statement, over, items, grown):
             return
+        assert items is not None
+        self.session.copies *= max(len(items), 1)
+        for item in items:
+            self.assign(statement.target, item)
+            self.loops += 1
+            self.body(statement.body)
+            self.loops -= 1
+        self.session.copies //= max(len(items), 1)
+
+    def read_once(self, statement: ast.For, over: Iterable, items: tuple | None, grown: set[str]) -> bool:
+        """Read a loop once for all rounds; False if that cannot be, but it can be read round by round."""
         targets = names_of(statement.target)
         names = assigned(statement.body) - targets
-        self.loop(names, lambda block, kinds: self.for_body(statement, over, names, block, kinds))
-        self.env.update(dict.fromkeys(targets, Undefined))
+        can_repeat = items is not None and self.session.copies * len(items) <= _COPIES
+        strict = items is not None and can_repeat and len(items) <= _FEW
+        state = self.session.state(self)
+        arrays = self.grow_arrays(statement.body, grown, over)
+        try:
+            self.loop(names, lambda block, kinds: self.for_body(statement, over, names, block, kinds, arrays), strict)
+        except (Refusal, Refused):
+            if not can_repeat:
+                raise
+            self.session.go_back(self, state)
+            return False
+        self.env.update(dict.fromkeys(targets, Undefined), **arrays)
+        self.session.lists.update(arrays.values())
+        return True
 
-    def for_body(self, statement: ast.For, over: Iterable, names: set[str], block: P.Block, kinds: dict[str, str]) -> Any:
-        index = N.symbol("i")
+    def grow_arrays(self, body: list[ast.stmt], grown: set[str], over: Iterable) -> dict[str, Node]:
+        """Arrays in the place of empty lists that a loop appends to, in each of a number of rounds that is no constant."""
+        arrays = {}
+        for name in sorted(grown):
+            if self.own(name) != () or not appends_once(body, name):
+                raise Refusal(f"the list `{name}` grows in a loop of no constant length", "fill an array, made by np.empty(n)")
+            self.change(name, Items.of((), self.nest))
+            arrays[name] = self.session.allocate((over.count,), None)
+            self.env[name] = Undefined
+        return arrays
+
+    def for_body(
+        self, statement: ast.For, over: Iterable, names: set[str], block: P.Block, kinds: dict[str, str], arrays: dict[str, Node]
+    ) -> Any:
+        index, growing = N.symbol("i"), self.growing
+        self.growing = growing | {name: (array, over.place(index)) for name, array in arrays.items()}
         phis = self.phis(names, bound_by(statement.body), kinds)
         self.assign(statement.target, over.item(index))
         self.body(statement.body)
+        self.growing = growing
         return P.For(index, over.start, over.stop, over.step, block, []), phis
 
     def read_While(self, statement: ast.While) -> None:
         names = assigned(statement.body)
+        if any(isinstance(node, ast.NamedExpr) for node in ast.walk(statement.test)):
+            raise Refusal("the condition of this loop assigns", "assign in its body, and ahead of it")
 
         def build(block: P.Block, kinds: dict[str, str]) -> Any:
             phis = self.phis(names, bound_by(statement.body), kinds)
@@ -216,8 +244,11 @@ class Reader(Expressions):
                 self.env[name] = Undefined
         return phis
 
-    def loop(self, names: set[str], build: Callable[[P.Block, dict[str, str]], Any]) -> None:
-        """Read a loop; again, where a number starts as an integer and turns out to be a float."""
+    def loop(self, names: set[str], build: Callable[[P.Block, dict[str, str]], Any], strict: bool = False) -> None:
+        """Read a loop; again, where a number starts as an integer and turns out to be a float.
+
+        If it is strict, arrays must be known to keep their shapes.
+        """
         kinds: dict[str, str] = {}
         outer, before = self.block, dict(self.env)
         while True:
@@ -225,7 +256,9 @@ class Reader(Expressions):
             self.block, self.env = P.Block(), dict(before)
             with self.inner_scope():
                 self.loops += 1
+                self.session.nest.append(object())
                 statement, phis = build(self.block, kinds)
+                self.session.nest.pop()
                 self.loops -= 1
                 ends = {name: self.anchored(self.whole_value(self.env[name])) for name in phis}
             changed = {n: "f" for n, end in ends.items() if isinstance(end, Node) and end.kind == "f" != phis[n].kind}
@@ -240,7 +273,9 @@ class Reader(Expressions):
             if end is Undefined:
                 continue
             if not isinstance(end, Node) or len(end.shape) != len(phi.shape):
-                raise Refusal(f"`{name}` is now a number and now something else", "use two names")
+                raise Refusal(f"`{name}` is now a number and now something else", "start it as an array, or use two names")
+            if strict and end.shape != phi.shape:
+                raise Refusal(f"`{name}` changes its shape in this loop", "use two names")
             start, end = (N.as_float(start), N.as_float(end)) if phi.kind == "f" else (start, end)
             self.env[name] = after = N.symbol(phi.kind, phi.shape)
             self.hint(name, after)

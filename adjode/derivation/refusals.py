@@ -17,3 +17,7 @@ class Refusal(Exception):
     def __init__(self, what: str, instead: str):
         super().__init__(what)
         self.what, self.instead = what, instead
+
+
+class Refused(TypeError):
+    """The same with the user's line, as users see it."""

@@ -83,10 +83,10 @@ def _mod(node: Node, bar: Node, value: Callable) -> Pushed:
 
 def _spread_sum(node: Node, bar: Node, value: Callable) -> Pushed:
     array, axis = node.args
-    if axis is not None and axis < len(array.shape) - 1 and axis > 0:
-        raise Refusal("a sum over an axis in the middle has no rule", "write a loop")
-    if axis is not None and axis == len(array.shape) - 1 and axis > 0:
-        bar = N.make("slice", (bar, *[("s", None, None, None)] * len(bar.shape), "new"), "f", (*bar.shape, N.I1))
+    if axis:
+        spec: list = [("s", None, None, None)] * len(bar.shape)
+        spec.insert(axis, "new")
+        bar = N.make("slice", (bar, *spec), "f", (*bar.shape[:axis], N.I1, *bar.shape[axis:]))
     yield array, spread(bar, array)
 
 
@@ -178,8 +178,10 @@ _RULES: dict[str, Callable[[Node, Node, Callable], Pushed]] = {
 
 def gathered(bar: Node, arg: Node) -> Node:
     """The cotangent of an argument that was broadcast: sums over the axes that it does not have."""
+    if not arg.shape:
+        return N.total(bar) if bar.shape else bar
     while len(bar.shape) > len(arg.shape):
-        bar = N.total(bar, 0) if len(bar.shape) > 1 else N.total(bar)
+        bar = N.total(bar, 0)
     for axis, (length, own) in enumerate(zip(bar.shape, arg.shape, strict=True)):
         if N.value_of(own) == 1 and N.value_of(length) != 1:
             if len(bar.shape) == 1:

@@ -15,9 +15,9 @@ from adjode.derivation.calling import Calling
 from adjode.derivation.expressions import Expressions
 from adjode.derivation.known import ATTRIBUTES
 from adjode.derivation.nodes import Node
-from adjode.derivation.objects import Object, Record, Undefined
+from adjode.derivation.objects import Dictionary, Object, Record, Undefined
 from adjode.derivation.reading import Reader
-from adjode.derivation.refusals import Refusal
+from adjode.derivation.refusals import Refusal, Refused
 from adjode.derivation.sources import Source, source_of
 
 
@@ -39,15 +39,31 @@ class Session(Calling):
         self.memory: set[Node] = set()
         self.inputs: set[Node] = set()
         self.constants: dict[int, tuple[Any, Node]] = {}  # global arrays
+        self.copied: dict[Node, Node] = {}  # arrays of integers outside, as floats
         self.tuples: dict[tuple, Node | None] = {}  # constants, as arrays
         self.aliases: set[Node] = set()  # symbols that are memory as it was when it was read
         self.contents: dict[Node, dict[tuple, Node]] = {}  # what is known of entries of memory
         self.last_stores: dict[tuple, Any] = {}
         self.scopes: list[set[Node]] = [set()]
-        self.depth = 0
+        self.readers: list[Reader] = []  # of the functions that are being read, one called by another
+        self.nest: list[object] = []  # the loops around that are read once for all rounds
+        self.copies = 1  # how often what is read now is read in all, for loops that are read round by round
+        self.lists: set[Node] = set()  # memory that is a list of Python's
 
-    def error(self, refusal: Refusal, where: str) -> TypeError:
-        return TypeError(f"{self.name} cannot be differentiated: {refusal.what} ({where}); {refusal.instead}.")
+    def state(self, reader: Reader) -> tuple:
+        """What `go_back` needs to go on as if nothing had been read since."""
+        known = {array: dict(entries) for array, entries in self.contents.items()}
+        lengths = len(self.block.statements), len(self.scopes), len(self.readers), len(self.nest)
+        return self.block, dict(reader.env), known, dict(self.last_stores), reader.loops, dict(reader.growing), self.copies, lengths
+
+    def go_back(self, reader: Reader, state: tuple) -> None:
+        self.block, reader.env, self.contents, self.last_stores, reader.loops, reader.growing, self.copies, lengths = state
+        stacks: tuple[list, ...] = self.block.statements, self.scopes, self.readers, self.nest
+        for stack, length in zip(stacks, lengths, strict=True):
+            del stack[length:]
+
+    def error(self, refusal: Refusal, where: str) -> Refused:
+        return Refused(f"{self.name} cannot be differentiated: {refusal.what} ({where}); {refusal.instead}.")
 
     # --- names ------------------------------------------------------------------------------------------------------------
 
@@ -61,8 +77,6 @@ class Session(Calling):
 
     def outside(self, source: Source, name: str) -> Any:
         """A global or captured name, or a builtin."""
-        if isinstance(source.outside.get(name), list):
-            raise Refusal(f"`{name}` is a list outside of f", "make it a tuple, or an array by np.array(...)")
         if name in source.outside:
             return self.known(name, source.outside[name])
         if hasattr(builtins, name):
@@ -82,21 +96,41 @@ class Session(Calling):
         if isinstance(value, (tuple, list)):
             items = tuple(self.known("", item) for item in value)
             return Record.of(value._fields, items) if hasattr(value, "_fields") else items
+        if isinstance(value, dict):
+            return Dictionary({key: self.known(_joined(name, key), item) for key, item in value.items()}, name, (None,))
         return Object(value, name)
 
     def table(self, name: str, value: np.ndarray) -> Any:
-        if value.dtype.kind not in "fiub" or not name.isidentifier():
-            raise Refusal(f"`{name}` is an array of {value.dtype}", "use arrays of floats or integers, each with a name")
+        name = name if name.isidentifier() else "table"
+        if value.dtype.kind not in "fiub":
+            raise Refusal(f"`{name}` is an array of {value.dtype}", "use arrays of floats or integers")
         if id(value) not in self.constants:
             symbol = N.symbol("f" if value.dtype.kind == "f" else "i", tuple(map(N.const, value.shape)))
             self.constants[id(value)] = value, symbol
             self.hints[symbol] = self.bound(name, value)
         return self.constants[id(value)][1]
 
+    def floats(self, array: Node) -> Node:
+        """An array of integers as one of floats, which products of matrices must have."""
+        if array.kind == "f" or not array.shape:
+            return array
+        if array.op == "T":
+            return N.transpose(self.floats(array.args[0]))
+        value = self.table_at(array)
+        if value is None:
+            return N.mul(N.ONE, array)
+        if array not in self.copied:
+            self.copied[array] = self.table(self.bound(self.hints[array], copy := value.astype(float)), copy)
+        return self.copied[array]
+
+    def table_at(self, symbol: Node) -> np.ndarray | None:
+        """The array outside that a symbol is, if it is one."""
+        return next((value for value, known in self.constants.values() if known is symbol), None)
+
     def table_of(self, values: tuple) -> Node | None:
         """The array of constants that a tuple is; None if they are no constants, or if the lengths of its rows differ."""
         if values not in self.tuples:
-            numbers = _numbers(values)
+            numbers = self.numbers(values)
             try:
                 array = None if numbers is None else np.array(numbers)
             except ValueError:
@@ -104,8 +138,19 @@ class Session(Calling):
             self.tuples[values] = None if array is None else self.table(self.bound("table", array), array)
         return self.tuples[values]
 
+    def numbers(self, value: Any) -> Any:
+        """A constant, or a list of lists of constants; None if something in it is none."""
+        if isinstance(value, tuple):
+            items = [self.numbers(item) for item in value]
+            return None if any(item is None for item in items) else items
+        return N.value_of(value) if isinstance(value, Node) else None
+
     def attribute(self, reader: Expressions, value: Any, name: str) -> Any:
         if isinstance(value, Object):
+            if isinstance(value.value, np.ufunc) and name == "outer":
+                return Object(value.value.outer, f"{value.text}.outer")
+            if not isinstance(value.value, (types.ModuleType, type)) and name in getattr(value.value, "__dict__", {}):
+                return self.known(_joined(value.text, name), getattr(value.value, name))
             if not isinstance(value.value, types.ModuleType):
                 raise Refusal(f"an attribute `{name}` of `{value.text}` is read", "put the number into a variable of its own")
             found = getattr(value.value, name)
@@ -196,12 +241,10 @@ class Session(Calling):
         return (*lengths, *array.shape[axis:])
 
 
-def _numbers(value: Any) -> Any:
-    """A constant, or a list of lists of constants; None if something in it is none."""
-    if isinstance(value, tuple):
-        items = [_numbers(item) for item in value]
-        return None if any(item is None for item in items) else items
-    return N.value_of(value) if isinstance(value, Node) else None
+def _joined(name: str, key: Any) -> str:
+    """What an item of a dictionary is called."""
+    joined = f"{name}_{key}"
+    return joined if joined.isidentifier() else ""
 
 
 def _slice_length(length: Node, item: tuple) -> Node | None:
@@ -221,6 +264,7 @@ def _slice_length(length: Node, item: tuple) -> Node | None:
 
 RESULTS = "du", "y"  # what a callback may write into
 _NUMBERS = "k", "t", "d"
+READABLE = {*_NUMBERS, "u", "theta", *RESULTS}  # what arguments of functions that are read may be
 
 
 def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
@@ -250,6 +294,7 @@ def read_function(function: Callable, names: tuple[str, ...]) -> P.Function:
     if result is not None:
         session.memory.add(result)
     reader = Reader(source, session, dict(env))
+    session.readers.append(reader)
     for name, own in zip(names, symbols, strict=True):
         session.hints[own] = name
     returned = reader.body(source.body)

@@ -29,10 +29,28 @@ class Source:
 
     @property
     def arguments(self) -> list[str]:
+        """The names of those that may be given by position."""
         given = self.tree.args
-        if given.vararg or given.kwarg or given.kwonlyargs:
-            raise Refusal(f"{self.name} takes *args, **kwargs or keywords alone", "give each argument a name")
+        if given.kwarg:
+            raise Refusal(f"{self.name} takes **{given.kwarg.arg}", "give each argument a name")
         return [argument.arg for argument in (*given.posonlyargs, *given.args)]
+
+    @property
+    def by_keyword(self) -> list[str]:
+        """The names of those that are given by keyword alone."""
+        return [argument.arg for argument in self.tree.args.kwonlyargs]
+
+    @property
+    def rest(self) -> str | None:
+        """The name of the tuple of all other arguments, `*args`."""
+        return None if self.tree.args.vararg is None else self.tree.args.vararg.arg
+
+    @property
+    def defaults(self) -> dict[str, ast.expr]:
+        given = self.tree.args
+        last = self.arguments[len(self.arguments) - len(given.defaults) :]
+        named = zip(self.by_keyword, given.kw_defaults, strict=True)
+        return dict(zip(last, given.defaults, strict=True)) | {name: node for name, node in named if node is not None}
 
     @functools.cached_property
     def local(self) -> set[str]:
@@ -89,6 +107,8 @@ class Source:
 def _outputs(call: ast.Call) -> list[ast.expr]:
     """What a function of NumPy overwrites: an argument behind those that it reads."""
     assert isinstance(call.func, ast.Attribute)
+    if call.func.attr == "fill_diagonal":
+        return call.args[:1]
     read = 2 if call.func.attr in ("dot", "matmul", "add", "subtract", "multiply", "divide") else 1
     by_position = call.args[read:] if read == 2 or call.func.attr in UNARY else []
     return [*by_position, *(keyword.value for keyword in call.keywords if keyword.arg == "out")]
@@ -102,7 +122,7 @@ def _names(node: ast.expr) -> set[str]:
         return set().union(*map(_names, node.elts))
     if isinstance(node, ast.IfExp):
         return _names(node.body) | _names(node.orelse)
-    if isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
+    if isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred, ast.NamedExpr)):
         return _names(node.value)
     return _names(node.func.value) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else set()
 

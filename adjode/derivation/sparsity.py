@@ -241,10 +241,18 @@ class _Run:
         return N.value_of(node) == 0
 
     def _shaped(self, value: Any, node: Node) -> Any:
-        if not node.shape or np.shape(value):
+        if not node.shape:
             return value
-        arrays = [self.value(arg) for arg in node.nodes if arg.shape]
-        return np.full(np.broadcast_shapes(*(array.shape for array in arrays)), value, dtype=object)
+        shape = self.shape_of(node)
+        return value if np.shape(value) == shape else np.broadcast_to(np.array(value, dtype=object), shape).copy()
+
+    def shape_of(self, node: Node) -> tuple[int, ...]:
+        """The shape of the result of an operation entry by entry."""
+        shapes = []
+        for arg in node.nodes:
+            value = self.value(arg) if arg.shape else 0
+            shapes.append(self.shape_of(arg) if value is UNKNOWN else np.shape(value))
+        return np.broadcast_shapes(*shapes)
 
     # --- arrays -------------------------------------------------------------------------------------------------------------------
 
@@ -342,7 +350,7 @@ _SHAPES: dict[str, Callable[[_Run, Node], Any]] = {
 }
 _COMPARED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
 _NAMES = "logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor left_shift right_shift invert"
-_CALLS: dict[str, Callable] = {"min": min, "max": max, "abs": abs, "int": int, "mod": operator.mod, "bool": bool}
+_CALLS: dict[str, Callable] = {"min": np.minimum, "max": np.maximum, "abs": abs, "int": int, "mod": operator.mod, "bool": bool}
 _CALLS |= {name: getattr(np, name) for name in _NAMES.split()}
 _INTEGERS: dict[str, Callable] = {
     "add": operator.add,

@@ -197,3 +197,34 @@ def put_where(x, mask, value):
     for i in range(x.size):
         if mask[i]:
             x[i] = value
+
+
+# --- along the axes of matrices -----------------------------------------------------------------------------------------------
+
+
+def of_rows(A, rule):
+    y = np.empty(A.shape[0])
+    for i in range(A.shape[0]):
+        y[i] = rule(A[i])
+    return y
+
+
+def of_columns(A, rule):
+    y = np.empty(A.shape[1])
+    for j in range(A.shape[1]):
+        y[j] = rule(A[:, j])
+    return y
+
+
+def rows_of(A, rule):
+    Y = np.empty(A.shape)
+    for i in range(A.shape[0]):
+        Y[i] = rule(A[i])
+    return Y
+
+
+def columns_of(A, rule):
+    Y = np.empty(A.shape)
+    for j in range(A.shape[1]):
+        Y[:, j] = rule(A[:, j])
+    return Y

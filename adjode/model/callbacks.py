@@ -36,6 +36,7 @@ from adjode.model.rebuilt import bounds_checked, plain
 from adjode.model.vectorised import vectorised
 
 _filters = threading.RLock()
+_READ = b"read"  # what is kept on disk of a callback that Numba does not compile as it is
 
 
 @contextlib.contextmanager
@@ -90,6 +91,8 @@ class Callback:
         The compiled function with the in-place arguments, for use from Python and from other compiled code.
     debug : bool
         Whether every access is checked.
+    is_read : bool
+        Whether Numba compiles what `adjode.derive` has read in its source, as it does not know all that is in this.
     key : str or None
         A hash of all that it compiles to; None if that cannot be told.
     handle : int
@@ -113,9 +116,29 @@ class Callback:
         self._fingerprint = fingerprint_of(function, debug)
         # what stands for the callback on disk, beside its name
         self.key = self._fingerprint and f"{self._fingerprint}{'-debug' * debug}"
-        self._jitted = _jitted(function, debug)
+        self.is_read = False
+        self._take(function)
+
+    def _take(self, code: Callable) -> None:
+        """Let Numba compile this function."""
+        self._code, self._jitted = code, _jitted(code, self.debug)
         self._form: Any = in_place_form(self.kind, self._jitted, self.takes_in_place)
-        self.in_place: Any = guard_inputs(self.kind, self._form) if debug else self._form
+        self.in_place: Any = guard_inputs(self.kind, self._form) if self.debug else self._form
+
+    def _read(self) -> bool:
+        """Take what is read in the source in the place of the function; False where that is not possible."""
+        from adjode.derivation.derived import Derived  # here: whose callbacks compile do not pay for it
+        from adjode.derivation.session import READABLE
+
+        arguments = self.kind.arguments(self.takes_in_place)
+        if self.is_read or isinstance(self.function, Dispatcher) or not READABLE.issuperset(arguments):
+            return False
+        try:
+            self._take(Derived(self.function, arguments).program)
+        except TypeError:
+            return False
+        self.is_read = True
+        return True
 
     def __reduce__(self):
         return _rebuild, (self.sources, self.name, self.given, self.debug, self.fields)
@@ -123,7 +146,7 @@ class Callback:
     @property
     def as_written(self) -> Any:
         """The same as `in_place`, not debug, with nothing vectorised, for other targets to compile."""
-        return in_place_form(self.kind, _jitted(self.function, False, lambda source: source), self.takes_in_place)
+        return in_place_form(self.kind, _jitted(self._code, False, lambda source: source), self.takes_in_place)
 
     @property
     def sources(self) -> set[str]:
@@ -151,14 +174,17 @@ class Callback:
     def check(self) -> None:
         """Compile the callback by itself, for its errors, unless it has been compiled before and is on disk."""
         mark = None if DISABLED or not self.key else f"{self.name}.{self.key}.compiles"
-        if mark is None or kept_bytes(mark) is None:
+        known = None if mark is None else kept_bytes(mark)
+        if known is None:
             self.compile()
             if mark is not None:
-                keep_bytes(mark, b"")
+                keep_bytes(mark, _READ if self.is_read else b"")
+        elif known == _READ:
+            self._read()
 
     @uninterrupted()
     def compile(self) -> None:
-        """Compile the callback by itself; a TypeError that shows the user's line if Numba cannot."""
+        """Compile the callback by itself, or what is read in its source; a TypeError that shows the user's line if Numba cannot."""
         if DISABLED:
             return
         numbers = tuple(i8 if name == "k" else f8 for name in self.kind.numbers)
@@ -171,6 +197,8 @@ class Callback:
                 if self._form is not self._jitted:
                     self._form.compile((*numbers, *vectors, *(vector,) * len(results)))
         except Exception as error:  # Numba lets errors of all kinds through
+            if self._read():
+                return self.compile()
             raise TypeError(compile_message(self.kind, error, self.function, self.takes_in_place, self.fields)) from None
 
     def __call__(self, *arguments: Any) -> None:

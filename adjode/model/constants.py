@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +54,13 @@ def _constant(value: Any) -> Any:
         return value.dtype.str, value.shape, hashlib.blake2b(value.tobytes()).digest()
     if isinstance(value, (bool, int, float, complex, str)):
         return type(value), repr(value)  # 1 == 1.0 == True, but they compile to other code
-    return _Itself(value), fingerprint(value) if isinstance(value, Dispatcher) else None
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(map(_constant, value))
+    if isinstance(value, dict):
+        return dict, tuple((key, _constant(item)) for key, item in value.items())
+    is_function = isinstance(value, (types.FunctionType, Dispatcher))
+    inside = {} if is_function or isinstance(value, (type, types.ModuleType)) else getattr(value, "__dict__", {})
+    return _Itself(value), fingerprint(value) if is_function else None, tuple((name, _Itself(x)) for name, x in inside.items())
 
 
 class _Itself:

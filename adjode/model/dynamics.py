@@ -142,9 +142,9 @@ class Dynamics:
         self.name = name or str(getattr(f, "__name__", "f"))
         self.fused = fused
         self.debug = debug
-        self.calls = self._fused_calls() if fused else PORTABLE
         for part in self.callbacks:
             part.check()
+        self.calls = self._fused_calls() if fused else PORTABLE
 
     @property
     def fields(self) -> Pair:

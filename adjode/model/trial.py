@@ -84,6 +84,8 @@ class Trial:
         inputs, sizes = self._inputs(u, theta), [size_of(name, u.size, theta.size) for name in self.kind.outputs]
         if max(sizes) > _LARGEST:
             return None
+        if self.callback.is_read and (misread := self._misread(t, inputs, sizes)) is not None:
+            return misread
         quick = u.size + theta.size <= SMALL or (self.compiled and self._compiled_seconds(t, inputs, sizes) < _QUICK)
         if quick and self.is_late:
             return None
@@ -96,6 +98,31 @@ class Trial:
             if slip is not None or not wholly:
                 return slip
         return self._leftover(t, inputs, sizes, _PAD_BEHIND_PLAIN if quick else _PAD) if self.compiled or quick else None
+
+    def _misread(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> Slip | None:
+        """Whether what has been read in its source gives other numbers than Python; as often as there is time for."""
+        if self.is_late or DISABLED:
+            return None
+        started = time.thread_time()
+        right, read = ([*(array.copy() for array in inputs), *map(np.zeros, sizes)] for _ in range(2))
+        try:
+            self._call_plain(t, right)
+            self.callback.in_place(t, *read)
+        except Exception:  # an error that the solve will report
+            return None
+        finally:
+            self._seconds -= time.thread_time() - started
+        for name, expected, given in zip(self.kind.outputs, right[len(inputs) :], read[len(inputs) :], strict=True):
+            close = 1e-6 * np.abs(expected) + 1e-9 * np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected))
+            off = (np.abs(given - expected) > close) | (np.isfinite(given) != np.isfinite(expected))
+            if off.any():
+                k = int(off.argmax())
+                entry = self.callback.entry_name(name, k)
+                return Slip(
+                    f"is read otherwise than Python runs it: {entry} is {expected[k]:g}, but read as {given[k]:g}: write it with "
+                    f"what Numba knows"
+                )
+        return None
 
     @property
     def is_late(self) -> bool:

@@ -12,32 +12,89 @@ def sorts(t, u, theta, du):
     du[:] = np.sort(u)
 
 
-def inverts(t, u, theta, du):
-    du[:] = np.linalg.inv(theta.reshape(2, 2)) @ u
+def takes_a_determinant(t, u, theta, du):
+    n = u.size
+    du[:] = np.linalg.det(theta.reshape(n, n)) * u
 
 
 def writes_into_a_list(t, u, theta, du):
     r = [0.0, 1.0]
-    r[0] = u[0]
+    for i in range(u.size):
+        r[i % 2] = u[i]
     du[:] = r[0] * u
 
 
 def appends(t, u, theta, du):
     r = []
-    for i in range(2):
+    for i in range(u.size):
         r.append(u[i])
+        r.append(theta[i])
     du[:] = r[0]
 
 
+def appends_in_a_branch(t, u, theta, du):
+    r = [u[0]]
+    if u[1] > 0.0:
+        r.append(u[1])
+    du[:] = r[0]
+
+
+def appends_under_two_names(t, u, theta, du):
+    r = [u[0]]
+    s = r
+    s.append(u[1])
+    du[:] = len(r) * u
+
+
+def appends_to_what_it_is_given(t, u, theta, du):
+    r = [u[0]]
+    grows(r, u[1])
+    du[:] = len(r) * u
+
+
+def grows(r, x):
+    r.append(x)
+
+
+def adds_lists(t, u, theta, du):
+    r = [x * x for x in u]
+    du[:] = sum(r + r)
+
+
 def reads_a_dictionary(t, u, theta, du):
-    du[:] = CONSTANTS["k"] * u
+    du[:] = CONSTANTS["q"] * u
 
 
 CONSTANTS = {"k": 2.0}
 
 
+def writes_into_constants(t, u, theta, du):
+    CONSTANTS["k"] = u[0]
+    du[:] = u
+
+
 def generates(t, u, theta, du):
-    du[:] = sum(x * x for x in u)
+    du[:] = sum(x * x for x in u if x > 0.0)
+
+
+def leaves_some_out(t, u, theta, du):
+    du[:] = sum([u[i] for i in range(2) if u[i] > 0.0])
+
+
+def lists_arrays(t, u, theta, du):
+    rows = [x * theta for x in u]
+    du[:] = rows[0]
+
+
+def becomes_an_array(t, u, theta, du):
+    y = 0.0
+    for c in theta:
+        y = y * u + c
+    du[:] = y
+
+
+def calculates_with_complex_numbers(t, u, theta, du):
+    du[:] = (u * 1j) ** 2
 
 
 def reshapes_in_another_order(t, u, theta, du):
@@ -60,7 +117,7 @@ def ranges_over_floats(t, u, theta, du):
 
 
 def sums_along_a_variable(t, u, theta, du):
-    for i in range(2):
+    for i in range(u.size):
         du[i] = np.sum(u.reshape(2, 2), axis=i)[0]
 
 
@@ -109,7 +166,7 @@ def after_loop(t, u, theta, du):
 
 
 def makes_a_list(t, u, theta, du):
-    du[0] = sum([x * x for x in u])
+    du[0] = sum([x * y for x in u for y in theta])
 
 
 def calls_itself(t, u, theta, du):
@@ -135,47 +192,51 @@ def two_arrays(t, u, theta, du):
     du[:] = a + b
 
 
-def rolls_a_matrix(t, u, theta, du):
-    du[:] = np.roll(u.reshape(2, 2), 1).ravel()
-
-
 def rolls_by_a_float(t, u, theta, du):
     du[:] = np.roll(u, theta[0])
 
 
 def differences_of_differences(t, u, theta, du):
-    du[2:] = np.diff(u, 2)
+    du[:] = np.diff(u, u.size)
 
 
 def stacks(t, u, theta, du):
-    du[:] = np.concatenate((u.reshape(2, 2), u.reshape(2, 2)), axis=1)[0]
+    du[:] = np.concatenate((u, u.reshape(2, 2)))
 
 
 @pytest.mark.parametrize(
     ("f", "what", "line"),
     [
         (sorts, "`np.sort` is not known", "np.sort(u)"),
-        (inverts, "write np.linalg.solve(A, b)", "np.linalg.inv(theta"),
-        (writes_into_a_list, "a list is written into", "r[0] = u[0]"),
-        (appends, "fill an array", "r.append(u[i])"),
-        (reads_a_dictionary, "`CONSTANTS` is a dictionary", 'CONSTANTS["k"]'),
-        (generates, "a generator", "sum(x * x"),
+        (takes_a_determinant, "not known to be 2 by 2 or 3 by 3", "np.linalg.det(theta"),
+        (writes_into_a_list, "at a place that is no constant", "r[i % 2] = u[i]"),
+        (appends, "the list `r` grows in a loop of no constant length", "for i in range(u.size)"),
+        (appends_in_a_branch, "`r` may have no value here", "du[:] = r[0]"),
+        (appends_under_two_names, "the list `s` has a second name", "s.append(u[1])"),
+        (appends_to_what_it_is_given, "the list `r` has a second name", "r.append(x)"),
+        (adds_lists, "a list of no constant length is added to", "sum(r + r)"),
+        (reads_a_dictionary, "the dictionary `CONSTANTS` has no key 'q'", 'CONSTANTS["q"]'),
+        (writes_into_constants, "a dictionary is written into", 'CONSTANTS["k"] = u[0]'),
+        (generates, "no constant length, and a condition", "sum(x * x"),
+        (leaves_some_out, "leaves out what depends on numbers", "for i in range(2) if"),
+        (lists_arrays, "a list of arrays has no constant length", "[x * theta for x in u]"),
+        (becomes_an_array, "start it as an array", "for c in theta"),
+        (calculates_with_complex_numbers, "`1j` is a complex number", "(u * 1j)"),
         (reshapes_in_another_order, "the method `reshape` is called with arguments", "u.reshape(2, 2"),
         (takes_some, "use np.where(...)", "u[u > 0.5]"),
         (returns_arrays_from_a_loop, "return them behind it", "for i in range(2)"),
         (ranges_over_floats, "take np.linspace", "np.arange(0.0"),
         (sums_along_a_variable, "an axis is no constant number", "axis=i"),
         (writes_into_u, "`u` is written into", "u[0] = 0.0"),
-        (rolls_a_matrix, "something else than vectors", "np.roll"),
         (rolls_by_a_float, "something else than an integer", "np.roll"),
-        (differences_of_differences, "arguments that are not known", "np.diff(u, 2)"),
-        (stacks, "something else than a tuple of vectors", "np.concatenate"),
+        (differences_of_differences, "a number of times that is no constant", "np.diff(u, u.size)"),
+        (stacks, "different numbers of axes", "np.concatenate"),
         (overwrites, "make the inner loop a `for` loop", ""),
         (overwrites_more_and_more, "the length of a loop differs", ""),
         (ends_by_what_it_writes, "depend on an array that it writes into", ""),
         (may_be_undefined, "`y` may have no value", "du[0] = y"),
         (after_loop, "`i` may have no value", "du[i] = 0.0"),
-        (makes_a_list, "a list comprehension", "sum(["),
+        (makes_a_list, "a comprehension has no constant length", "sum(["),
         (recursive, "`endless` calls itself", "endless(x)"),
         (two_arrays, "one array or another", "x = a if"),
     ],
