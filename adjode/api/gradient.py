@@ -251,7 +251,7 @@ class ValueAndGradient:
                 yield f"{option}=True"
         if not self._wrt or not self._wrt <= {"u0", "theta"}:
             yield f"wrt={tuple(self._wrt)}: take 'u0', 'theta' or both"
-        if is_steady(self.forward_options):
+        if is_steady(self.forward_options, self.t_span):
             yield "doses in steady state"
         if self.t_span[0] == self.t_span[1]:
             yield "a span of no length"

@@ -114,6 +114,16 @@ class Doses:
         other._others_end = time
         return other
 
+    def moved(self, periods: Sequence[int], *, repeated: bool = True) -> Doses:
+        """The same with each dose given so many periods later, from there on or once: those in steady state, from a start on."""
+        assert self.every is not None
+        other = copy.copy(self)
+        times = [time + k * self.every for time, k in zip(self.quantities["times"], periods, strict=True)]
+        other.quantities, other.steady_state = self.quantities | {"times": times}, False
+        if not repeated:
+            other.every = other.until = None
+        return other
+
     def within(self, t_span: tuple[float, float]) -> dict[str, list[Any]]:
         """All quantities, a list with an entry for each dose in a span."""
         if self.every is None:
@@ -197,8 +207,7 @@ def dose_table(
                 _number(quantities[name][k] if name in quantities else _NEUTRAL[name], name, fields[1], m) for name in _QUANTITIES
             ]
             if row[0][1] < 0:
-                to_the_end = one.repeats_to_the_end and t_span[1] > t_span[0]
-                _require_in_span(row[0][0], row[1], (t_span[0], np.inf) if to_the_end else t_span)
+                _require_in_span(row[0][0], row[1], one.repeats_to_the_end, t_span)
             dose = len(numbers)
             numbers.append([number for number, _ in row])
             entries += [entry for _, entry in row] + [state, inflow]
@@ -241,7 +250,9 @@ def _state(into: str | int, states: Fields | None, n: int) -> int:
     return int(into) % n
 
 
-def _require_in_span(time: float, lag: tuple[float, int], t_span: tuple[float, float]) -> None:
+def _require_in_span(time: float, lag: tuple[float, int], to_the_end: bool, t_span: tuple[float, float]) -> None:
+    """With a lag that is a parameter only the solve knows whether the dose is too early."""
     first, last = sorted(t_span)
-    if not first <= time + (lag[0] if lag[1] < 0 else 0.0) <= last:
+    early, late = time + lag[0] < first and lag[1] < 0, time + (lag[0] if lag[1] < 0 else 0.0) > last
+    if early or (late and not (to_the_end and t_span[1] > t_span[0])):
         raise ValueError(f"a dose at {time:g} is outside the span from {first:g} to {last:g}: leave it out, or change the span.")
