@@ -314,7 +314,8 @@ class ValueAndGradient:
 
     def _prove_loss(self, solution: Solution) -> None:
         prepared: PreparedLoss = self.loss.prepare(solution.layouts[0].size, self.t_span[1])
-        prepared.observe(np.ascontiguousarray(solution(prepared.times)), solution.theta)
+        times = np.where(prepared.times == self.t_span[1], solution.t[-1], prepared.times)  # an event may have ended it
+        prepared.observe(np.ascontiguousarray(solution(times)), solution.theta)
         require_derived_loss(prepared, solution.theta)
 
     def _pull_back(self, solution: Solution, way: PullbackOptions) -> Cotangents:

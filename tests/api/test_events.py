@@ -559,6 +559,12 @@ def test_running_costs_up_to_a_terminal_event(adjoint):
     solution = solve(ball(), u0, BALL_THETA, (0.0, 100.0), events=LANDS, **TOLERANCES)
     bar = assert_gradient(solution, [0.0, 0.0], landing_time, u0, BALL_THETA, adjoint, running_cost=one)
     assert bar.running_cost == pytest.approx(landing_time(u0, BALL_THETA), rel=10.0 * RTOL)
+    call = value_and_gradient(
+        ball(), FinalState([0.0, 0.0]), (0.0, 100.0), events=LANDS, adjoint=adjoint, running_cost=one, **TOLERANCES
+    )
+    value, again = call(u0, BALL_THETA)
+    assert value == bar.running_cost
+    assert_near(again.theta, bar.theta)
 
     def cost(u0, theta):
         (x, v), (g, factor), t = u0, theta, landing_time(u0, theta)
@@ -566,6 +572,21 @@ def test_running_costs_up_to_a_terminal_event(adjoint):
         return factor * powers
 
     assert_gradient(solution, [0.0, 0.0], cost, u0, BALL_THETA, adjoint, running_cost=squared)
+
+
+@by_adjoint
+def test_a_terminal_event_behind_the_last_observation_has_no_part_in_the_gradient(adjoint):
+    u0, times = np.array([20.0, 3.0]), np.array([0.5, 1.0])
+
+    def loss(u0, theta):
+        return 0.5 * sum((u0[0] + u0[1] * t - 0.5 * theta[0] * t**2) ** 2 for t in times)
+
+    seen = LeastSquares(times, np.column_stack([np.zeros(2), np.full(2, np.nan)]))
+    call = value_and_gradient(ball(), seen, (0.0, 100.0), events=LANDS, adjoint=adjoint, **TOLERANCES)
+    for value, bar in (call(u0, BALL_THETA), call.step_by_step(u0, BALL_THETA)):
+        assert value == pytest.approx(loss(u0, BALL_THETA), rel=10.0 * RTOL)
+        for found, exact in zip([bar.u0, bar.theta], complex_step(loss, [u0, BALL_THETA]), strict=True):
+            assert_near(found, exact)
 
 
 @by_adjoint
