@@ -12,6 +12,7 @@ import numpy as np
 from adjode.compile import slots
 from adjode.model.fields import Fields, Pair, entry_of
 
+_MOST = 1_000_000  # each is a step at least
 _QUANTITIES = ("times", "lag", "amounts", "fraction", "duration")
 _NEUTRAL = {"times": 0.0, "lag": 0.0, "amounts": 0.0, "fraction": 1.0, "duration": 0.0}
 
@@ -58,10 +59,10 @@ class Doses:
         until: float | None = None,
         steady_state: bool = False,
     ):
-        if not isinstance(into, (str, int, np.integer)):
+        if not isinstance(into, (str, int, np.integer)) or isinstance(into, bool):
             raise TypeError(f"into must be the name or the index of a state, but {into!r} was given.")
         given = {"times": times, "lag": lag, "amounts": amounts, "fraction": fraction, "duration": duration}
-        listed = {name: _listed(name, value) for name, value in given.items() if value is not None}
+        listed = {name: _listed(name, value) for name, value in given.items() if value is not None or name in ("times", "amounts")}
         count = len(listed["times"])
         for name, values in listed.items():
             if len(values) not in (1, count):
@@ -131,6 +132,10 @@ class Doses:
         times = self.quantities["times"]
         until = max(*t_span, self._others_end) if self.until is None else self.until
         repeats = [np.floor((until - time) / self.every * (1.0 + 1e-14)) for time in times]
+        if sum(repeats) > _MOST:
+            raise ValueError(
+                f"every = {self.every:g} makes {sum(repeats):g} doses up to {until:g}, more than the {_MOST} that can be."
+            )
         pairs = sorted((time + k * self.every, i) for i, time in enumerate(times) for k in range(int(repeats[i]) + 1))
         repeated = {name: [values[i] for _, i in pairs] for name, values in self.quantities.items()}
         return repeated | {"times": [time for time, _ in pairs]}

@@ -392,6 +392,10 @@ def test_observations_at_doses_whose_times_rounding_has_moved(adjoint):
         (lambda: Doses(np.nan, 1.0, 0), ValueError, "times of doses must be finite numbers or names of parameters, but nan"),
         (lambda: Doses(1.0, 1.0, 0, duration=0.0), ValueError, "duration must be positive, but 0.0 was given: leave it out"),
         (lambda: Doses(1.0, 1.0, 0.5), TypeError, "into must be the name or the index of a state, but 0.5"),
+        (lambda: Doses(1.0, 1.0, True), TypeError, "into must be the name or the index of a state, but True"),
+        (lambda: Doses(1.0, None, 0), ValueError, "amounts of doses must be finite numbers or names of parameters, but None"),
+        (lambda: Doses(None, 1.0, 0), ValueError, "times of doses must be finite numbers or names of parameters, but None"),
+        (lambda: Doses(0.0, 1.0, 0, every=1e-9), ValueError, r"every = 1e-09 makes 2e\+09 doses up to 2, more than the 1000000"),
         (
             lambda: Doses(1.0, 1.0, 0, until=1.0),
             ValueError,
@@ -422,6 +426,13 @@ def test_a_dose_before_the_start_by_its_parameters():
     with pytest.raises(SolveError, match="a dose is due before the start: its time, with its lag, must") as caught:
         solve(timed(), [1.0], [0.5, -1.0, 3.0], (0.0, 2.0), doses=Doses("theta[1]", 1.0, 0))
     assert caught.value.status == Status.DOSE_TOO_EARLY and caught.value.t == 0.0
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0])
+def test_a_duration_that_is_a_parameter_must_be_positive(duration):
+    with pytest.raises(SolveError, match="the duration of an infusion is an entry of theta that is not positive") as caught:
+        solve(timed(), [1.0], [0.5, duration, 3.0], (0.0, 2.0), doses=Doses(1.0, 1.0, 0, duration="theta[1]"))
+    assert caught.value.status == Status.NO_DURATION
 
 
 @pytest.mark.parametrize(

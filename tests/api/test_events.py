@@ -728,6 +728,22 @@ def test_fewer_occurrences_than_times_fail_in_an_ensemble():
     assert np.isnan(values[0]) and np.isfinite(values[1])
 
 
+def nothing(t, u, theta):
+    pass
+
+
+def as_in_scipy(**attributes):
+    def event(t, u):
+        return u[0]
+
+    vars(event).update(attributes)
+    return event
+
+
+def solved_with(events):
+    return solve(clock(), [0.0], [5.0], (0.0, 10.0), events=events)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
@@ -869,6 +885,32 @@ def test_bad_events(events, error, says):
         (lambda: Event(passes, 3.0), TypeError, "an event takes functions"),
         (lambda: Event(passes, terminal=-1), ValueError, "terminal must be False, True or the number of an occurrence, but -1"),
         (lambda: Event(passes, terminal="yes"), ValueError, "terminal must be False"),
+        (
+            lambda: Event(passes, terminal=2**40),
+            ValueError,
+            "terminal must be False, True or the number of an occurrence, but 1099",
+        ),
+        (
+            lambda: solved_with(as_in_scipy(terminal="x")),
+            ValueError,
+            "terminal must be False, True or the number of an occurrence, but 'x'",
+        ),
+        (lambda: solved_with(as_in_scipy(direction=None)), ValueError, "direction must be a finite number, but None was given"),
+        (
+            lambda: solved_with(Event(lambda t, u: u)),
+            TypeError,
+            r"Numba cannot compile guard: it returns an array \(.*test_events.py, line",
+        ),
+        (
+            lambda: solved_with(Event(nothing)),
+            TypeError,
+            r"Numba cannot compile guard: it returns nothing \(.*test_events.py, line",
+        ),
+        (
+            lambda: solved_with(Event(passes, nothing)),
+            TypeError,
+            r"Numba cannot compile reset: it returns nothing \(.*test_events.py, line",
+        ),
         (lambda: Event(passes, direction="up"), ValueError, "direction must be a finite number, but 'up'"),
         (lambda: Event(passes, priority=np.inf), ValueError, "priority must be a finite number, but inf"),
     ],
