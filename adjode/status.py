@@ -32,6 +32,7 @@ class Status(IntEnum):
     GRAZING = 17
     AMBIGUOUS = 18
     ENDED = 19  # internal: an event has ended the pass
+    NO_DURATION = 20
     REFINE = 14  # internal: the caller solves again, with the limits that have been set to the steps
 
 
@@ -55,6 +56,7 @@ ZENO = int(Status.ZENO)
 GRAZING = int(Status.GRAZING)
 AMBIGUOUS = int(Status.AMBIGUOUS)
 ENDED = int(Status.ENDED)
+NO_DURATION = int(Status.NO_DURATION)
 
 _REASONS = {
     Status.MAX_STEPS: "the cap of {max_steps} steps was reached; raise max_steps, loosen the tolerances, or, if the problem "
@@ -79,6 +81,8 @@ _REASONS = {
     Status.HIGH_INDEX: "the algebraic equations do not determine the algebraic components here (the index is not 1): differentiate "
     "the constraints in which these do not appear, and check with check_vjp that vjp is right, since the Jacobian comes from it",
     Status.DOSE_TOO_EARLY: "a dose is due before the start: its time, with its lag, must lie in the span",
+    Status.NO_DURATION: "the duration of an infusion is an entry of theta that is not positive: bound it from below, or take its "
+    "logarithm as a parameter",
     Status.ZENO: "events follow each other without end here ({event}): a state at rest needs an event of its own, which ends the "
     "solution or changes the dynamics",
     Status.AMBIGUOUS: "events of the same priority happen at the same time ({event}), and only rounding says in which order: give "

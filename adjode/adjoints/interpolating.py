@@ -57,7 +57,7 @@ def _begin(frame):
         return SUCCESS
     many, stops, last = begin_stops(frame), slots.STOPS(frame), forward[slots.OCCURRED] - 1
     direction, near = slots.CONTROL(frame)[slots.DIRECTION], 2.0 * abs(clearance(frame))
-    if forward[slots.ENDED] > 0:
+    if forward[slots.ENDED] > 0 and direction * (clock[slots.T] - times[last]) < 0.0:
         clock[slots.T] = clock[slots.T_FROM] = times[last]
         for k in range(many):
             if direction * (stops[k] - times[last]) < 0.0:

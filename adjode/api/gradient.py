@@ -251,7 +251,7 @@ class ValueAndGradient:
                 yield f"{option}=True"
         if not self._wrt or not self._wrt <= {"u0", "theta"}:
             yield f"wrt={tuple(self._wrt)}: take 'u0', 'theta' or both"
-        if is_steady(self.forward_options):
+        if is_steady(self.forward_options, self.t_span):
             yield "doses in steady state"
         if self.t_span[0] == self.t_span[1]:
             yield "a span of no length"
@@ -314,7 +314,8 @@ class ValueAndGradient:
 
     def _prove_loss(self, solution: Solution) -> None:
         prepared: PreparedLoss = self.loss.prepare(solution.layouts[0].size, self.t_span[1])
-        prepared.observe(np.ascontiguousarray(solution(prepared.times)), solution.theta)
+        times = np.where(prepared.times == self.t_span[1], solution.t[-1], prepared.times)  # an event may have ended it
+        prepared.observe(np.ascontiguousarray(solution(times)), solution.theta)
         require_derived_loss(prepared, solution.theta)
 
     def _pull_back(self, solution: Solution, way: PullbackOptions) -> Cotangents:

@@ -373,7 +373,8 @@ class _Pullback:
             theta_bar = theta_bar if steady is None else theta_bar + steady.pull_back(u0_bar)
             result["theta"] = solution.layouts[1].unflatten(theta_bar)
         if "t0" in wanted:
-            result["t0"] = -self._rate(t0, solution.u0, swept.lam, solution.jumps.extended(solution.theta))
+            t0_bar = -self._rate(t0, solution.u0, swept.lam, solution.jumps.extended(solution.theta))
+            result["t0"] = t0_bar if steady is None else t0_bar + steady.pull_back_to_t0(u0_bar)
         return result
 
     def _theta_bar(self, swept: Discrete | Sweep) -> np.ndarray:

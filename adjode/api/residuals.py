@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -116,7 +117,7 @@ class ResidualsAndJacobian:
         dynamics.switches.warn(stacklevel=3)
         self._solve_options, self._wrt = beside_loss(options, self.loss), wrt
         self.options = SolveOptions.of(dynamics, self.t_span, **self._solve_options)
-        self._steady = is_steady(self.options)
+        self._steady = is_steady(self.options, self.t_span)
         self._idle: dict[tuple[Layout, Layout], list[_Workspace]] = {}
         self._is_warned = False
 
@@ -159,7 +160,8 @@ class ResidualsAndJacobian:
         return None if self.options.doses or self.options.events else readers_of(self.dynamics, self.loss, None)
 
     def _make(self, layouts: tuple[Layout, Layout], u0: np.ndarray, theta: np.ndarray) -> _Workspace:
-        options, place = self.options, (self.t_span[0], u0, theta)
+        options = replace(self.options, doses=()) if self._steady else self.options  # passes are then made step by step
+        place = self.t_span[0], u0, theta
         loss = self.loss.prepare(u0.size, self.t_span[1])
         loss.try_calls(u0, theta)
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)

@@ -115,12 +115,13 @@ def solve(
     options = SolveOptions.of(dynamics, (t0, T), *limits, doses, events)
     dynamics.switches.warn(stacklevel=2)
     options.absolute_tolerances(u.size)
-    parts, there = forward_parts(dynamics, options), options.at(u)
-    try_before(dynamics, there, parts, (t0, T), u, parameters)
+    parts = forward_parts(dynamics, options)
+    try_before(dynamics, options.at(u), parts, (t0, T), u, parameters)
     structure = structure_for(options.tableau, dynamics, linear_solver, t0, u, parameters)
-    steady = _steady_state(dynamics, there, u, parameters, t0) if is_steady(options) else None
-    start, there = (u, there) if steady is None else (steady.u, options.at(steady.u))
-    solution = _solved(dynamics, there, structure, layouts, (t0, T), start, parameters)
+    steady = _steady_state(dynamics, options, u, parameters, t0) if is_steady(options, (t0, T)) else None
+    start = u if steady is None else steady.u
+    given = options if steady is None else replace(options, doses=steady.doses)
+    solution = _solved(dynamics, given.at(start), structure, layouts, (t0, T), start, parameters)
     if solution.segments is None:
         try_behind(dynamics, parts, solution.trajectory.t[:-1], solution.trajectory.u[:-1], parameters)
     if steady is None and evaluation_times is None:

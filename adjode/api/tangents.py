@@ -87,7 +87,7 @@ def pushforward(
     moved = [None if dot is None else _time_dots(name, dot) for name, dot in (("t0_dot", t0_dot), ("T_dot", T_dot))]
     u_dots, theta_dots, many = _read_all(solution.layouts, u0_dot, theta_dot, moved)
     if solution.steady is not None:
-        u_dots = solution.steady.push_forward(theta_dots)
+        u_dots = solution.steady.push_forward(theta_dots, moved[0])
     asked = np.zeros(0) if times is None else times_in_span("times", times, float(solution.t[0]), float(solution.t[-1]))
     seen = before_jumps(solution, asked) if check_side(side) == "left" else asked
     unique, where = np.unique(seen, return_inverse=True)

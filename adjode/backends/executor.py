@@ -110,9 +110,12 @@ class Distributed:
         theta: np.ndarray,
         t_span: np.ndarray,
         *,
+        loss: Any = None,
         done: Callable[[int], Any] | None = None,
     ) -> Any:
-        N = count_rows((u0, theta, t_span), self._data)
+        """`loss` takes the place of `data`."""
+        data = self._data if loss is None or getattr(loss, "members", None) is None else loss
+        N = count_rows((u0, theta, t_span), data)
         if N == 0:
             return self._make(*self._arguments, **self._keywords)(u0, theta, t_span)
         rows = u0, theta, t_span
@@ -122,7 +125,7 @@ class Distributed:
         for first, stop in plan_parts(
             N, size, self._chunks, self._cost_of(N, t_span), sum(len(r) > 1 and r[0].nbytes for r in rows)
         ):
-            keywords = {"size": size} | ({} if self._data is None else {"loss": self._data.part(first, stop)})
+            keywords = {"size": size} | ({} if data is None else {"loss": data.part(first, stop)})
             parts.append(Part(first, stop, tuple(r[first:stop] if len(r) > 1 else r for r in rows), keywords))
         result = _joined(self._run(parts, done or (lambda k: None)))
         self._cost = None if result.work is None else result.work[:, 1:].sum(axis=1)

@@ -25,6 +25,7 @@ from adjode.ensembles.inputs import (
     with_stops_of_members,
 )
 from adjode.ensembles.progress import progress_bar
+from adjode.ensembles.steady import SteadyGradient, has_steady_doses, without_past
 from adjode.model.dynamics import Dynamics
 from adjode.model.losses import Loss, loss_for, readers_in
 from adjode.model.losses.members import MemberData
@@ -123,6 +124,7 @@ class EnsembleValueAndGradient:
     ):
         self.dynamics, self.t_span = dynamics, read_spans(t_span)
         self._given = dynamics, loss, t_span, wrt, reduce, on_failure, options, engine
+        self._steady = has_steady_doses(options, self.t_span, engine)
         if options.get("doses") is not None:
             options = {**options, "doses": doses_of_members(options["doses"], self.t_span)}
         self._spans_shared = np.ndim(t_span) != 2
@@ -132,7 +134,8 @@ class EnsembleValueAndGradient:
             raise ValueError(f"reduce must be None or 'sum', but {reduce!r} was given.")
         self._sums, self._on_failure, self._engine = reduce == "sum", choose("on_failure", on_failure, ON_FAILURE), engine
         if len(self.t_span):
-            self._evaluate_alone(loss, self.t_span[0]).require_prepared()
+            alone = without_past(options) if self._steady else options
+            self._evaluate_alone(loss, self.t_span[0], alone).require_prepared()
         self.loss = loss_for(dynamics.fields, loss)
         require_times_inside("t_obs", getattr(loss, "t_obs", np.zeros(0)), self.t_span)
         self._made: dict[Any, Callable[..., Outcome]] = {}
@@ -184,9 +187,13 @@ class EnsembleValueAndGradient:
         key = shared, *(rows.flat.shape[1] for rows in blocks)
         made = self._made.get(key)
         if made is None:
-            made = self._engine.gradient(self.dynamics, self.loss, self._wrt, shared, self._options)
+            made = self._backend(shared)
             self._made = {key: made}
         return made(*(rows.flat for rows in blocks), self.t_span, **({} if done is None else {"done": done}))
+
+    def _backend(self, shared: frozenset[str]) -> Callable[..., Outcome]:
+        problem = self.dynamics, self.loss, self._wrt, shared, self._options
+        return SteadyGradient(self._engine, *problem, self.t_span) if self._steady else self._engine.gradient(*problem)
 
     def _assemble(self, outcome: Outcome, blocks: tuple[Rows, Rows]) -> tuple[Any, Cotangents]:
         """The value and the cotangents in the form that the user wants, or an error for what failed."""
@@ -209,11 +216,11 @@ class EnsembleValueAndGradient:
     def _repeat(self, blocks: tuple[Rows, Rows], i: int) -> None:
         """Run trajectory i alone and step by step, for its errors."""
         loss: Any = self.loss.member(i) if isinstance(self.loss, MemberData) else self.loss
-        alone = self._evaluate_alone(loss, self.t_span[i if len(self.t_span) > 1 else 0])
+        alone = self._evaluate_alone(loss, self.t_span[i if len(self.t_span) > 1 else 0], self._options)
         alone.step_by_step(*(rows.of(i) for rows in blocks))
 
-    def _evaluate_alone(self, loss: Any, span: np.ndarray) -> ValueAndGradient:
-        return ValueAndGradient(self.dynamics, loss, (float(span[0]), float(span[1])), self._wrt, self._options)
+    def _evaluate_alone(self, loss: Any, span: np.ndarray, options: dict[str, Any]) -> ValueAndGradient:
+        return ValueAndGradient(self.dynamics, loss, (float(span[0]), float(span[1])), self._wrt, options)
 
 
 def ensemble_stats(result: Outcome | States) -> EnsembleStats:

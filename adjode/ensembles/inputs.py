@@ -175,15 +175,13 @@ def require_times_inside(name: str, times: np.ndarray, spans: np.ndarray) -> Non
 def doses_of_members(given: Any, spans: np.ndarray) -> tuple[Doses, ...]:
     """Doses for spans that differ, of which each is to have its own; a ValueError for one that is outside of a span."""
     doses = read_doses(given)
-    if any(one.steady_state for one in doses):
-        raise ValueError("an ensemble knows no doses in steady state: solve each trajectory by itself.")
     if len(spans) < 2:
         return doses
     first, last = spans.min(axis=1), spans.max(axis=1)
     for one in doses:
         if one.repeats_to_the_end and spans[0, 1] < spans[0, 0] and np.ptp(last) > 0.0:
             raise ValueError("doses that are repeated to the end of spans that differ, backwards in time: give until=.")
-        for time in one.known_times(float(last.max())):
+        for time in () if one.steady_state else one.known_times(float(last.max())):
             outside = (time < first) | ((time > last) & (not one.repeats_to_the_end))
             if outside.any():
                 i = int(outside.argmax())

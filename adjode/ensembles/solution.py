@@ -27,6 +27,7 @@ from adjode.ensembles.inputs import (
 )
 from adjode.ensembles.progress import progress_bar
 from adjode.ensembles.seeds import read_seeds
+from adjode.ensembles.steady import SteadySolver, has_steady_doses
 from adjode.model.dynamics import Dynamics
 from adjode.passes.options import SOLVE_NAMES
 from adjode.passes.result import Cotangents, EnsembleStats
@@ -181,6 +182,7 @@ def solve_ensemble(
             raise TypeError(f"option {name!r} is unknown; the options are {', '.join(sorted(SOLVE_NAMES))}.")
     engine = Engine(backend, workers, executor, chunks, progress, of_device)
     on_device, spans = engine.takes_device_arrays, read_spans(t_span)
+    steady = has_steady_doses(of_solver, spans, engine)
     if of_solver.get("doses") is not None:
         of_solver["doses"] = doses_of_members(of_solver["doses"], spans)
     of_solver = with_stops_of_members(dynamics, of_solver, spans)
@@ -194,7 +196,8 @@ def solve_ensemble(
         times = float_vector("t_eval", t_eval)
         require_times_inside("t_eval", times, spans)
         order = np.argsort(-times if len(spans) and spans[0, 1] < spans[0, 0] else times, kind="stable")
-    solver = engine.solver(dynamics, times[order], of_solver)
+    problem = dynamics, times[order], of_solver
+    solver = SteadySolver(engine, *problem, spans) if steady else engine.solver(*problem)
     with progress_bar(progress, N) as done:
         result = solver(states.flat, parameters.flat, spans, **({} if done is None else {"done": done}))
     seen = result.states

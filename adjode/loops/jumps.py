@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.status import DOSE_TOO_EARLY, SUCCESS
+from adjode.status import DOSE_TOO_EARLY, NO_DURATION, SUCCESS
 
 TIME, LAG, AMOUNT, FRACTION, DURATION, INTO, INFLOW = range(7)
 PERIOD, REPEAT = AMOUNT, FRACTION  # of a switch
@@ -90,6 +90,9 @@ def plan_doses(frame):
     end, direction = stops[stops.size - 1], control[slots.DIRECTION]
     for action in range(actions.size // 2):
         t = _due(frame, action)
+        if actions[2 * action + 1] == slots.ENDS and not number_of(frame, actions[2 * action], DURATION) > 0.0:
+            slots.CLOCK(frame)[slots.T_TRIED] = t
+            return NO_DURATION
         if not direction * (t - control[slots.T_START]) >= 0.0:
             if actions[2 * action + 1] == slots.SWITCH:
                 continue

@@ -12,6 +12,7 @@ import numpy as np
 from adjode.compile import slots
 from adjode.model.fields import Fields, Pair, entry_of
 
+_MOST = 1_000_000  # each is a step at least
 _QUANTITIES = ("times", "lag", "amounts", "fraction", "duration")
 _NEUTRAL = {"times": 0.0, "lag": 0.0, "amounts": 0.0, "fraction": 1.0, "duration": 0.0}
 
@@ -58,10 +59,10 @@ class Doses:
         until: float | None = None,
         steady_state: bool = False,
     ):
-        if not isinstance(into, (str, int, np.integer)):
+        if not isinstance(into, (str, int, np.integer)) or isinstance(into, bool):
             raise TypeError(f"into must be the name or the index of a state, but {into!r} was given.")
         given = {"times": times, "lag": lag, "amounts": amounts, "fraction": fraction, "duration": duration}
-        listed = {name: _listed(name, value) for name, value in given.items() if value is not None}
+        listed = {name: _listed(name, value) for name, value in given.items() if value is not None or name in ("times", "amounts")}
         count = len(listed["times"])
         for name, values in listed.items():
             if len(values) not in (1, count):
@@ -114,6 +115,16 @@ class Doses:
         other._others_end = time
         return other
 
+    def moved(self, periods: Sequence[int], *, repeated: bool = True) -> Doses:
+        """The same with each dose given so many periods later, from there on or once: those in steady state, from a start on."""
+        assert self.every is not None
+        other = copy.copy(self)
+        times = [time + k * self.every for time, k in zip(self.quantities["times"], periods, strict=True)]
+        other.quantities, other.steady_state = self.quantities | {"times": times}, False
+        if not repeated:
+            other.every = other.until = None
+        return other
+
     def within(self, t_span: tuple[float, float]) -> dict[str, list[Any]]:
         """All quantities, a list with an entry for each dose in a span."""
         if self.every is None:
@@ -121,6 +132,10 @@ class Doses:
         times = self.quantities["times"]
         until = max(*t_span, self._others_end) if self.until is None else self.until
         repeats = [np.floor((until - time) / self.every * (1.0 + 1e-14)) for time in times]
+        if sum(repeats) > _MOST:
+            raise ValueError(
+                f"every = {self.every:g} makes {sum(repeats):g} doses up to {until:g}, more than the {_MOST} that can be."
+            )
         pairs = sorted((time + k * self.every, i) for i, time in enumerate(times) for k in range(int(repeats[i]) + 1))
         repeated = {name: [values[i] for _, i in pairs] for name, values in self.quantities.items()}
         return repeated | {"times": [time for time, _ in pairs]}
@@ -197,8 +212,7 @@ def dose_table(
                 _number(quantities[name][k] if name in quantities else _NEUTRAL[name], name, fields[1], m) for name in _QUANTITIES
             ]
             if row[0][1] < 0:
-                to_the_end = one.repeats_to_the_end and t_span[1] > t_span[0]
-                _require_in_span(row[0][0], row[1], (t_span[0], np.inf) if to_the_end else t_span)
+                _require_in_span(row[0][0], row[1], one.repeats_to_the_end, t_span)
             dose = len(numbers)
             numbers.append([number for number, _ in row])
             entries += [entry for _, entry in row] + [state, inflow]
@@ -241,7 +255,9 @@ def _state(into: str | int, states: Fields | None, n: int) -> int:
     return int(into) % n
 
 
-def _require_in_span(time: float, lag: tuple[float, int], t_span: tuple[float, float]) -> None:
+def _require_in_span(time: float, lag: tuple[float, int], to_the_end: bool, t_span: tuple[float, float]) -> None:
+    """With a lag that is a parameter only the solve knows whether the dose is too early."""
     first, last = sorted(t_span)
-    if not first <= time + (lag[0] if lag[1] < 0 else 0.0) <= last:
+    early, late = time + lag[0] < first and lag[1] < 0, time + (lag[0] if lag[1] < 0 else 0.0) > last
+    if early or (late and not (to_the_end and t_span[1] > t_span[0])):
         raise ValueError(f"a dose at {time:g} is outside the span from {first:g} to {last:g}: leave it out, or change the span.")

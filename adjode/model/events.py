@@ -64,14 +64,14 @@ class Event:
             )
         _require_arity("guard", guard, ("guard(t, u, theta)", "guard(t, u)"), (3, 2))
         _require_arity("reset", reset, ("reset(t, u, theta, u_new)", "reset(t, u, theta)"), (4, 3))
-        if not isinstance(terminal, (bool, int, np.integer)) or terminal < 0:
+        if not isinstance(terminal, (bool, np.bool_, int, np.integer)) or not 0 <= terminal < 2**31:
             raise ValueError(f"terminal must be False, True or the number of an occurrence, but {terminal!r} was given.")
         for option, value in (("direction", direction), ("priority", priority)):
             if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
                 raise ValueError(f"{option} must be a finite number, but {value!r} was given.")
         self.guard, self.reset = guard, reset
         self.direction, self.terminal, self.priority = float(direction), int(terminal), float(priority)
-        self.name = name or str(getattr(guard, "__name__", "event"))
+        self.name = str(name or getattr(guard, "__name__", "event"))
         self.in_mesh = reset is not None
 
     @functools.cached_property
@@ -105,7 +105,7 @@ def read_events(events: Any) -> tuple[Event, ...]:
 
 
 @functools.lru_cache(maxsize=256)
-def _as_event(function: Callable, direction: float, terminal: int) -> Event:
+def _as_event(function: Callable, direction: Any, terminal: Any) -> Event:
     return Event(function, direction=direction, terminal=terminal)
 
 
@@ -114,7 +114,7 @@ def _read_event(given: Any) -> Event:
         return given
     if not callable(given):
         raise TypeError(f"events must be an adjode.Event, a function event(t, u), or a list of them, but {given!r} is among them.")
-    return _as_event(given, float(getattr(given, "direction", 0.0)), int(getattr(given, "terminal", False)))
+    return _as_event(given, getattr(given, "direction", 0.0), getattr(given, "terminal", False))
 
 
 def with_steps_at(event: int, events: Sequence[Event]) -> tuple[Event, ...]:
@@ -150,6 +150,7 @@ def _taking_theta(function: Callable) -> Callable:
     def guard(t, u, theta):
         return inner(t, u)
 
+    guard.stands_for = _python(function)  # type: ignore[attr-defined]
     return guard
 
 
@@ -164,6 +165,7 @@ def _whole(reset: Callable) -> Callable:
             du[i] = u[i]
         inner(t, u, theta, du)
 
+    whole.stands_for = _python(reset)  # type: ignore[attr-defined]
     return whole
 
 

@@ -44,7 +44,8 @@ def takes_in_place(kind: Kind, function: Callable) -> bool:
 
 def compile_message(kind: Kind, error: Exception, function: Callable, in_place: bool, fields: Pair = (None, None)) -> str:
     """Numba's report cut down to the reason and the user's line."""
-    code = getattr(function, "py_func", function).__code__
+    python = getattr(function, "py_func", function)
+    code = getattr(python, "stands_for", python).__code__
     location = getattr(error, "loc", None)
     file, line = getattr(location, "filename", None) or code.co_filename, getattr(location, "line", None)
     if line is None or is_ours(file):
@@ -52,9 +53,20 @@ def compile_message(kind: Kind, error: Exception, function: Callable, in_place: 
     source = linecache.getline(file, line).strip()
     shown = f": `{source}`" if source else ""
     advice = "" if in_place else f" It must return {', '.join(kind.outputs)} as {_what_is_returned(kind)}."
-    reason = reason_of(str(error))
+    reason = reason_of(str(error)) if in_place else _about_result(reason_of(str(error)))
     more = _about_fields(reason, fields) + _about_names(reason)
     return f"Numba cannot compile {kind.name}: {reason} ({file}, line {line}{shown}).{more}{advice}"
+
+
+def _about_result(reason: str) -> str:
+    """What has been returned, where it cannot be put into an output."""
+    put = r"no implementation of (?:setitem\(array\(float64, 1d, C\), Literal\[int\]\(0\), (.+)\)|len\((none|float64|int64|bool)\))"
+    found = re.fullmatch(put, reason)
+    if found is None:
+        return reason
+    what = found[1] or found[2]
+    words = {"none": "nothing", "Literal[str]": "a string", "unicode_type": "a string", "array": "an array", "UniTuple": "a tuple"}
+    return f"it returns {next((word for start, word in words.items() if what.startswith(start)), f'a {what}')}"
 
 
 def _about_names(reason: str) -> str:

@@ -54,9 +54,9 @@ class DefaultAtol:
         return atol
 
     def at(self, rtol: float, u0: np.ndarray) -> np.ndarray:
-        """That of a solve from u0 (n,)."""
-        atol, sizes = self.at_most(rtol, u0.size), np.abs(u0)
-        known = sizes > _ROUNDING * np.max(sizes, initial=0.0)
+        """That of a solve from u0 (n,), or of many from (N, n)."""
+        atol, sizes = self.at_most(rtol, u0.shape[-1]), np.abs(u0)
+        known = sizes > _ROUNDING * np.max(sizes, axis=-1, initial=0.0, keepdims=True)
         return np.where(known & (rtol > 0.0), np.minimum(atol, _PART * rtol * sizes), atol)
 
 

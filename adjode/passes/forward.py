@@ -39,6 +39,7 @@ from adjode.status import (
     INCONSISTENT,
     MAX_STEPS,
     NEWTON_FAILED,
+    NO_DURATION,
     SUCCESS,
     TIMED_OUT,
     ZENO,
@@ -171,7 +172,7 @@ class Forward(Integration):
             component, details = self._inconsistency(dynamics.mass)
         elif status in (ZENO, AMBIGUOUS):
             details["event"] = self._named_events(status)
-        elif status not in (MAX_STEPS, HIGH_INDEX, TIMED_OUT, DOSE_TOO_EARLY) and (blamed := self.blame()) is not None:
+        elif status not in (MAX_STEPS, HIGH_INDEX, TIMED_OUT, DOSE_TOO_EARLY, NO_DURATION) and (blamed := self.blame()) is not None:
             component = blamed[1]
         singular = dynamics.mass is not None and dynamics.mass.singular
         return solve_error(

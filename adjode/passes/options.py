@@ -111,6 +111,11 @@ class SolveOptions:
             raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
         return atol
 
+    def step_allowed(self, u: np.ndarray) -> np.ndarray:
+        """What tolerances allow at states u (N, n); where absolute ones follow the initial state, those of solves from there."""
+        atol = self.atol.at(self.rtol, u) if isinstance(self.atol, DefaultAtol) else self.absolute_tolerances(u.shape[1])
+        return atol + (self.rtol or 1e-8) * np.abs(u)
+
     @property
     def follows_start(self) -> bool:
         """Whether absolute tolerances follow the initial state."""

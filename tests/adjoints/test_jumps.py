@@ -327,14 +327,6 @@ def test_an_ensemble_refuses_a_dose_outside_of_the_span_of_a_trajectory():
         solve_ensemble(drug(), PK_U0, PK_THETA, SPANS[:, ::-1], doses=DAILY)
 
 
-@pytest.mark.parametrize("run", [solve_ensemble, ensemble_value_and_gradient])
-def test_an_ensemble_refuses_doses_in_steady_state(run):
-    regimen = Doses(0.0, 1.0, 0, every=2.0, steady_state=True)
-    given = (np.ones((2, 2)), BALL_THETA) if run is solve_ensemble else (FinalState([1.0, 0.0]),)
-    with pytest.raises(ValueError, match="an ensemble knows no doses in steady state: solve each trajectory by itself"):
-        run(ball(), *given, (0.0, 4.0), doses=regimen)
-
-
 def test_an_ensemble_says_which_trajectory_had_a_dose_too_early():
     doses = Doses("theta[6]", 1.0, 0)
     thetas = np.tile(HUNT_THETA, (3, 1))

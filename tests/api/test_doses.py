@@ -255,6 +255,45 @@ def test_a_steady_state_is_met_again_after_every_period():
     assert_near(solution([9.0, 17.0, 25.0]), np.tile(solution(1.0), (3, 1)), 100.0)
 
 
+@pytest.mark.parametrize(
+    ("first", "t0", "lag"),
+    [(0.0, 0.0, "theta[6]"), (0.0, 0.0, 9.5), (25.5, 0.0, None), (1.5, 4.0, None)],
+    ids=["lag by a parameter", "lag", "named late", "named early"],
+)
+def test_a_steady_state_has_all_doses_from_its_start_on(first, t0, lag):
+    """All are the same regimen, given at 1.5, 9.5, ...: with a lag of more than a period, or by another than the first."""
+    doses = Doses(first, "theta[4]", 0, lag=lag, fraction="theta[5]", every=8.0, steady_state=True)
+    theta, seed = np.append(TWO_THETA, 9.5), np.array([0.0, 1.0, -0.5])
+    solution = solve(two_compartments(), np.zeros(3), theta, (t0, 24.0), doses=doses, **TOLERANCES)
+    assert_near(solution([10.0, 18.0]), np.tile(steady_at(TWO_THETA, 0.5).real, (2, 1)), 100.0)
+    bar = solution.pullback(seed, wrt=("theta", "t0"))
+    (exact,) = complex_step(lambda x: seed @ steady_at(x[:6], 6.5 - (x[6] - 9.5)), [theta])
+    exact[6] = exact[6] if isinstance(lag, str) else 0.0
+    assert_near(bar.theta, exact, 300.0)
+    assert_near(bar.t0, 0.0, 100.0)  # the start moves along the solution
+
+
+def test_the_cotangent_of_the_start_of_a_steady_state():
+    """Where f is not periodic, which period it is makes a difference."""
+
+    def warming(t, u, theta, du):
+        du[0] = -(0.3 + 0.05 * t) * u[0]
+
+    def kept(begin, end):
+        return np.exp(-0.3 * (end - begin) - 0.025 * (end**2 - begin**2))
+
+    def final(t0):
+        start = kept(0.5, t0[0] + 1.0) / (1.0 - kept(t0[0], t0[0] + 1.0))
+        return kept(0.5, 1.25) * (kept(t0[0], 0.5) * start + 1.0)
+
+    doses = Doses(0.5, 1.0, 0, every=1.0, steady_state=True)
+    solution = solve(Dynamics(warming), [1.0], [], (0.0, 1.25), doses=doses, **TOLERANCES)
+    (exact,) = complex_step(final, [[0.0]])
+    assert_near(solution.u_T, [final([0.0])], 20.0)
+    assert solution.pullback([1.0], wrt=("t0",)).t0 == pytest.approx(exact[0], abs=50.0 * RTOL)
+    assert solution.pushforward(None, None, t0_dot=1.0).u_T == pytest.approx(exact, abs=50.0 * RTOL)
+
+
 def test_something_that_is_conserved_has_no_steady_state():
     with pytest.raises(SolveError, match="there is no steady state of the doses"):
         solve(DECAY.dynamics, [1.0], [0.0], (0.0, 6.0), doses=Doses(0.0, 1.0, 0, every=2.0, steady_state=True))
@@ -353,6 +392,10 @@ def test_observations_at_doses_whose_times_rounding_has_moved(adjoint):
         (lambda: Doses(np.nan, 1.0, 0), ValueError, "times of doses must be finite numbers or names of parameters, but nan"),
         (lambda: Doses(1.0, 1.0, 0, duration=0.0), ValueError, "duration must be positive, but 0.0 was given: leave it out"),
         (lambda: Doses(1.0, 1.0, 0.5), TypeError, "into must be the name or the index of a state, but 0.5"),
+        (lambda: Doses(1.0, 1.0, True), TypeError, "into must be the name or the index of a state, but True"),
+        (lambda: Doses(1.0, None, 0), ValueError, "amounts of doses must be finite numbers or names of parameters, but None"),
+        (lambda: Doses(None, 1.0, 0), ValueError, "times of doses must be finite numbers or names of parameters, but None"),
+        (lambda: Doses(0.0, 1.0, 0, every=1e-9), ValueError, r"every = 1e-09 makes 2e\+09 doses up to 2, more than the 1000000"),
         (
             lambda: Doses(1.0, 1.0, 0, until=1.0),
             ValueError,
@@ -383,6 +426,13 @@ def test_a_dose_before_the_start_by_its_parameters():
     with pytest.raises(SolveError, match="a dose is due before the start: its time, with its lag, must") as caught:
         solve(timed(), [1.0], [0.5, -1.0, 3.0], (0.0, 2.0), doses=Doses("theta[1]", 1.0, 0))
     assert caught.value.status == Status.DOSE_TOO_EARLY and caught.value.t == 0.0
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0])
+def test_a_duration_that_is_a_parameter_must_be_positive(duration):
+    with pytest.raises(SolveError, match="the duration of an infusion is an entry of theta that is not positive") as caught:
+        solve(timed(), [1.0], [0.5, duration, 3.0], (0.0, 2.0), doses=Doses(1.0, 1.0, 0, duration="theta[1]"))
+    assert caught.value.status == Status.NO_DURATION
 
 
 def test_what_does_not_go_with_doses():

@@ -559,6 +559,12 @@ def test_running_costs_up_to_a_terminal_event(adjoint):
     solution = solve(ball(), u0, BALL_THETA, (0.0, 100.0), events=LANDS, **TOLERANCES)
     bar = assert_gradient(solution, [0.0, 0.0], landing_time, u0, BALL_THETA, adjoint, running_cost=one)
     assert bar.running_cost == pytest.approx(landing_time(u0, BALL_THETA), rel=10.0 * RTOL)
+    call = value_and_gradient(
+        ball(), FinalState([0.0, 0.0]), (0.0, 100.0), events=LANDS, adjoint=adjoint, running_cost=one, **TOLERANCES
+    )
+    value, again = call(u0, BALL_THETA)
+    assert value == bar.running_cost
+    assert_near(again.theta, bar.theta)
 
     def cost(u0, theta):
         (x, v), (g, factor), t = u0, theta, landing_time(u0, theta)
@@ -566,6 +572,21 @@ def test_running_costs_up_to_a_terminal_event(adjoint):
         return factor * powers
 
     assert_gradient(solution, [0.0, 0.0], cost, u0, BALL_THETA, adjoint, running_cost=squared)
+
+
+@by_adjoint
+def test_a_terminal_event_behind_the_last_observation_has_no_part_in_the_gradient(adjoint):
+    u0, times = np.array([20.0, 3.0]), np.array([0.5, 1.0])
+
+    def loss(u0, theta):
+        return 0.5 * sum((u0[0] + u0[1] * t - 0.5 * theta[0] * t**2) ** 2 for t in times)
+
+    seen = LeastSquares(times, np.column_stack([np.zeros(2), np.full(2, np.nan)]))
+    call = value_and_gradient(ball(), seen, (0.0, 100.0), events=LANDS, adjoint=adjoint, **TOLERANCES)
+    for value, bar in (call(u0, BALL_THETA), call.step_by_step(u0, BALL_THETA)):
+        assert value == pytest.approx(loss(u0, BALL_THETA), rel=10.0 * RTOL)
+        for found, exact in zip([bar.u0, bar.theta], complex_step(loss, [u0, BALL_THETA]), strict=True):
+            assert_near(found, exact)
 
 
 @by_adjoint
@@ -705,6 +726,22 @@ def test_fewer_occurrences_than_times_fail_in_an_ensemble():
         ball(), EventTimes([3.0, 8.0, 12.5, 14.0]), (0.0, 15.0), events=BOUNCE, on_failure="nan", **TOLERANCES
     )(np.array([BALL_U0, BALL_U0 * 0.5]), BALL_THETA)
     assert np.isnan(values[0]) and np.isfinite(values[1])
+
+
+def nothing(t, u, theta):
+    pass
+
+
+def as_in_scipy(**attributes):
+    def event(t, u):
+        return u[0]
+
+    vars(event).update(attributes)
+    return event
+
+
+def solved_with(events):
+    return solve(clock(), [0.0], [5.0], (0.0, 10.0), events=events)
 
 
 @pytest.mark.parametrize(
@@ -848,6 +885,32 @@ def test_bad_events(events, error, says):
         (lambda: Event(passes, 3.0), TypeError, "an event takes functions"),
         (lambda: Event(passes, terminal=-1), ValueError, "terminal must be False, True or the number of an occurrence, but -1"),
         (lambda: Event(passes, terminal="yes"), ValueError, "terminal must be False"),
+        (
+            lambda: Event(passes, terminal=2**40),
+            ValueError,
+            "terminal must be False, True or the number of an occurrence, but 1099",
+        ),
+        (
+            lambda: solved_with(as_in_scipy(terminal="x")),
+            ValueError,
+            "terminal must be False, True or the number of an occurrence, but 'x'",
+        ),
+        (lambda: solved_with(as_in_scipy(direction=None)), ValueError, "direction must be a finite number, but None was given"),
+        (
+            lambda: solved_with(Event(lambda t, u: u)),
+            TypeError,
+            r"Numba cannot compile guard: it returns an array \(.*test_events.py, line",
+        ),
+        (
+            lambda: solved_with(Event(nothing)),
+            TypeError,
+            r"Numba cannot compile guard: it returns nothing \(.*test_events.py, line",
+        ),
+        (
+            lambda: solved_with(Event(passes, nothing)),
+            TypeError,
+            r"Numba cannot compile reset: it returns nothing \(.*test_events.py, line",
+        ),
         (lambda: Event(passes, direction="up"), ValueError, "direction must be a finite number, but 'up'"),
         (lambda: Event(passes, priority=np.inf), ValueError, "priority must be a finite number, but inf"),
     ],
