@@ -301,8 +301,7 @@ class _Pullback:
 
     def _sweep(self) -> Sweep:
         solution, seeds, asked = self.solution, self.seeds, self.options
-        forward = solution.options
-        method = asked.backward_method(forward)
+        forward, method = solution.options, asked.backward_method(solution.options)
         atol_u = forward.absolute_tolerances(self.n)
         options = asked.for_sweep(forward, atol_u, self._structure(method))
         from_T = self.cost is not None
@@ -313,8 +312,8 @@ class _Pullback:
             backward = backsolve.prepare(solution, solution.t, jumps, atol_u, options.atol, asked.reanchor)
         else:
             backwards = bool(solution.t[-1] >= solution.t[0])
-            of_cost = np.zeros(0) if self.cost is None else breaks_of_cost(self.cost, solution.span)
-            backward = interpolating.prepare(jumps, options.atol, np.union1d(options.stops, of_cost), backwards)
+            breaks = np.union1d(options.stops, breaks_of_cost(self.cost, solution.span))
+            backward = interpolating.prepare(jumps, options.atol, breaks, backwards)
         wants_theta = "theta" in self.wanted
         dynamics, theta = solution.problem
         made = Sweep(

@@ -40,9 +40,9 @@ _HINTS = {
 }
 
 
-def breaks_of_cost(cost: tuple[Callback, Callback], span: Span) -> np.ndarray:
+def breaks_of_cost(cost: tuple[Callback, Callback] | None, span: Span) -> np.ndarray:
     """The times at which a running cost may jump, rising."""
-    return switches_of_cost(cost[0]).within(span.ends)
+    return np.zeros(0) if cost is None else switches_of_cost(cost[0]).within(span.ends)
 
 
 def put_costs(
@@ -59,7 +59,7 @@ def put_costs(
         piece_t=0,
         piece_h=0,
     )
-    frame[slots.COST_BREAKS] = np.zeros(0) if cost is None else span.elapsed(breaks_of_cost(cost, span))
+    frame[slots.COST_BREAKS] = span.elapsed(breaks_of_cost(cost, span))
     frame[slots.Q], frame[slots.COST_SUMS] = np.zeros((6, columns)), np.zeros((5, columns))
     frame[slots.COST_GROUPS], frame[slots.DRIVEN] = np.zeros((3, 3)), np.zeros((parts, 3))
 
