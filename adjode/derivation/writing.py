@@ -38,7 +38,7 @@ class Writer:
         self.lines: list[str] = []
         self.names: dict[Any, str] = {}
         self.shows: dict[Node, set[Node]] = {}  # the parts of memory that stand in the place of a symbol
-        self.inlined: set[Node] = set()  # whose text stands where they are used
+        self.inlined: set[Node] = set()  # whose text stands where they are used, and makes an array of its own
         self.kinds: dict[str, tuple] = {}
         self.taken: list[set[str]] = [set(space) | _RESERVED]
         self.wording = Wording(self)
@@ -175,7 +175,8 @@ class Writer:
         once = self.placing.symbol_uses.get(statement.symbol, 0) == 1
         if once and rest and any(node is statement.symbol for node in rest[0].uses) and not rest[0].blocks:
             self.names[statement.symbol] = value
-            self.inlined.add(statement.symbol)
+            if statement.value.op not in ("sym", *N.VIEWS):
+                self.inlined.add(statement.symbol)
             self.shows[statement.symbol] = self.shown_by(statement.value)
         else:
             self.line(depth, f"{self.name(statement.symbol)} = {value}")

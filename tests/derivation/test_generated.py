@@ -31,6 +31,11 @@ def assert_right(seeds: range) -> None:
     assert counts["right"] > 0.9 * len(seeds), counts
 
 
+def test_the_tangent_of_a_copy_is_a_copy():
+    """Where that of the array is a view of an argument, as the rest of the sum that is copied has none."""
+    assert verdict(generate(21_626)) == "right"
+
+
 def test_a_wrong_rule_is_found(monkeypatch):
     from adjode.derivation import rules
 
