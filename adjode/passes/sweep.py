@@ -147,7 +147,7 @@ class Sweep(Integration):
         times, crossed, rows = (np.delete(array, at) if array.size else array for array in self._stops_at_hand)
         stops = times, crossed, rows
         if count[slots.EARLIER]:
-            t, jumps = trajectory.t[0], rows <= FIRST_JUMP
+            t, jumps = trajectory.t[0], np.append(rows, -1)[: times.size] <= FIRST_JUMP  # the end may have no row
             behind = times + sign * self.span.clearance * jumps
             comes_later = (sign * behind > sign * t) | (jumps & (behind == t))  # as `_begin` of the adjoint has them
             stops = self._paused(stops, t, at + int(np.argmax(comes_later[at:])))
