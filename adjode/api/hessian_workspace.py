@@ -8,7 +8,7 @@ import numpy as np
 
 from adjode.api.first_calls import backward_parts, cost_parts, forward_parts, try_behind
 from adjode.api.gradient import require_observed
-from adjode.api.seeds import curvature_of_cost, read_cost
+from adjode.api.seeds import curvature_of_cost, read_cost, require_fixed_jumps
 from adjode.api.solution import Solution
 from adjode.api.solve import solve
 from adjode.api.tangents import try_tangents
@@ -50,6 +50,7 @@ class Cost:
 
     def __init__(self, given: Any, fields: Pair):
         self.functions = read_cost(given, fields)
+        require_fixed_jumps(self.functions)
         self.vjp_dot, self._is_derived = curvature_of_cost(self.functions[0]), callable(given)
         self.parts = cost_parts(self.functions, wants_theta=True)
 

@@ -16,7 +16,7 @@ from adjode.api.event_times import check_side, observed_before, with_event_times
 from adjode.api.first_calls import backward_parts, cost_parts, prove_events, try_at_start, try_behind
 from adjode.api.rates import rates_along, rates_observed
 from adjode.api.refined import run_refined
-from adjode.api.seeds import Seeds, read_cost, read_seeds
+from adjode.api.seeds import Seeds, cost_along, read_seeds
 from adjode.api.solved import Solved, state_at_step
 from adjode.api.wanted import check_adjoint, check_wrt
 from adjode.derivatives.proof import require_derived_rule
@@ -163,7 +163,7 @@ def pullback(
         seeds = observed_before(solution, seeds)
     if event_times is not None:
         seeds = with_event_times(solution, seeds, event_times, wanted, options)
-    cost = None if running_cost is None else read_cost(running_cost, solution.dynamics.fields)
+    cost = None if running_cost is None else cost_along(solution, running_cost)
     check_adjoint(solution.dynamics, adjoint, wanted)
     bar = _Pullback(solution, seeds, cost, options, wanted).run()
     if cost is not None and callable(running_cost) and solution.segments is None:  # its first calls have been tried by now

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from adjode.api.solved import Solved
 from adjode.checks import require_finite, require_unmasked, times_in_span
 from adjode.model.callbacks import Callback, callback
 from adjode.model.fields import Pair
@@ -79,12 +80,20 @@ def curvature_of_cost(cost: Callback) -> Callback:
 
 
 def read_cost(running_cost: Callable | tuple[Callable, Callable], fields: Pair) -> tuple[Callback, Callback]:
-    """g and its derivatives, which are derived from the source of g where it is given alone; a ValueError if it jumps at times that
-    depend on theta."""
+    """g and its derivatives, which are derived from the source of g where it is given alone."""
     from adjode.model.derived import with_derivative  # here: who has no running cost does not pay for it
 
-    cost = with_derivative("running_cost", "g", running_cost, fields)
-    switches_of_cost(cost[0]).refuse(
-        "its gradient is integrated without what these jumps add: make the cost one more state, with g in f", "the running cost"
-    )
+    return with_derivative("running_cost", "g", running_cost, fields)
+
+
+def cost_along(solution: Solved, running_cost: Callable | tuple[Callable, Callable]) -> tuple[Callback, Callback]:
+    """The same for this solution; a ValueError if g jumps within its span at times that depend on theta."""
+    cost = read_cost(running_cost, solution.dynamics.fields)
+    require_fixed_jumps(cost, solution.theta, solution.span.ends)
     return cost
+
+
+def require_fixed_jumps(cost: tuple[Callback, Callback], theta: np.ndarray | None = None, t_span: Any = None) -> None:
+    """Refuse a running cost that jumps at times that depend on theta; where that is known, if they are within the span."""
+    why = "its gradient is integrated without what these jumps add: make the cost one more state, with g in f"
+    switches_of_cost(cost[0]).refuse(why, "the running cost", theta, t_span)

@@ -32,6 +32,7 @@ from adjode.derivation.timing import (
     entries_of,
     merged,
     other,
+    truth,
 )
 from adjode.derivation.zeros import Times, cuts_of, zeros_of
 from adjode.tables import Table
@@ -288,7 +289,7 @@ class _Reader:
             return combined(ast.Mult(), Linear(number=-1.0), value)
         if isinstance(node.op, ast.Not) and isinstance(value, Linear) and value.is_number:
             return Linear(number=float(not value.number))
-        return value if isinstance(node.op, ast.UAdd) else other(value)
+        return value if isinstance(node.op, ast.UAdd) else truth(value)
 
     def value_BinOp(self, node: ast.BinOp) -> Value:
         return self._calculated(node, self.value(node.left), self.value(node.right))
@@ -316,7 +317,10 @@ class _Reader:
         for op, one, two in zip(node.ops, values[:-1], values[1:], strict=True):
             if isinstance(op, _ORDERS):
                 self._note(node).compared(one, two)
-        return other(*values)
+        return truth(*values)
+
+    def value_BoolOp(self, node: ast.BoolOp) -> Value:
+        return truth(*map(self.value, node.values))
 
     def value_Attribute(self, node: ast.Attribute) -> Value:
         base = self.value(node.value)

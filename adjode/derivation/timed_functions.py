@@ -11,21 +11,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from adjode.derivation.timing import (
-    STATE,
     Linear,
     Other,
-    Steps,
     Value,
     added,
     choice,
     combined,
     constant,
     curve,
-    depends,
     entries_of,
     other,
     rest,
     spread,
+    truth,
     whole,
 )
 from adjode.derivation.zeros import INVERSES
@@ -53,12 +51,12 @@ def _unchanged(notes: Notes, given: list[Value]) -> Value:
 
 def _signs(notes: Notes, given: list[Value]) -> Value:
     notes.compared(given[0], Linear())
-    return other(*given) if STATE in depends(given[0]) else Steps()
+    return truth(*given)
 
 
 def _orders(notes: Notes, given: list[Value]) -> Value:
     notes.compared(given[0], given[1])
-    return other(*given)
+    return truth(*given)
 
 
 def _rests(notes: Notes, given: list[Value]) -> Value:
@@ -103,7 +101,7 @@ def _interpolated(notes: Notes, given: list[Value]) -> Value:
 def _searched(notes: Notes, given: list[Value]) -> Value:
     for knot in entries_of(given[0]):
         notes.compared(given[1], knot)
-    return Steps() if isinstance(given[0], tuple) and STATE not in depends(given[1]) else other(*given)
+    return truth(*given) if isinstance(given[0], tuple) else other(*given)
 
 
 def _binned(notes: Notes, given: list[Value]) -> Value:

@@ -214,6 +214,12 @@ def _stepwise(*values: Value) -> Value:
     return Steps() if all(map(is_stepwise, values)) and TIME in depends(values) else other(*values)
 
 
+def truth(*values: Value) -> Value:
+    """What a comparison is of these, whose changes are known already."""
+    on = depends(values)
+    return Steps() if TIME in on and STATE not in on else Other(on)
+
+
 def is_stepwise(value: Value) -> bool:
     if isinstance(value, Choice):
         return all(map(is_stepwise, value.values))

@@ -49,6 +49,7 @@ class MinimizeTask(Task):
                 callback=after_each_iteration(objective, self.show or no_show, self.callback),
                 **given,
             )
+            objective.give_best(result, np.asarray(bounds))
             result.loss = float(result.fun)
         except SolveError as error:
             return Outcome(None, objective.first_failure or error, objective.n_failed + 1, objective.n_evaluations)

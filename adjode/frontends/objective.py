@@ -34,6 +34,7 @@ class Objective:
     def __init__(self, fit: Evaluated):
         self.fit = fit
         self.anchor: Point | None = None
+        self.best: Point | None = None  # of all
         self.trials: dict[bytes, Point] = {}  # good points since the anchor was set
         self.failed: set[bytes] = set()
         self.first_failure: SolveError | None = None
@@ -52,6 +53,8 @@ class Objective:
             self.first_failure = self.first_failure or error
             return self._uphill(x)
         self.anchor = self.anchor or point
+        if self.best is None or point.value < self.best.value:
+            self.best = point
         self.trials[x.tobytes()] = point
         return point.value, point.gradient.copy()
 
@@ -60,6 +63,12 @@ class Objective:
         assert self.anchor is not None
         change = float(self.anchor.gradient @ (x - self.anchor.x))
         return self.anchor.value + abs(change), math.copysign(1.0, change) * self.anchor.gradient
+
+    def give_best(self, result: Any, bounds: np.ndarray) -> None:
+        """Put the best point into a result that is worse: a line search that ends in rounding goes back to where it began."""
+        best = self.best
+        if best is not None and best.value < result.fun and ((best.x >= bounds[:, 0]) & (best.x <= bounds[:, 1])).all():
+            result.x, result.fun, result.jac = best.x, best.value, best.gradient
 
     def accept(self, x: np.ndarray) -> Point:
         """Move the anchor to the iterate x."""

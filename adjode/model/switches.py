@@ -71,10 +71,10 @@ class Switches:
         times, inside = np.concatenate([self.times, self.stops(t_span)]), np.asarray(t_span, dtype=float)
         return np.unique(times[(times > inside.min()) & (times < inside.max())]) if times.size else times
 
-    def refuse(self, why: str, what: str = "f") -> None:
-        """Raise a ValueError if f jumps at any times that depend on theta."""
+    def refuse(self, why: str, what: str = "f", theta: np.ndarray | None = None, t_span: Any = None) -> None:
+        """Raise a ValueError if f jumps at any times that depend on theta; within a span, where theta is known."""
         for one in self.moving:
-            if one.kink:
+            if one.kink or not (theta is None or _is_within(one, theta, *t_span)):
                 continue
             names = " and ".join(entry_name("theta", self._parameters, entry) for entry, _ in one.at.entries)
             raise ValueError(
@@ -122,6 +122,14 @@ def switches_of_guard(guard: Callable) -> Switches:
 def switches_of_cost(cost: Callback) -> Switches:
     """The switches of a running cost `g(t, u, theta)`."""
     return switches_of(cost.function, cost.fields[1], None)
+
+
+def _is_within(switch: Switch, theta: np.ndarray, t0: float, T: float) -> bool:
+    """Whether it happens between t0 and T."""
+    if not all(-theta.size <= entry < theta.size for entry, _ in switch.at.entries):
+        return False  # f reads outside of theta, and will be told so
+    time = switch.at.number + sum(factor * theta[entry] for entry, factor in switch.at.entries)
+    return bool(switch.period or min(t0, T) < time < max(t0, T))
 
 
 def _is_short(switch: Switch) -> bool:

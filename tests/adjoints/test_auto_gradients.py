@@ -134,7 +134,9 @@ def replay(f, vjp, solution, u, theta, times, g=None):
 
 @pytest.mark.parametrize("cost", [False, True], ids=["", "cost"])
 @pytest.mark.parametrize("span", [(0.0, 90.0), (0.0, -1.6)], ids=["forwards", "backwards"])
-@pytest.mark.filterwarnings("ignore:the gradient may be off:RuntimeWarning")  # of the steps it is the transpose all the same
+@pytest.mark.filterwarnings(
+    "ignore:the adjoint solve .* the gradient may be off:RuntimeWarning"
+)  # of the steps it is the transpose all the same
 def test_transpose_of_the_steps_to_rounding(span, cost, monkeypatch):
     """With Newton's iteration carried to rounding; observations in both kinds of steps, many in one."""
     monkeypatch.setattr(base, "newton_tolerance", lambda rtol: 1e-9)

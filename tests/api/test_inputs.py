@@ -147,24 +147,15 @@ def _interpolates(t, u, theta, du):
     du[:] = _interpolator(t) * u
 
 
-def _plain_helper(x):
-    return 2.0 * x
-
-
-def _calls_plain_helper(t, u, theta, du):
-    du[:] = _plain_helper(u[0])
-
-
 @pytest.mark.parametrize(
     ("f", "parts"),
     [
         (_interpolates, ["Numba type", "there is adjode.Table(times, values), called as _interpolator(t)"]),
-        (_calls_plain_helper, ["Decorate _plain_helper with @numba.njit."]),
         (_undefined, ["not_defined_anywhere", "test_inputs.py", "du[1] = not_defined_anywhere(u)"]),
         (_calls_the_untypable, ["eigh", "2-D arrays", "du[0] = np.linalg.eigh(u)[0][0]"]),
         (_returns_a_scalar, ["must return du as one-dimensional float64 arrays", "_returns_a_scalar"]),
     ],
-    ids=["interpolator", "plain helper", "undefined name", "wrong types", "scalar returned"],
+    ids=["interpolator", "undefined name", "wrong types", "scalar returned"],
 )
 def test_what_numba_cannot_compile(f, parts):
     with pytest.raises(TypeError, match="Numba cannot compile f") as caught:

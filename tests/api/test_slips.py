@@ -8,7 +8,6 @@ from adjode.losses import FinalState, LeastSquares, Series
 from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra
 
 SPAN, TIMES = (0.0, 1.0), [0.5, 1.0]
-RATES = [2.0, 1.0]
 
 
 def value(loss, dynamics=None, **options):
@@ -33,10 +32,6 @@ def cotangent_alone(k, t, u, u_bar):
 
 def other_order(u, t, theta):
     return -theta[0] * u
-
-
-def by_a_list(t, u, theta, du):
-    du[:] = -RATES[0] * u
 
 
 def noisy(t, u, theta, du):
@@ -76,12 +71,6 @@ SLIPS = {
     "no value": (lambda: value(Series(TIMES, cotangent_alone)), TypeError, "it returns None"),
     "a function for weights": (lambda: FinalState(lambda u: u[0]), TypeError, "FinalState\\(value=...\\)"),
     "a class for a loss": (lambda: value(LeastSquares), TypeError, "as LeastSquares\\(...\\)"),
-    "a list outside": (lambda: Dynamics(by_a_list), TypeError, "`RATES` is a list outside of f"),
-    "a list outside, with a vjp": (
-        lambda: Dynamics(by_a_list, lambda t, u, theta, lam, u_bar, theta_bar: None),
-        TypeError,
-        "Make lists that it captures tuples",
-    ),
     "noise": (lambda: Dynamics(noisy), TypeError, "put noise into data or into theta"),
     "bounds the wrong way": (
         lambda: Fit(lotka_volterra(), FinalState([1.0, 0.0]), SPAN, u0=LV_U0, theta=LV_THETA, bounds={"theta": (5.0, 0.1)}),
