@@ -52,7 +52,7 @@ static void fill(const double *u, const double *theta, SUNMatrix J, int transpos
 }
 #else
 static void fill(const double *u, const double *theta, SUNMatrix J, int transposed) {
-    static __thread double dense[N][N]; /* entries that are never written stay zero */
+    double dense[N][N] = {{0.0}}; /* problem_jac writes what is not zero */
     problem_jac(u, theta, dense);
     for (int j = 0; j < N; j++)
         for (int i = 0; i < N; i++) SM_ELEMENT_D(J, i, j) = transposed ? -dense[i][j] : dense[j][i];
