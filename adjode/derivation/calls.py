@@ -49,6 +49,7 @@ def _built(key: str, text: str, nodes: list[Node]) -> Node:
         raise Refusal(f"`{text}` is called with {len(nodes)} arguments", "give it as many as it has")
     if key in _SPELLED:
         return _SPELLED[key](*nodes)
+    text = "np.abs" if text == "abs" and nodes[0].shape else text  # Numba's abs takes numbers alone
     if key == "float":
         return nodes[0] if nodes[0].kind == "f" else N.call(key, text, *nodes)
     if key == "int" and nodes[0].kind == "i":
