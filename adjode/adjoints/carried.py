@@ -174,7 +174,7 @@ def make_carry(take: Callable, product: Callable) -> Callable:
     def carry(frame, t, h, t_new, V):
         """Carry errors over the step that has been pulled back, and add its own, in STEP_ERROR.
 
-        (status, size of that, entry, what part of lam it is along it, if it is not carried)
+        (status, size of that, entry, what part of lam it is along it)
         """
         trust, error, carried = slots.TRUST(frame), row(slots.STEP_ERROR(frame), ERROR), slots.CARRIED(frame)
         theta_bar, of_theta, matters = slots.THETA_BAR(frame), slots.CARRIED_THETA(frame), _what_matters(frame)
@@ -193,6 +193,6 @@ def make_carry(take: Callable, product: Callable) -> Callable:
         trust[slots.CARRIED_SIZE] = size_of_carried(frame, t, V)
         if trust[slots.CARRIED_SIZE] <= matters:
             sum_carried(frame)
-        return status, size, entry, 0.0
+        return status, size, entry, part
 
     return carry

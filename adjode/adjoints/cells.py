@@ -19,6 +19,7 @@ _SHARE = 0.1  # of a unit, for the error of a step after refinement; half of tha
 _SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
 _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 _EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
+_LEAST_OF_IMPLICIT = 0.25  # of a step: what lasts of implicit steps may still be damped
 _TO_LOOK = 0.25  # of a step that u has not chosen, to see how much theta_bar changes
 DAMPS = 4.0  # an estimate that is more of lam amplifies what it should damp
 
@@ -103,6 +104,7 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
     scale, rule_power = trust[slots.RULE_SCALE], 2.0 / (order * halves)
     looks = trust[slots.GREW_FREELY] == 1.0 and limited[1] == 0
     along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
+    least = _LEAST_OF_IMPLICIT if slots.STEP_WEIGHTS(frame).shape[0] > 0 else 0.0
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
@@ -111,10 +113,12 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
         if trust[slots.GREW_FREELY] == 0.0:
             rule, rule_of_zeros = _beside(cells, rows, k, RULE), _beside(cells, rows, k, RULE_OF_ZEROS)
         rule = scale * max(rule / unit, rule_of_zeros / unit_of_zeros)
-        error = max(error, lasts * WITH_STATE * cells[k, LASTING] * max(abs(along - cells[k, ALONG]), at_start) / unit)
+        lasting = lasts * WITH_STATE * cells[k, LASTING] * max(abs(along - cells[k, ALONG]), at_start) / unit
         stiff = turns and not ratio <= DAMPS
         if not (stiff or error <= share):
             factor = 0.8 * (share / error) ** (2.0 / (order * halves))
+        if not (stiff or lasting <= share):
+            factor = min(factor, max(0.8 * (share / lasting) ** (2.0 / (order * halves)), least))
         if k + 1 == rows and trust[slots.GREW_FREELY] == 1.0:  # at a singularity errors fall by less than their order
             rule_power, looks = rule_power * (1 + limited[1]), False
         if not rule <= share:
