@@ -197,9 +197,13 @@ class Callback:
                 if self._form is not self._jitted:
                     self._form.compile((*numbers, *vectors, *(vector,) * len(results)))
         except Exception as error:  # Numba lets errors of all kinds through
-            if self._read():
-                return self.compile()
-            raise TypeError(compile_message(self.kind, error, self.function, self.takes_in_place, self.fields)) from None
+            message = compile_message(self.kind, error, self.function, self.takes_in_place, self.fields)
+            if not self._read():
+                raise TypeError(message) from None
+            try:
+                self.compile()
+            except TypeError:  # it is the user's text that shows what is wrong
+                raise TypeError(message) from None
 
     def __call__(self, *arguments: Any) -> None:
         """Call from Python, in place; what the user's code raises comes through."""

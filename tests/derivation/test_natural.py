@@ -80,6 +80,15 @@ def test_gradient_of_what_numba_does_not_know():
 
 
 @pytest.mark.jitted
+def test_what_neither_compiles_is_shown_as_the_user_wrote_it():
+    def f(t, u, theta, du):
+        du[0] = theta[0] * np.heaviside(t - 5.0, 1.0) - u[0]
+
+    with pytest.raises(TypeError, match=r"test_natural.py, line \d+: `du\[0\] = theta\[0\] \* np.heaviside"):
+        adjode.Dynamics(f)
+
+
+@pytest.mark.jitted
 def test_what_is_misread_is_told(monkeypatch):
     def wrong(x, count):
         return 1.001 * x[:count]
