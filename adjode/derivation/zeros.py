@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from adjode.derivation.timing import (
     MOST,
@@ -45,8 +44,7 @@ INVERSES: dict[str, Callable[[float], tuple[float, ...]]] = {
 def zeros_of(value: Value) -> Times | None:
     """When a value is zero, a little more often than not; None where that cannot be told."""
     if isinstance(value, Choice):
-        found = [zeros_of(part) for part in value.values]
-        return None if None in found else list(itertools.chain(*found))  # type: ignore[arg-type]
+        return _all_of(map(zeros_of, value.values))
     if isinstance(value, Linear):
         return [(_zero_of(value), 0.0)] if value.rate else []
     if isinstance(value, Rest):
@@ -88,8 +86,7 @@ def _inverse(function: str | float, level: float) -> tuple[float, ...]:
 def cuts_of(value: Value, period: Value) -> Times | None:
     """When the whole part of value / period changes; None where that cannot be told."""
     if isinstance(value, Choice):
-        found = [cuts_of(part, period) for part in value.values]
-        return None if None in found else list(itertools.chain(*found))  # type: ignore[arg-type]
+        return _all_of(cuts_of(part, period) for part in value.values)
     on = depends((value, period))
     if is_stepwise(value) or TIME not in on or STATE in on:
         return []
@@ -112,8 +109,17 @@ def _cuts_of_bounded(value: Value, size: float) -> Times | None:
     first, last = math.ceil(min(ends) / size), math.floor(max(ends) / size)
     if last - first > MOST:
         return None
-    found = [zeros_of(added(value, Linear(number=level * size), -1.0)) for level in range(first, last + 1)]
-    return None if None in found else list(itertools.chain(*found))  # type: ignore[arg-type]
+    return _all_of(zeros_of(added(value, Linear(number=level * size), -1.0)) for level in range(first, last + 1))
+
+
+def _all_of(parts: Iterable[Times | None]) -> Times | None:
+    """The times of all parts; None if those of one cannot be told."""
+    found: Times = []
+    for times in parts:
+        if times is None:
+            return None
+        found += times
+    return found
 
 
 def _zero_of(value: Linear) -> Linear:

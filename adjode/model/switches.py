@@ -57,8 +57,8 @@ class Switches:
         for one in self.moving:
             if one.kink and not kinks:
                 continue
-            if not all(-m <= entry < m for entry, _ in one.at.entries):
-                continue  # f reads outside of theta, and will be told so
+            if not _is_there(one, m):
+                continue
             parts = [(factor, entry % m) for entry, factor in one.at.entries]
             parts += [(one.at.number, _NONE), (0.0, _NONE), (0.0, _NONE)]
             (time, first), (lag, second), (last, third) = parts[:_PARTS]
@@ -124,10 +124,15 @@ def switches_of_cost(cost: Callback) -> Switches:
     return switches_of(cost.function, cost.fields[1], None)
 
 
+def _is_there(switch: Switch, m: int) -> bool:
+    """Whether theta (m,) has the entries that its time depends on: if not, f reads outside of it, and will be told so."""
+    return all(-m <= entry < m for entry, _ in switch.at.entries)
+
+
 def _is_within(switch: Switch, theta: np.ndarray, t0: float, T: float) -> bool:
     """Whether it happens between t0 and T."""
-    if not all(-theta.size <= entry < theta.size for entry, _ in switch.at.entries):
-        return False  # f reads outside of theta, and will be told so
+    if not _is_there(switch, theta.size):
+        return False
     time = switch.at.number + sum(factor * theta[entry] for entry, factor in switch.at.entries)
     return bool(switch.period or min(t0, T) < time < max(t0, T))
 
