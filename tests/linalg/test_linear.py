@@ -11,7 +11,7 @@ from scipy import sparse
 
 from adjode.compile import slots
 from adjode.compile.entries import entry
-from adjode.compile.flags import f8, i8
+from adjode.compile.flags import DISABLED, f8, i8
 from adjode.compile.frame import Frame, opened
 from adjode.compile.watch import raise_kept
 from adjode.linalg import linear
@@ -148,6 +148,7 @@ def test_sparse(n, density, c):
         assert pivots[:1].tolist() == [by_superlu][:n]
 
 
+@pytest.mark.skipif(DISABLED, reason="plain Python lets it pass at once")
 @SHIFTS
 def test_what_interrupts_superlu_is_kept(c, monkeypatch):
     """Its result is then no number, and that of no other system."""
