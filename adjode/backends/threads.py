@@ -19,6 +19,7 @@ from adjode.api.gradient import ValueAndGradient
 from adjode.api.solve import try_before
 from adjode.backends.driver import Seat
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
+from adjode.compile.signals import uninterrupted
 from adjode.compile.slots import RECORD_STAGES
 from adjode.model.dynamics import Dynamics
 from adjode.model.inflows import with_inflows
@@ -78,8 +79,9 @@ def _run_together(tasks: list[Callable[[], None]], errors: list[BaseException], 
     """The first task here and each of the others in a thread of its own, until all have ended."""
     threads = [threading.Thread(target=task) for task in tasks[1:]]
     try:
-        for thread in threads:
-            thread.start()
+        with uninterrupted():  # `start` waits for the thread under a lock, which an exception there would leave in disorder
+            for thread in threads:
+                thread.start()
         tasks[0]()
         for thread in threads:
             thread.join()

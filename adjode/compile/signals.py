@@ -1,4 +1,4 @@
-"""Signals while Numba compiles: what handles them waits until it is done.
+"""Signals while Numba compiles or threads start: what handles them waits until it is done.
 
 An exception in the middle of Numba or LLVM, which Ctrl-C raises wherever Python is at the time, may leave objects there that are
 freed twice or never finished, and so end the process, or spoil all that is compiled later.

@@ -18,10 +18,9 @@ from adjode.compile.flags import kernel
 from tests import ROOT
 from tests.compile.runs import CONTROLLED_RUNS, FIXED_RUNS, results_of
 
-pytestmark = pytest.mark.jitted
+pytestmark = [pytest.mark.jitted, pytest.mark.slow]
 PACKAGE = Path(adjode.__file__).parent
 DECORATORS = {"kernel", "exact_kernel"}
-SLOW = {"banded", "sparse"}  # compile passes of their own
 
 # Kernels that no run enters in plain Python, and why.
 NOT_ENTERED = {
@@ -68,16 +67,12 @@ def agree(name, plain, bound, counts=0.0):
             np.testing.assert_allclose(array, wanted, rtol=counts, atol=40.0 * counts, err_msg=label)
 
 
-def marked(runs):
-    return [pytest.param(name, marks=[pytest.mark.slow] if name.split(",")[0] in SLOW else []) for name in runs]
-
-
-@pytest.mark.parametrize("name", marked(FIXED_RUNS))
+@pytest.mark.parametrize("name", FIXED_RUNS)
 def test_with_fixed_steps(name, plain):
     agree(name, plain[0], 1e-12)
 
 
-@pytest.mark.parametrize("name", marked(CONTROLLED_RUNS))
+@pytest.mark.parametrize("name", CONTROLLED_RUNS)
 def test_with_step_control(name, plain):
     """Which makes more of rounding: the sizes of the first steps follow from errors that are small differences.
 
