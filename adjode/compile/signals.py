@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_NUMBERS = tuple(map(int, signal.valid_signals()))  # to be asked for takes longer than to look at all of them
 _waiting = False  # in the main thread, the only one in which Python handles signals
 
 
@@ -22,9 +23,7 @@ def uninterrupted() -> Iterator[None]:
     if _waiting or threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers: dict[int, Any] = {
-        int(number): handler for number in signal.valid_signals() if callable(handler := signal.getsignal(number))
-    }
+    handlers: dict[int, Any] = {number: handler for number in _NUMBERS if callable(handler := signal.getsignal(number))}
     arrived: set[int] = set()
 
     def wait(number: int, frame: Any) -> None:
