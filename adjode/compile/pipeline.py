@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llvmlite.binding import Linkage, parse_bitcode
+from llvmlite.binding import Linkage, create_new_function_pass_manager, parse_bitcode
 from numba.core import codegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.registry import cpu_target
 from numba.core.typed_passes import IRLegalization, NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
+from numba.core.typing.npydecl import NumpyRulesArrayOperator
 from numba.core.untyped_passes import (
     DeadBranchPrune,
     FixupArgs,
@@ -29,7 +30,12 @@ from numba.core.untyped_passes import (
     TranslateByteCode,
 )
 
-_OVERLOADED = operator.getitem, operator.setitem, operator.eq, operator.ne, bool
+_ORDERED = (
+    *(operator.getitem, operator.setitem, bool, operator.add, operator.sub, operator.mul, operator.truediv),
+    *(operator.iadd, operator.isub, operator.imul, operator.itruediv),
+    *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+)
+_MANY = 300  # variables of a function, from which LLVM takes long
 PASS = "adjode.pass"  # what the kernel of a pass is called in its bitcode
 
 
@@ -39,7 +45,8 @@ def undisturbed() -> Iterator[None]:
 
     Numba reads its registries anew for every intrinsic and operator that it does not find at once. Here it does so only if
     something has been registered since. And it asks whether an array is a string, a list or a dictionary before it asks whether it
-    is an array; here it does so afterwards.
+    is an array, and whether numbers are arrays before it multiplies them; here it does so afterwards. Long functions are shortened
+    for LLVM, see `_CombiningFirst`.
     """
     context = cpu_target.target_context
     with global_compiler_lock:
@@ -57,27 +64,29 @@ def undisturbed() -> Iterator[None]:
                 known = _registered(context)
 
         context.refresh = refresh
-        put_back = _overloads_last(context.typing_context)
+        put_back = _frequent_first(context.typing_context)
+        generator = context.codegen()
+        generator._function_pass_manager = _combining_first(generator._function_pass_manager)
         gc.disable()
         try:
             yield
         finally:
             put_back()
-            del context.refresh
+            del context.refresh, generator._function_pass_manager
             if collects:
                 gc.enable()
 
 
-def _overloads_last(context: Any) -> Callable[[], None]:
-    """Have what overloads an operator for other types tried last; what puts it back."""
-    before = [(kind, kind.templates) for kind in map(context._lookup_global, _OVERLOADED)]
+def _frequent_first(context: Any) -> Callable[[], None]:
+    """Have operators tried for numbers first, then for arrays, and last what overloads them for other types; what puts it back."""
+    before = [(kind, kind.templates) for kind in map(context._lookup_global, _ORDERED)]
 
     def put_back() -> None:
         for kind, templates in before:
             kind.templates = templates
 
     for kind, templates in before:
-        kind.templates = tuple(sorted(templates, key=_is_overload))
+        kind.templates = tuple(sorted(templates, key=lambda one: (_is_overload(one), issubclass(one, NumpyRulesArrayOperator))))
     return put_back
 
 
@@ -90,6 +99,39 @@ def _registered(context: Any) -> int:
     lowering = ((r.functions, r.getattrs, r.setattrs, r.casts, r.constants) for r in context._registries)
     typing = ((r.functions, r.attributes, r.globals) for r in context.typing_context._registries)
     return sum(len(kept) for registry in (*lowering, *typing) for kept in registry)
+
+
+class _CombiningFirst:
+    """LLVM's passes for a function; where it has many variables, behind one that does away with most of them.
+
+    Numba puts an array into a variable of its own for each entry that is read or written. To dissolve them (SROA) takes a time that
+    grows with the square of their number: minutes for a network of 500 reactions. What is loaded from where it has just been
+    stored needs no variable: `instcombine` sees that in one round.
+    """
+
+    def __init__(self, passes: Any):
+        self._passes = passes
+
+    def run(self, function: Any, builder: Any) -> Any:
+        if _variables(function) > _MANY:
+            combining = create_new_function_pass_manager()
+            combining.add_instruction_combine_pass()
+            combining.run(function, builder)
+        return self._passes.run(function, builder)
+
+
+def _combining_first(made: Callable) -> Callable:
+    def manager(**options: Any) -> tuple[_CombiningFirst, Any]:
+        passes, builder = made(**options)
+        return _CombiningFirst(passes), builder
+
+    return manager
+
+
+def _variables(function: Any) -> int:
+    """How many an LLVM function has: all are made in its first block."""
+    first = next(iter(function.blocks), None)
+    return 0 if first is None else sum(one.opcode == "alloca" for one in first.instructions)
 
 
 class _Library(codegen.JITCodeLibrary):

@@ -63,4 +63,4 @@ class Activity:
                 self._mark(r.symbol, r.then, r.other)
 
 
-_FLAT = {"floor", "ceil", "trunc", "rint", "sign", "heaviside", "int", "round", "isnan", "isfinite", "bool"}
+_FLAT = {"floor", "ceil", "trunc", "rint", "sign", "int", "round", "isnan", "isfinite", "bool"}

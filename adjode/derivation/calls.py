@@ -67,7 +67,12 @@ _SPELLED: dict[str, Callable] = {
     "reciprocal": lambda a: N.div(N.ONE, a),
     "mod": lambda a, b: N.whole("mod", a, b),
     "floordiv": lambda a, b: N.whole("floordiv", a, b),
+    "heaviside": lambda a, b: N.where(N.compare("==", a, N.ZERO), N.as_float(b), _step(N.as_float(a))),  # Numba has none
 }
+
+
+def _step(x: Node) -> Node:
+    return N.mul(N.const(0.5), N.add(N.ONE, N.call("sign", "np.sign", x)))
 
 
 def _extreme(key: str, text: str, nodes: list[Node]) -> Node:
@@ -225,13 +230,33 @@ def _truths(reader: Any, condition: Any) -> Node:
     return array if array.kind == "b" else N.compare("!=", reader.whole(array), N.I0)
 
 
-def searched(reader: Any, function: Object, table: Any, value: Any) -> Node:
-    """An integer, which has no derivative."""
+def searched(reader: Any, function: Object, table: Any, value: Any, side: Object | None = None) -> Node:
+    if side is not None and getattr(side, "value", None) not in ("left", "right"):
+        raise Refusal(f"`{function.text}` has a side that is no constant", 'write "left" or "right"')
+    is_right = side is not None and side.value == "right"
+    return _place(reader, function, "np.searchsorted", (table, value), '"right"' if is_right else None)
+
+
+def bisected(side: str) -> Callable:
+    return lambda reader, function, table, value: searched(reader, function, table, value, Object(side))
+
+
+def binned(reader: Any, function: Object, value: Any, bins: Any, right: Any = None) -> Node:
+    closed = isinstance(right, Node) and N.value_of(right)
+    if closed is None:
+        raise Refusal(f"`{function.text}` has a `right` that is no constant", "write True or False")
+    return _place(reader, function, "np.digitize", (value, bins), "True" if closed else None)
+
+
+def _place(reader: Any, function: Object, name: str, values: tuple[Any, Any], option: str | None) -> Node:
+    """The place of a number in an ordered table, an integer, which has no derivative; an option is what the text has last."""
     reader.session.space.setdefault("np", np)
-    nodes = [reader.whole(reader.number_or_array(x)) for x in (table, value)]
-    if nodes[1].shape:
+    constants = (reader.session.calculated(np.asarray, [x]) for x in values)
+    nodes = [c or reader.whole(reader.number_or_array(x)) for c, x in zip(constants, values, strict=True)]
+    if sorted(len(node.shape) for node in nodes) != [0, 1]:
         raise Refusal(f"`{function.text}` is given many values", "write a loop over them")
-    return reader.seen(N.make("taught", ("np.searchsorted", (None, None), *nodes), "i"))
+    options = [] if option is None else [N.named(option, 0)]
+    return reader.seen(N.make("taught", (name, (None, None), *nodes, *options), "i"))
 
 
 def as_type(reader: Any, array: Node, dtype: Any) -> Node:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from adjode.compile.fingerprint import names_in
-from adjode.derivation.timed_functions import JUMPING_NAMES
+from adjode.derivation.timed_functions import JUMPING, JUMPING_NAMES
 from adjode.tables import Table
 
 _OTHERS = ("numpy", "scipy", "math", "numba", "builtins")
@@ -18,7 +18,9 @@ _CUTTING = ("%", "//", "%=", "//=")
 def compares(function: Any) -> bool:
     """Whether there is any comparison, or division with a rest, in a function or in those that it captures."""
     return any(
-        JUMPING_NAMES & names_in(python.__code__) or any(map(_is_jumping, dis.get_instructions(python.__code__)))
+        JUMPING_NAMES & names_in(python.__code__)
+        or any(map(_is_jumping, dis.get_instructions(python.__code__)))
+        or any(value is function for value in _captured(python) for function in JUMPING)  # by a name of the user's
         for python in _functions(function)
     )
 

@@ -98,6 +98,7 @@ class Places:
         self.access: dict[P.Statement, Access] = {}
         self.allocated: dict[Node, tuple] = {}  # the loops around
         self.fills: dict[Node, Node | None] = {}
+        self._at: dict[tuple[Node, int | None], list[Access]] = {}  # by array and entry, None for what is no constant entry
         self._count = 0
         self._collect(block, (), ())
 
@@ -121,8 +122,19 @@ class Places:
         writes = isinstance(statement, P.Store)
         adds = isinstance(statement, P.Store) and statement.adds
         access = Access(statement, array, indices, loops, branches, self._count, writes, adds)
-        self.of.setdefault(N.root(array), []).append(access)
+        base = N.root(array)
+        self.of.setdefault(base, []).append(access)
+        self._at.setdefault((base, _entry(access)), []).append(access)
         self.access[statement] = access
+
+    def _met_by(self, access: Access) -> Iterator[Access]:
+        """The accesses that may touch what this one touches: long code with constant indices is not compared pair by pair."""
+        base, entry = N.root(access.array), _entry(access)
+        if entry is None:
+            yield from self.of[base]
+        else:
+            yield from self._at.get((base, entry), ())
+            yield from self._at.get((base, None), ())
 
     def is_touched_before(self, store: P.Store) -> bool:
         """Whether an entry that is written here may have been read, or written, earlier."""
@@ -130,7 +142,7 @@ class Places:
         fill = self.fills.get(base)
         if fill is not None and (fill.shape or (fill.deps and (self.active is None or fill in self.active))):
             return True
-        return any(self._matters(other) and self.precedes(other, here) for other in self.of[base])
+        return any(self._matters(other) and self.precedes(other, here) for other in self._met_by(here))
 
     def _matters(self, access: Access) -> bool:
         """Whether a cotangent is read or added to where this is undone."""
@@ -138,7 +150,8 @@ class Places:
 
     def is_final(self, store: P.Store) -> bool:
         """Whether what is written here is read later, and never written over."""
-        here, others = self.access[store], self.of[N.root(store.array)]
+        here = self.access[store]
+        others = list(self._met_by(here))
         read = any(not other.writes and self.precedes(here, other) for other in others)
         return read and not any(other.writes and self.precedes(here, other) for other in others)
 
@@ -147,7 +160,7 @@ class Places:
         here = self.access[store]
         return any(
             self.precedes(other, here) and (not other.writes or (not other.adds and self.is_touched_before(other.statement)))  # type: ignore[arg-type]
-            for other in self.of[N.root(store.array)]
+            for other in self._met_by(here)
         )
 
     def is_reused(self, base: Node) -> bool:
@@ -189,6 +202,14 @@ class Places:
                 return False
         exclusive = any(x is y and p != q for x, p in a.branches for y, q in b.branches)
         return same and a.position < b.position and not exclusive
+
+
+def _entry(access: Access) -> int | None:
+    """The entry of a vector that an access touches, if it is a constant that does not count from the end."""
+    if access.array.op != "sym" or len(access.indices) != 1:
+        return None
+    entry = N.value_of(access.indices[0])
+    return entry if isinstance(entry, int) and entry >= 0 else None
 
 
 def _distances(a: Access, b: Access, loops: list) -> dict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import builtins
 import inspect
 import math
@@ -99,6 +100,9 @@ FUNCTIONS: dict[Any, Callable] = {
     np.polyval: calls.spelled_as(spelled_arrays.polynomial, vector),
     np.interp: calls.interp,
     np.searchsorted: calls.searched,
+    np.digitize: calls.binned,
+    bisect.bisect_left: calls.bisected("left"),
+    bisect.bisect_right: calls.bisected("right"),  # which bisect.bisect is
     # by entries
     np.where: calls.where,
     np.clip: calls.spelled_as(spelled.below_and_above),
@@ -167,7 +171,24 @@ METHODS: dict[str, Callable] = {
     "astype": calls.as_type,
     "diagonal": lambda reader, array: reader.session.inlined(spelled.diagonal, [array], {}),
 }
-_SAME = ("sum", "mean", "prod", "max", "min", "argmax", "argmin", "var", "std", "trace", "any", "all", "clip", "cumsum", "cumprod")
+_SAME = (
+    "sum",
+    "mean",
+    "prod",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+    "var",
+    "std",
+    "trace",
+    "any",
+    "all",
+    "clip",
+    "cumsum",
+    "cumprod",
+    "searchsorted",
+)
 METHODS |= {name: _method(name) for name in _SAME}
 
 ATTRIBUTES: dict[str, Callable] = {

@@ -113,14 +113,16 @@ class _Lanes:
     def _grouped(self, statements: Iterable[ast.stmt]) -> list[ast.stmt]:
         result: list[ast.stmt] = []
         group: list[ast.stmt] = []
+        seen: set[str] = set()  # the names in the group
         for statement in statements:
             if _written(statement) in self.varying and not self._makes_array(statement):
                 group.append(statement)
+                seen |= _names(statement)
                 continue
             goes_ahead = isinstance(_target(statement), ast.Name) and isinstance(statement, ast.Assign)
-            if group and not (goes_ahead and _written(statement) not in _names(*group)):
+            if group and not (goes_ahead and _written(statement) not in seen):
                 result.append(_Group(group))
-                group = []
+                group, seen = [], set()
             result.append(self._with_parts(statement))
         return [*result, _Group(group)] if group else result
 
@@ -151,12 +153,16 @@ class _Lanes:
 
     def _keep(self, body: list[ast.stmt]) -> None:
         """Find the variables that more than one loop sees, or one at more than one time."""
-        groups = list(self._groups(body))
+        first: dict[str, Any] = {}
+        loops: dict[str, set[_Group]] = {}
+        for group in self._groups(body):
+            for statement in group.statements:
+                for name in _names(statement):
+                    first.setdefault(name, statement)
+                    loops.setdefault(name, set()).add(group)
         for name in sorted(self.varying - self.arrays):
-            inside = [group for group in groups if name in _names(*group.statements)]
-            first = next(s for s in inside[0].statements if name in _names(s))
-            begins = isinstance(first, ast.Assign) and _written(first) == name and name not in _names(first.value)
-            if len(inside) > 1 or not begins:
+            begins = isinstance(first[name], ast.Assign) and _written(first[name]) == name and name not in _names(first[name].value)
+            if len(loops[name]) > 1 or not begins:
                 self.kept[name] = len(self.kept)
 
     def _groups(self, statements: list[ast.stmt]) -> Iterable[_Group]:

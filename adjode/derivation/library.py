@@ -104,7 +104,7 @@ def _keys() -> dict[Any, str]:
 KEYS = _keys()
 INTEGER = {"int", "bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "invert"}
 TRUTH = {"isnan", "isfinite", "bool", "logical_and", "logical_or", "logical_xor", "logical_not"}
-STEPS = {"floor", "ceil", "trunc", "rint", "sign", "heaviside", "int", "round", "isnan", "isfinite", "bool"}
+STEPS = {"floor", "ceil", "trunc", "rint", "sign", "int", "round", "isnan", "isfinite", "bool"}
 
 
 def key_of(function: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -220,15 +221,46 @@ class Reader(Lists):
         if any(isinstance(node, ast.NamedExpr) for node in ast.walk(statement.test)):
             raise Refusal("the condition of this loop assigns", "assign in its body, and ahead of it")
 
+        if self._needs_statements(statement, names):
+            self._read_rotated(statement)
+            return
+
         def build(block: P.Block, kinds: dict[str, str]) -> Any:
             phis = self.phis(names, bound_by(statement.body), kinds)
             condition = self.truth(statement.test)
-            if block.statements:
-                raise Refusal("the condition of this loop reads an array that f writes", "count the rounds with an integer")
             self.body(statement.body)
             return P.While(condition, block, []), phis
 
         self.loop(names, build)
+
+    def _needs_statements(self, statement: ast.While, names: set[str]) -> bool:
+        """Whether the condition of a loop is no mere expression: it reads what the loop writes, or reads in some rounds only."""
+        found = False
+
+        def build(block: P.Block, kinds: dict[str, str]) -> Any:
+            nonlocal found
+            self.phis(names, bound_by(statement.body), kinds)
+            self.truth(statement.test)
+            found = bool(block.statements)
+            return P.While(N.const(False), P.Block(), []), {}
+
+        before, outer = dict(self.env), self.block
+        known = self.contents, self.last_stores
+        self.block = P.Block()
+        self.loop(names, build)
+        self.block, self.env = outer, before
+        self.contents, self.last_stores = known
+        return found
+
+    def _read_rotated(self, statement: ast.While) -> None:
+        """`while test: body` as `goes_on = test`, and `while goes_on: body; goes_on = test`."""
+        name = next(n for n in itertools.chain(["goes_on"], (f"goes_on_{k}" for k in itertools.count(2))) if self._is_free(n))
+        again = ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], statement.test), statement)
+        self.read_Assign(again)
+        self.read_While(ast.copy_location(ast.While(ast.Name(name, ast.Load()), [*statement.body, again], []), statement))
+
+    def _is_free(self, name: str) -> bool:
+        return name not in self.env and name not in self.source.local
 
     def phis(self, names: set[str], bound: set[str], kinds: dict[str, str]) -> dict[str, Node]:
         """For each number that the loop changes, its symbol in the loop, which takes its place."""

@@ -370,7 +370,7 @@ class _Reader:
             return other(*given)
         if isinstance(python, types.FunctionType) and not str(python.__module__).startswith(("numpy", "scipy")):
             return self._inside(python, given, named, node)
-        result = library_value(self._note(node), python, given, set(named)) if given else None
+        result = library_value(self._note(node), python, given, named)
         return other(function, *given, *named.values()) if result is None else result
 
     def _inside(self, python: types.FunctionType, given: list[Value], named: dict, node: ast.Call) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import itertools
 import math
 from collections.abc import Callable
@@ -160,6 +161,7 @@ _JUMPING: list[tuple[Reading, int, int, tuple[Any, ...]]] = [  # with the fewest
     (_extremes, 3, 3, (np.clip,)),
     (_interpolated, 3, 5, (np.interp,)),
     (_searched, 2, 3, (np.searchsorted,)),
+    (_searched, 2, 2, (bisect.bisect_left, bisect.bisect_right)),
     (_binned, 2, 3, (np.digitize,)),
 ]
 _SMOOTH: list[tuple[Reading, int, int, tuple[Any, ...]]] = [
@@ -176,13 +178,18 @@ _SMOOTH: list[tuple[Reading, int, int, tuple[Any, ...]]] = [
 ]
 _READ = {function: reading for *reading, functions in _JUMPING + _SMOOTH for function in functions}
 _OPTIONS = {"side", "left", "right", "decimals"}  # arguments that do not change where a function jumps
-JUMPING_NAMES = {function.__name__ for *_, functions in _JUMPING for function in functions}
+JUMPING = {function for *_, functions in _JUMPING for function in functions}
+JUMPING_NAMES = {function.__name__ for function in JUMPING} | {"bisect"}  # which is another name of bisect_right
 
 
-def library_value(notes: Notes, function: Any, given: list[Value], named: set[str | None]) -> Value | None:
+def library_value(notes: Notes, function: Any, given: list[Value], named: dict[str | None, Value]) -> Value | None:
     """What a function returns for what it is given; None where that is not known."""
     try:
         reading, fewest, most = _READ[function]
     except (KeyError, TypeError):  # TypeError: it has no hash
         return None
-    return reading(notes, given) if fewest <= len(given) <= most and named <= _OPTIONS else None  # type: ignore[operator]
+    if fewest <= len(given) <= most and named.keys() <= _OPTIONS:  # type: ignore[operator]
+        return reading(notes, given)  # type: ignore[operator]
+    if function in JUMPING:  # when it jumps is not known
+        notes.compared(other(*given, *named.values()), Linear())
+    return None

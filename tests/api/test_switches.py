@@ -1,5 +1,6 @@
 """Switches that the source of f shows, against closed forms: d u/dt = what is on - k u."""
 
+import bisect
 import functools
 import pickle
 import warnings
@@ -54,6 +55,33 @@ def by_entries(t, u, theta, du):
     du[0] = theta[0] * on - theta[1] * u[0]
 
 
+EDGES, LEVELS = [1.0, 2.0, 5.0], np.array([0.0, 1.0, 0.0, 1.0])
+
+
+def by_search(t, u, theta, du):
+    du[0] = theta[0] * LEVELS[np.searchsorted(EDGES, t, side="right")] - theta[1] * u[0]
+
+
+def by_bisection(t, u, theta, du):
+    du[0] = theta[0] * LEVELS[bisect.bisect(EDGES, t)] - theta[1] * u[0]
+
+
+def by_bins(t, u, theta, du):
+    du[0] = theta[0] * LEVELS[np.digitize(t, EDGES)] - theta[1] * u[0]
+
+
+def by_steps(t, u, theta, du):
+    on = np.heaviside(t - 1.0, 1.0) - np.heaviside(t - 2.0, 1.0) + np.heaviside(t - 5.0, 1.0)
+    du[0] = theta[0] * on - theta[1] * u[0]
+
+
+def by_counting(t, u, theta, du):
+    k = 0
+    while k < 3 and t >= EDGES[k]:
+        k += 1
+    du[0] = theta[0] * LEVELS[k] - theta[1] * u[0]
+
+
 def by_number(t, u, theta, du):
     du[0] = theta[0] * RATES[min(int(t), 6)] - theta[1] * u[0]
 
@@ -89,7 +117,7 @@ def test_a_pulse_after_a_rest_is_a_break():
     np.testing.assert_allclose(bar, [on, slope], rtol=1e-6)
 
 
-@pytest.mark.parametrize("f", [by_entries, by_number, by_wave])
+@pytest.mark.parametrize("f", [by_entries, by_number, by_wave, by_search, by_bisection, by_bins, by_steps, by_counting])
 def test_inputs_after_a_rest(f):
     value, bar = gradient(f, [2.0, K])
     on = since(1.0) - since(2.0) + since(5.0)

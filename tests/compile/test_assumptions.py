@@ -25,6 +25,7 @@ from numba.core.extending import _Intrinsic
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 from numba.core.typed_passes import IRLegalization, NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
+from numba.core.typing.npydecl import NumpyRulesArrayOperator
 from numba.core.untyped_passes import (
     DeadBranchPrune,
     FixupArgs,
@@ -518,6 +519,33 @@ def test_the_order_of_overloads_can_be_changed():
         finally:
             kind.templates = before
     assert njit(lambda x: x[1])("abc") == "b"
+
+
+def test_rules_for_arrays_are_told_from_those_for_numbers():
+    typing = cpu_target.typing_context
+    typing.refresh()
+    for operation in (operator.add, operator.mul, operator.truediv, operator.lt, operator.iadd):
+        found = [issubclass(one, NumpyRulesArrayOperator) for one in typing._lookup_global(operation).templates]
+        assert any(found) and not all(found)
+
+
+def test_the_passes_for_functions_can_be_replaced():
+    """The code generator makes them anew, with a builder, for each function, and hands both to nothing but `run`."""
+    generator, names = cpu_target.target_context.codegen(), []
+    standard = generator._function_pass_manager
+
+    def manager(**options):
+        passes, builder = standard(**options)
+        made = python.SimpleNamespace(run=lambda function, given: names.append(function.name) or passes.run(function, given))
+        return made, builder
+
+    with global_compiler_lock:
+        generator._function_pass_manager = manager
+        try:
+            assert njit(double)(21) == 42
+        finally:
+            del generator._function_pass_manager
+    assert any("double" in name for name in names)
 
 
 def test_refreshing_can_be_replaced():

@@ -1,8 +1,10 @@
 """What a callback may be written with, each in a small one: all derived products are right, plain and compiled."""
 
+import bisect
 import inspect
 import math
 import textwrap
+from bisect import bisect_left
 from collections import namedtuple
 
 import numba
@@ -72,6 +74,31 @@ def places(t, u, theta, du):
     k = np.argmax(u)
     s = np.searchsorted(np.array([0.0, 0.3, 0.6]), t)
     du[:] = u[k] * theta + u[u.argmin()] * theta[s]
+
+
+EDGES = [0.2, 0.3, 0.8]
+
+
+def searched(t, u, theta, du):
+    edges = np.array(EDGES)
+    right = edges.searchsorted(u[0], side="right") + np.digitize(t, edges, right=True)
+    du[:] = u * theta[bisect.bisect(EDGES, t)] + u[bisect_left(edges, 0.3)] * theta[right % 4]
+
+
+def steps(t, u, theta, du):
+    du[:] = np.heaviside(u - 0.6, theta) * theta
+    du[0] += np.heaviside(t - 0.1, theta[1]) + np.heaviside(0.0, theta[2])
+
+
+def counted_in_turn(t, u, theta, du):
+    k, s = 0, u[0]
+    while k < 3 and s * EDGES[k] < 4.0:
+        j = 0
+        while j <= k and EDGES[j] < t + 0.1:
+            s = s * theta[j] + u[1] * s
+            j += 1
+        k += 1
+    du[:] = s * theta + k
 
 
 def along(t, u, theta):
@@ -270,6 +297,9 @@ FUNCTIONS = [
     of_all_entries,
     lengths,
     places,
+    searched,
+    steps,
+    counted_in_turn,
     along,
     clipped,
     made,

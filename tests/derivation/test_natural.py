@@ -5,6 +5,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from scipy import special
 
 import adjode
 from adjode.derivation import calls, known
@@ -81,10 +82,14 @@ def test_gradient_of_what_numba_does_not_know():
 
 @pytest.mark.jitted
 def test_what_neither_compiles_is_shown_as_the_user_wrote_it():
-    def f(t, u, theta, du):
-        du[0] = theta[0] * np.heaviside(t - 5.0, 1.0) - u[0]
+    def gamma(x):
+        return special.gamma(x)
 
-    with pytest.raises(TypeError, match=r"test_natural.py, line \d+: `du\[0\] = theta\[0\] \* np.heaviside"):
+    def f(t, u, theta, du):
+        du[0] = theta[0] * gamma(u[0])
+
+    adjode.derivative(gamma, vjp=lambda x, y_bar: special.gamma(x) * special.digamma(x) * y_bar)
+    with pytest.raises(TypeError, match=r"test_natural.py, line \d+: `du\[0\] = theta\[0\] \* gamma"):
         adjode.Dynamics(f)
 
 

@@ -1,6 +1,8 @@
 """What is read of the times at which f switches."""
 
+import bisect
 import math
+from bisect import bisect_left as find
 
 import numba
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from adjode.derivation.switches import switches_in
 
-STARTS, TIMES, ON = (1.0, 5.0), np.array([2.0, 3.0]), True
+STARTS, TIMES, ORDER, ON = (1.0, 5.0), np.array([2.0, 3.0]), np.arange(2), True
 PLACES = {"lag": (slice(0, 1), ()), "at": (slice(1, 3), (2,))}
 
 
@@ -84,6 +86,18 @@ def searched(t, u, theta, du):
     du[0] = TIMES[min(np.searchsorted(TIMES, t, side="right"), 1)] * u[0]
 
 
+def bisected(t, u, theta, du):
+    du[0] = bisect.bisect(STARTS, t) + find(TIMES, 2.0 * t)
+
+
+def binned(t, u, theta, du):
+    du[0] = np.digitize(t, TIMES, right=True)
+
+
+def by_keywords(t, u, theta, du):
+    du[0] = np.searchsorted(a=TIMES, v=t) + np.searchsorted(TIMES, t, sorter=ORDER) + np.searchsorted(a=TIMES, v=u[0])
+
+
 def daily(t, u, theta, du):
     du[0] = TIMES[min(int(t / 24.0), 1)] + (t - 7.0 * np.floor(t / 7.0) < 1.0) + (t - 5.0 * (t // 5.0) < 2.0)
 
@@ -147,6 +161,9 @@ CASES = [
     (arrays, once(2.0, 3.0, 2.25, 3.25), 0),
     (found, once(2.0, 3.0, 2.25, 3.25), 0),
     (searched, once(2.0, 3.0), 0),
+    (bisected, once(1.0, 5.0, 1.5), 0),
+    (binned, once(2.0, 3.0), 0),
+    (by_keywords, [], 1),
     (daily, [(0.0, {}, 24.0), (0.0, {}, 7.0), (1.0, {}, 7.0), (0.0, {}, 5.0), (2.0, {}, 5.0)], 0),
     (hourly, [(float(k), {}, 24.0) for k in range(24)], 0),
     (weekly, [(0.0, {}, 7.0), (5.0, {}, 7.0)], 0),
