@@ -11,9 +11,13 @@ from adjode.compile.flags import exact_kernel, kernel
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; the step that is worst, and the longest one; the largest error, that for parameters that
-# are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; and its largest errors as
-# a quadrature, those for parameters that are zero apart.
-START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS = COLUMNS = range(10)
+# are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; its largest errors as a
+# quadrature, those for parameters that are zero apart; and the largest error of a kink, when that is, the step that has it, and
+# whether it is behind that, where only a stage has come to.
+(
+    START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS, KINK, KINK_AT, KINK_STEP,
+    KINK_BEHIND,
+) = COLUMNS = range(14)  # fmt: skip
 
 _SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
 _SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
@@ -21,6 +25,8 @@ _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 _EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
 _LEAST_OF_IMPLICIT = 0.25  # of a step: what lasts of implicit steps may still be damped
 _TO_LOOK = 0.25  # of a step that u has not chosen, to see how much theta_bar changes
+_NEAR_KINK = 1.0 / 32.0  # of a step with a kink in it: where that is, is known so well
+_TO_KINK = 1.0 / 8.0  # of a step with a kink behind it, of those that lead there
 DAMPS = 4.0  # an estimate that is more of lam amplifies what it should damp
 
 
@@ -53,7 +59,7 @@ def keep(frame, step, steps, h, found):
         trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
         cells[k, WORST_STEP], cells[k, LONGEST] = h, h
         cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = cells[k, LASTING] = 0.0
-        cells[k, RULE] = cells[k, RULE_OF_ZEROS] = 0.0
+        cells[k, RULE] = cells[k, RULE_OF_ZEROS] = cells[k, KINK] = 0.0
         cells[k, ALONG] = trust[slots.ALONG]
     trust[slots.ROOM_IN_CELL] -= steps
     cells[k, START] = slots.FORWARD_T(frame)[step]
@@ -65,6 +71,9 @@ def keep(frame, step, steps, h, found):
     cells[k, ERROR], cells[k, RATIO] = _larger(cells[k, ERROR], error), _larger(cells[k, RATIO], ratio)
     cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
     cells[k, LASTING] = max(cells[k, LASTING], lasting)
+    if trust[slots.KINK_ERROR] > cells[k, KINK]:
+        cells[k, KINK], cells[k, KINK_AT], cells[k, KINK_STEP] = trust[slots.KINK_ERROR], trust[slots.KINK_AT], h
+        cells[k, KINK_BEHIND] = 1.0 if abs(trust[slots.KINK_AT] - slots.FORWARD_T(frame)[step]) > h else 0.0
 
 
 @kernel
@@ -92,13 +101,47 @@ def _beside(cells, rows, k, column):
     return max(cells[max(k - 1, 0), column], cells[k, column], cells[min(k + 1, rows - 1), column])
 
 
+@kernel
+def _parts(cells, k, least):
+    """How many parts a cell has: three if there is a kink in one of its steps that matters."""
+    return 3 if cells[k, KINK] > least and cells[k, KINK_BEHIND] == 0.0 else 1
+
+
+@kernel
+def _count_limits(cells, rows, least):
+    """How many rows of limits there will be."""
+    count = rows
+    for k in range(rows):
+        count += _parts(cells, k, least) - 1
+    return count
+
+
+@kernel
+def _put_limits(frame, k, end, limit, stiff, least):
+    """Put the limits for a cell into the last rows before row `end`; the first of them. At a kink steps are short."""
+    cells, limits, mesh = slots.CELLS(frame), slots.LIMITS(frame), slots.FORWARD_T(frame)
+    first, near = end - _parts(cells, k, least), math.inf
+    if cells[k, KINK] > least:
+        near = cells[k, KINK_STEP] * max(least / cells[k, KINK], _TO_KINK if first == end - 1 else _NEAR_KINK)
+        if first == end - 1:
+            limit = min(limit, near)
+    for i in range(first, end):
+        limits[i, 0], limits[i, 1] = cells[k - 1, START] if k > 0 else math.inf, limit
+        limits[i, 2] = 1.0 if stiff else 0.0
+    if first < end - 1:
+        ahead = -near if mesh[1] > mesh[0] else near
+        limits[first, 0], limits[first + 1, 0] = cells[k, KINK_AT] + ahead, cells[k, KINK_AT] - ahead
+        limits[first + 1, 1] = min(near, limit)
+    return first
+
+
 @exact_kernel
 def set_limits(frame, unit, unit_of_zeros, at_start):
     """The largest steps for another forward solve: those of this one, or shorter where the errors say so.
 
     Errors that last are parts of what is still added to theta_bar, and of lam at the start, whose size is `at_start`.
     """
-    trust, cells, limits, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITS(frame), slots.LIMITED(frame)
+    trust, cells, limited = slots.TRUST(frame), slots.CELLS(frame), slots.LIMITED(frame)
     share, lasts = _SHARE / to_power(2.0, limited[1]), max(1.0, _SHARE / _SHARES * slots.PLACE(frame)[slots.RELEVANT])
     order, halves = slots.LAM_FACTORS(frame)[0], float(slots.LAM_POWERS(frame)[0])
     scale, rule_power = trust[slots.RULE_SCALE], 2.0 / (order * halves)
@@ -106,6 +149,7 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
     along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     least = _LEAST_OF_IMPLICIT if slots.STEP_WEIGHTS(frame).shape[0] > 0 else 0.0
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
+    place = many = _count_limits(cells, rows, share * unit)
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
         error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
@@ -128,6 +172,5 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
         limit = cells[k, WORST_STEP] * max(factor, _LEAST_FACTOR)
         if limited[1] > 0:
             limit = min(limit, cells[k, LONGEST])
-        limits[rows - 1 - k, 0] = cells[k - 1, START] if k > 0 else math.inf
-        limits[rows - 1 - k, 1], limits[rows - 1 - k, 2] = limit, 1.0 if stiff else 0.0
-    limited[0], limited[1] = rows, limited[1] + 1
+        place = _put_limits(frame, k, place, limit, stiff, share * unit)
+    limited[0], limited[1] = many, limited[1] + 1

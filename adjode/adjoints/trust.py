@@ -13,6 +13,7 @@ import math
 
 from adjode.adjoints.carried import add_lasting, begin_carried, size_of_theta, sum_carried, sum_lasting
 from adjode.adjoints.cells import DAMPS, ROUNDS, keep, keep_rules, set_limits, to_power
+from adjode.adjoints.kinks import begin_kinks, find_kink
 from adjode.adjoints.products import dot
 from adjode.adjoints.theta_error import (
     INNER,
@@ -78,6 +79,7 @@ def begin_trust(frame):
         lam_error[k] = slots.LAM_RECENT(frame)[k] = 0.0
     begin_rules(frame)
     begin_carried(frame)
+    begin_kinks(frame)
 
 
 @exact_kernel
@@ -94,6 +96,9 @@ def begin_step(frame, step, h, V, seeded):
         trust[slots.COUNTS_FOR] = 1.0
     else:
         trust[slots.COUNTS_FOR] = 2.0 * ((earlier + step) % 2)
+    find_kink(frame, slots.FORWARD_T(frame)[step], h, V)
+    if trust[slots.KINK_ERROR] > 0.0:
+        trust[slots.COUNTS_FOR] = 1.0
     begin_theta_error(frame)
     trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 else INNER
     if seeded:
@@ -165,8 +170,10 @@ def _lam_error(frame, V):
 def _blame(frame, step, h, error, entry):
     """Remember the step with the largest error."""
     trust = slots.TRUST(frame)
-    if error > trust[slots.WORST]:
-        trust[slots.WORST], trust[slots.WORST_ENTRY] = error, entry
+    of_kink = trust[slots.KINK_ERROR]
+    if max(error, of_kink) > trust[slots.WORST]:
+        trust[slots.WORST], trust[slots.WORST_ENTRY] = max(error, of_kink), entry
+        trust[slots.WORST_IS_KINK] = 1.0 if of_kink >= error else 0.0
         trust[slots.WORST_T], trust[slots.WORST_H] = slots.FORWARD_T(frame)[step], h
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode.api.certify import hold_against_another
 from adjode.api.first_calls import backward_parts, forward_parts, prove_events, try_behind
+from adjode.api.jumps_of_f import warn_of_jump
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
 from adjode.api.seeds import read_cost, read_seeds
@@ -124,6 +125,8 @@ class ValueAndGradient:
         check_adjoint(dynamics, self.backward_options.adjoint, self._wrt)
         self._parts = forward_parts(dynamics, self.forward_options) + backward_parts(dynamics, wants_theta="theta" in self._wrt)
         self._warns = self.backward_options.on_inaccurate == "warn"
+        in_memory = self.forward_options.limits.memory is None
+        self._may_jump = in_memory and dynamics.switches.compare_states and not self.backward_options.discrete
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
         self._form = _Form(Layout("u0", {}), Layout("theta", {}))  # of the latest call
@@ -158,6 +161,8 @@ class ValueAndGradient:
         if workspace.run():
             if not workspace.is_tried:
                 self._try_behind(workspace)
+            if self._may_jump and workspace.forward.rejected > 0:
+                warn_of_jump(self.dynamics, *workspace.forward.places(), workspace.theta, stacklevel=2)
             bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
             u0_bar, theta_bar = bars if form.flat else form.unflatten(*bars)
             result = workspace.value, Cotangents(u0_bar, theta_bar, error=workspace.backward.estimate, stats=workspace.stats())

@@ -234,7 +234,8 @@ class _Pullback:
             parts += cost_parts(self.cost, wants_theta=wants_theta)[: None if self.wants_lam else 1]
         try_at_start(dynamics, parts, float(solution.t[0]), state_at_step(self.solution, 0), solution.theta)
         if solution.segments is None:
-            try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta)
+            sweeps = self.wants_lam and not self.options.discrete
+            try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta, sweeps=sweeps)
             prove_events(solution.jumps.guards, solution.t[:-1], solution.u[:-1], solution.theta)
 
     def _run(self, made: Discrete | Sweep | Costs) -> int:
@@ -334,9 +335,8 @@ class _Pullback:
         solution = self.solution
         if method.implicit and solution.structure is not None:
             return solution.structure
-        return structure_for(
-            method, solution.dynamics, "auto", float(solution.t[0]), state_at_step(self.solution, 0), solution.theta
-        )
+        place = float(solution.t[0]), state_at_step(self.solution, 0), solution.theta
+        return structure_for(method, solution.dynamics, "auto", *place)
 
     def _cotangents(self, swept: Discrete | Sweep | None) -> Cotangents:
         """The cotangents from lam at t0 and the integrals, in the form of u0 and theta."""

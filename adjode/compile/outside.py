@@ -24,6 +24,8 @@ def _through_address(slot: Slot) -> Callable:
 
 
 invoke_f = _through_address(slots.F)
+invoke_vjp = _through_address(slots.VJP)
+invoke_sides = _through_address(slots.SIDES)
 invoke_f_dt = _through_address(slots.F_DT)
 invoke_g = _through_address(slots.G)
 invoke_g_vjp = _through_address(slots.G_VJP)

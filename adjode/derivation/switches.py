@@ -8,18 +8,17 @@ import operator
 import types
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from adjode.derivation.captured import compares, tables_in
+from adjode.derivation.found import Found, Line
 from adjode.derivation.refusals import Refusal
 from adjode.derivation.sources import Source, assigned, source_of
 from adjode.derivation.timed_functions import LONGEST, library_value
 from adjode.derivation.timing import (
     STATE,
-    TIME,
     Known,
     Linear,
     Other,
@@ -29,12 +28,10 @@ from adjode.derivation.timing import (
     combined,
     constant,
     depends,
-    entries_of,
     merged,
     other,
     truth,
 )
-from adjode.derivation.zeros import Times, cuts_of, zeros_of
 from adjode.tables import Table
 
 _DEEPEST, _MOST = 8, 1_000  # calls inside of calls; entries of an array that may be any of them
@@ -47,68 +44,6 @@ _COMPARED = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-
-
-@dataclass(frozen=True)
-class Switch:
-    """f switches at the time `at`, in which there is no t: once, or again and again where there is a period.
-
-    At a kink it does not jump, but its slope does; of a table is what its breaks make.
-    """
-
-    at: Linear
-    period: float
-    line: str
-    kink: bool = False
-    of_table: bool = False
-
-
-@dataclass
-class Found:
-    """The switches of a source, the lines that switch at times that cannot be told from it, and the tables that it calls."""
-
-    switches: dict[tuple[Linear, float], Switch] = field(default_factory=dict)
-    unread: dict[str, None] = field(default_factory=dict)
-    tables: dict[Table, None] = field(default_factory=dict)
-
-    def add(self, times: Times | None, line: str, kink: bool = False, of_table: bool = False) -> None:
-        if times is None and (of_table or not kink):
-            self.unread[line] = None
-        for at, period in times or ():
-            known = self.switches.get((at, period), Switch(at, period, line, kink, of_table))
-            if math.isfinite(at.number):
-                one = replace(known, kink=known.kink and kink, of_table=known.of_table or of_table)
-                self.switches[at, period] = one
-
-
-@dataclass
-class Line:
-    """Notes of what happens in a line."""
-
-    found: Found
-    line: str
-
-    def compared(self, one: Value, two: Value, kink: bool = False) -> None:
-        """A comparison, which changes where both are the same."""
-        if STATE in (on := depends((one, two))) or TIME not in on:
-            return
-        for part in entries_of(combined(ast.Sub(), one, two)):
-            self.found.add(zeros_of(part), self.line, kink)
-
-    def cut(self, value: Value, period: Value) -> None:
-        """A division of which the whole part, or the rest, is taken."""
-        for part in entries_of(value):
-            self.found.add(cuts_of(part, period), self.line)
-
-    def looked_up(self, table: Table, value: Value) -> None:
-        """A call of a table."""
-        self.found.tables[table] = None
-        if TIME in (on := depends(value)):
-            for part in table.breaks:
-                distance = Other(on) if STATE in on else combined(ast.Sub(), value, Linear(number=float(part)))
-                times = cuts_of(distance, Linear(number=table.period)) if table.period else zeros_of(distance)
-                self.found.add(None if STATE in on else times, self.line, table.kind != "previous", of_table=True)
-
 
 _STATE = Other(frozenset({STATE}))
 _ARGUMENTS = (Linear(rate=1.0), _STATE, Parameters(), _STATE)  # t, u, theta, and what is written
@@ -300,7 +235,8 @@ class _Reader:
         return combined(node.op, one, two)
 
     def _note(self, node: ast.AST) -> Line:
-        return Line(self.found, self.source.line(node))
+        place = (self.source.file, node.lineno, node.col_offset) if isinstance(node, ast.expr) else None
+        return Line(self.found, self.source.line(node), place)
 
     def value_IfExp(self, node: ast.IfExp) -> Value:
         test = self.value(node.test)

@@ -220,6 +220,21 @@ class Dynamics:
 
         return time_derivative(self.f, "f_dt", self.debug)
 
+    @functools.cached_property
+    def sides(self) -> Callback | None:
+        """Tells on which sides of its comparisons with the state f is; None where its source shows none that Numba compiles."""
+        from adjode.derivation.sides import sides_of
+
+        found = sides_of(self.f.function, self.f.kind.arguments(self.f.takes_in_place))
+        if found is None:
+            return None
+        sides = callback("sides", found, self.debug)
+        try:
+            sides.check()
+        except TypeError:
+            return None
+        return sides
+
     @property
     def vjp_dot(self) -> Callback:
         """How the products of vjp change, given or derived from f when first asked for.

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from adjode.derivation.switches import Found, Switch, switches_in
+from adjode.derivation.found import Found, Switch
+from adjode.derivation.switches import switches_in
 from adjode.model.callbacks import Callback
 from adjode.model.fields import Fields, entry_name
 
@@ -30,10 +31,13 @@ class Switches:
         Those that are repeated, whatever theta is.
     moving : tuple of Switch
         Those that depend on theta; a kink that returns, or at the sum of too many of its entries, is none of them.
+    compare_states : bool
+        Whether there are comparisons with the state, which may come out otherwise at any time.
     """
 
     def __init__(self, found: Found, parameters: Fields | None):
         switches, self._parameters, self._unread = list(found.switches.values()), parameters, dict(found.unread)
+        self.compare_states = bool(found.of_state)
         self.times = np.array([one.at.number for one in switches if not one.at.entries and not one.period])
         self.periodic = tuple(one for one in switches if not one.at.entries and one.period)
         moving = [one for one in switches if one.at.entries and not (one.kink and (one.period or not _is_short(one)))]

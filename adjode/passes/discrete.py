@@ -37,6 +37,7 @@ from adjode.tableaus import Tableau
 
 MOST_UNITS = 100.0  # units of rtol that a gradient may be off
 _CELLS = 512
+_JUMP_HINT = "f compares the state with something there, and seems to jump: make an Event of that"
 _INACCURATE_HINT = "If the problem is stiff, choose method='Radau' or 'auto'; if not, tighten the tolerances or set max_step"
 
 
@@ -157,10 +158,20 @@ class Discrete(Replay):
         most = math.inf if on_inaccurate == "warn" else MOST_UNITS
         self.trust[: slots.STATE_ERROR] = options.unit_error(n), most, options.tableau.partner is not None
         frame[slots.U_FLOOR] = options.least_sizes(n)
+        self._put_sides(n, options.adaptive and weights.halves > 0)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, len(COLUMNS))), np.zeros((cells, 3))
+        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, len(COLUMNS))), np.zeros((3 * cells, 3))
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
+
+    def _put_sides(self, n: int, wanted: bool) -> None:
+        frame, sides = self.frame, self.dynamics.sides if wanted else None
+        many, m = 0 if sides is None else 1, frame[slots.THETA_PROBE].size
+        frame[slots.SIDE], frame[slots.KINK_WORK] = np.zeros(many), np.zeros((6 * many, n))
+        frame[slots.KINK_THETA] = np.zeros((2 * many, m))
+        if sides is not None:
+            frame[slots.F], frame[slots.VJP] = self.dynamics.f.handle, self.dynamics.vjp.handle
+            frame[slots.SIDES] = sides.handle
 
     @property
     def estimate(self) -> dict[str, float] | None:
@@ -225,7 +236,8 @@ class Discrete(Replay):
             cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
         elif status == INACCURATE:
             t, step_size = float(self.span.time(trust[slots.WORST_T])), trust[slots.WORST_H]
-            blamed, hint = self.dynamics.entry("lam", int(trust[slots.WORST_ENTRY])), _INACCURATE_HINT
+            blamed = self.dynamics.entry("lam", int(trust[slots.WORST_ENTRY]))
+            hint = _JUMP_HINT if trust[slots.WORST_IS_KINK] == 1.0 else _INACCURATE_HINT
         elif status != TIMED_OUT:
             for where, values in (("lam", lam), ("theta_bar", self.total)):
                 bad = np.flatnonzero(~np.isfinite(values))
