@@ -15,7 +15,7 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.outside import invoke_f, invoke_sides, invoke_vjp
 from adjode.compile.views import row
 
-_F, _F_NEW, _BAR, _BAR_NEW, _BETWEEN, _SIZE = range(6)  # rows of KINK_WORK; those of KINK_THETA are for the two sides
+_F, _F_NEW, _BAR, _BAR_NEW, _BETWEEN, _SIZE, _SCRATCH = range(7)  # rows of KINK_WORK; those of KINK_THETA are for the two sides
 _PART = 0.5  # of what the ends differ by, that stages may have from the wrong side
 _HALVINGS = 24
 
@@ -23,8 +23,8 @@ _HALVINGS = 24
 @kernel
 def _side(frame, t, u):
     """Where f raises, it will say so itself."""
-    value = slots.SIDE(frame)
-    return value[0] if invoke_sides(frame, t, (u, slots.THETA(frame), value)) == 0 else 0.0
+    values, du = slots.SIDE(frame), row(slots.KINK_WORK(frame), _SCRATCH)
+    return values[0] if invoke_sides(frame, t, (u, slots.THETA(frame), du, values)) == 0 else 0.0
 
 
 @kernel
@@ -81,6 +81,7 @@ def _errors(frame, h):
 @kernel
 def begin_kinks(frame):
     work = slots.KINK_WORK(frame)
+    slots.TRUST(frame)[slots.STEP_BEHIND] = -1.0
     for k in range(work.shape[1] if work.shape[0] > 0 else 0):
         work[_SIZE, k] = 0.0
 
@@ -105,11 +106,13 @@ def _farthest(frame):
 
 
 @kernel
-def _other_side(frame, t, h, V):
+def _other_side(frame, step, t, h, V):
     """(side of the start, the stage that is on another one); 0 where none is of the last, the middle and the farthest one."""
-    nodes, last = slots.C(frame), slots.SETTING(frame)[slots.LAST_STAGE]
-    start = _side(frame, t, row(V, 0))
-    if _side(frame, t + h, row(V, last)) != start:
+    trust, nodes, last = slots.TRUST(frame), slots.C(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+    start, number = _side(frame, t, row(V, 0)), slots.FORWARD_COUNT(frame)[slots.EARLIER] + step
+    end = trust[slots.SIDE_BEHIND] if number + 1 == trust[slots.STEP_BEHIND] else _side(frame, t + h, row(V, last))
+    trust[slots.SIDE_BEHIND], trust[slots.STEP_BEHIND] = start, number
+    if end != start:
         return start, last
     for i in (last // 2, _farthest(frame)):
         if i != last and _side(frame, t + nodes[i] * h, row(V, i)) != start:
@@ -118,7 +121,7 @@ def _other_side(frame, t, h, V):
 
 
 @exact_kernel
-def find_kink(frame, t, h, V):
+def find_kink(frame, step, h, V):
     """Put down what a kink in the step makes wrong, if there is one, and add it to the sums of errors.
 
     LAM has the cotangents of the state at its end.
@@ -127,9 +130,9 @@ def find_kink(frame, t, h, V):
     if slots.SIDE(frame).size == 0:
         return
     trust[slots.KINK_ERROR] = 0.0
-    u, last = row(V, 0), slots.SETTING(frame)[slots.LAST_STAGE]
+    t, u, last = slots.FORWARD_T(frame)[step], row(V, 0), slots.SETTING(frame)[slots.LAST_STAGE]
     _note_sizes(frame, u, row(V, last))
-    start, other = _other_side(frame, t, h, V)
+    start, other = _other_side(frame, step, t, h, V)
     if other == 0:
         return
     width, u_other = h if other == last else slots.C(frame)[other] * h, row(V, other)

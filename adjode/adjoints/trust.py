@@ -96,7 +96,7 @@ def begin_step(frame, step, h, V, seeded):
         trust[slots.COUNTS_FOR] = 1.0
     else:
         trust[slots.COUNTS_FOR] = 2.0 * ((earlier + step) % 2)
-    find_kink(frame, slots.FORWARD_T(frame)[step], h, V)
+    find_kink(frame, step, h, V)
     if trust[slots.KINK_ERROR] > 0.0:
         trust[slots.COUNTS_FOR] = 1.0
     begin_theta_error(frame)

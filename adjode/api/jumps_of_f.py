@@ -45,5 +45,5 @@ def _jumps(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.
     if is_reset.any() or not (change > _JUMPS * np.maximum(size, rates)).any() or dynamics.sides is None:
         return False
     for t, u, side in zip(times, states, sides, strict=True):
-        dynamics.sides(float(t), u.copy(), theta, side)
+        dynamics.sides(float(t), u.copy(), theta, np.zeros(u.size), side)
     return bool(sides[0] != sides[1])

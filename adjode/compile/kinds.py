@@ -114,7 +114,7 @@ KINDS = {
         Kind("jvps", ("u", "theta", "u_dots", "theta_dots", "lanes"), ("du_dots",), "tangents"),
         Kind("f_dt", ("u", "theta"), ("du_dot",), "tangents"),
         Kind("vjp_dot", ("u", "theta", "lam", "v", "w", "lam_dot"), ("u_bar_dot", "theta_bar_dot"), "tangents"),
-        Kind("sides", ("u", "theta"), ("value",), "tangents"),
+        Kind("sides", ("u", "theta"), ("du", "values"), "tangents"),
         Kind("g", ("u", "theta"), ("value",), "cost"),
         Kind("g_dt", ("u", "theta"), ("value",), "cost"),
         Kind("g_vjp", ("u", "theta"), ("u_bar", "theta_bar"), "cost"),

@@ -149,6 +149,8 @@ TRUST = floats_by_name(
     along="theta_bar along THETA_PROBE so far",
     kink_error="what a kink inside of the step being pulled back, or a jump of f there, may make wrong; 0 where there is none",
     kink_at="when that is",
+    side_behind="the side of comparisons on which the step behind starts",
+    step_behind="which step that is",
     worst_is_kink="whether the largest error is one of these",
     forward_step="continuous adjoints: the step of the forward pass that the last step has led to",
 )
@@ -159,7 +161,7 @@ TRUST = floats_by_name(
     THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, ZERO_RULE, ZERO_PARTS, ZERO_LATELY, ZERO_EXPLAINED, RULE_ROW, ROUGH, ROUGH_LAM,
     RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED,
     WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING,
-    CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT, WORST_IS_KINK, FORWARD_STEP,
+    CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT, SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
@@ -175,7 +177,7 @@ U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state al
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
 SIDE = vector(OPTIONAL, "(1,) or (0,)", "a result of SIDES; empty where there is none")
-KINK_WORK = matrix(SIZED, "(6, n) or (0, n)", "vectors of adjoints/kinks.py")
+KINK_WORK = matrix(SIZED, "(7, n) or (0, n)", "vectors of adjoints/kinks.py")
 KINK_THETA = matrix(SIZED, "(2, m) or (0, m)", "the same of the parameters")
 CELLS = matrix(STORE, "(k, 14)", "for parts of the mesh, last one first, what adjoints/cells.py says")
 BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")

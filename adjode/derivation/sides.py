@@ -26,11 +26,11 @@ from adjode.derivation.switches import switches_in
 _SIDES, _NOTE, _NOTE_IF_SAME = "adjode_sides", "adjode_note", "adjode_note_if_same"
 _CHOOSE = {"abs", "fabs", "max", "min", "maximum", "minimum", "fmax", "fmin", "clip"}
 _STEP = {"sign", "heaviside", "floor", "ceil", "trunc", "fix", "int", "round", "rint"}
-_MOST = 2**52  # a float tells whole numbers apart up to there
+_MOST = 2**50 - 1  # a float tells whole numbers apart up to there
 
 
 def sides_of(f: Callable, arguments: tuple[str, ...]) -> Callable | None:
-    """`sides(t, u, theta)`, a number that stands for all sides, for a function of these arguments.
+    """`sides(t, u, theta, du, values)` for a function of these arguments: values[0] becomes a number that stands for all sides.
 
     None where its source shows no comparison with the state, or cannot be read.
     """
@@ -46,20 +46,18 @@ def sides_of(f: Callable, arguments: tuple[str, ...]) -> Callable | None:
 
 
 def _alone(marked: Callable, in_place: bool) -> Callable:
-    """`marked(sides, t, u, theta, ...)` as a function that returns what it puts down."""
+    """`marked(sides, t, u, theta, ...)` as a function of all that it writes."""
     if in_place:
 
-        def sides(t, u, theta):
-            noted = np.zeros(1, np.int64)
-            marked(noted, t, u, theta, np.empty(u.size))
-            return float(noted[0])
+        def sides(t, u, theta, du, values):
+            values[0] = 0.0
+            marked(values, t, u, theta, du)
 
         return sides
 
-    def sides_besides(t, u, theta):
-        noted = np.zeros(1, np.int64)
-        marked(noted, t, u, theta)
-        return float(noted[0])
+    def sides_besides(t, u, theta, du, values):
+        values[0] = 0.0
+        marked(values, t, u, theta)
 
     return sides_besides
 
@@ -69,7 +67,7 @@ def _alone(marked: Callable, in_place: bool) -> Callable:
 
 @njit(error_model="numpy", nogil=True)
 def _put(sides, value):
-    sides[0] = (3 * sides[0] + int(value) + 1) % _MOST
+    sides[0] = (3 * int(sides[0]) + int(value) + 1) & _MOST
 
 
 def _note(sides, value):

@@ -167,7 +167,7 @@ class Discrete(Replay):
     def _put_sides(self, n: int, wanted: bool) -> None:
         frame, sides = self.frame, self.dynamics.sides if wanted else None
         many, m = 0 if sides is None else 1, frame[slots.THETA_PROBE].size
-        frame[slots.SIDE], frame[slots.KINK_WORK] = np.zeros(many), np.zeros((6 * many, n))
+        frame[slots.SIDE], frame[slots.KINK_WORK] = np.zeros(many), np.zeros((7 * many, n))
         frame[slots.KINK_THETA] = np.zeros((2 * many, m))
         if sides is not None:
             frame[slots.F], frame[slots.VJP] = self.dynamics.f.handle, self.dynamics.vjp.handle

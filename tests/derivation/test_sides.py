@@ -71,9 +71,14 @@ WHOLE = [pytest.param(f, marks=pytest.mark.slow) for f in (by_clip, by_where)]
 @pytest.mark.parametrize("f", [by_if, by_choice, by_sign, by_helpers, returned, in_a_loop, *WHOLE])
 def test_three_sides(f):
     """Each of these f has kinks or jumps at u[0] = -1 and 1."""
-    sides = numba.njit(sides_of(f, RETURNED if f is returned else IN_PLACE))
+    sides, value = numba.njit(sides_of(f, RETURNED if f is returned else IN_PLACE)), np.zeros(1)
+
+    def side(x):
+        sides(1.0, np.array([x, 0.5]), THETA, np.zeros(2), value)
+        return value[0]
+
     states = (-1.2, -2.5), (-0.9, -0.3), (1.1, 2.4) if f is not by_sign else (1.1, 2.9)
-    found = [{sides(1.0, np.array([x, 0.5]), THETA) for x in pair} for pair in states]
+    found = [{side(x) for x in pair} for pair in states]
     assert [len(one) for one in found] == [1, 1, 1]
     assert len(set.union(*found)) == 3
 
