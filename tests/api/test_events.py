@@ -809,17 +809,43 @@ def test_a_guard_that_only_touches_zero_has_no_gradient(adjoint):
     assert caught.value.status == Status.GRAZING
 
 
-def test_nan():
-    def bad(t, u, theta):
-        return np.sqrt(theta[0] - u[0])
+def root(t, u, theta):
+    return np.sqrt(theta[0] - u[0])
 
-    def bad_reset(t, u, theta, u_new):
-        u_new[0] = np.nan
 
-    for events in (bad, Event(passes, bad_reset)):
-        with pytest.raises(SolveError) as caught:
-            solve(clock(), [0.0], [5.0], (0.0, 10.0), events=events)
-        assert caught.value.status == Status.NON_FINITE
+def root_behind(t, u, theta):
+    return np.sqrt(theta[0] + 0.1 - u[0]) + 1.0
+
+
+def undefined(t, u, theta, u_new):
+    u_new[0] = np.log(-theta[0])
+
+
+@pytest.mark.parametrize(
+    ("events", "culprit", "component"),
+    [
+        ([Event(passes, name="other"), root], "the guard of root", None),
+        ([root_behind, Event(passes, undefined, name="gone")], "the reset of gone", 0),
+    ],
+)
+def test_nan(events, culprit, component):
+    with pytest.raises(SolveError, match=f"{culprit} returned NaN or infinity") as caught:
+        solve(clock(), [0.0], [5.0], (0.0, 10.0), events=events)
+    assert (caught.value.status, caught.value.component) == (Status.NON_FINITE, component)
+
+
+@by_adjoint
+def test_a_guard_that_is_defined_no_further_than_the_event_that_comes_first(adjoint):
+    """A step on trial may go beyond, and the next one is shorter."""
+
+    def back(t, u, theta, u_new):
+        u_new[0] = 0.5 * theta[0]
+
+    solution = solve(clock(), [0.0], [5.0], (0.0, 7.0), events=[root_behind, Event(passes, back)], first_step=6.9, **TOLERANCES)
+    assert_near(solution.t_events[1], [5.0])
+    assert solution.stats.n_rejected < 10
+    bar = solution.pullback([1.0], adjoint=adjoint)  # of 0.5 theta + 7 - theta
+    assert_near([bar.u0[0] - 1.0, bar.theta[0]], [0.0, -0.5])
 
 
 def too_few(t):
@@ -832,6 +858,10 @@ def too_much_reset(t, u, theta, u_new, more):
 
 def wrong_length(t, u, theta):
     return np.zeros(3)
+
+
+def overwrites_and_returns(t, u, theta, u_new):
+    return np.array([theta[0]])
 
 
 def leaves_arrays(t, u, theta, u_new):
@@ -866,6 +896,11 @@ def vector_guard(t, u, theta):
             Event(passes, wrong_length),
             ValueError,
             r"reset returns something of shape \(\d,\), but u_new must have the shape \(1,\)",
+        ),
+        (
+            Event(passes, overwrites_and_returns),
+            ValueError,
+            r"reset takes u_new to write into, so that what it returns is lost: return nothing, or take .* reset\(t, u, theta\)",
         ),
         (Event(passes, leaves_arrays), ValueError, "index 7"),
         (guard_beyond, ValueError, "index 5"),
