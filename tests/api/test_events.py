@@ -8,7 +8,24 @@ from scipy.optimize import minimize_scalar
 
 from adjode import Doses, Dynamics, Event, SolveError, Status, Table, ensemble_value_and_gradient, solve, value_and_gradient
 from adjode.losses import EventTimes, FinalState, LeastSquares
-from tests.problems.hybrid import BALL_THETA, BALL_U0, BOUNCE, ball, ball_at, bounce, bounces, height, lands
+from tests.problems.hybrid import (
+    BALL_THETA,
+    BALL_U0,
+    BOUNCE,
+    PK_DOSES,
+    PK_INFUSED_AT,
+    PK_SPAN,
+    PK_THETA,
+    PK_U0,
+    ball,
+    ball_at,
+    bounce,
+    bounces,
+    drug,
+    drug_at,
+    height,
+    lands,
+)
 from tests.problems.numerics import complex_step
 
 RTOL = 1e-9
@@ -346,6 +363,20 @@ def clock():
 
 def dips(t, u, theta):
     return (u[0] - 5.0) ** 2 - theta[0]
+
+
+@by_adjoint
+def test_a_reset_that_leaves_its_guard_soon_to_be_crossed_again(adjoint):
+    """It is not zero any more, so that its sign is known, however long the next step would be."""
+
+    def little(t, u, theta, u_new):
+        u_new[0] = theta[0] - 0.1
+
+    twice = Event(passes, little, terminal=2)
+    solution = solve(clock(), [0.0], [5.0], (0.0, 20.0), events=twice, first_step=9.0, **TOLERANCES)
+    assert_near(solution.t_events[0], [5.0, 5.1])
+    bar = solution.pullback([0.0], adjoint=adjoint, running_cost=one)  # the last time: theta - u0 + 0.1
+    assert_near([bar.u0[0], bar.theta[0]], [-1.0, 1.0])
 
 
 @pytest.mark.parametrize("half", [0.7, 0.2, 0.03])
@@ -719,6 +750,25 @@ def test_times_of_events_that_reset_nothing(adjoint, span):
     assert value == pytest.approx(np.real(slows_down(BALL_U0, BALL_THETA)), rel=1e3 * RTOL)
     for found, exact in zip([bar.u0, bar.theta], complex_step(slows_down, [BALL_U0, BALL_THETA]), strict=True):
         assert_near(found, exact, 1e3)
+
+
+def much(t, u):
+    return u[1] - 60.0
+
+
+@by_adjoint
+def test_the_time_of_an_event_that_resets_nothing_during_an_infusion(adjoint):
+    """By the slope there, of which the rate of the infusion is part."""
+    options = {"doses": PK_DOSES, "events": Event(much, direction=1.0), **TOLERANCES}
+    solution = solve(drug(), PK_U0, PK_THETA, PK_SPAN, **options)
+    (time,) = solution.t_events[0]
+    assert PK_INFUSED_AT < time < PK_INFUSED_AT + PK_THETA[9]
+    bar = solution.pullback(event_times=[[2.0]], adjoint=adjoint)
+    of_u0, of_theta, slope = complex_step(
+        lambda u0, theta, t: drug_at(u0, theta, 0.0, t[0])[1], [PK_U0, PK_THETA, np.array([time])]
+    )
+    assert_near(bar.u0, -2.0 * of_u0 / slope, 100.0)
+    assert_near(bar.theta, -2.0 * of_theta / slope, 100.0)
 
 
 def test_fewer_occurrences_than_times_fail_in_an_ensemble():
