@@ -75,7 +75,7 @@ def _pull_event_time(solution: Solved, i: int, k: int, bar: float) -> tuple[floa
     e_u, e_theta, rate, slope, which = np.zeros(n), np.zeros(m), np.zeros(1), np.zeros(n), np.array([float(i)])
     guards.guards_vjp(t, u, theta, which, e_u, e_theta)
     guards.guards_dt(t, u, theta, which, rate)
-    solution.dynamics.f(t, u, theta, slope)
+    solution.problem[0].f(t, u, next(extended for extended, at in solution.by_inflows(jumps.t[k : k + 1]) if at[0]), slope)
     slope = slope if solution.dynamics.mass is None else solution.dynamics.mass.inverse @ slope
     gamma, size = rate[0] + e_u @ slope, abs(rate[0]) + np.abs(e_u * slope).sum()
     if not (abs(gamma) > GRAZES * size and jumps.inflow[k] > SLOW):
@@ -109,10 +109,10 @@ def with_event_times(solution: Solved, seeds: Seeds, given: Any, wanted: frozens
                 times.append(time)
                 u_bars.append(u_bar)
                 theta_bar = theta_bar + of_theta
-    if times and (solution.jumps.inflows or wanted & {"observation_times"}):
+    if times and wanted & {"observation_times"}:
         raise ValueError(
-            "event_times of events without a reset, or with another adjoint than the discrete one, goes with no doses over a "
-            "duration, nor with wrt='observation_times'."
+            "event_times of events without a reset, or with another adjoint than the discrete one, does not go with "
+            "wrt='observation_times'."
         )
     before = before_jumps(solution, np.array(times))
     return replace(

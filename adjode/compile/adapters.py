@@ -144,8 +144,8 @@ def attempt(function: Callable) -> Callable:
             given = [context.cast(builder, value, is_of, wanted) for value, is_of, wanted in given]
             callee = context.declare_function(builder.module, compiled.fndesc)
             status, result = context.call_conv.call_function(builder, callee, returns, takes, given)
-            with builder.if_then(status.is_ok):
-                context.nrt.decref(builder, returns, result)
+            with builder.if_then(status.is_ok):  # what may be None comes back as zeros then, which hold nothing
+                context.nrt.decref(builder, returns.type if isinstance(returns, types.Optional) else returns, result)
             return builder.zext(status.is_error, context.get_value_type(types.int64))
 
         return types.int64(arguments), codegen

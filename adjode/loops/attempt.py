@@ -288,6 +288,8 @@ def make_step_on(
         if not norm <= 1.0:
             return reject(frame, t, h, norm, keep_off(frame, h, norm) if across else factor)
         status, what, h, t_new, rest = end_at(frame, t, h, t_new, rest, V, coefficients, dense)
+        if status == NON_FINITE:  # a guard, which may be defined as far as the event that comes first
+            return reject(frame, t, h, math.nan, _NEWTON_SHRINKS)
         if status != SUCCESS:
             return status
         if what == RETRY:

@@ -15,6 +15,7 @@ from adjode.compile.outside import invoke_resets
 from adjode.compile.views import row
 from adjode.loops.guards import (
     BEFORE,
+    BLUR,
     EARLIER,
     END,
     FIRST,
@@ -49,6 +50,7 @@ _AS_IT_IS, _DONE, _PENDING, _TAKEN_ALONG = range(4)  # of GUARD_HITS, at one tim
 _ITERATIONS = 12
 _CLOSE, _FAR = 0.5, 1e3  # in clearances: when a time is found, and how far apart two are that tell a slope
 _ZENO, _ZENO_WITHIN = 3, 100.0  # so many times the same event within so many clearances has no end
+_CLEAR = 1e3  # times what rounding does to a guard: a reset has left it at what is not zero
 _BACK, _BACK_AT_LEAST = 1e-6, 100.0  # of a step, and in clearances: how far back guards are compared with
 
 
@@ -65,11 +67,12 @@ def begin_guards(frame):
 
 @kernel
 def renew_signs(frame, t):
-    """The signs of all guards where the next step begins; to be found out for those of events that have just happened."""
+    """The signs of all guards where the next step begins; to be found out for events that have just happened and left them zero."""
     signs, hits, values = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame)
     status = guards_at(frame, t, slots.Y(frame), START)
     for i in range(signs.size):
-        signs[i] = 0 if hits[signs.size + i] != _AS_IT_IS else int(sign_of(values[START, i]))
+        known = hits[signs.size + i] == _AS_IT_IS or abs(values[START, i]) > values[BLUR, i]
+        signs[i] = int(sign_of(values[START, i])) if known else 0
         hits[signs.size + i] = _AS_IT_IS
     return status
 
@@ -232,8 +235,10 @@ def _mark_simultaneous(frame, t):
         values[SPEED, i] = abs(rate * h) / abs(values[START, i]) if values[START, i] != 0.0 else 1.0
         blurred = abs(e) <= abs(rate * clearance(frame))
         near = blurred and rate * sign * slots.CONTROL(frame)[slots.DIRECTION] < 0.0
+        values[BLUR, i] = _CLEAR * abs(rate * clearance(frame))
         if i == found[slots.HAPPENING] or (sign != 0.0 and (near or sign * e < 0.0) and directed(frame, i, sign)):
             hits[many + i] = _PENDING
+            values[BLUR, i] = max(values[BLUR, i], _CLEAR * abs(e))
         elif sign != 0.0:  # since the step began it may have left zero, or crossed it in a direction that it does not ask for
             signs[i] = int(sign if blurred else sign_of(e))
     return AMBIGUOUS if _is_ambiguous(frame) else status
@@ -257,6 +262,7 @@ def mark_passing(frame, t, t_behind):
     longer = abs(t_behind - (t - width)) / abs(width)
     for i in range(many):
         sign, e = signs[i], values[TRIED, i]
+        values[BLUR, i] = _CLEAR * abs(values[BEFORE, i] - values[EARLIER, i])
         if not sign * e < 0.0:
             continue
         if directed(frame, i, float(sign)):

@@ -19,6 +19,7 @@ from adjode.steppers.explicit import interpolate
 
 START, END, PLACE, TRIED, EARLIER, BEFORE, SIGNS, SPEED = range(8)  # rows of GUARD_VALUES; SPEED is how fast an event's
 # guard passes through zero: the change over the step to there, at that rate, as a part of what it was at the start of the step
+BLUR = PLACE  # from an event to the next step: up to where a guard's value behind it may be rounding
 DIRECTION, UNTIL, PRIORITY, FIRST, RESETS = range(5)  # of GUARD_RULES
 MIDDLE, U_NEW, SLOPE = range(3)  # rows of EVENT_WORK
 _PARTS = 16  # that a step is searched in

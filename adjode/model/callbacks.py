@@ -228,13 +228,24 @@ class Callback:
         """The same as a call, in plain Python, whose indices NumPy checks, also in jitted functions that it calls."""
         given = self._as_given(arrays)
         if self.takes_in_place:
-            self.plain(t, *given)
+            self._require_nothing_lost(self.plain(t, *given), arrays)
             return
         inputs = len(self.kind.inputs)
         results, outputs = self.plain(t, *given[:inputs]), arrays[inputs:]
         for name, output, result in zip(self.kind.outputs, outputs, results if len(outputs) > 1 else (results,), strict=True):
             self._require_shape(name, result, *(array.size for array in arrays[:2]))
             output[:] = np.reshape(result, output.size)
+
+    def _require_nothing_lost(self, result: Any, arrays: Sequence[np.ndarray]) -> None:
+        """Raise a Misshapen if something is returned, and thus lost, that is not an output, nor the status of C programs."""
+        for one in result if isinstance(result, tuple) else (result,):
+            is_output = isinstance(one, np.ndarray) and any(np.may_share_memory(one, array) for array in arrays)
+            if not (one is None or is_output or isinstance(one, (int, np.integer))):
+                outputs, inputs = " and ".join(self.kind.outputs), ", ".join(self.kind.arguments(in_place=False))
+                raise Misshapen(
+                    f"takes {outputs} to write into, so that what it returns is lost: return nothing, or take the form "
+                    f"{self.name}({inputs})"
+                )
 
     def _require_shape(self, name: str, result: Any, n: int, m: int) -> None:
         """Raise a Misshapen if what has been returned is nothing that belongs into this output."""

@@ -83,7 +83,7 @@ class Doses:
                 raise ValueError("until and steady_state belong to doses that are repeated: give every=, the period.")
             return
         for name, value in (("every", every), ("until", 0.0 if until is None else until)):
-            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+            if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not np.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, but {value!r} was given.")
         if not every > 0.0:
             raise ValueError(f"every must be positive, but {every!r} was given.")
@@ -145,6 +145,7 @@ class Doses:
 
 
 def _listed(name: str, value: Any) -> list[Any]:
+    value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
     many = list(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else [value]
     for one in many:
         if isinstance(one, str):
@@ -260,4 +261,5 @@ def _require_in_span(time: float, lag: tuple[float, int], to_the_end: bool, t_sp
     first, last = sorted(t_span)
     early, late = time + lag[0] < first and lag[1] < 0, time + (lag[0] if lag[1] < 0 else 0.0) > last
     if early or (late and not (to_the_end and t_span[1] > t_span[0])):
-        raise ValueError(f"a dose at {time:g} is outside the span from {first:g} to {last:g}: leave it out, or change the span.")
+        entered = f"{time:g}" + (f" with a lag of {lag[0]:g}" if lag[0] != 0.0 and lag[1] < 0 else "")
+        raise ValueError(f"a dose at {entered} is outside the span from {first:g} to {last:g}: leave it out, or change the span.")

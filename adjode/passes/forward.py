@@ -20,6 +20,7 @@ from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
 from adjode.loops.crossing import cross, cross_smoothly
 from adjode.loops.events import begin_guards
+from adjode.loops.guards import SIGNS
 from adjode.loops.jumps import plan_doses
 from adjode.loops.run import make_integrate
 from adjode.model.doses import dose_table
@@ -40,6 +41,7 @@ from adjode.status import (
     MAX_STEPS,
     NEWTON_FAILED,
     NO_DURATION,
+    NON_FINITE,
     SUCCESS,
     TIMED_OUT,
     ZENO,
@@ -49,7 +51,6 @@ from adjode.status import (
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.tableaus import Tableau
 
-_OF_EVENTS = "f, or the guard or the reset of an event,"
 _ROUNDING_HINT = "Tolerances of algebraic components, atol above all, may also be tighter than rounding allows"
 
 
@@ -164,16 +165,18 @@ class Forward(Integration):
     def error(self, status: int, layout: Layout) -> SolveError:
         """What a run that ended with this status is called; `layout` is that of u0."""
         dynamics = self.dynamics
-        component, cause, callback = None, None, dynamics.f
+        component, cause, culprit = None, None, dynamics.f.name
         details: dict[str, Any] = {}
         if status == CALLBACK_RAISED:
-            callback, cause = self._find_cause()
+            culprit, cause = self._find_cause()
         elif status == INCONSISTENT and dynamics.mass is not None:
             component, details = self._inconsistency(dynamics.mass)
         elif status in (ZENO, AMBIGUOUS):
             details["event"] = self._named_events(status)
+        elif status == NON_FINITE and (guard := self._undefined_guard()) is not None:
+            culprit = f"the guard of {guard}"
         elif status not in (MAX_STEPS, HIGH_INDEX, TIMED_OUT, DOSE_TOO_EARLY, NO_DURATION) and (blamed := self.blame()) is not None:
-            component = blamed[1]
+            component, culprit = blamed[1], self._last_reset() or culprit
         singular = dynamics.mass is not None and dynamics.mass.singular
         return solve_error(
             status,
@@ -184,7 +187,7 @@ class Forward(Integration):
             cause=cause,
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
-            callback=callback.name if self.jumps.guards is None or cause is not None else _OF_EVENTS,
+            callback=culprit,
             hint=_ROUNDING_HINT if status == NEWTON_FAILED and singular else "",
             **details,
         )
@@ -198,7 +201,23 @@ class Forward(Integration):
         which = pending if status == AMBIGUOUS else np.unique(what[-4:, 1])
         return " and ".join(guards.events[i].name for i in which)
 
-    def _find_cause(self) -> tuple[Any, Exception | None]:
+    def _undefined_guard(self) -> str | None:
+        """The event whose guard is not finite where the state and its slopes are."""
+        guards = self.jumps.guards
+        if guards is None or not all(np.isfinite(part).all() for part in (self.y, self.frame[slots.K], self.tried)):
+            return None
+        undefined = np.flatnonzero(~np.isfinite(self.frame[slots.GUARD_VALUES][:SIGNS]).all(axis=0))
+        return guards.events[undefined[0]].name if undefined.size else None
+
+    def _last_reset(self) -> str | None:
+        """What has made the state that steps were to go on from not finite, if that is a reset."""
+        what = self.trajectory.jumps.what.reshape(-1, 3)[: self.count[slots.OCCURRED]]
+        if np.isfinite(self.y).all() or not len(what) or what[-1, 0] == slots.DOSE:
+            return None
+        assert self.jumps.guards is not None
+        return f"the reset of {self.jumps.guards.events[what[-1, 1]].name}"
+
+    def _find_cause(self) -> tuple[str, Exception | None]:
         """The callback that raises at one of the states tried: f; or, for an implicit method, what the Jacobian comes from."""
         dynamics, theta = self.dynamics, self.frame[slots.THETA]
         guards = [] if self.jumps.guards is None else self.jumps.guards.callbacks
@@ -206,8 +225,8 @@ class Forward(Integration):
             inputs = {"u": u, "theta": theta, "lam": np.ones_like(u)}
             cause = callback.reproduce_error(self.t_tried, *callback.arguments(inputs))
             if cause is not None:
-                return callback, cause
-        return dynamics.f, None
+                return callback.name, cause
+        return dynamics.f.name, None
 
     def _inconsistency(self, mass: Mass) -> tuple[int, dict[str, Any]]:
         """The component furthest off, in tolerances, and what the message about it says."""

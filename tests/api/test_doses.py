@@ -379,6 +379,8 @@ def test_observations_at_doses_whose_times_rounding_has_moved(adjoint):
     [
         (lambda: Doses(3.0, 1.0, 0), ValueError, "a dose at 3 is outside the span from 0 to 2: leave it out, or change the span"),
         (lambda: Doses(-1.0, 1.0, 0), ValueError, "a dose at -1 is outside the span"),
+        (lambda: Doses(1.0, 1.0, 0, lag=-3.0), ValueError, "a dose at 1 with a lag of -3 is outside the span"),
+        (lambda: Doses(1.0, 1.0, 0, every=True), ValueError, "every must be a finite number, but True was given"),
         (lambda: Doses(1.0, 1.0, 1), ValueError, "doses go into state 1, but there are 1 states"),
         (lambda: Doses(1.0, 1.0, "blood"), ValueError, "doses go into 'blood', but the names of the states are none"),
         (lambda: Doses(1.0, "theta[1]", 0), ValueError, r"amounts of doses names 'theta\[1\]', which is not among theta\[0\]"),

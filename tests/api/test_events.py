@@ -8,7 +8,24 @@ from scipy.optimize import minimize_scalar
 
 from adjode import Doses, Dynamics, Event, SolveError, Status, Table, ensemble_value_and_gradient, solve, value_and_gradient
 from adjode.losses import EventTimes, FinalState, LeastSquares
-from tests.problems.hybrid import BALL_THETA, BALL_U0, BOUNCE, ball, ball_at, bounce, bounces, height, lands
+from tests.problems.hybrid import (
+    BALL_THETA,
+    BALL_U0,
+    BOUNCE,
+    PK_DOSES,
+    PK_INFUSED_AT,
+    PK_SPAN,
+    PK_THETA,
+    PK_U0,
+    ball,
+    ball_at,
+    bounce,
+    bounces,
+    drug,
+    drug_at,
+    height,
+    lands,
+)
 from tests.problems.numerics import complex_step
 
 RTOL = 1e-9
@@ -346,6 +363,20 @@ def clock():
 
 def dips(t, u, theta):
     return (u[0] - 5.0) ** 2 - theta[0]
+
+
+@by_adjoint
+def test_a_reset_that_leaves_its_guard_soon_to_be_crossed_again(adjoint):
+    """It is not zero any more, so that its sign is known, however long the next step would be."""
+
+    def little(t, u, theta, u_new):
+        u_new[0] = theta[0] - 0.1
+
+    twice = Event(passes, little, terminal=2)
+    solution = solve(clock(), [0.0], [5.0], (0.0, 20.0), events=twice, first_step=9.0, **TOLERANCES)
+    assert_near(solution.t_events[0], [5.0, 5.1])
+    bar = solution.pullback([0.0], adjoint=adjoint, running_cost=one)  # the last time: theta - u0 + 0.1
+    assert_near([bar.u0[0], bar.theta[0]], [-1.0, 1.0])
 
 
 @pytest.mark.parametrize("half", [0.7, 0.2, 0.03])
@@ -721,6 +752,25 @@ def test_times_of_events_that_reset_nothing(adjoint, span):
         assert_near(found, exact, 1e3)
 
 
+def much(t, u):
+    return u[1] - 60.0
+
+
+@by_adjoint
+def test_the_time_of_an_event_that_resets_nothing_during_an_infusion(adjoint):
+    """By the slope there, of which the rate of the infusion is part."""
+    options = {"doses": PK_DOSES, "events": Event(much, direction=1.0), **TOLERANCES}
+    solution = solve(drug(), PK_U0, PK_THETA, PK_SPAN, **options)
+    (time,) = solution.t_events[0]
+    assert PK_INFUSED_AT < time < PK_INFUSED_AT + PK_THETA[9]
+    bar = solution.pullback(event_times=[[2.0]], adjoint=adjoint)
+    of_u0, of_theta, slope = complex_step(
+        lambda u0, theta, t: drug_at(u0, theta, 0.0, t[0])[1], [PK_U0, PK_THETA, np.array([time])]
+    )
+    assert_near(bar.u0, -2.0 * of_u0 / slope, 100.0)
+    assert_near(bar.theta, -2.0 * of_theta / slope, 100.0)
+
+
 def test_fewer_occurrences_than_times_fail_in_an_ensemble():
     values, _ = ensemble_value_and_gradient(
         ball(), EventTimes([3.0, 8.0, 12.5, 14.0]), (0.0, 15.0), events=BOUNCE, on_failure="nan", **TOLERANCES
@@ -809,17 +859,43 @@ def test_a_guard_that_only_touches_zero_has_no_gradient(adjoint):
     assert caught.value.status == Status.GRAZING
 
 
-def test_nan():
-    def bad(t, u, theta):
-        return np.sqrt(theta[0] - u[0])
+def root(t, u, theta):
+    return np.sqrt(theta[0] - u[0])
 
-    def bad_reset(t, u, theta, u_new):
-        u_new[0] = np.nan
 
-    for events in (bad, Event(passes, bad_reset)):
-        with pytest.raises(SolveError) as caught:
-            solve(clock(), [0.0], [5.0], (0.0, 10.0), events=events)
-        assert caught.value.status == Status.NON_FINITE
+def root_behind(t, u, theta):
+    return np.sqrt(theta[0] + 0.1 - u[0]) + 1.0
+
+
+def undefined(t, u, theta, u_new):
+    u_new[0] = np.log(-theta[0])
+
+
+@pytest.mark.parametrize(
+    ("events", "culprit", "component"),
+    [
+        ([Event(passes, name="other"), root], "the guard of root", None),
+        ([root_behind, Event(passes, undefined, name="gone")], "the reset of gone", 0),
+    ],
+)
+def test_nan(events, culprit, component):
+    with pytest.raises(SolveError, match=f"{culprit} returned NaN or infinity") as caught:
+        solve(clock(), [0.0], [5.0], (0.0, 10.0), events=events)
+    assert (caught.value.status, caught.value.component) == (Status.NON_FINITE, component)
+
+
+@by_adjoint
+def test_a_guard_that_is_defined_no_further_than_the_event_that_comes_first(adjoint):
+    """A step on trial may go beyond, and the next one is shorter."""
+
+    def back(t, u, theta, u_new):
+        u_new[0] = 0.5 * theta[0]
+
+    solution = solve(clock(), [0.0], [5.0], (0.0, 7.0), events=[root_behind, Event(passes, back)], first_step=6.9, **TOLERANCES)
+    assert_near(solution.t_events[1], [5.0])
+    assert solution.stats.n_rejected < 10
+    bar = solution.pullback([1.0], adjoint=adjoint)  # of 0.5 theta + 7 - theta
+    assert_near([bar.u0[0] - 1.0, bar.theta[0]], [0.0, -0.5])
 
 
 def too_few(t):
@@ -832,6 +908,10 @@ def too_much_reset(t, u, theta, u_new, more):
 
 def wrong_length(t, u, theta):
     return np.zeros(3)
+
+
+def overwrites_and_returns(t, u, theta, u_new):
+    return np.array([theta[0]])
 
 
 def leaves_arrays(t, u, theta, u_new):
@@ -866,6 +946,11 @@ def vector_guard(t, u, theta):
             Event(passes, wrong_length),
             ValueError,
             r"reset returns something of shape \(\d,\), but u_new must have the shape \(1,\)",
+        ),
+        (
+            Event(passes, overwrites_and_returns),
+            ValueError,
+            r"reset takes u_new to write into, so that what it returns is lost: return nothing, or take .* reset\(t, u, theta\)",
         ),
         (Event(passes, leaves_arrays), ValueError, "index 7"),
         (guard_beyond, ValueError, "index 5"),

@@ -219,8 +219,8 @@ def forgets_late():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (returns_it, r"f does not write du\[0\] where u has 2 .*`du\[:\] = ...` does, or take the form f\(t, u, theta\)"),
-        (rebinds_it, r"f does not write du\[0\]"),
+        (returns_it, r"f takes du to write into, so that what it returns is lost: return nothing, or take .* f\(t, u, theta\)"),
+        (rebinds_it, r"f does not write du\[0\] where u has 2 .*`du\[:\] = ...` does, or take the form f\(t, u, theta\)"),
         (forgets_one, r"f does not write du\[1\]"),
         (adds, r"vjp makes theta_bar\[0\] depend on what the array held before"),
         (clips, "a callback changes one of its inputs at t = 0.8"),

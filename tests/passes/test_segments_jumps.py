@@ -202,13 +202,31 @@ def test_inflows_are_what_they_were_wherever_a_solution_has_been_read():
     assert found.segments is not None
 
 
-def test_steady_states():
-    doses = Doses(0.0, "theta[4]", 0, every=8.0, steady_state=True)
+@by_adjoint
+def test_steady_states(adjoint):
+    """Solves of the period that they are found from keep to the memory as well as those that start there."""
+    doses = Doses(0.0, "theta[4]", 0, fraction="theta[5]", every=8.0, steady_state=True)
     options = {"doses": doses, "max_step": 0.25, "rtol": 1e-8}
-    theta = np.array([0.9, 0.25, 0.4, 0.15, 50.0, 0.6])
     full, found = (
-        solve(H.two_compartments(), np.zeros(3), theta, (0.0, 20.0), memory=memory, **options) for memory in (None, 6000)
+        solve(H.two_compartments(), np.zeros(3), H.TWO_THETA, (0.0, 20.0), memory=memory, **options) for memory in (None, 6000)
     )
     np.testing.assert_array_equal(found.u_T, full.u_T)
-    bars = [one.pullback(np.ones(3), adjoint="discrete").theta for one in (full, found)]
-    np.testing.assert_array_equal(*bars)
+    wanted, bar = (one.pullback(np.ones(3), adjoint=adjoint, wrt=("u0", "theta", "t0", "T")) for one in (full, found))
+    np.testing.assert_allclose(bar.theta, wanted.theta, rtol=1e-9)
+    np.testing.assert_allclose([*bar.u0, bar.t0, bar.T], [*wanted.u0, wanted.t0, wanted.T], rtol=1e-9, atol=1e-9)
+    assert bar.stats.n_recomputed > wanted.stats.n_recomputed == 0
+
+    loss = LeastSquares(np.linspace(0.0, 20.0, 21), np.ones((21, 3)))
+    (value, right), (same, bar) = (
+        value_and_gradient(H.two_compartments(), loss, (0.0, 20.0), memory=memory, adjoint=adjoint, **options)(
+            np.zeros(3), H.TWO_THETA
+        )
+        for memory in (None, 6000)
+    )
+    assert same == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(bar.theta, right.theta, rtol=0.0, atol=1e-9 * np.abs(right.theta).max())
+    rows = np.zeros((3, 3)), np.tile(H.TWO_THETA, (3, 1))
+    of_many = ensemble_value_and_gradient(H.two_compartments(), loss, (0.0, 20.0), memory=6000, adjoint=adjoint, **options)
+    values, bars = of_many(*rows)
+    np.testing.assert_allclose(values, value, rtol=1e-9)
+    np.testing.assert_allclose(bars.theta, np.tile(bar.theta, (3, 1)), rtol=0.0, atol=1e-9 * np.abs(right.theta).max())

@@ -1,8 +1,8 @@
-"""Random systems with events, doses, a table and stops, and a plain integrator of their own that tells what they do.
+"""Random systems with events, doses, tables, switches and stops, and a plain integrator of their own that tells what they do.
 
-The coefficients of f, of guards, of resets and of doses are all entries of theta, so that one compiled model serves all draws, and
-a derivative in a random direction has a part of everything. The reference goes from one known time to the next by SciPy's DOP853 at
-1e-12, looks for zeros of guards in the dense output, and is differentiated by central differences of order 6.
+The coefficients of f, of guards, of resets and of doses are all entries of theta, so that a few compiled models serve all draws,
+and a derivative in a random direction has a part of everything. The reference goes from one known time to the next by SciPy's
+DOP853 at 1e-12, looks for zeros of guards in the dense output, and is differentiated by central differences of order 6.
 """
 
 from __future__ import annotations
@@ -19,8 +19,26 @@ from adjode import Doses, Dynamics, Event, Table
 
 GUARDS = 3
 NEAR = 8e-3  # of times, beside each other, that differences would swap
-TABLE = Table([0.0, 0.7, 1.1, 2.3, 2.9, 4.0], [0.3, 1.0, -0.4, 0.2, 0.8, 0.1], outside="hold")
-NUMBERS = ("amount", "fraction", "lag", "duration", "early", "late", "rate")
+_TIMES, _VALUES = [0.0, 0.7, 1.1, 2.3, 2.9, 4.0], [0.3, 1.0, -0.4, 0.2, 0.8, 0.1]
+_DAY = Table([0.0, 0.5, 1.3, 1.9], [0.3, 1.0, -0.4, 0.3], outside="periodic")
+TABLES = {
+    "linear": Table(_TIMES, _VALUES, outside="hold"),
+    "previous": Table(_TIMES, _VALUES, "previous", outside="hold"),
+    "cubic": Table(_TIMES, _VALUES, "cubic", outside="hold"),
+    "akima": Table(_TIMES, _VALUES, "akima", outside="hold"),
+    "periodic": _DAY,
+    "values": Table(_TIMES, outside="hold"),
+}
+VARIANTS = (  # the number of states, the table, and whether there is a mass matrix, and a time in theta at which f jumps
+    (2, "linear", False, False),
+    (3, "previous", False, True),
+    (2, "values", False, False),
+    (3, "periodic", False, False),
+    (2, "cubic", True, True),
+    (3, "akima", True, False),
+)
+MASS = np.array([[2.0, 0.3, 0.1], [-0.4, 1.5, 0.0], [0.2, -0.1, 1.2]])
+NUMBERS = ("amount", "fraction", "lag", "duration", "early", "late", "rate", "switch")
 
 
 class Draw(Exception):
@@ -29,29 +47,34 @@ class Draw(Exception):
 
 def places(n: int) -> dict[str, int]:
     """Where in theta the coefficients begin."""
-    sizes = {"a": n, "B": n * n, "q": n, "s": n, "guards": GUARDS * (n + 2), "resets": GUARDS * (n * n + n), "doses": len(NUMBERS)}
+    sizes = {"a": n, "B": n * n, "q": n, "s": n, "values": len(_VALUES)}
+    sizes |= {"guards": GUARDS * (n + 2), "resets": GUARDS * (n * n + n), "doses": len(NUMBERS)}
     starts = np.cumsum([0, *sizes.values()])
     return dict(zip((*sizes, "all"), map(int, starts), strict=True))
 
 
 @functools.cache
-def model(n: int) -> tuple[Dynamics, list[Any], list[Any], Any]:
+def model(variant: int) -> tuple[Dynamics, list[Any], list[Any], Any]:
     """Dynamics, guards, resets and the running cost."""
-    at = places(n)
-    a, B, q, s = at["a"], at["B"], at["q"], at["s"]
+    n, name, has_mass, switches = VARIANTS[variant]
+    at, table, takes_values = places(n), TABLES[name], name == "values"
+    a, B, q, s, values, switch = at["a"], at["B"], at["q"], at["s"], at["values"], at["doses"] + NUMBERS.index("switch")
 
     def f(t, u, theta, du):
+        x = table(t, theta[values : values + len(_VALUES)]) if takes_values else table(t)
         for i in range(n):
-            du[i] = theta[a + i] + theta[q + i] * np.sin(u[(i + 1) % n]) + theta[s + i] * TABLE(t)
+            du[i] = theta[a + i] + theta[q + i] * np.sin(u[(i + 1) % n]) + theta[s + i] * x
             for j in range(n):
                 du[i] += theta[B + n * i + j] * u[j]
+        if switches:
+            du[0] += 0.8 * u[1] if t > theta[switch] else 0.3
 
     def cost(t, u, theta):
         return theta[0] * u[0] + 0.5 * u[n - 1] ** 2 + 0.1 * t * u[0]
 
     guards = [guard_of(at["guards"] + k * (n + 2), n) for k in range(GUARDS)]
     resets = [reset_of(at["resets"] + k * (n * n + n), n) for k in range(GUARDS)]
-    return Dynamics(f, name=f"random {n}"), guards, resets, cost
+    return Dynamics(f, mass=MASS[:n, :n] if has_mass else None, name=f"random {variant}"), guards, resets, cost
 
 
 def guard_of(first: int, n: int) -> Any:
@@ -76,20 +99,29 @@ def reset_of(first: int, n: int) -> Any:
 
 @dataclass
 class Problem:
-    """One draw. `events` are tuples (guard, whether it resets, direction, terminal, priority)."""
+    """One draw. `events` are tuples (guard, reset or None, direction, terminal, priority)."""
 
-    n: int
+    variant: int
     u0: np.ndarray
     theta: np.ndarray
     span: tuple[float, float]
-    events: list[tuple[int, bool, int, int, int]]
+    events: list[tuple[int, int | None, int, int, int]]
     kinds: list[str]
     stops: list[float]
     times: np.ndarray
     weights: np.ndarray
     weight_T: np.ndarray
+    weights_of_events: np.ndarray
     has_cost: bool
     side: str
+
+    @property
+    def n(self) -> int:
+        return VARIANTS[self.variant][0]
+
+    @property
+    def massed(self) -> bool:
+        return VARIANTS[self.variant][2]
 
     def entry(self, name: str) -> str:
         return f"theta[{places(self.n)['doses'] + NUMBERS.index(name)}]"
@@ -100,7 +132,7 @@ class Problem:
     def doses(self) -> list[Doses]:
         made = {
             "timed": lambda: Doses(self.entry("early"), self.entry("amount"), 0, fraction=self.entry("fraction")),
-            "lagged": lambda: Doses([0.8, 2.2], [self.entry("amount"), 0.4], self.n - 1, lag=self.entry("lag")),
+            "lagged": lambda: Doses([0.8, 2.2], [self.entry("amount"), 0.4], self.n - 1, lag=[self.entry("lag"), 0.17]),
             "infused": lambda: Doses(self.entry("late"), self.entry("rate"), 1, duration=self.entry("duration")),
             "fixed": lambda: Doses([1.1, 2.7], [0.3, self.entry("amount")], 0, duration=[0.5, 0.9]),
             "again": lambda: Doses(0.35, self.entry("rate"), 1, every=0.9, until=3.0),
@@ -114,7 +146,7 @@ class Problem:
             if kind == "timed":
                 found.append((number("early"), 0, number("amount") * number("fraction"), 0.0))
             elif kind == "lagged":
-                found += [(0.8 + number("lag"), last, number("amount"), 0.0), (2.2 + number("lag"), last, 0.4, 0.0)]
+                found += [(0.8 + number("lag"), last, number("amount"), 0.0), (2.2 + 0.17, last, 0.4, 0.0)]
             elif kind == "infused":
                 rate = number("rate") / number("duration")
                 found += [(number("late"), 1, 0.0, rate), (number("late") + number("duration"), 1, 0.0, -rate)]
@@ -125,25 +157,28 @@ class Problem:
                 found += [(0.35 + 0.9 * k, 1, number("rate"), 0.0) for k in range(3)]
         return sorted(found)
 
-    def make_events(self) -> list[Event]:
-        _, guards, resets, _ = model(self.n)
+    @functools.cached_property
+    def made_events(self) -> list[Event]:
+        _, guards, resets, _ = model(self.variant)
         return [
             Event(
-                guards[k], resets[k] if has else None, direction=direction, terminal=terminal, priority=priority, name=f"event {k}"
+                guards[k], None if r is None else resets[r], direction=direction, terminal=terminal, priority=priority, name=f"{k}"
             )
-            for k, has, direction, terminal, priority in self.events
+            for k, r, direction, terminal, priority in self.events
         ]
 
 
 def draw(seed: int) -> Problem:
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(2, 4))
+    variant = seed % len(VARIANTS)
+    n = VARIANTS[variant][0]
     at, theta = places(n), np.zeros(places(n)["all"])
     theta[at["a"] : at["B"]] = rng.normal(0.0, 0.5, n)
     spin = rng.normal(0.0, 1.2, (n, n))
     theta[at["B"] : at["q"]] = (spin - spin.T + rng.normal(0.0, 0.2, (n, n))).ravel()
     theta[at["q"] : at["s"]] = rng.normal(0.0, 0.5, n)
-    theta[at["s"] : at["guards"]] = rng.normal(0.0, 0.7, n) * rng.integers(0, 2)
+    theta[at["s"] : at["values"]] = rng.normal(0.0, 0.7, n) * rng.integers(0, 2)
+    theta[at["values"] : at["guards"]] = rng.normal(0.0, 0.7, len(_VALUES))
     for k in range(GUARDS):
         first = at["guards"] + k * (n + 2)
         theta[first : first + n] = rng.normal(0.0, 1.0, n)
@@ -153,28 +188,32 @@ def draw(seed: int) -> Problem:
             theta[first : first + n + 2] = [*np.zeros(n), -rng.uniform(0.5, 2.5), 1.0]
         first = at["resets"] + k * (n * n + n)
         theta[first : first + n * n + n] = rng.normal(0.0, 0.4, n * n + n)
-    theta[at["doses"] :] = [rng.normal(), *rng.uniform([0.3, 0.1, 0.2, 0.3, 0.9], [1.0, 0.6, 0.8, 2.5, 2.4]), rng.normal()]
+    theta[at["doses"] :] = [rng.normal(), *rng.uniform([0.3, 0.1, 0.2, 0.3, 0.9], [1.0, 0.6, 0.8, 2.5, 2.4]), rng.normal(), 0.0]
+    theta[-1] = rng.uniform(0.3, 1.9)
     T = float(rng.uniform(2.0, 3.9))
-    span = (0.0, T) if rng.random() < 0.65 else (T, 0.05)
+    span = (0.03, T) if rng.random() < 0.65 else (T, 0.05)
     which = rng.permutation(GUARDS)[: rng.integers(0, GUARDS + 1)]
     events = [
         (
             int(k),
-            bool(rng.random() < 0.8),
+            int(k) if rng.random() < 0.8 else None,
             int(rng.integers(-1, 2)),
-            int(rng.random() < 0.15) * int(rng.integers(1, 4)),
+            int(rng.random() < 0.25) * int(rng.integers(1, 4)),
             int(rng.integers(0, 3)),
         )
         for k in which
     ]
-    until = {"timed": 0.0, "lagged": 2.2, "infused": 0.0, "fixed": 3.1, "again": 3.1}  # which those have to be in the span for
+    if events and rng.random() < 0.35:  # once more, with another reset
+        k, _, direction, _, priority = events[0]
+        events.insert(int(rng.integers(0, 2)), (k, (k + 1) % GUARDS, direction, 0, priority + int(rng.integers(-1, 2))))
+    until = {"timed": 0.0, "lagged": 2.4, "infused": 0.0, "fixed": 3.1, "again": 3.1}  # which those have to be in the span for
     kinds = [kind for kind, last in until.items() if rng.random() < 0.4 and T > last]
     times = np.sort(rng.uniform(0.05, T, 4))
     if "again" in kinds:
         times[1] = 0.35 + 0.9
     times = np.sort(times[times <= T])
     return Problem(
-        n=n,
+        variant=variant,
         u0=rng.normal(0.0, 1.0, n),
         theta=theta,
         span=span,
@@ -184,6 +223,7 @@ def draw(seed: int) -> Problem:
         times=times,
         weights=rng.normal(size=(times.size, n)),
         weight_T=rng.normal(size=n),
+        weights_of_events=rng.normal(size=3) * int(rng.random() < 0.4),
         has_cost=bool(rng.random() < 0.5),
         side="left" if rng.random() < 0.3 else "right",
     )
@@ -193,14 +233,18 @@ def draw(seed: int) -> Problem:
 class Run:
     """One solution, in segments between jumps; `sequence` says what has happened in which order."""
 
-    def __init__(self, problem: Problem, u0: np.ndarray, theta: np.ndarray, T: float):
+    def __init__(self, problem: Problem, u0: np.ndarray, theta: np.ndarray, span: tuple[float, float]):
         self.problem, self.theta, self.n = problem, theta, problem.n
-        dynamics, self.guards, self.resets, self.cost = model(problem.n)
-        self.f = dynamics.f.function
-        self.t, self.T, self.sign = problem.span[0], T, np.sign(T - problem.span[0])
+        dynamics, self.guards, self.resets, self.cost = model(problem.variant)
+        self.f, self.table = dynamics.f.function, TABLES[VARIANTS[problem.variant][1]]
+        self.inverse = np.linalg.inv(MASS[: self.n, : self.n]) if problem.massed else np.eye(self.n)
+        (self.t, self.T), self.sign = span, np.sign(span[1] - span[0])
+        self.inside = span
         self.u, self.rates, self.integral = u0.copy(), np.zeros(problem.n), 0.0
         self.sequence: list[Any] = []
         self.event_times: list[list[float]] = [[] for _ in problem.events]
+        self.weights_of_times: list[list[float]] = [[] for _ in problem.events]
+        self.weighted_times = 0.0
         self.segments: list[tuple[float, float, Any]] = []
         self.ended = False
         self.margin = np.inf
@@ -211,9 +255,9 @@ class Run:
         return self.guards[self.problem.events[j][0]](t, u, self.theta)
 
     def slope(self, t, y):
-        du = np.zeros(self.n)
+        du, t = np.zeros(self.n), np.clip(t, *self.inside)  # f may jump at the ends of a segment
         self.f(t, y[: self.n], self.theta, du)
-        return np.append(du + self.rates, self.cost(t, y[: self.n], self.theta))
+        return np.append(self.inverse @ du + self.rates, self.cost(t, y[: self.n], self.theta))
 
     def run(self) -> None:
         actions = self.problem.actions(self.theta)
@@ -221,8 +265,11 @@ class Run:
             actions = actions[::-1]
             if actions and actions[0][0] > self.t:
                 raise Draw("a dose before the start")
-        self.around_known(actions)
-        known = sorted({a[0] for a in actions} | set(TABLE.times[1:-1]) | {self.T}, reverse=bool(self.sign < 0.0))
+        kinks = set(self.table.times) | set(self.table.period + self.table.times)
+        if VARIANTS[self.problem.variant][3]:
+            kinks.add(self.problem.number(self.theta, "switch"))
+        self.around_known(actions, kinks)
+        known = sorted({a[0] for a in actions} | kinks | {self.T}, reverse=bool(self.sign < 0.0))
         known = [time for time in known if self.sign * (time - self.t) > 0.0 and self.sign * (time - self.T) <= 0.0]
         for time in known:
             while self.sign * (time - self.t) > 0.0 and not self.ended:
@@ -232,8 +279,8 @@ class Run:
             if time != self.T or any(a[0] == time for a in actions):
                 self.give([a for a in actions if a[0] == time])
 
-    def around_known(self, actions: list) -> None:
-        times = np.sort([a[0] for a in actions] + [*self.problem.span, *TABLE.times, *self.problem.times])
+    def around_known(self, actions: list, kinks: set[float]) -> None:
+        times = np.sort([a[0] for a in actions] + [*self.problem.span, *kinks, *self.problem.times])
         if np.any(np.diff(times)[np.diff(times) > 0.0] < NEAR):
             raise Draw("known times that differences would swap")
 
@@ -245,48 +292,62 @@ class Run:
             self.sequence.append("dose")
             self.cascade([])
 
-    def cascade(self, done: list[int]) -> None:
-        """Events that a jump has taken across zero: they stay due, whatever the resets of others do then."""
-        due: list[int] = []
-        while not self.ended:
-            for j in range(len(self.problem.events)):
-                value = self.guard(j, self.t, self.u)
-                if j in done:
-                    continue
-                self.margin = min(self.margin, abs(value))
-                if np.sign(value) != self.signs[j] and self.signs[j] != 0.0 and self.problem.events[j][2] in (0, np.sign(value)):
-                    due.append(j)
-                    done = [*done, j]
-                self.signs[j] = np.sign(value)
+    def cascade(self, due: list[int]) -> None:
+        """These events, by one guard, and those that jumps take across zero: they stay due, whatever the resets of others do."""
+        done, nested = list(due), not due
+        while True:
+            if nested:
+                due = due + (more := self.taken_along(done))
+                done += more
             if not due:
                 break
-            j = max(due, key=lambda j: (self.problem.events[j][4], -j))
-            if sum(self.problem.events[i][4] == self.problem.events[j][4] for i in due) > 1:
+            j = max(due, key=lambda j: (self.priority(j), -j))
+            if len({self.problem.events[i][0] for i in due if self.priority(i) == self.priority(j)}) > 1:
                 raise Draw("several guards crossed with one priority")
-            due.remove(j)
-            self.happen(j)
-            if self.ended and due:
-                raise Draw("events at the same time as the last one")
+            due = [i for i in due if i != j]
+            self.happen(j, nested)
+            nested = True
         for j in done:
             value = self.guard(j, self.t, self.u)
             self.signs[j] = np.sign(value) if abs(value) > 1e-9 else self.signs[j]
 
-    def happen(self, j: int) -> None:
-        k, has, _, terminal, _ = self.problem.events[j]
+    def priority(self, j: int) -> int:
+        return self.problem.events[j][4]
+
+    def taken_along(self, done: list[int]) -> list[int]:
+        found = []
+        for j, (_, _, direction, _, _) in enumerate(self.problem.events):
+            if j in done:
+                continue
+            value = self.guard(j, self.t, self.u)
+            self.margin = min(self.margin, abs(value))
+            if np.sign(value) != self.signs[j] and self.signs[j] != 0.0 and direction in (0, np.sign(value)):
+                found.append(j)
+            self.signs[j] = np.sign(value)
+        return found
+
+    def happen(self, j: int, nested: bool) -> None:
+        """An event; one that is nested has no time of its own, so that nothing is weighted with it."""
+        _, r, _, terminal, _ = self.problem.events[j]
+        weight = 0.0 if nested else self.problem.weights_of_events[len(self.sequence) % 3]
+        self.weights_of_times[j].append(weight)
+        self.weighted_times += weight * self.t
         self.event_times[j].append(self.t)
         self.sequence.append(j)
         if len(self.sequence) > 25:
             raise Draw("many events")
-        self.ended = bool(terminal) and len(self.event_times[j]) == terminal
+        self.ended |= bool(terminal) and len(self.event_times[j]) == terminal
         if np.min(np.abs(self.problem.times - self.t), initial=1.0) < NEAR:
             raise Draw("an event close to an observation")
-        if has:
+        if r is not None:
             new = self.u.copy()
-            self.resets[k](self.t, self.u.copy(), self.theta, new)
+            self.resets[r](self.t, self.u.copy(), self.theta, new)
             self.u = new
 
     def advance(self, end: float) -> None:
         start, y = self.t, np.append(self.u, self.integral)
+        first, last = sorted((start, end))
+        self.inside = first + 1e-13, last - 1e-13
         dense = solve_ivp(self.slope, (start, end), y, method="DOP853", rtol=1e-12, atol=1e-13, dense_output=True).sol
         times = np.linspace(start, end, 300)
         states = dense(times)[: self.n].T
@@ -299,18 +360,16 @@ class Run:
         stop = self.sign * found[0][0] if found else end
         if found and min(abs(stop - end), abs(stop - start)) < NEAR:
             raise Draw("an event close to another jump")
-        if len(found) > 1 and found[1][0] - found[0][0] < NEAR:
+        due = [j for time, j in found if time == found[0][0]]
+        if len(found) > len(due) and found[len(due)][0] - found[0][0] < NEAR:
             raise Draw("events close to each other")
         self.segments.append((start, stop, dense))
         y = dense(stop)
         self.t, self.u, self.integral = stop, y[: self.n].copy(), float(y[self.n])
-        which = found[0][1] if found else -1
         for j in range(len(self.problem.events)):
-            self.signs[j] = -self.signs[j] if j == which else np.sign(self.guard(j, stop, self.u)) or self.signs[j]
-        if found:
-            self.happen(which)
-            if not self.ended:
-                self.cascade([which])
+            self.signs[j] = -self.signs[j] if j in due else np.sign(self.guard(j, stop, self.u)) or self.signs[j]
+        if due:
+            self.cascade(due)
 
     def crossing(self, j: int, times: np.ndarray, states: np.ndarray, dense: Any) -> float | None:
         """When the guard first crosses zero in the direction that counts, in this segment."""
@@ -345,19 +404,19 @@ def loss_of(run: Run, problem: Problem) -> float:
         value += weights @ run.at(t, problem.side)
     if problem.has_cost:
         value += run.integral
-    return float(value)
+    return float(value + run.weighted_times)
 
 
 def reference(problem: Problem, direction: np.ndarray, h: float = 5e-4) -> tuple[float, float, Run]:
-    """The loss, its derivative in a direction of (u0, theta, T), and the run itself."""
-    x = np.concatenate([problem.u0, problem.theta, [problem.span[1]]])
-    middle = Run(problem, problem.u0, problem.theta, problem.span[1])
+    """The loss, its derivative in a direction of (u0, theta, t0, T), and the run itself."""
+    x = np.concatenate([problem.u0, problem.theta, problem.span])
+    middle = Run(problem, problem.u0, problem.theta, problem.span)
     if middle.margin < 2e-2:
         raise Draw("a jump that nearly takes a guard to zero")
     values = []
     for k in (-3, -2, -1, 1, 2, 3):
         moved = x + k * h * direction
-        run = Run(problem, moved[: problem.n], moved[problem.n : -1], moved[-1])
+        run = Run(problem, moved[: problem.n], moved[problem.n : -2], tuple(moved[-2:]))
         if run.sequence != middle.sequence:
             raise Draw("differences change what happens")
         values.append(loss_of(run, problem))
