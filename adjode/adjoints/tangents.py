@@ -1,8 +1,7 @@
 """Tangents along the accepted steps: the dual of the discrete adjoint, walked forwards, for many directions at once.
 
 The exact derivatives of the numbers that were computed, with the mesh held fixed. The states of the stages are those the forward
-solve has recorded, or are computed again. Products with the Jacobians are jvps, one for each direction, or, where there is no jvp
-or there are far fewer states than directions, products with matrices that n vjps give.
+solve has recorded, or are computed again. Products with the Jacobians are those of tangent_products.py.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from adjode.adjoints.gaps import keeps_off
 from adjode.adjoints.jump_tangents import push_jumps
 from adjode.adjoints.seeds import place_in_step
 from adjode.adjoints.stages_again import make_stages_again
+from adjode.adjoints.tangent_products import make_push, spread_theta
 from adjode.compile import slots
 from adjode.compile.calls import PORTABLE, Calls
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
-from adjode.compile.kinds import LANES
-from adjode.compile.views import plane, row, segment
+from adjode.compile.views import plane, row
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
 from adjode.loops.jumps import INFLOW, begin_inflows
@@ -27,119 +26,6 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops, make_interpolant
 from adjode.steppers.family import EXPLICIT, Solver
 from adjode.steppers.tangents import Push, is_laced, lace, make_explicit_tangent, unlace
-
-
-def _make_jacobian_by_lanes(calls: Calls) -> Callable:
-    call_jvps = calls.jvps
-
-    @kernel
-    def jacobian_by_lanes(frame, t, u, i):
-        """df/du at stage i of a block: products with unit vectors, LANES of them at a time."""
-        units, out, of_u, n, status = slots.LANES_UNIT(frame), slots.LANES_OUT(frame), plane(slots.ROWS_U(frame), i), u.size, 0
-        slots.COUNT(frame)[slots.PRODUCTS] += n
-        for first in range(0, n, LANES):
-            many = min(LANES, n - first)
-            for j in range(many):
-                units[(first + j) * LANES + j] = 1.0
-            status |= call_jvps(frame, t, u, units, slots.NO_LANES(frame), segment(units, 0, many), segment(out, 0, n * LANES))
-            for j in range(many):
-                units[(first + j) * LANES + j] = 0.0
-                for k in range(n):
-                    of_u[k, first + j] = out[k * LANES + j]
-        return status
-
-    return jacobian_by_lanes
-
-
-def _make_prepare(calls: Calls) -> Callable:
-    call_vjp, jacobian_by_lanes = calls.vjp, _make_jacobian_by_lanes(calls)
-
-    @kernel
-    def prepare(frame, t, u, i):
-        """Rows of df/du and df/dtheta, if products are with these: one vjp for each; of df/du alone where there is a jvps."""
-        if slots.ROWS_U(frame).shape[0] == 0:
-            return SUCCESS
-        if slots.LANES_UNIT(frame).size > 0:
-            return jacobian_by_lanes(frame, t, u, i)
-        of_u, of_theta, unit, status = plane(slots.ROWS_U(frame), i), plane(slots.ROWS_THETA(frame), i), slots.UNIT(frame), 0
-        slots.COUNT(frame)[slots.VJPS] += unit.size
-        for k in range(unit.size):
-            unit[k] = 1.0
-            status |= call_vjp(frame, t, u, unit, row(of_u, k), row(of_theta, k))
-            unit[k] = 0.0
-        return status
-
-    return prepare
-
-
-@kernel
-def _by_rows(frame, i, v, w, out):
-    of_u, of_theta = plane(slots.ROWS_U(frame), i), plane(slots.ROWS_THETA(frame), i)
-    for k in range(out.size):
-        total = 0.0
-        for j in range(v.size):
-            total += of_u[k, j] * v[j]
-        for j in range(w.size):
-            total += of_theta[k, j] * w[j]
-        out[k] = total
-
-
-@kernel
-def _spread_theta(frame):
-    """LANES_THETA from THETA_DOTS."""
-    dots, lanes = slots.THETA_DOTS(frame), slots.LANES_THETA(frame)
-    for d in range(dots.shape[0] if lanes.shape[0] > 0 else 0):
-        for i in range(dots.shape[1]):
-            lanes[d // LANES, i * LANES + d % LANES] = dots[d, i]
-
-
-def _make_by_lanes(calls: Calls) -> Callable:
-    call_jvps = calls.jvps
-
-    @kernel
-    def laced(frame, t, u, V, out):
-        """out = (df/du) v + (df/dtheta) w for all directions, LANES of them at a time, of blocks that are laced."""
-        k, size, status = slots.THETA_DOTS(frame).shape[0], u.size * LANES, 0
-        for c in range(slots.LANES_THETA(frame).shape[0]):
-            v, many = segment(V, c * size, size), min(LANES, k - c * LANES)
-            w = row(slots.LANES_THETA(frame), c)
-            status |= call_jvps(frame, t, u, v, w, segment(v, 0, many), segment(out, c * size, size))
-        return status
-
-    @kernel
-    def by_lanes(frame, t, u, V, out):
-        slots.COUNT(frame)[slots.PRODUCTS] += slots.THETA_DOTS(frame).shape[0]
-        if is_laced(frame):
-            return laced(frame, t, u, V, out)
-        lace(frame, V, slots.LANES_U(frame), u.size)
-        status = laced(frame, t, u, slots.LANES_U(frame), slots.LANES_OUT(frame))
-        unlace(frame, slots.LANES_OUT(frame), out, u.size)
-        return status
-
-    return by_lanes
-
-
-def _make_push(calls: Calls) -> Push:
-    call_jvp, prepare, by_lanes = calls.jvp, _make_prepare(calls), _make_by_lanes(calls)
-
-    @kernel
-    def one(frame, t, u, i, v, w, out):
-        if slots.ROWS_U(frame).shape[0] > 0:
-            _by_rows(frame, i, v, w, out)
-            return SUCCESS
-        slots.COUNT(frame)[slots.PRODUCTS] += 1
-        return call_jvp(frame, t, u, v, w, out)
-
-    @kernel
-    def all_directions(frame, t, u, V, out):
-        if slots.LANES_THETA(frame).shape[0] > 0:
-            return by_lanes(frame, t, u, V, out)
-        n, W, status = u.size, slots.THETA_DOTS(frame), prepare(frame, t, u, 0)
-        for d in range(W.shape[0]):
-            status |= one(frame, t, u, 0, segment(V, d * n, n), row(W, d), segment(out, d * n, n))
-        return status
-
-    return Push(prepare, one, all_directions)
 
 
 @kernel
@@ -234,7 +120,7 @@ def _keep_behind(frame, step):
         _copy(row(slots.MESH_DOTS(frame), step), slots.DOTS(frame))
 
 
-def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
+def _make_stages(calls: Calls, push: Push, solver: Solver, straight: tuple[int, int] | None) -> Callable:
     """`stages(frame, t, h, t_new, V, dense) -> status`: STAGE_DOTS and NEXT_DOTS of one step of one method."""
     if solver.implicit:
         step = solver.tangent_step(push, make_jacobian(calls))
@@ -244,12 +130,15 @@ def _make_stages(calls: Calls, push: Push, solver: Solver) -> Callable:
             return step(frame, t, h, t_new, V)
 
         return implicit_stages
-    explicit = make_explicit_tangent(push)
+    step_of, further = make_explicit_tangent(push, straight)
 
     @kernel
     def explicit_stages(frame, t, h, t_new, V, dense):
-        setting = slots.SETTING(frame)
-        return explicit(frame, t, h, t_new, V, 1, setting[slots.TOP] if dense else setting[slots.LAST_STAGE])
+        last, top = slots.SETTING(frame)[slots.LAST_STAGE], slots.SETTING(frame)[slots.TOP]
+        status = step_of(frame, t, h, t_new, V, 1, last)
+        if dense and top > last and status == SUCCESS:
+            status = further(frame, t, h, t_new, V, last + 1, top)
+        return status
 
     return explicit_stages
 
@@ -268,8 +157,8 @@ def _make_keep(implicit: bool) -> Callable:
     return keep
 
 
-def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver) -> Callable:
-    push_all, stages = push.all, _make_stages(calls, push, solver)
+def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver, straight: tuple[int, int] | None = None) -> Callable:
+    push_all, stages = push.all, _make_stages(calls, push, solver, straight)
     stages_again, keep = None if recorded else make_stages_again(calls, None), _make_keep(solver.implicit)
 
     @kernel
@@ -319,16 +208,16 @@ def _make_take_by_kind(take: Callable, take_explicit: Callable | None) -> Callab
     def cross(frame, step, kind):
         if kind < slots.JUMP:
             return SUCCESS
-        dots, other, n, laced = slots.DOTS(frame), slots.NEXT_DOTS(frame), slots.STATE_DOT(frame).size, is_laced(frame)
-        if laced:  # the rules of jumps take one direction behind the other
+        dots, other, n, width = slots.DOTS(frame), slots.NEXT_DOTS(frame), slots.STATE_DOT(frame).size, slots.WIDTH(frame)[0]
+        if is_laced(frame):  # the rules of jumps take one direction behind the other
             _copy(other, dots)
-            unlace(frame, other, dots, n)
+            unlace(frame, other, dots, n, width)
         _keep_before(frame, step)
         status = push_jumps(frame, kind - slots.JUMP)
-        _spread_theta(frame)  # since inflows may be others
-        if laced:
+        spread_theta(frame)  # since inflows may be others
+        if is_laced(frame):
             _copy(other, dots)
-            lace(frame, other, dots, n)
+            lace(frame, other, dots, n, width)
         _keep_behind(frame, step)
         return status
 
@@ -369,13 +258,15 @@ def _begin(frame):
     _copy(slots.DOTS(frame), slots.START_DOTS(frame))
     slots.PLACE(frame)[slots.STEP] = 0
     _begin_inflows(frame)
-    _spread_theta(frame)
+    spread_theta(frame)
 
 
-def make_tangents(calls: Calls = PORTABLE, stages: None = None, *, recorded: bool, solver: Solver = EXPLICIT) -> Callable:
+def make_tangents(
+    calls: Calls = PORTABLE, stages: tuple[int, int] | None = None, *, recorded: bool, solver: Solver = EXPLICIT
+) -> Callable:
     """The kernel of the pass, along the stages that the forward solve has recorded or along its mesh."""
-    push = _make_push(calls)
-    take = _make_take(calls, push, recorded, solver)
+    push = make_push(calls)
+    take = _make_take(calls, push, recorded, solver, stages)
     take_explicit = _make_take(calls, push, recorded, EXPLICIT) if solver.switches else None
     take_step = _make_take_by_kind(take, take_explicit)
 

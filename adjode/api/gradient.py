@@ -11,6 +11,7 @@ import numpy as np
 
 from adjode.api.certify import hold_against_another
 from adjode.api.first_calls import backward_parts, forward_parts, prove_events, try_behind
+from adjode.api.form import Form
 from adjode.api.jumps_of_f import warn_of_jump
 from adjode.api.keywords import GradientKeywords, SolveKeywords
 from adjode.api.pullback import pullback
@@ -129,7 +130,7 @@ class ValueAndGradient:
         self._may_jump = in_memory and dynamics.switches.compare_states and not self.backward_options.discrete
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
-        self._form = _Form(Layout("u0", {}), Layout("theta", {}))  # of the latest call
+        self._form = Form(Layout("u0", {}), Layout("theta", {}))  # of the latest call
         self._is_warned = False
         self._unprepared = next(self._what_needs_python(), None)
 
@@ -153,9 +154,9 @@ class ValueAndGradient:
                 self._warn_of_tolerances(layouts[0], stacklevel=4)
             return self.step_by_step(u0, theta)
         form = self._form
-        flat = form.flat and type(u0) is type(theta) is np.ndarray and (u0.shape, theta.shape) == form.shapes
+        flat = form.is_like(u0, theta)
         if not flat:
-            form = self._form = _Form(*self.dynamics.layouts(u0, theta))
+            form = self._form = Form(*self.dynamics.layouts(u0, theta))
             self.dynamics.require_order(*form.layouts, readers=self.readers)
         workspace, result = self._take_workspace(form, *((u0, theta) if flat else form.flatten(u0, theta))), None
         if workspace.run():
@@ -216,7 +217,7 @@ class ValueAndGradient:
         if self._unprepared is not None:
             raise TypeError(f"there is no compiled form for {self._unprepared}.")
 
-    def _take_workspace(self, form: _Form, u0: np.ndarray, theta: np.ndarray) -> Workspace:
+    def _take_workspace(self, form: Form, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """A workspace that nobody else uses, with u0 and theta in it."""
         try:
             workspace = self._idle[u0.size, theta.size].pop()
@@ -356,22 +357,6 @@ def _finite_number(value: Any, t: float) -> float:
     if not np.isfinite(value):
         raise SolveError(f"the loss is not finite: its value is {value}.", phase="loss", status=Status.NON_FINITE, t=float(t))
     return float(value)
-
-
-class _Form:
-    """How u0 and theta were given: read-only, so that threads may call in different forms at a time."""
-
-    def __init__(self, *layouts: Layout):
-        self.sizes = layouts[0].size, layouts[1].size
-        self.shapes = (self.sizes[0],), (self.sizes[1],)
-        self.flat = all(layout.is_flat for layout in layouts)
-        self.layouts = layouts
-
-    def flatten(self, *given: Any) -> Iterator[np.ndarray]:
-        return (layout.flatten(layout.name, block) for layout, block in zip(self.layouts, given, strict=True))
-
-    def unflatten(self, *bars: np.ndarray | None) -> Iterator[Any]:
-        return (None if bar is None else layout.unflatten(bar) for layout, bar in zip(self.layouts, bars, strict=True))
 
 
 def _has_own_preparation(loss: Loss) -> bool:

@@ -9,30 +9,23 @@ from typing import Any, Unpack
 import numpy as np
 
 from adjode.api.first_calls import backward_parts, forward_parts, try_behind
+from adjode.api.form import Form
 from adjode.api.gradient import readers_of, require_observed
 from adjode.api.keywords import ForwardKeywords
+from adjode.api.residual_workspace import ResidualWorkspace
 from adjode.api.solve import solve, try_before
 from adjode.api.steady import is_steady
 from adjode.api.tangents import try_tangents
 from adjode.checks import choose, time_span, times_in_span
-from adjode.compile import slots
-from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
 from adjode.derivatives.proof import require_derived_loss
-from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
-from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
-from adjode.model.losses import LeastSquares, PreparedLoss, loss_for
+from adjode.model.losses import LeastSquares, loss_for
 from adjode.model.selection import selection_mask
 from adjode.passes.default_atol import beside_loss
-from adjode.passes.discrete import Discrete
-from adjode.passes.forward import Forward, jumps_of, structure_for
+from adjode.passes.forward import structure_for
 from adjode.passes.options import SolveOptions
-from adjode.passes.program import Program
-from adjode.passes.rows import Rows, probe, solve_until_served
-from adjode.passes.tangents import TangentPass
-from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS, TIMED_OUT, solve_error
 
 
 def residuals_and_jacobian(
@@ -118,7 +111,8 @@ class ResidualsAndJacobian:
         self._solve_options, self._wrt = beside_loss(options, self.loss), wrt
         self.options = SolveOptions.of(dynamics, self.t_span, **self._solve_options)
         self._steady = is_steady(self.options, self.t_span)
-        self._idle: dict[tuple[Layout, Layout], list[_Workspace]] = {}
+        self._idle: dict[tuple[Layout, Layout], list[ResidualWorkspace]] = {}
+        self._latest: tuple[Form, list[ResidualWorkspace]] = Form(Layout("u0", {}), Layout("theta", {})), []  # of the latest call
         self._is_warned = False
 
     def __reduce__(self):
@@ -134,16 +128,22 @@ class ResidualsAndJacobian:
         SolveError
             If a pass cannot be completed, or a residual is not finite.
         """
-        layouts = self.dynamics.layouts(u0, theta)
-        self.dynamics.require_order(*layouts, readers=self.readers)
-        flat = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
-        idle = self._idle.setdefault(layouts, [])
+        form, idle = self._latest
+        if form.is_like(u0, theta):
+            flat = u0, theta
+        else:
+            form = Form(*self.dynamics.layouts(u0, theta))
+            self.dynamics.require_order(*form.layouts, readers=self.readers)
+            flat = form.layouts[0].flatten("u0", u0), form.layouts[1].flatten("theta", theta)
+            idle = self._idle.setdefault(form.layouts, [])
+            self._latest = form, idle
         try:
             workspace = idle.pop()
         except IndexError:
-            workspace = self._make(layouts, *flat)
+            workspace = self._make(form.layouts, *flat)
+        failed = self._steady or not workspace.run(*flat)
         self.jacobian = workspace.how
-        if self._steady or not workspace.run(*flat):
+        if failed:
             idle.append(workspace)
             return self._step_by_step(workspace, *flat)
         result = workspace.r, workspace.J
@@ -159,7 +159,7 @@ class ResidualsAndJacobian:
         """Callbacks that may read theta, beside those of the dynamics; None where doses and events may too."""
         return None if self.options.doses or self.options.events else readers_of(self.dynamics, self.loss, None)
 
-    def _make(self, layouts: tuple[Layout, Layout], u0: np.ndarray, theta: np.ndarray) -> _Workspace:
+    def _make(self, layouts: tuple[Layout, Layout], u0: np.ndarray, theta: np.ndarray) -> ResidualWorkspace:
         options = replace(self.options, doses=()) if self._steady else self.options  # passes are then made step by step
         place = self.t_span[0], u0, theta
         loss = self.loss.prepare(u0.size, self.t_span[1])
@@ -175,9 +175,9 @@ class ResidualsAndJacobian:
         if not mask.any():
             raise ValueError("wrt selects no entry, so there is no Jacobian.")
         asked = self._asked, self._on_inaccurate
-        return _Workspace(self.dynamics, options, structure, loss, self.t_span, mask, u0.size, *asked)
+        return ResidualWorkspace(self.dynamics, options, structure, loss, self.t_span, mask, u0.size, *asked)
 
-    def _try_behind(self, workspace: _Workspace) -> None:
+    def _try_behind(self, workspace: ResidualWorkspace) -> None:
         (times, states), theta = workspace.forward.places(), workspace.theta
         parts = forward_parts(self.dynamics, self.options)
         if workspace.rows is not None:
@@ -188,7 +188,7 @@ class ResidualsAndJacobian:
         require_derived_loss(workspace.loss, theta)
         workspace.is_tried = True
 
-    def _step_by_step(self, workspace: _Workspace, u0: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _step_by_step(self, workspace: ResidualWorkspace, u0: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same by the long way round, which says what is wrong."""
         solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
         n, times = u0.size, workspace.loss.times
@@ -199,165 +199,3 @@ class ResidualsAndJacobian:
         result = workspace.read(solution(times), dots.u.transpose(0, 2, 1), theta, directions[:, n:])
         require_derived_loss(workspace.loss, theta)
         return result
-
-
-class _Workspace:
-    """The passes of one call with all their buffers, made once and run many times.
-
-    Parameters
-    ----------
-    dynamics, options, structure, t_span
-        As for `Forward`.
-    loss : PreparedLoss
-    columns : (n + m,) array of bool
-        Of the Jacobian.
-    n : int
-    how : str
-        "auto", "tangents" or "adjoints".
-    on_inaccurate : str
-
-    Attributes
-    ----------
-    how : str
-        "tangents" or "adjoints".
-    u0, theta, r, J : arrays
-        Of the last run.
-    is_tried : bool
-        Whether slips of the callbacks have been looked for along a run.
-    """
-
-    def __init__(
-        self,
-        dynamics: Dynamics,
-        options: SolveOptions,
-        structure: Structure | None,
-        loss: PreparedLoss,
-        t_span: tuple[float, float],
-        columns: np.ndarray,
-        n: int,
-        how: str,
-        on_inaccurate: str,
-    ):
-        if t_span[1] < t_span[0]:
-            loss.reverse()
-        self.loss, self.columns, self.is_tried, m = loss, columns, False, columns.size - n
-        self.how = _cheaper(options, loss, t_span, columns, n) if how == "auto" else how
-        jumps = jumps_of(dynamics, options, n, m, t_span)
-        with_tangents = with_inflows(dynamics, jumps.inflows, m, tangents=True)
-        dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
-        self.u0, self.theta = np.zeros(n), theta[:m]
-        record = RECORD_STAGES | (RECORD_DENSE if jumps.move else 0)
-        given: Any = {"record": record, "times": loss.times, "jumps": jumps}
-        self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, **given)
-        self._solving = Program(self.forward)
-        self.rows = self.tangents = None
-        if self.how == "adjoints" or options.unit_error(n):
-            asked: Any = {"wants_theta": columns[n:].any(), "on_inaccurate": on_inaccurate, "jumps": jumps}
-            self.rows = Rows(dynamics, options, structure, self.forward, theta, loss.times, m, **asked)
-        if self.how == "tangents":
-            self.directions = np.eye(columns.size)[columns]
-            start_dots, theta_dots = self.directions[:, :n], np.pad(self.directions[:, n:], ((0, 0), (0, len(jumps.inflows))))
-            along: Any = {"recorded": True, "jumps": jumps}
-            problem = with_tangents, options, structure, self.forward.span, theta, start_dots, theta_dots
-            self.tangents = TangentPass(*problem, self.forward.frame[slots.TIMES], **along)
-            self.tangents.share_watch(self.forward.watch)
-            self.forward.measure_for(self.tangents.frame)
-            self._follow()
-            self._pushing = Program(backward=self.tangents, goes_on=True)
-        self._max_seconds = options.max_seconds
-
-    def _follow(self) -> None:
-        assert self.tangents is not None
-        self.tangents.follow(self.forward.trajectory, self.forward.count)
-
-    def run(self, u0: np.ndarray, theta: np.ndarray) -> bool:
-        """Whether all went well.
-
-        Raises
-        ------
-        SolveError
-            If it takes too long, or no steps serve the Jacobian; other failures are for the step-by-step way to explain.
-        """
-        self.u0[:], self.theta[:] = u0, theta
-        self._runs: Forward | Discrete | TangentPass = self.forward
-        status = solve_until_served(self._solving, self._judge)
-        if status == SUCCESS:
-            status = self._differentiate() if self._has_seen_all else NON_FINITE
-        if status == TIMED_OUT:
-            t, step_size = self._runs.place
-            raise solve_error(status, phase=_PHASES[type(self._runs)], t=t, step_size=step_size, max_seconds=self._max_seconds)
-        if status == INACCURATE:
-            assert self.rows is not None
-            raise self.rows.backward.error(status, None)
-        return status == SUCCESS
-
-    @property
-    def _has_seen_all(self) -> bool:
-        """Whether no event has ended the solution before the last observation."""
-        return self.forward.count[slots.SEEN] == self.loss.times.size
-
-    def _judge(self) -> int:
-        """Whether the steps serve the Jacobian, by the pullback of all residuals together."""
-        if self.rows is None or not self._has_seen_all:
-            return SUCCESS
-        self._runs = self.rows.backward
-        self._pull = self.loss.pulled_residuals(self.forward.frame[slots.OBSERVED], self.theta)
-        status = self.rows.pull(self._pull(self._probe)[0])
-        if status == REFINE:
-            self._runs = self.forward
-        return status
-
-    @functools.cached_property
-    def _probe(self) -> np.ndarray:
-        there = ~self.loss.loss.missing
-        return probe(*there.shape)[there]
-
-    def _differentiate(self) -> int:
-        """The residuals and their Jacobian; the status."""
-        observed, none = self.forward.frame[slots.OBSERVED], np.zeros((0, self.theta.size))
-        if self.tangents is not None:
-            self._runs = self.tangents
-            self._follow()
-            if (status := self._pushing.run()) == SUCCESS:
-                self.r, self.J = self.read(observed, self.tangents.observed, self.theta, self.directions[:, self.u0.size :])
-            return status
-        assert self.rows is not None
-        self.r, _ = self.read(observed, np.zeros((len(observed), 0, self.u0.size)), self.theta, none)
-        status, J = self.rows.jacobian(self._pull, self.r.size)
-        self.J = np.ascontiguousarray(J[:, self.columns])
-        return status
-
-    def read(
-        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The residuals and their tangents from states (c, n), tangents (c, p, n) at the times of the loss, and those of theta.
-
-        Raises
-        ------
-        SolveError
-            If a residual is not finite.
-        """
-        r, J = self.loss.residuals(states, dots, theta, theta_dots)
-        if not (np.isfinite(r).all() and np.isfinite(J).all()):
-            self.loss.observe(np.ascontiguousarray(states), theta)
-            self.loss.run()
-            self.loss.explain()
-        return r, J
-
-
-_PHASES = {Forward: "forward", Discrete: "adjoint", TangentPass: "tangent"}
-
-
-def _cheaper(options: SolveOptions, loss: PreparedLoss, t_span: tuple[float, float], columns: np.ndarray, n: int) -> str:
-    """Whether tangents of all columns or adjoints of all rows cost less, in units of a row that is pulled back from T.
-
-    Explicit tangents cost in proportion to their number, and little beside a row that has many parameters to serve, as long as the
-    directions by all of them stay in the processor's cache; implicit ones, as soon as there are a few, one factorisation of the
-    exact equations for all of them. A rough model: `python -m benchmarks.tangents` compares the two on either side of the choice.
-    """
-    k, there, m = np.count_nonzero(columns), ~loss.loss.missing, columns.size - n
-    parts = np.abs(loss.loss.t_obs - t_span[0]) / max(abs(t_span[1] - t_span[0]), 1e-300)
-    rows = float((parts[:, None] * there).sum())
-    each = 0.03 if m >= 4 * n and k * m <= 2**17 else 0.15
-    tangents = min(0.9 * k, 3.5 + 0.03 * k) if options.tableau.implicit else 0.5 + each * k
-    return "adjoints" if rows < tangents else "tangents"

@@ -200,15 +200,16 @@ RATES = vector(STORE, "(k,)", "rates: cotangents along du/dt")
 
 # --- tangents: k directions at once, in one vector, one behind the other or laced, see steppers/tangents.py -----------------------
 
-START_DOTS = vector(STORE, "(k n,)", "tangents of the state at the start")
-THETA_DOTS = matrix(STORE, "(k, m)", "tangents of the parameters")
-DOTS = vector(STORE, "(k n,)", "tangents of the state reached")
-NEXT_DOTS = vector(STORE, "(k n,)", "tangents of the state after the step")
-STATE_DOTS = vector(STORE, "(k n,)", "tangents of the state of a stage")
-STAGE_DOTS = matrix(STORE, "(rows, k n)", "tangents of the slopes of the stages")
+START_DOTS = vector(SIZED, "(k n,)", "tangents of the state at the start")
+THETA_DOTS = matrix(SIZED, "(k, m)", "tangents of the parameters")
+DOTS = vector(SIZED, "(k n,)", "tangents of the state reached")
+NEXT_DOTS = vector(SIZED, "(k n,)", "tangents of the state after the step")
+STATE_DOTS = vector(SIZED, "(k n,)", "tangents of the state of a stage")
+STAGE_DOTS = matrix(SIZED, "(rows, k n)", "tangents of the slopes of the stages")
 OBSERVED_DOTS = matrix(STORE, "(times, k n)", "tangents of the states at TIMES")
 MESH_DOTS = matrix(STORE, "(steps + 1, k n) or (0, 0)", "tangents of the states at the starts of steps, where they are kept")
 MESH_DOTS_C = cube(STORE, "(steps, degree, k n) or (0, 0, 0)", "the coefficients of their dense output")
+WIDTH = integers(SETTINGS, "(1,)", "how many directions of a block lie side by side; 1 where one is behind the other")
 LANES_U = vector(STORE, "(k n,) or (0,)", "STATE_DOTS laced for a jvps, where blocks are not")
 LANES_OUT = vector(STORE, "(k n,) or (0,)", "what that writes")
 LANES_UNIT = vector(STORE, "(n lanes,) or (0,)", "zeros, for unit vectors that a jvps makes df/du of")
@@ -222,8 +223,11 @@ STAGE_MATRIX = matrix(STORE, "(b n, b n) or (0, 0)", "factors of the equations o
 RIGHTS = matrix(STORE, "(b n, k) or (0, 0)", "their right-hand sides, and then their solutions, a column for each direction")
 DOT_COLUMNS = matrix(STORE, "(n, k) or (0, k)", "tangents of the state of a stage before them, directions side by side")
 STAGE_PIVOTS = integers(STORE, "(b n,) or (0,)", "their pivots")
-ROWS_U = cube(STORE, "(b, n, n) or (0, n, n)", "df/du at b stages; none where products are jvps")
-ROWS_THETA = cube(STORE, "(b, n, m) or (0, n, m)", "df/dtheta there")
+ROWS_U = cube(SIZED, "(b, n, n) or (0, n, n)", "df/du at b stages; none where products are jvps")
+ROWS_THETA = cube(SIZED, "(b, n, m) or (0, n, m)", "df/dtheta there; with THETA_COLUMNS a column of zeros behind")
+THETA_COLUMNS = integers(
+    SIZED, "(k,) or (0,)", "where theta changes in each direction, m for nowhere; none where that is more than one entry"
+)
 STAGE_STATE_DOTS = cube(
     STORE, "(k, rows, p n) or (0, 0, 0)", "tangents of the states of the stages of all steps, where they are kept"
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from adjode.compile import slots
@@ -14,10 +16,16 @@ from adjode.tableaus import Tableau
 class Replay(Pass):
     """A pass along the steps of a trajectory."""
 
+    _followed: tuple[Any, ...] = (None, None, None)
+
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory; `count` has the STEPS in it, and EARLIER ones, which are asked for where it begins."""
+        followed = trajectory.t, trajectory.jumps.t, count  # the arrays of either store are made anew all together
+        if all(one is other for one, other in zip(followed, self._followed, strict=True)):
+            return
         trajectory.put_forward(self.frame)
         self.frame[slots.FORWARD_COUNT] = count
+        self._followed = followed
 
     def follow_on(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """The same where EARLIER steps have been asked for and are at hand now."""

@@ -51,6 +51,8 @@ class Rows:
     Attributes
     ----------
     backward : Discrete
+    bars : (c, n) array
+        The cotangents that are pulled back.
     """
 
     def __init__(
@@ -69,8 +71,8 @@ class Rows:
         cost: tuple[Callback, Callback] | None = None,
     ):
         n = forward.y.size
-        self._forward, self._m, self._bars = forward, m, np.zeros((times.size, n))
-        seeds = np.zeros(n), times, self._bars
+        self._forward, self._m, self.bars = forward, m, np.zeros((times.size, n))
+        seeds = np.zeros(n), times, self.bars
         how: Any = {"wants_theta": wants_theta, "recorded": cost is None, "on_inaccurate": on_inaccurate, "jumps": jumps}
         self.backward = Discrete(dynamics, options, structure, forward.span, theta, *seeds, cost=cost, **how)
         forward.limit_by(self.backward.frame)
@@ -81,7 +83,7 @@ class Rows:
 
     def pull(self, u_bars: np.ndarray) -> int:
         """Pull cotangents (c, n) of the states at the times back; the status, REFINE where the solve is to take shorter steps."""
-        self._bars[:] = u_bars
+        self.bars[:] = u_bars
         self.backward.follow(self._forward.trajectory, self._forward.count)
         return self._program.run()
 
@@ -90,7 +92,7 @@ class Rows:
         """The cotangents of u0 and theta, (n + m,), that the last `pull` has found."""
         forward, lam, found = self._forward, self.backward.lam.copy(), self.backward.theta_bar[: self._m]
         if not jumps_at_start(forward.trajectory.kinds):
-            lam += self._bars[forward.frame[slots.TIMES] == forward.t_start].sum(axis=0)
+            lam += self.bars[forward.frame[slots.TIMES] == forward.t_start].sum(axis=0)
         return np.concatenate([lam, found if found.size else np.zeros(self._m)])
 
     def jacobian(self, pull: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], N: int) -> tuple[int, np.ndarray]:
@@ -98,7 +100,7 @@ class Rows:
 
         The steps have been judged before, by all of them together: one that hardly changes need not be as exact by itself.
         """
-        trust, J, status = self.backward.trust, np.empty((N, self._bars.shape[1] + self._m)), SUCCESS
+        trust, J, status = self.backward.trust, np.empty((N, self.bars.shape[1] + self._m)), SUCCESS
         most, unit = trust[slots.MOST], np.zeros(N)
         trust[slots.MOST] = math.inf
         try:

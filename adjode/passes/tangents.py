@@ -33,6 +33,8 @@ from adjode.tableaus import Tableau
 _MOST_ROWS = 200  # states up to which vjps may take the place of jvps
 _AS_QUICK = 1.5  # directions for each state from which on matrices from vjps are quicker than jvps
 _FEWEST_LANES = 8  # directions from which on a jvps is quicker than as many jvps
+_SMALL = 64  # entries of a block of directions up to which a pass of the fused tier is worth compiling
+_FEWER = 2  # vjps for each jvps that they take the place of
 _ITERATIONS, _OVERHEAD = 6, 2000  # of GMRES for a direction, and multiplications that one takes besides
 
 
@@ -100,8 +102,13 @@ class TangentPass(Replay):
         frame[slots.THETA], frame[slots.TIME_SPAN] = theta, span.numbers
         frame[slots.THETA_DOTS] = np.ascontiguousarray(theta_dots)
         pays = k >= _FEWEST_LANES and (self.direct or tableau.partner is not None or not tableau.implicit)
-        self.jvps = dynamics.jvps if pays else None
-        self.laced = laces and self.jvps is not None and structure is None
+        laces = laces and structure is None
+        columns = _columns(frame[slots.THETA_DOTS]) if laces and not jumps.inflows and k >= _AS_QUICK * n else None
+        by_columns = columns is not None and (n <= _FEWER * -(-k // LANES) or dynamics.jvps is None)
+        self.jvps = dynamics.jvps if pays and not by_columns else None
+        frame[slots.THETA_COLUMNS] = columns if by_columns and columns is not None else np.zeros(0, dtype=np.int64)
+        self._width = k if by_columns else LANES if laces and self.jvps is not None else 1
+        frame[slots.WIDTH] = np.array([self._width])
         frame[slots.START_DOTS] = self._laced(start_dots)
         size = frame[slots.START_DOTS].size
         self.observe(times)
@@ -116,29 +123,30 @@ class TangentPass(Replay):
         put_jumps_along(frame, jumps, n, k, dynamics)
         self._at = frame[slots.PLACE]
         self._rows_of_jacobian = 0 if structure is None else products_for(dynamics, structure)
+        self._is_small = recorded and by_columns and size <= _SMALL and not jumps
         recorded = recorded or structure is not None
         self.entry_name = solver.entry_name("tangents-recorded" if recorded else "tangents")
         self.make = functools.partial(make_tangents, recorded=recorded, solver=solver)
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
-        """Of the portable tier in any case: with many directions, a pass is products and long vectors."""
-        return PORTABLE.entry(self.entry_name, self.frame, self.make)
+        """Of the portable tier, unless there are few directions and states: else a pass is products and long vectors."""
+        return (self.dynamics.calls if self._is_small else PORTABLE).entry(self.entry_name, self.frame, self.make)
 
     def _laced(self, rows: np.ndarray) -> np.ndarray:
-        """Directions (k, n) as one vector: LANES at a time in columns, or one behind the other."""
-        if not self.laced:
+        """Directions (k, n) as one vector: WIDTH of them side by side in columns, or those given, one behind the other."""
+        if self._width == 1:
             return np.ascontiguousarray(rows).reshape(-1)
-        padded = np.pad(rows, ((0, -len(rows) % LANES), (0, 0)))
-        return np.ascontiguousarray(padded.reshape(-1, LANES, self.n).transpose(0, 2, 1)).reshape(-1)
+        padded = np.pad(rows, ((0, -len(rows) % self._width), (0, 0)))
+        return np.ascontiguousarray(padded.reshape(-1, self._width, self.n).transpose(0, 2, 1)).reshape(-1)
 
     def _unlaced(self, vectors: np.ndarray) -> np.ndarray:
         """Directions (..., k, n) from such vectors."""
-        k, first = len(self.frame[slots.THETA_DOTS]), vectors.shape[:-1]
-        if not self.laced:
+        k, first, width = len(self.frame[slots.THETA_DOTS]), vectors.shape[:-1], self._width
+        if width == 1:
             return vectors.reshape(*first, k, self.n)
-        blocks = -(-k // LANES)
-        return vectors.reshape(*first, blocks, self.n, LANES).swapaxes(-1, -2).reshape(*first, blocks * LANES, self.n)[..., :k, :]
+        blocks = -(-k // width)
+        return vectors.reshape(*first, blocks, self.n, width).swapaxes(-1, -2).reshape(*first, blocks * width, self.n)[..., :k, :]
 
     @property
     def dots(self) -> np.ndarray:
@@ -184,10 +192,11 @@ class TangentPass(Replay):
         """The callbacks, and room for matrices where products are with these."""
         frame, dynamics, m, stiff = self.frame, self.dynamics, self.theta.size, tableau.partner or tableau
         jvps = self.jvps
-        quicker = k >= _AS_QUICK * n and jvps is None
+        quicker = k >= _AS_QUICK * n and jvps is None  # as by columns in any case
         jvp = None if self.direct or quicker else dynamics.jvp
         blocks = 0 if jvp is not None else stiff.stages if stiff.together else 1
-        frame[slots.ROWS_U], frame[slots.ROWS_THETA] = np.zeros((blocks, n, n)), np.zeros((blocks, n, m))
+        behind = frame[slots.THETA_COLUMNS].size > 0
+        frame[slots.ROWS_U], frame[slots.ROWS_THETA] = np.zeros((blocks, n, n)), np.zeros((blocks, n, m + behind))
         frame[slots.UNIT] = np.zeros(n)
         frame[slots.F], frame[slots.VJP] = dynamics.f.handle, dynamics.vjp.handle
         for slot, callback in ((slots.VJP_U, dynamics.vjp_u), (slots.JAC, dynamics.jac), (slots.JVP, jvp), (slots.JVPS, jvps)):
@@ -195,7 +204,7 @@ class TangentPass(Replay):
                 frame[slot] = callback.handle
         self.jvp = jvp
         blocks = 0 if jvps is None else -(-k // LANES)
-        size = 0 if self.laced else blocks * n * LANES
+        size = 0 if self._width > 1 else blocks * n * LANES
         frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(size), np.zeros(size)
         frame[slots.LANES_THETA] = np.zeros((blocks, m * LANES))
         units = self.direct and jvps is not None
@@ -276,6 +285,17 @@ class TangentPass(Replay):
                 if cause is not None:
                     return cause
         return None
+
+
+def _columns(theta_dots: np.ndarray) -> np.ndarray | None:
+    """The one entry of theta (m,) that changes in each direction (k, m), by 1, or m for none; None if there are others."""
+    k, m = theta_dots.shape
+    rows, columns = np.nonzero(theta_dots)
+    if np.unique(rows).size < rows.size or not (theta_dots[rows, columns] == 1.0).all():
+        return None
+    found = np.full(k, m)
+    found[rows] = columns
+    return found
 
 
 def _solves_directly(tableau: Tableau, structure: Structure, k: int) -> bool:

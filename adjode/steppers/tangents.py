@@ -6,7 +6,8 @@ follow from each other. Those of implicit ones are solved for as the transposed 
 the frozen matrix for a preconditioner, which serves all directions of a step; with a mass matrix, for M K_dot_i. Where there are so
 many directions that it pays, the exact matrix of the stages is factored instead, once for all of them (direct_tangents.py).
 
-A block of directions is a vector, one direction behind the other. `push` is made of three kernels:
+A block of directions is a vector, one direction behind the other, or laced: WIDTH of them side by side for each state. `push` is
+made of three kernels:
 
     prepare(frame, t, u, i) -> status               make ready for products at a state, the i-th one of a block of stages
     one(frame, t, u, i, v, w, out) -> status        out = (df/du) v + (df/dtheta) w
@@ -22,13 +23,13 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.kinds import LANES
+from adjode.compile.tiers import unrolled
 from adjode.compile.views import row, segment
 from adjode.linalg.gmres import make_gmres, put_gmres
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.direct_tangents import make_solve_directly
-from adjode.steppers.explicit import combine_loops
+from adjode.steppers.explicit import combine_loops, combine_unrolled
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.steppers.stepper import stage_time
 from adjode.steppers.transposed import serves
@@ -50,46 +51,50 @@ def put_tangents(frame: Any, tableau: Tableau, n: int) -> None:
     frame[slots.NO_DOT] = np.zeros(frame[slots.THETA].size)
 
 
-def make_explicit_tangent(push: Push) -> Callable:
-    """`stages(frame, t, h, t_new, V, first, last) -> status`: STAGE_DOTS of these stages; that of the last leaves NEXT_DOTS."""
-    push_all = push.all
+def make_explicit_tangent(push: Push, stages: tuple[int, int] | None = None) -> tuple[Callable, Callable]:
+    """Two loops `(frame, t, h, t_new, V, first, last) -> status`, over the stages of the step and the further ones behind it.
+
+    They find STAGE_DOTS, and NEXT_DOTS with the last stage of the step. `stages` is as in `make_transposed_stages`.
+    """
+    push_all, combine = push.all, combine_loops if stages is None else combine_unrolled
 
     @kernel
-    def stages(frame, t, h, t_new, V, first, last):
-        dots, stage_dots, s = slots.DOTS(frame), slots.STAGE_DOTS(frame), slots.SETTING(frame)[slots.LAST_STAGE]
-        for i in range(first, last + 1):
-            v = slots.NEXT_DOTS(frame) if i == s else slots.STATE_DOTS(frame)
-            combine_loops(v, dots, h, slots.A(frame), i, stage_dots, i)
-            t_i, u = t_new if i == s else t + slots.C(frame)[i] * h, row(V, i)
-            if push_all(frame, t_i, u, v, row(stage_dots, i)) != 0:
-                return CALLBACK_RAISED
-        return SUCCESS
+    def stage(frame, t, h, t_new, V, i):
+        stage_dots, s = slots.STAGE_DOTS(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+        v = slots.NEXT_DOTS(frame) if i == s else slots.STATE_DOTS(frame)
+        combine(v, slots.DOTS(frame), h, slots.A(frame), i, stage_dots, i)
+        t_i, u = t_new if i == s else t + slots.C(frame)[i] * h, row(V, i)
+        return CALLBACK_RAISED if push_all(frame, t_i, u, v, row(stage_dots, i)) != 0 else SUCCESS
 
-    return stages
+    if stages is None:
+        loop = unrolled(stage, None)
+        return loop, loop
+    s, top = stages
+    return unrolled(stage, range(1, s + 1)), unrolled(stage, range(s + 1, top + 1))
 
 
 @kernel
 def is_laced(frame):
-    """Whether blocks of directions are laced, LANES of them at a time: then these lie side by side for each state."""
-    return slots.LANES_THETA(frame).shape[0] > 0 and slots.LANES_U(frame).size == 0
+    """Whether blocks of directions are laced."""
+    return slots.WIDTH(frame)[0] > 1
 
 
 @kernel
-def lace(frame, block, laced, n):
-    """From directions of n entries one behind the other."""
+def lace(frame, block, laced, n, width):
+    """From directions of n entries one behind the other to so many side by side."""
     for d in range(slots.THETA_DOTS(frame).shape[0]):
-        first = (d // LANES) * n * LANES + d % LANES
+        first = (d // width) * n * width + d % width
         for i in range(n):
-            laced[first + i * LANES] = block[d * n + i]
+            laced[first + i * width] = block[d * n + i]
 
 
 @kernel
-def unlace(frame, laced, block, n):
+def unlace(frame, laced, block, n, width):
     """And back."""
     for d in range(slots.THETA_DOTS(frame).shape[0]):
-        first = (d // LANES) * n * LANES + d % LANES
+        first = (d // width) * n * width + d % width
         for i in range(n):
-            block[d * n + i] = laced[first + i * LANES]
+            block[d * n + i] = laced[first + i * width]
 
 
 @kernel

@@ -11,6 +11,7 @@ import adjode
 from adjode import Doses, SolveError, residuals_and_jacobian, value_and_gradient
 from adjode.losses import FinalState, LeastSquares
 from adjode.status import Status
+from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.hybrid import (
     BALL_EVENTS,
     BALL_THETA,
@@ -259,6 +260,38 @@ def test_bad_input_is_refused():
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, wrt={"theta": []})(LV_U0, LV_THETA)
     with pytest.raises(ValueError, match="t_obs"):
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], (0.0, 3.0))(LV_U0, LV_THETA)
+
+
+def test_rows_are_counted_in_steps_not_in_time():
+    """Of times that are dense where steps are short, each row goes back over many of the steps, and tangents cost less."""
+    times = np.logspace(-4, 4, 9)
+    solution = adjode.solve(robertson(), ROBERTSON_U0, ROBERTSON_THETA, (0.0, 1e4), method="Radau", rtol=1e-6, atol=1e-10)
+    loss = LeastSquares(times, solution(times), sigma=np.maximum(solution(times), 1e-8))
+    evaluate = residuals_and_jacobian(robertson(), loss, (0.0, 1e4), method="Radau", atol=1e-10)
+    r, J = evaluate(ROBERTSON_U0, ROBERTSON_THETA)
+    assert evaluate.jacobian == "tangents"
+    s, K = residuals_and_jacobian(robertson(), loss, (0.0, 1e4), method="Radau", atol=1e-10, jacobian="adjoints")(
+        ROBERTSON_U0, ROBERTSON_THETA
+    )
+    np.testing.assert_array_equal(r, s)
+    np.testing.assert_allclose(J, K, rtol=0.0, atol=1e-9 * np.abs(J).max())
+
+
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_call_is_what_it_would_be_alone(fused):
+    """Buffers that are used again, of steps that outgrow them too, and inputs that are taken as they are leave nothing behind."""
+    dynamics = adjode.Dynamics(lv_f, lv_vjp, fused=fused)
+    loss, span = LeastSquares([10.0, 200.0], [[1.0, np.nan], [2.0, 3.0]], sigma=[[0.1, 1.0], [0.2, 0.3]]), (0.0, 200.0)
+    evaluate = residuals_and_jacobian(dynamics, loss, span, rtol=1e-6, atol=1e-6, jacobian="tangents")
+    for theta in (0.1 * LV_THETA, LV_THETA, 0.1 * LV_THETA):
+        fresh = residuals_and_jacobian(dynamics, loss, span, rtol=1e-6, atol=1e-6, jacobian="tangents")
+        for found, alone in zip(evaluate(LV_U0, theta), fresh(list(LV_U0), list(theta)), strict=True):
+            np.testing.assert_array_equal(found, alone)
+    solution = adjode.solve(dynamics, LV_U0, LV_THETA, span, rtol=1e-6, atol=1e-6)
+    assert solution.t.size > 513  # more than there is room for at first
+    for bad in (LV_THETA * 1j, np.array([np.nan, 1.0, 1.0, 1.0])):
+        with pytest.raises((TypeError, SolveError), match="theta must"):
+            evaluate(LV_U0, bad)
 
 
 @pytest.mark.slow

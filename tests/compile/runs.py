@@ -218,6 +218,8 @@ def tangents(**steps) -> Iterator:
         yield pushed(milder(), MILD_U0, MILD_THETA, MILD_SPAN, (1, 5), method=method, **steps)
     yield pushed(cubic(), CUBIC_U0, CUBIC_THETA, (0.0, 2.0), (2,), method="Radau", **steps)
     yield residuals_and_jacobian(lotka_volterra(), LOSSES[-1], (0.0, 2.0), **steps)(LV_U0, LV_THETA)
+    states = LeastSquares([0.0, 0.6, 2.0], [[1.0, 0.5], [np.nan, 2.0], [3.0, 1.0]], sigma=0.5)
+    yield residuals_and_jacobian(lotka_volterra(), states, (0.0, 2.0), jacobian="tangents", **steps)(LV_U0, LV_THETA)
 
 
 # --- second order ----------------------------------------------------------------------------------------------------------------

@@ -2,20 +2,34 @@
 
 from adjode.model.losses.event_times import EventTimes
 from adjode.model.losses.final_state import FinalState
-from adjode.model.losses.least_squares import LeastSquares, PreparedLeastSquares, least_squares_entry, make_least_squares
+from adjode.model.losses.least_squares import (
+    LeastSquares,
+    PreparedLeastSquares,
+    least_squares_entry,
+    make_least_squares,
+    probed_entry,
+    residuals_entry,
+)
 from adjode.model.losses.likelihood import Likelihood, Observables
 from adjode.model.losses.linear import PreparedLinear, linear_entry, make_linear
 from adjode.model.losses.loss import Loss, loss_for
 from adjode.model.losses.noise import Density, Gaussian, Laplace, LogLaplace, LogNormal, NegativeBinomial, Noise, Poisson, StudentT
 from adjode.model.losses.observed import PreparedObserved
-from adjode.model.losses.prepared import PreparedLoss
+from adjode.model.losses.prepared import PreparedLoss, Probing
 from adjode.model.losses.prepared_event_times import event_times_entry
 from adjode.model.losses.prepared_likelihood import likelihood_entry
 from adjode.model.losses.rule import readers_in
 from adjode.model.losses.second_order import require_second_order, tangents_of_cotangents
 from adjode.model.losses.series import Series, make_series
 
-ENTRIES = (event_times_entry, linear_entry, least_squares_entry, likelihood_entry)  # those that depend on no callback
+ENTRIES = (  # those that depend on no callback
+    event_times_entry,
+    linear_entry,
+    least_squares_entry,
+    probed_entry,
+    residuals_entry,
+    likelihood_entry,
+)
 
 __all__ = [
     "ENTRIES",
@@ -37,6 +51,7 @@ __all__ = [
     "PreparedLinear",
     "PreparedLoss",
     "PreparedObserved",
+    "Probing",
     "Series",
     "StudentT",
     "loss_for",

@@ -11,7 +11,7 @@ from adjode.checks import float_vector
 
 
 def unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
-    """Masked data is NaN; without data it does not matter what is masked in sigma."""
+    """Masked data is NaN; without data it does not matter what is masked or NaN in sigma."""
     if np.ma.is_masked(y_obs):
         y_obs = np.ma.filled(y_obs.astype(float), np.nan)
     if np.ma.is_masked(sigma):
@@ -19,6 +19,8 @@ def unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
         if masked.shape != np.shape(y_obs) or not np.isnan(np.asarray(y_obs, dtype=float)[masked]).all():
             raise ValueError("sigma must be given wherever there is data, but entries of it are masked.")
         sigma = np.ma.filled(sigma, 1.0)
+    if np.ndim(sigma) and np.shape(sigma) == np.shape(y_obs) and {np.asarray(one).dtype.kind for one in (y_obs, sigma)} == {"f"}:
+        sigma = np.where(np.isnan(y_obs) & np.isnan(sigma), 1.0, sigma)
     return y_obs, sigma
 
 

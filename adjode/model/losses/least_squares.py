@@ -12,15 +12,17 @@ import numpy as np
 
 from adjode.checks import float_vector
 from adjode.compile import slots
+from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
+from adjode.compile.views import flat, row
 from adjode.model.losses.data import smallest_sizes, unmasked
 from adjode.model.losses.loss import States, blamed, loss_at
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.observed import PreparedObserved, observed_entry
-from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry, pull_components, spread
+from adjode.model.losses.prepared import PreparedLoss, Probing, clear_jumps, finish, loss_entry, pull_components, spread
 from adjode.model.losses.rule import WithRule
-from adjode.status import SolveError, Status
+from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
 
 _HIDDEN = 0.1  # standard deviations
 
@@ -204,6 +206,18 @@ class PreparedLeastSquares(PreparedLoss):
         components = self.loss.components
         return _pulled(self.loss, states[self.rows][:, components], pull_components(self, components, theta))
 
+    def probing(self, r_bars: np.ndarray, u_bars: np.ndarray) -> Probing:
+        self.frame[slots.PROBE] = np.where(self.loss.missing, 0.0, r_bars)
+        self.u_bars = self.frame[slots.JUMPS] = u_bars
+        return Probing(probed_entry(), self.frame)
+
+    def reading(self, dots: np.ndarray, width: int, p: int) -> Callable[[], tuple[int, np.ndarray, np.ndarray]]:
+        frame, N = self.frame, np.count_nonzero(~self.loss.missing)
+        frame[slots.OBSERVED_DOTS], frame[slots.WIDTH] = dots, np.array([width])
+        r, J = frame[slots.RESIDUALS], frame[slots.RESIDUAL_DOTS] = np.zeros(N), np.zeros((N, p))
+        run = residuals_entry()
+        return lambda: (run(frame.argument), r.copy(), J.copy())
+
     def explain(self) -> None:
         if self.loss.log:
             self._require_positive()
@@ -263,18 +277,31 @@ class _PreparedObserved(PreparedObserved):
 
 
 @kernel
-def compared(frame, k, c, y):
-    """The square that y, entry c of observation k, adds, and half its derivative."""
+def _residual(frame, k, c, y):
+    """The residual of y, entry c of observation k, and its derivative."""
     datum, weight = slots.DATA(frame)[k, c], slots.DATA_WEIGHTS(frame)[k, c]
     if math.isnan(datum):  # missing
         return 0.0, 0.0
     scale = weight
     if slots.LOGARITHMS(frame)[0] == 1:
         if not y > 0.0:
-            return math.nan, 0.0
+            return math.nan, math.nan
         scale, y = weight / y, math.log(y)
-    residual = (y - datum) * weight
+    return (y - datum) * weight, scale
+
+
+@kernel
+def compared(frame, k, c, y):
+    """The square that y adds, and half its derivative."""
+    residual, scale = _residual(frame, k, c, y)
     return residual * residual, residual * scale
+
+
+@kernel
+def _probed(frame, k, c, y):
+    """Something that is finite if the residual is, and what PROBE is pulled back to."""
+    residual, scale = _residual(frame, k, c, y)
+    return residual, scale * slots.PROBE(frame)[k, c]
 
 
 @kernel
@@ -288,7 +315,7 @@ def squares(frame, k):
 
 
 @functools.cache
-def make_least_squares() -> Callable:
+def make_least_squares(compared: Callable = compared) -> Callable:
     @kernel
     def least_squares(frame):
         total, observed, jumps = 0.0, slots.OBSERVED(frame), slots.JUMPS(frame)
@@ -296,9 +323,9 @@ def make_least_squares() -> Callable:
         clear_jumps(frame)
         for k in range(rows.size):
             for c in range(components.size):
-                square, slope = compared(frame, k, c, observed[rows[k], components[c]])
+                number, slope = compared(frame, k, c, observed[rows[k], components[c]])
                 jumps[rows[k], components[c]] += slope
-                total += square
+                total += number
         return finish(frame, 0.5 * total)
 
     return least_squares
@@ -307,3 +334,36 @@ def make_least_squares() -> Callable:
 @functools.cache
 def least_squares_entry() -> Callable[[Any], int]:
     return loss_entry(make_least_squares(), "least_squares")
+
+
+@functools.cache
+def probed_entry() -> Callable[[Any], int]:
+    return loss_entry(make_least_squares(_probed), "least_squares-probed")
+
+
+@kernel
+def _push_residual(frame, at, k, i, scale):
+    """Write the tangents down of the residual that is the one with this number, of state i at observation k."""
+    out, width, n = row(slots.RESIDUAL_DOTS(frame), at), slots.WIDTH(frame)[0], slots.OBSERVED(frame).shape[1]
+    dots = row(slots.OBSERVED_DOTS(frame), slots.ROWS(frame)[k])
+    for first in range(0, out.size, width):
+        for d in range(min(width, out.size - first)):
+            out[first + d] = scale * dots[first * n + i * width + d]
+
+
+@kernel
+def _write_residuals(frame):
+    r, observed, data, at = slots.RESIDUALS(frame), slots.OBSERVED(frame), slots.DATA(frame), 0
+    rows, components = slots.ROWS(frame), slots.COMPONENTS(frame)
+    for k in range(rows.size):
+        for c in range(components.size):
+            if not math.isnan(data[k, c]):
+                r[at], scale = _residual(frame, k, c, observed[rows[k], components[c]])
+                _push_residual(frame, at, k, components[c], scale)
+                at += 1
+    return SUCCESS if all_finite(r) and all_finite(flat(slots.RESIDUAL_DOTS(frame))) else NON_FINITE
+
+
+@functools.cache
+def residuals_entry() -> Callable[[Any], int]:
+    return loss_entry(_write_residuals, "least_squares-residuals")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -118,6 +118,17 @@ class PreparedLoss:
         """The dual of `residuals` at one place: cotangents (N,) of them to those of states and parameters, (k, n) and (m,)."""
         raise TypeError(f"{type(self.loss).__name__} is no sum of squares, so there are no residuals: take its gradient.")
 
+    def probing(self, r_bars: np.ndarray, u_bars: np.ndarray) -> Probing | None:
+        """What writes the cotangents of the states to `u_bars` for those of the residuals, (k, c), in compiled code, if it can."""
+        return None
+
+    def reading(self, dots: np.ndarray, width: int, p: int) -> Callable[[], tuple[int, np.ndarray, np.ndarray]] | None:
+        """`residuals` in compiled code, if it can: a status, the residuals and their tangents in p directions.
+
+        `dots` are those that a pass of tangents observes, with so many side by side.
+        """
+        return None
+
     def run(self) -> float:
         """The value, which is in `value[0]` too; NaN if it or a cotangent is not finite."""
         return self.value[0] if self.entry(self.frame.argument) == SUCCESS else math.nan
@@ -162,6 +173,16 @@ class PreparedLoss:
         name = entry_name("theta", self.loss.fields[1], k)
         what = f"the loss is not finite: its derivative by {name} is {self.theta_bar[k]}."
         return SolveError(what, phase="loss", status=Status.NON_FINITE, t=float("nan"))
+
+
+class Probing(NamedTuple):
+    """What a program takes for a loss: cotangents that are not those of a value."""
+
+    entry: Callable[[Any], int]
+    frame: Frame
+
+    def follow(self, forward: Frame, backward: Frame) -> None:
+        """See `PreparedLoss`."""
 
 
 def pull_components(prepared: PreparedLoss, components: np.ndarray, theta: np.ndarray) -> Callable:
