@@ -23,7 +23,8 @@ from adjode import Dynamics, ensemble_value_and_gradient, kernels, solve_ensembl
 from adjode.backends.cuda import device
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_dynamics
-from tests.cuda import stand_in
+from tests.cuda import jumping, stand_in
+from tests.cuda.jumping import KNOWN, inputs, least_squares
 from tests.problems.systems import LV_THETA, LV_U0
 
 SPAN, N = (0.0, 3.0), 3
@@ -163,3 +164,17 @@ def test_ptxas_reads_what_is_compiled(compiled):
 
     ptx, _ = cuda.compile(nothing, (numba.float64[:],), device=False, abi="numba", cc=(9, 0))
     assert assembled(ptx, "sm_90") is not None
+
+
+@pytest.mark.slow  # of three kernels in one
+def test_doses_tables_and_stops(compiled):
+    """Of these not all is inlined, but nothing is called that is not there."""
+    seen, capabilities = compiled
+    capabilities += [(9, 0)]
+    options = {"doses": jumping.moving, "stops": [1.0, 2.3], "backend": "cuda"}
+    ensemble_value_and_gradient(KNOWN["tables"], least_squares(), jumping.SPAN, **options)(*inputs())
+    assert [name for name, _, _ in seen] == ["entry"]
+    ptx = seen[0][1]
+    assert len(re.findall(r"^\.visible \.entry", ptx, re.MULTILINE)) == 1 and ".extern .func" not in ptx
+    report = assembled(ptx, "sm_90")
+    assert report is None or "sm_90" in report
