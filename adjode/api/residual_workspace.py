@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +62,8 @@ class ResidualWorkspace:
         if t_span[1] < t_span[0]:
             loss.reverse()
         self.loss, self.columns, self.is_tried, m = loss, columns, False, columns.size - n
-        self.how, self._options, self._structure, self._is_judged = how, options, structure, options.unit_error(n) > 0.0
+        self.how = self._asked = how
+        self._options, self._structure, self._is_judged = options, structure, options.unit_error(n) > 0.0
         jumps = jumps_of(dynamics, options, n, m, t_span)
         self._with_tangents, self._jumps = with_inflows(dynamics, jumps.inflows, m, tangents=True), jumps
         dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
@@ -90,6 +90,7 @@ class ResidualWorkspace:
 
     def _prepare_tangents(self, theta: np.ndarray) -> None:
         """`theta` is that of the passes, with inflows."""
+        self.is_tried = False
         n, jumps, forward = self.u0.size, self._jumps, self.forward
         self.directions = np.eye(self.columns.size)[self.columns]
         dots = self.directions[:, :n], np.pad(self.directions[:, n:], ((0, 0), (0, len(jumps.inflows))))
@@ -116,7 +117,7 @@ class ResidualWorkspace:
         """
         self.u0[:], self.theta[:] = u0, theta
         self._runs: Forward | Discrete | TangentPass = self.forward
-        if not math.isfinite(self.u0 @ self.u0 + self.theta @ self.theta):
+        if not (np.isfinite(self.u0).all() and np.isfinite(self.theta).all()):
             return False
         status = self._solve()
         if status == SUCCESS:
@@ -157,12 +158,12 @@ class ResidualWorkspace:
 
     def _differentiate(self) -> int:
         """The residuals and their Jacobian; the status."""
-        if self.how == "auto":
+        if self._asked == "auto":
             self.how = self._cheaper
-            if self.how == "tangents":
+            if self.how == "tangents" and self.tangents is None:
                 self._prepare_tangents(self.forward.frame[slots.THETA])
         observed, none = self.forward.frame[slots.OBSERVED], np.zeros((0, self.theta.size))
-        if self.tangents is not None:
+        if self.how == "tangents" and self.tangents is not None:
             self._runs = self.tangents
             self._follow()
             status = self._pushing.run()
@@ -187,7 +188,7 @@ class ResidualWorkspace:
         """
         k, n, m, frame = np.count_nonzero(self.columns), self.u0.size, self.theta.size, self.forward.frame
         sign, steps = frame[slots.CONTROL][slots.DIRECTION], self.forward.steps
-        behind = np.searchsorted(sign * self.forward.trajectory.t[:steps], sign * frame[slots.TIMES]) / steps
+        behind = np.searchsorted(sign * self.forward.trajectory.t[:steps], sign * frame[slots.TIMES]) / max(steps, 1)
         rows = float((behind[self.loss.rows][:, None] * ~self.loss.loss.missing).sum())
         each = 0.03 if m >= 4 * n and k * m <= 2**17 else 0.15
         tangents = min(0.9 * k, 3.5 + 0.03 * k) if self._options.tableau.implicit else 0.5 + each * k
@@ -206,8 +207,11 @@ class ResidualWorkspace:
         r, J = self.loss.residuals(states, dots, theta, theta_dots)
         if not (np.isfinite(r).all() and np.isfinite(J).all()):
             self.loss.observe(np.ascontiguousarray(states), theta)
-            self.loss.run()
-            self.loss.explain()
+            try:
+                self.loss.run()
+                self.loss.explain()
+            finally:
+                self.loss.observe(self.forward.observed, self.theta)  # which the next run reads
         return r, J
 
 

@@ -144,8 +144,10 @@ class ResidualsAndJacobian:
         failed = self._steady or not workspace.run(*flat)
         self.jacobian = workspace.how
         if failed:
-            idle.append(workspace)
-            return self._step_by_step(workspace, *flat)
+            try:
+                return self._step_by_step(workspace, *flat)
+            finally:
+                idle.append(workspace)
         result = workspace.r, workspace.J
         if not workspace.is_tried:
             self._try_behind(workspace)

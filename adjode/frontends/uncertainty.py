@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SMALL_PART = 0.05  # of a singular direction, in units of the columns, below which an entry is not named
 _MOST_NAMED = 6
+_ALIKE = 1e-6  # how near, as a part of the largest entry of a direction, others are as large
 _OFF = 0.1  # standard errors that a step from a minimum may be long
 _AT_BOUND = 1e-6  # how near, as a part of the entry or of 1
 ACCURACY = 1e-12  # that a Jacobian has at best
@@ -332,7 +333,8 @@ def _unidentified(directions: np.ndarray, sizes: np.ndarray, names: Sequence[str
     for direction in directions:
         entries = np.flatnonzero(takes_part(direction[None])[0])
         natural = direction / sizes
-        natural = natural / natural[entries[np.argmax(np.abs(direction[entries]))]]
+        size = np.abs(direction[entries])
+        natural = natural / natural[entries[np.argmax(size > (1.0 - _ALIKE) * size.max())]]  # of some alike it is the first
         shown = entries[:_MOST_NAMED]
         terms = [f"{natural[i]:+.3g} {names[i]}" for i in shown] + ["..."] * (entries.size > _MOST_NAMED)
         told.append(" ".join(terms))

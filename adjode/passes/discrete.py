@@ -160,7 +160,8 @@ class Discrete(Replay):
         frame[slots.U_FLOOR] = options.least_sizes(n)
         self._put_sides(n, options.adaptive and weights.halves > 0)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, len(COLUMNS))), np.zeros((3 * cells, 3))
+        most_parts = 1 if frame[slots.SIDE].size == 0 else 3  # see `_parts` in adjoints/cells.py
+        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, len(COLUMNS))), np.zeros((most_parts * cells, 3))
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
 

@@ -234,8 +234,12 @@ def test_failures_are_explained():
     evaluate = residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, max_steps=20)
     with pytest.raises(SolveError, match="the forward solve stopped .*cap of 20 steps"):
         evaluate(LV_U0, 100.0 * LV_THETA)
+    evaluate = residuals_and_jacobian(lotka_volterra(), losses()["log"], SPAN)
+    before = evaluate(LV_U0, LV_THETA)
     with pytest.raises(SolveError, match=r"the loss compares logarithms, but u\[0\] is -"):
-        residuals_and_jacobian(lotka_volterra(), losses()["log"], SPAN)([-1.0, 1.0], LV_THETA)
+        evaluate([-1.0, 1.0], LV_THETA)
+    for found, alone in zip(evaluate(LV_U0, LV_THETA), before, strict=True):
+        np.testing.assert_array_equal(found, alone)
 
 
 def test_a_limit_on_time_holds():
@@ -275,6 +279,24 @@ def test_rows_are_counted_in_steps_not_in_time():
     )
     np.testing.assert_array_equal(r, s)
     np.testing.assert_allclose(J, K, rtol=0.0, atol=1e-9 * np.abs(J).max())
+
+
+def test_rows_or_columns_do_not_depend_on_earlier_calls():
+    """Where almost nothing happens before the data a row costs little, and where it all happens there it costs more."""
+
+    def pulse(t, u, theta, du):
+        du[0] = -u[0] + theta[1] * np.exp(-((t - theta[0]) ** 2))
+
+    loss, thetas = LeastSquares([10.0], [[1.0]]), (np.array([3.0, 1.0]), np.array([47.0, 1.0]))
+    evaluate, ways = residuals_and_jacobian(adjode.Dynamics(pulse), loss, (0.0, 50.0)), []
+    for theta in (*thetas, *thetas[::-1]):
+        found = evaluate([1.0], theta)
+        ways.append(evaluate.jacobian)
+        alone = residuals_and_jacobian(evaluate.dynamics, loss, (0.0, 50.0))
+        for one, other in zip(found, alone([1.0], theta), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert alone.jacobian == ways[-1]
+    assert ways == ways[::-1]
 
 
 @pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.slow)])
