@@ -287,7 +287,7 @@ def test_rows_or_columns_do_not_depend_on_earlier_calls():
     def pulse(t, u, theta, du):
         du[0] = -u[0] + theta[1] * np.exp(-((t - theta[0]) ** 2))
 
-    loss, thetas = LeastSquares([10.0], [[1.0]]), (np.array([3.0, 1.0]), np.array([47.0, 1.0]))
+    loss, thetas = LeastSquares([10.0, 12.0], [[1.0], [1.0]]), (np.array([3.0, 1.0]), np.array([47.0, 1.0]))
     evaluate, ways = residuals_and_jacobian(adjode.Dynamics(pulse), loss, (0.0, 50.0)), []
     for theta in (*thetas, *thetas[::-1]):
         found = evaluate([1.0], theta)
@@ -296,7 +296,7 @@ def test_rows_or_columns_do_not_depend_on_earlier_calls():
         for one, other in zip(found, alone([1.0], theta), strict=True):
             np.testing.assert_array_equal(one, other)
         assert alone.jacobian == ways[-1]
-    assert ways == ways[::-1]
+    assert ways == ["tangents", "adjoints", "adjoints", "tangents"]
 
 
 @pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.slow)])

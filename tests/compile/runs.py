@@ -156,6 +156,18 @@ def switching() -> Iterator:
     yield curved(*problem, LeastSquares([10.0, 44.0], [[1.0, 0.1], [-1.0, 0.2]]), method="auto", **CONTROLLED)
 
 
+def bent(t, u, theta, du):
+    du[0] = -theta[0] * min(u[0], theta[1])
+    du[1] = u[0] - u[1]
+
+
+def kinks() -> Iterator:
+    """Where the state decides on which side of a kink f is."""
+    for method in ("Tsit5", "Radau"):
+        evaluate = value_and_gradient(Dynamics(bent), FinalState([1.0, 0.5]), (0.0, 2.0), method=method, **CONTROLLED)
+        yield evaluate([2.0, 0.0], [1.5, 1.0])
+
+
 def stopping(**steps) -> Iterator:
     """Stops, across which no step looks, forwards and backwards, for explicit and implicit methods."""
     pullbacks = [{"adjoint": "discrete"}, CONTINUOUS[0]]
@@ -365,7 +377,10 @@ BOTH: dict[str, Callable[..., Iterator]] = {
 FIXED_RUNS = {name: functools.partial(run, **STEPS) for name, run in BOTH.items()} | {
     method: functools.partial(explicit, method, **STEPS) for method in FIXED
 }
-CONTROLLED_RUNS = {f"{name}, controlled": functools.partial(run, **CONTROLLED) for name, run in BOTH.items()} | {"auto": switching}
+CONTROLLED_RUNS = {f"{name}, controlled": functools.partial(run, **CONTROLLED) for name, run in BOTH.items()} | {
+    "auto": switching,
+    "kinks": kinks,
+}
 RUNS = FIXED_RUNS | CONTROLLED_RUNS
 
 
