@@ -11,13 +11,12 @@ from adjode.compile.flags import exact_kernel, kernel
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; the step that is worst, and the longest one; the largest error, that for parameters that
-# are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; its largest errors as a
-# quadrature, those for parameters that are zero apart; and the largest error of a kink, when that is, the step that has it, and
-# whether it is behind that, where only a stage has come to.
-(
-    START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS, KINK, KINK_AT, KINK_STEP,
-    KINK_BEHIND,
-) = COLUMNS = range(14)  # fmt: skip
+# are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; and its largest errors as
+# a quadrature, those for parameters that are zero apart.
+START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS = COLUMNS = range(10)
+# Of KINKS: the largest error of a kink, when that is, the step that has it, and whether it is behind that, where only a stage has
+# come to.
+KINK, KINK_AT, KINK_STEP, KINK_BEHIND = KINK_COLUMNS = range(4)
 
 _SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
 _SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
@@ -54,12 +53,15 @@ def keep(frame, step, steps, h, found):
     if cells.shape[0] == 0:
         return
     k = int(trust[slots.CELLS_USED]) - 1
-    if not trust[slots.ROOM_IN_CELL] > 0.0 and k + 1 < cells.shape[0]:  # what steps count for may sum up to more than there are
+    begins = (
+        not trust[slots.ROOM_IN_CELL] > 0.0 and k + 1 < cells.shape[0]
+    )  # what steps count for may sum up to more than there are
+    if begins:
         k += 1
         trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
         cells[k, WORST_STEP], cells[k, LONGEST] = h, h
         cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = cells[k, LASTING] = 0.0
-        cells[k, RULE] = cells[k, RULE_OF_ZEROS] = cells[k, KINK] = 0.0
+        cells[k, RULE] = cells[k, RULE_OF_ZEROS] = 0.0
         cells[k, ALONG] = trust[slots.ALONG]
     trust[slots.ROOM_IN_CELL] -= steps
     cells[k, START] = slots.FORWARD_T(frame)[step]
@@ -71,9 +73,19 @@ def keep(frame, step, steps, h, found):
     cells[k, ERROR], cells[k, RATIO] = _larger(cells[k, ERROR], error), _larger(cells[k, RATIO], ratio)
     cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
     cells[k, LASTING] = max(cells[k, LASTING], lasting)
-    if trust[slots.KINK_ERROR] > cells[k, KINK]:
-        cells[k, KINK], cells[k, KINK_AT], cells[k, KINK_STEP] = trust[slots.KINK_ERROR], trust[slots.KINK_AT], h
-        cells[k, KINK_BEHIND] = 1.0 if abs(trust[slots.KINK_AT] - slots.FORWARD_T(frame)[step]) > h else 0.0
+    _keep_kink(frame, k, step, h, begins)
+
+
+@kernel
+def _keep_kink(frame, k, step, h, begins):
+    trust, kinks = slots.TRUST(frame), slots.KINKS(frame)
+    if kinks.shape[0] == 0:
+        return
+    if begins:
+        kinks[k, KINK] = 0.0
+    if trust[slots.KINK_ERROR] > kinks[k, KINK]:
+        kinks[k, KINK], kinks[k, KINK_AT], kinks[k, KINK_STEP] = trust[slots.KINK_ERROR], trust[slots.KINK_AT], h
+        kinks[k, KINK_BEHIND] = 1.0 if abs(trust[slots.KINK_AT] - slots.FORWARD_T(frame)[step]) > h else 0.0
 
 
 @kernel
@@ -102,27 +114,33 @@ def _beside(cells, rows, k, column):
 
 
 @kernel
-def _parts(cells, k, least):
-    """How many parts a cell has: three if there is a kink in one of its steps that matters."""
-    return 3 if cells[k, KINK] > least and cells[k, KINK_BEHIND] == 0.0 else 1
+def _has_kink(kinks, k, least):
+    """Whether there is a kink in a cell that matters."""
+    return kinks.shape[0] > 0 and kinks[k, KINK] > least
 
 
 @kernel
-def _count_limits(cells, rows, least):
+def _parts(kinks, k, least):
+    """How many parts a cell has: three if there is a kink in one of its steps that matters."""
+    return 3 if _has_kink(kinks, k, least) and kinks[k, KINK_BEHIND] == 0.0 else 1
+
+
+@kernel
+def _count_limits(kinks, rows, least):
     """How many rows of limits there will be."""
     count = rows
     for k in range(rows):
-        count += _parts(cells, k, least) - 1
+        count += _parts(kinks, k, least) - 1
     return count
 
 
 @kernel
 def _put_limits(frame, k, end, limit, stiff, least):
     """Put the limits for a cell into the last rows before row `end`; the first of them. At a kink steps are short."""
-    cells, limits, mesh = slots.CELLS(frame), slots.LIMITS(frame), slots.FORWARD_T(frame)
-    first, near = end - _parts(cells, k, least), math.inf
-    if cells[k, KINK] > least:
-        near = cells[k, KINK_STEP] * max(least / cells[k, KINK], _TO_KINK if first == end - 1 else _NEAR_KINK)
+    cells, kinks, limits, mesh = slots.CELLS(frame), slots.KINKS(frame), slots.LIMITS(frame), slots.FORWARD_T(frame)
+    first, near = end - _parts(kinks, k, least), math.inf
+    if _has_kink(kinks, k, least):
+        near = kinks[k, KINK_STEP] * max(least / kinks[k, KINK], _TO_KINK if first == end - 1 else _NEAR_KINK)
         if first == end - 1:
             limit = min(limit, near)
     for i in range(first, end):
@@ -130,7 +148,7 @@ def _put_limits(frame, k, end, limit, stiff, least):
         limits[i, 2] = 1.0 if stiff else 0.0
     if first < end - 1:
         ahead = -near if mesh[1] > mesh[0] else near
-        limits[first, 0], limits[first + 1, 0] = cells[k, KINK_AT] + ahead, cells[k, KINK_AT] - ahead
+        limits[first, 0], limits[first + 1, 0] = kinks[k, KINK_AT] + ahead, kinks[k, KINK_AT] - ahead
         limits[first + 1, 1] = min(near, limit)
     return first
 
@@ -149,7 +167,7 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
     along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     least = _LEAST_OF_IMPLICIT if slots.STEP_WEIGHTS(frame).shape[0] > 0 else 0.0
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
-    place = many = _count_limits(cells, rows, share * unit)
+    place = many = _count_limits(slots.KINKS(frame), rows, share * unit)
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
         error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf

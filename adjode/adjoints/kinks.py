@@ -15,7 +15,8 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.outside import invoke_f, invoke_sides, invoke_vjp
 from adjode.compile.views import row
 
-_F, _F_NEW, _BAR, _BAR_NEW, _BETWEEN, _SIZE, _SCRATCH = range(7)  # rows of KINK_WORK; those of KINK_THETA are for the two sides
+# rows of KINK_WORK; those of KINK_THETA are for the two sides
+_F, _F_NEW, _BAR, _BAR_NEW, _BETWEEN, _SIZE, _SCRATCH = WORK_ROWS = range(7)
 _PART = 0.5  # of what the ends differ by, that stages may have from the wrong side
 _HALVINGS = 24
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adjode.derivation import nodes as N
 from adjode.derivation import program as P
+from adjode.derivation.library import STEPS
 from adjode.derivation.nodes import Node
 
 
@@ -36,7 +37,7 @@ class Activity:
             return node in self.symbols
         if node.op in ("load", *N.VIEWS):
             return node.args[0] in self
-        if node.op == "size" or (node.op == "call" and node.args[0] in _FLAT):
+        if node.op == "size" or (node.op == "call" and node.args[0] in STEPS):
             return False
         args = node.nodes[1:] if node.op in ("where",) else node.nodes
         return any(arg in self for arg in args)
@@ -61,6 +62,3 @@ class Activity:
         elif isinstance(statement, P.If):
             for r in statement.results:
                 self._mark(r.symbol, r.then, r.other)
-
-
-_FLAT = {"floor", "ceil", "trunc", "rint", "sign", "int", "round", "isnan", "isfinite", "bool"}

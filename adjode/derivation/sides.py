@@ -21,6 +21,7 @@ from adjode.derivation.captured import compares
 from adjode.derivation.found import Place
 from adjode.derivation.origins import origin_of, remade
 from adjode.derivation.refusals import Refusal
+from adjode.derivation.sources import source_of
 from adjode.derivation.switches import switches_in
 
 _SIDES, _NOTE, _NOTE_IF_SAME = "adjode_sides", "adjode_note", "adjode_note_if_same"
@@ -134,8 +135,7 @@ class _Marks(ast.NodeTransformer):
 
     def __init__(self, marked: _Marked, python: types.FunctionType, beside: dict[str, Any]):
         self.marked, self.python, self.beside = marked, python, beside
-        names = dict(zip(python.__code__.co_freevars, python.__closure__ or (), strict=True))
-        self._inside = {**python.__globals__, **{name: cell.cell_contents for name, cell in names.items()}}
+        self._inside = source_of(python).outside
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         at = self.marked.is_at(self.python, node)

@@ -11,8 +11,9 @@ import numpy as np
 
 from adjode.adjoints import products
 from adjode.adjoints.carried import put_carried
-from adjode.adjoints.cells import COLUMNS
+from adjode.adjoints.cells import COLUMNS, KINK_COLUMNS
 from adjode.adjoints.discrete import make_discrete
+from adjode.adjoints.kinks import WORK_ROWS
 from adjode.compile import slots
 from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
@@ -160,15 +161,16 @@ class Discrete(Replay):
         frame[slots.U_FLOOR] = options.least_sizes(n)
         self._put_sides(n, options.adaptive and weights.halves > 0)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        most_parts = 1 if frame[slots.SIDE].size == 0 else 3  # see `_parts` in adjoints/cells.py
-        frame[slots.CELLS], frame[slots.LIMITS] = np.zeros((cells, len(COLUMNS))), np.zeros((most_parts * cells, 3))
+        with_kinks = 0 if frame[slots.SIDE].size == 0 else cells
+        frame[slots.CELLS], frame[slots.KINKS] = np.zeros((cells, len(COLUMNS))), np.zeros((with_kinks, len(KINK_COLUMNS)))
+        frame[slots.LIMITS] = np.zeros((cells + 2 * with_kinks, 3))  # see `_parts` in adjoints/cells.py
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
 
     def _put_sides(self, n: int, wanted: bool) -> None:
         frame, sides = self.frame, self.dynamics.sides if wanted else None
         many, m = 0 if sides is None else 1, frame[slots.THETA_PROBE].size
-        frame[slots.SIDE], frame[slots.KINK_WORK] = np.zeros(many), np.zeros((7 * many, n))
+        frame[slots.SIDE], frame[slots.KINK_WORK] = np.zeros(many), np.zeros((len(WORK_ROWS) * many, n))
         frame[slots.KINK_THETA] = np.zeros((2 * many, m))
         if sides is not None:
             frame[slots.F], frame[slots.VJP] = self.dynamics.f.handle, self.dynamics.vjp.handle
