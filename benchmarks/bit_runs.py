@@ -127,6 +127,35 @@ def with_mass(kind: str, fused: bool = False) -> System:
     return System(dynamics, np.array([1.0, 1.2]), np.array([1.5, 1.0, 3.0, 1.0]), (0.0, 3.0))
 
 
+@numba.njit
+def hopping_f(t, u, theta, du):
+    du[0] = theta[0] * u[0] - theta[1] * u[0] * u[1]
+    du[1] = -theta[2] * u[1] + theta[3] * u[0] * u[1] + 0.1 * np.sin(t)
+
+
+@numba.njit
+def too_many(t, u, theta):
+    return u[0] - theta[4]
+
+
+@numba.njit
+def hunted(t, u, theta, u_new):
+    u_new[0] = theta[5] * u[0]
+
+
+@functools.cache
+def hopping(fused: bool = False) -> System:
+    """Predators and prey that are hunted when they are too many, and some more of both at times that are parameters."""
+    theta = np.array([1.5, 1.0, 3.0, 1.0, 2.1, 0.7, 0.62, 0.4])
+    return System(adjode.Dynamics(hopping_f, fused=fused), np.array([1.0, 1.2]), theta, (0.0, 3.0))
+
+
+def jumps_of(theta: int) -> dict[str, Any]:
+    """The events and doses; those whose times are parameters begin with this one."""
+    doses = [adjode.Doses(f"theta[{theta}]", f"theta[{theta + 1}]", 0), adjode.Doses([0.9, 2.5], 0.2, 1, duration=[0.31, 0.2])]
+    return {"events": adjode.Event(too_many, hunted), "doses": doses}
+
+
 def cost(t, u, theta):
     return 0.1 * t * theta[0] * u[0] ** 2
 
@@ -382,10 +411,29 @@ def consistent() -> Numbers:
     return (adjode.consistent_initial(system.dynamics, [0.9, 1e-5, 0.2], system.theta),)
 
 
+def residuals(make: Callable[[], System], **options: Any) -> Numbers:
+    system = make()
+    evaluate = adjode.residuals_and_jacobian(system.dynamics, loss_of("squares", system), system.t_span, **options)
+    return evaluate(system.u0, system.theta)[:2]
+
+
+def jumps() -> Iterator[Run]:
+    """Doses and events."""
+    for (tier, fused), method in itertools.product(TIERS.items(), ("Tsit5", "DOP853", "RK4", "Radau", "auto")):
+        make, given = partial(hopping, fused), options_of(method) | jumps_of(6)
+        for adjoint in BOTH:
+            for loss in ("final", "squares", "series"):
+                yield f"jumps/{tier}/{method}/{adjoint}/{loss}", partial(gradient, make, loss, **given, **ADJOINTS[adjoint])
+        yield f"jumps/{tier}/{method}/jitted", partial(jitted, make, "squares", **given)
+        yield f"jumps/{tier}/{method}/solve", partial(solved, make, **given)
+        for how in ("tangents", "adjoints"):
+            yield f"jumps/{tier}/{method}/residuals by {how}", partial(residuals, make, jacobian=how, **given)
+
+
 def others() -> Iterator[Run]:
     yield from {"others/fit": fitted, "others/named entries": named, "others/consistent": consistent}.items()
 
 
 def table() -> dict[str, Callable[[], Numbers]]:
-    parts = (gradients, solutions, options, stiff, larger, masses, ensembles, others)
+    parts = (gradients, solutions, options, stiff, larger, masses, ensembles, jumps, others)
     return dict(itertools.chain.from_iterable(part() for part in parts))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adjode.compile import slots
-from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
+from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES, WHERE_OBSERVED
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.inflows import with_inflows
@@ -68,7 +68,7 @@ class ResidualWorkspace:
         self._with_tangents, self._jumps = with_inflows(dynamics, jumps.inflows, m, tangents=True), jumps
         dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
         self.u0, self.theta = np.zeros(n), theta[:m]
-        record = RECORD_STAGES | (RECORD_DENSE if jumps.move else 0)
+        record = RECORD_STAGES | (RECORD_DENSE | WHERE_OBSERVED if jumps.move else 0)
         given: Any = {"record": record, "times": loss.times, "jumps": jumps}
         self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, **given)
         loss.observe(self.forward.observed, self.theta)

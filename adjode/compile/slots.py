@@ -65,6 +65,7 @@ SETTING = integers_by_name(
 )
 LAST_STAGE, TOP, ADAPTIVE, DENSE, RECORD, RULE, INTEGRAND_FREE, FILTERED, CENTRED, JUDGED = SETTING.places
 RECORD_DENSE, RECORD_STAGES, RECORD_MESH = 1, 2, 4  # dense output; the states of all stages; nothing but times and states
+WHERE_OBSERVED = 8  # with RECORD_DENSE: the dense output of steps in which a time is observed, and of no others
 
 CONTROL = floats_by_name(
     SIZED,

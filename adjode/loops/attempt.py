@@ -18,7 +18,7 @@ from adjode.loops.control import make_initial_step, pi_factor, predictive_factor
 from adjode.loops.events import HAPPENS, NOTHING, RETRY, leave_guards, make_find_event, meet_event
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
-from adjode.loops.record import dense_at, observe, observes_before, record, record_start, stages_at
+from adjode.loops.record import dense_at, needs_dense, observe, record, record_start, stages_at
 from adjode.loops.stops import clearance, keep_off, next_end, room
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STEP_TOO_SMALL, SUCCESS
 from adjode.steppers.stepper import Stepper
@@ -281,7 +281,7 @@ def make_step_on(
             return STEP_TOO_SMALL
         slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if across else 0
         record_start(frame, V)
-        dense = setting[slots.DENSE] == 1 or observes_before(frame, t_new)
+        dense = needs_dense(frame, t_new)
         status, norm, factor, log_error = try_step(frame, t, h, t_new, V, coefficients, dense)
         if status != SUCCESS:
             return status

@@ -40,6 +40,7 @@ from adjode.loops.guards import (
     suspects,
 )
 from adjode.loops.jumps import note_behind, note_jump
+from adjode.loops.record import needs_dense
 from adjode.loops.stops import behind, clearance, cross_over, start_anew
 from adjode.status import AMBIGUOUS, CALLBACK_RAISED, ENDED, NEWTON_FAILED, NON_FINITE, SUCCESS, ZENO
 from adjode.steppers.explicit import interpolate
@@ -194,7 +195,7 @@ def make_find_event(stepper: Stepper) -> Callable:
             status, t_new = land(frame, t, t + x * h if x < 1.0 else t_new, V, found, slope)
         if status in (NON_FINITE, NEWTON_FAILED):
             return SUCCESS, RETRY, t_new
-        if status == SUCCESS and (dense or massed):
+        if status == SUCCESS and (massed or dense or needs_dense(frame, t_new)):
             status = dense_output(frame, t, t_new - t, t_new, V, coefficients)
         put_slope_at(frame, t_new - t, coefficients, slots.SETTING(frame)[slots.LAST_STAGE])
         return status, HAPPENS, t_new

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES
+from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, RECORD_STAGES, WHERE_OBSERVED
 from adjode.compile.views import row
 from adjode.steppers.explicit import interpolate
 
@@ -43,10 +43,15 @@ def record(frame, slot, t):
 
 
 @kernel
-def observes_before(frame, t_new):
-    """Whether there is a time to observe before t_new."""
-    times, seen = slots.TIMES(frame), slots.COUNT(frame)[slots.SEEN]
-    return seen < times.size and slots.CONTROL(frame)[slots.DIRECTION] * (times[seen] - t_new) < 0.0
+def needs_dense(frame, t_new):
+    """Whether a step to t_new needs its dense output: all do, or a time is observed inside, or at its end if that may move."""
+    setting, times, seen = slots.SETTING(frame), slots.TIMES(frame), slots.COUNT(frame)[slots.SEEN]
+    if setting[slots.DENSE] == 1:
+        return True
+    if seen == times.size:
+        return False
+    ahead = slots.CONTROL(frame)[slots.DIRECTION] * (times[seen] - t_new)
+    return ahead < 0.0 or (ahead == 0.0 and setting[slots.RECORD] & WHERE_OBSERVED > 0)
 
 
 @kernel

@@ -14,7 +14,7 @@ import numpy as np
 from adjode.compile import slots
 from adjode.compile.frame import Frame
 from adjode.compile.slot import Group
-from adjode.compile.slots import RECORD_DENSE
+from adjode.compile.slots import RECORD_DENSE, WHERE_OBSERVED
 from adjode.compile.watch import new_watch
 from adjode.loops.quadrature import GAUSS, NONE, rule
 from adjode.model.dynamics import Dynamics
@@ -211,7 +211,7 @@ class Integration(Pass):
     limits : Limits
     quadrature : Quadrature
     record : int
-        What to keep of each step: a sum of RECORD_DENSE and RECORD_STAGES.
+        What to keep of each step: a sum of RECORD_DENSE, RECORD_STAGES and others.
     times : (k,) array, optional
         Where to write down the state, in the order of integration.
     jumps : Jumps
@@ -252,7 +252,7 @@ class Integration(Pass):
             last_stage=tableau.stages,
             top=stages - 1,
             adaptive=limits.step is None,
-            dense=record & RECORD_DENSE > 0 or kind == GAUSS,
+            dense=record & (RECORD_DENSE | WHERE_OBSERVED) == RECORD_DENSE or kind == GAUSS,
             record=record,
             rule=kind,
             integrand_free=quadrature.integrand_free,

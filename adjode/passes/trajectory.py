@@ -86,7 +86,7 @@ class Trajectory:
         or more.
         Empty where all steps are of the method's own kind.
     record : int
-        What is kept: a sum of RECORD_DENSE, RECORD_STAGES and RECORD_MESH. What is not has room for the step being taken alone.
+        What is kept: a sum of RECORD_DENSE, RECORD_STAGES and others. What is not has room for the step being taken alone.
     jumps : JumpStore
         Where the state has jumped.
     """

@@ -12,7 +12,7 @@ from adjode.adjoints import interpolating
 from adjode.compile import slots
 from adjode.compile.entries import code_address, own_address
 from adjode.compile.frame import opened
-from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES
+from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES, WHERE_OBSERVED
 from adjode.compile.views import call_code
 from adjode.compile.watch import raise_interruption
 from adjode.linalg.structure import Structure
@@ -77,8 +77,8 @@ class Workspace:
         dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
         self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), theta[:m], False
         record = RECORD_DENSE if sweep is not None else RECORD_STAGES
-        if jumps.move:  # with the slopes of the dense output, where times are observed on steps that move
-            record |= RECORD_DENSE
+        if sweep is None and jumps.move:  # for the slopes where times are observed on steps that move
+            record |= RECORD_DENSE | WHERE_OBSERVED
         self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, record=record, times=loss.times, jumps=jumps)
         loss.observe(self.forward.observed, self.theta)
         self.backward: Discrete | Sweep

@@ -31,7 +31,7 @@ from adjode.compile import slots
 from adjode.compile.calls import UNROLLED, Calls
 from adjode.compile.flags import DISABLED
 from adjode.compile.slot import Slot
-from adjode.compile.slots import RECORD_DENSE, RECORD_MESH
+from adjode.compile.slots import RECORD_DENSE, RECORD_MESH, WHERE_OBSERVED
 from adjode.model.dynamics import Dynamics
 from adjode.model.inflows import with_inflows
 from adjode.model.losses import (
@@ -210,8 +210,9 @@ def plan_gradient(
     jumps = jumps_of(dynamics, options, n, m, t_span)
     device = on_device(with_inflows(dynamics, jumps.inflows, m), n)
     whats, outside, far = Whats(), called_outside(device, jumps, True), not _near(k, n)
-    # with the slopes of the dense output, where times are observed on steps that move
-    record = RECORD_MESH if sweep is None and not jumps.move else RECORD_DENSE
+    record = RECORD_DENSE
+    if sweep is None:  # with slopes where times are observed on steps that move
+        record = RECORD_DENSE | WHERE_OBSERVED if jumps.move else RECORD_MESH
     forward = _forward(device, options, sizes, t_span, record, jumps)
     judge = plan_loss(loss, real, k, n, far)
     ahead = plan_ahead(PassPlanner(forward.frame, real, whats, outside), forward, far)
