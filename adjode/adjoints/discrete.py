@@ -17,7 +17,7 @@ from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost,
 from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, sees
 from adjode.adjoints.jumping import forget_behind
 from adjode.adjoints.seeds import make_seed_observations
-from adjode.adjoints.shifting import shift_hooks
+from adjode.adjoints.shifting import shift_explicit, shift_hooks
 from adjode.adjoints.shifts import ALONE, begin_shifts, is_last, make_pull_shifted
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.adjoints.trust import (
@@ -108,10 +108,22 @@ def clear_step(frame, last):
 
 
 def _make_pull(calls: Calls) -> Callable:
-    pull_state, (shift_stage, _), judged = products.make_pull_state(calls), shift_hooks(calls), calls.judged
+    pull_alone, (shift_stage, _) = _make_pull_alone(calls), shift_hooks(calls)
 
     @kernel
     def pull(frame, t, u, w, u_bar, stage):
+        """The same, and what a shift of the step does there."""
+        status = pull_alone(frame, t, u, w, u_bar, stage)
+        return status if status != SUCCESS else shift_stage(frame, t, u, w, stage)
+
+    return pull
+
+
+def _make_pull_alone(calls: Calls) -> Callable:
+    pull_state, judged = products.make_pull_state(calls), calls.judged
+
+    @kernel
+    def pull_alone(frame, t, u, w, u_bar, stage):
         """u_bar = (df/du)^T w; adds (df/dtheta)^T w to the total, and both to the estimates of the step that has this stage."""
         theta_bar = slots.THETA_BAR(frame)
         slots.COUNT(frame)[slots.VJPS] += 1
@@ -122,9 +134,9 @@ def _make_pull(calls: Calls) -> Callable:
                 total[i] += theta_bar[i]
         if judged:
             add_stage(frame, stage, u_bar, theta_bar)
-        return status if status != SUCCESS else shift_stage(frame, t, u, w, stage)
+        return status
 
-    return pull
+    return pull_alone
 
 
 def _make_pull_error(calls: Calls) -> Callable:
@@ -139,8 +151,9 @@ def _make_pull_error(calls: Calls) -> Callable:
     return pull_error
 
 
-def _make_pull_explicit(transposed_stages: tuple[Callable, Callable], judged: bool) -> Callable:
-    pull_step, pull_extra = transposed_stages
+def _make_pull_explicit(calls: Calls, stages: tuple[int, int] | None) -> Callable:
+    pull_step, pull_extra = make_transposed_stages(_make_pull_alone(calls), stages)
+    shift_stages, judged = shift_explicit(calls), calls.judged
 
     @kernel
     def pull_explicit(frame, step, t, h, t_new, V, dense):
@@ -153,15 +166,15 @@ def _make_pull_explicit(transposed_stages: tuple[Callable, Callable], judged: bo
             return CALLBACK_RAISED
         if judged:
             end_step(frame, step, h, V)
-        return SUCCESS
+        return shift_stages(frame, t, h, t_new, V, dense)
 
     return pull_explicit
 
 
 def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solver) -> Callable:
     """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
-    pull = _make_pull(calls)
     if solver.implicit:
+        pull = _make_pull(calls)
         product = products.make_product(calls)
         take, find_error = solver.transposed_step(pull, _make_pull_error(calls), product, make_jacobian(calls))
         carry, (_, end_shift) = make_carry(take, product), shift_hooks(calls)
@@ -183,7 +196,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
             return status
 
         return pull_implicit
-    return _make_pull_explicit(make_transposed_stages(pull, stages), calls.judged)
+    return _make_pull_explicit(calls, stages)
 
 
 def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:

@@ -15,6 +15,7 @@ from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.outside import invoke_f, invoke_f_dt, invoke_g_dt
+from adjode.compile.tiers import unrolled
 from adjode.compile.views import plane, row
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import interpolate
@@ -85,7 +86,29 @@ def _shift_stage(frame, t, u, w, stage):
 
 
 @kernel
+def _shift_stage_at(frame, t, h, t_new, V, i):
+    t_i = t_new if i == slots.SETTING(frame)[slots.LAST_STAGE] else t + slots.C(frame)[i] * h
+    return _shift_stage(frame, t_i, row(V, i), row(slots.K_BAR(frame), i), i)
+
+
+_shift_each = unrolled(_shift_stage_at, None, down=True)
+
+
+@kernel
+def _shift_stages(frame, t, h, t_new, V, dense):
+    setting = slots.SETTING(frame)
+    if not takes(frame):
+        return SUCCESS
+    return _shift_each(frame, t, h, t_new, V, setting[slots.TOP] if dense else setting[slots.LAST_STAGE], 1)
+
+
+@kernel
 def _shift_none(frame, t, u, w, stage):
+    return SUCCESS
+
+
+@kernel
+def _shift_no_stages(frame, t, h, t_new, V, dense):
     return SUCCESS
 
 
@@ -97,6 +120,14 @@ def _end_none(frame):
 def shift_hooks(calls: Calls) -> tuple[Callable, Callable]:
     """`shift_stage(frame, t, u, w, stage) -> status` for each stage that is pulled back, and `end_shift(frame)` behind the last."""
     return (_shift_stage, end_shift) if calls.may_jump else (_shift_none, _end_none)
+
+
+def shift_explicit(calls: Calls) -> Callable:
+    """`shift_stages(frame, t, h, t_new, V, dense) -> status` behind the stages of an explicit step, whose K_BAR are there still.
+
+    Calls among the stages, even of what is not called, would keep the compiler from making fast code of these.
+    """
+    return _shift_stages if calls.may_jump else _shift_no_stages
 
 
 @kernel

@@ -261,7 +261,7 @@ def make_pull_shifted(pull_step: Callable) -> Callable:
     @kernel
     def pull_shifted(frame, step, left):
         shift, mesh_t = slots.SHIFT(frame), slots.FORWARD_T(frame)
-        exact = shift[slots.EXACT] == 1.0
+        exact = shift[slots.EXACT] == 1.0 and slots.FORWARD_COUNT(frame)[slots.OCCURRED] > 0  # else no step moves
         last = exact and (is_last(frame, step) or _is_gap(frame, step + 1))
         status, rounds = _begin_step(frame, step) if exact else (SUCCESS, 1)
         moving = exact and shift[slots.MOVES] == 1.0

@@ -270,7 +270,7 @@ def make_step_on(
     @kernel
     def step_on(frame, t, stop):
         """One attempt at a step towards the stop."""
-        setting, clock, most = slots.SETTING(frame), slots.CLOCK(frame), slots.CONTROL(frame)[slots.MAX_STEP]
+        clock, most = slots.CLOCK(frame), slots.CONTROL(frame)[slots.MAX_STEP]
         slot = slots.COUNT(frame)[slots.STEPS]
         V, coefficients = plane(slots.STAGES(frame), stages_at(frame, slot)), plane(slots.MESH_C(frame), dense_at(frame, slot))
         h_free = longest(frame, t, clock[slots.H] if clock[slots.H] < most else most)
