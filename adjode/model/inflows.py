@@ -17,6 +17,8 @@ _ARGUMENTS = {
         "t, u, theta, lam, v, w, lam_dot, u_bar_dot, theta_bar_dot",
         "t, u, theta[:{m}], lam, v, w[:{m}], lam_dot, u_bar_dot, theta_bar_dot[:{m}]",
     ),
+    "f_dt": ("t, u, theta, du_dot", "t, u, theta[:{m}], du_dot"),
+    "sides": ("t, u, theta, du, values", "t, u, theta[:{m}], du, values"),
     "jac": ("t, u, theta, J", "t, u, theta[:{m}], J.reshape(u.size * u.size)"),
 }
 
@@ -54,7 +56,9 @@ def _extended(dynamics: Dynamics, states: tuple[int, ...], m: int, more: list[st
     options: dict[str, Any] = {"jac_sparsity": dynamics.sparsity, "mass": mass, "name": dynamics.name, "fused": dynamics.fused}
     options |= {"states": None if dynamics.states is None else dynamics.states.shapes, "breaks": (), "debug": dynamics.debug}
     extended = Dynamics(**made, **options)
-    extended.f_dt = _with_room(dynamics.f_dt, m, dynamics.debug)
+    for name in ("f_dt", "sides"):  # read of the source of f, which that around it does not show
+        part = getattr(dynamics, name)
+        setattr(extended, name, _with_room(part, m, dynamics.debug) if isinstance(part, Callback) else part)
     return extended
 
 
@@ -66,9 +70,8 @@ def _column_of_mass(dynamics: Dynamics, state: int) -> list[tuple[int, float]]:
     return [(int(i), float(column[i])) for i in column.nonzero()[0]]
 
 
-def _with_room(f_dt: Callback | str | None, m: int, debug: bool) -> Callback | str | None:
-    """The derivative of f by time, which inflows leave as it is."""
-    if not isinstance(f_dt, Callback):
-        return f_dt
-    body = f"    inner(t, u, theta[:{m}], du_dot)\n"
-    return callback("f_dt", make_function("f_dt", "t, u, theta, du_dot", body, {"inner": f_dt.in_place}), debug)
+def _with_room(part: Callback, m: int, debug: bool) -> Callback:
+    """What inflows leave as it is."""
+    arguments, given = _ARGUMENTS[part.name]
+    body = f"    inner({given.format(m=m)})\n"
+    return callback(part.name, make_function(part.name, arguments, body, {"inner": part.in_place}), debug)

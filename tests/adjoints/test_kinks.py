@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from adjode import Dynamics, SolveError, solve, value_and_gradient
+from adjode import Doses, Dynamics, SolveError, solve, value_and_gradient
 from adjode.losses import FinalState
+from tests.problems.numerics import complex_step
 
 METHODS = ("Tsit5", "RK45", "DOP853", "BS3", "Radau", "Kvaerno5")
 
@@ -97,6 +98,23 @@ def test_a_spring_whose_stiffness_changes_where_it_passes_through_zero(method):
     difference = np.abs(np.array([bar.u0[0], *bar.theta]) - [by_u, *by_theta]) * size
     assert difference.max() < 1e-4 * np.abs(np.array([by_u, *by_theta]) * size).max()
     assert bar.stats.n_refined > 0
+
+
+def with_inflow(u0, k, c, amount, T):
+    """The saturated state at T with a constant inflow, at first at a constant rate."""
+    rate = amount / T
+    return rate / k + (c - rate / k) * np.exp(-k * (T - (u0 - c) / (k * c - rate)))
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853", "Radau"])
+def test_a_kink_during_an_infusion(method):
+    x, T, rtol = np.array([2.0, 0.9, 1.0, 0.8]), 4.0, 1e-7
+    (exact,) = complex_step(lambda y: with_inflow(*y, T), [x])
+    infusion = Doses(0.0, "theta[2]", 0, duration=T)
+    options = {"method": method, "rtol": rtol, "atol": 1e-3 * rtol, "doses": infusion}
+    _, bar = value_and_gradient(DERIVED, FinalState([1.0, 0.0]), (0.0, T), **options)([x[0], 0.5], x[1:])
+    difference = np.abs(np.array([bar.u0[0], *bar.theta]) - exact) * x
+    assert difference.max() < 100.0 * rtol * np.abs(exact * x).max()
 
 
 def jumping_f(t, u, theta, du):
