@@ -1,7 +1,8 @@
 """Ensembles whose doses have always been given: backends that find where each trajectory starts, and differentiate that.
 
 Newton's method goes on for all members side by side. What it needs of a period, its end and the derivative of that by its start,
-are values and gradients of n linear losses for each member: an ensemble of its own, on the same threads or workers.
+are values and gradients of n linear losses for each member: an ensemble of its own, on the same threads or workers. For a GPU that
+runs on the host, in double precision, and the GPU has the trajectories from there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adjode.api.steady import FixedPoints, find_fixed_points, first_period, goes_on, is_steady, period_adjoint, seeds_of_period
+from adjode.backends.cuda.arrays import to_host
 from adjode.backends.outcome import Outcome, States, count_rows
 from adjode.ensembles.engine import Engine
 from adjode.ensembles.inputs import with_stops_of_members
@@ -30,9 +32,14 @@ def has_steady_doses(options: dict[str, Any], spans: np.ndarray, engine: Engine)
     asked = SolveOptions(**{name: options[name] for name in ("method", "step", "events") if name in options}, doses=doses)
     if not len(spans) or not is_steady(asked, (float(spans[0, 0]), float(spans[0, 1]))):
         return False
-    if engine.backend == "cuda":
-        raise ValueError("backend='cuda' knows no doses in steady state: use backend='threads', with or without an executor.")
+    if engine.device.get("device_output"):
+        raise ValueError("doses in steady state and device_output=True exclude each other: steady states are found on the host.")
     return True
+
+
+def on_host(array: Any) -> np.ndarray:
+    """Of u0 or theta, which may lie on a GPU."""
+    return np.asarray(to_host(array), dtype=np.float64)
 
 
 def without_past(options: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +84,7 @@ class _Steady:
 
     def __init__(self, engine: Engine, dynamics: Dynamics, options: dict[str, Any], atol: Any, t_span: np.ndarray):
         self._engine = replace(engine, progress=False)
+        self._on_host = replace(self._engine, backend="threads", device={}) if engine.backend == "cuda" else self._engine
         self._dynamics, self._doses, self._atol = dynamics, read_doses(options["doses"]), atol
         self._of_solve = {name: value for name, value in options.items() if name in SOLVE_NAMES}
         every = self._doses[0].every
@@ -100,7 +108,7 @@ class _Steady:
             options = {**self._of_solve, **self._moved(periods, repeated=False)}
             options["adjoint"] = period_adjoint(SolveOptions(method=options.get("method", "Tsit5"), step=options.get("step")))
             options = with_stops_of_members(self._dynamics, options, self._periods)
-            return self._engine.gradient(self._dynamics, seeds, (wrt,), frozenset(), options)
+            return self._on_host.gradient(self._dynamics, seeds, (wrt,), frozenset(), options)
 
         u, theta, spans = given
         return self._kept((wrt, periods, u.shape[1], theta.shape[1]), make)(u, theta, spans, loss=seeds)
@@ -167,6 +175,7 @@ class SteadySolver(_Steady):
         self._times, self._options = times, options
 
     def __call__(self, u0: np.ndarray, theta: np.ndarray, t_span: np.ndarray, **keywords: Any) -> States:
+        u0, theta = on_host(u0), on_host(theta)
         start = self._begin(u0, theta, count_rows((u0, theta, t_span)))
         options = {**self._options, **self._moved(start.periods, repeated=True)}
         solver = self._engine.solver(self._dynamics, self._times, options)
@@ -191,6 +200,7 @@ class SteadyGradient(_Steady):
         self._loss, self._wrt, self._shared, self._options = loss, wrt, shared, options
 
     def __call__(self, u0: np.ndarray, theta: np.ndarray, t_span: np.ndarray, **keywords: Any) -> Outcome:
+        u0, theta = on_host(u0), on_host(theta)
         N = count_rows((u0, theta, t_span), self._loss)
         start = self._begin(u0, theta, N)
         found, wants_theta = start.found, "theta" in self._wrt
