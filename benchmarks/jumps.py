@@ -2,16 +2,19 @@
 
     python -m benchmarks.jumps [--rounds K] [--output FOLDER]
 
-prints, and with `--output` writes to jumps.md there: the time of a gradient with a guard that never fires beside one without;
-evaluations of f for a thousand doses beside the restarts that these must be; and gradients of many patients with own doses.
+prints, and with `--output` writes to jumps.md there: the times of a solve and of a gradient with a guard that never fires beside
+those without; evaluations of f for a thousand doses beside the restarts that these must be; and the time of a gradient of one of
+many patients with own doses, beside that of a call for one alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +24,15 @@ from numba import njit
 import adjode
 from adjode.losses import FinalState
 from benchmarks import problems, stiff_problems
+from benchmarks.problems import Problem
 from benchmarks.report import table
 from benchmarks.scaling import least_seconds
 
 TURN = 0.02  # seconds of calls in a round
+TIERS = {"portable": False, "fused": True}
 _FAR = 1e6
 
 
-@njit
 def far(t, u, theta):
     return u[0] + _FAR
 
@@ -38,26 +42,41 @@ def oral(t, u, theta, du):  # theta: absorption, elimination, and a dose
     du[1] = theta[0] * u[0] - theta[1] * u[1]
 
 
-def ratio(without: Callable[[], Any], with_guard: Callable[[], Any], rounds: int) -> float:
-    """Of times, in turns."""
-    without(), with_guard()
-    return statistics.median(least_seconds(with_guard, TURN) / least_seconds(without, TURN) for _ in range(rounds))
+def reset(t, u, theta, u_new):
+    u_new[0] = 0.5 * u[0]
+
+
+GUARDED: tuple[dict[str, Any], ...] = ({}, {"events": adjode.Event(far)}, {"events": adjode.Event(far, reset)})
+
+
+def in_turns(calls: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """The least seconds of a call of each, over rounds in which all have their turn."""
+    least = [math.inf] * len(calls)
+    for _ in range(rounds):
+        least = [min(seconds, least_seconds(call, TURN)) for seconds, call in zip(least, calls, strict=True)]
+    return least
+
+
+def measured() -> Iterator[tuple[str, str, str, Problem]]:
+    """Problems with a name, a method and a tier."""
+    for method, tier in itertools.product(("Tsit5", "DOP853"), TIERS):
+        for build in (problems.lv_final, problems.lv_series):
+            yield build.__name__, method, tier, dataclasses.replace(build(), dynamics=problems.lv_dynamics(TIERS[tier]))
+    for tier, fused in TIERS.items():
+        yield "spiral", "Tsit5", tier, problems.spiral(fused)
+        yield "rober", "Radau", tier, stiff_problems.rober(fused)
 
 
 def guards(rounds: int) -> list[tuple[str, ...]]:
+    """Times with a guard that has no reset, and with one that has, as parts of those without a guard."""
     rows = []
-    for name, build, method in (
-        ("lv_final", problems.lv_final, "Tsit5"),
-        ("lv_final", problems.lv_final, "DOP853"),
-        ("spiral", problems.spiral, "Tsit5"),
-        ("rober", stiff_problems.rober, "Radau"),
-    ):
-        problem = build()
-        for tier in ("portable", "fused"):
-            problem = build() if tier == "portable" else build(fused=True)
-            options = {"method": method, "rtol": 1e-8, "atol": 1e-8}
-            plain, guarded = (problem.value_and_gradient(**options, **more) for more in ({}, {"events": adjode.Event(far)}))
-            rows.append((name, method, tier, f"{ratio(plain, guarded, rounds):.3f}"))
+    for name, method, tier, problem in measured():
+        options = {"method": method, "rtol": 1e-8, "atol": 1e-8}
+        solves = [partial(problem.solve, **options, **given) for given in GUARDED]
+        gradients = [problem.value_and_gradient(**options, **given) for given in GUARDED]
+        times = [in_turns(calls, rounds) for calls in (solves, gradients)]
+        parts = [f"{least[k] / least[0]:.2f}" for least in times for k in (1, 2)]
+        rows.append((name, method, tier, *parts, f"{1e6 * times[0][0]:.0f}", f"{1e6 * times[1][0]:.0f}"))
     return rows
 
 
@@ -76,24 +95,40 @@ def doses() -> tuple[int, int]:
     return at_once, pieces
 
 
-def patients(N: int) -> float:
-    """Microseconds for the gradient of a patient with seven doses of its own."""
+def patients(N: int, rounds: int = 3) -> tuple[float, float]:
+    """Microseconds for the gradient of a patient with seven doses of its own: in an ensemble on one thread, and by jitted calls."""
     dynamics, rng = adjode.Dynamics(oral), np.random.default_rng(1)
-    theta = np.column_stack([rng.uniform(1.0, 3.0, N), rng.uniform(0.1, 0.5, N), rng.uniform(0.5, 2.0, N)])
-    given = adjode.Doses(0.0, "theta[2]", 0, every=12.0, until=72.0)
-    gradient = adjode.ensemble_value_and_gradient(dynamics, FinalState([0.0, 1.0]), (0.0, 84.0), doses=given)
-    gradient(np.zeros((N, 2)), theta)
-    start = time.perf_counter()
-    gradient(np.zeros((N, 2)), theta)
-    return 1e6 * (time.perf_counter() - start) / N
+    u0, theta = np.zeros((N, 2)), rng.uniform([1.0, 0.1, 0.5], [3.0, 0.5, 2.0], (N, 3))
+    given: dict[str, Any] = {"doses": adjode.Doses(0.0, "theta[2]", 0, every=12.0, until=72.0)}
+    problem = dynamics, FinalState([0.0, 1.0]), (0.0, 84.0)
+    gradient = adjode.ensemble_value_and_gradient(*problem, workers=1, **given)
+    evaluate = adjode.value_and_gradient(*problem, **given).jitted(2, 3)
+
+    @njit
+    def one_by_one(u0, theta, u0_bar, theta_bar):
+        for i in range(len(u0)):
+            evaluate(u0[i], theta[i], u0_bar[i], theta_bar[i])
+
+    calls = partial(gradient, u0, theta), partial(one_by_one, u0, theta, np.zeros_like(u0), np.zeros_like(theta))
+    for call in calls:
+        call()
+    together, alone = in_turns(calls, rounds)
+    return 1e6 * together / N, 1e6 * alone / N
 
 
 def report(rounds: int) -> str:
-    lines = ["Time of a gradient with a guard that never fires, as a part of that without:", ""]
-    lines.append(table(("problem", "method", "tier", "ratio"), guards(rounds)))
+    columns = ("problem", "method", "tier", "solve", "with a reset", "gradient", "with a reset", "solve, us", "gradient, us")
     at_once, pieces = doses()
-    lines += ["", f"A thousand doses take {at_once} evaluations of f, and {pieces} in a thousand solves from one dose to the next."]
-    lines += ["", f"Ten thousand patients with seven doses each take {patients(10_000):.0f} us a gradient, on all cores."]
+    together, alone = patients(10_000)
+    lines = [
+        "Times with a guard that never fires, as parts of those without, which are in microseconds at the end:",
+        "",
+        table(columns, guards(rounds)),
+        f"A thousand doses take {at_once} evaluations of f, and {pieces} in a thousand solves from one dose to the next.",
+        "",
+        "The gradient of one of ten thousand patients with seven doses each takes",
+        f"{together:.1f} us in an ensemble on one thread, and {alone:.1f} us by jitted calls in a loop.",
+    ]
     return "\n".join(lines)
 
 

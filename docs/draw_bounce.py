@@ -39,7 +39,7 @@ def draw():
     solution = adjode.solve(adjode.Dynamics(f), U0, THETA, (0.0, END), events=hits, rtol=1e-9, atol=1e-9)
     lam = solution.pullback([1.0, 0.0], dense_adjoint=True).adjoint
     figure, axes = plt.subplots(3, 1, figsize=(7.6, 5.6), sharex=True)
-    labels = ("height", "$\\lambda$ of the height", "$\\lambda$ of the speed")
+    labels = ("height (m)", "$\\lambda$ of the height", "$\\lambda$ of the speed (s)")
     for t in flights(solution.t_events[0]):
         values = solution(t)[:, 0], *lam(t).T
         for axis, value, colour in zip(axes, values, (BLUE, ORANGE, GREEN), strict=True):
@@ -49,7 +49,7 @@ def draw():
         axis.axhline(0.0, color=FAINT, linewidth=0.8, zorder=0)
         for time in solution.t_events[0]:
             axis.axvline(time, color=FAINT, linewidth=0.8, zorder=0)
-    axes[-1].set_xlabel("t")
+    axes[-1].set_xlabel("t (s)")
     axes[-1].set_xlim(0.0, END)
     save(figure, "measured/bounce.svg")
 
