@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import Dynamics, SolveError, value_and_gradient
+from adjode import Dynamics, Event, SolveError, value_and_gradient
 from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
@@ -299,3 +299,24 @@ def test_jitted_grows_its_store():
     bars = np.zeros(2), np.zeros(4)
     status, value = evaluate.jitted(2, 4)(LV_U0, LV_THETA, *bars)
     assert status == 0 and value == evaluate(LV_U0, LV_THETA)[0]
+
+
+def _never(t, u, theta):
+    return u[0] + 1e6
+
+
+def _halved(t, u, theta, u_new):
+    u_new[0] = 0.5 * u[0]
+
+
+@pytest.mark.parametrize("times", [[10.0], [1.0, 4.0, 7.5]])
+def test_a_guard_that_never_fires_asks_for_no_further_stages(times):
+    """Dense output is computed where a state is observed inside of a step, and if steps may move at its end."""
+    f_calls = []
+    for options in ({}, {"events": Event(_never, _halved)}):
+        evaluate = value_and_gradient(lotka_volterra(), Series(times, squares), LV_SPAN, method="DOP853", **options)
+        workspace = evaluate.workspace(LV_U0, LV_THETA)
+        workspace.u0[:], workspace.theta[:] = LV_U0, LV_THETA
+        assert workspace.run()
+        f_calls.append(workspace.forward.derivatives)
+    assert f_calls[1] - f_calls[0] == (3 if times == [10.0] else 0)
