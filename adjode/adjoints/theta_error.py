@@ -30,6 +30,7 @@ _MATTERS = 10.0  # units of errors, from which on theta_bar is looked at more cl
 _MARGIN = 4.0  # for what it has changed by
 _TOLERANCES = 10.0  # changes of the state by so many of them are no more than noise
 _NOTHING = 1e-9  # of lam
+_UNFELT = 30.0  # units of a sum over slopes: the error estimate of the solve would have refused the step, if it had felt that
 _NEGLIGIBLE = 1e-3  # units
 
 
@@ -105,8 +106,10 @@ def _roughness(frame, h, V, before):
         parts_of_both += noise * size * parts_of_lam
         parts_of_lam += _NOTHING * before / size if size > 0.0 else 0.0
         largest_of_lam = max(largest_of_lam, _ratio(of_lam, parts_of_lam))
-        largest = max(largest, largest_of_lam, _ratio(of_u, parts_of_u), _ratio(of_both, parts_of_both))
-    return largest, largest_of_lam
+        ratio = _ratio(of_u, parts_of_u)
+        if parts_of_u * _error_of_rule(frame, ratio) < _UNFELT * trust[slots.UNIT_ERROR] * size:
+            largest = max(largest, ratio, _ratio(of_both, parts_of_both))
+    return max(largest, largest_of_lam), largest_of_lam
 
 
 @exact_kernel

@@ -87,6 +87,17 @@ def test_a_power_of_time_that_the_method_integrates_exactly(method, p):
         assert bar.theta[0] == pytest.approx(exact, rel=100.0 * rtol)
 
 
+@pytest.mark.parametrize("p", [2.000001, 2.0001, 3.000001])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_power_of_time_that_the_method_almost_integrates_exactly(method, p):
+    """The steps are those of an error a millionth as large as the stages of u alone make it seem, and explain nothing."""
+    T = 10.0
+    exact = T ** (p + 1.0) * (math.log(T) / (p + 1.0) - 1.0 / (p + 1.0) ** 2)
+    for rtol in (1e-6, 1e-8, 1e-10):
+        _, bar = value_and_gradient(POWER, FinalState([1.0]), (0.0, T), method=method, rtol=rtol, atol=1e-3 * rtol)([7.1], [p])
+        assert bar.theta[0] == pytest.approx(exact, rel=100.0 * rtol)
+
+
 def test_a_method_of_low_order_is_right_or_refused():
     for p in (0.0, 1.0, 2.0):
         exact = 10.0 ** (p + 1.0) * (math.log(10.0) / (p + 1.0) - 1.0 / (p + 1.0) ** 2)
