@@ -15,6 +15,7 @@ from adjode.adjoints.carried import add_lasting, begin_carried, size_of_theta, s
 from adjode.adjoints.cells import DAMPS, ROUNDS, keep, keep_rules, set_limits, to_power
 from adjode.adjoints.kinks import begin_kinks, find_kink
 from adjode.adjoints.products import dot
+from adjode.adjoints.samples import begin_samples
 from adjode.adjoints.theta_error import (
     INNER,
     WHOLE,
@@ -91,6 +92,9 @@ def begin_step(frame, step, h, V, seeded):
     trust, y_bar, earlier = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER]
     few, size, behind = slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS, abs(h), trust[slots.BEHIND]
     trust[slots.BEHIND], trust[slots.SEEDS] = size, 0.0
+    sampled = slots.SAMPLES(frame).shape[0] > 0
+    if sampled:
+        begin_samples(frame, step, size, behind)
     starts = earlier + step == 0
     if slots.STEP_WEIGHTS(frame).shape[0] > 0 or few or starts or size > _UNLIKE * behind or behind > _UNLIKE * size:
         trust[slots.COUNTS_FOR] = 1.0
@@ -100,7 +104,7 @@ def begin_step(frame, step, h, V, seeded):
     if trust[slots.KINK_ERROR] > 0.0:
         trust[slots.COUNTS_FOR] = 1.0
     begin_theta_error(frame)
-    trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 else INNER
+    trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 and not sampled else INNER
     if seeded:
         for k in range(y_bar.size):
             trust[slots.SEEDS] = max(trust[slots.SEEDS], abs(y_bar[k]) * _size_of_state(frame, V, k))
