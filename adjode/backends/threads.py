@@ -17,7 +17,7 @@ import numpy as np
 from adjode.api.first_calls import forward_parts
 from adjode.api.gradient import ValueAndGradient
 from adjode.api.solve import try_before
-from adjode.backends.driver import Seat
+from adjode.backends.driver import WORK, Seat
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
 from adjode.compile.signals import uninterrupted
 from adjode.compile.slots import RECORD_STAGES
@@ -175,7 +175,7 @@ class ThreadEnsemble(_Threads):
         for name, width in widths.items():
             rows = 0 if name not in self._wrt else _blocks(N, size) if name in self._summed else N
             bars[name] = np.full((rows, width), 0.0 if name in self._summed else np.nan)
-        value, status, work = np.full(N, np.nan), np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
+        value, status, work = np.full(N, np.nan), np.zeros(N, dtype=np.int64), np.zeros((N, len(WORK)), dtype=np.int64)
         errors = None
         if N:
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
@@ -189,8 +189,8 @@ class ThreadEnsemble(_Threads):
     def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:
         one = self._loss.member(0) if isinstance(self._loss, MemberData) else self._loss
         span = float(t_span[0]), float(t_span[1])
-        workspace = ValueAndGradient(self._dynamics, one, span, self._wrt, self._options).workspace(u0, theta)
-        return Seat.of_gradient(workspace, self._summed)
+        evaluate = ValueAndGradient(self._dynamics, one, span, self._wrt, self._options)
+        return Seat.of_gradient(evaluate.workspace(u0, theta), self._summed, may_jump=evaluate.may_jump)
 
 
 class ThreadSolver(_Threads):
@@ -211,7 +211,7 @@ class ThreadSolver(_Threads):
     ) -> States:
         N, n, k = count_rows((u0, theta, t_span)), u0.shape[1], self._times.size + 1
         states = np.full((N, k * n), np.nan)
-        status, work = np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
+        status, work = np.zeros(N, dtype=np.int64), np.zeros((N, len(WORK)), dtype=np.int64)
         if N:
             none, at_most, size = np.zeros((1, 0)), rows_at_most(self._options, None, n), size or block_size(N, 0)
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
