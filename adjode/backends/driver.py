@@ -34,8 +34,8 @@ U0, THETA, DATA, DATA_WEIGHTS, AT_MOST, SPAN = range(6)  # `given`: a row for ea
 U0_BAR, TOTAL, VALUE, OBSERVED, TIME_SPAN, FORWARD_CONTROL, BACKWARD_CONTROL = range(5, 12)
 TIMES, FORWARD_STOPS, BACKWARD_STOPS, TIMES_GIVEN, FORWARD_STOPS_GIVEN, BACKWARD_STOPS_GIVEN, TRUST = range(12, 19)
 STATES, ERRORS = 2, 3  # `out`: cotangents of U0 and THETA, the states observed, and errors of cotangents; no rows where not wanted
-ENDS_AT_T, FORWARD_ONLY, SHARED_U0, SHARED_THETA, MAY_JUMP = range(5)  # `flags`
-F, STEPS, REJECTED, SHORT_STEP = WORK = range(4)  # columns of `work`, see `Outcome`
+ENDS_AT_T, FORWARD_ONLY, SHARED_U0, SHARED_THETA = range(4)  # `flags`
+F, STEPS, REJECTED, SHORT_STEP = range(4)  # columns of `work`, see `Outcome`
 
 
 @kernel
@@ -113,21 +113,20 @@ def _keep_bar(totals, i, block, shared, lost, bar):
 
 
 @exact_kernel
-def _has_short_step(table, flags):
+def _note_short_step(work, i, table):
     """Where f may jump, whether a step of the forward pass is shorter than the one before, and far shorter than the mean of all.
 
     Those that lead over a jump of f are (api/jumps_of_f.py).
     """
-    if flags[MAY_JUMP] == 0:
-        return False
+    if work.shape[1] <= SHORT_STEP:
+        return
     frame = opened(table[FORWARD + 1])
     mesh, steps = slots.MESH_T(frame), slots.COUNT(frame)[slots.STEPS]
     short = 2.0 * SHORT * abs(mesh[steps] - mesh[0]) / max(steps, 1)
     for k in range(1, steps):
         h = abs(mesh[k + 1] - mesh[k])
         if h < short and h < abs(mesh[k] - mesh[k - 1]):
-            return True
-    return False
+            work[i, SHORT_STEP] = 1
 
 
 def _run_members(members, program, between, given, flags, buffers, count, value, status, work, out, lost):
@@ -161,7 +160,7 @@ def _run_members(members, program, between, given, flags, buffers, count, value,
                 _copy_out(out[STATES], i, buffers[OBSERVED])
                 continue
             value[i] = buffers[VALUE][0]
-            work[i, SHORT_STEP] = 1 if _has_short_step(table, flags) else 0
+            _note_short_step(work, i, table)
             _keep_errors(out[ERRORS], i, buffers[TRUST])
             _keep_bar(out[U0], i, block, flags[SHARED_U0], row(lost, U0), buffers[U0_BAR])
             _keep_bar(out[THETA], i, block, flags[SHARED_THETA], row(lost, THETA), buffers[TOTAL])
@@ -202,7 +201,7 @@ class Seat:
         self._program, self._count = program, forward.count
         self._lost, self._between = np.zeros((2, max(n, m))), new_watch()
         self._data: Mapping[Slot, str] = {}
-        self._flags = np.zeros(5, dtype=np.int64)
+        self._flags = np.zeros(4, dtype=np.int64)
         self._flags[[ENDS_AT_T, FORWARD_ONLY]] = forward_only
         self._buffers = buffers = [np.zeros(0)] * (TRUST + 1)
         buffers[BACKWARD_CONTROL], buffers[BACKWARD_STOPS] = np.zeros(len(slots.CONTROL.entries)), np.zeros(1)
@@ -217,11 +216,10 @@ class Seat:
         return cls(forward, Program(forward), True)
 
     @classmethod
-    def of_gradient(cls, workspace: Workspace, shared: frozenset[str], *, may_jump: bool) -> Seat:
-        """`may_jump` says whether it is to be noted where f may have jumped."""
+    def of_gradient(cls, workspace: Workspace, shared: frozenset[str]) -> Seat:
         loss, backward = workspace.loss, workspace.backward
         seat = cls(workspace.forward, workspace.program, False)
-        seat._flags[:] = loss.ends_at_T, False, "u0" in shared, "theta" in shared, may_jump
+        seat._flags[:] = loss.ends_at_T, False, "u0" in shared, "theta" in shared
         seat._own_data(loss)
         buffers = seat._buffers
         buffers[U0_BAR], buffers[TOTAL], buffers[VALUE] = backward.lam, workspace.theta_bar_at, loss.value

@@ -17,7 +17,7 @@ import numpy as np
 from adjode.api.first_calls import forward_parts
 from adjode.api.gradient import ValueAndGradient
 from adjode.api.solve import try_before
-from adjode.backends.driver import WORK, Seat
+from adjode.backends.driver import SHORT_STEP, Seat
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
 from adjode.compile.signals import uninterrupted
 from adjode.compile.slots import RECORD_STAGES
@@ -154,7 +154,7 @@ class ThreadEnsemble(_Threads):
     ):
         super().__init__(workers)
         self._dynamics, self._loss, self._wrt, self._options = dynamics, loss, wrt, options
-        self._summed = shared & set(wrt)
+        self._summed, self._may_jump = shared & set(wrt), False
 
     def __call__(
         self,
@@ -175,11 +175,13 @@ class ThreadEnsemble(_Threads):
         for name, width in widths.items():
             rows = 0 if name not in self._wrt else _blocks(N, size) if name in self._summed else N
             bars[name] = np.full((rows, width), 0.0 if name in self._summed else np.nan)
-        value, status, work = np.full(N, np.nan), np.zeros(N, dtype=np.int64), np.zeros((N, len(WORK)), dtype=np.int64)
+        value, status, work = np.full(N, np.nan), np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
         errors = None
         if N:
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
             errors = np.full((N, 2), np.nan) if seats[0].judges else None
+            if self._may_jump:
+                work = np.zeros((N, SHORT_STEP + 1), dtype=np.int64)
             out = bars["u0"], bars["theta"], np.zeros((0, 0)), np.zeros((0, 2)) if errors is None else errors
             given = u0, theta, *seats[0].data_of(loss), rows_at_most(self._options, loss, u0.shape[1]), t_span
             self._run(seats, given, (value, status, work, out), size, done)
@@ -190,7 +192,8 @@ class ThreadEnsemble(_Threads):
         one = self._loss.member(0) if isinstance(self._loss, MemberData) else self._loss
         span = float(t_span[0]), float(t_span[1])
         evaluate = ValueAndGradient(self._dynamics, one, span, self._wrt, self._options)
-        return Seat.of_gradient(evaluate.workspace(u0, theta), self._summed, may_jump=evaluate.may_jump)
+        self._may_jump = evaluate.may_jump
+        return Seat.of_gradient(evaluate.workspace(u0, theta), self._summed)
 
 
 class ThreadSolver(_Threads):
@@ -211,7 +214,7 @@ class ThreadSolver(_Threads):
     ) -> States:
         N, n, k = count_rows((u0, theta, t_span)), u0.shape[1], self._times.size + 1
         states = np.full((N, k * n), np.nan)
-        status, work = np.zeros(N, dtype=np.int64), np.zeros((N, len(WORK)), dtype=np.int64)
+        status, work = np.zeros(N, dtype=np.int64), np.zeros((N, 3), dtype=np.int64)
         if N:
             none, at_most, size = np.zeros((1, 0)), rows_at_most(self._options, None, n), size or block_size(N, 0)
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
