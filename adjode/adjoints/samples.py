@@ -32,12 +32,13 @@ def _put_differences(frame, t):
     """
     trust = slots.TRUST(frame)
     trust[slots.BY_LAST] = trust[slots.BY_BEFORE] = trust[slots.BY_LONG_BEFORE] = trust[slots.COVERS] = 0.0
-    near, far, steps = abs(t - trust[slots.SAMPLED_AT]), trust[slots.SAMPLES_APART], trust[slots.COUNTS_FOR]
+    near, far, part = abs(t - trust[slots.SAMPLED_AT]), trust[slots.SAMPLES_APART], 1.0 / trust[slots.COUNTS_FOR]
     if trust[slots.SAMPLES_TAKEN] >= 2.0:
-        width = abs(t - trust[slots.SAMPLED_TO]) / steps
-        square = 2.0 * max(width, near / steps, far / steps) ** 2 / (near + far)
-        trust[slots.BY_LAST], trust[slots.BY_LONG_BEFORE] = square / near, square / far
-        trust[slots.BY_BEFORE] = -square / near - square / far
+        width = abs(t - trust[slots.SAMPLED_TO]) * part
+        widest = max(width, near * part, far * part)
+        factor = 2.0 * widest * widest / (near * far * (near + far))
+        trust[slots.BY_LAST], trust[slots.BY_LONG_BEFORE] = factor * far, factor * near
+        trust[slots.BY_BEFORE] = -factor * (near + far)
         trust[slots.COVERS], trust[slots.SAMPLED_TO] = width, t
     trust[slots.SAMPLES_TAKEN] += 1.0
     trust[slots.SAMPLED_AT], trust[slots.SAMPLES_APART] = t, near
@@ -70,11 +71,13 @@ def take_sample(frame, step, h, V):
         return
     _put_differences(frame, mesh[step + 1])
     _put_sums(frame, slots.THETA_RULE)
-    _put_sums(frame, slots.ZERO_RULE)
+    if trust[slots.HAS_ZEROS] == 1.0:
+        _put_sums(frame, slots.ZERO_RULE)
+    of_lam, of_u = 1.0 / joint, 1.0 / h
     for k in range(samples.shape[1]):
         for i in (2, 1):
             samples[i, k], samples[_OF_U + i, k] = samples[i - 1, k], samples[_OF_U + i - 1, k]
-        samples[0, k], samples[_OF_U, k] = K_bar[last, k] / joint, (V[last, k] - V[0, k]) / h
+        samples[0, k], samples[_OF_U, k] = of_lam * K_bar[last, k], of_u * (V[last, k] - V[0, k])
 
 
 @exact_kernel
