@@ -26,6 +26,9 @@ _LEAST_OF_IMPLICIT = 0.25  # of a step: what lasts of implicit steps may still b
 _TO_LOOK = 0.25  # of a step that u has not chosen, to see how much theta_bar changes
 _NEAR_KINK = 1.0 / 32.0  # of a step with a kink in it: where that is, is known so well
 _TO_KINK = 1.0 / 8.0  # of a step with a kink behind it, of those that lead there
+MAGNIFIES = 4  # half powers: estimates that are raised to a higher one are far off where they are off
+_GRADES = 4.0  # times the limit behind, for those: a small part of lam that they overlook has a large error in much longer steps
+_NOT_QUITE = 1.0 - 1e-9
 DAMPS = 4.0  # an estimate that is more of lam amplifies what it should damp
 
 
@@ -90,10 +93,19 @@ def _keep_kink(frame, k, step, h, begins):
 
 @kernel
 def keep_rules(frame, h, of_rules):
-    """Add the errors of theta_bar as a quadrature to the cell of the step."""
-    cells, k = slots.CELLS(frame), int(slots.TRUST(frame)[slots.CELLS_USED]) - 1
-    if k < 0 or max(of_rules[0], of_rules[1]) == 0.0:
+    """Add the errors of theta_bar as a quadrature to the cell of the step, and to those behind it that it is for too."""
+    cells, trust, last = slots.CELLS(frame), slots.TRUST(frame), int(slots.TRUST(frame)[slots.CELLS_USED]) - 1
+    if last < 0 or max(of_rules[0], of_rules[1]) == 0.0:
         return
+    _add_rules(cells, last, h, of_rules)
+    reaches, k = h + trust[slots.COVERS] * trust[slots.COUNTS_FOR], last - 1
+    while trust[slots.COVERS] > 0.0 and k >= 0 and abs(cells[k, START] - cells[last, START]) < _NOT_QUITE * reaches:
+        _add_rules(cells, k, cells[k, LONGEST], of_rules)
+        k -= 1
+
+
+@kernel
+def _add_rules(cells, k, h, of_rules):
     if of_rules[0] > cells[k, RULE] or of_rules[1] > cells[k, RULE_OF_ZEROS]:
         cells[k, WORST_STEP] = h
     cells[k, RULE], cells[k, RULE_OF_ZEROS] = _larger(cells[k, RULE], of_rules[0]), _larger(cells[k, RULE_OF_ZEROS], of_rules[1])
@@ -168,6 +180,7 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
     least = _LEAST_OF_IMPLICIT if slots.STEP_WEIGHTS(frame).shape[0] > 0 else 0.0
     rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     place = many = _count_limits(slots.KINKS(frame), rows, share * unit)
+    graded, behind = halves > MAGNIFIES and slots.STEP_WEIGHTS(frame).shape[0] == 0, math.inf
     turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
         error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
@@ -190,5 +203,7 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
         limit = cells[k, WORST_STEP] * max(factor, _LEAST_FACTOR)
         if limited[1] > 0:
             limit = min(limit, cells[k, LONGEST])
+        if graded:
+            limit = behind = min(limit, _GRADES * behind)
         place = _put_limits(frame, k, place, limit, stiff, share * unit)
     limited[0], limited[1] = many, limited[1] + 1

@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 
 from adjode.adjoints.products import dot
+from adjode.adjoints.samples import EXPLAINED, LATELY, PARTS, sums_of_samples, take_sample
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
 
-_PARTS, _LATELY, _EXPLAINED = 1, 2, 3  # places behind THETA_RULE and ZERO_RULE
 INNER, WHOLE = 0, 1  # the rows of the weights: without the first stage, and with it
 _FORGETS = 0.7  # of how rough u and lam have been, in a step
 _ROUGH, _ROUGHER = 0.1, 3.0  # an error where little is resolved, and how much rougher than u and lam an integrand has to be then
@@ -30,6 +30,7 @@ _MATTERS = 10.0  # units of errors, from which on theta_bar is looked at more cl
 _MARGIN = 4.0  # for what it has changed by
 _TOLERANCES = 10.0  # changes of the state by so many of them are no more than noise
 _NOTHING = 1e-9  # of lam
+_UNFELT = 30.0  # units of a sum over slopes: the error estimate of the solve would have refused the step, if it had felt that
 _NEGLIGIBLE = 1e-3  # units
 
 
@@ -78,35 +79,44 @@ def _ratio(total, parts):
 
 
 @exact_kernel
+def _sums_of_stages(frame, k, h, V):
+    """Sums for the slopes of entry k, their cotangents, and the products of both, and the sizes of what is summed."""
+    trust, K_bar, slopes = slots.TRUST(frame), slots.K_BAR(frame), slots.QUADRATURE_SLOPES(frame)
+    weights, last = row(slots.QUADRATURE_WEIGHTS(frame), int(trust[slots.RULE_ROW])), slots.SETTING(frame)[slots.LAST_STAGE]
+    b, of_u, of_lam, of_both = row(slots.A(frame), last), 0.0, 0.0, 0.0
+    parts_of_u = parts_of_lam = parts_of_both = 0.0
+    for i in range(last + 1):
+        if weights[i] != 0.0:
+            slope, w = 0.0, K_bar[i, k] / h
+            for j in range(1, last + 1):
+                slope += slopes[i, j] * (V[j, k] - V[0, k])
+            of_u += weights[i] * b[i] * slope
+            parts_of_u += abs(b[i] * slope)
+            of_lam += weights[i] * w
+            parts_of_lam += abs(w)
+            of_both += weights[i] * w * slope
+            parts_of_both += abs(w * slope)
+    return (of_u, of_lam, of_both), (parts_of_u, parts_of_lam, parts_of_both)
+
+
+@exact_kernel
 def _roughness(frame, h, V, before):
     """The largest ratio of the slopes of u, of their cotangents, and of the products of both; and that of the cotangents alone.
 
     `before` is the size of lam.
     """
-    trust, K_bar, slopes = slots.TRUST(frame), slots.K_BAR(frame), slots.QUADRATURE_SLOPES(frame)
-    weights, last = row(slots.QUADRATURE_WEIGHTS(frame), int(trust[slots.RULE_ROW])), slots.SETTING(frame)[slots.LAST_STAGE]
-    b, largest, largest_of_lam = row(slots.A(frame), last), 0.0, 0.0
-    noise = _TOLERANCES * trust[slots.UNIT_ERROR]
+    trust, last, largest, largest_of_lam = slots.TRUST(frame), slots.SETTING(frame)[slots.LAST_STAGE], 0.0, 0.0
+    unit = trust[slots.UNIT_ERROR]
     for k in range(V.shape[1]):
         size = max(abs(V[0, k]), abs(V[last, k])) + slots.U_FLOOR(frame)[k]
-        of_u = of_lam = of_both = 0.0
-        parts_of_u, parts_of_lam, parts_of_both = noise * size, 0.0, 0.0
-        for i in range(last + 1):
-            if weights[i] != 0.0:
-                slope, w = 0.0, K_bar[i, k] / h
-                for j in range(1, last + 1):
-                    slope += slopes[i, j] * (V[j, k] - V[0, k])
-                of_u += weights[i] * b[i] * slope
-                parts_of_u += abs(b[i] * slope)
-                of_lam += weights[i] * w
-                parts_of_lam += abs(w)
-                of_both += weights[i] * w * slope
-                parts_of_both += abs(w * slope)
-        parts_of_both += noise * size * parts_of_lam
+        sums, parts = sums_of_samples(frame, k) if slots.SAMPLES(frame).shape[0] > 0 else _sums_of_stages(frame, k, h, V)
+        noise = _TOLERANCES * unit * size
+        parts_of_u, parts_of_lam, parts_of_both = parts[0] + noise, parts[1], parts[2] + noise * parts[1]
         parts_of_lam += _NOTHING * before / size if size > 0.0 else 0.0
-        largest_of_lam = max(largest_of_lam, _ratio(of_lam, parts_of_lam))
-        largest = max(largest, largest_of_lam, _ratio(of_u, parts_of_u), _ratio(of_both, parts_of_both))
-    return largest, largest_of_lam
+        largest_of_lam, ratio = max(largest_of_lam, _ratio(sums[1], parts_of_lam)), _ratio(sums[0], parts_of_u)
+        if parts_of_u * _error_of_rule(frame, ratio) < _UNFELT * unit * size:
+            largest = max(largest, ratio, _ratio(sums[2], parts_of_both))
+    return max(largest, largest_of_lam), largest_of_lam
 
 
 @exact_kernel
@@ -143,12 +153,12 @@ def _is_explained(frame, ratio, of_u):
 @exact_kernel
 def _rule_error(frame, step, h, V, before, place, size):
     """The error of the quadrature of a step along a probe, whose sums are at this place; `size` is that of theta_bar so far."""
-    trust, parts = slots.TRUST(frame), slots.TRUST(frame)[place + _PARTS]
+    trust, parts = slots.TRUST(frame), slots.TRUST(frame)[place + PARTS]
     free = step < trust[slots.FREE_STEPS]
     of_u = not (free or trust[slots.GREW_FREELY] == 1.0)
-    trust[place + _LATELY] = max(parts / abs(h), _FORGETS * trust[place + _LATELY])
+    trust[place + LATELY] = max(parts / abs(h), _FORGETS * trust[place + LATELY])
     if of_u:  # an integrand that passes through zero is not rough
-        parts = abs(h) * trust[place + _LATELY]
+        parts = abs(h) * trust[place + LATELY]
     ratio = _ratio(trust[place], parts)
     raised = parts * _error_of_rule(frame, ratio)
     if trust[slots.UNIT_ERROR] == 0.0 or not max(raised, parts * ratio) > _NEGLIGIBLE * trust[slots.UNIT_ERROR] * size:
@@ -157,9 +167,9 @@ def _rule_error(frame, step, h, V, before, place, size):
     if not explained:
         rough, of_lam = _roughness(frame, h, V, before)
         trust[slots.ROUGH], trust[slots.ROUGH_LAM] = max(trust[slots.ROUGH], rough), max(trust[slots.ROUGH_LAM], of_lam)
-        explained = _is_explained(frame, ratio, of_u) or (of_u and abs(trust[place]) < _LIKE_THAT * trust[place + _EXPLAINED])
-    trust[place + _EXPLAINED] = _FORGETS * max(trust[place + _EXPLAINED], abs(trust[place]) if explained else 0.0)
-    if explained:
+        explained = _is_explained(frame, ratio, of_u)
+    trust[place + EXPLAINED] = _FORGETS * max(trust[place + EXPLAINED], abs(trust[place]) if explained else 0.0)
+    if explained or (of_u and abs(trust[place]) < _LIKE_THAT * trust[place + EXPLAINED]):
         return 0.0
     free = free or ratio > _FREE * trust[slots.ROUGH]
     trust[slots.RULE_SUM] += trust[slots.COUNTS_FOR] * raised
@@ -191,19 +201,25 @@ def judge_theta(frame, step, h, V, before):
 
     `before` is the size of lam behind it.
     """
-    trust, total, of_zeros, rule_of_zeros = slots.TRUST(frame), slots.TOTAL(frame), 0.0, 0.0
+    trust, total, of_zeros, of_rule, rule_of_zeros = slots.TRUST(frame), slots.TOTAL(frame), 0.0, 0.0, 0.0
+    width = h
+    if slots.SAMPLES(frame).shape[0] > 0:
+        take_sample(frame, step, h, V)
+        width = trust[slots.COVERS]
     trust[slots.ALONG], size = along(total, slots.THETA_PROBE(frame))
     trust[slots.THETA_SIZE] = size = max(trust[slots.THETA_SIZE], size)
     trust[slots.ROUGH], trust[slots.ROUGH_LAM] = _FORGETS * trust[slots.ROUGH], _FORGETS * trust[slots.ROUGH_LAM]
     of_theta, steps = _error_along(frame, trust[slots.THETA_ALONG], size), trust[slots.COUNTS_FOR]
     trust[slots.THETA_SUM] += steps * of_theta
-    of_rule = _rule_error(frame, step, h, V, before, slots.THETA_RULE, max(size, before))
+    if width != 0.0:
+        of_rule = _rule_error(frame, step, width, V, before, slots.THETA_RULE, max(size, before))
     trust[slots.RULE_OF_THETA] += steps * of_rule
     if trust[slots.HAS_ZEROS] == 1.0:
         trust[slots.ZERO_SIZE] = size = max(trust[slots.ZERO_SIZE], along(total, slots.ZERO_PROBE(frame))[1])
         of_zeros = _error_along(frame, trust[slots.ZERO_ALONG], size)
         trust[slots.ZERO_SUM] += steps * of_zeros
-        rule_of_zeros = _rule_error(frame, step, h, V, before, slots.ZERO_RULE, max(size, before))
+        if width != 0.0:
+            rule_of_zeros = _rule_error(frame, step, width, V, before, slots.ZERO_RULE, max(size, before))
         trust[slots.RULE_OF_ZEROS] += steps * rule_of_zeros
     return of_theta, of_zeros, (of_rule, rule_of_zeros)
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 
 from adjode.adjoints.carried import add_lasting, begin_carried, size_of_theta, sum_carried, sum_lasting
-from adjode.adjoints.cells import DAMPS, ROUNDS, keep, keep_rules, set_limits, to_power
+from adjode.adjoints.cells import DAMPS, MAGNIFIES, ROUNDS, keep, keep_rules, set_limits, to_power
 from adjode.adjoints.kinks import begin_kinks, find_kink
 from adjode.adjoints.products import dot
+from adjode.adjoints.samples import begin_samples
 from adjode.adjoints.theta_error import (
     INNER,
     WHOLE,
@@ -45,7 +46,6 @@ _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes t
 _LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
 _FEW_STEPS = 24
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
-_MAGNIFIES = 4  # half powers: estimates that are raised to a higher one are far off where they are off
 _ROUNDING = 1e-14  # of lam: a gradient below that is nothing
 
 
@@ -91,6 +91,9 @@ def begin_step(frame, step, h, V, seeded):
     trust, y_bar, earlier = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER]
     few, size, behind = slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS, abs(h), trust[slots.BEHIND]
     trust[slots.BEHIND], trust[slots.SEEDS] = size, 0.0
+    sampled = slots.SAMPLES(frame).shape[0] > 0
+    if sampled:
+        begin_samples(frame, step, size, behind)
     starts = earlier + step == 0
     if slots.STEP_WEIGHTS(frame).shape[0] > 0 or few or starts or size > _UNLIKE * behind or behind > _UNLIKE * size:
         trust[slots.COUNTS_FOR] = 1.0
@@ -100,7 +103,7 @@ def begin_step(frame, step, h, V, seeded):
     if trust[slots.KINK_ERROR] > 0.0:
         trust[slots.COUNTS_FOR] = 1.0
     begin_theta_error(frame)
-    trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 else INNER
+    trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 and not sampled else INNER
     if seeded:
         for k in range(y_bar.size):
             trust[slots.SEEDS] = max(trust[slots.SEEDS], abs(y_bar[k]) * _size_of_state(frame, V, k))
@@ -267,7 +270,7 @@ def _safety(frame, largest):
         return _SAFETY
     if rounds > 0:
         return min(1.0, _SAFETY_REFINED * to_power(2.0, rounds))
-    implicit, magnified = slots.STEP_WEIGHTS(frame).shape[0] > 0, slots.LAM_POWERS(frame)[0] > _MAGNIFIES
+    implicit, magnified = slots.STEP_WEIGHTS(frame).shape[0] > 0, slots.LAM_POWERS(frame)[0] > MAGNIFIES
     if (implicit or magnified) and slots.PLACE(frame)[slots.RELEVANT] <= 2 * _FEW_STEPS:
         return _SAFETY_OF_FEW
     return 1.0 if implicit else _SAFETY

@@ -127,7 +127,7 @@ class ValueAndGradient:
         self._parts = forward_parts(dynamics, self.forward_options) + backward_parts(dynamics, wants_theta="theta" in self._wrt)
         self._warns = self.backward_options.on_inaccurate == "warn"
         in_memory = self.forward_options.limits.memory is None
-        self._may_jump = in_memory and dynamics.switches.compare_states and not self.backward_options.discrete
+        self.may_jump = in_memory and dynamics.switches.compare_states and not self.backward_options.discrete
         self._wants = "u0" in self._wrt, "theta" in self._wrt
         self._idle: dict[tuple[int, int], list[Workspace]] = {}  # by sizes: one for each thread that calls at the same time
         self._form = Form(Layout("u0", {}), Layout("theta", {}))  # of the latest call
@@ -162,7 +162,7 @@ class ValueAndGradient:
         if workspace.run():
             if not workspace.is_tried:
                 self._try_behind(workspace)
-            if self._may_jump and workspace.forward.rejected > 0:
+            if self.may_jump and workspace.forward.rejected > 0:
                 warn_of_jump(self.dynamics, *workspace.forward.places(), workspace.theta, stacklevel=2)
             bars = workspace.u0_bar() if self._wants[0] else None, workspace.theta_bar() if self._wants[1] else None
             u0_bar, theta_bar = bars if form.flat else form.unflatten(*bars)

@@ -8,31 +8,34 @@ import numpy as np
 
 from adjode.model.dynamics import Dynamics
 
-_SHORT = 0.02  # of the median of all steps: a jump is crossed in one that is far shorter than others
+SHORT = 0.02  # of the median of all steps: a jump is crossed in one that is far shorter than others
 _JUMPS = 0.01  # of f
 _MOVES = 10.0  # times what f says: where the state changes by more it has been reset
 _NEAR = 4  # steps on either side, which tell how large f is
 
 
-def warn_of_jump(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray, stacklevel: int) -> None:
+def warn_of_jump(
+    dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray, *, of: str = "", stacklevel: int
+) -> bool:
     """Warn if f jumps between two of these places of a solve, as it comes to another side of a comparison with the state.
 
-    `times` (k,) and `states` (k, n) are those at the starts of the steps.
+    `times` (k,) and `states` (k, n) are those at the starts of the steps; `of` says of which trajectory. Whether it does.
     """
     if not dynamics.switches.compare_states or times.size < 3:
-        return
+        return False
     steps = np.abs(np.diff(times))
-    for k in np.flatnonzero((steps < _SHORT * np.median(steps)) & (steps > 0.0)):
+    for k in np.flatnonzero((steps < SHORT * np.median(steps)) & (steps > 0.0)):
         near = slice(max(k - _NEAR, 0), k + _NEAR)
         rates = np.abs(np.diff(states[near], axis=0) / np.diff(times[near])[:, None]).max(axis=0)
         if _jumps(dynamics, times[k : k + 2], np.ascontiguousarray(states[k : k + 2]), theta, rates):
             warnings.warn(
-                f"f jumps at t = {times[k]:.6g}, where it comes to another side of a comparison with the state: the gradient lacks "
-                f"what the move of that time does. Make an adjode.Event of it.",
+                f"{of}f jumps at t = {times[k]:.6g}, where it comes to another side of a comparison with the state: the gradient "
+                f"lacks what the move of that time does. Make an adjode.Event of it.",
                 RuntimeWarning,
                 stacklevel=stacklevel + 1,
             )
-            return
+            return True
+    return False
 
 
 def _jumps(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray, rates: np.ndarray) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from adjode.api.jumps_of_f import SHORT
 from adjode.compile import slots
 from adjode.compile.entries import entry
 from adjode.compile.flags import exact_kernel, i8, integers, kernel, matrix, vector
@@ -22,7 +23,7 @@ from adjode.compile.views import row
 from adjode.compile.watch import CANCELLED, NEXT_LOOK, RAISED, look_up, new_watch, raise_pending, set_deadline, start_watch
 from adjode.model.losses import PreparedLoss
 from adjode.passes.forward import Forward
-from adjode.passes.program import Program, run_program
+from adjode.passes.program import FORWARD, Program, run_program
 from adjode.passes.sweep import Sweep
 from adjode.passes.workspace import Workspace
 from adjode.status import INTERRUPTED, SUCCESS
@@ -34,6 +35,7 @@ U0_BAR, TOTAL, VALUE, OBSERVED, TIME_SPAN, FORWARD_CONTROL, BACKWARD_CONTROL = r
 TIMES, FORWARD_STOPS, BACKWARD_STOPS, TIMES_GIVEN, FORWARD_STOPS_GIVEN, BACKWARD_STOPS_GIVEN, TRUST = range(12, 19)
 STATES, ERRORS = 2, 3  # `out`: cotangents of U0 and THETA, the states observed, and errors of cotangents; no rows where not wanted
 ENDS_AT_T, FORWARD_ONLY, SHARED_U0, SHARED_THETA = range(4)  # `flags`
+F, STEPS, REJECTED, SHORT_STEP = range(4)  # columns of `work`, see `Outcome`
 
 
 @kernel
@@ -110,6 +112,23 @@ def _keep_bar(totals, i, block, shared, lost, bar):
         _copy_out(totals, i, bar)
 
 
+@exact_kernel
+def _note_short_step(work, i, table):
+    """Where f may jump, whether a step of the forward pass is shorter than the one before, and far shorter than the mean of all.
+
+    Those that lead over a jump of f are (api/jumps_of_f.py).
+    """
+    if work.shape[1] <= SHORT_STEP:
+        return
+    frame = opened(table[FORWARD + 1])
+    mesh, steps = slots.MESH_T(frame), slots.COUNT(frame)[slots.STEPS]
+    short = 2.0 * SHORT * abs(mesh[steps] - mesh[0]) / max(steps, 1)
+    for k in range(1, steps):
+        h = abs(mesh[k + 1] - mesh[k])
+        if h < short and h < abs(mesh[k] - mesh[k - 1]):
+            work[i, SHORT_STEP] = 1
+
+
 def _run_members(members, program, between, given, flags, buffers, count, value, status, work, out, lost):
     """Solve the trajectories of the blocks `members` = (first, stop) of a given size, out of N; INTERRUPTED if that was stopped.
 
@@ -134,13 +153,14 @@ def _run_members(members, program, between, given, flags, buffers, count, value,
             if status[i] == INTERRUPTED:
                 return INTERRUPTED
             steps = count[slots.EARLIER] + count[slots.STEPS] - count[slots.CROSSINGS]
-            work[i, 0], work[i, 1], work[i, 2] = count[slots.DERIVATIVES], steps, count[slots.REJECTED]
+            work[i, F], work[i, STEPS], work[i, REJECTED] = count[slots.DERIVATIVES], steps, count[slots.REJECTED]
             if status[i] != SUCCESS:  # rows that were not written to hold NaN
                 continue
             if forward_only == 1:
                 _copy_out(out[STATES], i, buffers[OBSERVED])
                 continue
             value[i] = buffers[VALUE][0]
+            _note_short_step(work, i, table)
             _keep_errors(out[ERRORS], i, buffers[TRUST])
             _keep_bar(out[U0], i, block, flags[SHARED_U0], row(lost, U0), buffers[U0_BAR])
             _keep_bar(out[THETA], i, block, flags[SHARED_THETA], row(lost, THETA), buffers[TOTAL])

@@ -128,7 +128,7 @@ class Distributed:
             keywords = {"size": size} | ({} if data is None else {"loss": data.part(first, stop)})
             parts.append(Part(first, stop, tuple(r[first:stop] if len(r) > 1 else r for r in rows), keywords))
         result = _joined(self._run(parts, done or (lambda k: None)))
-        self._cost = None if result.work is None else result.work[:, 1:].sum(axis=1)
+        self._cost = None if result.work is None else result.work[:, 1:3].sum(axis=1)
         return result
 
     def _cost_of(self, N: int, t_span: np.ndarray) -> np.ndarray:

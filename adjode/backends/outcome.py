@@ -35,8 +35,9 @@ class Outcome:
         trajectories in place of N rows, without those that failed.
     status : (N,) array of int
         `adjode.Status` of each trajectory.
-    work : (N, 3) array of int or None
-        Evaluations of f, steps accepted and rejected in the forward pass of each trajectory, where the backend counts them.
+    work : (N, 4) or (N, 3) array of int or None
+        Evaluations of f, steps accepted and rejected in the forward pass of each trajectory, where the backend counts them; and
+        whether one of these steps was so short that f may have jumped there, where that is looked for.
     error : (N, 2) array or None
         Estimates of the errors of the cotangents of u0 and theta of each trajectory, see `Cotangents.error`, where they are judged.
     """

@@ -17,7 +17,7 @@ import numpy as np
 from adjode.api.first_calls import forward_parts
 from adjode.api.gradient import ValueAndGradient
 from adjode.api.solve import try_before
-from adjode.backends.driver import Seat
+from adjode.backends.driver import SHORT_STEP, Seat
 from adjode.backends.outcome import Outcome, States, block_size, count_rows
 from adjode.compile.signals import uninterrupted
 from adjode.compile.slots import RECORD_STAGES
@@ -154,7 +154,7 @@ class ThreadEnsemble(_Threads):
     ):
         super().__init__(workers)
         self._dynamics, self._loss, self._wrt, self._options = dynamics, loss, wrt, options
-        self._summed = shared & set(wrt)
+        self._summed, self._may_jump = shared & set(wrt), False
 
     def __call__(
         self,
@@ -180,6 +180,8 @@ class ThreadEnsemble(_Threads):
         if N:
             seats = self._take_seats(_blocks(N, size), lambda: self._make_seat(t_span[0], u0[0], theta[0]))
             errors = np.full((N, 2), np.nan) if seats[0].judges else None
+            if self._may_jump:
+                work = np.zeros((N, SHORT_STEP + 1), dtype=np.int64)
             out = bars["u0"], bars["theta"], np.zeros((0, 0)), np.zeros((0, 2)) if errors is None else errors
             given = u0, theta, *seats[0].data_of(loss), rows_at_most(self._options, loss, u0.shape[1]), t_span
             self._run(seats, given, (value, status, work, out), size, done)
@@ -189,8 +191,9 @@ class ThreadEnsemble(_Threads):
     def _make_seat(self, t_span: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> Seat:
         one = self._loss.member(0) if isinstance(self._loss, MemberData) else self._loss
         span = float(t_span[0]), float(t_span[1])
-        workspace = ValueAndGradient(self._dynamics, one, span, self._wrt, self._options).workspace(u0, theta)
-        return Seat.of_gradient(workspace, self._summed)
+        evaluate = ValueAndGradient(self._dynamics, one, span, self._wrt, self._options)
+        self._may_jump = evaluate.may_jump
+        return Seat.of_gradient(evaluate.workspace(u0, theta), self._summed)
 
 
 class ThreadSolver(_Threads):

@@ -113,10 +113,23 @@ TRUST = floats_by_name(
     theta_parts="the sum of the sizes of its parts",
     theta_lately="how large these sums have been of late, by time",
     theta_explained="what it has been of late where u and lam explained it",
+    theta_before="the sample before the last one, see adjoints/samples.py",
+    theta_long_before="the one before that",
     zero_rule="theta_rule along ZERO_PROBE",
     zero_parts="the sum of the sizes of its parts",
     zero_lately="theta_lately along ZERO_PROBE",
     zero_explained="theta_explained along ZERO_PROBE",
+    zero_before="theta_before along ZERO_PROBE",
+    zero_long_before="theta_long_before along ZERO_PROBE",
+    joint="what the slope at the end of the step being pulled back weighs, for it and for the step behind it",
+    samples_taken="how many",
+    sampled_at="when the last one was",
+    samples_apart="how long after that the one before was",
+    sampled_to="up to where second differences have been judged",
+    covers="how much of the span the last one is for, over COUNTS_FOR",
+    by_last="the factor of the last sample in it",
+    by_before="that of the one before",
+    by_long_before="and of the one before that",
     rule_row="the row of QUADRATURE_WEIGHTS for this step",
     rough="how rough u and lam have been of late, see adjoints/theta_error.py",
     rough_lam="how rough lam alone has been",
@@ -158,7 +171,9 @@ TRUST = floats_by_name(
 (
     UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, LAST_LARGEST, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
     LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG, THETA_RULE,
-    THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, ZERO_RULE, ZERO_PARTS, ZERO_LATELY, ZERO_EXPLAINED, RULE_ROW, ROUGH, ROUGH_LAM,
+    THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS, ZERO_LATELY,
+    ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS, BY_LAST,
+    BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM,
     RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED,
     WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING,
     CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT, SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
@@ -176,6 +191,7 @@ U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a st
 U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
+SAMPLES = matrix(SIZED, "(6, n) or (0, n)", "of slopes and their cotangents, see adjoints/samples.py")
 SIDE = vector(OPTIONAL, "(1,) or (0,)", "a result of SIDES; empty where there is none")
 KINK_WORK = matrix(SIZED, "(7, n) or (0, n)", "vectors of adjoints/kinks.py")
 KINK_THETA = matrix(SIZED, "(2, m) or (0, m)", "the same of the parameters")

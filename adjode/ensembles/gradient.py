@@ -9,7 +9,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from adjode.api.gradient import ValueAndGradient
+from adjode.api.jumps_of_f import warn_of_jump
 from adjode.api.keywords import EnsembleGradientKeywords
+from adjode.api.solve import solve
 from adjode.backends.cuda.arrays import to_host
 from adjode.backends.outcome import Outcome, States, pairwise_sum
 from adjode.checks import choose
@@ -32,6 +34,7 @@ from adjode.model.losses.members import MemberData
 from adjode.passes.result import Cotangents, EnsembleStats
 
 ON_FAILURE = ("raise", "nan", "drop")
+_MOST_LOOKS = 64  # at trajectories with steps that are far shorter than the others
 
 
 def ensemble_value_and_gradient(
@@ -180,6 +183,7 @@ class EnsembleValueAndGradient:
         """The same, of inputs that have been read."""
         with progress_bar(self._engine.progress, N) as done:
             outcome = self._run(blocks, done)
+        self._warn_of_jumps(outcome, blocks)
         return self._assemble(outcome, blocks)
 
     def _run(self, blocks: tuple[Rows, Rows], done: Callable[[int], Any] | None) -> Outcome:
@@ -213,15 +217,29 @@ class EnsembleValueAndGradient:
         error = None if outcome.error is None else dict(zip(("u0", "theta"), outcome.error.T, strict=True))
         return value, Cotangents(u0_bar, theta_bar, error=error, stats=ensemble_stats(outcome))
 
+    def _warn_of_jumps(self, outcome: Outcome, blocks: tuple[Rows, Rows]) -> None:
+        """Warn of the first trajectory along which f jumps without an event, of those whose steps say that it may have."""
+        if outcome.work is None or outcome.work.shape[1] < 4:
+            return
+        for i in np.flatnonzero((outcome.work[:, 3] == 1) & (outcome.status == 0))[:_MOST_LOOKS]:
+            alone, (u0, theta) = self._alone(i), (rows.of(i) for rows in blocks)
+            solution = solve(self.dynamics, u0, theta, alone.t_span, **alone.solve_options)
+            places = solution.t[:-1], solution.u[:-1]
+            if warn_of_jump(self.dynamics, *places, solution.theta, of=f"trajectory {i}: ", stacklevel=4):
+                return
+
     def _repeat(self, blocks: tuple[Rows, Rows], i: int) -> None:
         """Run trajectory i alone and step by step, for its errors."""
+        self._alone(i).step_by_step(*(rows.of(i) for rows in blocks))
+
+    def _alone(self, i: int) -> ValueAndGradient:
+        """That of trajectory i."""
         loss: Any = self.loss.member(i) if isinstance(self.loss, MemberData) else self.loss
-        alone = self._evaluate_alone(loss, self.t_span[i if len(self.t_span) > 1 else 0], self._options)
-        alone.step_by_step(*(rows.of(i) for rows in blocks))
+        return self._evaluate_alone(loss, self.t_span[i if len(self.t_span) > 1 else 0], self._options)
 
     def _evaluate_alone(self, loss: Any, span: np.ndarray, options: dict[str, Any]) -> ValueAndGradient:
         return ValueAndGradient(self.dynamics, loss, (float(span[0]), float(span[1])), self._wrt, options)
 
 
 def ensemble_stats(result: Outcome | States) -> EnsembleStats:
-    return EnsembleStats(result.status, *((None,) * 3 if result.work is None else result.work.T))
+    return EnsembleStats(result.status, *((None,) * 3 if result.work is None else result.work[:, :3].T))

@@ -133,6 +133,7 @@ class Discrete(Replay):
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 **dict.fromkeys((slots.CARRIED, slots.CARRIED_THETA), (0,)),
                 slots.STEP_ERROR: (0, n),
+                slots.SAMPLES: (6 if tableau.quadrature_error.sampled else 0, n),
                 slots.BASIS: (1, rows),
                 slots.TOTAL: (m + 1,),
             }

@@ -19,7 +19,6 @@ _RANK = 1e-8
 _NEAR = 3  # powers of time that a slope is extrapolated by
 _WORSE = 150.0, 12.0  # times the error where integrands vary like u and lam: one that these do not explain
 _FEWEST = 3  # q that this is taken for at least: the ratios of lower ones say too little
-_TELLS_LITTLE = 1e3  # for q = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +34,9 @@ class QuadratureError:
         How many times the ratio of u and lam that of the integrand may be; and where it has been more already.
     slopes : (rows, rows) array
         Increments h K_i of the state, by the stages whose weights are not zero, from the states of all stages less the first.
+    sampled : bool
+        Whether second differences of samples at the ends of steps take the place of e, which finds the last stage then, since
+        there are no weights with q > 1. See adjoints/samples.py.
     """
 
     weights: np.ndarray
@@ -42,6 +44,7 @@ class QuadratureError:
     factor: float
     excess: np.ndarray
     slopes: np.ndarray
+    sampled: bool = False
 
     @property
     def for_kernels(self) -> tuple[np.ndarray, ...]:
@@ -54,15 +57,27 @@ def quadrature_error(A: np.ndarray, c: np.ndarray, stages: int, order: int) -> Q
     b[: stages + 1] = A[stages, : stages + 1]
     (inner, q), (whole, _) = (_weights(A, c, b, stages, first) for first in (1, 0))
     weights = np.array([inner, whole if q else inner])
-    if not q:
-        return no_quadrature_error(len(A))
+    if q < 2:
+        return _by_samples(c, b, stages, order)
     halves = round(2 * (order + 1) / (q + 1))
     rule, live = np.exp(1j * np.outer(_PHASES, c)) * b, inner != 0.0
-    error = np.abs(rule.sum(axis=1) - (np.exp(1j * _PHASES) - 1.0) / (1j * _PHASES))
     ratio = np.abs(rule @ inner) / np.abs(b[live]).sum()
-    factor = float(np.exp(np.median(np.log(error / ratio ** (halves / 2)))))
-    excess = np.array(_WORSE) ** ((max(q, _FEWEST) + 1) / (order + 1)) if q > 1 else np.full(2, _TELLS_LITTLE)
+    factor = _factor(rule, ratio, halves)
+    excess = np.array(_WORSE) ** ((max(q, _FEWEST) + 1) / (order + 1))
     return QuadratureError(weights, halves, factor, excess, _slopes(A, c, stages, (weights != 0.0).any(axis=0)))
+
+
+def _by_samples(c: np.ndarray, b: np.ndarray, stages: int, order: int) -> QuadratureError:
+    """The ratio of a second difference is of order h^2."""
+    rule, excess = np.exp(1j * np.outer(_PHASES, c)) * b, np.array(_WORSE) ** (2 / order)
+    factor, rows = _factor(rule, 2.0 - 2.0 * np.cos(_PHASES), order), len(b)
+    return QuadratureError(np.eye(rows)[[stages, stages]], order, factor, excess, np.zeros((rows, rows)), sampled=True)
+
+
+def _factor(rule: np.ndarray, ratio: np.ndarray, halves: int) -> float:
+    """What makes errors of these ratios, in the mean over the phases; `rule` has a row of the parts of the stages for each."""
+    error = np.abs(rule.sum(axis=1) - (np.exp(1j * _PHASES) - 1.0) / (1j * _PHASES))
+    return float(np.exp(np.median(np.log(error / ratio ** (halves / 2)))))
 
 
 def no_quadrature_error(rows: int) -> QuadratureError:

@@ -1,11 +1,12 @@
 """Gradients where f has a kink, or jumps, at times that depend on the state."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from adjode import Doses, Dynamics, SolveError, solve, value_and_gradient
+from adjode import Doses, Dynamics, SolveError, Status, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
 from adjode.losses import FinalState
 from tests.problems.numerics import complex_step
 
@@ -198,3 +199,23 @@ def test_observations_beside_a_kink():
 
 def _kink(x):
     return (x[0] - x[3]) / (x[2] * x[3])
+
+
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor(2)], ids=["threads", "executor"])
+@pytest.mark.jitted
+def test_ensembles_refuse_a_jump_or_warn_of_it(executor):
+    """Each as a single call does; one trajectory of the three comes to the jump."""
+    theta = np.array([[0.3, 5.0, 0.6], [0.3, 1.0, 0.6], [0.3, 5.0, 0.6]])
+    options = {"rtol": 1e-6, "atol": 1e-9, "executor": executor}
+    discrete = ensemble_value_and_gradient(JUMPING, FinalState([1.0]), (0.0, 3.0), **options)
+    with pytest.raises(SolveError, match="make an Event of that"):
+        discrete([0.1], theta)
+    discrete = ensemble_value_and_gradient(JUMPING, FinalState([1.0]), (0.0, 3.0), on_failure="nan", **options)
+    assert (discrete([0.1], theta)[1].stats.status == [0, Status.INACCURATE, 0]).all()
+    continuous = ensemble_value_and_gradient(JUMPING, FinalState([1.0]), (0.0, 3.0), adjoint="interpolating", **options)
+    solution = solve_ensemble(JUMPING, [0.1], theta, (0.0, 3.0), **options)
+    for call in (lambda: continuous([0.1], theta), lambda: solution.pullback([1.0], adjoint="interpolating")):
+        with pytest.warns(RuntimeWarning, match="trajectory 1: f jumps at t = 1.087") as caught:
+            call()
+        assert [one.filename for one in caught] == [__file__]
+    continuous([0.1], theta[[0, 2]])

@@ -363,3 +363,11 @@ def test_more_is_counted_than_there_are_steps():
     options = {"method": "BS3", "rtol": 1e-6, "atol": 1e-9 * problem.u_size}
     _, bar = value_and_gradient(family(), FinalState(problem.weights), problem.t_span, **options)(problem.u0, problem.theta)
     assert problem.error(bar.u0, bar.theta, problem.exact()) < 1e-4
+
+
+def test_a_small_part_of_lam_that_decays_fast():
+    """An estimate that is raised to a high power hides it behind a slow one, and much longer steps than those behind err in it."""
+    problem = random_problem(7766)
+    options = {"method": "Vern9", "rtol": 1e-8, "atol": 1e-11 * problem.u_size}
+    _, bar = value_and_gradient(family(), FinalState(problem.weights), problem.t_span, **options)(problem.u0, problem.theta)
+    assert problem.error(bar.u0, bar.theta, problem.exact()) < 1e-6
