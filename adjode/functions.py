@@ -1,8 +1,9 @@
-"""Functions to call inside `f` and `vjp`: tanh and exp that vectorise, and views of a vector as matrices.
+"""Functions to call inside `f` and `vjp`: tanh, exp, sin, cos and log that vectorise, and views of a vector as matrices.
 
-Numba turns `math.tanh` into a call of the C library, one number at a time. The two functions here have no branches and call
-nothing, so a loop such as `for i in range(n): a[i] = tanh(z[i])` is compiled to the vector instructions of the machine, whatever
-flags the caller is compiled with. Called from plain Python, each does what NumPy does.
+Numba turns `math.tanh` into a call of the C library, one number at a time. A loop such as `for i in range(n): a[i] = tanh(z[i])` is
+compiled to the vector instructions of the machine with the functions here, whatever flags the caller is compiled with: tanh and exp
+have no branches and call nothing; sin, cos and log are those of the C library, with forms for several numbers at once, see
+`adjode.compile.vectors`. Called from plain Python, each does what NumPy does.
 
 For products of matrices Numba's own `np.dot(A, B, out)` calls the BLAS that SciPy brings, on views and transposed views alike and
 without a copy; nothing is added to it here.
@@ -19,9 +20,12 @@ from numba import njit, types
 from numba.core import cgutils, imputils
 from numba.extending import intrinsic, overload
 
+from adjode.compile import vectors
 from adjode.compile.versions import counts_references
 
-__all__ = ["as_matrix", "exp", "exp_into", "tanh", "tanh_into"]
+__all__ = ["as_matrix", "cos", "exp", "exp_into", "log", "sin", "tanh", "tanh_into"]
+
+OF_NUMBERS = ("tanh", "exp", "sin", "cos", "log")  # those here that NumPy and `math` have by the same names
 
 # Contraction to fused multiply-adds is the one liberty taken; reordered, the arithmetic below would be wrong. Stated here, the
 # flags hold also where the caller is compiled with fastmath=True.
@@ -69,6 +73,61 @@ def exp(x: Any) -> Any:
     exp(x) = 2^k exp(r) with r = x - k ln 2, |r| <= ln(2) / 2 (Cody and Waite's reduction), and Taylor's series for exp(r).
     """
     return np.exp(x)
+
+
+def sin(x: Any) -> Any:
+    """Sine of one number, in radians.
+
+    Parameters
+    ----------
+    x : float
+
+    Returns
+    -------
+    float
+        With an error below 1 unit in the last place (ulp) in loops that are vectorised, elsewhere that of the C library; NaN for
+        NaN and infinities. Complex numbers take NumPy's function.
+
+    Notes
+    -----
+    Polynomials and Cody and Waite's reduction by pi / 2, from fdlibm (k_sin.c, k_cos.c, e_rem_pio2.c). Numbers beyond 2^20 are
+    handed to the C library.
+    """
+    return np.sin(x)
+
+
+def cos(x: Any) -> Any:
+    """Cosine of one number, in radians: as `sin`.
+
+    Parameters
+    ----------
+    x : float
+
+    Returns
+    -------
+    float
+    """
+    return np.cos(x)
+
+
+def log(x: Any) -> Any:
+    """Natural logarithm of one number.
+
+    Parameters
+    ----------
+    x : float
+
+    Returns
+    -------
+    float
+        With an error below 1 unit in the last place (ulp) in loops that are vectorised, elsewhere that of the C library; -inf at
+        zeros, inf at inf, NaN below zero and for NaN. Complex numbers take NumPy's function.
+
+    Notes
+    -----
+    The reduction to [sqrt(1/2), sqrt(2)] and the series in f / (2 + f) are those of fdlibm (e_log.c).
+    """
+    return np.log(x)
 
 
 def tanh_into(x: np.ndarray, out: np.ndarray) -> None:
@@ -240,8 +299,8 @@ def _overload_array(function, scalar):
         return loop
 
 
-_overload_scalar(tanh, _tanh, np.tanh)
-_overload_scalar(exp, _exp, np.exp)
+for _function, _compiled in ((tanh, _tanh), (exp, _exp), (sin, vectors.sin), (cos, vectors.cos), (log, vectors.log)):
+    _overload_scalar(_function, _compiled, getattr(np, _function.__name__))
 _overload_array(tanh_into, tanh)
 _overload_array(exp_into, exp)
 

@@ -35,40 +35,30 @@ def matrix_products(n_f, n_vjp, n_vjp_u, x, h, w1, w2, w3, out, a, a_bar, small,
         np.dot(x.T, h, small)
 
 
-@numba.njit(error_model="numpy")
-def tanh_of_kernels(x, out):
-    for i in range(x.size):
-        out[i] = kernels.tanh(x[i])
+def loop_over(function):
+    @numba.njit(error_model="numpy")
+    def loop(x, out):
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    return loop
 
 
-@numba.njit(error_model="numpy")
-def exp_of_kernels(x, out):
-    for i in range(x.size):
-        out[i] = kernels.exp(x[i])
-
-
-@numba.njit(error_model="numpy")
-def tanh_of_the_c_library(x, out):
-    for i in range(x.size):
-        out[i] = math.tanh(x[i])
-
-
-@numba.njit(error_model="numpy")
-def exp_of_the_c_library(x, out):
-    for i in range(x.size):
-        out[i] = math.exp(x[i])
+ORIGINS = {"kernels": kernels, "the_c_library": math}
+LOOPS = {f"{name}_of_{origin}": (module, name) for name in kernels.OF_NUMBERS for origin, module in ORIGINS.items()}
 
 
 class Activations:
     """A loop over 4096 numbers."""
 
-    params = ["tanh_of_kernels", "tanh_of_the_c_library", "exp_of_kernels", "exp_of_the_c_library"]
+    params = list(LOOPS)
     param_names = ["loop"]
 
     def setup(self, loop):
-        self.x = np.random.default_rng(0).normal(size=4096)
+        module, name = LOOPS[loop]
+        self.x = np.abs(np.random.default_rng(0).normal(size=4096))
         self.out = np.empty_like(self.x)
-        self.loop = globals()[loop]
+        self.loop = loop_over(getattr(module, name))
         self.loop(self.x, self.out)
 
     def time_loop(self, loop):

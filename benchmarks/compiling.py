@@ -21,7 +21,7 @@ import numpy as np
 
 import adjode
 from adjode.model.callbacks import Callback
-from benchmarks.derived import PROBLEMS
+from benchmarks.derived import PROBLEMS, geometric_mean
 from benchmarks.report import table
 
 SIZES = (100, 200, 500, 1000)
@@ -92,15 +92,17 @@ def main(arguments: Iterable[str] | None = None) -> None:
     networks = [measure_network(one) for one in chosen.reactions]
     rows = [measure_problem(one, chosen.rounds) for one in chosen.problems]
     heads = ("reactions", "species", "entries of the Jacobian", "derive, s", "zeros, s", "compile, s", "in all, s")
-    report("compiling", heads, networks, chosen.output)
-    report("compiling_problems", ("problem", "vjp by hand, s", "derived, s", "derived / by hand"), rows, chosen.output)
-
-
-def report(name: str, heads: tuple[str, ...], rows: list[tuple[str, ...]], folder: Path | None) -> None:
+    if networks:
+        report("compiling", table(heads, networks), chosen.output)
     if rows:
-        print(table(heads, rows))
-    if rows and folder is not None:
-        (folder / f"{name}.md").write_text(table(heads, rows))
+        text = table(("problem", "vjp by hand, s", "derived, s", "derived / by hand"), rows)
+        report("compiling_problems", text + geometric_mean(rows, 3), chosen.output)
+
+
+def report(name: str, text: str, folder: Path | None) -> None:
+    print(text)
+    if folder is not None:
+        (folder / f"{name}.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ def measure(name: str, tier: str, rounds: int, rtol: float = 1e-6) -> tuple[str,
     return name, tier, *(f"{1e6 * one:.4g} µs" for one in least), f"{ratio:.2f}", f"{off:.0e}"
 
 
+def geometric_mean(rows: list[tuple[str, ...]], column: int) -> str:
+    mean = math.exp(statistics.mean(math.log(float(row[column])) for row in rows))
+    return f"\nGeometric mean of the ratios: {mean:.2f}.\n"
+
+
 def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
@@ -77,8 +82,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
                 rows.append(measure(name, tier, chosen.rounds))
                 print(*rows[-1], flush=True)
     text = table(("problem", "tier", "by hand", "derived", "derived / by hand", "gradients differ by"), rows)
-    mean = math.exp(statistics.mean(math.log(float(row[4])) for row in rows))
-    text += f"\nGeometric mean of the ratios: {mean:.2f}.\n"
+    text += geometric_mean(rows, 4)
     print(text)
     if chosen.output is not None:
         (chosen.output / "derived.md").write_text(text)

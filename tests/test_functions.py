@@ -1,5 +1,6 @@
-"""tanh and exp to a few units in the last place, as vector instructions; matrices in vectors; networks in both tiers."""
+"""tanh and its like to a few units in the last place, as vector instructions; matrices in vectors; networks in both tiers."""
 
+import math
 import os
 import platform
 import re
@@ -27,7 +28,24 @@ def exp_loop(x, out):
         out[i] = kernels.exp(x[i])
 
 
-LOOPS = {"tanh": numba.njit(error_model="numpy")(tanh_loop), "exp": numba.njit(error_model="numpy")(exp_loop)}
+def sin_loop(x, out):
+    for i in range(x.size):
+        out[i] = kernels.sin(x[i])
+
+
+def cos_loop(x, out):
+    for i in range(x.size):
+        out[i] = kernels.cos(x[i])
+
+
+def log_loop(x, out):
+    for i in range(x.size):
+        out[i] = kernels.log(x[i])
+
+
+PYTHON = {"tanh": tanh_loop, "exp": exp_loop, "sin": sin_loop, "cos": cos_loop, "log": log_loop}
+LOOPS = {name: numba.njit(error_model="numpy")(loop) for name, loop in PYTHON.items()}
+INLINED = ("tanh", "exp")  # the others are calls of forms for vectors
 
 
 def values(name, x):
@@ -85,6 +103,70 @@ def test_error_of_exp(case):
     assert worst_error("exp", make(np.random.default_rng(4))) < bound
 
 
+def near_multiples(rng):
+    """Numbers next to multiples of pi / 2, where most of what is reduced cancels."""
+    k = np.concatenate([np.arange(1, 4000), rng.integers(4000, 667_000, 20_000)])
+    with mpmath.workprec(200):
+        return np.array([float(int(one) * mpmath.pi / 2) for one in k])
+
+
+TURNS = {
+    "dense near 0": lambda rng: np.exp(rng.uniform(np.log(1e-300), 0.0, 8001)) * rng.choice([-1.0, 1.0], 8001),
+    "first turns": lambda rng: rng.uniform(-7.0, 7.0, 16001),
+    "all that is reduced here": lambda rng: rng.uniform(-(2.0**20), 2.0**20, 16001),
+    "near multiples of pi / 2": near_multiples,
+    "where the C library takes over": lambda rng: around([2.0**20, -(2.0**20)]),
+    "huge": lambda rng: np.exp(rng.uniform(np.log(1e6), 709.0, 8000)),
+    "small and huge, side by side": lambda rng: np.where(
+        rng.random(8000) < 0.1, 10.0 ** rng.uniform(7, 300, 8000), rng.normal(size=8000)
+    ),
+}
+LOGARITHMS = {
+    "around 1": lambda rng: 1.0 + rng.choice([-1.0, 1.0], 16001) * np.exp(rng.uniform(np.log(1e-16), np.log(0.4), 16001)),
+    "all": lambda rng: np.exp(rng.uniform(-708.0, 709.0, 16001)),
+    "subnormal": lambda rng: np.exp(rng.uniform(-744.0, -708.0, 8001)),
+    "where the formula changes": lambda rng: around(np.sqrt(2.0) * 2.0 ** np.arange(-30, 30)),
+    "next to 1": lambda rng: around([1.0]),
+    "powers of 2": lambda rng: 2.0 ** np.arange(-1074.0, 1024.0),
+}
+
+
+@pytest.mark.jitted
+@pytest.mark.parametrize("case", TURNS)
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_error_of_sine_and_cosine(name, case):
+    assert worst_error(name, TURNS[case](np.random.default_rng(5))) < 1.0
+
+
+@pytest.mark.jitted
+@pytest.mark.parametrize("case", LOGARITHMS)
+def test_error_of_log(case):
+    assert worst_error("log", LOGARITHMS[case](np.random.default_rng(6))) < 1.0
+
+
+@pytest.mark.jitted
+@pytest.mark.parametrize("name", ["sin", "cos", "log"])
+def test_numbers_left_over_are_those_of_the_c_library(name):
+    for size in (1, 2, 3, 9, 40):
+        x = np.random.default_rng(size).uniform(0.01, 5.0, size)
+        of_c = [getattr(math, name)(one) for one in x]
+        np.testing.assert_allclose(values(name, x), of_c, rtol=2.3e-16)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, where nothing is compiled
+def test_special_arguments_of_sine_cosine_and_log():
+    for size in (1, 16):  # called and in vectors
+        given = np.repeat([[0.0], [-0.0], [5e-324], [-1e-310], [np.inf], [-np.inf], [np.nan]], size, axis=1)
+        sines, cosines = (np.array([values(name, row) for row in given]) for name in ("sin", "cos"))
+        assert np.array_equal(sines[:4], given[:4]) and np.signbit(sines[:4, 0]).tolist() == [False, True, False, True]
+        assert np.array_equal(cosines[:4], np.ones((4, size)))
+        assert np.isnan(sines[4:]).all() and np.isnan(cosines[4:]).all()
+        given = np.repeat([[0.0], [-0.0], [np.inf], [1.0], [-5e-324], [-1.0], [-np.inf], [np.nan]], size, axis=1)
+        logs = np.array([values("log", row) for row in given])
+        assert np.array_equal(logs[:4], np.repeat([[-np.inf], [-np.inf], [np.inf], [0.0]], size, axis=1))
+        assert np.isnan(logs[4:]).all()
+
+
 def test_special_arguments():
     tiny = np.array([5e-324, -5e-324, 1e-310, 2.3e-308, -1e-200, 1e-9])
     assert np.array_equal(values("tanh", tiny), tiny)
@@ -96,7 +178,7 @@ def test_special_arguments():
     with np.errstate(over="ignore", under="ignore"):
         ends = values("exp", np.array([np.inf, 1e308, 709.79, -np.inf, -1e308, -745.2, 0.0, -0.0]))
     assert np.array_equal(ends, [np.inf, np.inf, np.inf, 0.0, 0.0, 0.0, 1.0, 1.0])
-    for name in LOOPS:
+    for name in INLINED:
         assert np.isnan(values(name, np.array([np.nan, -np.nan]))).all()
 
 
@@ -107,18 +189,18 @@ def test_tanh_is_odd():
 
 @pytest.mark.jitted
 def test_the_callers_flags_change_nothing():
-    x = np.random.default_rng(6).normal(size=1001) * 3.0
-    for name, loop in (("tanh", tanh_loop), ("exp", exp_loop)):
+    x = np.abs(np.random.default_rng(6).normal(size=1001)) * 3.0
+    for name, loop in PYTHON.items():
         for options in ({"fastmath": True}, {"error_model": "python"}, {"boundscheck": True}):
-            out = np.empty_like(x)
-            numba.njit(**options)(loop)(x, out)
+            compiled, out = numba.njit(**options)(loop), np.empty_like(x)
+            compiled(x, out)
             np.testing.assert_allclose(out, values(name, x), rtol=2.3e-16)
             for special in (np.nan, np.inf, -0.0):
-                numba.njit(**options)(loop)(np.array([special]), out[:1])
+                compiled(np.array([special]), out[:1])
                 assert str(out[0]) == str(values(name, np.array([special]))[0])
 
 
-@pytest.mark.parametrize(("function", "numpy"), [(kernels.tanh, np.tanh), (kernels.exp, np.exp)])
+@pytest.mark.parametrize(("function", "numpy"), [(getattr(kernels, name), getattr(np, name)) for name in PYTHON])
 def test_other_arguments_than_floats(function, numpy):
     apply = numba.njit(lambda x: function(x))
     assert apply(2) == pytest.approx(numpy(2.0), rel=1e-15)
@@ -140,6 +222,9 @@ def test_loops_are_vectorised(name):
     (assembly,) = LOOPS[name].inspect_asm().values()
     packed = re.findall(r"\bv(?:mul|fn?madd\d+)pd\b.*%[yz]mm", assembly)
     assert len(packed) > 5
+    if name not in INLINED:
+        assert re.search(rf"(\bcall\S*\s+|\$)adjode\.{name}\.[48]\b", assembly)
+        return  # what is called is not inlined
     assert (re.search(r"\bvdivpd\b.*%[yz]mm", assembly) is not None) == (name == "tanh")
     assert not re.search(r"\b(call|jmp)\S*\s+\S*(tanh|exp)\S*\s*$", assembly, re.MULTILINE)
 

@@ -83,7 +83,7 @@ def _extreme(key: str, text: str, nodes: list[Node]) -> Node:
     return result
 
 
-def _into_out(reader: Any, result: Node, out: Any) -> Node:
+def into_out(reader: Any, result: Node, out: Any) -> Node:
     """A result, written into `out` if that is given."""
     if out is None:
         return result
@@ -92,7 +92,7 @@ def _into_out(reader: Any, result: Node, out: Any) -> Node:
 
 
 def dot(reader: Any, function: Object, a: Any, b: Any, out: Any = None) -> Node:
-    return _into_out(reader, N.dot(*(reader.session.floats(reader.whole(reader.number_or_array(x))) for x in (a, b))), out)
+    return into_out(reader, N.dot(*(reader.session.floats(reader.whole(reader.number_or_array(x))) for x in (a, b))), out)
 
 
 def of_vectors(product: Callable) -> Callable:
@@ -173,7 +173,7 @@ def transposed(reader: Any, function: Object, array: Any) -> Node:
 
 def of_two(operation: Callable) -> Callable:
     def calculate(reader: Any, function: Object, a: Any, b: Any, out: Any = None) -> Node:
-        return _into_out(reader, operation(*(reader.whole(reader.number_or_array(x)) for x in (a, b))), out)
+        return into_out(reader, operation(*(reader.whole(reader.number_or_array(x)) for x in (a, b))), out)
 
     return calculate
 

@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import linecache
+import string
 from typing import Any
 
 from adjode.derivation import nodes as N
+from adjode.derivation.calls import into_out
 from adjode.derivation.objects import Object
 from adjode.derivation.refusals import Refusal
 
 
-def einsum(reader: Any, function: Object, subscripts: Any, *operands: Any) -> Any:
+def einsum(reader: Any, function: Object, subscripts: Any, *operands: Any, out: Any = None, optimize: Any = None) -> Any:
     text = getattr(subscripts, "value", None)
     if not isinstance(text, str):
         raise Refusal(f"`{function.text}` is called without a string of subscripts", "write it as np.einsum('ij,j->i', A, x)")
-    inputs, output = _read(text, len(operands))
     arrays = [reader.session.addressable(reader, reader.whole(reader.number_or_array(one))) for one in operands]
+    inputs, output = _read(_spelled_out(text, [len(array.shape) for array in arrays]), len(operands))
     if any(len(array.shape) != len(letters) for array, letters in zip(arrays, inputs, strict=True)):
         raise Refusal(f"the subscripts {text!r} do not fit the arrays", "give one letter for each axis")
+    _require_one_length(inputs, arrays)
     product = _as_product(reader, inputs, output, arrays)
-    return reader.session.inlined(_loops(inputs, output), arrays, {}) if product is None else reader.seen(product)
+    result = reader.session.inlined(_loops(inputs, output), arrays, {}) if product is None else reader.seen(product)
+    return into_out(reader, result, out)
+
+
+def _require_one_length(inputs: list[str], arrays: list[Any]) -> None:
+    """Refuse axes of length 1 that stand for longer ones, as far as lengths are known: the loops would leave them."""
+    lengths: dict[str, int] = {}
+    axes = [N.value_of(length) for array in arrays for length in array.shape]
+    for letter, length in zip("".join(inputs), axes, strict=True):
+        if length is not None and lengths.setdefault(letter, length) != length:
+            what = f"axes of `np.einsum` that have one letter have the lengths {lengths[letter]} and {length}"
+            raise Refusal(what, "give arrays that fit, or leave the letter of an axis of length 1 out")
+
+
+def _spelled_out(text: str, ranks: list[int]) -> str:
+    """The subscripts with letters in place of `...`, the same from the right in all operands."""
+    left, arrow, output = text.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if "..." not in left or len(inputs) != len(ranks):
+        return text
+    counts = [rank - len(one.replace("...", "")) if "..." in one else 0 for one, rank in zip(inputs, ranks, strict=True)]
+    free = [letter for letter in string.ascii_uppercase if letter not in text][: max(counts)]
+    letters = ["".join(free[len(free) - count :]) for count in counts]
+    spelled = ",".join(one.replace("...", more) for one, more in zip(inputs, letters, strict=True))
+    if not arrow:  # what is left out comes first, then in alphabetical order those that are there once
+        named = left.replace("...", "").replace(",", "")
+        output = "..." + "".join(letter for letter in sorted(set(named)) if named.count(letter) == 1)
+    return f"{spelled}->{output.replace('...', ''.join(free))}"
 
 
 def _read(text: str, count: int) -> tuple[list[str], str]:

@@ -197,6 +197,6 @@ def _adds(block: P.Block, array: Node) -> bool:
     return False
 
 
-def _rest(array: Node, start: Node, stop: Node) -> P.For:
-    k = N.symbol("i")
-    return P.For(k, start, stop, N.I1, P.Block([P.Store(array, (k,), N.ZERO)]), [])
+def _rest(array: Node, start: Node, length: Node) -> P.Store:
+    """Zeros from an entry to the end: a slice, which compiles in less time than a loop."""
+    return P.Store(N.view("slice", array, ("s", start, None, None), shape=(N.sub(length, start),)), (), N.ZERO)

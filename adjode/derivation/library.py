@@ -94,7 +94,7 @@ def _keys() -> dict[Any, str]:
             function = getattr(module, name, None)
             if function is not None:
                 keys[function] = key
-    keys[functions.tanh], keys[functions.exp] = "tanh", "exp"
+    keys.update({getattr(functions, key): key for key in functions.OF_NUMBERS})
     for key, members in _OTHERS.items():
         for function in members:
             keys[function] = key

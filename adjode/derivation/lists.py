@@ -159,7 +159,9 @@ class Lists(Expressions):
         assert value is not None
         kind = "list" if isinstance(value, Items) else "dictionary"
         if value.nest != self.nest:
-            raise Refusal(f"a {kind} is written into, which was made outside of this loop", "fill an array, made by np.empty(n)")
+            raise Refusal(
+                f"the {kind} `{name}` is written into, which was made outside of this loop", "fill an array, made by np.empty(n)"
+            )
         holders = [one for reader in self.session.readers for key, one in reader.env.items() if (reader, key) != (self, name)]
         if any(_holds(one, value) for one in holders):
             raise Refusal(f"the {kind} `{name}` has a second name, which would change as well", "make a copy of it first")

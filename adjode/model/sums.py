@@ -9,15 +9,14 @@ from __future__ import annotations
 import ast
 import copy
 import dis
+import operator
 import types
-from collections.abc import Callable
 from typing import Any
 
 from numba import types as of
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from adjode.derivation.origins import origin_of, remade
-from adjode.functions import INLINED
 
 
 def with_sums(function: types.FunctionType) -> types.FunctionType:
@@ -70,36 +69,30 @@ def _only_summed(loop: ast.AST) -> set[str]:
     return set(summed.values()) - others
 
 
-def _plus(a, b):
-    a += b
-    return a
+def _may_reorder(change: Any, name: str) -> Any:
+    """A change in place, of floats in any order."""
 
-
-def _minus(a, b):
-    a -= b
-    return a
-
-
-def _may_reorder(function: Callable, name: str) -> None:
     @intrinsic
-    def reordered(typingctx, a, b):
-        def codegen(context, builder, sig, args):
-            return getattr(builder, name)(*args, flags=("reassoc", "contract"))
+    def changed(typingctx, a, b):
+        if isinstance(a, of.Float) and isinstance(b, (of.Float, of.Integer)) and of.float32 not in (a, b):
 
-        return of.float64(of.float64, of.float64), codegen
+            def reordered(context, builder, sig, args):
+                return getattr(builder, name)(*args, flags=("reassoc", "contract"))
 
-    @overload(function, jit_options=INLINED)
-    def of_numbers(a, b):
-        if isinstance(a, of.Float) and isinstance(b, (of.Float, of.Integer)) and {a, b}.isdisjoint({of.float32}):
-            return lambda a, b: reordered(a, float(b))
+            return of.float64(of.float64, of.float64), reordered
 
-    @overload(function, jit_options={"error_model": "numpy", "nogil": True})
-    def of_others(a, b):
-        if of_numbers(a, b) is None:
-            return function
+        signature = typingctx.resolve_function_type(change, (a, b), {})
+        if signature is None:
+            return None
+
+        def as_it_is(context, builder, sig, args):
+            return context.get_function(change, signature)(builder, args)
+
+        return signature, as_it_is
+
+    return changed
 
 
-_may_reorder(_plus, "fadd")
-_may_reorder(_minus, "fsub")
 _NAMES: dict[Any, str] = {ast.Add: "adjode_plus", ast.Sub: "adjode_minus"}
-_INSIDE = {"adjode_plus": _plus, "adjode_minus": _minus}  # what stands for these names, which are variables of the closure
+# what stands for these names, which are variables of the closure
+_INSIDE = {"adjode_plus": _may_reorder(operator.iadd, "fadd"), "adjode_minus": _may_reorder(operator.isub, "fsub")}

@@ -1,4 +1,4 @@
-"""tanh and exp of `numpy` and `math` in callbacks, as `adjode.functions` has them, where they are called many times.
+"""tanh, exp, sin, cos and log of `numpy` and `math` in callbacks, as `adjode.functions` has them, where they are called many times.
 
 Numba calls the C library for them, one number at a time. Where a callback loops, or takes the tanh of a whole array, the forms of
 `adjode.functions` take its place, which vectorise. The code stays the user's own, with its lines; it finds other functions by the
@@ -22,11 +22,11 @@ from adjode.functions import INLINED
 from adjode.model.rebuilt import dispatchers_in, is_ordinary, rebuilt, values_in
 from adjode.model.sums import loops, with_sums
 
-_NAMES: dict[str, Callable] = {"tanh": functions.tanh, "exp": functions.exp}
+_NAMES: dict[str, Callable] = {name: getattr(functions, name) for name in functions.OF_NUMBERS}
 
 
 def vectorised(function: Callable) -> Callable:
-    """`function` in plain Python, that finds vectorised forms of tanh and exp, and so do jitted functions that it calls.
+    """`function` in plain Python, that finds vectorised forms of tanh and its like, and so do jitted functions that it calls.
 
     In those that loop sums may be reordered, see `sums`. Itself, if there is nothing to change.
     """

@@ -13,6 +13,7 @@ import types as python
 import numpy as np
 import pytest
 from llvmlite import binding, ir
+from llvmlite.ir.instructions import CallInstrAttributes
 from numba import njit, types
 from numba.core import cgutils, codegen, config
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
@@ -857,6 +858,38 @@ def test_a_pointer_can_have_a_type_of_its_own():
         return i8(pointer), lambda context, builder, sig, args: builder.ptrtoint(args[0], ir.IntType(64))
 
     assert njit(lambda: address(new()))() == 42
+
+
+@pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2"), reason="which vectors there are is known of AVX2 alone")
+def test_loops_take_the_forms_for_vectors_that_a_call_names():
+    double = ir.DoubleType()
+
+    class Attributes(CallInstrAttributes):
+        words = ("nounwind", "readnone", "willreturn", '"vector-function-abi-variant"="_ZGV_LLVM_M4v_cbrt(doubled)"')
+        _known = frozenset(words)
+
+    @intrinsic
+    def cube_root(typingctx, x):
+        def codegen(context, builder, sig, args):
+            of_numbers = cgutils.get_or_insert_function(builder.module, ir.FunctionType(double, [double]), "cbrt")
+            vector, mask = ir.VectorType(double, 4), ir.VectorType(ir.IntType(1), 4)
+            form = ir.Function(builder.module, ir.FunctionType(vector, [vector, mask]), "doubled")
+            form.linkage = "weak_odr"
+            inside = ir.IRBuilder(form.append_basic_block())
+            inside.ret(inside.fadd(form.args[0], form.args[0]))
+            call = builder.call(of_numbers, args)
+            call.attributes = Attributes(Attributes.words)
+            return call
+
+        return f8(f8), codegen
+
+    def loop(x, out):
+        for i in range(x.size):
+            out[i] = cube_root(x[i])
+
+    x, out = np.full(41, 27.0), np.zeros(41)
+    njit(loop)(x, out)
+    assert out[0] == 54.0 and out[-1] == pytest.approx(3.0)
 
 
 def test_data_types_are_those_of_llvm():

@@ -22,7 +22,7 @@ import adjode
 from adjode import Dynamics, ensemble_value_and_gradient, kernels, solve_ensemble
 from adjode.backends.cuda import device
 from adjode.losses import FinalState, LeastSquares
-from benchmarks.problems import lv_dynamics
+from benchmarks.problems import lv_dynamics, lv_f
 from tests.cuda import jumping, stand_in
 from tests.cuda.jumping import KNOWN, inputs, least_squares
 from tests.problems.systems import LV_THETA, LV_U0
@@ -100,7 +100,7 @@ def test_callbacks_that_no_gpu_can_run(compiled, monkeypatch):
 
 
 def layers(t, u, theta, du):
-    du[0], du[1] = adjode.kernels.tanh(theta[0] * u[1]), kernels.exp(-u[0])
+    du[0], du[1] = adjode.kernels.tanh(theta[0] * u[1]), kernels.exp(-u[0]) * kernels.log(u[0])
 
 
 def layers_vjp(t, u, theta, lam, u_bar, theta_bar):
@@ -109,7 +109,7 @@ def layers_vjp(t, u, theta, lam, u_bar, theta_bar):
 
 
 def test_adjodes_own_functions(compiled):
-    """tanh and exp are CUDA's own; the others have no form there, and say so."""
+    """Those of numbers are CUDA's own; those of arrays have no form there, and say so."""
     seen, capabilities = compiled
     capabilities += [(9, 0)]
     dynamics = Dynamics(layers, layers_vjp)
@@ -117,6 +117,14 @@ def test_adjodes_own_functions(compiled):
     assert_lean(seen[0][1], (9, 0), stack=(4 + 2) * 2 * 4)
     with pytest.raises(TypeError, match=r"adjode\.functions\.tanh_into has no form for a GPU"):
         ensemble_value_and_gradient(dynamics, FinalState([1.0, 0.0]), SPAN, backend="cuda")(*rows())
+
+
+def test_derived_rules(compiled):
+    seen, capabilities = compiled
+    capabilities += [(9, 0)]
+    evaluate = ensemble_value_and_gradient(Dynamics(lv_f), FinalState([1.0, 0.0]), SPAN, backend="cuda")
+    evaluate(rows()[0], [*LV_THETA, 1.0])  # f does not read the last parameter
+    assert_lean(seen[0][1], (9, 0), stack=2 * 2 * 8)
 
 
 def test_solutions(compiled):

@@ -170,6 +170,14 @@ def einsum_three(t, u, theta, du):
     du[:] = np.einsum("ij,kj,kl->il", A, A, A).ravel() + np.einsum("ij->ji", A).ravel() * np.einsum("ij,ij", A, A)
 
 
+@case(6, 6)
+def einsum_batches(t, u, theta, du):
+    A, B = u.reshape(3, 2, 1), theta.reshape(2, 3)
+    C = np.einsum("...i,...j->...ij", A[:, 0], np.einsum("ij,...i->...j", B, A[..., 0]), optimize=True)
+    np.einsum("b...,b...->b...", u.reshape(3, 2), theta.reshape(3, 2), out=du.reshape(3, 2))
+    du += C.sum() * np.einsum("...ij,jk", u.reshape(3, 1, 2), B).ravel()[:6]
+
+
 @case(6, 2)
 def einsum_outer_t(t, u, theta, du):
     du[:] = (

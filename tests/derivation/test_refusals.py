@@ -32,6 +32,18 @@ def appends(t, u, theta, du):
     du[:] = r[0]
 
 
+def appends_while(t, u, theta, du):
+    r, k = [], 0
+    while k < 3:
+        r.append(u[k])
+        k += 1
+    du[:] = r[0]
+
+
+def contracts_axes_of_length_1(t, u, theta, du):
+    du[:] = np.einsum("ij,j->i", np.ones((2, 1)), u[:3])
+
+
 def appends_in_a_branch(t, u, theta, du):
     r = [u[0]]
     if u[1] > 0.0:
@@ -211,6 +223,8 @@ def stacks(t, u, theta, du):
         (takes_a_determinant, "not known to be 2 by 2 or 3 by 3", "np.linalg.det(theta"),
         (writes_into_a_list, "at a place that is no constant", "r[i % 2] = u[i]"),
         (appends, "the list `r` grows in a loop of no constant length", "for i in range(u.size)"),
+        (appends_while, "the list `r` is written into, which was made outside of this loop", "r.append(u[k])"),
+        (contracts_axes_of_length_1, "axes of `np.einsum` that have one letter have the lengths 1 and 3", "np.einsum"),
         (appends_in_a_branch, "`r` may have no value here", "du[:] = r[0]"),
         (appends_under_two_names, "the list `s` has a second name", "s.append(u[1])"),
         (appends_to_what_it_is_given, "the list `r` has a second name", "r.append(x)"),

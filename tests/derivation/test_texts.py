@@ -25,8 +25,7 @@ def vjp(t, u, theta, lam, u_bar, theta_bar):
     theta_bar[1] = -lam[0] * u[1] * u[0]
     theta_bar[2] = -v
     theta_bar[3] = v * u[0]
-    for i in range(4, theta.size):
-        theta_bar[i] = 0.0
+    theta_bar[4:] = 0.0
 """
 
 

@@ -26,7 +26,7 @@ from adjode.tables import FORMS, Table
 # Functions of `adjode.functions` rest on the order of operations, which those fast-math flags would change: a GPU has its own.
 _MODULES = functions.__name__, "adjode.kernels"  # the same functions by two names
 _OWN = frozenset((functions.__name__, name) for name in functions.__all__)
-_FORMS = {functions.tanh: math.tanh, functions.exp: math.exp}
+_FORMS = {getattr(functions, name): getattr(math, name) for name in functions.OF_NUMBERS}
 # A GPU has no signals, and its clock is none of the host's.
 _REPLACED = {watch.begin_watch: watch.unwatched, watch.keep_watch: watch.unwatched}
 _MOST_BYTES = 60_000  # of 64 KB for constants, some of which are those of the method
@@ -145,7 +145,7 @@ class Target:
 
 def _form(function: Callable) -> Callable:
     if function not in _FORMS:
-        raise TypeError(f"adjode.functions.{function.__name__} has no form for a GPU: write a loop, over tanh or exp if need be.")
+        raise TypeError(f"adjode.functions.{function.__name__} has no form for a GPU: write a loop over its numbers.")
     return _FORMS[function]
 
 
