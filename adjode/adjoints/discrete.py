@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints import products
-from adjode.adjoints.carried import make_carry
+from adjode.adjoints.carried import make_end_carried
 from adjode.adjoints.cells import divide_mesh
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
 from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, sees
@@ -41,7 +41,6 @@ from adjode.jacobian import make_jacobian
 from adjode.status import CALLBACK_RAISED, NON_FINITE, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import make_transposed_stages
 from adjode.steppers.family import EXPLICIT, Solver
-from adjode.steppers.transposed_error import shares_first_stage
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
@@ -177,11 +176,10 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
         pull = _make_pull(calls)
         product = products.make_product(calls)
         take, find_error = solver.transposed_step(pull, _make_pull_error(calls), product, make_jacobian(calls))
-        carry, (_, end_shift) = make_carry(take, product), shift_hooks(calls)
+        _, end_shift = shift_hooks(calls)
 
         @kernel
         def pull_implicit(frame, step, t, h, t_new, V, dense):
-            error, entry, part = 0.0, 0, 0.0
             begin_implicit_step(frame, V)
             status = take(frame, t, h, t_new, V)
             end_shift(frame)
@@ -190,9 +188,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
             found = judge_stages(frame, step, h, V)
             if status == SUCCESS:
                 status = find_error(frame, t, h, t_new, V)
-            if status == SUCCESS:
-                status, error, entry, part = carry(frame, t, h, t_new, V)
-            end_implicit_step(frame, step, h, (error, entry, part), found)
+            end_implicit_step(frame, step, h, found)
             return status
 
         return pull_implicit
@@ -267,21 +263,26 @@ def _make_first_stage(pull: Callable, recorded: bool, end_shift: Callable, judge
     return first_stage
 
 
-def _make_first_stage_of_both(first_stage: Callable) -> Callable:
-    @kernel
-    def first_stage_of_both(frame, step):
-        """The same for lam and for the error that is carried along."""
-        status = first_stage(frame, step)
-        if status == SUCCESS and slots.TRUST(frame)[slots.CARRYING] == 1.0 and shares_first_stage(frame):
-            status = first_stage(slots.PARTNER(frame), step)
-        return status
-
-    return first_stage_of_both
-
-
 @kernel
 def _forget_none(frame, steps):
     """Where no state jumps."""
+
+
+@kernel
+def _none_carried(frame):
+    """Where there are no implicit steps."""
+    return SUCCESS
+
+
+def _make_pull_ahead(pull_explicit_step: Callable, end_carried: Callable) -> Callable:
+    @kernel
+    def pull_ahead(frame, step, left):
+        """An explicit step, which may be one ahead of an implicit one."""
+        if end_carried(frame) != SUCCESS:
+            return CALLBACK_RAISED, left
+        return pull_explicit_step(frame, step, left)
+
+    return pull_ahead
 
 
 def make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | None) -> Callable:
@@ -317,7 +318,7 @@ def make_pull_any(pull_step: Callable, cross: Callable) -> Callable:
     return pull_any
 
 
-def _make_pull_back(pull_step: Callable, first_stage: Callable, forget: Callable) -> Callable:
+def _make_pull_back(pull_step: Callable, first_stage: Callable, forget: Callable, end_carried: Callable) -> Callable:
     @kernel
     def pull_back(frame):
         place, forward = slots.PLACE(frame), slots.FORWARD_COUNT(frame)
@@ -338,6 +339,8 @@ def _make_pull_back(pull_step: Callable, first_stage: Callable, forget: Callable
         if place[slots.RELEVANT] > 0 and (kinds.size == 0 or kinds[0] < slots.CROSSING):
             if first_stage(frame, 0) != SUCCESS:
                 return CALLBACK_RAISED
+        if end_carried(frame) != SUCCESS:
+            return CALLBACK_RAISED
         return SUCCESS if all_finite(slots.LAM(frame)) and all_finite(slots.TOTAL(frame)) else NON_FINITE
 
     return pull_back
@@ -352,17 +355,18 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     """The kernel of the backward pass, along the stages that the forward solve has recorded or along its mesh."""
     may_cost, (_, end_shift) = not recorded or solver.implicit, shift_hooks(calls)
     first_stage = _make_first_stage(_make_pull(calls), recorded, end_shift, calls.judged)
-    if solver.implicit and not solver.switches:
-        first_stage = _make_first_stage_of_both(first_stage)
     pull_one_step = _make_pull_step(calls, stages, recorded, solver, may_cost)
-    pull_explicit_step = _make_pull_step(calls, stages, True, EXPLICIT, may_cost) if solver.switches else None
+    end_carried = make_end_carried(_make_pull_error(calls)) if solver.implicit else _none_carried
+    pull_explicit_step = None
+    if solver.switches:
+        pull_explicit_step = _make_pull_ahead(_make_pull_step(calls, stages, True, EXPLICIT, may_cost), end_carried)
     pull_step = make_pull_by_kind(pull_one_step, pull_explicit_step)
     if calls.may_jump:
         pull_step = make_pull_any(make_pull_shifted(pull_step), make_cross(first_stage))
     else:
         pull_step = make_pull_any(pull_step, make_cross_smoothly(first_stage))
     begin_moves, forget = (begin_shifts, forget_behind) if calls.may_jump else (end_shift, _forget_none)
-    pull_back = _make_pull_back(pull_step, first_stage, forget)
+    pull_back = _make_pull_back(pull_step, first_stage, forget, end_carried)
     judge_running_cost = judge_costs if may_cost else _no_costs
 
     @kernel

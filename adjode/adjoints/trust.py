@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from adjode.adjoints.carried import add_lasting, begin_carried, size_of_theta, sum_carried, sum_lasting
+from adjode.adjoints.carried import add_lasting, begin_carried, part_of_lam, size_of_theta, sum_carried, sum_lasting
 from adjode.adjoints.cells import DAMPS, MAGNIFIES, ROUNDS, keep, keep_rules, set_limits, to_power
 from adjode.adjoints.kinks import begin_kinks, find_kink
 from adjode.adjoints.products import dot
@@ -33,7 +33,7 @@ from adjode.compile.views import row
 from adjode.loops.jumps import INFLOW
 from adjode.loops.tolerances import largest_product
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
-from adjode.steppers.transposed_error import SLOPE, size_of
+from adjode.steppers.transposed_error import ERROR, SLOPE, size_of
 
 # Estimates up to this part of what passes do, at first and where steps have been shortened; there twice as much the next time.
 _SAFETY, _SAFETY_REFINED = 0.6, 0.05
@@ -62,8 +62,6 @@ def _forget_inflows(frame):
 def begin_trust(frame):
     trust, lam_error, theta = slots.TRUST(frame), slots.LAM_ERROR(frame), slots.THETA(frame)
     probe, zero_probe = slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame)
-    if slots.LIMITED(frame)[1] == 0:
-        trust[slots.LAST_LARGEST] = 0.0
     for k in range(slots.LAM_SUM, trust.size):
         trust[k] = 0.0
     for k in range(probe.size):
@@ -189,11 +187,11 @@ def judge_stages(frame, step, h, V):
 
 
 @exact_kernel
-def end_implicit_step(frame, step, h, of_lam, found):
-    """The same for an implicit step: with its error, whose that is and what part of lam along it; and what `judge_stages` has."""
-    trust, before, (of_theta, of_zeros, of_rules) = slots.TRUST(frame), size_of(slots.LAM(frame), slots.U_SIZE(frame))[0], found
-    error, entry, part = of_lam
-    lasting = abs(part) if error < _LASTS * before else 0.0
+def end_implicit_step(frame, step, h, found):
+    """The same for an implicit step, with what `judge_stages` has found."""
+    trust, sizes, (of_theta, of_zeros, of_rules) = slots.TRUST(frame), slots.U_SIZE(frame), found
+    before, (error, entry) = size_of(slots.LAM(frame), sizes)[0], size_of(row(slots.STEP_ERROR(frame), ERROR), sizes)
+    lasting = abs(part_of_lam(frame)) if error < _LASTS * before else 0.0
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
     trust[slots.ALONG] = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     error = max(error, of_theta)
@@ -210,7 +208,6 @@ def end_step(frame, step, h, V):
     if steps == 0.0:
         trust[slots.SKIPPED] = max(trust[slots.SKIPPED], abs(h))
         return
-    sum_carried(frame)
     before, after, ratio, entry, part, fast = _lam_error(frame, V)
     of_estimate = error_of_estimate(frame, ratio)
     error = max(before * ratio * of_estimate, fast)
@@ -311,7 +308,6 @@ def judge(frame, status):
         return INACCURATE if status == SUCCESS else status
     if amplified and not largest < sound:  # what has been amplified is no measure of the gradient
         largest = with_zeros = sound
-    trust[slots.LAST_LARGEST] = largest
     end_rules(frame, largest)
     set_limits(frame, unit * largest, unit * with_zeros, at_start)
     return REFINE

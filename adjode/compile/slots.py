@@ -203,7 +203,7 @@ Q = matrix(SIZED, "(r + 1, p)", "integrands in the rows of the rule, then a scra
 TOTAL = vector(SIZED, "(p,)", "the quadrature so far")
 INCREMENT = vector(SIZED, "(p,)", "the quadrature over the step tried")
 THETA = vector(SIZED, "(m,)", "parameters")
-PARTNER = frame_address("the frame of the other one of two methods; behind that, the one along which the error of lam is carried")
+PARTNER = frame_address("the frame of the other one of two methods")
 
 # --- loops: what is recorded, with a row for each step or time --------------------------------------------------------------------
 
@@ -255,7 +255,6 @@ PAIR = vector(SIZED, "(2 n,) or (0,)", "complex right-hand side")
 PREVIOUS = matrix(SIZED, "(degree, n)", "dense output of the step before")
 KRYLOV = cube(SIZED, "(most + 3, stages, n)", "GMRES: basis, the right-hand side, and the sum of restarts")
 SOLVE_WEIGHTS = vector(SIZED, "(n,)", "GMRES: weights of the entries of a cotangent in a norm")
-SOLVED_TO = vector(SIZED, "(1,)", "GMRES: where it ends, as a part of the right-hand side")
 HESSENBERG = matrix(SIZED, "(most + 4, most + 1)", "GMRES: the small least-squares problem")
 POWER = matrix(SIZED, "(2, n)", "a vector of the power method and its image")
 

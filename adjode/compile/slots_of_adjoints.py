@@ -94,7 +94,6 @@ TRUST = floats_by_name(
     switches_to="whether the forward pass can turn to an implicit method",
     state_error="continuous adjoints: the error of a step of the forward pass, as a part of the state",
     log_rtol="continuous adjoints: the logarithm of the relative tolerance that steps are held to",
-    last_largest="the largest logarithmic derivative of the pass before, on longer steps; 0 if there was none",
     rule_is_off="by what factor the errors of theta_bar as a quadrature are larger than its sums say",
     seen_rough="whether there has been an integrand of theta_bar that is rougher than u and lam",
     grew_freely="whether it was in steps that u has not chosen",
@@ -154,8 +153,12 @@ TRUST = floats_by_name(
     steps_in_cell="how many steps a row of CELLS is for",
     room_in_cell="how many more the last one has room for",
     cells_used="how many rows of CELLS there are",
-    carrying="whether CARRIED is not zero",
-    carried_size="the largest entry of it, at the start of the step that has been pulled back",
+    carrying="whether errors of implicit steps are carried",
+    raw_h="implicit methods: the step whose error is found from RAW in steppers/transposed_error.py",
+    raw_t="where that starts",
+    raw_seeded="whether there are observations inside of it",
+    raw_lam="the size of lam behind it",
+    raw_jacobian="the number of the frozen Jacobian by which its error has been found",
     lasting="the sum of errors as parts of lam",
     pending="the sum of those that LASTING_THETA has not got yet",
     has_zeros="whether parameters are zero",
@@ -169,20 +172,21 @@ TRUST = floats_by_name(
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, LAST_LARGEST, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
+    UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
     LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG, THETA_RULE,
     THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS, ZERO_LATELY,
     ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS, BY_LAST,
     BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM,
     RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED,
     WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING,
-    CARRIED_SIZE, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT, SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
+    RAW_H, RAW_T, RAW_SEEDED, RAW_LAM, RAW_JACOBIAN, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT, SIDE_BEHIND,
+    STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
 LAM_RECENT = vector(SIZED, "(n,)", "discrete adjoint: how large the entries of lam have been of late, in units of the states")
-STEP_ERROR = matrix(SIZED, "(5, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
-CARRIED = vector(SIZED, "(n,) or (0,)", "LAM of the frame that carries errors: that of lam")
+STEP_ERROR = matrix(SIZED, "(ROWS, n) or (0, n)", "implicit methods: vectors of steppers/transposed_error.py")
+CARRIED = vector(SIZED, "(n,) or (0,)", "the error of lam that is carried over implicit steps, see adjoints/carried.py")
 CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")
 LASTING_THETA = vector(SIZED, "(m,)", "the parts in theta_bar of errors that last, see `add_lasting` in adjoints/carried.py")
 U_SIZE = vector(SIZED, "(n,)", "sizes of the states in an implicit step, in whose units its equations are solved")

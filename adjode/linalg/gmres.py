@@ -21,7 +21,7 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 
 _BASIS = 24  # vectors of a Krylov space at most
 _PROGRESS = 0.1  # what a full space must make of the residual, or it is not tried again
-TO_ROUNDING = 1e-15
+_TO_ROUNDING = 1e-15
 _NOTHING = 1e-140  # below that the preconditioned right-hand side will do for a solution, and the squares of weights overflow
 _LEAST = 1e-4  # of the largest entry: with smaller ones rounding would be asked for its digits
 _SLACK = 1e4  # how far above that rounding in the products of a large stiff system may keep the residual
@@ -32,10 +32,7 @@ def put_gmres(frame: Frame, rows: int, n: int) -> None:
     size = min(_BASIS, rows * n)
     frame[slots.KRYLOV] = np.zeros((size + 3, rows, n))  # the right-hand side and the sum of the restarts behind the basis
     frame[slots.SOLVE_WEIGHTS] = np.ones(n)
-    frame[slots.SOLVED_TO], frame[slots.HESSENBERG] = (
-        np.array([TO_ROUNDING]),
-        np.zeros((size + 4, size + 1)),
-    )  # R by columns, then the rotations and the right-hand side
+    frame[slots.HESSENBERG] = np.zeros((size + 4, size + 1))  # R by columns, then the rotations and the right-hand side
 
 
 @kernel
@@ -181,7 +178,7 @@ def make_gmres(apply: Callable) -> Callable:
         if largest == 0.0:
             return SUCCESS, 0
         size = math.sqrt(_dot(x, x, weights))
-        target = slots.SOLVED_TO(frame)[0] * size
+        target = _TO_ROUNDING * size
         _scale(given, x, 1.0)
         _scale(total, x, 0.0)
         status, left, taken = reduce(frame, t, h, t_new, V, first, x, size, target)

@@ -25,6 +25,7 @@ from adjode.passes.trajectory import Trajectory
 from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.steppers.frozen import put_frozen
 from adjode.steppers.transposed import put_transposed
+from adjode.steppers.transposed_error import ROWS
 from adjode.tableaus import Tableau
 
 
@@ -115,7 +116,7 @@ class SecondOrder(Replay):
                 **dict.fromkeys((slots.LAMS, slots.FIRST_BARS), (columns, n)),
                 slots.TOTALS: (columns, m),
                 slots.THETA_BAR: (m,),
-                slots.STEP_ERROR: (5, n),
+                slots.STEP_ERROR: (ROWS, n),
                 slots.Q: (rule(NONE, tableau).weights.shape[1] + 1, 0),
                 slots.BASIS: (1, rows),
             }

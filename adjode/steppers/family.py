@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from adjode.linalg.linear import make_linear
+from adjode.steppers.carried_error import make_step_error
 from adjode.steppers.esdirk import EsdirkStepper, make_tangent_esdirk, make_transposed_esdirk
 from adjode.steppers.frozen import Frozen
 from adjode.steppers.radau import RadauStepper, make_tangent_radau, make_transposed_radau
@@ -13,7 +14,6 @@ from adjode.steppers.rosenbrock import RosenbrockStepper
 from adjode.steppers.stepper import Stepper
 from adjode.steppers.tangents import Push
 from adjode.steppers.transposed import SAME_STEP
-from adjode.steppers.transposed_error import make_step_error
 from adjode.tableaus import Tableau
 
 

@@ -3,8 +3,8 @@
 It multiplies lam by R(z), z = h J^T, where exp(z) would be right. The difference is C z^(p+1) for small z, little for large ones.
 A sum of the cotangents of the slopes (tableaus/adjoint_error.py) is z^(q-1) h lam for small z; the factors of the frozen matrix
 raise its power as D = z Q, Q = 1 / (1 - gamma z), and Q makes it as small for large z as the error is. Times J^T that is an
-estimate of which a power is the error, by its ratio to lam; and times J_theta^T, with the same factor, that of theta_bar: what a
-stiff part of lam makes wrong in one step, its decay in the next one mends.
+estimate of which a power is the error, by its ratio to lam; and times J_theta^T, with the same factor, that of theta_bar. What
+becomes of both in the steps before: carried_error.py.
 
 Cotangents of states inside the step spoil that sum. Then it is C D^(p+1) Q lam, which trusts the frozen matrix more, and for those
 cotangents C(x) D^(q+1) Q, with the order q of the dense output there.
@@ -19,10 +19,13 @@ from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
 from adjode.linalg.mass import multiply_transposed
-from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.frozen import Frozen
 
-ERROR, SLOPE, SEEDS, FIRST_STAGE, BEFORE = range(5)  # the rows of STEP_ERROR
+# The rows of STEP_ERROR, and how many. Of the step that has been pulled back: the error, and the w of which it is J^T w; what that
+# is found from, which does not depend on the frozen matrix; and the state at its start.
+ERROR, OWN, RAW, RAW_SEEDS, BEGINNING = range(5)
+SLOPE, SEEDS, FIRST_STAGE, WAY, CHANGE, WORK = range(5, 11)
+ROWS = 11
 
 
 @exact_kernel
@@ -42,7 +45,7 @@ def shares_first_stage(frame):
     return slots.A(frame)[slots.SETTING(frame)[slots.LAST_STAGE], 0] != 0.0
 
 
-def _make_resolve(frozen: Frozen) -> tuple[Callable, Callable, Callable]:
+def make_resolve(frozen: Frozen) -> tuple[Callable, ...]:
     """x = x / (1 - gamma z) for cotangents of slopes and of states, and what makes one of the other."""
     solve, massed = frozen.solve_transposed, frozen.massed
 
@@ -73,14 +76,14 @@ def _make_resolve(frozen: Frozen) -> tuple[Callable, Callable, Callable]:
         resolve(frame, x)
         multiply(frame, x)
 
-    return damp_slope, damp_state, resolve
+    return damp_slope, damp_state, multiply, resolve
 
 
 def _make_raise_power(damp: Callable) -> Callable:
     @kernel
     def raise_power(frame, x):
         """x = D x"""
-        before, mu = row(slots.STEP_ERROR(frame), BEFORE), slots.EIGENVALUES(frame)[0]
+        before, mu = row(slots.STEP_ERROR(frame), WORK), slots.EIGENVALUES(frame)[0]
         for k in range(x.size):
             before[k] = x[k]
         damp(frame, x)
@@ -90,42 +93,37 @@ def _make_raise_power(damp: Callable) -> Callable:
     return raise_power
 
 
-def _make_by_stages(damp: Callable) -> Callable:
+def _make_by_stages(damp: Callable, multiply: Callable) -> Callable:
     raise_power = _make_raise_power(damp)
 
     @kernel
     def by_stages(frame, h, x):
-        """From the sum over the stages to the w of which the error is J^T w."""
+        """From the sum over the stages to the y of which the error is J^T (M^T - h gamma J^T)^-1 y."""
         stretch = h / slots.CLOCK(frame)[slots.H_FACTORED]
         for _ in range(slots.LAM_POWERS(frame)[1]):
             raise_power(frame, x)
             for k in range(x.size):
                 x[k] *= stretch
-        damp(frame, x)
+        multiply(frame, x)
 
     return by_stages
 
 
-def _make_by_lam(damp: Callable, resolve: Callable) -> Callable:
+def _make_by_lam(damp: Callable) -> Callable:
     raise_power = _make_raise_power(damp)
 
     @kernel
     def by_lam(frame, h, x):
-        """The same from LAM and the cotangents inside the step."""
-        rows, lam, powers = slots.STEP_ERROR(frame), slots.LAM(frame), slots.LAM_POWERS(frame)
-        factor, stretch = slots.LAM_FACTORS(frame)[2], h / slots.CLOCK(frame)[slots.H_FACTORED]
-        for k in range(x.size):
-            x[k] = factor * (lam[k] + rows[FIRST_STAGE, k])
+        """The same from lam and the cotangents inside the step."""
+        rows, powers, stretch = slots.STEP_ERROR(frame), slots.LAM_POWERS(frame), h / slots.CLOCK(frame)[slots.H_FACTORED]
         for p in range(powers[2], 0, -1):
             if p == powers[3]:
                 for k in range(x.size):
-                    x[k] += rows[SEEDS, k]
-                    rows[SEEDS, k] = 0.0
+                    x[k] += rows[RAW_SEEDS, k]
             raise_power(frame, x)
             for k in range(x.size):
                 x[k] *= stretch
         damp(frame, x)
-        resolve(frame, x)
         for k in range(x.size):
             x[k] *= h
 
@@ -135,49 +133,56 @@ def _make_by_lam(damp: Callable, resolve: Callable) -> Callable:
 @exact_kernel
 def _error_of_ratio(frame, estimate):
     """What makes an error of the estimate by the stages: the power of its ratio to lam that has the order of the method."""
-    sizes, power = slots.U_SIZE(frame), 1.0
-    before, size = size_of(slots.LAM(frame), sizes)[0], size_of(estimate, sizes)[0]
+    before, size, power = slots.TRUST(frame)[slots.RAW_LAM], size_of(estimate, slots.U_SIZE(frame))[0], 1.0
     ratio = min(size / before if before > 0.0 else 1.0, 1.0)
     for _ in range(slots.LAM_POWERS(frame)[0] - 2):
         power *= ratio
     return slots.LAM_FACTORS(frame)[1] * math.sqrt(power)
 
 
-@kernel
-def _seeded(rows):
-    largest = 0.0
-    for k in range(rows.shape[1]):
-        largest = max(largest, abs(rows[SEEDS, k]))
-    return largest > 0.0
+@exact_kernel
+def keep_raw(frame, h, t, V):
+    """What the error of the step that has been pulled back is to be found from, whatever Jacobian there will be."""
+    rows, trust, lam, factor = slots.STEP_ERROR(frame), slots.TRUST(frame), slots.LAM(frame), slots.LAM_FACTORS(frame)[2]
+    seeded = 0.0
+    for k in range(lam.size):
+        seeded = max(seeded, abs(rows[SEEDS, k]))
+    for k in range(lam.size):
+        rows[RAW, k] = factor * (lam[k] + rows[FIRST_STAGE, k]) if seeded > 0.0 else rows[SLOPE, k]
+        rows[RAW_SEEDS, k], rows[SEEDS, k], rows[BEGINNING, k] = rows[SEEDS, k], 0.0, V[0, k]
+    trust[slots.RAW_H], trust[slots.RAW_SEEDED], trust[slots.RAW_T] = h, 1.0 if seeded > 0.0 else 0.0, t
+    trust[slots.RAW_LAM] = size_of(lam, slots.U_SIZE(frame))[0]
 
 
-def make_step_error(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
-    """`pull(frame, t, u, w, u_bar, theta_bar) -> status` gives the products with both Jacobians, `product` that with J alone."""
-    damp_slope, damp_state, resolve = _make_resolve(frozen)
-    by_stages, by_lam = _make_by_stages(damp_slope), _make_by_lam(damp_state, resolve)
+def make_own_error(frozen: Frozen) -> Callable:
+    damp_slope, damp_state, multiply, resolve = make_resolve(frozen)
+    by_stages, by_lam = _make_by_stages(damp_slope, multiply), _make_by_lam(damp_state)
 
     @kernel
-    def step_error(frame, t, h, t_new, V):
-        """The error of the step that has been pulled back: of lam in ERROR, of theta_bar in THETA_BAR; the status."""
-        rows = slots.STEP_ERROR(frame)
-        slope, seeded = row(rows, SLOPE), _seeded(rows)
-        if seeded:
-            by_lam(frame, h, slope)
+    def own_error(frame):
+        """ERROR = J^T OWN, that of lam in the step that RAW is of, by the frozen Jacobian."""
+        rows, trust, clock = slots.STEP_ERROR(frame), slots.TRUST(frame), slots.CLOCK(frame)
+        error, w, x, h = row(rows, ERROR), row(rows, OWN), row(rows, WORK), trust[slots.RAW_H]
+        trust[slots.RAW_JACOBIAN] = slots.COUNT(frame)[slots.JACOBIANS]
+        scale = slots.EIGENVALUES(frame)[0] / clock[slots.H_FACTORED]
+        for k in range(w.size):
+            w[k] = rows[RAW, k]
+        if trust[slots.RAW_SEEDED] == 1.0:
+            by_lam(frame, h, w)
         else:
-            by_stages(frame, h, slope)
-        if shares_first_stage(frame):
-            if product(frame, t, row(V, 0), row(slots.K_BAR(frame), 0), row(rows, FIRST_STAGE)) != 0:
-                return CALLBACK_RAISED
-        # where the error is when the step is done: of what stiff parts leave behind nothing is in others, whose J they decay by
-        error, theta_bar = row(rows, ERROR), slots.THETA_BAR(frame)
-        if pull(frame, t, row(V, 0), slope, error, theta_bar) != 0:
-            return CALLBACK_RAISED
-        if not seeded:
+            by_stages(frame, h, w)
+        for k in range(w.size):
+            error[k] = w[k]
+        resolve(frame, w)
+        for k in range(w.size):
+            x[k] = w[k]
+        multiply(frame, x)
+        for k in range(w.size):
+            error[k] = scale * (x[k] - error[k])
+        if trust[slots.RAW_SEEDED] == 0.0:
             factor = _error_of_ratio(frame, error)
-            for k in range(error.size):
+            for k in range(w.size):
                 error[k] *= factor
-            for i in range(theta_bar.size):
-                theta_bar[i] *= factor
-        return SUCCESS
+                w[k] *= factor
 
-    return step_error
+    return own_error

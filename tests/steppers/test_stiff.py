@@ -305,17 +305,17 @@ def test_the_discrete_adjoint_factors_less_than_the_forward_pass(method, name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the jump of van der Pol's oscillator is worth one
             stats = solution.pullback(np.ones(u0.size), adjoint="discrete", wrt=("u0", "theta"), on_inaccurate="warn").stats
-        assert stats.n_lu <= solution.stats.n_lu and stats.n_jac <= solution.stats.n_jac
         # each stage is solved for once: one product for each stage of a block in each iteration, one more when it is solved; and
         # the rows of the Jacobians
         block, shared = tableau(method).stages if method == "Radau" else 1, method != "Radau"
         steps, s = stats.n_steps, tableau(method).stages
         stages = block * stats.n_newton + s * steps + u0.size * stats.n_jac + 1
-        # the error of a step is one more, and so is a first slope that is shared with the step before; where errors are carried
-        # along, they need stages of their own
-        carried, rest = divmod(stats.n_vjp - stages - (1 + shared) * steps, s + shared)
-        assert rest in (0, shared) and 0 <= carried <= steps  # one for what is still carried at the start
-        assert stats.n_newton <= 8 * (steps + carried) * s / block
+        # to carry errors along is one more, and so is a first slope that is shared with the step before; it is done again where the
+        # Jacobian is made anew for it
+        again, matrices = stats.n_vjp - stages - (1 + shared) * steps, 1 if shared else 2
+        assert 0 <= again <= stats.n_jac
+        assert stats.n_lu <= solution.stats.n_lu + matrices * again and stats.n_jac <= solution.stats.n_jac + again
+        assert stats.n_newton <= 8 * steps * s / block
 
 
 def test_a_linear_problem_takes_little_more_than_one_iteration_a_step():
@@ -355,7 +355,7 @@ def test_vjp_u_serves_jacobians_and_iterations():
         solution = solve(dynamics, ROBERTSON_U0, ROBERTSON_THETA, (0.0, 1e2), **options)
         bars.append(solution.pullback([1.0, 1.0, 1.0], adjoint="discrete"))
     np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=1e-12)
-    assert bars[1].stats.n_vjp == 4 * bars[1].stats.n_steps + 1
+    assert 0 <= bars[1].stats.n_vjp - 4 * bars[1].stats.n_steps - 1 <= bars[1].stats.n_jac  # see the test of the work above
     assert bars[1].stats.n_vjp + bars[1].stats.n_vjp_u == bars[0].stats.n_vjp
 
 
