@@ -127,10 +127,11 @@ def make_step_error(pull: Callable, product: Callable, frozen: Frozen) -> Callab
     @kernel
     def step_error(frame, t, h, t_new, V):
         """ERROR = that of the step that has been pulled back, after those of the steps behind have been carried over it."""
-        middle = slots.SETTING(frame)[slots.LAST_STAGE] // 2
+        middle, status = slots.SETTING(frame)[slots.LAST_STAGE] // 2, SUCCESS
         if slots.TRUST(frame)[slots.CARRYING] == 1.0:
-            if carry_on(frame, stage_time(frame, t, h, t_new, middle), h, row(V, middle)) != SUCCESS:
-                return CALLBACK_RAISED
+            status = carry_on(frame, stage_time(frame, t, h, t_new, middle), h, row(V, middle))
+        if status != SUCCESS:
+            return status
         keep_raw(frame, h, t, V)
         own_error(frame)
         slots.TRUST(frame)[slots.CARRYING] = 1.0

@@ -6,8 +6,8 @@ raise its power as D = z Q, Q = 1 / (1 - gamma z), and Q makes it as small for l
 estimate of which a power is the error, by its ratio to lam; and times J_theta^T, with the same factor, that of theta_bar. What
 becomes of both in the steps before: carried_error.py.
 
-Cotangents of states inside the step spoil that sum. Then it is C D^(p+1) Q lam, which trusts the frozen matrix more, and for those
-cotangents C(x) D^(q+1) Q, with the order q of the dense output there.
+Cotangents of states inside the step spoil that sum. Then it is C D^(p+1) Q^2 lam, which trusts the frozen matrix more, and for
+those cotangents C(x) D^(q+1) Q^2, with the order q of the dense output there; Q once more, since what is stiff in them is mended.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ def _make_by_lam(damp: Callable) -> Callable:
             raise_power(frame, x)
             for k in range(x.size):
                 x[k] *= stretch
+        damp(frame, x)
         damp(frame, x)
         for k in range(x.size):
             x[k] *= h

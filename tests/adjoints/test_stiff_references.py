@@ -5,6 +5,7 @@ import pytest
 
 from adjode import solve, value_and_gradient
 from benchmarks import stiff_draws
+from benchmarks.cases import case
 from benchmarks.stiff_accuracy import ACCURATE, COMBINATIONS
 from benchmarks.stiff_problems import STIFF_PROBLEMS, brusselator_grid, brusselator_line
 
@@ -29,6 +30,16 @@ def test_gradients_are_as_exact_as_asked_for(name, method, adjoint):
     tolerances = np.array([1e-4, 1e-6, 1e-8, 1e-10])
     found = errors(name, tolerances, method=method, adjoint=adjoint)
     assert (found < WORSE.get((name, method, adjoint), 15.0) * tolerances).all()
+
+
+@pytest.mark.parametrize("name", ["rober", "hires", "orego", "pollu"])
+@pytest.mark.parametrize("method", ["Radau", "Kvaerno5"])
+def test_estimates_of_gradients_refine_nothing_in_vain(name, method):
+    """Stiff parts of lam, which observations put in, are off by far more than the gradient is; growth over decades comes back."""
+    problem = STIFF_PROBLEMS[name]()
+    for tol in (1e-4, 1e-6, 1e-8):
+        _, bar = problem.value_and_gradient(method=method, rtol=tol, atol=tol * case(name).scales(), adjoint="discrete")()
+        assert bar.stats.n_refined == 0 and 0.0 < max(bar.error.values()) < 100.0 * tol
 
 
 @pytest.mark.slow  # compile banded and sparse passes
