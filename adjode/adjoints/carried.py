@@ -20,9 +20,21 @@ from adjode.compile.views import row
 from adjode.loops.tolerances import largest_product
 from adjode.status import SUCCESS
 from adjode.steppers.carried_error import add_carried_theta
-from adjode.steppers.transposed_error import BEGINNING, ERROR, FIRST_STAGE, OWN, ROWS, SEEDS, WORK, size_of
+from adjode.steppers.transposed_error import (
+    BEGINNING,
+    ERROR,
+    FIRST_STAGE,
+    OWN,
+    RAW,
+    RAW_SEEDS,
+    ROWS,
+    SEEDS,
+    WORK,
+    size_of,
+)
 
 _WAITS = 0.1  # units of errors that last are summed up before theta_bar is asked
+_ACROSS = 4.0  # at most so many times, or so many times less, at a jump
 WITH_STATE = 1.5  # times the error of lam: that and the one of the state
 
 
@@ -92,6 +104,32 @@ def sum_carried(frame):
         trust[slots.LAM_SUM] += size_of(carried, slots.U_SIZE(frame))[0]
         for k in range(carried.size):
             carried[k] = 0.0
+
+
+@exact_kernel
+def _size_of_lam(frame):
+    return size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
+
+
+def make_carry_across(cross: Callable) -> Callable:
+    """`cross(frame, step, behind, left) -> (status, left)` for lam, where errors are carried."""
+
+    @exact_kernel
+    def carry_across(frame, step, behind, left):
+        """An error along lam becomes at a jump what lam does, which observations there may add to; no first slope is left."""
+        trust, rows, carried, before = slots.TRUST(frame), slots.STEP_ERROR(frame), slots.CARRIED(frame), _size_of_lam(frame)
+        status, left = cross(frame, step, behind, left)
+        for k in range(carried.size):
+            rows[FIRST_STAGE, k] = 0.0
+        if trust[slots.CARRYING] == 1.0 and before > 0.0:
+            factor = min(max(_size_of_lam(frame) / before, 1.0 / _ACROSS), _ACROSS)
+            for k in range(carried.size):
+                carried[k] *= factor
+                for i in (ERROR, OWN, RAW, RAW_SEEDS):
+                    rows[i, k] *= factor
+        return status, left
+
+    return carry_across
 
 
 def make_end_carried(pull: Callable) -> Callable:

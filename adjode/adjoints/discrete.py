@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints import products
-from adjode.adjoints.carried import make_end_carried
+from adjode.adjoints.carried import make_carry_across, make_end_carried
 from adjode.adjoints.cells import divide_mesh
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
 from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, sees
@@ -361,10 +361,10 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     if solver.switches:
         pull_explicit_step = _make_pull_ahead(_make_pull_step(calls, stages, True, EXPLICIT, may_cost), end_carried)
     pull_step = make_pull_by_kind(pull_one_step, pull_explicit_step)
-    if calls.may_jump:
-        pull_step = make_pull_any(make_pull_shifted(pull_step), make_cross(first_stage))
-    else:
-        pull_step = make_pull_any(pull_step, make_cross_smoothly(first_stage))
+    cross = make_cross(first_stage) if calls.may_jump else make_cross_smoothly(first_stage)
+    if solver.implicit:
+        cross = make_carry_across(cross)
+    pull_step = make_pull_any(make_pull_shifted(pull_step) if calls.may_jump else pull_step, cross)
     begin_moves, forget = (begin_shifts, forget_behind) if calls.may_jump else (end_shift, _forget_none)
     pull_back = _make_pull_back(pull_step, first_stage, forget, end_carried)
     judge_running_cost = judge_costs if may_cost else _no_costs

@@ -29,6 +29,7 @@ NOT_ENTERED = {
     "_no_limits": "for a GPU, where no trajectory is solved again; tests/cuda",
     "unwatched": "for a GPU, in place of a look at the clock; tests/cuda",
     "_shift_none": "in the fused tier and for a GPU, where no state jumps; tests/compile/test_fused.py, tests/cuda",
+    "_shift_no_stages": "likewise",
     "_end_none": "likewise",
     "_forget_none": "likewise",
     "_meet_none": "where no event happens, so that none is met",
