@@ -175,18 +175,12 @@ def test_ptxas_reads_what_is_compiled(compiled):
 
 
 @pytest.mark.slow  # of three kernels in one
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("tables", {"doses": jumping.moving, "stops": [1.0, 2.3]}),
-        ("events and doses", jumping.CASES["events and doses"][1]),
-    ],
-)
-def test_jumps(name, options, compiled):
+def test_doses_tables_stops_and_events(compiled):
     """Of these not all is inlined, but nothing is called that is not there."""
     seen, capabilities = compiled
     capabilities += [(9, 0)]
-    ensemble_value_and_gradient(KNOWN[name], least_squares(), jumping.SPAN, backend="cuda", **options)(*inputs())
+    options = {"doses": jumping.moving, "stops": [1.0, 2.3], "events": jumping.CASES["events and doses"][1]["events"]}
+    ensemble_value_and_gradient(KNOWN["tables"], least_squares(), jumping.SPAN, backend="cuda", **options)(*inputs())
     assert [name for name, _, _ in seen] == ["entry"]
     ptx = seen[0][1]
     assert len(re.findall(r"^\.visible \.entry", ptx, re.MULTILINE)) == 1 and ".extern .func" not in ptx
