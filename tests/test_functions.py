@@ -15,35 +15,19 @@ import pytest
 
 from adjode import Dynamics, check_vjp, kernels, solve
 from adjode.compile.fingerprint import fingerprint
+from adjode.functions import OF_NUMBERS
 from tests import ROOT
 
 
-def tanh_loop(x, out):
-    for i in range(x.size):
-        out[i] = kernels.tanh(x[i])
+def loop_over(function):
+    def loop(x, out):
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    return loop
 
 
-def exp_loop(x, out):
-    for i in range(x.size):
-        out[i] = kernels.exp(x[i])
-
-
-def sin_loop(x, out):
-    for i in range(x.size):
-        out[i] = kernels.sin(x[i])
-
-
-def cos_loop(x, out):
-    for i in range(x.size):
-        out[i] = kernels.cos(x[i])
-
-
-def log_loop(x, out):
-    for i in range(x.size):
-        out[i] = kernels.log(x[i])
-
-
-PYTHON = {"tanh": tanh_loop, "exp": exp_loop, "sin": sin_loop, "cos": cos_loop, "log": log_loop}
+PYTHON = {name: loop_over(getattr(kernels, name)) for name in OF_NUMBERS}
 LOOPS = {name: numba.njit(error_model="numpy")(loop) for name, loop in PYTHON.items()}
 INLINED = ("tanh", "exp")  # the others are calls of forms for vectors
 

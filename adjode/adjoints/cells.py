@@ -56,9 +56,8 @@ def keep(frame, step, steps, h, found):
     if cells.shape[0] == 0:
         return
     k = int(trust[slots.CELLS_USED]) - 1
-    begins = (
-        not trust[slots.ROOM_IN_CELL] > 0.0 and k + 1 < cells.shape[0]
-    )  # what steps count for may sum up to more than there are
+    # what steps count for may sum up to more than there are
+    begins = not trust[slots.ROOM_IN_CELL] > 0.0 and k + 1 < cells.shape[0]
     if begins:
         k += 1
         trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
