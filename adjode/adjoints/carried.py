@@ -31,6 +31,7 @@ from adjode.steppers.transposed_error import (
     SEEDS,
     WORK,
     size_of,
+    size_of_lam,
 )
 
 _WAITS = 0.1  # units of errors that last are summed up before theta_bar is asked
@@ -106,23 +107,18 @@ def sum_carried(frame):
             carried[k] = 0.0
 
 
-@exact_kernel
-def _size_of_lam(frame):
-    return size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
-
-
 def make_carry_across(cross: Callable) -> Callable:
     """`cross(frame, step, behind, left) -> (status, left)` for lam, where errors are carried."""
 
     @exact_kernel
     def carry_across(frame, step, behind, left):
         """An error along lam becomes at a jump what lam does, which observations there may add to; no first slope is left."""
-        trust, rows, carried, before = slots.TRUST(frame), slots.STEP_ERROR(frame), slots.CARRIED(frame), _size_of_lam(frame)
+        trust, rows, carried, before = slots.TRUST(frame), slots.STEP_ERROR(frame), slots.CARRIED(frame), size_of_lam(frame)
         status, left = cross(frame, step, behind, left)
         for k in range(carried.size):
             rows[FIRST_STAGE, k] = 0.0
         if trust[slots.CARRYING] == 1.0 and before > 0.0:
-            factor = min(max(_size_of_lam(frame) / before, 1.0 / _ACROSS), _ACROSS)
+            factor = min(max(size_of_lam(frame) / before, 1.0 / _ACROSS), _ACROSS)
             for k in range(carried.size):
                 carried[k] *= factor
                 for i in (ERROR, OWN, RAW, RAW_SEEDS):

@@ -33,7 +33,7 @@ from adjode.compile.views import row
 from adjode.loops.jumps import INFLOW
 from adjode.loops.tolerances import largest_product
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
-from adjode.steppers.transposed_error import ERROR, SLOPE, size_of
+from adjode.steppers.transposed_error import ERROR, SLOPE, size_of, size_of_lam
 
 # Estimates up to this part of what passes do, at first and where steps have been shortened; there twice as much the next time.
 _SAFETY, _SAFETY_REFINED = 0.6, 0.05
@@ -182,7 +182,7 @@ def _blame(frame, step, h, error, entry):
 def judge_stages(frame, step, h, V):
     """The errors of theta_bar that the stages of an implicit step tell of, before errors are carried over them."""
     if slots.TRUST(frame)[slots.RULE_ROW] == INNER:
-        return judge_theta(frame, step, h, V, size_of(slots.LAM(frame), slots.U_SIZE(frame))[0])
+        return judge_theta(frame, step, h, V, size_of_lam(frame))
     return 0.0, 0.0, (0.0, 0.0)
 
 
@@ -190,7 +190,7 @@ def judge_stages(frame, step, h, V):
 def end_implicit_step(frame, step, h, found):
     """The same for an implicit step, with what `judge_stages` has found."""
     trust, sizes, (of_theta, of_zeros, of_rules) = slots.TRUST(frame), slots.U_SIZE(frame), found
-    before, (error, entry) = size_of(slots.LAM(frame), sizes)[0], size_of(row(slots.STEP_ERROR(frame), ERROR), sizes)
+    before, (error, entry) = size_of_lam(frame), size_of(row(slots.STEP_ERROR(frame), ERROR), sizes)
     lasting = abs(part_of_lam(frame)) if error < _LASTS * before else 0.0
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
     trust[slots.ALONG] = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))

@@ -39,6 +39,12 @@ def size_of(values, sizes):
     return largest, entry
 
 
+@exact_kernel
+def size_of_lam(frame):
+    """The largest entry in units of the states."""
+    return size_of(slots.LAM(frame), slots.U_SIZE(frame))[0]
+
+
 @kernel
 def shares_first_stage(frame):
     """Whether a part of lam is pulled back only with the step before, by the slope at the start that is the last one of that."""
@@ -152,7 +158,7 @@ def keep_raw(frame, h, t, V):
         rows[RAW, k] = factor * (lam[k] + rows[FIRST_STAGE, k]) if seeded > 0.0 else rows[SLOPE, k]
         rows[RAW_SEEDS, k], rows[SEEDS, k], rows[BEGINNING, k] = rows[SEEDS, k], 0.0, V[0, k]
     trust[slots.RAW_H], trust[slots.RAW_SEEDED], trust[slots.RAW_T] = h, 1.0 if seeded > 0.0 else 0.0, t
-    trust[slots.RAW_LAM] = size_of(lam, slots.U_SIZE(frame))[0]
+    trust[slots.RAW_LAM] = size_of_lam(frame)
 
 
 def make_own_error(frozen: Frozen) -> Callable:
