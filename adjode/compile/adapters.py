@@ -6,8 +6,9 @@ a template, with the names of the kind's arrays; its lines are kept, so that tra
 
 from __future__ import annotations
 
+import ctypes
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from adjode.compile.entries import code_address, entry
-from adjode.compile.flags import DISABLED, f8, i8, linked
+from adjode.compile.flags import DISABLED, USERS, f8, i8, linked
 from adjode.compile.kinds import SHAPES, Kind
 from adjode.compile.views import view
 
 _WRITTEN = "<adjode: "  # how the names of files begin that exist in memory only
 _pointer = types.CPointer(f8)
-_compiled = njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True)
+_compiled = njit(**USERS)
 
 _IN_PLACE = """
 def form({arguments}):
@@ -98,18 +99,18 @@ def _shaped(array: str) -> str:
     return f"{array}.reshape(({', '.join(_LENGTHS[length] for length in SHAPES[array])}))"
 
 
-def in_place_form(kind: Kind, function: Callable, in_place: bool) -> Callable:
-    """A compiled function, in either form, as one that overwrites vectors."""
+def in_place_form(kind: Kind, function: Callable, in_place: bool, compiled: Callable = _compiled) -> Callable:
+    """A compiled function, in either form, as one that overwrites vectors, and that is `compiled` likewise."""
     if in_place and not kind.returns_matrix:
         return function
     parts = {"arguments": ", ".join(kind.arguments(in_place=True))}
     if in_place:
         parts["given"] = ", ".join(("t", *kind.inputs, *map(_shaped, kind.outputs)))
-        return _compiled(written(_IN_PLACE, kind, parts, function=function))
+        return compiled(written(_IN_PLACE, kind, parts, function=function))
     stores = (_STORES[len(SHAPES[name])].format(name, shaped=_shaped(name)) for name in kind.outputs)
     parts["given"] = ", ".join(kind.arguments(in_place=False))
     parts["results"], parts["stores"] = ", ".join(f"{name}_given" for name in kind.outputs), "\n    ".join(stores)
-    return _compiled(written(_OUT_OF_PLACE, kind, parts, function=function, fill=_fill, fill_matrix=_fill_matrix))
+    return compiled(written(_OUT_OF_PLACE, kind, parts, function=function, fill=_fill, fill_matrix=_fill_matrix))
 
 
 # --- guards -------------------------------------------------------------------------------------------------------------------
@@ -195,6 +196,14 @@ def c_function(kind: Kind, function: Callable, key: str | None) -> tuple[Any, An
     signature = f8, *(_pointer,) * len(arrays), *(i8,) * len(arrays)
     compiled = entry(adapter, signature, f"callback_{kind.name}", key, wrapped=False)
     return compiled, code_address(compiled)
+
+
+def call_c_function(address: int, t: float, arrays: Sequence[np.ndarray]) -> int:
+    """Call such a C function from Python: 1 if the user's code raises, else 0."""
+    count = len(arrays)
+    types_of = ctypes.c_double, *(ctypes.c_void_p,) * count, *(ctypes.c_int64,) * count
+    function = ctypes.CFUNCTYPE(ctypes.c_int32, *types_of)(address)
+    return function(t, *(array.ctypes.data for array in arrays), *(array.size for array in arrays))
 
 
 def make_function(name: str, arguments: str, body: str, known: dict[str, Any]) -> Callable:

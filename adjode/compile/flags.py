@@ -44,6 +44,10 @@ linked = njit(
     error_model="numpy", nogil=True, fastmath=False, **counts_references(True), **INNER, **pipeline_class("KernelCompiler")
 )
 
+# for the user's code, as Python may call it, and as entries have it
+USERS = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+PART = {"no_cpython_wrapper": True, **pipeline_class("CallbackCompiler")}
+
 
 f8 = types.float64
 i8 = types.int64

@@ -1,7 +1,7 @@
-"""Numba's compiler for kernels: shorter, because a kernel is only ever a part of an entry.
+"""Numba's compiler for kernels and callbacks: shorter, because they are only ever parts of an entry.
 
-LLVM meets a kernel first inside the entry that calls it. Optimising and emitting every kernel by itself, and whatever it calls once
-more with it, would take half of the time that an entry takes to compile.
+LLVM meets them first inside the entry that calls them. Optimising and emitting each by itself, and whatever it calls once more with
+it, would take half of the time that an entry takes to compile.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numba.core import codegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.environment import lookup_environment
 from numba.core.registry import cpu_target
 from numba.core.typed_passes import IRLegalization, NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
 from numba.core.typing.npydecl import NumpyRulesArrayOperator
@@ -159,6 +160,13 @@ class _LoweringInto(NativeLowering):
         return super().run_pass(state)
 
 
+class _CallbackLibrary(_LinkedLibrary):
+    """A user's code, whose functions may be long: what is short is sooner optimised as a whole."""
+
+    def _optimize_functions(self, ll_module):
+        codegen.JITCodeLibrary._optimize_functions(self, ll_module)
+
+
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _LinkedLowering(_LoweringInto):
     _name = "linked_lowering"
@@ -168,7 +176,7 @@ class _LinkedLowering(_LoweringInto):
         state.flags.no_compile = True
         super().run_pass(state)
         lowered = state["cr"]
-        stand_in = object().__sizeof__  # never called: what Numba files the kernel under
+        stand_in = {}.update  # what Numba files the kernel under: a function in C, which refuses what Python might call it with
         state.targetctx.insert_user_function(stand_in, lowered.fndesc, [state.library])
         state["cr"] = lowered._replace(cfunc=stand_in)
         return True
@@ -242,7 +250,8 @@ class _EntryLibrary(_Library):
                 # LLVM may change how it is called, but its run-time linker still offers internal functions to other modules by name
                 function.name = f"{function.name}.in.{self.name}"
                 function.linkage = Linkage.internal
-        if self._imported:  # a first round makes the stack's arrays registers, a second one unrolls the loops over them
+        if self._imported or any(isinstance(one, _CallbackLibrary) for one in self._linking_libraries):
+            # a first round makes the stack's arrays registers, a second one unrolls the loops over them
             super()._optimize_final_module()
         else:
             passes, builder = self._codegen._module_pass_manager()
@@ -253,6 +262,19 @@ class _EntryLibrary(_Library):
 class _EntryLowering(_LoweringInto):
     _name = "entry_lowering"
     library = _EntryLibrary
+
+    def run_pass(self, state):
+        super().run_pass(state)
+        for one in state.library._final_module.global_variables:
+            if (environment := lookup_environment(one.name)) is not None:  # of a callback that prints
+                state.targetctx.codegen().set_env(one.name, environment)
+        return True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _CallbackLowering(_LinkedLowering):
+    _name = "callback_lowering"
+    library = _CallbackLibrary
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -277,6 +299,14 @@ class Pipeline(CompilerBase):
 
     def passes(self) -> list[type]:
         raise NotImplementedError
+
+
+class CallbackCompiler(Pipeline):
+    """For callbacks, which may use all that Numba knows."""
+
+    def passes(self):
+        numbas = DefaultPassBuilder.define_nopython_pipeline(self.state).passes
+        return [_CallbackLowering if one is NativeLowering else one for one, _ in numbas]
 
 
 class KernelCompiler(Pipeline):

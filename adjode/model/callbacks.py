@@ -19,11 +19,11 @@ from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
-from adjode.compile.adapters import c_function, guard_inputs, in_place_form
+from adjode.compile.adapters import c_function, call_c_function, guard_inputs, in_place_form
 from adjode.compile.cache import keep_bytes, kept_bytes
-from adjode.compile.entries import undisturbed
+from adjode.compile.entries import settle_pipeline, undisturbed
 from adjode.compile.fingerprint import fingerprint
-from adjode.compile.flags import DISABLED, f8, i8, matrix, vector
+from adjode.compile.flags import DISABLED, PART, USERS, f8, i8, matrix, vector
 from adjode.compile.kinds import KINDS, SHAPES, shape_of, size_of
 from adjode.compile.notice import announced
 from adjode.compile.signals import uninterrupted
@@ -88,7 +88,7 @@ class Callback:
     takes_in_place : bool
         Whether the user's function overwrites its outputs, and does not return them.
     in_place : callable
-        The compiled function with the in-place arguments, for use from Python and from other compiled code.
+        The compiled function with the in-place arguments, for other compiled code.
     debug : bool
         Whether every access is checked.
     is_read : bool
@@ -121,8 +121,9 @@ class Callback:
 
     def _take(self, code: Callable) -> None:
         """Let Numba compile this function."""
-        self._code, self._jitted = code, _jitted(code, self.debug)
-        self._form: Any = in_place_form(self.kind, self._jitted, self.takes_in_place)
+        part = USERS if self.debug else USERS | PART
+        self._code, self._jitted = code, _jitted(code, self.debug, part)
+        self._form: Any = in_place_form(self.kind, self._jitted, self.takes_in_place, njit(**part))
         self.in_place: Any = guard_inputs(self.kind, self._form) if self.debug else self._form
 
     def _read(self) -> bool:
@@ -146,7 +147,14 @@ class Callback:
     @property
     def as_written(self) -> Any:
         """The same as `in_place`, not debug, with nothing vectorised, for other targets to compile."""
-        return in_place_form(self.kind, _jitted(self._code, False, lambda source: source), self.takes_in_place)
+        return in_place_form(self.kind, _jitted(self._code, False, USERS, lambda source: source), self.takes_in_place)
+
+    @functools.cached_property
+    def _from_python(self) -> Any:
+        """The same as `in_place`, for Python to call, which is compiled once more."""
+        if DISABLED or self.debug:
+            return self.in_place
+        return in_place_form(self.kind, _jitted(self._code, False, USERS), self.takes_in_place)
 
     @property
     def sources(self) -> set[str]:
@@ -187,6 +195,7 @@ class Callback:
         """Compile the callback by itself, or what is read in its source; a TypeError that shows the user's line if Numba cannot."""
         if DISABLED:
             return
+        settle_pipeline()
         numbers = tuple(i8 if name == "k" else f8 for name in self.kind.numbers)
         vectors = (vector,) * len(self.kind.inputs)
         results = tuple(matrix if len(SHAPES[name]) == 2 else vector for name in self.kind.outputs)
@@ -207,7 +216,9 @@ class Callback:
 
     def __call__(self, *arguments: Any) -> None:
         """Call from Python, in place; what the user's code raises comes through."""
-        self.in_place(*arguments)
+        t, *arrays = arguments
+        if DISABLED or self.kind.numbers != ("t",) or not all(map(_is_vector, arrays)) or call_c_function(self.handle, t, arrays):
+            self._from_python(*arguments)
 
     def entry_name(self, array: str, k: int) -> str:
         """What messages call entry k of one of its arrays."""
@@ -263,7 +274,7 @@ class Callback:
     def reproduce_error(self, t: float, *arrays: np.ndarray) -> Exception | None:
         """The exception that the user's code raises here: from its plain Python source, which has line numbers, if that raises."""
         copies = [[array.copy() for array in arrays] for _ in range(2)]
-        for function, given in ((self.plain, self._as_given(copies[0])), (self.in_place, copies[1])):
+        for function, given in ((self.plain, self._as_given(copies[0])), (self._from_python, copies[1])):
             try:
                 with np.errstate(all="ignore"):
                     function(t, *given)
@@ -290,9 +301,12 @@ def _cached(name: str, function: Callable, debug: bool, fields: Pair, inside: tu
     return Callback(name, function, debug=debug, fields=fields)
 
 
-def _jitted(function: Callable, debug: bool, change: Callable[[Callable], Callable] = vectorised) -> Any:
+def _is_vector(array: np.ndarray) -> bool:
+    return array.dtype == np.float64 and array.ndim == 1 and array.flags.c_contiguous
+
+
+def _jitted(function: Callable, debug: bool, options: dict[str, Any], change: Callable[[Callable], Callable] = vectorised) -> Any:
     if isinstance(function, Dispatcher) and not debug:
         return function
     source = change(getattr(function, "py_func", function))
-    options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True, "boundscheck": debug}
-    return njit(**options)(bounds_checked(source) if debug else source)
+    return njit(**options, boundscheck=debug)(bounds_checked(source) if debug else source)

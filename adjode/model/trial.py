@@ -8,7 +8,6 @@ and around all arrays each time: what changes with these is a slip.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adjode.compile.adapters import call_c_function
 from adjode.compile.flags import DISABLED
 from adjode.compile.kinds import size_of
 from adjode.model.callbacks import Callback, Misshapen, unwarned
@@ -107,7 +107,7 @@ class Trial:
         right, read = ([*(array.copy() for array in inputs), *map(np.zeros, sizes)] for _ in range(2))
         try:
             self._call_plain(t, right)
-            self.callback.in_place(t, *read)
+            self.callback(t, *read)
         except Exception:  # an error that the solve will report
             return None
         finally:
@@ -176,8 +176,7 @@ class Trial:
             except Exception:  # as above
                 return False
             return True
-        function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_double, *_types(len(arrays)))(self.callback.handle)
-        return function(t, *(array.ctypes.data for array in arrays), *(array.size for array in arrays)) == 0
+        return call_c_function(self.callback.handle, t, arrays) == 0
 
     def _compiled_seconds(self, t: float, inputs: list[np.ndarray], sizes: list[int]) -> float:
         arrays, times = [*map(padded, inputs), *(padded(np.zeros(size)) for size in sizes)], []
@@ -240,10 +239,6 @@ class Trial:
 
 def _where(u: np.ndarray, theta: np.ndarray) -> str:
     return f"where u has {u.size} entries and theta {theta.size}"
-
-
-def _types(count: int) -> list[type]:
-    return [ctypes.c_void_p] * count + [ctypes.c_int64] * count
 
 
 def _refill(array: np.ndarray, values: np.ndarray | float, around: float) -> None:

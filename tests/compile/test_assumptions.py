@@ -21,6 +21,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import AnalysisPass, PassManager, register_pass
 from numba.core.datamodel import models, register_default
 from numba.core.dispatcher import Dispatcher
+from numba.core.environment import lookup_environment
 from numba.core.errors import TypingError
 from numba.core.extending import _Intrinsic
 from numba.core.registry import cpu_target
@@ -166,6 +167,18 @@ def test_passes_can_be_registered():
     assert njit(pipeline_class=standard_with(Own))(double)(21) == 42 and ran == ["double"]
 
 
+def test_numbas_passes_are_listed_and_lowering_is_one_of_them():
+    class Lists(CompilerBase):
+        def define_pipelines(self):
+            manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+            listed.extend(one for one, _ in manager.passes)
+            return [manager]
+
+    listed: list = []
+    assert njit(pipeline_class=Lists)(lambda n: 2 * n)(21) == 42
+    assert listed.count(NativeLowering) == 1
+
+
 def test_lowering_goes_into_the_library_of_the_state():
     made = []
 
@@ -184,7 +197,7 @@ def test_lowering_goes_into_the_library_of_the_state():
 
 
 def test_what_is_lowered_need_not_be_compiled():
-    stand_in = object().__sizeof__
+    stand_in = {}.update
     before = []
 
     @register_pass(mutates_CFG=True, analysis_only=False)
@@ -202,6 +215,8 @@ def test_what_is_lowered_need_not_be_compiled():
     inner = njit(pipeline_class=standard_with(Own), **INNER)(double)
     assert njit(lambda n: inner(n) + 1)(20) == 41
     assert before == [None] and inner.overloads[i8,].entry_point is stand_in
+    with pytest.raises(TypeError):
+        inner(20)
 
 
 def test_the_compiler_lock_can_be_taken_twice():
@@ -477,6 +492,15 @@ def test_environments_come_last_in_what_is_pickled_and_know_their_globals():
     *_, environments = compiled(double, i8)._reduce()
     (environment,) = environments
     assert environment.globals["__name__"] == __name__ in sys.modules
+
+
+def test_an_environment_is_found_by_the_global_of_its_address():
+    def prints():
+        print(1)
+
+    library = compiled(prints).library
+    (name,) = (one.name for one in library._final_module.global_variables if lookup_environment(one.name) is not None)
+    library.codegen.set_env(name, lookup_environment(name))
 
 
 def test_the_code_generator_says_for_which_cpu():
