@@ -116,6 +116,25 @@ def prove_events(guards: Guards | None, times: np.ndarray, states: np.ndarray, t
         require_derived_rule(what, (callback, rule), times, states, theta)
 
 
+def prove_ahead(
+    dynamics: Dynamics,
+    parts: Sequence[Part],
+    t_span: tuple[float, float],
+    u: np.ndarray,
+    theta: np.ndarray,
+    *,
+    compiled: bool = True,
+) -> None:
+    """Hold what has been derived against f where no trajectory will be seen: at rough states ahead."""
+    if not any(part.callback.name in dynamics.derived for part in parts):
+        return
+    f = Trial(dynamics.f, compiled=compiled and _by_handle(dynamics, dynamics.f, u.size + theta.size))
+    places = list(walk(f, *t_span, u, theta))
+    if places:
+        times, states = zip(*places, strict=True)
+        _prove(dynamics, parts, np.array(times), np.array(states), theta)
+
+
 def _prove(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
     """Hold what has been derived against f, if it is among what is called."""
     if any(part.callback.name in dynamics.derived for part in parts):

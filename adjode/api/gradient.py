@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from adjode.api.certify import hold_against_another
-from adjode.api.first_calls import backward_parts, forward_parts, prove_events, try_behind
+from adjode.api.first_calls import backward_parts, forward_parts, prove_ahead, prove_events, try_behind
 from adjode.api.form import Form
 from adjode.api.jumps_of_f import warn_of_jump
 from adjode.api.keywords import GradientKeywords, SolveKeywords
@@ -203,6 +203,7 @@ class ValueAndGradient:
         """Buffers and entries of one thread, for inputs like these; the errors of `jitted`."""
         self.require_prepared()
         workspace = self._make_tried(self.dynamics.layouts(u0, theta)[0], u0, theta)
+        prove_ahead(self.dynamics, self._parts, self.t_span, u0, theta)
         workspace.loss.require_compiled()
         return workspace
 
@@ -238,7 +239,9 @@ class ValueAndGradient:
 
     def _try_behind(self, workspace: Workspace) -> None:
         workspace.is_tried = True
-        if workspace.forward.segments is None:
+        if workspace.forward.segments is not None:
+            prove_ahead(self.dynamics, self._parts, self.t_span, workspace.u0, workspace.theta)
+        else:
             try_behind(self.dynamics, self._parts, *workspace.forward.places(), workspace.theta)
             prove_events(workspace.forward.jumps.guards, *workspace.forward.places(), workspace.theta)
             require_derived_loss(workspace.loss, workspace.theta)

@@ -13,7 +13,7 @@ from adjode.adjoints.jumps import plan_jumps
 from adjode.api.certify import hold_against_another
 from adjode.api.drift import check_drift
 from adjode.api.event_times import check_side, observed_before, with_event_times
-from adjode.api.first_calls import backward_parts, cost_parts, prove_events, try_at_start, try_behind
+from adjode.api.first_calls import backward_parts, cost_parts, prove_ahead, prove_events, try_at_start, try_behind
 from adjode.api.rates import rates_along, rates_observed
 from adjode.api.refined import run_refined
 from adjode.api.seeds import Seeds, cost_along, read_seeds
@@ -99,14 +99,11 @@ def pullback(
         Whether theta_bar takes part in the error control of quadrature="augmented".
     method : str, optional
         Method of the backward pass: by default that of the forward solve.
-    max_steps : int, optional
-        Cap on steps of the backward pass: by default that of the forward solve.
-    max_seconds : float, optional
-        Limit on the wall-clock time of the backward pass: by default that of the forward solve.
-    reanchor : bool
-        With adjoint="backsolve": put the state back onto the stored trajectory at every stored step and observation.
-    on_drift : {"raise", "warn"}
-        With adjoint="backsolve": what to do if the state does not arrive at the true initial state.
+    max_steps, max_seconds : int and float, optional
+        Limits on the steps and the wall-clock time of the backward pass: by default those of the forward solve.
+    reanchor, on_drift : bool, and {"raise", "warn"}
+        With adjoint="backsolve": put the state back onto the stored trajectory at every stored step and observation; and what to do
+        if it does not arrive at the true initial state.
     on_inaccurate : {"refine", "raise", "warn"}
         With adjoint="discrete": what to do where steps are too long for lam, so that the gradient may be further off than 100 times
         rtol, as a part of the largest logarithmic derivative. Solve again with shorter ones, and raise if that does not help; or
@@ -232,8 +229,11 @@ class _Pullback:
         parts = backward_parts(dynamics, wants_theta=wants_theta) if self.wants_lam else []
         if self.cost is not None:
             parts += cost_parts(self.cost, wants_theta=wants_theta)[: None if self.wants_lam else 1]
-        try_at_start(dynamics, parts, float(solution.t[0]), state_at_step(self.solution, 0), solution.theta)
-        if solution.segments is None:
+        span, u0 = (float(solution.t[0]), float(solution.t[-1])), state_at_step(self.solution, 0)
+        try_at_start(dynamics, parts, span[0], u0, solution.theta)
+        if solution.segments is not None:
+            prove_ahead(dynamics, parts, span, u0, solution.theta)
+        else:
             sweeps = self.wants_lam and not self.options.discrete
             try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta, sweeps=sweeps)
             prove_events(solution.jumps.guards, solution.t[:-1], solution.u[:-1], solution.theta)

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from adjode import Dynamics, check_vjp, solve, value_and_gradient
+from adjode import Dynamics, check_vjp, ensemble_value_and_gradient, solve, value_and_gradient
 from adjode.derivation import deriving
 from adjode.losses import FinalState
 from adjode.model import derived as model_derived
@@ -164,3 +164,39 @@ def test_wrong_derivatives_of_a_running_cost_raise(monkeypatch):
     solution = solve(Dynamics(lv_f, lv_vjp), LV_U0, LV_THETA, (0.0, 3.0))
     with pytest.raises(ValueError, match="the derivatives of the running cost other_cost do not agree with it"):
         solution.pullback(running_cost=other_cost)
+
+
+def _value_and_gradient(dynamics, **options):
+    return value_and_gradient(dynamics, FinalState(np.ones(2)), SPAN, **options)
+
+
+WAYS = {
+    "single": lambda dynamics: _value_and_gradient(dynamics)(LV_U0, LV_THETA),
+    "memory": lambda dynamics: _value_and_gradient(dynamics, memory="10kB")(LV_U0, LV_THETA),
+    "pullback": lambda dynamics: solve(dynamics, LV_U0, LV_THETA, SPAN).pullback(SEED),
+    "pullback, memory": lambda dynamics: solve(dynamics, LV_U0, LV_THETA, SPAN, memory="10kB").pullback(SEED),
+    "jitted": lambda dynamics: _value_and_gradient(dynamics).jitted(2, 4),
+    "ensemble": lambda dynamics: ensemble_value_and_gradient(dynamics, FinalState(np.ones(2)), SPAN)(LV_U0 + np.eye(2), LV_THETA),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_wrong_rule_raises(way, monkeypatch):
+    """Wherever it is first used."""
+
+    def prey(t, u, theta, du):
+        du[0] = theta[0] * u[0] - theta[1] * u[0] * u[1]
+        du[1] = -theta[2] * u[1]
+
+    def wrong(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0] = lam[0] * (theta[0] - 1.001 * theta[1] * u[1])
+        u_bar[1] = -lam[0] * theta[1] * u[0] - lam[1] * theta[2]
+        theta_bar[0], theta_bar[1] = lam[0] * u[0], -lam[0] * u[0] * u[1]
+        theta_bar[2], theta_bar[3] = -lam[1] * u[1], 0.0
+
+    if numba.config.DISABLE_JIT and way == "jitted":
+        pytest.skip("nothing is compiled")
+    monkeypatch.setattr(model_derived.Derived, "vjp", property(lambda derived: wrong))
+    dynamics = Dynamics(prey)
+    with pytest.raises(ValueError, match="the vjp derived from prey does not agree with it"):
+        WAYS[way](dynamics)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adjode.api.first_calls import Part, backward_parts, try_at_start
+from adjode.api.first_calls import Part, backward_parts, prove_ahead, try_at_start
 from adjode.api.gradient import ValueAndGradient
 from adjode.backends.cuda import device, member
 from adjode.backends.cuda.chunks import DeviceOptions, Lanes
@@ -51,7 +51,9 @@ class _Backend:
 
     def _check_callbacks(self, t_span: np.ndarray, n: int, m: int) -> None:
         parts = [Part(self._dynamics.f), *backward_parts(self._dynamics, wants_theta=False)]
-        try_at_start(self._dynamics, parts, float(t_span[0, 0]), np.ones(n), np.ones(m), compiled=False)
+        t0, T = map(float, t_span[0])
+        try_at_start(self._dynamics, parts, t0, np.ones(n), np.ones(m), compiled=False)
+        prove_ahead(self._dynamics, parts, (t0, T), np.ones(n), np.ones(m), compiled=False)
 
     def _run_chunks(self, plan: Plan, kernel: Callable, N: int, inputs: list, data: list, results: Any, done: Any) -> None:
         """Run all trajectories; `inputs` and `data` are pairs (array, whether it has a row for each trajectory)."""
