@@ -125,6 +125,7 @@ class Callback:
         self._code, self._jitted = code, _jitted(code, self.debug, part)
         self._form: Any = in_place_form(self.kind, self._jitted, self.takes_in_place, njit(**part))
         self.in_place: Any = guard_inputs(self.kind, self._form) if self.debug else self._form
+        vars(self).pop("_from_python", None)
 
     def _read(self) -> bool:
         """Take what is read in the source in the place of the function; False where that is not possible."""
