@@ -100,7 +100,7 @@ class SolveError(RuntimeError):
     Attributes
     ----------
     phase : {"forward", "adjoint", "tangent", "loss", "input"}
-        The pass that failed; "input" for what is not finite before any has begun.
+        The pass that failed; "input" for input that is not finite, before any pass has begun.
     status : Status
         Why it failed.
     t : float
@@ -108,8 +108,8 @@ class SolveError(RuntimeError):
     step_size : float
         The signed step size that was being tried.
     component : int, str or None
-        The entry of the state (or of the adjoint state) with a non-finite value or the largest error, where one is to blame: its
-        name, if the `Dynamics` has `states=` or `parameters=`, with an index for an array: "prey", "W[0, 1]".
+        The entry of the state (or of the adjoint state) with a non-finite value or the largest error, if a single one is to blame.
+        It is the name if the `Dynamics` has `states=` or `parameters=`, with an index for an array: "prey", "W[0, 1]".
     """
 
     def __init__(

@@ -16,27 +16,27 @@ _MOST = 50  # iterations
 
 
 def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, *, rtol: float = 1e-9, atol: float = 1e-12) -> Any:
-    """Change the algebraic components of u0 until the algebraic equations of `M du/dt = f(t, u, theta)` hold; M u0 stays as it is.
+    """Solve the algebraic equations of `M du/dt = f(t, u, theta)` for the algebraic components of u0, without changing M u0.
 
     Parameters
     ----------
     dynamics : Dynamics
-        With a mass matrix.
+        Must have a mass matrix.
     u0 : (n,) array, dict of named scalars or arrays, or structured scalar
         The differential components, and a guess of the algebraic ones.
     theta : (m,) array, dict or structured scalar
     t0 : float
     rtol, atol : float
-        Newton's iteration ends with a correction of at most atol + rtol |u|, so that the state has about twice as many digits.
+        Newton's iteration ends with a correction of at most atol + rtol |u|, so the result has about twice as many correct digits.
 
     Returns
     -------
-    array, or in the form of u0
+    array, or the form of u0
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     SolveError
         If the algebraic equations do not determine the algebraic components, or Newton's iteration does not converge from here.
     """

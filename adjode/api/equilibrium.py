@@ -44,15 +44,15 @@ _NOT_ISOLATED = "its state of rest is not isolated: the Jacobian is singular the
 
 @dataclass(frozen=True, eq=False)
 class Equilibrium:
-    """A state of rest.
+    """A steady state.
 
     Attributes
     ----------
     u : (n,) array, or in the form of u0
     conserved : (q, n) array
-        Rows of weights of sums of the states that never change: an orthonormal basis of all.
+        An orthonormal basis of the weights of all sums of states that never change, one in each row.
     t : float
-        How long it took, by integration.
+        The time that integration took to reach it.
     """
 
     u: Any
@@ -85,18 +85,18 @@ class Equilibrium:
 
 
 def steady_state(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, **options: Unpack[ForwardKeywords]) -> Equilibrium:
-    """The state in which a system that starts at u0 comes to rest, and its derivatives by u0 and theta.
+    """The steady state of a system that starts at u0, and its derivatives by u0 and theta.
 
     Parameters
     ----------
     dynamics : Dynamics
-        Which do not depend on time; without a mass matrix.
+        Must not depend on time, and must have no mass matrix.
     u0, theta
-        As for `solve`. The state depends on u0 through what is conserved alone.
+        As for `solve`. The steady state depends on u0 only through conserved quantities.
     t0 : float
-        The time that f is given.
+        The time that is passed to f.
     **options
-        Of `solve`: `method`, `rtol`, `atol`, ...
+        Options of `solve`: `method`, `rtol`, `atol`, ...
 
     Returns
     -------
@@ -105,9 +105,9 @@ def steady_state(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, **opt
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     SolveError
-        If the system does not come to rest, or its state of rest is not isolated.
+        If the system does not come to rest, or its steady state is not isolated.
     """
     if dynamics.mass is not None:
         raise ValueError("dynamics with a mass matrix have no steady state here: write them without.")

@@ -28,17 +28,17 @@ class VjpProblem:
     product : {"vjp", "vjp_u", "jac", "jac_sparsity", "f"}
         The callback that is wrong, or the pattern.
     block : str
-        The array: "u_bar" or "theta_bar", "J" for a column of the Jacobian; "u", "theta" or "lam" if the callback changes this
-        input; "outside theta_bar" if it writes just outside of it.
+        The array: "u_bar" or "theta_bar"; "J" for a column of the Jacobian; "u", "theta" or "lam" if the callback changes this
+        input; "outside theta_bar" if it writes just outside it.
     entry : int
         Index in the flat array.
     name : str
-        The same with the name given by the user: `theta_bar['birth']`.
+        The same with the user's name: `theta_bar['birth']`.
     t : float
     given, expected : float
-        For the unit vector lam that `derivative` stands for, or else for a random lam.
+        For the unit vector lam that `derivative` refers to, or for a random lam.
     slip : str
-        What is likely wrong; "" if the numbers do not tell.
+        What is probably wrong; "" if the numbers do not tell.
     derivative : str
         The derivative of f that `expected` is: `df['prey']/dtheta['birth']`; "" for a random lam.
     """

@@ -134,18 +134,18 @@ class Parameter:
     start : float
         Where the fit starts.
     bounds : (low, high)
-        In natural units; None is no bound.
+        In natural units; None means no bound.
     scale : {"lin", "log", "log10"}
         What the optimiser sees: the value, or its logarithm.
     prior : Prior, optional
         See `adjode.priors`; minus the logarithm of its density is added to the loss.
     fixed : bool
-        Leave it at `start`.
+        Keep it at `start`.
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     """
 
     start: float

@@ -32,9 +32,9 @@ class Identifiability:
     verdicts : dict of name -> str
         "identifiable", "practically not" or "structurally not".
     directions : (d, k) array
-        Along which the residuals do not change, to first order, on the scale of the fit.
+        Directions along which the residuals do not change, to first order, on the scale of the fit.
     profile : Profile or None
-        Of the entries that are not "structurally not".
+        The profile of the entries that are not "structurally not".
     """
 
     verdicts: dict[str, str]

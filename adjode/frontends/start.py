@@ -25,13 +25,13 @@ class SteadyState:
     Parameters
     ----------
     theta : dict or vector, optional
-        What is different before: entries of theta, as `Experiment` takes them; or all of them. By default nothing.
+        What is different beforehand: entries of theta, as for `Experiment`, or all of them. By default nothing.
     then : dict, optional
-        States that are set to something else when the experiment begins, by name, as u0 of `Experiment`.
+        States that are set to something else when the experiment begins, by name, in the form of u0 of `Experiment`.
 
     Notes
     -----
-    The system comes to rest from u0 of the experiment, which says how much there is of what is conserved.
+    The system comes to rest from u0 of the experiment, which determines the conserved quantities.
     """
 
     def __init__(self, *, theta: Any = None, then: Mapping[str, Any] | None = None):

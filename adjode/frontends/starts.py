@@ -148,7 +148,7 @@ def best_of(outcomes: Sequence[Outcome], names: list[str], rates: np.ndarray) ->
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Starts(Sequence):
-    """Where fits from many starts have ended; a sequence of SciPy's results, in the order of the starts. `str()` gives the optima.
+    """Where fits from many starts ended: a sequence of SciPy's results, in the order of the starts. `str()` gives the optima.
 
     Attributes
     ----------

@@ -74,19 +74,19 @@ class Uncertainty:
     covariance, correlation : (k, k) arrays
         In natural units.
     x, rates : (k,) arrays
-        The point as the optimiser sees it, and the rates at which `exp(rate x)` are the values; 0 where these are x itself.
+        The point as the optimiser sees it, and the rates for which `exp(rate x)` are the values; 0 where the values are x itself.
     covariance_of_x : (k, k) array
     n_data, degrees_of_freedom : int
     residual_variance : float
-        The sum of the squared residuals by the degrees of freedom: about 1 where `sigma` of the loss is right.
+        The sum of the squared residuals divided by the degrees of freedom: about 1 if `sigma` of the loss is right.
     absolute_sigma : bool
-        Whether `sigma` of the loss was taken for the standard deviations as they are.
+        Whether `sigma` of the loss was taken as the standard deviations of the data.
     at_bounds : list of str
-        Entries at a bound, for whose errors, and those of all others, there is no such theory.
+        Entries at a bound. For their errors, and then for those of all others, this theory does not hold.
     hessian : (k, k) array or None
-        That of a likelihood without residuals, of which the covariance is the inverse.
+        For a likelihood without residuals, the Hessian whose inverse is the covariance.
     noise : float or None
-        Relative, of the loss, where there is a Hessian.
+        The relative noise of the loss, if there is a Hessian.
     """
 
     names: list[str]

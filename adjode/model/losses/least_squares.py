@@ -28,9 +28,10 @@ _HIDDEN = 0.1  # standard deviations
 
 
 class LeastSquares(WithRule, MemberData):
-    """`0.5 sum(((y(t_obs) - y_obs) / sigma)**2)`, of logarithms if asked; y are components of the state, or what `observe` makes.
+    """`0.5 sum(((y(t_obs) - y_obs) / sigma)**2)`, optionally of logarithms; y are components of the state, or what `observe`
+    computes.
 
-    What is NaN or masked in `y_obs` is missing data and left out.
+    Entries of `y_obs` that are NaN or masked are missing data and left out.
 
     Parameters
     ----------
@@ -45,17 +46,17 @@ class LeastSquares(WithRule, MemberData):
     log : bool
         Compare log(y) with log(y_obs): the residuals of log-normal errors.
     observe : callable or pair of callables, optional
-        What was observed, where that is not components of the state: `observe(t, u, theta, y)` overwrites y (c,), or
-        `observe(t, u, theta)` returns it. It is compiled; its derivatives by u and theta are derived from its source, as those of f
-        are, and held against differences. Or with them, `(observe, observe_vjp)`, where
-        `observe_vjp(t, u, theta, y_bar, u_bar, theta_bar)` overwrites the last two. `t` counts as data.
+        What was observed, if not components of the state: `observe(t, u, theta, y)` overwrites y (c,), or `observe(t, u, theta)`
+        returns it. It is compiled. Its derivatives by u and theta are derived from its source, as those of f are, and compared with
+        differences. Or give them, as `(observe, observe_vjp)`, where `observe_vjp(t, u, theta, y_bar, u_bar, theta_bar)` overwrites
+        the last two. `t` counts as data.
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     SolveError
-        With `log=True`, if what is compared is not positive.
+        With `log=True`, if a value to be compared is not positive.
     """
 
     option = kind = "observe"
