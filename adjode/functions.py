@@ -185,7 +185,7 @@ def as_matrix(x: np.ndarray, start: int, rows: int, columns: int) -> np.ndarray:
         If the matrix would extend beyond `x`.
     """
     if start < 0 or rows < 0 or columns < 0 or start + rows * columns > x.size:
-        raise ValueError("as_matrix: the matrix leaves the vector")
+        raise ValueError("as_matrix: the matrix extends beyond the vector")
     return x[start : start + rows * columns].reshape(rows, columns)
 
 
@@ -335,7 +335,7 @@ def _matrix(typingctx, x, start, rows, columns):
 def _as_matrix(x, start, rows, columns):
     def view(x, start, rows, columns):
         if start < 0 or rows < 0 or columns < 0 or start + rows * columns > x.size:
-            raise ValueError("as_matrix: the matrix leaves the vector")
+            raise ValueError("as_matrix: the matrix extends beyond the vector")
         return _matrix(x, start, rows, columns)
 
     return view

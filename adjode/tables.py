@@ -70,9 +70,7 @@ class Table:
         self.period = float(self.times[-1] - self.times[0]) if repeats else 0.0
         self._size = self.times.size - repeats  # of values that come with a call
         if values is None and kind == "akima":
-            raise ValueError(
-                "kind='akima' is not linear in its values, so that they must be constants: give them, or take 'cubic'."
-            )
+            raise ValueError("kind='akima' is not linear in its values, so they must be constants: give them, or use 'cubic'.")
         units = np.eye(self._size)[np.arange(self.times.size) % self._size]
         starts, pieces = pieces_of(kind, self.times, units if self.values is None else self.values, outside)
         starts = frozen(starts)
@@ -107,14 +105,14 @@ class Table:
         beyond = (given.real < self._low) | (given.real > self._high)
         if beyond.any():
             raise ValueError(
-                f"a Table is called with {given[beyond][0]:g}, which is outside of its times, "
+                f"a Table is called with {given[beyond][0]:g}, which is outside its times, "
                 f"{self.times[0]:g} .. {self.times[-1]:g}: give times that reach further, or outside='hold'"
             )
         if self.values is not None and self.values.ndim == 2:
             return self.rule(given, self._column(values))[()]
         if self.values is not None:
             if values is not None:
-                raise TypeError("a Table that has values is called with others: call it as table(t), or make it as Table(times)")
+                raise TypeError("a Table with values is called with others: call it as table(t), or make it as Table(times)")
             return self.rule(given)[()]
         if values is None:
             raise TypeError("a Table without values is called without them: call it as table(t, values), or give them to Table")
@@ -146,21 +144,21 @@ class Table:
 
         def of_argument(x):
             if x.real < low or x.real > high:
-                raise ValueError("a Table is called outside of its times")
+                raise ValueError("a Table is called outside its times")
             return rule(x)
 
         def of_values(x, values):
             if x.real < low or x.real > high:
-                raise ValueError("a Table is called outside of its times")
+                raise ValueError("a Table is called outside its times")
             if len(values) != size:
                 raise ValueError("a Table is called with another number of values than it has times")
             return rule(x, values)
 
         def of_column(x, column):
             if x.real < low or x.real > high:
-                raise ValueError("a Table is called outside of its times")
+                raise ValueError("a Table is called outside its times")
             if column < 0 or column >= columns:
-                raise ValueError("a Table is called with a column that it has not got")
+                raise ValueError("a Table is called with a column that it does not have")
             return rule(x, column)
 
         if self.values is None:

@@ -42,7 +42,7 @@ def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0,
     """
     mass = dynamics.mass
     if mass is None:
-        raise ValueError("these dynamics have no mass matrix, so any u0 will do: give Dynamics a mass.")
+        raise ValueError("these dynamics have no mass matrix, so every u0 is consistent: give Dynamics a mass.")
     layouts = dynamics.layouts(u0, theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t, rtol, atol = float(float_vector("t0", t0, 1)[0]), relative_tolerance("rtol", rtol), positive("atol", atol, allow_zero=True)
@@ -58,7 +58,7 @@ def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0,
     name = layouts[0].entry_names()[worst]
     raise SolveError(
         f"Newton's iteration for a consistent initial state has not converged after {_MOST} iterations, and {name} changes by "
-        f"{change[worst]:.3g} still: start from a guess that is nearer.",
+        f"{change[worst]:.3g} still: start from a closer guess.",
         phase="forward",
         status=Status.INCONSISTENT,
         t=t,

@@ -260,7 +260,7 @@ class ValueAndGradient:
         if is_steady(self.forward_options, self.t_span):
             yield "doses in steady state"
         if self.t_span[0] == self.t_span[1]:
-            yield "a span of no length"
+            yield "a span of zero length"
 
     def _make(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         structure, loss, sweep = self.prepare(u0, theta)
@@ -343,7 +343,7 @@ def require_observed(solution: Solution, times: Any) -> None:
     late = [t for t in np.ravel(times) if sign * (t - end) > 0.0] if solution.ended else []
     if late:
         event = solution.options.events[solution.ended - 1].name
-        message = f"{event} has ended the solution at t = {end:g}, before the observation at t = {late[0]:g}"
+        message = f"{event} ended the solution at t = {end:g}, before the observation at t = {late[0]:g}"
         raise SolveError(f"{message}: leave such observations out.", phase="loss", status=Status.NON_FINITE, t=end)
 
 

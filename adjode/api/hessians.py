@@ -112,7 +112,7 @@ class HessianVectorProduct:
         self._solve_options = beside_loss(options, self.loss)
         self.options = SolveOptions.of(dynamics, self.t_span, **self._solve_options)
         if is_steady(self.options, self.t_span):
-            raise ValueError("there are no second derivatives of doses in steady state: start with u0, some periods earlier.")
+            raise ValueError("second derivatives do not support doses in steady state: start from u0 some periods earlier.")
         if self.options.events:
             guards_of(self.options.events, dynamics.fields, dynamics.debug).curved  # noqa: B018  (as for vjp_dot)
         self._cost = None if running_cost is None else Cost(running_cost, dynamics.fields)

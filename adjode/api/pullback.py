@@ -381,7 +381,7 @@ class _Pullback:
         return theta_bar if self._costs is None else theta_bar + self._costs.theta_bar
 
     def _seen_at_t0(self) -> np.ndarray:
-        """The cotangents of what is observed at t0, u(T) among it on a span of no length."""
+        """The cotangents of what is observed at t0, u(T) among it on a span of zero length."""
         t, seeds = self.solution.t, self.seeds
         if jumps_at_start(self.solution.kinds):
             return seeds.u0_bar

@@ -98,8 +98,8 @@ class ResidualsAndJacobian:
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f), but a {type(dynamics).__name__} was given.")
         if not getattr(loss, "is_sum_of_squares", False):
-            what = "adjode.losses.LeastSquares, or of a Likelihood with Gaussian or LogNormal noise whose sigma is a number"
-            raise TypeError(f"residuals are those of {what}, but a {type(loss).__name__} was given.")
+            what = "adjode.losses.LeastSquares, or a Likelihood with Gaussian or LogNormal noise whose sigma is a number"
+            raise TypeError(f"residuals need {what}, but a {type(loss).__name__} was given.")
         choose("jacobian", jacobian, ("auto", "tangents", "adjoints"))
         choose("on_inaccurate", on_inaccurate, ("refine", "raise", "warn"))
         self._given = dynamics, loss, t_span, wrt, jacobian, on_inaccurate, options

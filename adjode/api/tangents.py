@@ -129,7 +129,7 @@ def _output_of(made: TangentPass, trajectory: Trajectory, start_dots: np.ndarray
 def _time_dots(name: str, value: Any) -> np.ndarray:
     dots = np.asarray(value, dtype=float)
     if dots.ndim > 1 or not np.isfinite(dots).all():
-        raise ValueError(f"{name} must be a finite number, or a vector of one for each direction, but {value!r} was given.")
+        raise ValueError(f"{name} must be a finite number, or a vector with one for each direction, but {value!r} was given.")
     return dots
 
 
@@ -153,7 +153,7 @@ def _rate(solution: Solved, step: int) -> np.ndarray:
     mass, mesh, n = solution.dynamics.mass, solution.trajectory, solution.layouts[0].size
     if mass is not None and mass.singular:
         raise ValueError(
-            "with a singular mass matrix f does not say how fast the algebraic components change: leave t0_dot, T_dot."
+            "with a singular mass matrix f does not say how fast the algebraic components change: leave t0_dot and T_dot out."
         )
     u, theta = state_at_step(solution, step), solution.jumps.extended(solution.theta) if step == 0 else solution.problem[1]
     elapsed = beside_stops(solution.span, mesh.t, mesh.kinds, np.full(n, solution.t[step]))
@@ -231,7 +231,8 @@ def read_directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any)
         raise ValueError("give u0_dot, theta_dot, or both: the directions in which u0 and theta change.")
     if len(forms) > 1:
         raise ValueError(
-            f"u0_dot and theta_dot must have as many columns, but their shapes are {np.shape(u0_dot)} and {np.shape(theta_dot)}."
+            f"u0_dot and theta_dot must have the same number of columns, but their shapes are {np.shape(u0_dot)} and "
+            f"{np.shape(theta_dot)}."
         )
     (count, many) = forms.pop()
     rows = [np.zeros((count, layout.size)) if one is None else one[0] for layout, one in zip(layouts, given, strict=True)]

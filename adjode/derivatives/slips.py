@@ -112,7 +112,7 @@ class Calls:
         return problems
 
     def problems(self, suffixes: Suffixes) -> list[VjpProblem]:
-        """Changed inputs, and writes outside of an output."""
+        """Changed inputs, and writes outside an output."""
         problems = []
         for (array, entry), (after, before) in self.changed.items():
             names = suffixes[array.startswith("theta")]
@@ -120,7 +120,7 @@ class Calls:
                 slip = f"{self.product} changes its input {array}"
                 problems.append(VjpProblem(self.product, array, entry, array + names[entry], self.t, after, before, slip))
             else:
-                slip = f"{self.product} writes outside of {array}, which has {len(names)} entries"
+                slip = f"{self.product} writes outside {array}, which has {len(names)} entries"
                 problems.append(VjpProblem(self.product, f"outside {array}", entry, array, self.t, after, before, slip))
         return problems
 
@@ -311,7 +311,7 @@ def _swapped(block: Block, j: int, rows: np.ndarray) -> str:
         if _same(block.given[:, k], block.expected[:, j]):
             return f"swapped with {block.entry_name(k)}"
         if not gives_zero:
-            return f"holds what belongs into {block.entry_name(k)}"
+            return f"holds what belongs in {block.entry_name(k)}"
     return ""
 
 

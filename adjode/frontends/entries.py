@@ -72,9 +72,7 @@ class Entries:
     def _natural(self, x: np.ndarray) -> np.ndarray:
         """All values in natural units, with x in place of the free ones."""
         if np.shape(x) != self._free.shape:
-            raise ValueError(
-                f"x must have {self._free.size} entries, one for each of what is free, but its shape is {np.shape(x)}."
-            )
+            raise ValueError(f"x must have {self._free.size} entries, one for each free entry, but its shape is {np.shape(x)}.")
         z = self._start.copy()
         z[self._free] = natural(x, self._rates)
         return z

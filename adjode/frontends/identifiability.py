@@ -95,4 +95,4 @@ def _chosen(directions: np.ndarray, k: int) -> np.ndarray:
 
 
 def _no_push(times: Any, experiment: str | None) -> Any:
-    raise ValueError("there are no predictions of a part of a fit.")
+    raise ValueError("there are no predictions for part of a fit.")

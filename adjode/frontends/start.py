@@ -148,7 +148,7 @@ class Rested:
         self._dynamics, self._u0, self._t0, self._options = dynamics, u0, t0, options
         if isinstance(rest.theta, Mapping):
             if not isinstance(theta, Mapping):
-                raise ValueError("theta of a SteadyState names entries, but that of the experiment is no dict.")
+                raise ValueError("theta of a SteadyState names entries, but that of the experiment is not a dict.")
             if unknown := [name for name in rest.theta if name not in theta]:
                 raise ValueError(f"theta of a SteadyState has {unknown[0]!r}, but its entries are {', '.join(map(str, theta))}.")
             theta = {**theta, **rest.theta}
@@ -187,7 +187,7 @@ class Rested:
 
     def require_second_order(self) -> None:
         """Raise a TypeError: it has none."""
-        raise TypeError("there are no second derivatives of a state of rest: take a method without them.")
+        raise TypeError("there are no second derivatives of a steady state: use a method that does not need them.")
 
     def varying(self, is_free: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Which states depend on those entries of p and theta that vary."""

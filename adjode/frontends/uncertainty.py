@@ -279,8 +279,8 @@ def _inverse(H: np.ndarray, names: Sequence[str]) -> np.ndarray:
         shown = np.flatnonzero(takes_part(V[:, :1].T)[0])
         told = " ".join(f"{direction[i] / direction[shown[0]]:+.3g} {names[i]}" for i in shown[:_MOST_NAMED])
         raise ValueError(
-            f"the Hessian has no inverse that would be a covariance: along {told} the loss does not curve upwards, so this is no "
-            f"minimum, or the data leave that direction open."
+            f"the Hessian has no inverse that would be a covariance: along {told} the loss does not curve upwards, so this is not "
+            "a minimum, or the data leave that direction undetermined."
         )
     root = V.T / np.sqrt(values)[:, None] / sizes
     return root.T @ root
@@ -320,7 +320,7 @@ def _warn_off_minimum(covariance: np.ndarray, gradient: np.ndarray, x: np.ndarra
     length = math.sqrt(max(float(gradient @ step), 0.0) / scale) if scale > 0.0 else 0.0
     if length > _OFF and np.any(np.abs(step) > 10.0 * accuracy * np.maximum(1.0, np.abs(x))):
         warnings.warn(
-            f"this is no minimum: a Gauss-Newton step from here is {length:.2g} standard errors long; fit again, with tighter "
+            f"this is not a minimum: a Gauss-Newton step from here is {length:.2g} standard errors long; fit again, with tighter "
             f"tolerances.",
             RuntimeWarning,
             stacklevel=4,

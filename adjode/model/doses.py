@@ -88,7 +88,7 @@ class Doses:
         if not every > 0.0:
             raise ValueError(f"every must be positive, but {every!r} was given.")
         if any(isinstance(time, str) for time in self.quantities["times"]):
-            raise ValueError("doses that are repeated need numbers for times: give a lag for what is to be found out.")
+            raise ValueError("doses that are repeated need numbers for times: use a lag for what is to be fitted.")
         first = min(self.quantities["times"])
         if until is not None and until < first:
             raise ValueError(f"until = {until} is before all doses: the first is at {first}.")
@@ -133,9 +133,7 @@ class Doses:
         until = max(*t_span, self._others_end) if self.until is None else self.until
         repeats = [np.floor((until - time) / self.every * (1.0 + 1e-14)) for time in times]
         if sum(repeats) > _MOST:
-            raise ValueError(
-                f"every = {self.every:g} makes {sum(repeats):g} doses up to {until:g}, more than the {_MOST} that can be."
-            )
+            raise ValueError(f"every = {self.every:g} makes {sum(repeats):g} doses up to {until:g}, more than the {_MOST} allowed.")
         pairs = sorted((time + k * self.every, i) for i, time in enumerate(times) for k in range(int(repeats[i]) + 1))
         repeated = {name: [values[i] for _, i in pairs] for name, values in self.quantities.items()}
         return repeated | {"times": [time for time, _ in pairs]}

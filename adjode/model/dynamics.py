@@ -254,7 +254,7 @@ class Dynamics:
             return callback("vjp_dot", derived(self.f.function).vjp_dot, self.debug, self.fields)
         except TypeError as error:
             raise TypeError(
-                f"second derivatives of {self.name} are needed, and cannot be derived from it ({str(error).rstrip('.')}): give "
+                f"second derivatives of {self.name} are needed, but cannot be derived from it ({str(error).rstrip('.')}): give "
                 f"Dynamics a vjp_dot(t, u, theta, lam, v, w, lam_dot, u_bar_dot, theta_bar_dot)."
             ) from None
 

@@ -249,7 +249,7 @@ def _noise(design: Design, scenario: Scenario, scale: Callable) -> list[Noise]:
         if sigma is not scale and not 0.0 < sigma < math.inf:
             if not np.isnan(data).all():
                 name = channel.observable.name
-                raise ValueError(f"{scenario.name}: the noise of {name} must be positive, but its formula says {sigma:g}.")
+                raise ValueError(f"{scenario.name}: the noise of {name} must be positive, but its formula gives {sigma:g}.")
             sigma = scale
         noise.append(_density(channel.observable, sigma))
     return noise
@@ -273,7 +273,7 @@ def _parameters(rows: Iterable[ParameterRow]) -> dict[str, Parameter]:
         if start != row.nominal:
             moved.append(f"{row.name} ({row.nominal:g}, now {start:g})")
     if moved:
-        warnings.warn(f"nominal values outside their bounds start at the nearer one: {', '.join(moved)}.", stacklevel=4)
+        warnings.warn(f"nominal values outside their bounds start at the nearer bound: {', '.join(moved)}.", stacklevel=4)
     return found
 
 

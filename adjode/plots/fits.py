@@ -55,7 +55,7 @@ def fit(
     part, _ = fit.part(experiment)
     loss, names = _data_of(part), part.state_names
     if loss.of is not None:
-        raise ValueError("plots.fit draws states, but the loss compares what `observe` makes of them: draw plots.residuals.")
+        raise ValueError("plots.fit draws states, but the loss compares what `observe` makes of them: use plots.residuals.")
     observed = {int(component): column for column, component in enumerate(loss.components)}
     times = np.linspace(*part.t_span, points)
     band = fit.predict(times, x, level=level, absolute_sigma=absolute_sigma, experiment=experiment)

@@ -67,7 +67,7 @@ SLIPS = {
         TypeError,
         "running_cost must return a number",
     ),
-    "arguments in another order": (lambda: Dynamics(other_order), TypeError, "if its arguments are these it returns a number"),
+    "arguments in another order": (lambda: Dynamics(other_order), TypeError, "with these arguments it returns a number"),
     "no value": (lambda: value(Series(TIMES, cotangent_alone)), TypeError, "it returns None"),
     "a function for weights": (lambda: FinalState(lambda u: u[0]), TypeError, "FinalState\\(value=...\\)"),
     "a class for a loss": (lambda: value(LeastSquares), TypeError, "as LeastSquares\\(...\\)"),

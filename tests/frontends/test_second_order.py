@@ -140,7 +140,7 @@ def test_the_exact_covariance_has_the_curvature_of_the_model():
 
 def test_what_is_no_minimum_has_no_exact_covariance():
     fit = fit_of_data()
-    refused = r"along .*theta\[\d\].* the loss does not curve upwards, so this is no minimum"
+    refused = r"along .*theta\[\d\].* the loss does not curve upwards, so this is not a minimum"
     with pytest.warns(RuntimeWarning, match="this is no minimum"), pytest.raises(ValueError, match=refused):
         fit.uncertainty(fit.x0 + 0.8, kind="exact")
 

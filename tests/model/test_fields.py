@@ -403,10 +403,10 @@ def through_a_helper(t, u, theta, du):
 @pytest.mark.jitted
 def test_fields_in_helpers():
     with pytest.raises(
-        TypeError, match="Only the arguments of a callback itself have fields: hand prey to a function that it calls"
+        TypeError, match="Only the arguments of a callback itself have fields: pass prey to a function that it calls"
     ):
         named(through_a_helper, vjp)
-    with pytest.raises(TypeError, match=r"Entries have names where Dynamics\(..., states=..., parameters=...\) declares them"):
+    with pytest.raises(TypeError, match=r"Entries have names only if Dynamics\(..., states=..., parameters=...\) declares them"):
         Dynamics(f, vjp)
 
 
@@ -419,7 +419,7 @@ def test_source_that_is_not_what_was_compiled(tmp_path):
     (tmp_path / "model.py").unlink()
     space = {}
     exec("def f(t, u, theta, du):\n    du.prey = u.prey\n", space)
-    with pytest.raises(TypeError, match="f takes fields of its arguments, for which its source is read"):
+    with pytest.raises(TypeError, match="f uses fields of its arguments, for which its source is read"):
         named(space["f"], vjp)
 
 

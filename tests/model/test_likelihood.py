@@ -212,7 +212,7 @@ def test_residuals_where_it_is_a_sum_of_squares(since):
 
 def test_what_is_no_sum_of_squares_has_no_residuals():
     for noise in (Gaussian("sigma"), Laplace(0.3)):
-        with pytest.raises(TypeError, match="residuals are those of"):
+        with pytest.raises(TypeError, match="residuals need"):
             residuals_and_jacobian(CHAIN, Likelihood(TIMES, DATA, noise), SPAN)
 
 
@@ -291,7 +291,7 @@ def test_losses_of_the_same_function_share_what_is_compiled():
             "observable 'x', but they",
         ),
         (lambda: Likelihood(TIMES, DATA, {"a": Gaussian(1.0)}), "noise names the observable 'a'"),
-        (lambda: Likelihood([1.0, 1.0], [1.0, 2.0], Poisson(), since=0.0), "need times that differ"),
+        (lambda: Likelihood([1.0, 1.0], [1.0, 2.0], Poisson(), since=0.0), "need distinct times"),
         (lambda: Likelihood([1.0, 2.0], [1.0, 2.0], Poisson(), since=1.0), "later than since = 1.0"),
         (lambda: Likelihood.from_table({"time": [1.0], "value": [1.0]}, Gaussian(1.0)), "lacks observable"),
     ],

@@ -81,7 +81,7 @@ class EventTimes(MemberData):
         least = int(seen[-1]) + 1 if seen.size else 0
         if occurred.size < least:
             name, end = solution.options.events[i].name, float(solution.t[-1])
-            message = f"{name} has happened {occurred.size} times up to t = {end:g}, but it was seen {least} times."
+            message = f"{name} happened {occurred.size} times up to t = {end:g}, but was observed {least} times."
             raise SolveError(message, phase="loss", status=Status.NON_FINITE, t=end)
         residuals = np.zeros(occurred.size)
         many = min(self.times.size, occurred.size)

@@ -124,7 +124,7 @@ class LeastSquares(WithRule, MemberData):
         compared = f"the logarithm of {name}" if self.log else name
         allowed = f"atol = {value:.3g} allows errors of {ratios.max():.2g} standard deviations"
         warnings.warn(
-            f"the loss compares {compared} at t = {self.t_obs[k]:g}, where {allowed}, whatever rtol is: take an atol of at most "
+            f"the loss compares {compared} at t = {self.t_obs[k]:g}, where {allowed}, whatever rtol is: use an atol of at most "
             f"{value / ratios.max() * _HIDDEN:.1g} for it (atol may have an entry for each state).",
             RuntimeWarning,
             stacklevel=stacklevel,
@@ -156,7 +156,7 @@ def _scale(sigma: Any, given: tuple[int, ...], shape: tuple[int, ...]) -> np.nda
             f"sigma must be a number or broadcast to the shape {given} of y_obs, but its shape is {np.shape(sigma)}."
         ) from None
     if not (scale > 0).all():
-        raise ValueError(f"sigma must be positive, but {scale[~(scale > 0)][0]:g} is among it.")
+        raise ValueError(f"sigma must be positive, but {scale[~(scale > 0)][0]:g} is among its values.")
     return scale
 
 

@@ -134,7 +134,7 @@ class Likelihood(WithRule):
     def _check(self, y: np.ndarray, scales: np.ndarray) -> None:
         functions = {one.scale for one in self.noise if callable(one.scale)}
         if len(functions) > 1:
-            raise ValueError("a scale that is a function is one for all columns: it overwrites s (c,).")
+            raise ValueError("a scale that is a function is for all columns: it overwrites s (c,).")
         self.scale_function: Callable | None = functions.pop() if functions else None
         for c, one in enumerate(self.noise):
             name, there = self.column_name(c), ~self.missing[:, c]
@@ -296,6 +296,6 @@ def _since(since: float | None, t_obs: np.ndarray, y: np.ndarray, scales: np.nda
     order = np.argsort(t_obs, kind="stable")
     times = np.append(float_vector("since", since, 1), t_obs[order])
     if not (np.diff(times) > 0.0).all():
-        raise ValueError(f"data that are counted since the time before need times that differ, later than since = {since!r}.")
+        raise ValueError(f"data that are counted since the previous time need distinct times, later than since = {since!r}.")
     none = np.full((1, y.shape[1]), np.nan)
     return np.arange(times.size) - 1, times, np.vstack([none, y[order]]), np.vstack([none, scales[order]])

@@ -235,7 +235,7 @@ def per_column(noise: Any, names: list[str] | None, c: int) -> list[Noise]:
             raise ValueError(f"noise must have an entry for each observable, but lacks {', '.join(map(repr, missing))}.")
         noise = [noise[name] for name in known]
     if not isinstance(noise, (list, tuple)) or not all(isinstance(one, Noise) for one in noise):
-        raise TypeError(f"noise must be such as Gaussian(sigma), or a list or dict of these, but {noise!r} was given.")
+        raise TypeError(f"noise must be an object such as Gaussian(sigma), or a list or dict of them, but {noise!r} was given.")
     if len(noise) != c:
         raise ValueError(f"noise must have an entry for each of the {c} columns of data, but it has {len(noise)}.")
     return list(noise)

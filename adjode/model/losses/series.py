@@ -162,8 +162,8 @@ class _PreparedJittedSeries(_PreparedSeries):
                     value = call(k, float(self.loss.t_obs[k]), u.copy(), np.zeros_like(u))
             except IndexError as error:
                 raise ValueError(
-                    f"the callback of Series leaves its arrays at observation {k} of {self.loss.t_obs.size}, where u has {u.size} "
-                    f"entries ({describe_error(error)}): check the lengths of what it reads."
+                    f"the callback of Series indexes an array out of bounds at observation {k} of {self.loss.t_obs.size}, where u "
+                    f"has {u.size} entries ({describe_error(error)}): check the lengths of what it reads."
                 ) from error
             except Exception:  # what only compiled code can do, or an error that the run will report
                 return
