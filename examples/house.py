@@ -118,9 +118,7 @@ def draw(solution, theta, data, path):
 
     sun.plot(t, sunshine(t), color="0.6", label="true")
     sun.plot(T_SUN, theta["sun"], "o-", color="tab:green", markersize=4, label="found")
-    sun.set(
-        title="Sunshine, which was not measured", xlabel="time (hours)", ylabel="sun (kW)", xticks=np.arange(0, 73, 12)
-    )
+    sun.set(title="Sunshine, which was not measured", xlabel="time (hours)", ylabel="sun (kW)", xticks=np.arange(0, 73, 12))
     sun.legend()
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=130)
