@@ -950,7 +950,7 @@ def vector_guard(t, u, theta):
         (
             Event(passes, overwrites_and_returns),
             ValueError,
-            r"reset takes u_new to write into, so that what it returns is lost: return nothing, or take .* reset\(t, u, theta\)",
+            r"reset takes u_new to write into, so what it returns is lost: return nothing, or use .* reset\(t, u, theta\)",
         ),
         (Event(passes, leaves_arrays), ValueError, "index 7"),
         (guard_beyond, ValueError, "index 5"),

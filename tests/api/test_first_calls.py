@@ -135,12 +135,14 @@ def writes_beside():
 
 
 def test_leaving_an_array_of_a_large_system():
-    refused(reads_beside, "f (reads outside of|leaves) its arrays where u has 900 entries and theta 1", 0, n=900)
+    refused(reads_beside, "f (reads|indexes) an array out of bounds where u has 900 entries and theta 1", 0, n=900)
     refused(writes_beside, "vjp (writes outside theta_bar|indexes an array out of bounds)", 1, n=900)
 
 
 @pytest.mark.skipif(DISABLED, reason="plain Python has no memory to spoil")
-@pytest.mark.parametrize(("make", "message"), [(reads_beside, "f reads outside"), (writes_beside, "vjp writes outside theta_bar")])
+@pytest.mark.parametrize(
+    ("make", "message"), [(reads_beside, "f reads an array out of bounds"), (writes_beside, "vjp writes outside theta_bar")]
+)
 def test_compiled_calls_show_it_too(make, message, monkeypatch):
     monkeypatch.setattr(Trial, "_plain_slip", lambda *given: None)
     refused(make, message, 1)
@@ -221,8 +223,8 @@ def forgets_late():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (returns_it, r"f takes du to write into, so that what it returns is lost: return nothing, or take .* f\(t, u, theta\)"),
-        (rebinds_it, r"f does not write du\[0\] where u has 2 .*`du\[:\] = ...` does, or take the form f\(t, u, theta\)"),
+        (returns_it, r"f takes du to write into, so what it returns is lost: return nothing, or use .* f\(t, u, theta\)"),
+        (rebinds_it, r"f does not write du\[0\] where u has 2 .*`du\[:\] = ...` does, or use the form f\(t, u, theta\)"),
         (forgets_one, r"f does not write du\[1\]"),
         (adds, r"vjp makes theta_bar\[0\] depend on what the array held before"),
         (clips, "a callback changes one of its inputs at t = 0.8"),

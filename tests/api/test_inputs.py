@@ -172,13 +172,13 @@ def test_vjp_that_returns_one_array():
 
 
 def test_an_interpolator_in_what_is_to_be_derived():
-    with pytest.raises(TypeError, match=r"`_interpolator` is not known .*; take an adjode.Table"):
+    with pytest.raises(TypeError, match=r"`_interpolator` is not known .*; use an adjode.Table"):
         Dynamics(_interpolates)
 
 
 @pytest.mark.parametrize("make", [value_and_gradient, ensemble_value_and_gradient])
 def test_a_bare_function_is_no_loss(make):
-    with pytest.raises(TypeError, match=r"a function was given: a function of the final state is FinalState\(value=...\)"):
+    with pytest.raises(TypeError, match=r"a function was given: for a function of the final state use FinalState\(value=...\)"):
         make(Dynamics(lv_f, lv_vjp), lambda solution: 1.0, LV_SPAN)
 
 

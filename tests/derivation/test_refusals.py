@@ -230,7 +230,7 @@ def stacks(t, u, theta, du):
         (appends_to_what_it_is_given, "the list `r` has a second name", "r.append(x)"),
         (adds_lists, "a list whose length is not constant is added to", "sum(r + r)"),
         (reads_a_dictionary, "the dictionary `CONSTANTS` has no key 'q'", 'CONSTANTS["q"]'),
-        (writes_into_constants, "a dictionary is written into", 'CONSTANTS["k"] = u[0]'),
+        (writes_into_constants, "a dictionary that has no name of its own is written into", 'CONSTANTS["k"] = u[0]'),
         (generates, "no constant length, and a condition", "sum(x * x"),
         (leaves_some_out, "leaves out items by a condition that depends on numbers", "for i in range(2) if"),
         (lists_arrays, "a list of arrays has no constant length", "[x * theta for x in u]"),

@@ -107,7 +107,7 @@ def test_members_without_a_steady_state_fail_alone(on_failure):
 def test_the_first_member_without_a_steady_state_is_named():
     theta = conserving()
     theta[1] = THETA[1]
-    says = "1 of 5 trajectories failed; the first is number 3: there is no steady state of the doses: a period does not tell"
+    says = "1 of 5 trajectories failed; the first is number 3: there is no steady state of the doses: some quantity is conserved"
     with pytest.raises(SolveError, match=says):
         ensemble_value_and_gradient(two_compartments(), FinalState(SEED), SPAN, **OPTIONS)(ZERO, theta)
     many = solve_ensemble(two_compartments(), ZERO, theta, SPAN, **OPTIONS)

@@ -221,7 +221,7 @@ def test_the_hessian_of_likelihoods_with_functions_of_parameters():
 
 
 def test_a_state_of_rest_has_no_second_derivatives(fit):
-    with pytest.raises(TypeError, match="in 'rested': there are no second derivatives of a state of rest"):
+    with pytest.raises(TypeError, match="in 'rested': there are no second derivatives of a steady state"):
         fit.hessian(fit.x0)
 
 

@@ -333,7 +333,7 @@ def test_lambdas_closures_and_other_objects_with_fields():
         du[0] = scaled(state.prey, other) * p.growth
         du[1] = sum([u.prey for u in (other,)])
 
-    with pytest.raises(TypeError, match=r"assigns to u, so that it cannot take u.prey"):  # the one of the comprehension
+    with pytest.raises(TypeError, match=r"assigns to u, so it cannot use u.prey"):  # the one of the comprehension
         named(inner, vjp)
 
     def plainly(t, u, theta, du):
@@ -385,7 +385,7 @@ def test_fields_that_were_not_declared():
 
     with pytest.raises(
         TypeError,
-        match=r"f takes theta.grwoth, but the names that were declared for theta are growth, hunting, death "
+        match=r"f uses theta.grwoth, but the names that were declared for theta are growth, hunting, death "
         r"\(.*test_fields.py, line \d+: `du.prey = theta.grwoth \* u.prey`\)",
     ):
         named(misspelt, vjp)
@@ -430,7 +430,7 @@ BAD_NAMES = [
     ((("W", -1),), TypeError, "is among them"),
     ({"W": "ab"}, TypeError, "is among them"),
     (("prey", "prey"), ValueError, "states has the name 'prey' more than once"),
-    (("size",), ValueError, "states cannot have the name 'size', which means something else for an array: take another"),
+    (("size",), ValueError, "states cannot have the name 'size', which means something else for an array: choose another"),
     (("",), ValueError, "cannot have the name ''"),
 ]
 

@@ -324,5 +324,5 @@ def test_scales_and_means_that_are_not_positive():
     with pytest.raises(SolveError, match="needs a positive number, but the sigma of column 0 is -0.1 at t = 0.5"):
         evaluate(U0, np.array([0.7, 0.3, -0.1, 3.0]))
     evaluate = value_and_gradient(CHAIN, Likelihood(TIMES, COUNTS, Poisson()), SPAN)
-    with pytest.raises(SolveError, match="Poisson noise needs a positive number, but what the model says of column 0 is -6"):
+    with pytest.raises(SolveError, match="Poisson noise needs a positive number, but the prediction of column 0 is -6"):
         evaluate(-U0, THETA)

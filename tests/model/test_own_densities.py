@@ -150,7 +150,7 @@ def with_file(y, d, theta):
         (raises, ValueError, "y is small"),
         (beyond, ValueError, "indexes an array out of bounds at observation 3 of 7, where theta has 4 entries"),
         (as_array, TypeError, "density must return a number, but it returns an array: sum it up"),
-        (unknown, TypeError, "density takes theta.width, but the names that were declared for theta are rate"),
+        (unknown, TypeError, "density uses theta.width, but the names that were declared for theta are rate"),
         (with_file, TypeError, "cannot be differentiated"),
     ],
 )
