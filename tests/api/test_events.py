@@ -800,7 +800,7 @@ def solved_with(events):
         (lambda: EventTimes([[[1.0]]]), ValueError, "times of events must be a vector"),
         (lambda: EventTimes([1.0], sigma=0.0), ValueError, "sigma of times of events must be positive"),
         (lambda: ball_times(EventTimes([1.0], event="floor")), ValueError, "event 'floor', but events= has height"),
-        (lambda: ball_times(EventTimes([1.0] * 4)), SolveError, "height has happened 3 times up to t = 15, but was observed 4"),
+        (lambda: ball_times(EventTimes([1.0] * 4)), SolveError, "height happened 3 times up to t = 15, but was observed 4"),
     ],
 )
 def test_bad_times_of_events(make, error, says):
