@@ -32,7 +32,7 @@ def float_vector(name: str, value: Any, size: int | None = None) -> np.ndarray:
 
 def require_unmasked(name: str, value: Any) -> None:
     if np.ma.is_masked(value):
-        raise ValueError(f"{name} must be numbers, but entries of it are masked: leave them out, or fill them.")
+        raise ValueError(f"{name} must be numbers, but some of its entries are masked: leave them out, or fill them.")
 
 
 def require_finite(name: str, array: np.ndarray) -> None:

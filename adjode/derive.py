@@ -42,7 +42,7 @@ def main() -> None:
     except TypeError as error:
         raise SystemExit(str(error)) from None
     if text is None:
-        raise SystemExit(f"{given.function} has no {given.what} of its own: it has loops or many entries. Take vjp or jvp.")
+        raise SystemExit(f"{given.function} has no {given.what} of its own: it has loops or many entries. Use vjp or jvp.")
     print(text, end="")
 
 

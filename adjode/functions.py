@@ -43,8 +43,8 @@ def tanh(x: Any) -> Any:
     Returns
     -------
     float
-        With an error below 2 units in the last place (ulp), below 1 where |x| < 0.625; exact at zeros of either sign, at
-        subnormal numbers and at infinities; NaN for NaN. Complex numbers take NumPy's function.
+        The error is below 2 units in the last place (ulp), and below 1 where |x| < 0.625. The result is exact at zeros of either
+        sign, at subnormal numbers and at infinities; NaN gives NaN. Complex numbers use NumPy's function.
 
     Notes
     -----
@@ -65,8 +65,8 @@ def exp(x: Any) -> Any:
     Returns
     -------
     float
-        With an error below 1.1 units in the last place (ulp), of the spacing of subnormal numbers where the result is one;
-        inf above 709.78, 0 below -745.13, NaN for NaN. Complex numbers take NumPy's function.
+        The error is below 1.1 units in the last place (ulp), or of the spacing of subnormal numbers if the result is one. The
+        result is inf above 709.78 and 0 below -745.13; NaN gives NaN. Complex numbers use NumPy's function.
 
     Notes
     -----
@@ -85,19 +85,19 @@ def sin(x: Any) -> Any:
     Returns
     -------
     float
-        With an error below 1 unit in the last place (ulp) in loops that are vectorised, elsewhere that of the C library; NaN for
-        NaN and infinities. Complex numbers take NumPy's function.
+        The error is below 1 unit in the last place (ulp) in loops that are vectorised, and otherwise that of the C library. NaN and
+        infinities give NaN. Complex numbers use NumPy's function.
 
     Notes
     -----
     Polynomials and Cody and Waite's reduction by pi / 2, from fdlibm (k_sin.c, k_cos.c, e_rem_pio2.c). Numbers beyond 2^20 are
-    handed to the C library.
+    passed to the C library.
     """
     return np.sin(x)
 
 
 def cos(x: Any) -> Any:
-    """Cosine of one number, in radians: as `sin`.
+    """Cosine of one number, in radians; see `sin`.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def log(x: Any) -> Any:
     Returns
     -------
     float
-        With an error below 1 unit in the last place (ulp) in loops that are vectorised, elsewhere that of the C library; -inf at
-        zeros, inf at inf, NaN below zero and for NaN. Complex numbers take NumPy's function.
+        The error is below 1 unit in the last place (ulp) in loops that are vectorised, and otherwise that of the C library. Zeros
+        give -inf, inf gives inf, and negative numbers and NaN give NaN. Complex numbers use NumPy's function.
 
     Notes
     -----
@@ -182,10 +182,10 @@ def as_matrix(x: np.ndarray, start: int, rows: int, columns: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the matrix would leave `x`.
+        If the matrix would extend beyond `x`.
     """
     if start < 0 or rows < 0 or columns < 0 or start + rows * columns > x.size:
-        raise ValueError("as_matrix: the matrix leaves the vector")
+        raise ValueError("as_matrix: the matrix extends beyond the vector")
     return x[start : start + rows * columns].reshape(rows, columns)
 
 
@@ -335,7 +335,7 @@ def _matrix(typingctx, x, start, rows, columns):
 def _as_matrix(x, start, rows, columns):
     def view(x, start, rows, columns):
         if start < 0 or rows < 0 or columns < 0 or start + rows * columns > x.size:
-            raise ValueError("as_matrix: the matrix leaves the vector")
+            raise ValueError("as_matrix: the matrix extends beyond the vector")
         return _matrix(x, start, rows, columns)
 
     return view

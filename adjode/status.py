@@ -69,11 +69,11 @@ _REASONS = {
     Status.CALLBACK_RAISED: "{callback} raised {raised}",
     Status.BACKSOLVE_DRIFT: "the state integrated backwards ends {drift:.3g} tolerances away from the true initial state, so the "
     "gradient cannot be trusted",
-    Status.NEWTON_FAILED: "Newton's iteration for the stages does not converge with this step, nor, where steps are free, with any "
-    "smaller one: check with check_vjp that vjp is right, since the Jacobian comes from it, and that f is smooth here",
+    Status.NEWTON_FAILED: "Newton's iteration for the stages does not converge with this step, nor, if the step size is free, with "
+    "any smaller one: check with check_vjp that vjp is right, since the Jacobian comes from it, and that f is smooth here",
     Status.STAGES_UNSOLVED: "the linear equations of a step's stages, for lam or for tangents, could not be solved to rounding: "
     "the Jacobian may be close to singular here; adjoint='interpolating' does not need them",
-    Status.INACCURATE: "the gradient may be off by {units:.3g} times rtol, as a part of the largest logarithmic derivative: the "
+    Status.INACCURATE: "the gradient may be off by {units:.3g} times rtol, relative to the largest logarithmic derivative: the "
     "steps that the forward solve took are too long for its adjoint",
     Status.INCONSISTENT: "the initial state does not satisfy the algebraic equations: entry {equation} of f has {residual:.3g} "
     "where the mass matrix leaves zero, and this component would have to change by {change:.3g}, more than its tolerance; "
@@ -81,13 +81,13 @@ _REASONS = {
     Status.HIGH_INDEX: "the algebraic equations do not determine the algebraic components here (the index is not 1): differentiate "
     "the constraints in which these do not appear, and check with check_vjp that vjp is right, since the Jacobian comes from it",
     Status.DOSE_TOO_EARLY: "a dose is due before the start: its time, with its lag, must lie in the span",
-    Status.NO_DURATION: "the duration of an infusion is an entry of theta that is not positive: bound it from below, or take its "
-    "logarithm as a parameter",
+    Status.NO_DURATION: "the duration of an infusion is an entry of theta that is not positive: bound it from below, or make its "
+    "logarithm the parameter",
     Status.ZENO: "events follow each other without end here ({event}): a state at rest needs an event of its own, which ends the "
     "solution or changes the dynamics",
-    Status.AMBIGUOUS: "events of the same priority happen at the same time ({event}), and only rounding says in which order: give "
-    "them priorities",
-    Status.GRAZING: "the guard of {event} touches zero without passing through it, so that its time has no derivative",
+    Status.AMBIGUOUS: "events of the same priority happen at the same time ({event}), and only rounding decides in which order: "
+    "give them priorities",
+    Status.GRAZING: "the guard of {event} touches zero without passing through it, so its time has no derivative",
 }
 
 
@@ -100,7 +100,7 @@ class SolveError(RuntimeError):
     Attributes
     ----------
     phase : {"forward", "adjoint", "tangent", "loss", "input"}
-        The pass that failed; "input" for what is not finite before any has begun.
+        The pass that failed; "input" for input that is not finite, before any pass has begun.
     status : Status
         Why it failed.
     t : float
@@ -108,8 +108,8 @@ class SolveError(RuntimeError):
     step_size : float
         The signed step size that was being tried.
     component : int, str or None
-        The entry of the state (or of the adjoint state) with a non-finite value or the largest error, where one is to blame: its
-        name, if the `Dynamics` has `states=` or `parameters=`, with an index for an array: "prey", "W[0, 1]".
+        The entry of the state (or of the adjoint state) with a non-finite value or the largest error, if a single one is to blame.
+        It is the name if the `Dynamics` has `states=` or `parameters=`, with an index for an array: "prey", "W[0, 1]".
     """
 
     def __init__(

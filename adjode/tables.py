@@ -23,12 +23,12 @@ _COMPILED = {"error_model": "numpy", "nogil": True}
 
 
 class Table:
-    """Values at times and what lies between them, a function for callbacks to call: `table(t)`, compiled with them.
+    """Values at times, and an interpolant between them, as a function for callbacks to call: `table(t)`, compiled with them.
 
     Parameters
     ----------
     times : (k,) array
-        Increasing; of a curve over something else, as a rating curve, its arguments.
+        Increasing. For a curve over something else, such as a rating curve, these are its arguments.
     values : (k,) or (k, c) array, optional
         Column j of a matrix is `table(t, j)`, an interpolant of its own at the same times. Without values the table takes them when
         it is called, `table(t, theta[2:7])`, and is differentiated by them.
@@ -36,29 +36,30 @@ class Table:
         As in `scipy.interpolate`: "linear" and "previous" are those of `interp1d`, "cubic" is `CubicSpline`, which is twice
         differentiable and may overshoot, and "akima" is `Akima1DInterpolator`, which keeps flat parts flat and needs `values`.
     outside : {"raise", "hold", "periodic"}
-        What becomes of arguments beyond the times: an error, as in `interp1d`, or the value at that end. The last value of
-        "previous" holds in any case, until there is another. With "periodic", as SciPy's `extrapolate="periodic"`, the table begins
-        again at its last time, both ways; "cubic" is smooth there, and so needs the same value at both ends. Without values such a
-        table takes one for each time but the last, at which the first one comes again.
+        What happens with arguments beyond the times: an error, as in `interp1d`, or the value at that end. The last value of
+        "previous" always holds, until there is another. With "periodic", as with SciPy's `extrapolate="periodic"`, the table starts
+        again at its last time, in both directions; "cubic" is smooth there, so it needs the same value at both ends. Without values
+        such a table takes one for each time but the last, at which the first one returns.
 
     Attributes
     ----------
     breaks : (j,) array
-        The times at which it may jump, or its slope: stops of every solve whose f calls it with t. Of "cubic" and "akima", which
-        have none, those times at which a higher derivative jumps by more than what is smooth on the scale of the times, and one in
-        sixteen of the others, so that no step passes over what the table has. With outside="periodic" those of one period.
+        The times at which the table, or its slope, may jump: stops of every solve whose f calls it with t. "cubic" and "akima" have
+        no such jumps; their breaks are the times at which a higher derivative jumps by more than what is smooth on the scale of the
+        times, and one in sixteen of the others, so that no step misses a feature of the table. With outside="periodic", those of
+        one period.
     period : float
-        After which it begins again; 0 if it does not.
+        The period after which it starts again; 0 if it does not.
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
 
     Notes
     -----
     Globals and closure variables of callbacks are compile-time constants, and so are tables: another table makes another
-    `Dynamics`. In plain Python a table takes arrays, too.
+    `Dynamics`. In plain Python a table also accepts arrays.
     """
 
     def __init__(self, times: Any, values: Any = None, kind: str = "linear", *, outside: str = "raise"):
@@ -69,9 +70,7 @@ class Table:
         self.period = float(self.times[-1] - self.times[0]) if repeats else 0.0
         self._size = self.times.size - repeats  # of values that come with a call
         if values is None and kind == "akima":
-            raise ValueError(
-                "kind='akima' is not linear in its values, so that they must be constants: give them, or take 'cubic'."
-            )
+            raise ValueError("kind='akima' is not linear in its values, so they must be constants: give them, or use 'cubic'.")
         units = np.eye(self._size)[np.arange(self.times.size) % self._size]
         starts, pieces = pieces_of(kind, self.times, units if self.values is None else self.values, outside)
         starts = frozen(starts)
@@ -93,27 +92,27 @@ class Table:
         return self.compiled._numba_type_
 
     def __call__(self, x: Any, values: Any = None) -> Any:
-        """The value at x, or an array of those at an array of them.
+        """The value at x, or an array of values at an array.
 
         Parameters
         ----------
         x : float or array
         values : (k,) array, or int
-            Of a table without values; or which column of a table of several.
+            For a table without values, its values; for a table with several columns, the index of one.
         """
         require_unmasked("the argument of a Table", x)
         given = np.asarray(x)
         beyond = (given.real < self._low) | (given.real > self._high)
         if beyond.any():
             raise ValueError(
-                f"a Table is called with {given[beyond][0]:g}, which is outside of its times, "
+                f"a Table is called with {given[beyond][0]:g}, which is outside its times, "
                 f"{self.times[0]:g} .. {self.times[-1]:g}: give times that reach further, or outside='hold'"
             )
         if self.values is not None and self.values.ndim == 2:
             return self.rule(given, self._column(values))[()]
         if self.values is not None:
             if values is not None:
-                raise TypeError("a Table that has values is called with others: call it as table(t), or make it as Table(times)")
+                raise TypeError("a Table with values is called with others: call it as table(t), or make it as Table(times)")
             return self.rule(given)[()]
         if values is None:
             raise TypeError("a Table without values is called without them: call it as table(t, values), or give them to Table")
@@ -145,21 +144,21 @@ class Table:
 
         def of_argument(x):
             if x.real < low or x.real > high:
-                raise ValueError("a Table is called outside of its times")
+                raise ValueError("a Table is called outside its times")
             return rule(x)
 
         def of_values(x, values):
             if x.real < low or x.real > high:
-                raise ValueError("a Table is called outside of its times")
+                raise ValueError("a Table is called outside its times")
             if len(values) != size:
                 raise ValueError("a Table is called with another number of values than it has times")
             return rule(x, values)
 
         def of_column(x, column):
             if x.real < low or x.real > high:
-                raise ValueError("a Table is called outside of its times")
+                raise ValueError("a Table is called outside its times")
             if column < 0 or column >= columns:
-                raise ValueError("a Table is called with a column that it has not got")
+                raise ValueError("a Table is called with a column that it does not have")
             return rule(x, column)
 
         if self.values is None:

@@ -50,7 +50,8 @@ def draw_step():
         half = 0.06 * h
         axes.plot(h * c + half * np.array([-1, 1]), state[0] + half * slope[0] * np.array([-1, 1]), color=ORANGE, linewidth=1.3)
         axes.plot(h * c, state[0], "o", color=ORANGE, label="stages, and the slopes f there" if i == 0 else None)
-        axes.annotate(f"{i + 1}", (h * c, state[0]), (5, 5), textcoords="offset points", color=ORANGE)
+        place = (-12, -11) if i == 4 else (5, 5)  # stages 5 and 6 are neighbours
+        axes.annotate(f"{i + 1}", (h * c, state[0]), place, textcoords="offset points", color=ORANGE)
     axes.plot([0.0, h], [u[0], after[0]], "s", color=GREEN, label="the state before and after the step")
     axes.set(xlabel="t", ylabel="u (angle of a pendulum)", xticks=[0.0, h], xticklabels=["t", "t + h"])
     axes.legend(loc="lower left")

@@ -107,7 +107,7 @@ def update_all(H, left, s, y):
 
 
 def draw(dynamics, x, fits, covariance, path):
-    """The band of fitted solutions, and the distributions of the six entries beside those of the linear theory."""
+    """The band of fitted solutions, and the distributions of the six entries next to those of the linear theory."""
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), layout="constrained")
     t = np.linspace(*T_SPAN, 201)
     some = np.exp(fits[:2000])
@@ -127,9 +127,11 @@ def draw(dynamics, x, fits, covariance, path):
         panel.plot(z, normal / z, color="0.2", label="linear theory")
         panel.axvline(np.exp(best), color="tab:red", linewidth=1.0, label="fit to the counts")
         meaning = hare_lynx.MEANINGS.get(name)
+        panel.locator_params(axis="x", nbins=5)
         panel.set(title=f"{name}: {meaning}" if meaning else name, yticks=[], xlabel=hare_lynx.UNITS.get(name, "thousand pelts"))
     for panel in axes[:, 1]:
         panel.set_ylabel("density of the fits")
+    axes[0, 1].margins(y=0.4)  # room for the legend
     axes[0, 1].legend(fontsize="small")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)

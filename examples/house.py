@@ -112,15 +112,13 @@ def draw(solution, theta, data, path):
     for i, (name, colour) in enumerate((("air", "tab:orange"), ("walls", "tab:brown"))):
         temperatures.plot(T_OBS, data[:, i], ".", color=colour, markersize=3, label=f"{name}, measured")
         temperatures.plot(t, u[:, i], color=colour, label=f"{name}, fitted")
-    temperatures.set(title="Temperatures inside", ylabel="temperature (°C)")
+    temperatures.set(title="Indoor temperatures", ylabel="temperature (°C)")
     temperatures.margins(y=0.25)
     temperatures.legend(ncols=4, loc="upper center", fontsize="small")
 
     sun.plot(t, sunshine(t), color="0.6", label="true")
     sun.plot(T_SUN, theta["sun"], "o-", color="tab:green", markersize=4, label="found")
-    sun.set(
-        title="What the sun brings in, measured by nobody", xlabel="time (hours)", ylabel="sun (kW)", xticks=np.arange(0, 73, 12)
-    )
+    sun.set(title="Sunshine, which was not measured", xlabel="time (hours)", ylabel="sun (kW)", xticks=np.arange(0, 73, 12))
     sun.legend()
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=130)

@@ -261,7 +261,7 @@ def test_as_matrix(function):
     assert function(x, 20, 0, 7).shape == (0, 7) and function(x, 2, 3, 0).shape == (3, 0)
     assert function(x, 0, 4, 5).size == 20
     for start, rows, columns in ((11, 2, 5), (-1, 2, 2), (0, -2, -2), (21, 0, 0)):
-        with pytest.raises(ValueError, match="leaves the vector"):
+        with pytest.raises(ValueError, match="extends beyond the vector"):
             function(x, start, rows, columns)
     assert view_that_outlives_its_vector(100).sum() == 1e4
 

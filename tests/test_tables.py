@@ -105,7 +105,7 @@ def test_compiled_it_repeats_and_has_columns():
     def beyond(j):
         return table(1.0, j)
 
-    with pytest.raises(ValueError, match="with a column that it has not got"):
+    with pytest.raises(ValueError, match="with a column that it does not have"):
         beyond(3)
 
 
@@ -117,7 +117,7 @@ def test_beyond_its_times(kind):
     assert table(np.nextafter(last, 20.0)) == pytest.approx(VALUES[-1], abs=1e-13)  # by rounding it is that end
     assert table(np.nextafter(first, -20.0)) == pytest.approx(VALUES[0], abs=1e-13)
     for x in [first - 1.0] if kind == "previous" else [first - 1.0, last + 1.0]:
-        with pytest.raises(ValueError, match=r"is outside of its times, .*: give times that reach further, or outside='hold'"):
+        with pytest.raises(ValueError, match=r"is outside its times, .*: give times that reach further, or outside='hold'"):
             table([3.0, x])
     if kind == "previous":
         assert table(last + 5.0) == VALUES[-1]
@@ -137,7 +137,7 @@ def test_beyond_its_times(kind):
         (([], []), ValueError, r"kind='linear' needs 2 times or more, but 0 are given\."),
         (([0], [1]), ValueError, r"kind='linear' needs 2 times or more, but 1 is given\."),
         (([0, 1], [1, 2], "akima"), ValueError, r"kind='akima' needs 3 times or more, but 2 are given\."),
-        (([0, 1, 2], None, "akima"), ValueError, r"kind='akima' is not linear in its values, .*: give them, or take 'cubic'\."),
+        (([0, 1, 2], None, "akima"), ValueError, r"kind='akima' is not linear in its values, .*: give them, or use 'cubic'\."),
         (([0, 1], [1, 2], "quintic"), ValueError, r"kind must be one of .*, but 'quintic' was given\."),
         ((["a", "b"], [1, 2]), TypeError, r"times must hold real numbers, but its dtype is <U1\."),
     ],
@@ -161,7 +161,7 @@ def test_a_table_is_called_as_it_was_made():
         columns(1.0, 2)
     with pytest.raises(ValueError, match=r"of 12 times takes 11 values, but is called with values of shape \(12,\)"):
         Table(TIMES, outside="periodic")(1.0, VALUES)
-    with pytest.raises(TypeError, match="has values is called with others"):
+    with pytest.raises(TypeError, match="with values is called with others"):
         Table(TIMES, VALUES)(1.0, VALUES)
     with pytest.raises(TypeError, match="without values is called without them"):
         Table(TIMES)(1.0)

@@ -63,12 +63,12 @@ def hold_against_another(
     units = max(differences.values(), default=0.0) / unit if unit else 0.0
     if units > MOST_UNITS:
         said = (
-            f"by another adjoint, it differs by {units:.3g} times rtol, as a part of the largest logarithmic derivative, most of "
+            f"by another adjoint, it differs by {units:.3g} times rtol, relative to the largest logarithmic derivative, most of "
             f"all in {worst}: tighten the tolerances until it does not, or choose another method."
         )
     elif unit and seeds is not None and differences and (units := _off_tangent(tighter, bar, seeds) / unit) > MOST_UNITS:
         said = (
-            f"a tangent differs by {units:.3g} times rtol, as a part of its terms, from what the gradient says of its direction: "
+            f"a tangent differs by {units:.3g} times rtol, relative to its terms, from what the gradient gives for its direction: "
             f"see adjode.check_vjp(dynamics, u0, theta, trajectory=...)."
         )
     else:

@@ -16,33 +16,33 @@ _MOST = 50  # iterations
 
 
 def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, *, rtol: float = 1e-9, atol: float = 1e-12) -> Any:
-    """Change the algebraic components of u0 until the algebraic equations of `M du/dt = f(t, u, theta)` hold; M u0 stays as it is.
+    """Solve the algebraic equations of `M du/dt = f(t, u, theta)` for the algebraic components of u0, without changing M u0.
 
     Parameters
     ----------
     dynamics : Dynamics
-        With a mass matrix.
+        Must have a mass matrix.
     u0 : (n,) array, dict of named scalars or arrays, or structured scalar
         The differential components, and a guess of the algebraic ones.
     theta : (m,) array, dict or structured scalar
     t0 : float
     rtol, atol : float
-        Newton's iteration ends with a correction of at most atol + rtol |u|, so that the state has about twice as many digits.
+        Newton's iteration ends with a correction of at most atol + rtol |u|, so the result has about twice as many correct digits.
 
     Returns
     -------
-    array, or in the form of u0
+    array, or the form of u0
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     SolveError
         If the algebraic equations do not determine the algebraic components, or Newton's iteration does not converge from here.
     """
     mass = dynamics.mass
     if mass is None:
-        raise ValueError("these dynamics have no mass matrix, so any u0 will do: give Dynamics a mass.")
+        raise ValueError("these dynamics have no mass matrix, so every u0 is consistent: give Dynamics a mass.")
     layouts = dynamics.layouts(u0, theta)
     u, parameters = layouts[0].flatten("u0", u0), layouts[1].flatten("theta", theta)
     t, rtol, atol = float(float_vector("t0", t0, 1)[0]), relative_tolerance("rtol", rtol), positive("atol", atol, allow_zero=True)
@@ -58,7 +58,7 @@ def consistent_initial(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0,
     name = layouts[0].entry_names()[worst]
     raise SolveError(
         f"Newton's iteration for a consistent initial state has not converged after {_MOST} iterations, and {name} changes by "
-        f"{change[worst]:.3g} still: start from a guess that is nearer.",
+        f"{change[worst]:.3g} still: start from a closer guess.",
         phase="forward",
         status=Status.INCONSISTENT,
         t=t,

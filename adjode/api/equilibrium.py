@@ -39,20 +39,20 @@ _CONSERVED = 1e-12  # of the largest singular value
 _KEPT = 1e-6  # of the terms of a sum that is conserved, by which rounding and solves may change it
 _SMALL = 1e-8  # of the largest that a state has been, which is as good as zero
 _NOTHING = 1e-12  # of the largest of all states
-_NOT_ISOLATED = "its state of rest is not isolated: the Jacobian is singular there, and not because something is conserved"
+_NOT_ISOLATED = "its steady state is not isolated: the Jacobian is singular there, and not because of a conserved quantity"
 
 
 @dataclass(frozen=True, eq=False)
 class Equilibrium:
-    """A state of rest.
+    """A steady state.
 
     Attributes
     ----------
     u : (n,) array, or in the form of u0
     conserved : (q, n) array
-        Rows of weights of sums of the states that never change: an orthonormal basis of all.
+        An orthonormal basis of the weights of all sums of states that never change, one in each row.
     t : float
-        How long it took, by integration.
+        The time that integration took to reach it.
     """
 
     u: Any
@@ -85,18 +85,18 @@ class Equilibrium:
 
 
 def steady_state(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, **options: Unpack[ForwardKeywords]) -> Equilibrium:
-    """The state in which a system that starts at u0 comes to rest, and its derivatives by u0 and theta.
+    """The steady state of a system that starts at u0, and its derivatives by u0 and theta.
 
     Parameters
     ----------
     dynamics : Dynamics
-        Which do not depend on time; without a mass matrix.
+        Must not depend on time, and must have no mass matrix.
     u0, theta
-        As for `solve`. The state depends on u0 through what is conserved alone.
+        As for `solve`. The steady state depends on u0 only through conserved quantities.
     t0 : float
-        The time that f is given.
+        The time that is passed to f.
     **options
-        Of `solve`: `method`, `rtol`, `atol`, ...
+        Options of `solve`: `method`, `rtol`, `atol`, ...
 
     Returns
     -------
@@ -105,14 +105,14 @@ def steady_state(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, **opt
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     SolveError
-        If the system does not come to rest, or its state of rest is not isolated.
+        If the system does not come to rest, or its steady state is not isolated.
     """
     if dynamics.mass is not None:
-        raise ValueError("dynamics with a mass matrix have no steady state here: write them without.")
+        raise ValueError("steady_state does not support a mass matrix: write the dynamics without one.")
     if options.get("doses") or options.get("events"):
-        raise ValueError("a steady state has no doses or events: leave them out.")
+        raise ValueError("a steady state cannot be found with doses or events: leave them out.")
     return _Search(dynamics, u0, theta, t0, dict(options)).run()
 
 
@@ -217,7 +217,7 @@ class _Search:
         L, u = self._conserved(guess), guess
         allowed = np.abs(L.T) @ (_KEPT * (np.abs(u) + np.abs(self.start)) + self.absent.any() * self.noise)
         if np.any(np.abs(L.T @ (u - self.start)) > allowed):
-            return "its Jacobian is singular, and not because something is conserved"
+            return "its Jacobian is singular, and not because of a conserved quantity"
         for _ in range(_ITERATIONS):
             J, _ = self._jacobians(np.where(self.absent, 0.0, u))
             kept = max(float(np.linalg.norm(J, 2)), 1e-300) * (L @ L.T)
@@ -229,7 +229,7 @@ class _Search:
             rounding = _ROUNDING * np.abs(lu_solve(lu, np.eye(self.n))) @ terms  # a state that is zero at rest is this at best
             u = u + step
             if not self._is_near(u, guess, rounding):
-                return "it seems to rest where Newton's method does not find it"
+                return "it seems to come to rest, but Newton's method does not find the state"
             if np.all(np.abs(step) <= _CORRECTED * self._sizes(u) + rounding):
                 return self._result(u, kept, L, t)
         return "Newton's method does not converge"

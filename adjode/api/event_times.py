@@ -39,7 +39,7 @@ def _read_event_times(solution: Solved, given: Any) -> list[np.ndarray]:
     events = solution.options.events
     counts = [solution.trajectory.jumps.of_event(i).size for i in range(len(events))]
     if not events:
-        raise ValueError("event_times has cotangents of the times of events, but the solution has no events.")
+        raise ValueError("event_times was given, but the solution has no events.")
     listed = [given] if len(events) == 1 and not (isinstance(given, Sequence) and np.ndim(given[0])) else list(given)
     if len(listed) != len(events):
         raise ValueError(f"event_times must have an array for each of the {len(events)} events, but {len(listed)} were given.")
@@ -68,8 +68,8 @@ def _pull_event_time(solution: Solved, i: int, k: int, bar: float) -> tuple[floa
     n, m = solution.layouts[0].size, theta.size
     if jumps.what[3 * k] != slots.EVENT:
         raise ValueError(
-            f"{guards.events[i].name} has been taken along by another event at t = {solution.span.time(jumps.t[k]):g}, and "
-            f"has no time of its own: give the cotangent to that one."
+            f"{guards.events[i].name} was triggered by another event at t = {solution.span.time(jumps.t[k]):g}, and "
+            f"has no time of its own: give the cotangent to that event."
         )
     t, u = float(solution.span.time(jumps.t[k])), jumps.u[2 * k].copy()
     e_u, e_theta, rate, slope, which = np.zeros(n), np.zeros(m), np.zeros(1), np.zeros(n), np.array([float(i)])
@@ -96,7 +96,7 @@ def with_event_times(solution: Solved, seeds: Seeds, given: Any, wanted: frozens
     The discrete adjoint takes those of jumps as they are; others are cotangents of states before them.
     """
     if options.certify:
-        raise ValueError("certify=True has another solution, whose events have times of their own: leave event_times out.")
+        raise ValueError("certify=True solves again, and its events have different times: leave event_times out.")
     jumps, theta_bar = solution.trajectory.jumps, seeds.theta_bar
     in_mesh, jump_bars = _in_mesh(solution) if options.discrete else np.zeros(0), np.zeros(jumps.t.size)
     times, u_bars = [], []
@@ -111,7 +111,7 @@ def with_event_times(solution: Solved, seeds: Seeds, given: Any, wanted: frozens
                 theta_bar = theta_bar + of_theta
     if times and wanted & {"observation_times"}:
         raise ValueError(
-            "event_times of events without a reset, or with another adjoint than the discrete one, does not go with "
+            "event_times of events without a reset, or with an adjoint other than 'discrete', cannot be combined with "
             "wrt='observation_times'."
         )
     before = before_jumps(solution, np.array(times))

@@ -183,9 +183,9 @@ def _judge(dynamics: Dynamics, trials: Sequence[Trial], theta: np.ndarray, solve
         for trial in trials:
             trial.callback.tried.clear()
         if str(cause) == CHANGED:
-            raise ValueError(f"a callback changes one of its inputs at t = {error.t:g}: it must leave them alone.") from cause
+            raise ValueError(f"a callback changes one of its inputs at t = {error.t:g}: it must not change them.") from cause
         raise ValueError(
-            f"a callback leaves its arrays at t = {error.t:g} ({describe_error(cause)}): check the lengths of u0 and theta, and of "
-            f"arrays that it captures."
+            f"a callback indexes an array out of bounds at t = {error.t:g} ({describe_error(cause)}): check the lengths of u0 and "
+            "theta, and of arrays that it captures."
         ) from cause
     _try_along(trials, solution.t[:-1], solution.u[:-1], theta)

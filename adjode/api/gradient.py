@@ -52,7 +52,7 @@ def vjp(
     -------
     u_T : (n,) array, or in the form of u0
     pullback : callable
-        `pullback(u_T_bar, **options) -> Cotangents`, as `Solution.pullback`.
+        `pullback(u_T_bar, **options) -> Cotangents`, like `Solution.pullback`.
     """
     solution = solve(dynamics, u0, theta, t_span, **options)
     return solution.u_T, solution.pullback
@@ -69,9 +69,9 @@ def value_and_gradient(
 ) -> ValueAndGradient:
     """The value and the gradient of a loss, as a function of (u0, theta).
 
-    Buffers and compiled code are prepared at the first call; each call then runs the forward pass, the loss and the backward pass
+    Buffers and compiled code are prepared at the first call. Each call then runs the forward pass, the loss and the backward pass
     in compiled code, without the GIL. A loss of another kind than those named below, a running cost, cotangents of times,
-    `certify=True` and `adjoint="backsolve"` take the long way instead: solve, loss, pullback. The value is then that of the first
+    `certify=True` and `adjoint="backsolve"` go step by step instead: solve, loss, pullback. The value is then that of the first
     solve, whatever `on_inaccurate="refine"` does for the gradient.
 
     Parameters
@@ -81,9 +81,9 @@ def value_and_gradient(
     t_span : (t0, T)
     wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
     adjoint : {"discrete", "interpolating", "backsolve"}
-        The discrete adjoint is the default here: its gradient is that of the value returned, for the steps that were taken, to
-        rounding; it has no tolerance of its own; observations are no stops; and at equal error of the gradient it is faster.
-        The step sizes are held fixed. Options of the continuous adjoints raise ValueError unless one of those is named.
+        The discrete adjoint is the default here. Its gradient is that of the value returned, for the steps that were taken, to
+        rounding. It has no tolerance of its own, observations are not stops, and at equal error of the gradient it is faster. The
+        step sizes are held fixed. Options of the continuous adjoints raise ValueError unless one of those is named.
     **options
         Options of `solve` (`method`, `rtol`, `atol`, ...) and of `Solution.pullback` (`quadrature`, ...). Where the two share a
         name, the pullback's is `adjoint_rtol`, `adjoint_atol`, `adjoint_method` or `adjoint_max_steps`. The value of a
@@ -97,7 +97,7 @@ def value_and_gradient(
     Raises
     ------
     ValueError, TypeError
-        For an option that neither takes, or bad input.
+        If neither takes an option, or an argument is invalid.
     """
     return ValueAndGradient(dynamics, loss, t_span, wrt, {"adjoint": adjoint, **options})
 
@@ -105,8 +105,8 @@ def value_and_gradient(
 class ValueAndGradient:
     """The value and the gradient of a loss, as a function of (u0, theta); made by `value_and_gradient`.
 
-    Calls may be made from several threads: each works on buffers of its own. Copies and pickles carry the description alone, and
-    prepare buffers of their own.
+    It may be called from several threads, each of which uses its own buffers. Copies and pickles contain only the description, and
+    prepare their own buffers.
     """
 
     def __init__(self, dynamics: Dynamics, loss: Loss, t_span: tuple[float, float], wrt: Sequence[str], options: dict[str, Any]):
@@ -138,12 +138,12 @@ class ValueAndGradient:
         return ValueAndGradient, self._given
 
     def __call__(self, u0: Any, theta: Any) -> tuple[float, Cotangents]:
-        """The value and the cotangents asked for, at (u0, theta).
+        """The value and the requested cotangents at (u0, theta).
 
         Raises
         ------
         ValueError, TypeError
-            For bad input.
+            If an argument is invalid.
         SolveError
             If a pass cannot be completed, or the loss is not finite.
         """
@@ -174,7 +174,7 @@ class ValueAndGradient:
         return result or self.step_by_step(u0, theta)  # which says what is wrong
 
     def jitted(self, n: int, m: int) -> Callable[..., tuple[int, float]]:
-        """The same computation for use in the user's own compiled code.
+        """The same computation for use in your own compiled code.
 
         Parameters
         ----------
@@ -185,17 +185,17 @@ class ValueAndGradient:
         -------
         callable
             An `@numba.njit` function `(u0, theta, u0_bar, theta_bar) -> (status, value)` of contiguous float64 vectors, which
-            overwrites those of the last two that `wrt` names. A status other than 0, see `adjode.Status`, is a failed solve: value
-            and gradient are then NaN; a call of this object with the same input says why. It owns its buffers: use one for each
-            thread, and do not copy it. Numba warns that it cannot cache a function that calls this one, since it holds addresses
-            of this process.
+            overwrites those of the last two that `wrt` names. A status other than 0 (see `adjode.Status`) means that the solve
+            failed: value and gradient are then NaN, and calling this object with the same input tells why. It owns its buffers: use
+            one for each thread, and do not copy it. Numba warns that it cannot cache a function that calls this one, since it holds
+            addresses of this process.
 
         Raises
         ------
         TypeError
             If the loss or an option needs Python.
         ValueError
-            If the callbacks leave arrays of these sizes.
+            If the callbacks access these arrays out of bounds.
         """
         return jitted_evaluation(self.workspace(np.ones(n), np.ones(m)), self._wants)
 
@@ -263,7 +263,7 @@ class ValueAndGradient:
         if is_steady(self.forward_options, self.t_span):
             yield "doses in steady state"
         if self.t_span[0] == self.t_span[1]:
-            yield "a span of no length"
+            yield "a span of zero length"
 
     def _make(self, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         structure, loss, sweep = self.prepare(u0, theta)
@@ -346,7 +346,7 @@ def require_observed(solution: Solution, times: Any) -> None:
     late = [t for t in np.ravel(times) if sign * (t - end) > 0.0] if solution.ended else []
     if late:
         event = solution.options.events[solution.ended - 1].name
-        message = f"{event} has ended the solution at t = {end:g}, before the observation at t = {late[0]:g}"
+        message = f"{event} ended the solution at t = {end:g}, before the observation at t = {late[0]:g}"
         raise SolveError(f"{message}: leave such observations out.", phase="loss", status=Status.NON_FINITE, t=end)
 
 

@@ -45,22 +45,22 @@ def hessian_vector_product(
     """The loss, its gradient and products with its Hessian, as a function of (u0, theta, u0_dot, theta_dot).
 
     Buffers and compiled code are prepared at the first call. A call solves forwards, carries the tangents of the direction along
-    the steps, and pulls the cotangents back with their tangents: the exact derivative of the discrete adjoint's gradient, on the
-    mesh of the solve, which is held fixed. At the point of the call before it does not solve again.
+    the steps, and pulls the cotangents back with their tangents. The product is the exact derivative of the discrete adjoint's
+    gradient, on the mesh of the solve, which is held fixed. A call at the same point as the last one does not solve again.
 
     Parameters
     ----------
     dynamics : Dynamics
-        Second derivatives are those of f, derived from its source, or `Dynamics(vjp_dot=...)`.
+        Its second derivatives are derived from the source of f, or given as `Dynamics(vjp_dot=...)`.
     loss : LeastSquares, Likelihood, FinalState, or Series with `value=`
-        Of one trajectory.
+        The loss of one trajectory.
     t_span : (t0, T)
     running_cost : callable, or pair of callables, optional
         `g(t, u, theta)`, whose integral is added to the loss, as for `value_and_gradient`; its second derivatives are derived.
     on_inaccurate : {"refine", "raise", "warn"}
-        What to do where steps that were chosen for the states are too long for the gradient; see `Solution.pullback`.
+        What to do if steps that were chosen for the states are too long for the gradient; see `Solution.pullback`.
     **options
-        Options of `solve` (`method`, `rtol`, `atol`, ...) but `memory`.
+        Options of `solve` (`method`, `rtol`, `atol`, ...) except `memory`.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def hessian_vector_product(
     Raises
     ------
     ValueError, TypeError
-        For bad input; if the method has no discrete adjoint; if the loss or the dynamics have no second derivatives.
+        If an argument is invalid, the method has no discrete adjoint, or the loss or the dynamics have no second derivatives.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def hessian_vector_product(
 class HessianVectorProduct:
     """A loss, its gradient and products with its Hessian; made by `hessian_vector_product`.
 
-    Calls may be made from several threads: each works on buffers of its own. Copies and pickles carry the description alone.
+    It may be called from several threads, each of which uses its own buffers. Copies and pickles contain only the description.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class HessianVectorProduct:
         self._solve_options = beside_loss(options, self.loss)
         self.options = SolveOptions.of(dynamics, self.t_span, **self._solve_options)
         if is_steady(self.options, self.t_span):
-            raise ValueError("there are no second derivatives of doses in steady state: start with u0, some periods earlier.")
+            raise ValueError("second derivatives do not support doses in steady state: start from u0 some periods earlier.")
         if self.options.events:
             guards_of(self.options.events, dynamics.fields, dynamics.debug).curved  # noqa: B018  (as for vjp_dot)
         self._cost = None if running_cost is None else Cost(running_cost, dynamics.fields)
@@ -126,21 +126,21 @@ class HessianVectorProduct:
         return HessianVectorProduct, self._given
 
     def __call__(self, u0: Any, theta: Any, u0_dot: Any = None, theta_dot: Any = None) -> HessianProduct:
-        """The value, the gradient and the product at (u0, theta), for a direction (u0_dot, theta_dot), or for k.
+        """The value, the gradient and the product at (u0, theta), for one direction (u0_dot, theta_dot) or for k of them.
 
         Parameters
         ----------
         u0, theta
             As for `solve`.
         u0_dot : (n,) array, dict or structured scalar, or (n, k) array, optional
-            The direction in u0, or k of them in the columns; zero by default.
+            The direction in u0, or k directions in columns; zero by default.
         theta_dot : (m,) array, dict or structured scalar, or (m, k) array, optional
-            The same in theta, with as many columns.
+            The direction in theta, with as many columns.
 
         Raises
         ------
         ValueError, TypeError
-            For bad input.
+            If an argument is invalid.
         SolveError
             If a pass cannot be completed, or the loss is not finite.
         """
@@ -157,7 +157,7 @@ class HessianVectorProduct:
         return HessianProduct(value, u0_bar, theta_bar, layouts[0].unflatten(lams[1]), layouts[1].unflatten(totals[1]), stats)
 
     def hessian(self, u0: Any, theta: Any, wrt: Any = ("u0", "theta")) -> tuple[float, np.ndarray, np.ndarray]:
-        """The value, the gradient (p,) and the Hessian (p, p) by the entries that `wrt` selects, those of u0 first.
+        """The value, the gradient (p,) and the Hessian (p, p) by the entries that `wrt` selects, with those of u0 first.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class HessianVectorProduct:
         Raises
         ------
         ValueError, TypeError, SolveError
-            As a call.
+            As for a call.
         """
         layouts, flat = self._read(u0, theta)
         mask, n = selection_mask("wrt", wrt, layouts), flat[0].size

@@ -29,8 +29,8 @@ def warn_of_jump(
         rates = np.abs(np.diff(states[near], axis=0) / np.diff(times[near])[:, None]).max(axis=0)
         if _jumps(dynamics, times[k : k + 2], np.ascontiguousarray(states[k : k + 2]), theta, rates):
             warnings.warn(
-                f"{of}f jumps at t = {times[k]:.6g}, where it comes to another side of a comparison with the state: the gradient "
-                f"lacks what the move of that time does. Make an adjode.Event of it.",
+                f"{of}f jumps at t = {times[k]:.6g}, where a comparison with the state changes: the gradient lacks the effect of "
+                "moving that time. Make it an adjode.Event.",
                 RuntimeWarning,
                 stacklevel=stacklevel + 1,
             )

@@ -70,49 +70,48 @@ def pullback(
     observations : (times, u_bars), optional
         Times (k,) in the span, in any order, repeated or at the ends, and the cotangents (k, n) of the states there.
     side : {"right", "left"}
-        Whether a state observed where it jumps is that behind the jump, in the order of integration, or that before it.
+        Whether a state observed where it jumps is the one after the jump, in the order of integration, or the one before it.
     event_times : list of arrays, optional
-        For each event the cotangents of the times at which it has happened, `Solution.t_events`.
+        For each event the cotangents of the times at which it happened, in the order of `Solution.t_events`.
     theta_bar : (m,) array, dict or structured scalar, optional
-        What the loss owes to theta itself, with the states held fixed: added to the cotangent of theta.
+        The derivative of the loss by theta itself, with the states held fixed; it is added to the cotangent of theta.
     running_cost : g or (g, g_vjp), optional
-        Adds `integral of g(t, u, theta) dt` to the loss, to rtol of the solve where that has error control, see adjoints/costs.py.
-        `g(t, u, theta)` returns a float and
-        `g_vjp(t, u, theta, u_bar, theta_bar)` overwrites `dg/du` and `dg/dtheta` (or `g_vjp(t, u, theta)` returns the two). Without
-        it, it is derived from the source of g, and held against differences of g.
+        Adds `integral of g(t, u, theta) dt` to the loss, to rtol of the solve if that has error control, see adjoints/costs.py.
+        `g(t, u, theta)` returns a float and `g_vjp(t, u, theta, u_bar, theta_bar)` overwrites `dg/du` and `dg/dtheta` (or
+        `g_vjp(t, u, theta)` returns the two). Without `g_vjp`, it is derived from g's source and compared with differences of g.
     wrt : subset of ("u0", "theta", "t0", "T", "observation_times")
         What to compute. What is left out is None and costs nothing.
     adjoint : {"interpolating", "backsolve", "discrete"}
-        Take u(t) from the forward solve's dense output; integrate it back beside lam; or transpose the accepted steps, their dense
-        output and the quadrature of the running cost, with the mesh held fixed: the exact gradient of the numbers computed. The
-        last is the default of `value_and_gradient`; here it evaluates the stages again, and takes no tolerances, method,
-        `max_steps` or `dense_adjoint`.
+        Take u(t) from the forward solve's dense output; integrate it back together with lam; or transpose the accepted steps, their
+        dense output and the quadrature of the running cost, with the mesh held fixed, which gives the exact gradient of the numbers
+        computed. The last is the default of `value_and_gradient`; here it evaluates the stages again, and takes no tolerances,
+        method, `max_steps` or `dense_adjoint`.
     quadrature : {"gauss", "augmented"}
-        Integrate theta_bar at Gauss-Lobatto nodes inside each accepted step, or with the stages of the method (what theta_bar as
-        further ODE states amounts to).
+        Integrate theta_bar at Gauss-Lobatto nodes inside each accepted step, or with the stages of the method (equivalent to
+        theta_bar as additional ODE states).
     rtol, atol : float, optional
-        Tolerances of lam: by default rtol of the forward solve, and absolute ones that follow the size of lam, in the units of each
-        entry (`docs/maths.md`). An `atol` that is given is one number for all entries.
+        Tolerances of lam. By default rtol of the forward solve, and absolute tolerances that follow the size of lam, in the units
+        of each entry (`docs/maths.md`). If given, `atol` is one number for all entries.
     quadrature_rtol, quadrature_atol : float, optional
-        Tolerances of theta_bar: by default those of lam.
+        Tolerances of theta_bar; by default those of lam.
     error_norm : {"all", "lam"}
         Whether theta_bar takes part in the error control of quadrature="augmented".
     method : str, optional
-        Method of the backward pass: by default that of the forward solve.
+        Method of the backward pass; by default that of the forward solve.
     max_steps, max_seconds : int and float, optional
-        Limits on the steps and the wall-clock time of the backward pass: by default those of the forward solve.
+        Limits on the steps and on the wall-clock time of the backward pass; by default those of the forward solve.
     reanchor, on_drift : bool, and {"raise", "warn"}
         With adjoint="backsolve": put the state back onto the stored trajectory at every stored step and observation; and what to do
-        if it does not arrive at the true initial state.
+        if the state does not arrive at the true initial state.
     on_inaccurate : {"refine", "raise", "warn"}
-        With adjoint="discrete": what to do where steps are too long for lam, so that the gradient may be further off than 100 times
-        rtol, as a part of the largest logarithmic derivative. Solve again with shorter ones, and raise if that does not help; or
-        raise, or warn at once.
+        With adjoint="discrete": what to do if steps are too long for lam, so that the gradient may be off by more than 100 times
+        rtol, relative to the largest logarithmic derivative. Solve again with shorter steps, and raise if that does not help; or
+        raise, or warn, at once.
     dense_adjoint : bool
-        Keep lam(t) as a dense output on the result.
+        Keep lam(t) as dense output on the result.
     certify : bool
-        Compute the gradient a second time, by another adjoint along a solve with tolerances ten times tighter, and hold vjp against
-        differences of f. `error` then has what the two differ by; more than 100 times rtol raises, or warns with
+        Compute the gradient a second time, by another adjoint along a solve with tolerances ten times tighter, and compare vjp with
+        differences of f. `error` then contains the difference of the two. More than 100 times rtol raises, or warns with
         on_inaccurate="warn".
 
     Returns
@@ -122,20 +121,20 @@ def pullback(
     Raises
     ------
     ValueError, TypeError
-        For bad input, before anything is computed.
+        If an argument is invalid, before anything is computed.
     SolveError
-        If the backward pass or the integral of the running cost cannot be completed, a backsolve drifts, or the gradient is not as
-        accurate as that. A partial gradient is never returned.
+        If the backward pass or the integral of the running cost cannot be completed, a backsolve drifts, or the gradient is not
+        accurate enough. A partial gradient is never returned.
 
     Notes
     -----
     `lam' = -(df/du)^T lam - dg/du`, `lam(T) = u_T_bar`, jumps `lam(t_k-) = lam(t_k+) + u_bar_k`; then `u0_bar = lam(t0)`,
-    `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt` and what is given of it, `T_bar = u_T_bar . f(T) + g(T)` and
-    `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 enters u0_bar alone; observation times are held fixed as T and t0
-    move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to
-    rounding; its T_bar, t0_bar and observation times follow the same formulas. In implicit steps these have du/dt in place of
-    f(t, u), see adjoints/rates.py. With a mass matrix it is the only adjoint; u0_bar lies in the range of M^T but for what is
-    observed at t0 or inside the first step, and a singular M leaves `wrt` no more than u0 and theta.
+    `theta_bar = integral of (df/dtheta)^T lam + dg/dtheta dt` plus the `theta_bar` given, `T_bar = u_T_bar . f(T) + g(T)` and
+    `t0_bar = -lam(t0) . f(t0) - g(t0)`. An observation at t0 contributes only to u0_bar; observation times are held fixed as T and
+    t0 move. With fixed steps the backward pass takes the same fixed steps. The discrete adjoint gives u0_bar and theta_bar to
+    rounding; its T_bar, t0_bar and observation times follow the same formulas. In implicit steps these use du/dt instead of f(t,
+    u), see adjoints/rates.py. With a mass matrix it is the only adjoint. u0_bar then lies in the range of M^T, except for what is
+    observed at t0 or inside the first step, and with a singular M, `wrt` may name only u0 and theta.
     """
     options = PullbackOptions(
         adjoint=adjoint,
@@ -382,7 +381,7 @@ class _Pullback:
         return theta_bar if self._costs is None else theta_bar + self._costs.theta_bar
 
     def _seen_at_t0(self) -> np.ndarray:
-        """The cotangents of what is observed at t0, u(T) among it on a span of no length."""
+        """The cotangents of what is observed at t0, u(T) among it on a span of zero length."""
         t, seeds = self.solution.t, self.seeds
         if jumps_at_start(self.solution.kinds):
             return seeds.u0_bar

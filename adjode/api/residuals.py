@@ -40,26 +40,26 @@ def residuals_and_jacobian(
 ) -> ResidualsAndJacobian:
     """The residuals of a loss that is a sum of squares, and their Jacobian, as a function of (u0, theta).
 
-    Buffers and compiled code are prepared at the first call; each call then runs the forward pass, and along its steps the tangents
-    of all columns at once, or the adjoint of each row, in compiled code, without the GIL. Half the sum of the squared residuals is
-    the loss, and `J.T @ r` its gradient by the discrete adjoint along the same steps.
+    Buffers and compiled code are prepared at the first call. Each call then runs the forward pass and, along its steps, the
+    tangents of all columns at once or the adjoint of each row, in compiled code, without the GIL. Half the sum of the squared
+    residuals is the loss, and `J.T @ r` is its gradient by the discrete adjoint along the same steps.
 
     Parameters
     ----------
     dynamics : Dynamics
     loss : LeastSquares, or Likelihood with Gaussian or LogNormal noise whose sigma are numbers
-        Of one trajectory; of components of the state, or of what `observe` makes of state and parameters.
+        The loss of one trajectory; of components of the state, or of what `observe` computes from state and parameters.
     t_span : (t0, T)
     wrt : tuple of block names, or dict
         The columns of J, as `free` of a `Fit`: whole blocks ("u0", "theta"), or for each block True or False, a boolean mask, a
-        list of indices, or a list of entry names. Those of u0 come first. What is left out costs nothing.
+        list of indices, or a list of entry names. Those of u0 come first. Only these columns are computed.
     jacobian : {"auto", "tangents", "adjoints"}
-        How J is computed: column by column, row by row, or by what costs less.
+        How J is computed: column by column, row by row, or in whichever way costs less.
     on_inaccurate : {"refine", "raise", "warn"}
-        What to do where steps that were chosen for the states are too long for J, so that it may be further off than 100 times
-        rtol, as a part of its largest logarithmic derivatives; see `Solution.pullback`. Fixed steps are not judged.
+        What to do if steps that were chosen for the states are too long for J, so that it may be off by more than 100 times rtol,
+        relative to its largest logarithmic derivatives; see `Solution.pullback`. Fixed steps are not judged.
     **options
-        Options of `solve` (`method`, `rtol`, `atol`, ...) but `memory`.
+        Options of `solve` (`method`, `rtol`, `atol`, ...) except `memory`.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def residuals_and_jacobian(
     Raises
     ------
     ValueError, TypeError
-        For bad input, or if the method or the dynamics have no tangents.
+        If an argument is invalid, or the method or the dynamics have no tangents.
     """
     return ResidualsAndJacobian(dynamics, loss, t_span, wrt, jacobian, on_inaccurate, dict(options))
 
@@ -77,12 +77,12 @@ def residuals_and_jacobian(
 class ResidualsAndJacobian:
     """The residuals and their Jacobian, as a function of (u0, theta); made by `residuals_and_jacobian`.
 
-    Calls may be made from several threads: each works on buffers of its own. Copies and pickles carry the description alone.
+    It may be called from several threads, each of which uses its own buffers. Copies and pickles contain only the description.
 
     Attributes
     ----------
     jacobian : str
-        "tangents" or "adjoints", by which the last call has computed J, as far as that was not asked for; "auto" before the first.
+        "tangents" or "adjoints": how the last call computed J, unless you asked for one of them; "auto" before the first call.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class ResidualsAndJacobian:
         if not isinstance(dynamics, Dynamics):
             raise TypeError(f"dynamics must be an adjode.Dynamics(f), but a {type(dynamics).__name__} was given.")
         if not getattr(loss, "is_sum_of_squares", False):
-            what = "adjode.losses.LeastSquares, or of a Likelihood with Gaussian or LogNormal noise whose sigma is a number"
-            raise TypeError(f"residuals are those of {what}, but a {type(loss).__name__} was given.")
+            what = "adjode.losses.LeastSquares, or a Likelihood with Gaussian or LogNormal noise whose sigma is a number"
+            raise TypeError(f"residuals need {what}, but a {type(loss).__name__} was given.")
         choose("jacobian", jacobian, ("auto", "tangents", "adjoints"))
         choose("on_inaccurate", on_inaccurate, ("refine", "raise", "warn"))
         self._given = dynamics, loss, t_span, wrt, jacobian, on_inaccurate, options
@@ -124,7 +124,7 @@ class ResidualsAndJacobian:
         Raises
         ------
         ValueError, TypeError
-            For bad input.
+            If an argument is invalid.
         SolveError
             If a pass cannot be completed, or a residual is not finite.
         """

@@ -73,7 +73,7 @@ def curvature_of_cost(cost: Callback) -> Callback:
         found = derived(cost.function, cost.kind.arguments(cost.takes_in_place)).vjp_dot
     except TypeError as error:
         raise TypeError(
-            f"second derivatives of the running cost are needed, and cannot be derived from it ({str(error).rstrip('.')}): write "
+            f"second derivatives of the running cost are needed, but cannot be derived from it ({str(error).rstrip('.')}): write "
             f"it in a form that can be differentiated."
         ) from None
     return callback("g_vjp_dot", found, fields=cost.fields)
@@ -95,5 +95,5 @@ def cost_along(solution: Solved, running_cost: Callable | tuple[Callable, Callab
 
 def require_fixed_jumps(cost: tuple[Callback, Callback], theta: np.ndarray | None = None, t_span: Any = None) -> None:
     """Refuse a running cost that jumps at times that depend on theta; where that is known, if they are within the span."""
-    why = "its gradient is integrated without what these jumps add: make the cost one more state, with g in f"
+    why = "its gradient would lack the contribution of these jumps: make the cost an additional state, with g in f"
     switches_of_cost(cost[0]).refuse(why, "the running cost", theta, t_span)

@@ -50,7 +50,7 @@ class Solution:
     Attributes
     ----------
     t : (n_steps + 1,) array
-        Times of the accepted steps, from t0 to T; for each stop three, since nothing is evaluated next to it.
+        Times of the accepted steps, from t0 to T. Each stop has three, since nothing is evaluated right next to it.
     u : (n_steps + 1, n) array
         States there.
     t_eval, u_eval : (k,), (k, n) arrays or None
@@ -62,25 +62,25 @@ class Solution:
     dynamics : Dynamics
     method : str
     structure : Structure or None
-        For implicit methods, that of the Jacobian.
+        For implicit methods, the structure of the Jacobian.
     stages : (n_steps, s + 1, n) array or None
-        For implicit methods, the state at the start of each step and those of its stages; after a step of Tsit5's s = 6, and after
-        one of Radau's in the same array 3, the rest being of no meaning.
+        For implicit methods, the state at the start of each step and those of its stages. After a step of Tsit5 s is 6; after one
+        of Radau in the same array it is 3, and the other rows are meaningless.
     stiff : (n_steps,) array of bool, or None
         For `method="auto"`, which steps are Radau's; the others are Tsit5's.
     segments : Segments or None
-        Where not all steps have been kept, because of `memory`: what solves them again, for `u`, for a call and for a pullback,
-        each time that they are asked for. There are no `stages` then.
+        If `memory` did not allow all steps to be kept: what solves them again for `u`, for a call and for a pullback, each time
+        they are needed. There are no `stages` then.
     u0 : (n,) array
-        The initial state; `u[0]` is behind what is given at t0.
+        The initial state; `u[0]` is the state after the doses at t0.
     jumps : Jumps
         The doses and events.
     ended : int
-        The event that has ended the solution, counted from 1; 0 if none has, so that it ends at T.
+        The event that ended the solution, counted from 1; 0 if none did, so that it ends at T.
     extended, theta_T
-        The dynamics with the inflows of doses, and theta with what they are at the end.
+        The dynamics with the inflows of doses, and theta with the inflows at the end.
     steady : SteadyState or None
-        Where it starts, if its doses have always been given.
+        Where the solution starts, if its doses have always been given.
     """
 
     dynamics: Dynamics
@@ -124,19 +124,19 @@ class Solution:
 
     @functools.cached_property
     def t_events(self) -> list[np.ndarray]:
-        """For each event the times at which it has happened, as in SciPy."""
+        """For each event, the times at which it happened, as in SciPy."""
         jumps = self.trajectory.jumps
         return [self.span.time(jumps.t[jumps.of_event(i)]) for i in range(len(self.options.events))]
 
     @functools.cached_property
     def u_events(self) -> list[np.ndarray]:
-        """For each event the states (k, n) at these times, before what it resets."""
+        """For each event, the states (k, n) at these times, before the reset."""
         jumps = self.trajectory.jumps
         return [jumps.u[2 * jumps.of_event(i)].copy() for i in range(len(self.options.events))]
 
     @functools.cached_property
     def events(self) -> list[tuple[float, str]]:
-        """All that has happened, in order: times and names of events."""
+        """All events in order: their times and names."""
         jumps, names = self.trajectory.jumps, [event.name for event in self.options.events]
         what = jumps.what.reshape(-1, 3)
         return [
@@ -189,14 +189,14 @@ class Solution:
 
     @property
     def u_T(self) -> Any:
-        """The state at T, named as u0 was."""
+        """The state at T, with the names of u0."""
         flat = self.u[-1].copy() if self.segments is None else self.segments.u_T.copy()
         return self.layouts[0].unflatten(flat)
 
     def __call__(self, t: Any, side: str = "right") -> np.ndarray:
         """The state at `t`: (n,) for a scalar, (k, n) for k times inside the span, by the method's dense output.
 
-        Where the state jumps it is that behind the jump, in the order of integration, or before it with side="left".
+        Where the state jumps, it is the one after the jump, in the order of integration, or the one before it with side="left".
         """
         if check_side(side) == "right":
             return self.dense(t)

@@ -47,7 +47,7 @@ def solve(
     doses: Doses | Sequence[Doses] | None = SolveOptions.doses,
     events: Event | Callable | Sequence[Event | Callable] | None = SolveOptions.events,
 ) -> Solution:
-    """Solve `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)` where the dynamics have a mass matrix, from `u(t0) = u0` to T.
+    """Solve `du/dt = f(t, u, theta)`, or `M du/dt = f(t, u, theta)` if the dynamics have a mass matrix, from `u(t0) = u0` to T.
 
     Parameters
     ----------
@@ -59,38 +59,37 @@ def solve(
     t_span : (t0, T)
         Time may run backwards, T < t0.
     method : str
-        "Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3" (or "RK23"); for stiff problems "Radau", "Kvaerno5", "TRBDF2", "Rodas5P";
-        "auto" takes the steps of Tsit5, and those of Radau where the problem is stiff; "RK4", "Midpoint", "Euler" take fixed steps
-        and need `step`.
+        "Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3" (or "RK23"); for stiff problems "Radau", "Kvaerno5", "TRBDF2", "Rodas5P".
+        "auto" takes the steps of Tsit5, and those of Radau where the problem is stiff. "RK4", "Midpoint" and "Euler" take fixed
+        steps and need `step`.
     rtol, atol : float; atol may be an (n,) array
-        The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`. By default atol is 1e-9, but for small
-        states less: no more than 1e-3 rtol |u0|, unless that is zero (or zero beside the largest |u0|, but for rounding). Where a
-        loss compares a state with data, as in `value_and_gradient`, it is no more than 1e-3 rtol of the least of these that is not
-        zero either.
+        The local error is kept below atol + rtol |u|, as in `scipy.integrate.solve_ivp`. By default atol is 1e-9, or less for small
+        states: at most 1e-3 rtol |u0|, unless that is zero (or zero up to rounding, compared with the largest |u0|). If a loss
+        compares a state with data, as in `value_and_gradient`, it is also at most 1e-3 rtol times the smallest nonzero datum.
     t_eval : (k,) array, optional
         Times in the span at which `u_eval` is wanted.
     first_step, max_step : float
-        The first step (chosen by default) and the largest.
+        The first step (chosen automatically by default) and the largest.
     max_steps : int
-        Cap on steps, accepted and rejected.
+        Limit on the number of steps, accepted and rejected.
     step : float, optional
-        Take steps of this size, without error control; the last one is shortened to meet T, for Kvaerno5 the last few. The
-        tolerances then only say how far the Newton iteration of a stiff method goes.
+        Take steps of this size, without error control. The last one is shortened to meet T; for Kvaerno5, the last few. The
+        tolerances then only determine how far the Newton iteration of a stiff method goes.
     max_seconds : float, optional
         Limit on the wall-clock time of the call, checked between steps.
     linear_solver : {"auto", "dense", "banded", "sparse"}
         How stiff methods solve their linear systems; "auto" chooses by the size and the pattern of the Jacobian.
     stops : (k,) array
-        Times at which f may jump. A step ends at each of them, f is evaluated on either side alone, and both adjoints respect
-        that; the state is continuous. Times outside the span are left out. Breaks of the dynamics are stops, too.
+        Times at which f may jump. A step ends at each of them, f is evaluated separately on either side, and both adjoints respect
+        that. The state is continuous. Times outside the span are ignored. Breaks of the dynamics are stops, too.
     memory : int or str, optional
-        A budget for what is kept of the steps: bytes, or "512MB", "2 GiB". Where the steps do not fit, the solution keeps snapshots
-        from which it solves them again, whenever it is called, `u` is asked for or it is pulled back; times are kept in any case.
+        A budget for the stored steps: bytes, or "512MB", "2 GiB". If the steps do not fit, the solution keeps snapshots from which
+        it solves them again whenever it is called, `u` is accessed or it is pulled back. Times are always kept.
     doses : Doses or list of them, optional
         Amounts that enter states at known times, at once or over a while.
     events : Event, function or list of them, optional
-        What happens where a guard passes through zero: resets of the state, the end of the solution, or nothing but a note of the
-        time. Functions are as SciPy has them: `event(t, u)`, with attributes `terminal` and `direction`.
+        What happens where a guard passes through zero: the state is reset, the solution ends, or the time is just recorded.
+        Functions are as in SciPy: `event(t, u)`, with attributes `terminal` and `direction`.
 
     Returns
     -------
@@ -100,7 +99,7 @@ def solve(
     Raises
     ------
     ValueError, TypeError
-        For bad input, before anything is computed.
+        If an argument is invalid, before anything is computed.
     SolveError
         If the solve cannot be completed.
     """

@@ -78,11 +78,11 @@ def is_steady(options: SolveOptions, t_span: tuple[float, float]) -> bool:
     if not any(steady):
         return False
     if not all(steady) or len({one.every for one in options.doses}) > 1:
-        raise ValueError("doses in steady state go together: give steady_state=True and the same every= to all of them.")
+        raise ValueError("if one dose is in steady state, all must be: give steady_state=True and the same every= to all of them.")
     if options.events:
-        raise ValueError("doses in steady state and events do not go together: leave one of them out.")
+        raise ValueError("doses in steady state cannot be combined with events: leave one of them out.")
     if t_span[1] < t_span[0]:
-        raise ValueError("doses in steady state have been given before, so time runs forwards: give a t_span with t0 < T.")
+        raise ValueError("doses in steady state need time to run forwards: give a t_span with t0 < T.")
     return True
 
 
@@ -124,7 +124,7 @@ def find_steady_state(
 
     found = find_fixed_points(over_period, guess[None], lambda u, _: options.step_allowed(u))
     if found.singular[0]:
-        raise _failure(t0, "a period does not tell its states apart: something is conserved, so u0 says how much there is")
+        raise _failure(t0, "some quantity is conserved over a period, so the state depends on how much of it u0 has")
     if found.status[0] != SUCCESS:
         raise _failure(t0, f"Newton's method has not found it in {_MOST} iterations: give a u0 that is closer")
     return SteadyState(found.u[0], tuple(one.moved(k) for one, k in pairs), latest[0], found.P_u[0], adjoint)

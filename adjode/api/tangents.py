@@ -44,24 +44,24 @@ def pushforward(
     ----------
     solution : Solution
     u0_dot : (n,) array, dict or structured scalar, or (n, k) array, optional
-        The direction in which u0 changes, or k of them in the columns; zero by default.
+        The direction in which u0 changes, or k directions in columns; zero by default.
     theta_dot : (m,) array, dict or structured scalar, or (m, k) array, optional
-        The same of theta, with as many columns.
+        The direction in which theta changes, with as many columns.
     times : (c,) array, optional
-        Times in the span, in any order, at which the derivatives of the states are wanted too.
+        Times in the span, in any order, at which derivatives of the states are wanted as well.
     side : {"right", "left"}
-        Whether a derivative wanted where the state jumps is that behind the jump, in the order of integration, or before it.
+        Whether a derivative where the state jumps is the one after the jump, in the order of integration, or the one before it.
     t0_dot, T_dot : float, or (k,) array, optional
-        How t0 and T change, in each direction; `times` are held fixed as they do.
+        How t0 and T change, in each direction; `times` are held fixed meanwhile.
     dense : bool
-        Whether to keep the derivatives at all times of the span, which `Tangents.dense` then gives: (1 + degree) n k numbers for
+        Whether to keep the derivatives at all times of the span, which are then in `Tangents.dense`: (1 + degree) n k numbers for
         each step, with the degree of the method's dense output.
     max_seconds : float, optional
-        Limit on the wall-clock time: by default that of the solve.
+        Limit on the wall-clock time; by default that of the solve.
     on_inaccurate : {"refine", "raise", "warn"}
-        What to do where steps that were chosen for the states are too long for the tangents, so that what is seen of them may be
-        further off than 100 times rtol, as a part of the largest logarithmic derivative. Solve again with shorter ones, and raise
-        if that does not help; or raise, or warn at once.
+        What to do if steps that were chosen for the states are too long for the tangents, so that the requested ones may be off by
+        more than 100 times rtol, relative to the largest logarithmic derivative. Solve again with shorter steps, and raise if that
+        does not help; or raise, or warn, at once.
 
     Returns
     -------
@@ -70,17 +70,17 @@ def pushforward(
     Raises
     ------
     ValueError, TypeError
-        For bad input, or if the method or the dynamics have no tangents.
+        If an argument is invalid, or the method or the dynamics have no tangents.
     SolveError
-        If the pass cannot be completed, or the tangents are not as accurate as that.
+        If the pass cannot be completed, or the tangents are not accurate enough.
 
     Notes
     -----
-    `du_dot/dt = (df/du) u_dot + (df/dtheta) theta_dot`, discretised as the solve is: the dual of `pullback` with
-    adjoint="discrete", on the same mesh, which is held fixed. Directions share the states of the stages, the Jacobians and the
-    factorisations. Steps are chosen for the states; whether they serve tangents too is judged by that adjoint, pulled back from T
-    and `times` once. Fixed steps are not judged. Where the state jumps at a time that changes with u0 and theta, the mesh is held
-    fixed too, and the state at that time is not: the dual of what `pullback` does.
+    `du_dot/dt = (df/du) u_dot + (df/dtheta) theta_dot`, discretised like the solve: the dual of `pullback` with adjoint="discrete",
+    on the same mesh, which is held fixed. Directions share the states of the stages, the Jacobians and the factorisations. Steps
+    are chosen for the states. Whether they are short enough for tangents too is judged by that adjoint, pulled back once from T and
+    `times`. Fixed steps are not judged. Where the state jumps at a time that changes with u0 and theta, the mesh is held fixed and
+    the state at that time is not: the dual of what `pullback` does.
     """
     if solution.segments is not None:
         raise ValueError("tangents need all steps of a solution: solve with more memory=, or without a budget.")
@@ -129,7 +129,7 @@ def _output_of(made: TangentPass, trajectory: Trajectory, start_dots: np.ndarray
 def _time_dots(name: str, value: Any) -> np.ndarray:
     dots = np.asarray(value, dtype=float)
     if dots.ndim > 1 or not np.isfinite(dots).all():
-        raise ValueError(f"{name} must be a finite number, or a vector of one for each direction, but {value!r} was given.")
+        raise ValueError(f"{name} must be a finite number, or a vector with one for each direction, but {value!r} was given.")
     return dots
 
 
@@ -153,7 +153,7 @@ def _rate(solution: Solved, step: int) -> np.ndarray:
     mass, mesh, n = solution.dynamics.mass, solution.trajectory, solution.layouts[0].size
     if mass is not None and mass.singular:
         raise ValueError(
-            "with a singular mass matrix f does not say how fast the algebraic components change: leave t0_dot, T_dot."
+            "with a singular mass matrix f does not say how fast the algebraic components change: leave t0_dot and T_dot out."
         )
     u, theta = state_at_step(solution, step), solution.jumps.extended(solution.theta) if step == 0 else solution.problem[1]
     elapsed = beside_stops(solution.span, mesh.t, mesh.kinds, np.full(n, solution.t[step]))
@@ -231,7 +231,8 @@ def read_directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any)
         raise ValueError("give u0_dot, theta_dot, or both: the directions in which u0 and theta change.")
     if len(forms) > 1:
         raise ValueError(
-            f"u0_dot and theta_dot must have as many columns, but their shapes are {np.shape(u0_dot)} and {np.shape(theta_dot)}."
+            f"u0_dot and theta_dot must have the same number of columns, but their shapes are {np.shape(u0_dot)} and "
+            f"{np.shape(theta_dot)}."
         )
     (count, many) = forms.pop()
     rows = [np.zeros((count, layout.size)) if one is None else one[0] for layout, one in zip(layouts, given, strict=True)]

@@ -21,7 +21,7 @@ def check_adjoint(dynamics: Dynamics, adjoint: str, wanted: frozenset[str]) -> N
     """Refuse what problems with a mass matrix or with switches do not have; tell of switches that cannot be read."""
     dynamics.switches.warn(stacklevel=4)
     if adjoint == "backsolve":
-        dynamics.switches.refuse("adjoint='backsolve' knows no such times: choose adjoint='discrete' or 'interpolating'")
+        dynamics.switches.refuse("adjoint='backsolve' does not support such times: choose adjoint='discrete' or 'interpolating'")
     if dynamics.mass is None:
         return
     times = sorted(wanted - {"u0", "theta"}) if dynamics.mass.singular else []

@@ -13,8 +13,8 @@ from adjode.compile.cache import own_folder
 
 PATIENCE = 2.0  # seconds of compiling, all together, after which it is said
 _TEXT = (
-    "adjode is compiling, as it does where it meets a method or a model for the first time: some ten seconds, or a minute while it "
-    "has no kernels yet. What is compiled is kept in {folder}; `python -m adjode.precompile` compiles all kernels in advance."
+    "adjode is compiling a method or model that it meets for the first time, which takes some ten seconds, or a minute if it has "
+    "no kernels yet. The result is kept in {folder}; `python -m adjode.precompile` compiles all kernels in advance."
 )
 _spent = 0.0
 _is_said = False

@@ -37,9 +37,9 @@ def report(folder: Path, error: OSError) -> None:
     if isinstance(error, Untrusted) and folder not in _reported:
         _reported.add(folder)
         warnings.warn(
-            f"adjode leaves the compiled kernels in {folder} alone, since {error}: they are code, and would run as you. "
-            f"Delete what is not yours, take the permission to write from others (chmod go-w), or name another folder "
-            f"(NUMBA_CACHE_DIR, ADJODE_PRECOMPILED).",
+            f"adjode does not load the compiled kernels in {folder}, since {error}: they are code, and would run with your "
+            "permissions. Delete what is not yours, remove write permission for others (chmod go-w), or name another folder "
+            "(NUMBA_CACHE_DIR, ADJODE_PRECOMPILED).",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -140,7 +140,7 @@ def _require_own(path: Path, status: os.stat_result) -> None:
     if not _OWNED:
         return
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        raise Untrusted(f"{path} is a link or no file")
+        raise Untrusted(f"{path} is a link or not a regular file")
     if status.st_uid not in _owners():
         raise Untrusted(f"{path} belongs to user {status.st_uid}")
     if status.st_mode & _OTHERS:

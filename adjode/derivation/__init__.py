@@ -18,17 +18,17 @@ def derive(function: Callable, arguments: tuple[str, ...] | None = None) -> Deri
         `f(t, u, theta, du)`, which overwrites du, `f(t, u, theta)`, which returns it, or `g(t, u, theta)`, which returns a number.
         A Python function, or a jitted one.
     arguments : tuple of str, optional
-        What the arguments are, if not these: among k, an integer, t, d, u, theta, and du or y, which is overwritten.
+        The names of the arguments, if not these: among k, an integer, t, d, u, theta, and du or y, which is overwritten.
 
     Returns
     -------
     Derived
-        With the functions `vjp` and `vjp_u`, and their texts `vjp_source` and `vjp_u_source`; `str()` gives both.
+        With the functions `vjp` and `vjp_u`, and their source `vjp_source` and `vjp_u_source`; `str()` gives both sources.
 
     Raises
     ------
     TypeError
-        If there is something in it that cannot be differentiated: the message says what and where, and what to write instead.
+        If it contains something that cannot be differentiated: the message says what and where, and what to write instead.
     """
     from adjode.derivation.derived import Derived  # here: importing adjode must stay light
 
@@ -38,12 +38,12 @@ def derive(function: Callable, arguments: tuple[str, ...] | None = None) -> Deri
 
 
 def derivative(function: Callable, *, vjp: Callable | None = None, jvp: Callable | None = None) -> Callable:
-    """Teach the derivative of a function of numbers, for callbacks that call it.
+    """Declare the derivative of a function of numbers, for callbacks that call it.
 
     Parameters
     ----------
     function : callable
-        `y = function(x1, x2, ...)`, of floats, as Numba takes it.
+        `y = function(x1, x2, ...)` of floats, which Numba can compile.
     vjp : callable, optional
         `vjp(x1, x2, ..., y_bar)` returns the cotangents of the arguments: a tuple, or a number if there is one argument.
     jvp : callable, optional
@@ -57,7 +57,7 @@ def derivative(function: Callable, *, vjp: Callable | None = None, jvp: Callable
     Raises
     ------
     TypeError
-        If something is not callable, or there is no rule.
+        If something is not callable, or no rule is given.
     """
     from adjode.derivation.library import teach
 

@@ -100,5 +100,5 @@ def copied(reader: Any, array: Node) -> Node:
 def converted(reader: Any, array: Node, kind: str | None) -> Node:
     """A copy of an array as one of another kind."""
     if kind != "f":
-        raise Refusal("an array of floats is made one of integers", "convert its entries in a loop, by int(...)")
+        raise Refusal("an array of floats is converted to integers", "convert its entries in a loop, by int(...)")
     return reader.session.allocate(array.shape, reader.anchored(N.mul(N.ONE, reader.whole(array))), "f")

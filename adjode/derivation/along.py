@@ -22,7 +22,7 @@ def axis_of(axis: Any, rank: int) -> int | None:
         return None
     value = N.value_of(axis) if isinstance(axis, Node) else None
     if value is None:
-        raise Refusal("an axis is no constant number", "write the number of the axis, or a loop")
+        raise Refusal("an axis is not a constant number", "write the number of the axis, or a loop")
     if not -rank <= value < rank:
         raise Refusal(f"an axis {value} of an array with {rank} axes is named", "name one that it has")
     return int(value) % rank
@@ -40,7 +40,7 @@ def is_true(value: Any, what: str) -> bool:
     """The truth of an option that must be a constant."""
     known = N.value_of(value) if isinstance(value, Node) else getattr(value, "value", value)
     if known not in (True, False):
-        raise Refusal(f"`{what}` is no constant", "write True or False")
+        raise Refusal(f"`{what}` is not a constant", "write True or False")
     return bool(known)
 
 
@@ -144,7 +144,7 @@ def diff(reader: Any, function: Object, x: Any, n: Any = N.I1, axis: Any = LAST)
     x, times = reader.number_or_array(x), N.value_of(n) if isinstance(n, Node) else None
     along = axis_of(axis, len(x.shape)) if x.shape else None
     if along is None or times is None or not 0 <= times <= 8:
-        raise Refusal(f"`{function.text}` is given no array, or is taken a number of times that is no constant", "write a loop")
+        raise Refusal(f"`{function.text}` is given no array, or is taken a number of times that is not constant", "write a loop")
     for _ in range(int(times)):
         x = reader.session.addressable(reader, x)
         ends = (N.I1, None), (None, N.const(-1))
@@ -158,13 +158,13 @@ def roll(reader: Any, function: Object, x: Any, shift: Any, axis: Any = None) ->
         raise Refusal(f"`{function.text}` of a number is taken", "give it an array")
     if isinstance(shift, tuple) or isinstance(axis, tuple):
         if not isinstance(axis, tuple) or (isinstance(shift, tuple) and len(shift) != len(axis)):
-            raise Refusal(f"`{function.text}` is given other shifts than axes", "give it one shift for each axis")
+            raise Refusal(f"`{function.text}` is not given one shift for each axis", "give it one shift for each axis")
         for one, along in zip(shift if isinstance(shift, tuple) else (shift,) * len(axis), axis, strict=True):
             x = roll(reader, function, x, one, along)
         return x
     shift, along = reader.number_or_array(shift), axis_of(axis, len(x.shape))
     if shift.kind != "i" or shift.shape:
-        raise Refusal(f"`{function.text}` shifts by something else than an integer", "write a loop over the entries")
+        raise Refusal(f"`{function.text}` shifts by something other than an integer", "write a loop over the entries")
     if along is None and len(x.shape) > 1:
         rolled = roll(reader, function, reader.session.reshaped(reader, x, N.const(-1)), shift)
         return reader.session.reshaped(reader, rolled, *x.shape)
@@ -194,7 +194,7 @@ def joined(reader: Any, parts: list[Node], stops: list[Node], axis: int = 0) -> 
 
 def concatenate(reader: Any, function: Object, parts: Any, axis: Any = N.I0) -> Node:
     if not isinstance(parts, tuple) or not parts:
-        raise Refusal(f"`{function.text}` is given something else than a tuple of arrays", "write a loop over the entries")
+        raise Refusal(f"`{function.text}` is given something other than a tuple of arrays", "write a loop over the entries")
     arrays = [reader.number_or_array(one) for one in parts]
     ranks = {len(one.shape) for one in arrays}
     along = axis_of(axis, max(ranks))
@@ -215,7 +215,7 @@ def stack(reader: Any, function: Object, parts: Any, axis: Any = N.I0) -> Node:
     if isinstance(parts, Node) and parts.shape:
         parts = tuple(parts_of(reader, function, parts))
     if not isinstance(parts, tuple) or not parts:
-        raise Refusal(f"`{function.text}` is given something else than a tuple of arrays", "write a loop over the entries")
+        raise Refusal(f"`{function.text}` is given something other than a tuple of arrays", "write a loop over the entries")
     arrays = [reader.number_or_array(one) for one in parts]
     along = axis_of(axis, len(arrays[0].shape) + 1)
     if len({len(one.shape) for one in arrays}) > 1 or not arrays[0].shape or along is None:
@@ -235,7 +235,7 @@ def parts_of(reader: Any, function: Object, array: Node) -> tuple:
 def on_top(reader: Any, function: Object, parts: Any) -> Node:
     """`np.vstack`: vectors are rows."""
     if not isinstance(parts, tuple) or not parts:
-        raise Refusal(f"`{function.text}` is given something else than a tuple of arrays", "write a loop over the entries")
+        raise Refusal(f"`{function.text}` is given something other than a tuple of arrays", "write a loop over the entries")
     arrays = [reader.number_or_array(one) for one in parts]
     if all(len(one.shape) == 1 for one in arrays):
         return stack(reader, function, tuple(arrays))
@@ -246,7 +246,7 @@ def on_top(reader: Any, function: Object, parts: Any) -> Node:
 def columns(reader: Any, function: Object, parts: Any) -> Node:
     """`np.column_stack`: vectors are columns."""
     if not isinstance(parts, tuple) or not parts:
-        raise Refusal(f"`{function.text}` is given something else than a tuple of arrays", "write a loop over the entries")
+        raise Refusal(f"`{function.text}` is given something other than a tuple of arrays", "write a loop over the entries")
     arrays = [reader.number_or_array(one) for one in parts]
     if all(len(one.shape) == 1 for one in arrays):
         return N.transpose(stack(reader, function, tuple(arrays)))

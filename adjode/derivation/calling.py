@@ -55,7 +55,7 @@ class Calling:
                 return self.method(reader, base, node)
         function = reader.value(node.func)
         if not isinstance(function, Object) or not (callable(function.value) or isinstance(function.value, Local)):
-            raise Refusal("what is called is no function that is known", "call functions by their names")
+            raise Refusal("the function that is called is not known", "call functions by their names")
         if function.value in _ITERATORS:
             return self.listed(self.iterable(reader, node))
         arguments = self.given(reader, node, self.places(function.value))
@@ -65,7 +65,7 @@ class Calling:
         """What a range, or `zip` and the like, goes through."""
         items = over.listed(LONGEST) if isinstance(over, Iterable) else over
         if items is None:
-            raise Refusal("a range of no constant length stands where a list is wanted", "loop over it")
+            raise Refusal("a range whose length is not constant is used as a list", "loop over it")
         return items
 
     def places(self, function: Any) -> int | None:
@@ -152,10 +152,10 @@ class Calling:
         if ".random." in function.text:
             raise Refusal(f"a random number is drawn by `{function.text}`", "put noise into data or into theta")
         of_arrays = any(isinstance(argument, tuple) or getattr(argument, "shape", ()) for argument in arguments)
-        instead = "write it with functions of math and numpy, or teach it by adjode.derivative"
+        instead = "write it with functions of math and numpy, or declare its derivative with adjode.derivative"
         what = f"the derivative of `{function.text}` is not known"
         if str(type(python).__module__).startswith("scipy.interpolate"):
-            raise Refusal(what, "take an adjode.Table(times, values) for measured inputs")
+            raise Refusal(what, "use an adjode.Table(times, values) for measured inputs")
         raise Refusal(what, "write a loop over the entries" if of_arrays else instead)
 
     def recorded(self, kind: Any, arguments: list, keywords: dict) -> Record:
@@ -163,7 +163,7 @@ class Calling:
         names: tuple[str, ...] = kind._fields
         values = dict(zip(names, arguments, strict=False)) | keywords
         if len(arguments) > len(names) or set(values) != set(names):
-            raise Refusal(f"`{kind.__name__}` is called with other arguments than it has", "give each argument")
+            raise Refusal(f"`{kind.__name__}` is called with arguments that it does not have", "give each argument")
         return Record.of(names, (values[name] for name in names))
 
     def taught(self, reader: Expressions, function: Object, rules: Taught, arguments: list[Node], keywords: dict) -> Node:
@@ -261,7 +261,7 @@ def _keywords(reader: Any, node: ast.Call) -> dict[str, Any]:
         elif isinstance(value, Dictionary):
             keywords |= value.value
         else:
-            raise Refusal("something else than a dictionary is unpacked by **", "write the arguments one by one")
+            raise Refusal("something other than a dictionary is unpacked by **", "write the arguments one by one")
     return keywords
 
 
@@ -273,7 +273,7 @@ def _bound(source: Source, defaults: dict[str, Any], arguments: list, keywords: 
     wanted = {*names, *source.by_keyword}
     twice = set(names[: len(arguments)]) & keywords.keys()
     if twice or (more and rest is None) or set(env) != wanted:
-        raise Refusal(f"`{source.name}` is called with other arguments than it has", "give each argument")
+        raise Refusal(f"`{source.name}` is called with arguments that it does not have", "give each argument")
     return env if rest is None else env | {rest: tuple(more)}
 
 

@@ -207,7 +207,7 @@ def flat(reader: Any, function: Object, value: Any) -> Node:
 def integer(reader: Any, function: Object, value: Any) -> Node:
     number = reader.number_or_array(value)
     if number.kind != "i" or number.shape:
-        raise Refusal(f"`{function.text}` is given something else than an integer", "convert it by int(...), or take np.linspace")
+        raise Refusal(f"`{function.text}` is given something other than an integer", "convert it by int(...), or use np.linspace")
     return number
 
 
@@ -232,7 +232,7 @@ def _truths(reader: Any, condition: Any) -> Node:
 
 def searched(reader: Any, function: Object, table: Any, value: Any, side: Object | None = None) -> Node:
     if side is not None and getattr(side, "value", None) not in ("left", "right"):
-        raise Refusal(f"`{function.text}` has a side that is no constant", 'write "left" or "right"')
+        raise Refusal(f"`{function.text}` has a side that is not a constant", 'write "left" or "right"')
     is_right = side is not None and side.value == "right"
     return _place(reader, function, "np.searchsorted", (table, value), '"right"' if is_right else None)
 
@@ -244,7 +244,7 @@ def bisected(side: str) -> Callable:
 def binned(reader: Any, function: Object, value: Any, bins: Any, right: Any = None) -> Node:
     closed = isinstance(right, Node) and N.value_of(right)
     if closed is None:
-        raise Refusal(f"`{function.text}` has a `right` that is no constant", "write True or False")
+        raise Refusal(f"`{function.text}` has a `right` that is not a constant", "write True or False")
     return _place(reader, function, "np.digitize", (value, bins), "True" if closed else None)
 
 

@@ -98,7 +98,7 @@ class Places:
         self.access: dict[P.Statement, Access] = {}
         self.allocated: dict[Node, tuple] = {}  # the loops around
         self.fills: dict[Node, Node | None] = {}
-        self._at: dict[tuple[Node, int | None], list[Access]] = {}  # by array and entry, None for what is no constant entry
+        self._at: dict[tuple[Node, int | None], list[Access]] = {}  # by array and entry, None for what is not a constant entry
         self._count = 0
         self._collect(block, (), ())
 

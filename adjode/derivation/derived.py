@@ -40,21 +40,21 @@ class Derived:
     vjp_u : callable
         `vjp_u(t, u, theta, lam, u_bar)`.
     jvp : callable
-        `jvp(t, u, theta, u_dot, theta_dot, du_dot)`: du_dot is `df/du u_dot + df/dtheta theta_dot`, which is returned for a number.
+        `jvp(t, u, theta, u_dot, theta_dot, du_dot)`: du_dot is `df/du u_dot + df/dtheta theta_dot`; for a number it is returned.
     jvps : callable or None
-        `jvps(t, u, theta, u_dots, theta_dots, lanes, du_dots)`, the same of many directions, see `adjode.derivation.lanes`; None
-        where f calculates with whole arrays.
+        `jvps(t, u, theta, u_dots, theta_dots, lanes, du_dots)`, the same for many directions, see `adjode.derivation.lanes`; None
+        if f computes with whole arrays.
     program : callable
-        What is read in the source, as a function of the same arguments, written with what Numba knows.
+        What was read in the source, as a function of the same arguments, written in terms that Numba knows.
     df_dt : callable
-        `df_dt(t, u, theta, du_dot)`, which is returned for a number.
+        `df_dt(t, u, theta, du_dot)`; for a number it is returned.
     vjp_dot : callable
         `vjp_dot(t, u, theta, lam, u_dot, theta_dot, lam_dot, u_bar_dot, theta_bar_dot)`: how the results of `vjp` change with its
-        arguments. For a number, without `lam` and `lam_dot`, the product of its Hessian with (u_dot, theta_dot).
+        arguments. For a number, without `lam` and `lam_dot`, it is the product of its Hessian with (u_dot, theta_dot).
     jac : callable or None
-        `jac(t, u, theta, J)` for straight-line code with few entries; else None.
+        `jac(t, u, theta, J)` for straight-line code with few entries; otherwise None.
     vjp_source, vjp_u_source, jvp_source, df_dt_source, vjp_dot_source, jac_source : str
-        Their texts.
+        Their source code.
     """
 
     def __init__(self, function: Callable, arguments: tuple[str, ...] | None = None):
@@ -105,7 +105,7 @@ class Derived:
         Raises
         ------
         TypeError
-            If it cannot be told from the source.
+            If the source does not tell.
         """
         with reading(self.function, self._arguments) as own:
             return pattern(own, n, m)

@@ -155,11 +155,13 @@ class Expressions(Indexing):
         if value is Undefined:
             raise Refusal("a name may have no value here", "give it one before the loop or branch")
         if isinstance(value, Dictionary):
-            raise Refusal("a dictionary stands where a number or an array is wanted", "read its items by their keys")
+            raise Refusal("a dictionary is used as a number or an array", "read its items by their keys")
         found, text = value.value, value.text or repr(value.value)
         if isinstance(found, complex):
             raise Refusal(f"`{text}` is a complex number", "calculate with real and imaginary parts")
-        raise Refusal(f"`{text}` is no number or array, but of type {type(found).__name__}", "use numbers, tuples and arrays")
+        raise Refusal(
+            f"`{text}` is neither a number nor an array, but of type {type(found).__name__}", "use numbers, tuples and arrays"
+        )
 
     def node(self, node: ast.expr) -> Node:
         return self.number_or_array(self.value(node))
@@ -194,7 +196,7 @@ class Expressions(Indexing):
 
     def value_Left(self, node: ast.Name) -> Any:
         if self.env.get(node.id, Undefined) is Undefined:
-            raise Refusal("an array, or several things, are returned from within a loop", "return them behind it")
+            raise Refusal("an array, or several values, are returned from inside a loop", "return them after it")
         return self.env[node.id]
 
     def value_Attribute(self, node: ast.Attribute) -> Any:
@@ -222,7 +224,9 @@ class Expressions(Indexing):
             values, count = (left, right) if isinstance(left, tuple) else (right, left)
             return Items.of(_repeated(values, count), self.nest) if isinstance(values, Items) else _repeated(values, count)
         if (self.is_list(left) and not _is_array(right, self)) or (self.is_list(right) and not _is_array(left, self)):
-            raise Refusal("a list of no constant length is added to, or repeated", "make an array of it first, by np.array(...)")
+            raise Refusal(
+                "a list whose length is not constant is added to, or repeated", "make an array of it first, by np.array(...)"
+            )
         a, b = self.whole(self.number_or_array(left)), self.whole(self.number_or_array(right))
         if isinstance(op, ast.MatMult):
             a, b = self.session.floats(a), self.session.floats(b)
@@ -264,7 +268,7 @@ class Expressions(Indexing):
         if isinstance(values, Dictionary):
             values = tuple(self.session.known("", key) for key in values.value)
         if not isinstance(values, tuple):
-            raise Refusal("`in` is followed by no tuple", "compare numbers")
+            raise Refusal("`in` is not followed by a tuple", "compare numbers")
         result = N.const(False)
         for other in values:
             result = N.both("or", result, self.compared("==", value, other))

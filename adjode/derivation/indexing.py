@@ -57,7 +57,7 @@ class Indexing:
         value = self.value(node.value)
         if isinstance(value, (tuple, Dictionary)):
             kind = "dictionary" if isinstance(value, Dictionary) else "list"
-            raise Refusal(f"a {kind} is written into, which has no name of its own", "write into an array, made by np.zeros(...)")
+            raise Refusal(f"a {kind} that has no name of its own is written into", "write into an array, made by np.zeros(...)")
         return self.part(self.number_or_array(value), node.slice)
 
     def part(self, array: Node, where: ast.expr) -> tuple[Node, tuple[Node, ...]]:
@@ -115,13 +115,13 @@ class Indexing:
     def taken(self, array: Node, places: Node) -> Node:
         """`array[places]`, for an array of integers."""
         if places.kind == "b" or len(array.shape) > 2 or array.kind != "f":
-            raise Refusal("entries are chosen by an array of another kind than integers", "use np.where(...), or a loop")
+            raise Refusal("entries are selected by an array that does not hold integers", "use np.where(...), or a loop")
         return self.session.inlined(spelled.taken if len(array.shape) == 1 else spelled.taken_rows, [array, places], {})
 
     def put(self, array: Node, places: Node, op: ast.operator | None, value: Node) -> None:
         """`array[places] op= value`, for an array of integers or truth values."""
         if len(array.shape) != 1 or (places.kind == "b" and (op is not None or value.shape)):
-            raise Refusal("entries are chosen by an array, and get others", "write a loop over the entries")
+            raise Refusal("entries that are selected by an array are written into", "write a loop over the entries")
         if op is not None:
             value = self.binary(op, self.taken(array, places), value)
         value = self.session.addressable(self, self.whole(value)) if value.shape else value

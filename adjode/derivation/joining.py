@@ -15,7 +15,7 @@ from adjode.derivation.refusals import Refusal
 def vector(reader: Any, function: Object, array: Any) -> Node:
     array = reader.number_or_array(array)
     if len(array.shape) != 1:
-        raise Refusal(f"`{function.text}` is given something else than vectors", "write a loop over the entries")
+        raise Refusal(f"`{function.text}` is given something other than vectors", "write a loop over the entries")
     return array
 
 

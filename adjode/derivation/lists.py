@@ -48,7 +48,7 @@ class Lists(Expressions):
         known = N.value_of(array.shape[0]) if array.shape else None
         count = count if known is None else int(known)
         if count is None or count > LONGEST:
-            raise Refusal("an array is unpacked by *, whose length is not known", "write its entries one by one")
+            raise Refusal("an array whose length is not known is unpacked by *", "write its entries one by one")
         return self.entries(array, range(count))
 
     def entries(self, array: Node, places: range) -> tuple:
@@ -116,13 +116,13 @@ class Lists(Expressions):
         value = N.value_of(self.truth(test))
         if value is None:
             raise Refusal(
-                "a comprehension leaves out what depends on numbers",
+                "a comprehension leaves out items by a condition that depends on numbers",
                 "write `... if condition else 0.0`, or a loop that fills an array",
             )
         return bool(value)
 
     def filled(self, element: ast.expr, generator: ast.comprehension, over: Iterable, nested: bool) -> Node:
-        """A list of numbers whose length is no constant, as an array."""
+        """A list of numbers whose length is not a constant, as an array."""
         if nested or generator.ifs:
             raise Refusal("a comprehension has no constant length, and a condition", "write a loop that fills an array")
         memory = self.session.allocate((over.count,), None)
@@ -160,7 +160,7 @@ class Lists(Expressions):
         kind = "list" if isinstance(value, Items) else "dictionary"
         if value.nest != self.nest:
             raise Refusal(
-                f"the {kind} `{name}` is written into, which was made outside of this loop", "fill an array, made by np.empty(n)"
+                f"the {kind} `{name}` is written into, but was made outside this loop", "fill an array, made by np.empty(n)"
             )
         holders = [one for reader in self.session.readers for key, one in reader.env.items() if (reader, key) != (self, name)]
         if any(_holds(one, value) for one in holders):
@@ -176,7 +176,7 @@ class Lists(Expressions):
         old = self.own(name)
         more = values if method == "append" else values[0]
         if not isinstance(old, Items) or len(values) != 1 or not isinstance(more, (list, tuple)):
-            raise Refusal(f"`{method}` is called on something else than a list", "fill an array, made by np.empty(n)")
+            raise Refusal(f"`{method}` is called on something other than a list", "fill an array, made by np.empty(n)")
         self.change(name, Items.of((*old, *map(self.anchored, more)), old.nest))
         return Object(None)
 
@@ -189,7 +189,7 @@ class Lists(Expressions):
         assert old is not None
         place = None if isinstance(where, ast.Slice) else N.value_of(self.integer(where))
         if place is None or not -len(old) <= place < len(old):
-            raise Refusal("a list is written into at a place that is no constant", "make an array of it by np.array(...)")
+            raise Refusal("a list is written into at an index that is not a constant", "make an array of it by np.array(...)")
         items = list(old)
         items[int(place)] = value
         self.change(name, Items.of(items, old.nest))
@@ -202,7 +202,7 @@ class Lists(Expressions):
             if key is None:  # **other
                 other = self.value(value)
                 if not isinstance(other, Dictionary):
-                    raise Refusal("something else than a dictionary is unpacked by **", "write its items one by one")
+                    raise Refusal("something other than a dictionary is unpacked by **", "write its items one by one")
                 pairs.update(other.value)
             else:
                 pairs[self.constant(self.value(key))] = self.anchored(self.value(value))
@@ -214,7 +214,7 @@ class Lists(Expressions):
             return tuple(map(self.constant, value))
         key = N.value_of(value) if isinstance(value, Node) else value.value
         if key is None:
-            raise Refusal("a key of a dictionary is no constant", "use an array, and an integer")
+            raise Refusal("a key of a dictionary is not a constant", "use an array, and an integer")
         return key
 
     def item_of(self, dictionary: Dictionary, value: Any) -> Any:

@@ -37,7 +37,7 @@ class Merge:
                 raise Refusal("the branches return different things", "return the same kind in each")
             return Undefined
         if N.root(a) in self.memory or N.root(b) in self.memory:
-            raise Refusal("a name stands for one array or another", "write into one array in both branches")
+            raise Refusal("a name refers to one array or another", "write into one array in both branches")
         return self.nodes(a, b, name)
 
     def nodes(self, a: Node, b: Node, name: str | None) -> Node:

@@ -104,7 +104,7 @@ class Reader(Lists):
         base = N.root(array)
         if base not in self.session.memory:
             name = self.session.hints.get(base, "an input")
-            raise Refusal(f"`{name}` is written into, which is an input or a constant", "write into an array of your own")
+            raise Refusal(f"`{name}` is written into, but is an input or a constant", "write into an array of your own")
         value = self.whole(self.number_or_array(value))
         contents = self.contents.setdefault(base, {}) if base is array else {}
         constant = tuple(map(N.value_of, indices))
@@ -195,11 +195,13 @@ class Reader(Lists):
         return True
 
     def grow_arrays(self, body: list[ast.stmt], grown: set[str], over: Iterable) -> dict[str, Node]:
-        """Arrays in the place of empty lists that a loop appends to, in each of a number of rounds that is no constant."""
+        """Arrays in the place of empty lists that a loop appends to, in each of a number of rounds that is not a constant."""
         arrays = {}
         for name in sorted(grown):
             if self.own(name) != () or not appends_once(body, name):
-                raise Refusal(f"the list `{name}` grows in a loop of no constant length", "fill an array, made by np.empty(n)")
+                raise Refusal(
+                    f"the list `{name}` grows in a loop whose length is not constant", "fill an array, made by np.empty(n)"
+                )
             self.change(name, Items.of((), self.nest))
             arrays[name] = self.session.allocate((over.count,), None)
             self.env[name] = Undefined
@@ -219,7 +221,7 @@ class Reader(Lists):
     def read_While(self, statement: ast.While) -> None:
         names = assigned(statement.body)
         if any(isinstance(node, ast.NamedExpr) for node in ast.walk(statement.test)):
-            raise Refusal("the condition of this loop assigns", "assign in its body, and ahead of it")
+            raise Refusal("the condition of this loop assigns", "assign in its body, and before it")
 
         if self._needs_statements(statement, names):
             self._read_rotated(statement)
@@ -305,7 +307,9 @@ class Reader(Lists):
             if end is Undefined:
                 continue
             if not isinstance(end, Node) or len(end.shape) != len(phi.shape):
-                raise Refusal(f"`{name}` is now a number and now something else", "start it as an array, or use two names")
+                raise Refusal(
+                    f"`{name}` is sometimes a number and sometimes something else", "start it as an array, or use two names"
+                )
             if strict and end.shape != phi.shape:
                 raise Refusal(f"`{name}` changes its shape in this loop", "use two names")
             start, end = (N.as_float(start), N.as_float(end)) if phi.kind == "f" else (start, end)

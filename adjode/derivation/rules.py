@@ -200,7 +200,10 @@ def _call(key: str, text: str, node: Node, args: list[Node], bar: Node, value: C
     if key in STEPS:
         return
     if key not in CALLS:
-        raise Refusal(f"the derivative of `{text}` is not known", "write it with other functions, or teach it by adjode.derivative")
+        raise Refusal(
+            f"the derivative of `{text}` is not known",
+            "write it with other functions, or declare its derivative with adjode.derivative",
+        )
 
     def f(name: str, *arguments: Node) -> Node:
         return N.call(name, sibling("np." if node.shape else text, name), *arguments)

@@ -17,7 +17,7 @@ from adjode.derivation.refusals import Refusal
 def _matrix(reader: Any, function: Object, array: Any) -> Node:
     array = reader.number_or_array(array)
     if len(array.shape) != 2:
-        raise Refusal(f"`{function.text}` is given something else than a matrix", "write a loop over the entries")
+        raise Refusal(f"`{function.text}` is given something other than a matrix", "write a loop over the entries")
     return array
 
 
@@ -30,7 +30,7 @@ def tile(reader: Any, function: Object, x: Any, reps: Any) -> Node:
     if not isinstance(reps, tuple):
         return reader.session.inlined(spelled_arrays.tiled, [x, reps], {})
     if len(reps) != 2:
-        raise Refusal(f"`{function.text}` makes an array with other than two axes", "use broadcasting, as x[None, :]")
+        raise Refusal(f"`{function.text}` makes an array that does not have two axes", "use broadcasting, as x[None, :]")
     wide = reader.session.inlined(spelled_arrays.tiled, [x, reps[1]], {})
     row = reader.whole(reader.session.sliced(reader, wide, ("new", ALL)))
     zeros = reader.whole(reader.session.allocate((reader.number_or_array(reps[0]), wide.shape[0]), N.ZERO))
@@ -42,7 +42,7 @@ def pad(reader: Any, function: Object, x: Any, width: Any, mode: Any = "constant
     widths = width if isinstance(width, tuple) else (width, width)
     value = N.const(constant_values) if isinstance(constant_values, float) else N.as_float(reader.number_or_array(constant_values))
     if mode not in ("constant", "edge", "wrap", "reflect") or len(x.shape) not in (1, 2) or value.shape:
-        raise Refusal(f"`{function.text}` is called in a way that is not known", "fill an array, made by np.zeros(...)")
+        raise Refusal(f"`{function.text}` is called in a way that is not supported", "fill an array, made by np.zeros(...)")
     if len(x.shape) == 1:
         widths = widths[0] if isinstance(widths[0], tuple) else widths
         return reader.session.inlined(spelled_arrays.padded, [x, *widths, Object(mode), value], {})
@@ -64,7 +64,7 @@ def determinant(reader: Any, function: Object, A: Any) -> Node:
     rules = {2: spelled_arrays.two_by_two, 3: spelled_arrays.three_by_three}
     if len(sizes) != 1 or (size := sizes.pop()) not in rules:
         raise Refusal(
-            "the determinant of a matrix is taken that is not known to be 2 by 2 or 3 by 3", "write it out, or reshape to (3, 3)"
+            "the determinant is taken of a matrix that is not known to be 2 by 2 or 3 by 3", "write it out, or reshape to (3, 3)"
         )
     return reader.session.inlined(rules[size], [A], {})
 
@@ -73,7 +73,7 @@ def power(reader: Any, function: Object, A: Any, n: Any) -> Node:
     """`np.linalg.matrix_power`."""
     times, A = N.value_of(n) if isinstance(n, Node) else None, reader.whole(_matrix(reader, function, A))
     if times is None or not 1 <= times <= 32:
-        raise Refusal(f"`{function.text}` to a power that is no constant, or less than 1", "write a loop of products")
+        raise Refusal(f"`{function.text}` to a power that is not constant, or less than 1", "write a loop of products")
     result = A
     for _ in range(int(times) - 1):
         result = reader.anchored(N.dot(result, A))
@@ -103,7 +103,7 @@ def listed(reader: Any, function: Object, values: Any = ()) -> Any:
     if isinstance(values, Dictionary):
         values = tuple(reader.session.known("", key) for key in values.value)
     if not isinstance(values, tuple):
-        raise Refusal(f"`{function.text}` is called on something else than a list or an array", "write its items")
+        raise Refusal(f"`{function.text}` is called on something other than a list or an array", "write its items")
     return Items.of(values, reader.nest) if function.value is list else tuple(values)
 
 
@@ -114,7 +114,7 @@ def dictionary(reader: Any, function: Object, given: Any = None, **items: Any) -
     elif given is None or isinstance(given, tuple):
         pairs = {reader.constant(pair[0]): pair[1] for pair in given or ()}
     else:
-        raise Refusal("a dictionary is made of something else than pairs", "write its items")
+        raise Refusal("a dictionary is made of something other than pairs", "write its items")
     return Dictionary(pairs | items, "", reader.nest)
 
 

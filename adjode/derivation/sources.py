@@ -136,7 +136,7 @@ def source_of(function: Callable) -> Source:
     """The source of a Python or jitted function."""
     python = getattr(function, "py_func", function)
     if not isinstance(python, types.FunctionType):
-        raise Refusal(f"{python!r} is no Python function", "give a function written in Python")
+        raise Refusal(f"{python!r} is not a Python function", "give a function written in Python")
     code, origin = python.__code__, origin_of(python)
     if origin is None:
         raise _no_origin(python, known=text_of_file(python) is not None)

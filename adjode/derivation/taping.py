@@ -126,7 +126,9 @@ class Taping:
     def _while(self, statement: P.While, result: P.Block, own: set[Node] | None) -> None:
         """The rounds are counted first; then tapes are as long as they must be, and the loop makes that many rounds."""
         if not statement.condition.deps.isdisjoint(_changing(statement)):
-            raise Refusal("the rounds of a `while` loop depend on an array that it writes into", "count them with numbers")
+            raise Refusal(
+                "the number of iterations of a `while` loop depends on an array that it writes into", "count them with numbers"
+            )
         rounds = self.lost.rounds_of(statement)
         count = N.symbol("i")
         self.function.hints[count] = "rounds"
@@ -204,13 +206,13 @@ class Lost:
             loops = around
             if any(isinstance(loop, P.While) for loop in around[1:]):
                 raise Refusal(
-                    f"`{function.hints.get(base, 'an array')}` is written over in a `while` loop inside of another loop",
+                    f"`{function.hints.get(base, 'an array')}` is overwritten in a `while` loop inside another loop",
                     "make the inner loop a `for` loop",
                 )
             if any(not base.deps.isdisjoint(length.deps) for length in read.symbol.shape):
                 name = function.hints.get(base, "an array")
                 raise Refusal(
-                    f"`{name}` is written over, but the derivative needs what it was",
+                    f"`{name}` is overwritten, but the derivative needs its old value",
                     "write the new values to an array of their own",
                 )
             lengths = tuple(self._length(loop, loops) for loop in loops)

@@ -33,7 +33,7 @@ _DENSE = 8  # random lam among these, where n is too large for every unit vector
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VjpReport:
-    """What `check_vjp` found; `str(report)` tells it in words.
+    """The result of `check_vjp`; `str(report)` describes it in words.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class VjpReport:
     products : tuple of str
         The products that were compared.
     times : tuple of float
-        Where.
+        The times at which they were compared.
     n, m : int
         The numbers of states and parameters.
     n_lam : int
@@ -50,12 +50,12 @@ class VjpReport:
     reference : str
         How the derivatives of f were computed; "" if f itself is wrong.
     accuracy : float
-        How far an entry could be off unnoticed where it is known best, in parts of itself, or of the largest term of its row if it
-        is far smaller than that; at worst.
+        By how much an entry could be off unnoticed where it is known best, relative to itself, or to the largest term of its row if
+        it is far smaller than that; the worst of all entries.
     unsure : tuple of str
-        The derivatives that could be judged at none of the points: "df[0]/du[1]", ...
+        The derivatives that could not be judged at any of the points: "df[0]/du[1]", ...
     skipped : int
-        How many points around the given one were left out, because f is not defined there.
+        How many points around the given one were left out because f is not defined there.
     """
 
     problems: list[VjpProblem]
@@ -134,7 +134,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajectory: Any = None, *, around: bool = True) -> VjpReport:
-    """Compare the hand-written `vjp` (and `vjp_u`, `jac`, `jac_sparsity`) of a dynamics with numerical derivatives of its f.
+    """Compare the `vjp` (and `vjp_u`, `jac`, `jac_sparsity`) of a dynamics with numerical derivatives of its f.
 
     Parameters
     ----------
@@ -146,10 +146,10 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
     t : float
         The time at which to compare.
     trajectory : Solution or (times, states), optional
-        Compare at about 8 of its times, too: a Solution with its own theta, a pair of arrays (k,) and (k, n) with `theta`.
+        Also compare at about 8 of its times: a Solution is used with its own theta, a pair of arrays (k,) and (k, n) with `theta`.
     around : bool
-        Compare at a few points around (u0, theta), too, where entries that are zero or equal are not, and a short way along a
-        trajectory from there; the same ones in each call. Points where f is not defined are left out.
+        Also compare at a few points around (u0, theta), where entries that are zero or equal no longer are, and a short way along a
+        trajectory from there; the points are the same in each call. Points where f is not defined are left out.
 
     Returns
     -------
@@ -159,18 +159,18 @@ def check_vjp(dynamics: Dynamics, u0: Any, theta: Any, t: float = 0.0, trajector
     Raises
     ------
     ValueError, TypeError
-        For bad input, or if f is not finite at a point.
+        If an argument is invalid, or if f is not finite at a point.
     Exception
         Whatever a callback raises, with a note that says where.
 
     Notes
     -----
-    The derivatives of f are taken by the complex step where f compiles for complex numbers and extrapolated differences
-    confirm it, by the differences otherwise. What passes as right follows from their accuracy; where f has a kink, any value
-    between the two one-sided derivatives passes. The products are taken with every unit vector (a sample of them if n > 64)
-    and with random lam, twice each, with different contents in u_bar and theta_bar before. It costs O(n + m) evaluations of f
-    at each point. An entry counts as judged where its derivative is known to a thousandth, or
-    where neither this nor what the rule gives can be told from zero, at less than a millionth of the largest term of its row.
+    The derivatives of f are computed by the complex step if f compiles for complex numbers and extrapolated differences confirm it,
+    and otherwise by the differences. Their accuracy determines what passes as right; where f has a kink, any value between the two
+    one-sided derivatives passes. The products are taken with every unit vector (a sample of them if n > 64) and with random lam,
+    twice each, with different contents in u_bar and theta_bar beforehand. This costs O(n + m) evaluations of f at each point. An
+    entry counts as judged if its derivative is known to a thousandth, or if neither this nor the value of the rule can be told from
+    zero, at less than a millionth of the largest term of its row.
 
     Examples
     --------

@@ -44,13 +44,13 @@ def require_derived(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, t
             raise
         raise ValueError(
             f"the {' and '.join(dynamics.derived)} derived from {dynamics.name} does not fit u of size {n} and theta of size {m}: "
-            f"where an array of one entry is stretched over a longer one, as in `theta * u`, write the entry, "
+            f"where an array of one entry is broadcast over a longer one, as in `theta * u`, write the entry, "
             f"`theta[0] * u` ({error})."
         ) from None
     if found:
         raise ValueError(
-            f"the {' and '.join(dynamics.derived)} derived from {dynamics.name} does not agree with it, which is a mistake of "
-            f"adjode's, or f is not smooth at its solution: give a vjp. {found}"
+            f"the {' and '.join(dynamics.derived)} derived from {dynamics.name} does not agree with it, which is a bug in adjode, "
+            f"unless f is not smooth at its solution: give a vjp. {found}"
         )
     _mark_proven(dynamics, n, m)
 
@@ -89,7 +89,7 @@ def _require_pair(pair: tuple[Callback, Callback], rows: int, calls: Sequence[_C
         found = _products(function, [vjp], calls, rows)
     if found:
         raise ValueError(
-            f"the derivatives of {what} do not agree with it, which is a mistake of adjode's, or it is not smooth{instead}. {found}"
+            f"the derivatives of {what} do not agree with it, which is a bug in adjode, unless it is not smooth{instead}. {found}"
         )
     vjp.tried.add(key)
 
@@ -159,8 +159,8 @@ def _require_second(vjp: Callback, vjp_dot: Callback, calls: Sequence[_Call], ro
             given, (expected, error, scale) = np.concatenate(outputs) @ weights, _slope_of(_moved(vjp, call, inputs), weights)
         if error <= _AGREES * scale and not abs(given - expected) <= 10.0 * _AGREES * scale:
             raise ValueError(
-                f"the {what} does not agree with differences of the vjp, or that is not smooth: along a random direction it gives "
-                f"{given:.9g}, and these {expected:.9g}."
+                f"the {what} does not agree with differences of the vjp, unless that is not smooth: along a random direction it "
+                f"gives {given:.9g}, and the differences {expected:.9g}."
             )
     vjp_dot.tried.add(key)
 
@@ -196,8 +196,8 @@ def require_jvps(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, thet
                     found, one, rtol=_AGREES, atol=_AGREES * np.abs(one).max(initial=0.0)
                 ):
                     raise ValueError(
-                        f"the jvps derived from {dynamics.name} do not agree with its jvp at t = {p.t:g}, which is a mistake of "
-                        f"adjode's: give the jvp as Dynamics(f, jvp=...)."
+                        f"the jvps derived from {dynamics.name} do not agree with its jvp at t = {p.t:g}, which is a bug in "
+                        "adjode: give the jvp as Dynamics(f, jvp=...)."
                     )
     jvps.tried.add(key)
 

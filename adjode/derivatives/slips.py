@@ -28,17 +28,17 @@ class VjpProblem:
     product : {"vjp", "vjp_u", "jac", "jac_sparsity", "f"}
         The callback that is wrong, or the pattern.
     block : str
-        The array: "u_bar" or "theta_bar", "J" for a column of the Jacobian; "u", "theta" or "lam" if the callback changes this
-        input; "outside theta_bar" if it writes just outside of it.
+        The array: "u_bar" or "theta_bar"; "J" for a column of the Jacobian; "u", "theta" or "lam" if the callback changes this
+        input; "outside theta_bar" if it writes just outside it.
     entry : int
         Index in the flat array.
     name : str
-        The same with the name given by the user: `theta_bar['birth']`.
+        The same with the user's name: `theta_bar['birth']`.
     t : float
     given, expected : float
-        For the unit vector lam that `derivative` stands for, or else for a random lam.
+        For the unit vector lam that `derivative` refers to, or for a random lam.
     slip : str
-        What is likely wrong; "" if the numbers do not tell.
+        What is probably wrong; "" if the numbers do not tell.
     derivative : str
         The derivative of f that `expected` is: `df['prey']/dtheta['birth']`; "" for a random lam.
     """
@@ -112,7 +112,7 @@ class Calls:
         return problems
 
     def problems(self, suffixes: Suffixes) -> list[VjpProblem]:
-        """Changed inputs, and writes outside of an output."""
+        """Changed inputs, and writes outside an output."""
         problems = []
         for (array, entry), (after, before) in self.changed.items():
             names = suffixes[array.startswith("theta")]
@@ -120,7 +120,7 @@ class Calls:
                 slip = f"{self.product} changes its input {array}"
                 problems.append(VjpProblem(self.product, array, entry, array + names[entry], self.t, after, before, slip))
             else:
-                slip = f"{self.product} writes outside of {array}, which has {len(names)} entries"
+                slip = f"{self.product} writes outside {array}, which has {len(names)} entries"
                 problems.append(VjpProblem(self.product, f"outside {array}", entry, array, self.t, after, before, slip))
         return problems
 
@@ -311,7 +311,7 @@ def _swapped(block: Block, j: int, rows: np.ndarray) -> str:
         if _same(block.given[:, k], block.expected[:, j]):
             return f"swapped with {block.entry_name(k)}"
         if not gives_zero:
-            return f"holds what belongs into {block.entry_name(k)}"
+            return f"holds what belongs in {block.entry_name(k)}"
     return ""
 
 

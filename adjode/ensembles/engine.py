@@ -21,7 +21,7 @@ def split_options(backend: str, options: dict[str, Any]) -> tuple[dict[str, Any]
     """Options of the solver, and those of the backend of a GPU, whose `memory` is that of all trajectories."""
     of_device = {name: options[name] for name in _DEVICE_OPTIONS if name in options}
     if of_device and backend != "cuda":
-        raise TypeError(f"{', '.join(of_device)}: an option of backend='cuda' alone.")
+        raise TypeError(f"{', '.join(of_device)}: an option of backend='cuda' only.")
     if backend == "cuda" and "memory" in options:
         of_device["memory"] = options["memory"]
     return {name: value for name, value in options.items() if name not in of_device}, of_device
@@ -44,7 +44,7 @@ class Engine:
         if not isinstance(self.chunks, (int, np.integer)) or self.chunks < 1:
             raise ValueError(f"chunks must be a positive integer, but {self.chunks!r} was given.")
         if self.executor is not None and self.device.get("device_output"):
-            raise ValueError("device_output=True and executor= exclude each other: what workers return comes by way of the host.")
+            raise ValueError("device_output=True and executor= exclude each other: results of workers come through the host.")
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise TypeError(
                 f"executor must have a method submit, as in concurrent.futures, but a {type(self.executor).__name__} was given."

@@ -55,24 +55,24 @@ def ensemble_value_and_gradient(
 ) -> EnsembleValueAndGradient:
     """The values and gradients of a loss along many trajectories, as a function of (u0, theta).
 
-    Buffers and compiled code are prepared at the first call, a set of buffers for each thread. A call then runs all trajectories,
-    forward pass, loss and backward pass of one after those of another, in compiled code.
+    Buffers and compiled code are prepared at the first call, with a set of buffers for each thread. A call then takes one
+    trajectory after another through the forward pass, the loss and the backward pass, in compiled code.
 
     Parameters
     ----------
     dynamics : Dynamics
         With `fused=True`, small systems run several times as fast.
     loss : FinalState, LeastSquares, Series, Likelihood or EventTimes
-        With data of shape (N, ...), each trajectory has its own; the callback of a Series must be jitted.
+        If data have shape (N, ...), each trajectory has its own. The callback of a Series must be jitted.
     t_span : (t0, T) or (N, 2) array
-        All in one direction.
+        All spans run in the same direction.
     wrt : subset of ("u0", "theta")
     reduce : {None, "sum"}
-        Whether to return the loss of each trajectory, or their sum. The cotangents are those of the sum in either case: one for
-        each trajectory of what it has to itself, and the sum of what is shared.
+        Whether to return the loss of each trajectory, or their sum. The cotangents are those of the sum either way: one for each
+        trajectory for individual arguments, and the sum over trajectories for shared ones.
     on_failure : {"raise", "nan", "drop"}
-        What to do about trajectories whose solve fails, which never stops the others: raise at the end; return NaN for them, and
-        for sums that they have a part in; or leave them out of the sums.
+        What to do about trajectories whose solve fails, which never stops the others: raise at the end; return NaN for them and for
+        sums that include them; or leave them out of the sums.
     adjoint : {"discrete", "interpolating"}
     backend : {"threads", "cuda"}
     workers : int, optional
@@ -80,15 +80,14 @@ def ensemble_value_and_gradient(
     executor : object with `submit`, as in `concurrent.futures`, optional
         Run on its workers: a ProcessPoolExecutor, Dask's `client.get_executor()`, MPIPoolExecutor of mpi4py, ...
     chunks : int
-        How many tasks to make for the executor: several for each worker. Unless inputs are large; then there are more.
+        How many tasks to make for the executor: choose several for each worker. Large inputs are split into more.
     progress : bool
-        Show a bar.
+        Show a progress bar.
     **options
-        Options of `value_and_gradient`: `method`, `rtol`, `atol`, ...; `memory` for each thread. `on_inaccurate="warn"` does not
-        warn here: gradients are those of the steps as they are, which on a GPU they always are. With backend="cuda" also `dtype`
-        (float64 or float32, of all arithmetic), `memory` (bytes of the GPU's memory for what is kept of the steps; half of what is
-        free by default) and `device_output` (whether values and cotangents stay on the GPU; by default if u0 or theta is an array
-        there).
+        Options of `value_and_gradient`: `method`, `rtol`, `atol`, ...; `memory` is for each thread. `on_inaccurate="warn"` does not
+        warn here: gradients are those of the steps as taken, which they always are on a GPU. With backend="cuda" also `dtype`
+        (float64 or float32, for all arithmetic), `memory` (bytes of the GPU's memory for stored steps; by default half of what is
+        free) and `device_output` (whether values and cotangents stay on the GPU; by default if u0 or theta is an array there).
 
     Returns
     -------
@@ -98,12 +97,12 @@ def ensemble_value_and_gradient(
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
 
     Notes
     -----
     A trajectory has the bits of a single `value_and_gradient` of the same `Dynamics`, whatever its place and the number of
-    trajectories and of threads. Sums go by blocks, whose size depends on the number of trajectories and of entries alone:
+    trajectories and threads. Sums are taken by blocks, whose size depends only on the number of trajectories and of entries:
     compensated within a block (Neumaier 1974), pairwise over the blocks.
     """
     of_solver, of_device = split_options(backend, {**options})
@@ -153,20 +152,20 @@ class EnsembleValueAndGradient:
         ----------
         u0 : (n,) or (N, n) array, or structured array of shape () or (N,)
         theta : (m,) or (N, m) array, or structured array of shape () or (N,)
-            What has no axis for the trajectories is shared by all.
+            An argument without the axis of trajectories is shared by all.
 
         Returns
         -------
         value : (N,) array, or float with reduce="sum"
         bar : Cotangents
-            `u0` and `theta` in the form of the inputs, a row for each trajectory, or the sum over them for what is shared; `stats`
-            has `status`, `n_f`, `n_steps` and `n_rejected`, and `error` the estimates for `u0` and `theta`, of each trajectory by
-            itself, each (N,). On a GPU there are no estimates.
+            `u0` and `theta` in the form of the inputs: a row for each trajectory, or the sum over them for shared ones. `stats` has
+            `status`, `n_f`, `n_steps` and `n_rejected`, and `error` the estimates for `u0` and `theta` of each trajectory, each
+            (N,). On a GPU there are no estimates.
 
         Raises
         ------
         ValueError, TypeError
-            For bad input.
+            If an argument is invalid.
         SolveError
             With on_failure="raise", if trajectories failed: how many, which is the first, and why.
         """

@@ -60,8 +60,8 @@ def read_rows(name: str, value: Any, letter: str, declared: Fields | None = None
         if declared is None:
             raise TypeError(
                 f"{name} must be an array of shape ({letter},) or (N, {letter}), but a {type(value).__name__} was given, whose "
-                f"entries cannot be told from trajectories: for named entries give a NumPy structured array of shape () or (N,), "
-                f"or declare them by Dynamics(..., states=..., parameters=...)."
+                "entries cannot be distinguished from trajectories: for named entries give a NumPy structured array of shape () "
+                "or (N,), or declare them by Dynamics(..., states=..., parameters=...)."
             )
         return _named_rows(name, value, declared)
     if is_device_array(value):
@@ -116,8 +116,8 @@ def _named_rows(name: str, value: Mapping, declared: Fields) -> Rows:
     if len(rows) > 1 or any(len(row) > 1 for row in rows):
         found = ", ".join(f"{key!r} the shape {np.shape(part)}" for key, part in value.items())
         raise ValueError(
-            f"{name} must have entries of the shapes that were declared, or all of them with an axis of one length in front for "
-            f"the trajectories, but it has {found}."
+            f"{name} must have entries of the declared shapes, or all of them with the same leading axis for the trajectories, but "
+            f"it has {found}."
         )
     return _rows(name, layout.flatten_rows(name, value, rows.pop() if rows else ()), layout)
 
@@ -180,7 +180,7 @@ def doses_of_members(given: Any, spans: np.ndarray) -> tuple[Doses, ...]:
     first, last = spans.min(axis=1), spans.max(axis=1)
     for one in doses:
         if one.repeats_to_the_end and spans[0, 1] < spans[0, 0] and np.ptp(last) > 0.0:
-            raise ValueError("doses that are repeated to the end of spans that differ, backwards in time: give until=.")
+            raise ValueError("doses that repeat to the ends of different spans cannot run backwards in time: give until=.")
         for time in () if one.steady_state else one.known_times(float(last.max())):
             outside = (time < first) | ((time > last) & (not one.repeats_to_the_end))
             if outside.any():

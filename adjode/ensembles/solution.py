@@ -93,12 +93,12 @@ class EnsembleSolution:
     ) -> Cotangents:
         """Pull cotangents of the solutions back to u0 and theta.
 
-        Nothing was kept of the steps: each trajectory is solved again, by the same steps, and pulled back at once.
+        The steps were not kept: each trajectory is solved again, with the same steps, and pulled back at once.
 
         Parameters
         ----------
         u_T_bar : (N, n) or (n,) array, optional
-            Cotangents of u(T): of each trajectory, or the same for all.
+            Cotangents of u(T): for each trajectory, or the same for all.
         observations : (times, u_bars), optional
             Times (k,) within all spans, in any order, and the cotangents (N, k, n) or (k, n) of the states there.
         wrt : subset of ("u0", "theta")
@@ -108,17 +108,17 @@ class EnsembleSolution:
         progress : bool
             Show a bar.
         **options
-            Of the interpolating adjoint, as for `value_and_gradient`: `quadrature`, `adjoint_rtol`, ...
+            Options of the interpolating adjoint, as for `value_and_gradient`: `quadrature`, `adjoint_rtol`, ...
 
         Returns
         -------
         Cotangents
-            `u0` and `theta` with a row for each trajectory, or summed over them for what they share.
+            `u0` and `theta` with a row for each trajectory, or summed over them if shared.
 
         Raises
         ------
         ValueError, TypeError
-            For bad input.
+            If an argument is invalid.
         SolveError
             With on_failure="raise", if trajectories failed.
         """
@@ -156,7 +156,7 @@ def solve_ensemble(
     u0 : (n,) or (N, n) array, or structured array of shape () or (N,)
     theta : (m,) or (N, m) array, or structured array of shape () or (N,)
     t_span : (t0, T) or (N, 2) array
-        What has no axis for the trajectories is shared by all. All spans run the same way in time.
+        An argument without the axis of trajectories is shared by all. All spans run in the same direction in time.
     t_eval : (k,) array, optional
         Times within all spans at which `u_eval` is wanted.
     backend, workers, executor, chunks, progress
@@ -172,7 +172,7 @@ def solve_ensemble(
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     """
     if not isinstance(dynamics, Dynamics):
         raise TypeError(f"dynamics must be an adjode.Dynamics(f, vjp), but a {type(dynamics).__name__} was given.")

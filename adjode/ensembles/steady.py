@@ -160,7 +160,7 @@ class _Steady:
             other = (periods[known] != periods[first]).any(axis=1)
             if other.any():
                 raise ValueError(
-                    f"doses in steady state begin in another period for trajectory {known[other.argmax()]} than for trajectory "
+                    f"doses in steady state begin in a different period for trajectory {known[other.argmax()]} than for trajectory "
                     f"{first}, by their lag or t0: make two ensembles."
                 )
         return tuple(tuple(map(int, periods[first])) for periods in together), too_long

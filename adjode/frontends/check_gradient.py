@@ -41,16 +41,16 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradientReport:
-    """What `Fit.check_gradient` found; `str(report)` tells it in words.
+    """The result of `Fit.check_gradient`; `str(report)` describes it in words.
 
     Attributes
     ----------
     entries : tuple of Entry
         The gradient by the free entries: name, given, expected, accuracy, ok.
     of_loss : tuple of Entry
-        The derivative of the loss alone by a shift of each state at all times, the solution held fixed otherwise.
+        The derivative of the loss alone by a shift of each state at all times, with the solution otherwise held fixed.
     of_vjp : tuple of VjpReport
-        What `check_vjp` says of each dynamics.
+        The result of `check_vjp` for each dynamics.
     """
 
     entries: tuple[Entry, ...]

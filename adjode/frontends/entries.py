@@ -72,9 +72,7 @@ class Entries:
     def _natural(self, x: np.ndarray) -> np.ndarray:
         """All values in natural units, with x in place of the free ones."""
         if np.shape(x) != self._free.shape:
-            raise ValueError(
-                f"x must have {self._free.size} entries, one for each of what is free, but its shape is {np.shape(x)}."
-            )
+            raise ValueError(f"x must have {self._free.size} entries, one for each free entry, but its shape is {np.shape(x)}.")
         z = self._start.copy()
         z[self._free] = natural(x, self._rates)
         return z
@@ -134,18 +132,18 @@ class Parameter:
     start : float
         Where the fit starts.
     bounds : (low, high)
-        In natural units; None is no bound.
+        In natural units; None means no bound.
     scale : {"lin", "log", "log10"}
         What the optimiser sees: the value, or its logarithm.
     prior : Prior, optional
         See `adjode.priors`; minus the logarithm of its density is added to the loss.
     fixed : bool
-        Leave it at `start`.
+        Keep it at `start`.
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     """
 
     start: float

@@ -29,7 +29,7 @@ _OF_REST = ("method", "rtol", "atol", "max_steps", "max_step", "max_seconds", "l
 
 
 class Experiment:
-    """A loss along one solve, of parameters that other experiments may share; see `Fit`.
+    """A loss along one solve, whose parameters may be shared with other experiments; see `Fit`.
 
     Parameters
     ----------
@@ -37,21 +37,21 @@ class Experiment:
     loss : any loss that `value_and_gradient` takes
     t_span : (t0, T)
     u0, theta : dict, vector or function
-        Of numbers, of names of parameters of the fit, and of functions: `u0={"gut": "dose", "blood": 0.0}`. A function reads the
-        parameters as `p`, and that of u0 may read `theta`, the parameters of this experiment: the names of its arguments say which,
-        as in `def start(p): return p.total / 2`. One for a whole block returns the vector, or overwrites one further argument. Its
+        Numbers, names of parameters of the fit, and functions: `u0={"gut": "dose", "blood": 0.0}`. A function reads the parameters
+        as `p`, and one in u0 may also read `theta`, the parameters of this experiment. The names of its arguments say which, as in
+        `def start(p): return p.total / 2`. A function for a whole block returns the vector, or overwrites one further argument. Its
         derivatives come from its source.
     start : {"u0", "steady_state"} or SteadyState
-        "steady_state": the system has come to rest from u0 before; a `SteadyState` says what was different then.
+        "steady_state": the system comes to rest from u0 first; a `SteadyState` says what was different during that time.
     name : str, optional
-        For messages and results.
+        Used in messages and results.
     **options
-        Those of `value_and_gradient` for this experiment alone: `doses`, `events`, `rtol`, ...
+        Options of `value_and_gradient` for this experiment alone: `doses`, `events`, `rtol`, ...
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ def _functions(given: Any) -> list[Callable]:
 
 
 class Experiments(Sequence[Experiment]):
-    """Experiments whose losses are added up; they share the parameters of a fit by their names.
+    """Experiments whose losses are added up. They share the parameters of a fit by name.
 
     Parameters
     ----------
     experiments : sequence of Experiment
-        Those without a name are called "experiment 1", "experiment 2", ..., by their places.
+        Those without a name are called "experiment 1", "experiment 2", ..., by position.
 
     Raises
     ------

@@ -32,54 +32,54 @@ MOST_ENTRIES = 50  # up to which a Jacobian by tangents is worth more than the g
 
 
 class Fit(LeastSquaresFit):
-    """A loss as a function of those entries of `u0` and `theta` that are to be fitted; or the sum of those of many experiments, as
-    a function of parameters that they share: `Fit(experiments, parameters={"rate": Parameter(1.0, scale="log")})`.
+    """A loss as a function of the entries of `u0` and `theta` that are fitted, or the sum of the losses of many experiments as a
+    function of the parameters that they share: `Fit(experiments, parameters={"rate": Parameter(1.0, scale="log")})`.
 
     Parameters
     ----------
     dynamics : Dynamics, or Experiments, or a sequence of Experiment
-        With experiments, `parameters` take the place of all that follows but the options.
+        With experiments, `parameters` replaces everything that follows except the options.
     loss : FinalState, LeastSquares, Series, or any object with `value_and_cotangents(solution)`
     t_span : (t0, T)
     u0, theta : vector, dict or structured scalar
         Starting values; entries that are not free keep them.
     free : tuple of block names, or dict
-        What is fitted. A tuple names whole blocks: ("theta",), ("u0", "theta"). A dict says for each block True or False, a boolean
-        mask, a list of indices, or a list of entry names (where the block is a dict or structured).
+        What is fitted. A tuple names whole blocks: ("theta",), ("u0", "theta"). A dict has for each block True or False, a boolean
+        mask, a list of indices, or a list of entry names (if the block is a dict or structured).
     log : tuple of block names, or dict
-        Which entries are fitted by their logarithm, so that they stay positive; given as `free`.
+        Which entries are fitted by their logarithm, so that they stay positive; in the same form as `free`.
     bounds : dict of block name -> (low, high), or as SciPy takes them, optional
-        Bounds in natural units; each a number, an array, or a dict of entries; None is no bound. SciPy takes a pair for each free
-        entry, or `scipy.optimize.Bounds`.
+        Bounds in natural units. Each is a number, an array, or a dict of entries; None means no bound. The form of SciPy is a pair
+        for each free entry, or `scipy.optimize.Bounds`.
     parameters : dict of name -> Parameter or number, optional
-        Of experiments: where each starts, with its bounds, scale and prior; a number is fixed.
+        For experiments: the starting value of each, with its bounds, scale and prior. A number is fixed.
     workers : int, optional
-        Threads for experiments: by default one for each processor. Sums are taken in the order of the experiments, so that the
-        result has the same bits for any number.
+        Threads for experiments; by default one for each processor. Sums are taken in the order of the experiments, so the result
+        has the same bits for any number of threads.
     executor : optional
-        Anything with `submit(function, *arguments)`, in place of threads.
+        Anything with `submit(function, *arguments)`, used instead of threads.
     **options
-        Options of `value_and_gradient`: `method`, `rtol`, `atol`, `adjoint`, ...; an experiment's own go first.
+        Options of `value_and_gradient`: `method`, `rtol`, `atol`, `adjoint`, ...; an experiment's own options take precedence.
 
     Attributes
     ----------
     x0 : (k,) array
-        What is free at the start, as the optimiser sees it: u0 before theta, logarithms where asked for.
+        The free entries at the start, as the optimiser sees them: u0 before theta, and logarithms where asked for.
     bounds : list of k pairs (low, high)
         Bounds of x, as `scipy.optimize.minimize` takes them.
     names : list of k str
         The entry behind each x: "theta[0]", "u0['hare']", ..., or the names of parameters.
     n_failed : int
-        Solves that have failed so far.
+        The number of solves that have failed so far.
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
 
     Examples
     --------
-    A rate of decay, and the amount that was there, from three measurements:
+    A rate of decay and an initial amount, from three measurements:
 
     >>> import adjode
     >>> def f(t, u, theta, du):
@@ -146,8 +146,8 @@ class Fit(LeastSquaresFit):
 
         Notes
         -----
-        Where the solve fails, the value is infinite and the gradient NaN; the first time, a RuntimeWarning says why. SciPy's
-        L-BFGS-B does not recover from such points (it may even report success): `minimize` leads it back.
+        If the solve fails, the value is infinite and the gradient NaN; the first time, a RuntimeWarning says why. SciPy's L-BFGS-B
+        does not recover from such points (it may even report success); `minimize` makes it step back.
         """
         try:
             return self.evaluate(float_vector("x", x, self._free.size))
@@ -176,20 +176,20 @@ class Fit(LeastSquaresFit):
         Parameters
         ----------
         method : {"L-BFGS-B", "TNC", "trust-constr", "BFGS", "CG", "Newton-CG", "trust-ncg", "trust-krylov"}
-            The last five take no bounds. The last two take Hessian-vector products, see `hessp`; "Newton-CG" and "trust-constr"
-            take them where there are any, and else differences of gradients.
+            The last five take no bounds. The last two use Hessian-vector products, see `hessp`; "Newton-CG" and "trust-constr" use
+            them if available, and otherwise differences of gradients.
         x0 : (k,) array, optional
             Where to start instead of `Fit.x0`, on the same scale.
         starts, seed : int
-            From how many points to fit: x0, and others within the bounds, which must be finite. The best fit is returned; all that
-            ended are its `starts`, the same ones for the same seed.
+            From how many points to fit: x0, and others within the bounds, which must be finite. The best fit is returned; its
+            `starts` are all fits that ended. The points are the same for the same seed.
         sampling : {"latin", "sobol"}
-            How the others are chosen: by a Latin hypercube, or a scrambled Sobol sequence.
+            How the other points are chosen: by a Latin hypercube, or a scrambled Sobol sequence.
         workers : int or Executor
-            What runs the other starts: so many threads, or an executor, of `concurrent.futures` or like it. One of processes is
-            sent the fit, so its functions must lie in modules.
+            What runs the other starts: a number of threads, or an executor of `concurrent.futures` or one like it. An executor that
+            uses processes is sent the fit, so its functions must be defined in modules.
         progress : bool
-            Show iteration, loss and norm of the gradient with tqdm; with workers, the starts that have ended.
+            Show iteration, loss and norm of the gradient with tqdm; with workers, the number of starts that have ended.
         callback : callable, optional
             Called after each iteration, as SciPy does.
         **options
@@ -198,20 +198,20 @@ class Fit(LeastSquaresFit):
         Returns
         -------
         scipy.optimize.OptimizeResult
-            With `u0` and `theta` at the minimum, in the form they were given in, or `parameters`, a dict; `loss`; and `n_failed`,
-            the number of failed solves.
+            With `u0` and `theta` at the minimum, in the form in which they were given, or `parameters`, a dict; `loss`; and
+            `n_failed`, the number of failed solves.
 
         Raises
         ------
         SolveError
             If the solve at x0 fails, or at all starts. Later failures do not stop the fit; a RuntimeWarning at the end counts them.
         TypeError
-            If the method needs second derivatives, and there are none.
+            If the method needs second derivatives and there are none.
 
         Notes
         -----
         At a point where the solve fails, the optimiser is shown the tangent plane of its current iterate turned uphill: whichever
-        way it stepped, the loss seems to rise as steeply as it was expected to fall, so that a line search steps back.
+        way it stepped, the loss seems to rise as steeply as it was expected to fall, so a line search steps back.
         """
         how, second_order = StartOptions(starts, seed, sampling, workers), False
         if check_method(method, self.bounds) in OF_SECOND_ORDER + TAKE_PRODUCTS and not {"hess", "hessp"} & {*options}:
@@ -225,20 +225,20 @@ class Fit(LeastSquaresFit):
         Parameters
         ----------
         method : str
-            "auto": "trf" of `least_squares` where the loss is a sum of squares with tangents and at most 50 entries are free, else
-            "L-BFGS-B" of `minimize`; or a method of either.
+            "auto": "trf" of `least_squares` if the loss is a sum of squares with tangents and at most 50 entries are free,
+            otherwise "L-BFGS-B" of `minimize`; or a method of either.
         **options
-            Of that: `starts`, `seed`, `workers`, `progress`, ...
+            Options of the one that is used: `starts`, `seed`, `workers`, `progress`, ...
 
         Returns
         -------
         scipy.optimize.OptimizeResult
-            With its `loss`, and the `method` that was taken.
+            With its `loss`, and the `method` that was used.
 
         Raises
         ------
         ValueError, TypeError, SolveError
-            As these do.
+            As for `least_squares` and `minimize`.
         """
         if method == "auto":
             method = "trf" if self.names[MOST_ENTRIES:] == [] and self.has_residuals else "L-BFGS-B"
@@ -247,9 +247,9 @@ class Fit(LeastSquaresFit):
         return result
 
     def check_gradient(self, x: Any = None) -> GradientReport:
-        """Hold the gradient at x, by default x0, against differences of the loss, entry by entry.
+        """Compare the gradient at x, by default x0, with differences of the loss, entry by entry.
 
-        Worth a call where derivatives are written by hand, those of a loss of one's own above all. Six tight solves an entry.
+        Worth a call if derivatives are written by hand, especially those of your own loss. It takes six tight solves per entry.
 
         Returns
         -------

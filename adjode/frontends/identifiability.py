@@ -32,9 +32,9 @@ class Identifiability:
     verdicts : dict of name -> str
         "identifiable", "practically not" or "structurally not".
     directions : (d, k) array
-        Along which the residuals do not change, to first order, on the scale of the fit.
+        Directions along which the residuals do not change, to first order, on the scale of the fit.
     profile : Profile or None
-        Of the entries that are not "structurally not".
+        The profile of the entries that are not "structurally not".
     """
 
     verdicts: dict[str, str]
@@ -95,4 +95,4 @@ def _chosen(directions: np.ndarray, k: int) -> np.ndarray:
 
 
 def _no_push(times: Any, experiment: str | None) -> Any:
-    raise ValueError("there are no predictions of a part of a fit.")
+    raise ValueError("there are no predictions for part of a fit.")

@@ -55,25 +55,26 @@ class LeastSquaresFit(CurvedFit):
         progress: bool = False,
         **options: Any,
     ) -> OptimizeResult:
-        """Minimise a `LeastSquares` loss by `scipy.optimize.least_squares`, with the Jacobian of the residuals by tangents.
+        """Minimise a sum of squares by `scipy.optimize.least_squares`, with the Jacobian of the residuals from tangents or
+        adjoints.
 
         Parameters
         ----------
         method : {"trf", "dogbox", "lm"}
             "lm" takes no bounds.
         loss : {"linear", "soft_l1", "huber", "cauchy", "arctan"}
-            What is summed up of the squared residuals: all but the first make less of outliers.
+            The function of the squared residuals that is summed: all but the first give less weight to outliers.
         starts, seed, sampling, workers
             As for `Fit.minimize`.
         progress : bool
-            Show solves and loss with tqdm; with workers, the starts that have ended.
+            Show solves and loss with tqdm; with workers, the number of starts that have ended.
         **options
             Passed on to SciPy: `ftol`, `xtol`, `f_scale`, `max_nfev`, ...; `x_scale` is "jac" by default.
 
         Returns
         -------
         scipy.optimize.OptimizeResult
-            As `minimize` returns it; its `fun` are the residuals and its `jac` their Jacobian.
+            As from `minimize`; its `fun` contains the residuals and its `jac` their Jacobian.
 
         Raises
         ------
@@ -104,20 +105,20 @@ class LeastSquaresFit(CurvedFit):
         Parameters
         ----------
         x : (k,) array, optional
-            The minimum: by default that last found.
+            The minimum; by default the last one found.
         absolute_sigma : bool
-            Take `sigma` of the loss for the standard deviations of the data; else, as by default, for their ratios, and estimate
-            their size from the residuals. As in `scipy.optimize.curve_fit`.
+            Treat `sigma` of the loss as the standard deviations of the data. By default they are only relative, and their size is
+            estimated from the residuals, as in `scipy.optimize.curve_fit`.
         kind : {"gauss-newton", "exact"}
-            What is inverted: `J^T J`, or the Hessian, which has the curvature of the model too. They differ as far as residuals are
-            large and the model is not linear. A likelihood without residuals, as where the size of the noise is fitted, has a
-            Hessian in both cases: by default from differences of gradients.
+            What is inverted: `J^T J`, or the Hessian, which includes the curvature of the model. They differ where residuals are
+            large and the model is not linear. For a likelihood without residuals, for example when the size of the noise is fitted,
+            it is always a Hessian: by default from differences of gradients.
 
         Raises
         ------
         ValueError
-            If the data do not determine all entries, with the directions that they leave open; if nothing has been fitted yet, or
-            by a robust loss.
+            If the data do not determine all entries, naming the directions that they leave undetermined; if nothing has been fitted
+            yet; or with a robust loss.
 
         Notes
         -----
@@ -160,29 +161,29 @@ class LeastSquaresFit(CurvedFit):
         absolute_sigma: bool = False,
         workers: int | Executor = 1,
     ) -> Profile:
-        """Profile likelihoods: the least losses with one entry held, and intervals that hold where the model is not linear.
+        """Profile likelihoods: the lowest losses with one entry held, and intervals that are valid if the model is not linear.
 
         Parameters
         ----------
         names : str or sequence of str, optional
-            Of the entries, as in `Fit.names`; all by default.
+            The entries, as in `Fit.names`; all by default.
         x, absolute_sigma
             As for `uncertainty`.
         level : float
-            Of the intervals.
+            The confidence level of the intervals.
         workers : int or Executor
-            What runs the sides of all profiles: so many threads, or an executor, as for `minimize`.
+            What runs the sides of all profiles: a number of threads, or an executor, as for `minimize`.
 
         Raises
         ------
         ValueError
-            As `uncertainty`; and if a lower minimum is found on the way, with its x.
+            As for `uncertainty`; and if a lower minimum is found on the way, giving its x.
         SolveError
-            If solves fail however near to the minimum.
+            If solves fail however close to the minimum.
 
         Notes
         -----
-        Each entry takes a fit of all others at some ten places: by least squares, or for a likelihood without residuals by
+        Each entry takes a fit of all others at about ten places: by least squares, or for a likelihood without residuals by
         quasi-Newton steps, which begin with the Hessian at the minimum.
         """
         chosen = self.names if names is None else [names] if isinstance(names, str) else list(names)
@@ -204,13 +205,13 @@ class LeastSquaresFit(CurvedFit):
         Raises
         ------
         ValueError, SolveError
-            As `profile`.
+            As for `profile`.
 
         Notes
         -----
-        "structurally not": along a direction with this entry in it the residuals do not change, to the accuracy of the solve.
-        "practically not": the profile of the entry does not close on both sides before a bound, at this level. The profiles are
-        those with one entry held for each direction that is left open, which changes no fit.
+        "structurally not": along a direction that involves this entry the residuals do not change, to the accuracy of the solve.
+        "practically not": the profile of the entry does not close on both sides before a bound, at this level. In these profiles
+        one entry is held for each undetermined direction, which changes no fit.
         """
         x = self._minimum_or(x)
         return identifiability(self, x, self._rates, level, absolute_sigma, self._problem.rtol, StartOptions())

@@ -109,4 +109,4 @@ def check_options(method: str, loss: str, bounds: list[tuple[float, float]]) -> 
     if method == "lm" and np.isfinite(bounds).any():
         raise ValueError("method='lm' takes no bounds: leave them out, or choose 'trf' or 'dogbox'.")
     if method == "lm" and loss != "linear":
-        raise ValueError(f"method='lm' takes loss='linear' alone, but {loss!r} was given: choose 'trf' or 'dogbox'.")
+        raise ValueError(f"method='lm' takes only loss='linear', but {loss!r} was given: choose 'trf' or 'dogbox'.")

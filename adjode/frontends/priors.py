@@ -11,13 +11,13 @@ from adjode.checks import float_vector, positive
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of a parameter.
+    """Prior knowledge of a parameter.
 
     Attributes
     ----------
     scaled : bool
-        It is the density of what the optimiser sees, as of the logarithm of a parameter with `scale="log"`, in place of the
-        parameter's own.
+        Whether it is the density of what the optimiser sees, such as the logarithm of a parameter with `scale="log"`, instead of
+        the parameter itself.
     """
 
     def negative_log(self, value: float) -> tuple[float, float]:

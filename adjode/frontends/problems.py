@@ -146,7 +146,7 @@ class Single:
 
 def _require_none(experiment: str | None) -> None:
     if experiment is not None:
-        raise ValueError(f"this fit is of one loss, and knows no experiment {experiment!r}.")
+        raise ValueError(f"this fit is of one loss, and has no experiment {experiment!r}.")
 
 
 class Shared:
@@ -265,7 +265,7 @@ class _PriorOf:
     def residual(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """Its residual and the derivatives of that by z."""
         if not isinstance(self.prior, Normal):
-            raise ValueError(f"a {type(self.prior).__name__} prior is no sum of squares: call minimize.")
+            raise ValueError(f"a {type(self.prior).__name__} prior is not a sum of squares: call minimize.")
         value, by_z = self._scaled(z)
         slopes = np.zeros(z.size)
         slopes[self.k] = by_z / self.prior.width

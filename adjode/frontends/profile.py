@@ -45,16 +45,16 @@ class Profile:
     names : list of str
     level : float
     values : dict of name -> (p,) array
-        Where the entry was held, rising, in natural units; the estimate is among them.
+        Where the entry was held, increasing, in natural units; the estimate is among them.
     losses : dict of name -> (p,) array
-        The least losses there.
+        The lowest losses there.
     roots : dict of name -> (p,) array
         The signed roots of their rises, in standard deviations of a residual.
     quantile : float
-        Of Student's t, at which the root ends an interval.
+        The quantile of Student's t at which the root ends an interval.
     intervals : dict of name -> (low, high)
-        Where the root is a quantile of Student's t; infinite, or 0 on a log scale, where it is that nowhere near: the data leave
-        that side open. A bound is the end where it comes first.
+        Where the root is that quantile; infinite, or 0 on a log scale, if it never reaches it, because the data leave that side
+        open. A bound is the end if it comes first.
     is_closed : dict of name -> bool
         Whether both ends are such quantiles.
     """

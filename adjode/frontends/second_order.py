@@ -31,20 +31,20 @@ class CurvedFit(Entries):
         return value, gradient
 
     def hessp(self, x: Any, p: Any) -> np.ndarray:
-        """The product of the Hessian at x (k,) with p (k,), as `scipy.optimize.minimize` takes it; see `hessian`.
+        """The product of the Hessian at x (k,) with p (k,), in the form that `scipy.optimize.minimize` takes; see `hessian`.
 
-        Costs a few gradients, and less where x is that of the call before.
+        Costs a few gradients, and less if x is that of the previous call.
         """
         x, p = float_vector("x", x, self._free.size), float_vector("p", p, self._free.size)
         return self._products(x, p[None])[0]
 
     def hessian(self, x: Any = None) -> np.ndarray:
-        """The Hessian (k, k) of the loss by x, exact for the mesh of the solve; `x` is the minimum last found by default.
+        """The Hessian (k, k) of the loss by x, exact for the mesh of the solve; `x` is by default the last minimum found.
 
         Raises
         ------
         ValueError, TypeError
-            If nothing has been fitted yet; if the loss, the method or the dynamics have no second derivatives.
+            If nothing has been fitted yet, or the loss, the method or the dynamics have no second derivatives.
         SolveError
             If a pass cannot be completed.
         """

@@ -25,13 +25,13 @@ class SteadyState:
     Parameters
     ----------
     theta : dict or vector, optional
-        What is different before: entries of theta, as `Experiment` takes them; or all of them. By default nothing.
+        What is different beforehand: entries of theta, as for `Experiment`, or all of them. By default nothing.
     then : dict, optional
-        States that are set to something else when the experiment begins, by name, as u0 of `Experiment`.
+        States that are set to something else when the experiment begins, by name, in the form of u0 of `Experiment`.
 
     Notes
     -----
-    The system comes to rest from u0 of the experiment, which says how much there is of what is conserved.
+    The system comes to rest from u0 of the experiment, which determines the conserved quantities.
     """
 
     def __init__(self, *, theta: Any = None, then: Mapping[str, Any] | None = None):
@@ -148,7 +148,7 @@ class Rested:
         self._dynamics, self._u0, self._t0, self._options = dynamics, u0, t0, options
         if isinstance(rest.theta, Mapping):
             if not isinstance(theta, Mapping):
-                raise ValueError("theta of a SteadyState names entries, but that of the experiment is no dict.")
+                raise ValueError("theta of a SteadyState names entries, but that of the experiment is not a dict.")
             if unknown := [name for name in rest.theta if name not in theta]:
                 raise ValueError(f"theta of a SteadyState has {unknown[0]!r}, but its entries are {', '.join(map(str, theta))}.")
             theta = {**theta, **rest.theta}
@@ -187,7 +187,7 @@ class Rested:
 
     def require_second_order(self) -> None:
         """Raise a TypeError: it has none."""
-        raise TypeError("there are no second derivatives of a state of rest: take a method without them.")
+        raise TypeError("there are no second derivatives of a steady state: use a method that does not need them.")
 
     def varying(self, is_free: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Which states depend on those entries of p and theta that vary."""

@@ -142,13 +142,17 @@ def best_of(outcomes: Sequence[Outcome], names: list[str], rates: np.ndarray) ->
     if len(outcomes) > 1:
         best.starts = Starts(results, names, rates)
     count = sum(one.n_evaluations for one in outcomes)
-    warning = f"{best.n_failed} of the {count} solves of the fit failed and were stepped back from; the first: " if failures else ""
+    warning = (
+        f"{best.n_failed} of the {count} solves of the fit failed, and the optimiser stepped back from them; the first: "
+        if failures
+        else ""
+    )
     return best, warning + str(failures[0]) if warning else ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Starts(Sequence):
-    """Where fits from many starts have ended; a sequence of SciPy's results, in the order of the starts. `str()` gives the optima.
+    """Where fits from many starts ended: a sequence of SciPy's results, in the order of the starts. `str()` gives the optima.
 
     Attributes
     ----------

@@ -74,19 +74,19 @@ class Uncertainty:
     covariance, correlation : (k, k) arrays
         In natural units.
     x, rates : (k,) arrays
-        The point as the optimiser sees it, and the rates at which `exp(rate x)` are the values; 0 where these are x itself.
+        The point as the optimiser sees it, and the rates for which `exp(rate x)` are the values; 0 where the values are x itself.
     covariance_of_x : (k, k) array
     n_data, degrees_of_freedom : int
     residual_variance : float
-        The sum of the squared residuals by the degrees of freedom: about 1 where `sigma` of the loss is right.
+        The sum of the squared residuals divided by the degrees of freedom: about 1 if `sigma` of the loss is right.
     absolute_sigma : bool
-        Whether `sigma` of the loss was taken for the standard deviations as they are.
+        Whether `sigma` of the loss was taken as the standard deviations of the data.
     at_bounds : list of str
-        Entries at a bound, for whose errors, and those of all others, there is no such theory.
+        Entries at a bound. For their errors, and then for those of all others, this theory does not hold.
     hessian : (k, k) array or None
-        That of a likelihood without residuals, of which the covariance is the inverse.
+        For a likelihood without residuals, the Hessian whose inverse is the covariance.
     noise : float or None
-        Relative, of the loss, where there is a Hessian.
+        The relative noise of the loss, if there is a Hessian.
     """
 
     names: list[str]
@@ -279,8 +279,8 @@ def _inverse(H: np.ndarray, names: Sequence[str]) -> np.ndarray:
         shown = np.flatnonzero(takes_part(V[:, :1].T)[0])
         told = " ".join(f"{direction[i] / direction[shown[0]]:+.3g} {names[i]}" for i in shown[:_MOST_NAMED])
         raise ValueError(
-            f"the Hessian has no inverse that would be a covariance: along {told} the loss does not curve upwards, so this is no "
-            f"minimum, or the data leave that direction open."
+            f"the Hessian has no inverse that would be a covariance: along {told} the loss does not curve upwards, so this is not "
+            "a minimum, or the data leave that direction undetermined."
         )
     root = V.T / np.sqrt(values)[:, None] / sizes
     return root.T @ root
@@ -320,7 +320,7 @@ def _warn_off_minimum(covariance: np.ndarray, gradient: np.ndarray, x: np.ndarra
     length = math.sqrt(max(float(gradient @ step), 0.0) / scale) if scale > 0.0 else 0.0
     if length > _OFF and np.any(np.abs(step) > 10.0 * accuracy * np.maximum(1.0, np.abs(x))):
         warnings.warn(
-            f"this is no minimum: a Gauss-Newton step from here is {length:.2g} standard errors long; fit again, with tighter "
+            f"this is not a minimum: a Gauss-Newton step from here is {length:.2g} standard errors long; fit again, with tighter "
             f"tolerances.",
             RuntimeWarning,
             stacklevel=4,

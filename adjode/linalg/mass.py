@@ -138,7 +138,7 @@ class Mass:
         """
         if self.n > _LARGEST_BLOCK:
             raise ValueError(
-                f"jumps at times that depend on parameters or on the state take the inverse of mass, which is not formed for more "
+                f"jumps at times that depend on parameters or on the state need the inverse of mass, which is not formed for more "
                 f"than {_LARGEST_BLOCK} states, and there are {self.n}: solve for du/dt in f, and leave mass out."
             )
         return np.ascontiguousarray(self._factors.solve(np.eye(self.n)))

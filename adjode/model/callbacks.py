@@ -255,7 +255,7 @@ class Callback:
             if not (one is None or is_output or isinstance(one, (int, np.integer))):
                 outputs, inputs = " and ".join(self.kind.outputs), ", ".join(self.kind.arguments(in_place=False))
                 raise Misshapen(
-                    f"takes {outputs} to write into, so that what it returns is lost: return nothing, or take the form "
+                    f"takes {outputs} to write into, so what it returns is lost: return nothing, or use the form "
                     f"{self.name}({inputs})"
                 )
 
@@ -266,7 +266,9 @@ class Callback:
             was = "None" if result is None else f"something of shape {np.shape(result)}"
             raise Misshapen(f"returns {was}, but {name} must have the shape {wanted}")
         if self.kind.name == "guard" and isinstance(result, (bool, np.bool_)):
-            raise Misshapen("returns a truth value, but must return a number that passes through zero: u[0] - 1.0 for u[0] > 1.0")
+            raise Misshapen(
+                "returns a truth value, but must return a number that passes through zero: u[0] - 1.0 instead of u[0] > 1.0"
+            )
 
     @functools.cached_property
     def plain(self) -> Callable:

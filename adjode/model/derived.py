@@ -35,9 +35,7 @@ def require_rank(name: str, function: Callback, found: Derived) -> None:
         raise TypeError(f"{name} must return a number, but it returns an array: sum it up, or take one entry.")
     if not function.kind.returns_number and not found.returns_array:
         form = f"{name}({', '.join(function.kind.arguments(in_place=False))})"
-        raise TypeError(
-            f"{form} must return an array, as np.array([...]) makes, but if its arguments are these it returns a number."
-        )
+        raise TypeError(f"{form} must return an array, such as np.array([...]), but with these arguments it returns a number.")
 
 
 def time_derivative(of: Callback, kind: str, debug: bool = False) -> Callback | str | None:

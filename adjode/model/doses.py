@@ -23,27 +23,27 @@ class Doses:
     Parameters
     ----------
     times : float, str, or sequence of them
-        When. A string names an entry of theta: that of `Dynamics(parameters=...)`, or "theta[3]".
+        When the doses are given. A string names an entry of theta: as in `Dynamics(parameters=...)`, or "theta[3]".
     amounts : float, str, or sequence of them
         How much, in the unit of the state; one for all times, or one for each.
     into : str or int
         The state: its name, or its index.
     lag : float or str, optional
-        What passes until a dose enters.
+        The delay before a dose enters.
     fraction : float or str, optional
         The part of the amount that enters (bioavailability).
     duration : float or str, optional
-        How long an infusion takes; each amount enters at a constant rate. Without it, all at once.
+        How long an infusion takes, during which each amount enters at a constant rate. Without it, doses enter at once.
     every, until : float, optional
-        Repeat the doses with this period, as long as they are not later than `until`, the end of the span by default.
+        Repeat the doses with this period, up to `until`, which is the end of the span by default.
     steady_state : bool
-        With `every`: the doses have always been given, so that the solution starts where it repeats itself. That state is solved
-        for; u0 is no more than a first guess of it, and its cotangent zero.
+        With `every`: the doses have always been given, so the solution starts in the state that repeats itself. adjode solves for
+        that state; u0 is only a first guess of it, and its cotangent is zero.
 
     Notes
     -----
     `lag`, `fraction` and `duration` may also be sequences, one for each time. All of them may be entries of theta: their cotangents
-    are then part of `theta_bar`. A state that is observed at the time of a dose is observed behind it.
+    are then part of `theta_bar`. A state that is observed at the time of a dose is the one after it.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Doses:
         if not every > 0.0:
             raise ValueError(f"every must be positive, but {every!r} was given.")
         if any(isinstance(time, str) for time in self.quantities["times"]):
-            raise ValueError("doses that are repeated need numbers for times: give a lag for what is to be found out.")
+            raise ValueError("doses that are repeated need numbers for times: use a lag for what is to be fitted.")
         first = min(self.quantities["times"])
         if until is not None and until < first:
             raise ValueError(f"until = {until} is before all doses: the first is at {first}.")
@@ -133,9 +133,7 @@ class Doses:
         until = max(*t_span, self._others_end) if self.until is None else self.until
         repeats = [np.floor((until - time) / self.every * (1.0 + 1e-14)) for time in times]
         if sum(repeats) > _MOST:
-            raise ValueError(
-                f"every = {self.every:g} makes {sum(repeats):g} doses up to {until:g}, more than the {_MOST} that can be."
-            )
+            raise ValueError(f"every = {self.every:g} makes {sum(repeats):g} doses up to {until:g}, more than the {_MOST} allowed.")
         pairs = sorted((time + k * self.every, i) for i, time in enumerate(times) for k in range(int(repeats[i]) + 1))
         repeated = {name: [values[i] for _, i in pairs] for name, values in self.quantities.items()}
         return repeated | {"times": [time for time, _ in pairs]}

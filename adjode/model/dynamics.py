@@ -36,66 +36,68 @@ class Dynamics:
         `f(t, u, theta, du)` overwrites `du` (n,), or `f(t, u, theta)` returns it.
     vjp : callable, optional
         `vjp(t, u, theta, lam, u_bar, theta_bar)` overwrites `u_bar = (df/du)^T lam` (n,) and
-        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two. Without it, it is derived from the source
-        of f, see `adjode.derive`, and held against f's differences in the first solve that uses it; so is `vjp_u` then, where it
-        saves something.
+        `theta_bar = (df/dtheta)^T lam` (m,), or `vjp(t, u, theta, lam)` returns the two. If it is not given, it is derived from the
+        source of f, see `adjode.derive`, and the first solve that uses it compares it with differences of f. `vjp_u` is then
+        derived too, if it saves work.
     vjp_u : callable, optional
         `vjp_u(t, u, theta, lam, u_bar)`, or `vjp_u(t, u, theta, lam)` returning `u_bar`: the first half alone, used wherever
-        theta_bar is not wanted.
+        theta_bar is not needed.
     jvp : callable, optional
         `jvp(t, u, theta, v, w, du_dot)` overwrites `du_dot = (df/du) v + (df/dtheta) w` (n,), or `jvp(t, u, theta, v, w)` returns
-        it: for tangents, as in `Solution.pushforward`. Without it, it is derived from the source of f when it is first needed;
-        either is held against f's differences there. Where it cannot be derived, tangents take n products with the vjp instead.
+        it: for tangents, as in `Solution.pushforward`. If not given, it is derived from the source of f when first needed. Either
+        way it is compared with differences of f then. If it cannot be derived, tangents take n products with the vjp instead.
     vjp_dot : callable, optional
-        `vjp_dot(t, u, theta, lam, v, w, lam_dot, u_bar_dot, theta_bar_dot)` overwrites the last two by how the results of vjp
-        change when u, theta and lam change by v, w and lam_dot: for Hessian-vector products. Without it, it is derived from the
-        source of f when it is first needed; either is held against differences of vjp there.
+        `vjp_dot(t, u, theta, lam, v, w, lam_dot, u_bar_dot, theta_bar_dot)` overwrites the last two with the change in the results
+        of vjp when u, theta and lam change by v, w and lam_dot: for Hessian-vector products. If not given, it is derived from the
+        source of f when first needed. Either way it is compared with differences of vjp then.
     jac : callable, optional
-        `jac(t, u, theta, J)` overwrites `J[i, j] = df_i / du_j` (n, n), or `jac(t, u, theta)` returns it; for stiff methods, which
-        take the Jacobian from products with the vjp without it, exactly as well.
+        `jac(t, u, theta, J)` overwrites `J[i, j] = df_i / du_j` (n, n), or `jac(t, u, theta)` returns it: for stiff methods.
+        Without it, they compute the Jacobian from products with the vjp, which is exact as well.
     jac_sparsity : (n, n) array or sparse matrix, or "probe", optional
-        Which entries of the Jacobian may differ from zero: those that do in this matrix. Then the Jacobian takes a few products in
-        place of n, and its systems are solved as banded or sparse ones where that pays. "probe" finds out at the first solve, by n
-        products at each of a few places around u0 and theta; see `adjode.jacobian.probe` for what it can miss.
+        Which entries of the Jacobian may be nonzero: those that are nonzero in this matrix. The Jacobian then takes a few products
+        instead of n, and its systems are solved as banded or sparse ones if that pays. "probe" finds the pattern at the first
+        solve, from n products at each of a few places around u0 and theta; see `adjode.jacobian.probe` for what it can miss.
     mass : (n, n) array or sparse matrix, or (n,) array, optional
-        A constant matrix M, or its diagonal, for `M du/dt = f(t, u, theta)`, which method="Radau" solves. It may be singular: the
-        equations then hold algebraic ones, which must determine as many components of u (index 1) and hold at u0. The callbacks
-        know nothing of M.
+        A constant matrix M, or its diagonal, for `M du/dt = f(t, u, theta)`, which method="Radau" solves. It may be singular: some
+        equations are then algebraic. They must determine as many components of u (index 1) and hold at u0. The callbacks know
+        nothing of M.
     states, parameters : tuple of names, optional
-        Names of the entries of u and of theta, in their order: `states=("prey", "predators")`. Callbacks may then take fields of
-        their arguments, as `u.prey`, `du.prey`, `lam.prey` and `theta_bar.growth`, which compile to the same code as `u[0]`; dicts
-        and other named `u0` and `theta` are matched by name, whatever their order; and errors, reports and fits speak of names. A
-        pair ("W", (50, 2)) in place of a name is an array, in C order, and `theta.W` a view of it; a dict {"growth": (), "W": (50,
-        2)} says the same. Vectors without names may still be given.
+        Names of the entries of u and of theta, in their order: `states=("prey", "predators")`. Callbacks may then use fields of
+        their arguments, as in `u.prey`, `du.prey`, `lam.prey` and `theta_bar.growth`, which compile to the same code as `u[0]`.
+        Dicts and other named `u0` and `theta` are matched by name, in any order, and errors, reports and fits use the names. A pair
+        ("W", (50, 2)) instead of a name is an array, in C order, and `theta.W` is a view of it; a dict {"growth": (), "W": (50, 2)}
+        is equivalent. Vectors without names are still accepted.
     breaks : (k,) array, optional
-        Times at which f may jump, or its slope, by functions of time of its own: stops of every solve, beside those that `stops=`
-        gives to one. Not to be named are the breaks of a `Table` that f calls with t, and times that comparisons in f show, such as
-        `5.0 <= t < 6.0`, `t % 24.0 < 4.0` or `t >= theta[0]`, which may depend on theta. `breaks=()` says that f does not jump.
+        Times at which f, or its slope, may jump because of its own functions of time. They are stops of every solve, in addition to
+        those that `stops=` gives for one solve. You need not name the breaks of a `Table` that f calls with t, or times that
+        comparisons in f show, such as `5.0 <= t < 6.0`, `t % 24.0 < 4.0` or `t >= theta[0]`, which may depend on theta. `breaks=()`
+        declares that f does not jump.
     name : str, optional
         Shown in reprs; the name of `f` by default.
     fused : bool
         Compile each pass for these callbacks, the method and the numbers of states and parameters: the callbacks are inlined, the
-        stages are straight code, and small arrays lie on the stack, where otherwise one compiled pass serves all problems and calls
-        through addresses. For small systems that are solved many times. Each pass takes a while to compile, once for each method
-        and size: the result is kept on disk under a hash of the callbacks' code, the constants they capture, the method and the
-        sizes, so that a later process compiles nothing.
+        stages are straight-line code, and small arrays are on the stack. Otherwise one compiled pass is used for all problems and
+        calls through addresses. Use it for small systems that are solved many times. Each pass takes a while to compile, once for
+        each method and size. The result is cached on disk under a hash of the callbacks' code, the constants they capture, the
+        method and the sizes, so a later process compiles nothing.
     debug : bool
-        Check every array access of the callbacks for bounds, and that they leave their inputs alone. Slower; for finding errors.
+        Check the bounds of every array access of the callbacks, and that they do not change their inputs. Slower; for finding
+        errors.
 
     Raises
     ------
     TypeError
-        If a callback takes the wrong number of arguments, or fields that no name was given for, or Numba cannot compile it, or if
+        If a callback takes the wrong number of arguments, or uses fields that were not declared, or Numba cannot compile it, or if
         there is no vjp and something in f cannot be differentiated.
     ValueError
-        If names are given twice, or mean something else for arrays, as `size`.
-        If jac_sparsity or mass is no square matrix, or mass is not finite.
+        If a name is given twice, or is that of an array attribute, such as `size`. If jac_sparsity or mass is not a square matrix,
+        or mass is not finite.
 
     Notes
     -----
     Callbacks may be plain Python functions, which are compiled with `numba.njit`, or already jitted ones. Globals and closure
-    variables are compile-time constants, as always with Numba: whatever is to change between solves belongs in `theta`.
-    The in-place forms are faster: the out-of-place ones allocate an array at every call.
+    variables are compile-time constants, as always with Numba: whatever changes between solves belongs in `theta`. The in-place
+    forms are faster; the out-of-place forms allocate an array at every call.
     """
 
     def __init__(
@@ -252,7 +254,7 @@ class Dynamics:
             return callback("vjp_dot", derived(self.f.function).vjp_dot, self.debug, self.fields)
         except TypeError as error:
             raise TypeError(
-                f"second derivatives of {self.name} are needed, and cannot be derived from it ({str(error).rstrip('.')}): give "
+                f"second derivatives of {self.name} are needed, but cannot be derived from it ({str(error).rstrip('.')}): give "
                 f"Dynamics a vjp_dot(t, u, theta, lam, v, w, lam_dot, u_bar_dot, theta_bar_dot)."
             ) from None
 

@@ -27,24 +27,24 @@ class Event:
     Parameters
     ----------
     guard : callable
-        `guard(t, u, theta)` returns a number; `guard(t, u)` will do where it needs no parameters.
+        `guard(t, u, theta)` returns a number; `guard(t, u)` is enough if it needs no parameters.
     reset : callable, optional
-        `reset(t, u, theta, u_new)` overwrites the entries of `u_new` (n,) that are others behind the event; it holds u before. Or
-        `reset(t, u, theta)` returns the state behind the event.
+        `reset(t, u, theta, u_new)` overwrites the entries of `u_new` (n,) that change at the event; on entry it holds u. Or
+        `reset(t, u, theta)` returns the state after the event.
     direction : float
         Positive: only where the guard rises along the integration; negative: only where it falls; 0: both. As in SciPy.
     terminal : bool or int
-        Whether the solution ends there, or the occurrence that it ends at, from 1. As in SciPy.
+        Whether the solution ends there, or the number of the occurrence at which it ends, counted from 1. As in SciPy.
     priority : float
-        Of events at one time, the one of the highest priority happens first.
+        Of several events at one time, the one with the highest priority happens first.
     name : str, optional
-        Shown in messages: that of the guard by default.
+        Shown in messages; by default the name of the guard.
 
     Notes
     -----
-    The guard is looked at along every step, not only at its ends. An event does not happen where its guard is zero at the start,
-    nor again before the guard has left zero. A reset may take other guards across zero: then their events happen too, in the
-    direction that they ask for.
+    The guard is checked along every step, not only at its ends. An event does not happen where its guard is zero at the start, nor
+    again before the guard has left zero. A reset may take other guards across zero: then their events happen too, in the direction
+    they ask for.
     """
 
     def __init__(

@@ -66,8 +66,8 @@ def _rewritten(label: str, function: Any, fields: Sequence[Fields | None]) -> ty
         if not any(name in names_in(code) for part in known.values() for name in part.names):
             return function
         raise TypeError(
-            f"{label} takes fields of its arguments, for which its source is read, but what {code.co_filename} has at line "
-            f"{code.co_firstlineno} is not what it was compiled from: define it in a file, and import that anew after a change."
+            f"{label} uses fields of its arguments, for which its source is read, but what {code.co_filename} has at line "
+            f"{code.co_firstlineno} is not what it was compiled from: define it in a file, and import it again after a change."
         )
     made = _Entries(label, known, copy.deepcopy(origin.tree), code.co_filename, origin.lines)
     tree = made.rewritten()
@@ -143,12 +143,12 @@ class _Entries(ast.NodeTransformer):
             fields = self._known[array]
             if node.attr not in fields.places:
                 names = ", ".join(map(str, fields.names)) or "none"
-                raise self._error(node, f"takes {array}.{node.attr}, but the names that were declared for {array} are {names}")
+                raise self._error(node, f"uses {array}.{node.attr}, but the names that were declared for {array} are {names}")
             new = ast.copy_location(_entry(node, array, fields), node)
             self.found.append((node, new))
             return ast.fix_missing_locations(new)
         if array in self._assigned and node.attr in self._assigned[array].places:
-            raise self._error(node, f"assigns to {array}, so that it cannot take {array}.{node.attr}: use another variable")
+            raise self._error(node, f"assigns to {array}, so it cannot use {array}.{node.attr}: use another variable")
         return node
 
     def _error(self, node: ast.expr, what: str) -> TypeError:

@@ -122,6 +122,6 @@ def _declared_pair(option: str, item: Any) -> tuple[str, tuple[int, ...]]:
         raise TypeError(f"{option} must be {_FORMS}, but {item!r} is among them.")
     if hasattr(np.ndarray, name) or not name:
         raise ValueError(
-            f"{option} cannot have the name {name!r}, which means something else for an array: take another, as '{name}_'."
+            f"{option} cannot have the name {name!r}, which means something else for an array: choose another, such as '{name}_'."
         )
     return name, tuple(int(length) for length in shape)

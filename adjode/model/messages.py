@@ -76,7 +76,7 @@ def _about_names(reason: str) -> str:
     if "<class 'function'>" in reason:
         return f" Decorate {name or 'it'} with @numba.njit."
     if "(List(" in reason or "reflected list" in reason:
-        return " Make lists that it captures tuples, or arrays by np.array(...)."
+        return " Turn lists that it captures into tuples, or into arrays with np.array(...)."
     if "scipy.interpolate" in reason:
         return f" For measured inputs there is adjode.Table(times, values), called as {name or 'table'}(t)."
     return ""
@@ -88,8 +88,8 @@ def _about_fields(reason: str, fields: Pair) -> str:
     if found is None:
         return ""
     if any(part is not None and found[1] in part.places for part in fields):
-        return f" Only the arguments of a callback itself have fields: hand {found[1]} to a function that it calls, not the vector."
-    return " Entries have names where Dynamics(..., states=..., parameters=...) declares them."
+        return f" Only the arguments of a callback itself have fields: pass {found[1]} to a function that it calls, not the vector."
+    return " Entries have names only if Dynamics(..., states=..., parameters=...) declares them."
 
 
 def _what_is_returned(kind: Kind) -> str:

@@ -83,7 +83,7 @@ class Switches:
             names = " and ".join(entry_name("theta", self._parameters, entry) for entry, _ in one.at.entries)
             raise ValueError(
                 f"{what} switches at a time that depends on {names} ({one.line}), but {why}"
-                + ("; or say by breaks=() that f does not jump there." if what == "f" else ".")
+                + ("; or declare with breaks=() that f does not jump there." if what == "f" else ".")
             )
 
     def trust_stops(self) -> None:
@@ -94,9 +94,9 @@ class Switches:
         """Tell, once, of lines that switch at times that cannot be told."""
         for line in self._unread:
             warnings.warn(
-                f"f switches at a time that adjode can't read from {line}, so that steps may pass over it, and gradients lack what "
-                f"its move by theta does: give breaks=, if it does not move, or make it an Event; breaks=() says that f does not "
-                f"jump there.",
+                f"f switches at a time that adjode cannot read from {line}, so steps may pass over it, and gradients lack the "
+                "effect of theta on it: give breaks= if it does not depend on theta, or make it an Event; breaks=() declares that "
+                "f does not jump there.",
                 RuntimeWarning,
                 stacklevel=stacklevel + 1,
             )

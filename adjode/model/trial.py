@@ -119,8 +119,8 @@ class Trial:
                 k = int(off.argmax())
                 entry = self.callback.entry_name(name, k)
                 return Slip(
-                    f"is read otherwise than Python runs it: {entry} is {expected[k]:g}, but read as {given[k]:g}: write it with "
-                    f"what Numba knows"
+                    f"is not read as Python runs it: {entry} is {expected[k]:g}, but was read as {given[k]:g}: write it in terms "
+                    "that Numba knows"
                 )
         return None
 
@@ -145,7 +145,9 @@ class Trial:
         try:
             self._call_plain(t, arrays)
         except IndexError as error:
-            return Slip(f"leaves its arrays {_where(*inputs[:2])} ({describe_error(error)}): {_ADVICE}", trespasses=True)
+            return Slip(
+                f"indexes an array out of bounds {_where(*inputs[:2])} ({describe_error(error)}): {_ADVICE}", trespasses=True
+            )
         except Misshapen as error:
             return Slip(str(error))
         except Exception:  # what only compiled code can do, or an error that the solve will report
@@ -161,7 +163,7 @@ class Trial:
             )  # f may note things in parameters that it alone reads
             if kept and changed.any():
                 where = self.callback.entry_name(name, int(changed.argmax()))
-                return Slip(f"changes its input {where}, but must leave its inputs alone", trespasses=True)
+                return Slip(f"changes its input {where}, but must not change its inputs", trespasses=True)
         return None
 
     def _call_plain(self, t: float, arrays: list[np.ndarray]) -> None:
@@ -198,7 +200,7 @@ class Trial:
             for name, array in zip(names, arrays, strict=True):
                 if not _all_are(_around(array), around):
                     where = _where(*inputs[:2])
-                    return Slip(f"writes outside of {name}, which has {array.size} entries, {where}: {_ADVICE}", trespasses=True)
+                    return Slip(f"writes outside {name}, which has {array.size} entries, {where}: {_ADVICE}", trespasses=True)
             if (slip := self._changed_input(arrays, given)) is not None:
                 return slip
             results.append([array.copy() for array in arrays[count:]])
@@ -218,14 +220,14 @@ class Trial:
         elif unwritten.any():
             advice = f"write every entry, as `{name}[:] = ...` does"
             if False in self.kind.forms:
-                advice += f", or take the form {self.kind.name}({', '.join(self.kind.arguments(False))}) and return them"
+                advice += f", or use the form {self.kind.name}({', '.join(self.kind.arguments(False))}) and return them"
             return Slip(f"does not write {self.callback.entry_name(name, int(unwritten.argmax()))} {where}: {advice}")
         stale = ~_same(first, other)
         if stale.any():
             entry = self.callback.entry_name(name, int(stale.argmax()))
             return Slip(f"makes {entry} depend on what the array held before, but must overwrite it")
         if not _same(first, beside).all():
-            return Slip(f"reads outside of its arrays {where}: {_ADVICE}", trespasses=True)
+            return Slip(f"reads an array out of bounds {where}: {_ADVICE}", trespasses=True)
         return None
 
     def _depends_on(self, entries: np.ndarray, t: float, u: np.ndarray, theta: np.ndarray) -> bool:

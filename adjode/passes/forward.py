@@ -52,6 +52,7 @@ from adjode.steppers.family import EXPLICIT, Solver, family_of
 from adjode.tableaus import Tableau
 
 _ROUNDING_HINT = "Tolerances of algebraic components, atol above all, may also be tighter than rounding allows"
+_REFINED_HINT = "The solve had succeeded: this is its repetition with the shorter steps that the gradient needs"
 
 
 @kernel
@@ -177,7 +178,6 @@ class Forward(Integration):
             culprit = f"the guard of {guard}"
         elif status not in (MAX_STEPS, HIGH_INDEX, TIMED_OUT, DOSE_TOO_EARLY, NO_DURATION) and (blamed := self.blame()) is not None:
             component, culprit = blamed[1], self._last_reset() or culprit
-        singular = dynamics.mass is not None and dynamics.mass.singular
         return solve_error(
             status,
             phase="forward",
@@ -188,9 +188,15 @@ class Forward(Integration):
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
             callback=culprit,
-            hint=_ROUNDING_HINT if status == NEWTON_FAILED and singular else "",
+            hint=self._hint(status),
             **details,
         )
+
+    def _hint(self, status: int) -> str:
+        """What else may be behind a failure, or helps to understand it."""
+        if status == NEWTON_FAILED and self.dynamics.mass is not None and self.dynamics.mass.singular:
+            return _ROUNDING_HINT
+        return _REFINED_HINT if status in (MAX_STEPS, TIMED_OUT) and self.frame[slots.LIMITED].any() else ""
 
     def _named_events(self, status: int) -> str:
         """The events of a failure: those that happen together, or the last ones."""

@@ -55,9 +55,7 @@ class SolveOptions:
             adaptive = ", ".join(name for name in METHODS if tableau(name).adaptive)
             raise ValueError(f"{self.method} has no error estimate: give step=, or choose one of {adaptive}.")
         if self.step is not None and chosen.partner is not None:
-            raise ValueError(
-                f"method={self.method!r} switches where error control tells it to: leave step= out, or name one method."
-            )
+            raise ValueError(f"method={self.method!r} switches by error control: leave step= out, or name a single method.")
         if not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
             raise ValueError(f"max_steps must be a positive integer, but {self.max_steps!r} was given.")
         if self.step is not None and self.first_step is not None:
@@ -200,7 +198,7 @@ class PullbackOptions:
         for name in names:
             if self.discrete and getattr(self, name) is not None:
                 raise ValueError(
-                    f"{name} belongs to the continuous adjoints, and the discrete one transposes the steps that were taken: "
+                    f"{name} belongs to the continuous adjoints, but the discrete one transposes the steps that were taken: "
                     f"leave it out, or choose adjoint='interpolating'."
                 )
 
@@ -214,14 +212,17 @@ class PullbackOptions:
         if forward.adaptive and not chosen.adaptive:
             raise ValueError(f"{name} has no error estimate, so it cannot pull back a solution with error control.")
         if not forward.adaptive and chosen.partner is not None:
-            raise ValueError(f"method={name!r} switches where error control tells it to: it cannot pull back fixed steps.")
+            raise ValueError(f"method={name!r} switches by error control, so it cannot pull back fixed steps.")
         if self.adjoint == "backsolve":
             if forward.stops.size:
                 raise ValueError(
-                    "adjoint='backsolve' knows no stops, nor breaks of the dynamics: choose adjoint='discrete' or 'interpolating'."
+                    "adjoint='backsolve' does not support stops or breaks of the dynamics: choose adjoint='discrete' or "
+                    "'interpolating'."
                 )
             if forward.doses or forward.events:
-                raise ValueError("adjoint='backsolve' knows no doses and no events: choose adjoint='discrete' or 'interpolating'.")
+                raise ValueError(
+                    "adjoint='backsolve' does not support doses or events: choose adjoint='discrete' or 'interpolating'."
+                )
             if forward.memory is not None:
                 raise ValueError("adjoint='backsolve' needs the states at all steps: leave memory out, or choose another adjoint.")
             for one in (forward.tableau, chosen):
@@ -302,6 +303,6 @@ def _absolute_tolerance(name: str, value: Any) -> float:
 def _refuse_backsolve(method: Tableau) -> None:
     if method.implicit:
         raise ValueError(
-            f"adjoint='backsolve' with {method.name} would integrate the state of a stiff problem back in time, where all that "
-            f"the flow has contracted grows again: choose adjoint='discrete' or 'interpolating'."
+            f"adjoint='backsolve' with {method.name} would integrate the state of a stiff problem back in time, where everything "
+            "that the flow has contracted grows again: choose adjoint='discrete' or 'interpolating'."
         )

@@ -19,9 +19,9 @@ from adjode.passes.trajectory import DenseOutput, before_jumps
 class PullbackStats:
     """Work of a pullback: evaluations of each callback, steps of the backward pass, drift of a backsolve in tolerances.
 
-    For implicit methods also Jacobians, whose rows are among the evaluations, factorisations (real and complex ones alike), and
-    iterations: of Newton, or for the discrete adjoint of GMRES. With `memory` also steps of the forward pass solved again.
-    `n_refined` is how often the forward pass was run again with shorter steps.
+    For implicit methods also Jacobians, whose rows are among the evaluations, factorisations (real and complex ones counted alike),
+    and iterations: of Newton, or for the discrete adjoint of GMRES. With `memory` also the steps of the forward pass that were
+    solved again. `n_refined` is how often the forward pass was run again with shorter steps.
     """
 
     n_f: int = 0
@@ -56,8 +56,8 @@ class TangentStats:
 
 @dataclass(frozen=True)
 class HessianStats:
-    """Work of a Hessian-vector product: evaluations of each callback in all passes, and the steps of the solve; a point that was
-    the last one too has been solved already.
+    """Work of a Hessian-vector product: evaluations of each callback in all passes, and the steps of the solve. A point that is the
+    same as that of the last call needs no solve.
 
     For implicit methods also Jacobians, whose rows are among the products, and factorisations.
     """
@@ -73,15 +73,15 @@ class HessianStats:
 
 @dataclass(frozen=True, eq=False)
 class HessianProduct:
-    """What `hessian_vector_product` returns: a loss, its gradient, and the product of its Hessian with a direction, or with many.
+    """The result of `hessian_vector_product`: a loss, its gradient, and the product of its Hessian with one or many directions.
 
     Attributes
     ----------
     value : float
     u0, theta : array, dict or structured scalar
-        The gradient by u0 and theta, in the form these were given in: that of the same mesh, by the discrete adjoint.
+        The gradient by u0 and theta, in the form in which these were given, on the same mesh by the discrete adjoint.
     u0_dot, theta_dot : the same, or (n, k) and (m, k) arrays
-        How that changes along the direction; a column for each where there are many.
+        How the gradient changes along the direction; a column for each if there are many.
     stats : HessianStats
     """
 
@@ -109,9 +109,9 @@ class TangentOutput:
     start: np.ndarray
 
     def __call__(self, t: Any, side: str = "right") -> np.ndarray:
-        """The derivatives at `t`: (n,) for a scalar, (c, n) for c times inside the span; of k directions (n, k) and (c, n, k).
+        """The derivatives at `t`: (n,) for a scalar, (c, n) for c times inside the span; with k directions (n, k) and (c, n, k).
 
-        Where the state jumps they are those behind the jump, in the order of integration, or before it with side="left".
+        Where the state jumps, they are those after the jump, in the order of integration, or before it with side="left".
         """
         choose("side", side, ("left", "right"))
         times = times_in_span("t", t, self.output.t[0], self.output.t[-1])
@@ -124,19 +124,19 @@ class TangentOutput:
 
 @dataclass(frozen=True, eq=False)
 class Tangents:
-    """What `Solution.pushforward` returns: directional derivatives of the states.
+    """The result of `Solution.pushforward`: directional derivatives of the states.
 
     Attributes
     ----------
     u_T : (n,) or (n, k) array
-        Of u(T); a column for each direction where there are many.
+        Derivatives of u(T); a column for each direction if there are many.
     times : (c,) array or None
         The times asked for.
     u : (c, n) or (c, n, k) array, or None
-        Of the states there.
+        Derivatives of the states there.
     stats : TangentStats
     dense : TangentOutput or None
-        Those at any time, `dots.dense(t)`, if they were asked for by `dense=True`.
+        Derivatives at any time, `dots.dense(t)`, with `dense=True`.
     """
 
     u_T: np.ndarray
@@ -148,7 +148,7 @@ class Tangents:
 
 @dataclass(frozen=True, eq=False)
 class EnsembleStats:
-    """How each of N trajectories went: its `Status`, and in the forward pass evaluations of f, steps accepted and rejected.
+    """How each of N trajectories went: its `Status` and, in the forward pass, evaluations of f and accepted and rejected steps.
 
     Attributes
     ----------
@@ -169,12 +169,12 @@ class EnsembleStats:
 
 @dataclass(eq=False)  # not frozen: that would take as long as a quarter of a call's Python
 class Cotangents:
-    """What a pullback returns; an entry that was not asked for is None.
+    """The result of a pullback; an entry that was not asked for is None.
 
     Attributes
     ----------
     u0, theta : array, dict or structured scalar
-        Cotangents of the initial state and the parameters, in the form these were given in.
+        Cotangents of the initial state and the parameters, in the form in which these were given.
     t0, T : float
         Cotangents of the initial and the final time.
     observation_times : (k,) array
@@ -182,8 +182,8 @@ class Cotangents:
     running_cost : float
         The value of the running cost's integral.
     error : dict of str -> float, or (N,) array of an ensemble's trajectories; or None
-        By "u0" and "theta" an estimate of their error, by the steps that were taken, in the scale of logarithmic derivatives: of
-        x dL/dx, as a part of the largest one, where x is the size of a state (at least atol / rtol) or of a parameter (1 for a
+        For "u0" and "theta" an estimate of their error, along the steps that were taken, on the scale of logarithmic derivatives x
+        dL/dx and relative to the largest of them. x is the size of a state (at least atol / rtol) or of a parameter (1 if it is
         zero). From adjoint="discrete" and "interpolating", or certify=True.
     stats : PullbackStats
     adjoint : DenseOutput

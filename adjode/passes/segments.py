@@ -397,4 +397,4 @@ class Segments:
 
 def _require(same: bool) -> None:
     if not same:
-        raise RuntimeError("f gave other values when steps were solved again for memory=: it must depend on its inputs alone.")
+        raise RuntimeError("f gave different values when steps were solved again for memory=: it must depend only on its inputs.")

@@ -69,7 +69,7 @@ class Sweep(Integration):
         self.short = dynamics.vjp_u is not None and kind in (NONE, GAUSS)
         method = options.method
         if not family_of(method).has_stage_quadrature and kind in (AUGMENTED_LAM, AUGMENTED_ALL):
-            raise ValueError(f"the stages of {method.name} are no quadrature nodes: choose quadrature='gauss'.")
+            raise ValueError(f"the stages of {method.name} are not quadrature nodes: choose quadrature='gauss'.")
         explicit = not method.implicit or method.partner is not None
         free = not self.short and explicit  # Newton's last iterate is not the stage itself
         super().__init__(
@@ -208,7 +208,7 @@ class Sweep(Integration):
         """What a run that ended with this status is called; `state` is the forward solution."""
         hint = "Backsolve is unstable where the flow contracts: try adjoint='interpolating'" if self.lam_from else ""
         if self.options.structure is not None and status == STEP_TOO_SMALL:
-            hint = "Behind an observation lam has a transient as fast as the stiffest part: adjoint='discrete' need not resolve it"
+            hint = "After an observation lam has a transient as fast as the stiffest part: adjoint='discrete' need not resolve it"
         cause = None
         if status == CALLBACK_RAISED:
             places = [(self.t_tried, y[self.lam_from :]) for y in self.tried]

@@ -33,12 +33,12 @@ class DenseOutput:
     Attributes
     ----------
     elapsed : (n_steps + 1,) array
-        `t` since the start of the solve; far from the origin of time it tells steps apart that `t` cannot.
+        `t` since the start of the solve; far from the origin of time it distinguishes steps that `t` cannot.
     u, c : (n_steps + 1, n), (n_steps, degree, n) arrays
     span : Span
-        Of the solve.
+        The span of the solve.
     jumps : (k,) array
-        When the state has jumped, since the start of the solve.
+        The times at which the state jumped, since the start of the solve.
     """
 
     elapsed: np.ndarray

@@ -200,12 +200,12 @@ class _Reading(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if not isinstance(node, self._ALLOWED):
-            raise ValueError(f"`{ast.unparse(node)}` is no formula of PEtab")
+            raise ValueError(f"`{ast.unparse(node)}` is not a PEtab formula")
         return super().generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
-            raise ValueError(f"`{node.value!r}` is no formula of PEtab")
+            raise ValueError(f"`{node.value!r}` is not a PEtab formula")
         return number(float(node.value))
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
@@ -220,7 +220,7 @@ class _Reading(ast.NodeTransformer):
         if function in _BUILTINS:
             return call(function, *arguments)
         if function not in _FUNCTIONS or len(arguments) != 1:
-            raise ValueError(f"`{ast.unparse(node)}` is no function of PEtab")
+            raise ValueError(f"`{ast.unparse(node)}` is not a PEtab function")
         return call(_FUNCTIONS[function], *arguments)
 
 
@@ -241,7 +241,7 @@ def from_text(formula: str | float) -> ast.expr:
     try:
         return _Reading().visit(ast.parse(python.strip(), mode="eval").body)
     except SyntaxError:
-        raise ValueError(f"`{formula}` is no formula of PEtab") from None
+        raise ValueError(f"`{formula}` is not a PEtab formula") from None
 
 
 def pieces(arguments: list[ast.expr]) -> ast.expr:

@@ -44,11 +44,12 @@ class Problem(Fit):
     Attributes
     ----------
     tables : Tables
-        What the files say.
+        The contents of the files.
     scenarios : dict of str -> Scenario
-        What each experiment has measured, and under which inputs.
+        The data of each experiment, and its inputs.
     channels : list of str
-        The observables, in the columns of the data of a scenario; one that has several sets of parameters comes several times.
+        The observables, in the order of the columns of a scenario's data. One with several sets of parameters appears several
+        times.
     source : str
         The model as Python.
     dynamics : Dynamics
@@ -83,7 +84,7 @@ class Problem(Fit):
         return self._prior(x) - self.evaluate(x)[0]
 
     def observables(self, experiment: str, times: Any, x: Any = None) -> np.ndarray:
-        """What the model says is observed, without noise.
+        """The observables as the model predicts them, without noise.
 
         Parameters
         ----------
@@ -95,7 +96,7 @@ class Problem(Fit):
         Returns
         -------
         (k, c) array
-            A column for each of `channels`; only those that the experiment has measured mean something.
+            A column for each of `channels`; only those that were measured in the experiment are meaningful.
         """
         x = self.x0 if x is None else float_vector("x", x, len(self.names))
         shared = self._problem
@@ -119,9 +120,9 @@ def load(path: str | Path, **options: Any) -> Problem:
     Parameters
     ----------
     path : str or Path
-        Of the yaml file.
+        The yaml file.
     **options
-        Those of `value_and_gradient`, and `workers` or `executor`, as for `Fit`. By default `method="auto"`, `rtol=1e-8`,
+        Options of `value_and_gradient`, and `workers` or `executor`, as for `Fit`. By default `method="auto"`, `rtol=1e-8`,
         `atol=1e-12`, `max_steps=1_000_000` and `adjoint="interpolating"`.
 
     Returns
@@ -132,13 +133,13 @@ def load(path: str | Path, **options: Any) -> Problem:
     Raises
     ------
     ImportError
-        If the packages of the extra `petab` are not there.
+        If the packages of the extra `petab` are not installed.
     ValueError
-        If a file is wrong, or there is something in it that is not supported; the message names the element.
+        If a file is wrong or contains something that is not supported; the message names the element.
 
     Notes
     -----
-    Nominal values outside their bounds start at the nearer one; a warning names them.
+    Nominal values outside their bounds start at the nearer bound; a warning names them.
 
     PEtab: Schmiester et al. 2021, https://doi.org/10.1371/journal.pcbi.1008646.
     """
@@ -248,7 +249,7 @@ def _noise(design: Design, scenario: Scenario, scale: Callable) -> list[Noise]:
         if sigma is not scale and not 0.0 < sigma < math.inf:
             if not np.isnan(data).all():
                 name = channel.observable.name
-                raise ValueError(f"{scenario.name}: the noise of {name} must be positive, but its formula says {sigma:g}.")
+                raise ValueError(f"{scenario.name}: the noise of {name} must be positive, but its formula gives {sigma:g}.")
             sigma = scale
         noise.append(_density(channel.observable, sigma))
     return noise
@@ -272,7 +273,7 @@ def _parameters(rows: Iterable[ParameterRow]) -> dict[str, Parameter]:
         if start != row.nominal:
             moved.append(f"{row.name} ({row.nominal:g}, now {start:g})")
     if moved:
-        warnings.warn(f"nominal values outside their bounds start at the nearer one: {', '.join(moved)}.", stacklevel=4)
+        warnings.warn(f"nominal values outside their bounds start at the nearer bound: {', '.join(moved)}.", stacklevel=4)
     return found
 
 

@@ -73,7 +73,7 @@ def read_model(path: Path) -> Model:
     errors = [document.getError(k) for k in range(document.getNumErrors())]
     for error in errors:
         if error.getSeverity() >= libsbml.LIBSBML_SEV_ERROR:
-            raise ValueError(f"{path.name} is no valid SBML: line {error.getLine()}: {error.getShortMessage()}.")
+            raise ValueError(f"{path.name} is not valid SBML: line {error.getLine()}: {error.getShortMessage()}.")
     for package in _PACKAGES:
         if document.isPackageEnabled(package) and (package != "comp" or document.getModel().getPlugin("comp").getNumSubmodels()):
             raise ValueError(f"{path.name} uses the package {package} of SBML, which is not supported.")
@@ -147,7 +147,7 @@ class _Reader:
         species, value = self.sbml.getSpecies(reference.getSpecies()), reference.getStoichiometry()
         varies = reference.isSetStoichiometryMath() or safe(reference.getId()) in {**self.assigned, **self.model.rules}
         if varies or not math.isfinite(value):
-            raise ValueError(f"the stoichiometry of {species.getId()} in reaction {reaction.getId()} is no number.")
+            raise ValueError(f"the stoichiometry of {species.getId()} in reaction {reaction.getId()} is not a number.")
         if not (species.getBoundaryCondition() or species.getConstant()):
             row = self.model.stoichiometry.setdefault(safe(species.getId()), {})
             row[safe(reaction.getId())] = row.get(safe(reaction.getId()), 0.0) + sign * value
@@ -166,7 +166,7 @@ class _Reader:
                 )
             priority = self._expression(event.getPriority(), what) if event.isSetPriority() else number(0.0)
             if names(priority):
-                raise ValueError(f"the priority of {what} is no number, which is not supported.")
+                raise ValueError(f"the priority of {what} is not a number, which is not supported.")
             found = {safe(one.getVariable()): self._expression(one, what) for one in event.getListOfEventAssignments()}
             value = float(ast.literal_eval(priority))
             self.model.events.append(Happening(what.removeprefix("event "), self._expression(trigger, what), found, value))
@@ -225,7 +225,7 @@ def _in_order(rules: dict[str, ast.expr]) -> dict[str, ast.expr]:
         if variable in ordered:
             return
         if variable in pending:
-            raise ValueError(f"the rules of {' and '.join(pending[pending.index(variable) :])} need each other.")
+            raise ValueError(f"the rules of {' and '.join(pending[pending.index(variable) :])} depend on each other.")
         pending.append(variable)
         for needed in names(rules[variable]):
             if needed in rules:

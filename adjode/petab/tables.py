@@ -80,7 +80,7 @@ class Tables:
         if not isinstance(cell, str):
             return cell
         if cell not in self.parameters:
-            raise ValueError(f"{where}: {cell} is no parameter of the table of parameters.")
+            raise ValueError(f"{where}: {cell} is not in the table of parameters.")
         row = self.parameters[cell]
         return row.name if row.estimated else row.nominal
 
@@ -98,7 +98,7 @@ def read_tables(path: str | Path) -> Tables:
         raise ValueError(f"there is no file {path}.")
     content = _content(path)
     if not isinstance(content, dict) or "problems" not in content:
-        raise ValueError(f"{path.name} is no PEtab problem of version 1: it has no entry problems.")
+        raise ValueError(f"{path.name} is not a PEtab problem of version 1: it has no entry problems.")
     version = str(content.get("format_version", 1))
     if not version.startswith("1"):
         raise ValueError(f"{path.name} is in version {version} of PEtab, but version 1 was expected.")
@@ -127,7 +127,7 @@ def _content(path: Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f": line {mark.line + 1}"
-        raise ValueError(f"{path.name} is no valid yaml{where}.") from None
+        raise ValueError(f"{path.name} is not valid yaml{where}.") from None
 
 
 def _files(content: dict[str, Any], key: str) -> list[str]:

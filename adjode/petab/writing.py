@@ -50,7 +50,7 @@ class Source:
             if identifier == TIME:
                 return number(0.0)
             if identifier in seen:
-                raise ValueError(f"the initial assignment of {identifier} needs itself.")
+                raise ValueError(f"the initial assignment of {identifier} depends on itself.")
             if identifier in self.inputs:
                 return None
             return self.at_start(self._start(identifier), (*seen, identifier))

@@ -17,11 +17,11 @@ def adjoint(bar: Cotangents, *, names: Sequence[str] | None = None, points: int 
     Parameters
     ----------
     bar : Cotangents
-        Of a pullback with `dense_adjoint=True`.
+        The result of a pullback with `dense_adjoint=True`.
     names : sequence of n str, optional
-        Of the states, for the legend.
+        Names of the states, for the legend.
     points : int
-        At how many times to draw it.
+        The number of times at which to draw it.
     axes : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -32,7 +32,7 @@ def adjoint(bar: Cotangents, *, names: Sequence[str] | None = None, points: int 
     Raises
     ------
     ValueError
-        If there is no lam(t).
+        If `bar` has no lam(t).
     """
     if bar.adjoint is None:
         raise ValueError("there is no lam(t): pull back with dense_adjoint=True.")

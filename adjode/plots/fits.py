@@ -29,17 +29,17 @@ def fit(
     Parameters
     ----------
     fit : Fit
-        Of a `LeastSquares` loss of components of the state.
+        A fit with a `LeastSquares` loss of components of the state.
     x : (k,) array, optional
-        The minimum: by default that last found.
+        The minimum; by default the last one found.
     components : sequence of int, optional
-        Which states to draw: by default those that were observed.
+        Which states to draw; by default those that were observed.
     level, absolute_sigma
         As for `Fit.predict`.
     points : int
-        At how many times.
+        The number of times at which to draw.
     experiment : str, optional
-        Of a fit of several, the name of one.
+        For a fit of several experiments, the name of one.
     axes : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -50,12 +50,12 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        As `Fit.predict`.
+        As for `Fit.predict`.
     """
     part, _ = fit.part(experiment)
     loss, names = _data_of(part), part.state_names
     if loss.of is not None:
-        raise ValueError("plots.fit draws states, but the loss compares what `observe` makes of them: draw plots.residuals.")
+        raise ValueError("plots.fit draws states, but the loss compares what `observe` makes of them: use plots.residuals.")
     observed = {int(component): column for column, component in enumerate(loss.components)}
     times = np.linspace(*part.t_span, points)
     band = fit.predict(times, x, level=level, absolute_sigma=absolute_sigma, experiment=experiment)
@@ -71,16 +71,16 @@ def fit(
 
 
 def residuals(fit: Fit, x: Any = None, *, experiment: str | None = None, axes: Any = None) -> Any:
-    """Draw the residuals of a least-squares fit, in standard deviations, by the times of their data.
+    """Draw the residuals of a least-squares fit, in standard deviations, against the times of their data.
 
     Parameters
     ----------
     fit : Fit
-        Of a `LeastSquares` loss.
+        A fit with a `LeastSquares` loss.
     x : (k,) array, optional
-        Where: at the minimum last found by default.
+        Where to evaluate them; by default the last minimum found.
     experiment : str, optional
-        Of a fit of several, the name of one.
+        For a fit of several experiments, the name of one.
     axes : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -102,12 +102,12 @@ def residuals(fit: Fit, x: Any = None, *, experiment: str | None = None, axes: A
 
 
 def waterfall(result: Any, *, axes: Any = None) -> Any:
-    """Draw the losses that the starts of a fit have ended at, from the lowest to the highest: a step for each minimum.
+    """Draw the losses at which the starts of a fit ended, from the lowest to the highest: a step for each minimum.
 
     Parameters
     ----------
     result : OptimizeResult
-        Of a fit with `starts=`.
+        The result of a fit with `starts=`.
     axes : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -118,7 +118,7 @@ def waterfall(result: Any, *, axes: Any = None) -> Any:
     Raises
     ------
     ValueError
-        If there was one start alone.
+        If there was only one start.
     """
     if "starts" not in result:
         raise ValueError("this fit had one start: give starts=N.")

@@ -12,7 +12,7 @@ from adjode.plots.axes import axes_or_new, row_of_axes
 
 
 def profiles(profile: Profile, *, axes: Any = None) -> list[Any]:
-    """Draw profile likelihoods, a panel for each entry: the rise of the loss by the value held, and the interval.
+    """Draw profile likelihoods, a panel for each entry: the rise of the loss against the value held, and the interval.
 
     The rise is in squared standard deviations of a residual, a parabola where the model is linear, and the line across it the
     squared quantile that ends the interval.
@@ -20,9 +20,9 @@ def profiles(profile: Profile, *, axes: Any = None) -> list[Any]:
     Parameters
     ----------
     profile : Profile
-        Of `Fit.profile`.
+        The result of `Fit.profile`.
     axes : p matplotlib Axes, optional
-        Where to draw p entries; a new figure by default.
+        One for each of the p entries; a new figure by default.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def profiles(profile: Profile, *, axes: Any = None) -> list[Any]:
     Raises
     ------
     ValueError
-        If there are not as many axes as entries.
+        If the number of axes differs from that of entries.
     """
     panels = row_of_axes(axes, len(profile.names))
     for panel, name in zip(panels, profile.names, strict=True):
@@ -55,7 +55,7 @@ def correlations(uncertainty: Uncertainty, *, axes: Any = None) -> Any:
     Parameters
     ----------
     uncertainty : Uncertainty
-        Of `Fit.uncertainty`.
+        The result of `Fit.uncertainty`.
     axes : matplotlib Axes, optional
         Where to draw; a new figure by default.
 

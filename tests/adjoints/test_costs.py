@@ -126,7 +126,7 @@ def test_windows_that_the_source_shows_are_not_passed_over(adjoint, span):
 
 def test_windows_that_move_with_theta_are_refused():
     solution = solve(Dynamics(circle, circle_vjp), [1.0, 0.0], [0.5], (0.0, 1.0))
-    with pytest.raises(ValueError, match=r"the running cost switches at a time that depends on theta\[0\] .* one more state"):
+    with pytest.raises(ValueError, match=r"the running cost switches at a time that depends on theta\[0\] .* additional state"):
         solution.pullback(running_cost=lambda t, u, theta: u[0] if t > theta[0] else 0.0)
 
 

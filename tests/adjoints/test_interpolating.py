@@ -50,7 +50,7 @@ def tank(first, second):
 @pytest.mark.parametrize("method", METHODS)
 def test_units_of_states_change_nothing(method, quadrature):
     if method == "Rodas5P" and quadrature == "augmented":
-        pytest.skip("its stages are no quadrature nodes")
+        pytest.skip("its stages are not quadrature nodes")
     found = []
     for first, second in ((1.0, 1.0), (1e-9, 1.0), (1e12, 1e-3), (1.0, 1e9)):
         u0, theta, exact = tank(first, second)

@@ -152,14 +152,14 @@ def cotangent_alone(k, t, u, u_bar):
 
 def test_losses_without_second_derivatives_say_so():
     evaluate = hessian_vector_product(lotka_volterra(), Series(TIMES, cotangent_alone), (0.0, 2.0))
-    with pytest.raises(TypeError, match=r"second derivatives of the loss are needed, and this Series has a cotangent alone: take"):
+    with pytest.raises(TypeError, match=r"second derivatives of the loss are needed, and this Series has only a cotangent: use"):
         evaluate(U, THETA, *direction())
 
     class Own:
         def value_and_cotangents(self, solution):
             return 0.0, {}
 
-    with pytest.raises(TypeError, match="this Own has a cotangent alone"):
+    with pytest.raises(TypeError, match="this Own has only a cotangent"):
         hessian_vector_product(lotka_volterra(), Own(), (0.0, 2.0))
 
 

@@ -299,7 +299,7 @@ def test_a_jvp_that_leaves_its_arrays_or_an_entry_is_found():
     def forgets(t, u, theta, v, w, du_dot):
         du_dot[0] = v[0]
 
-    for jvp, found in ((beyond, "leaves its arrays"), (forgets, "du_dot")):
+    for jvp, found in ((beyond, "indexes an array out of bounds"), (forgets, "du_dot")):
         solution = solve(Dynamics(lv_f, lv_vjp, jvp=jvp), LV_U0, LV_THETA, (0.0, 1.0))
         with pytest.raises(ValueError, match=f"jvp .*{found}"):
             solution.pushforward([1.0, 0.0])
@@ -346,8 +346,8 @@ def test_fused_dynamics_have_tangents():
         ((None, None), "give u0_dot, theta_dot, or both"),
         (([1.0],), "u0_dot must have"),
         ((np.ones((3, 2)),), r"u0_dot must have 2 rows and a column for each direction, but its shape is \(3, 2\)"),
-        ((np.ones((2, 2)), np.ones((4, 3))), "u0_dot and theta_dot must have as many columns"),
-        (([1.0, 1.0], np.ones((4, 1))), "u0_dot and theta_dot must have as many columns"),
+        ((np.ones((2, 2)), np.ones((4, 3))), "u0_dot and theta_dot must have the same number of columns"),
+        (([1.0, 1.0], np.ones((4, 1))), "u0_dot and theta_dot must have the same number of columns"),
         ((np.full((2, 2), np.nan),), "u0_dot must be finite"),
         (([1.0, 1.0], None, [5.0]), "times"),
     ],

@@ -61,7 +61,7 @@ CASES = {
 
 
 def units(bar, exact, u0, theta, rtol):
-    """The error as a part of the largest logarithmic derivative, in multiples of rtol; zeros count as 1."""
+    """The error relative to the largest logarithmic derivative, in multiples of rtol; zeros count as 1."""
     size = np.concatenate([np.where(np.abs(x) > 0.0, np.abs(x), 1.0) for x in (np.array(u0), np.array(theta))])
     right = np.concatenate(exact) * size
     return np.abs(np.concatenate([bar.u0, bar.theta]) * size - right).max() / np.abs(right).max() / rtol
@@ -112,6 +112,17 @@ def test_with_defaults_and_what_it_says():
         value_and_gradient(RELAXATION, FinalState([1.0]), (0.0, 10.0), adjoint="interpolating", on_inaccurate="warn")
     with pytest.raises(ValueError, match="on_inaccurate must be one of 'refine', 'raise', 'warn'"):
         value_and_gradient(RELAXATION, FinalState([1.0]), (0.0, 10.0), on_inaccurate="ignore")
+
+
+def test_a_failure_of_shorter_steps_is_told_from_that_of_the_solve():
+    inputs, repeated = ([2.0], [2.0, 1.0]), "cap of 30 steps was reached.*The solve had succeeded: this is its repetition"
+    assert solve(RELAXATION, *inputs, (0.0, 10.0)).stats.n_steps < 25
+    with pytest.raises(SolveError, match=repeated) as caught:
+        value_and_gradient(RELAXATION, FinalState([1.0]), (0.0, 10.0), max_steps=30)(*inputs)
+    assert (caught.value.phase, caught.value.status) == ("forward", Status.MAX_STEPS)
+    with pytest.raises(SolveError) as caught:
+        value_and_gradient(RELAXATION, FinalState([1.0]), (0.0, 10.0), max_steps=3)(*inputs)
+    assert "cap of 3 steps" in str(caught.value) and "repetition" not in str(caught.value)
 
 
 def test_fixed_steps_are_not_judged():

@@ -439,5 +439,7 @@ def test_a_duration_that_is_a_parameter_must_be_positive(duration):
 
 def test_what_does_not_go_with_doses():
     options = {"doses": Doses(1.0, 1.0, 0), "adjoint": "backsolve"}
-    with pytest.raises(ValueError, match="backsolve' knows no doses and no events: choose adjoint='discrete' or 'interpolating'"):
+    with pytest.raises(
+        ValueError, match="backsolve' does not support doses or events: choose adjoint='discrete' or 'interpolating'"
+    ):
         value_and_gradient(DECAY.dynamics, FinalState([1.0]), (0.0, 2.0), **options)([1.0], [0.5])

@@ -670,7 +670,7 @@ def test_what_is_observed_behind_the_end_is_not_there(adjoint):
     assert_near(bar.u0, exact[0], 50.0)
     assert_near(bar.theta, exact[1], 50.0)
     late = value_and_gradient(ball(), LeastSquares([50.0], [[0.0, 0.0]]), (0.0, 100.0), events=LANDS, adjoint=adjoint)
-    with pytest.raises(SolveError, match="height has ended the solution at t = 2.34949, before the observation at t = 50"):
+    with pytest.raises(SolveError, match="height ended the solution at t = 2.34949, before the observation at t = 50"):
         late([20.0, 3.0], BALL_THETA)
 
 
@@ -800,7 +800,7 @@ def solved_with(events):
         (lambda: EventTimes([[[1.0]]]), ValueError, "times of events must be a vector"),
         (lambda: EventTimes([1.0], sigma=0.0), ValueError, "sigma of times of events must be positive"),
         (lambda: ball_times(EventTimes([1.0], event="floor")), ValueError, "event 'floor', but events= has height"),
-        (lambda: ball_times(EventTimes([1.0] * 4)), SolveError, "height has happened 3 times up to t = 15, but it was seen 4"),
+        (lambda: ball_times(EventTimes([1.0] * 4)), SolveError, "height happened 3 times up to t = 15, but was observed 4"),
     ],
 )
 def test_bad_times_of_events(make, error, says):
@@ -950,7 +950,7 @@ def vector_guard(t, u, theta):
         (
             Event(passes, overwrites_and_returns),
             ValueError,
-            r"reset takes u_new to write into, so that what it returns is lost: return nothing, or take .* reset\(t, u, theta\)",
+            r"reset takes u_new to write into, so what it returns is lost: return nothing, or use .* reset\(t, u, theta\)",
         ),
         (Event(passes, leaves_arrays), ValueError, "index 7"),
         (guard_beyond, ValueError, "index 5"),
@@ -1006,7 +1006,7 @@ def test_bad_options_of_events(make, error, says):
 
 
 def test_backsolve_refuses():
-    with pytest.raises(ValueError, match="backsolve' knows no doses and no events"):
+    with pytest.raises(ValueError, match="backsolve' does not support doses or events"):
         solve(clock(), [0.0], [5.0], (0.0, 10.0), events=passes).pullback([1.0], adjoint="backsolve")
 
 

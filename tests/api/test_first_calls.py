@@ -102,11 +102,15 @@ decay_jitted, decay_vjp_jitted = njit(decay), njit(decay_vjp)
 @pytest.mark.parametrize(
     ("make", "way", "message"),
     [
-        (writes_late, 0, "a callback leaves its arrays at t = 1.*index 2 is out of bounds"),
-        (writes_at_small_states, 1, "leaves its arrays"),
-        (reads_behind_a_table, 2, "leaves its arrays at t = 1.* index 6 is out of bounds"),
-        (helper_leaves_theta_bar, 0, "vjp leaves its arrays where u has 2 entries and theta 1 .*theta_bar"),
-        (jitted_and_late, 1, "vjp leaves its arrays where u has 2 entries and theta 1 .*theta_bar.theta.size.*seen at t = 0.5"),
+        (writes_late, 0, "a callback indexes an array out of bounds at t = 1.*index 2 is out of bounds"),
+        (writes_at_small_states, 1, "indexes an array out of bounds"),
+        (reads_behind_a_table, 2, "indexes an array out of bounds at t = 1.* index 6 is out of bounds"),
+        (helper_leaves_theta_bar, 0, "vjp indexes an array out of bounds where u has 2 entries and theta 1 .*theta_bar"),
+        (
+            jitted_and_late,
+            1,
+            "vjp indexes an array out of bounds where u has 2 entries and theta 1 .*theta_bar.theta.size.*seen at t = 0.5",
+        ),
     ],
 )
 def test_leaving_an_array(make, way, message):
@@ -131,13 +135,13 @@ def writes_beside():
 
 
 def test_leaving_an_array_of_a_large_system():
-    refused(reads_beside, "f (reads outside of|leaves) its arrays where u has 900 entries and theta 1", 0, n=900)
-    refused(writes_beside, "vjp (writes outside of theta_bar|leaves its arrays)", 1, n=900)
+    refused(reads_beside, "f (reads|indexes) an array out of bounds where u has 900 entries and theta 1", 0, n=900)
+    refused(writes_beside, "vjp (writes outside theta_bar|indexes an array out of bounds)", 1, n=900)
 
 
 @pytest.mark.skipif(DISABLED, reason="plain Python has no memory to spoil")
 @pytest.mark.parametrize(
-    ("make", "message"), [(reads_beside, "f reads outside"), (writes_beside, "vjp writes outside of theta_bar")]
+    ("make", "message"), [(reads_beside, "f reads an array out of bounds"), (writes_beside, "vjp writes outside theta_bar")]
 )
 def test_compiled_calls_show_it_too(make, message, monkeypatch):
     monkeypatch.setattr(Trial, "_plain_slip", lambda *given: None)
@@ -162,7 +166,7 @@ def test_a_table_that_only_rough_states_leave(monkeypatch):
     span = (0.0, 30.0)
     assert solve(on_a_circle(), [1.0, 0.0], [2.9], span, rtol=1e-8).u_T[0] == pytest.approx(np.cos(30.0), abs=1e-5)
     assert len(judged) == 1
-    with pytest.raises(ValueError, match="leaves its arrays .*index 6 is out of bounds"):
+    with pytest.raises(ValueError, match="indexes an array out of bounds .*index 6 is out of bounds"):
         solve(on_a_circle(), [0.0, 1.0], [3.1], span, rtol=1e-8)
 
 
@@ -219,8 +223,8 @@ def forgets_late():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (returns_it, r"f takes du to write into, so that what it returns is lost: return nothing, or take .* f\(t, u, theta\)"),
-        (rebinds_it, r"f does not write du\[0\] where u has 2 .*`du\[:\] = ...` does, or take the form f\(t, u, theta\)"),
+        (returns_it, r"f takes du to write into, so what it returns is lost: return nothing, or use .* f\(t, u, theta\)"),
+        (rebinds_it, r"f does not write du\[0\] where u has 2 .*`du\[:\] = ...` does, or use the form f\(t, u, theta\)"),
         (forgets_one, r"f does not write du\[1\]"),
         (adds, r"vjp makes theta_bar\[0\] depend on what the array held before"),
         (clips, "a callback changes one of its inputs at t = 0.8"),
@@ -232,7 +236,7 @@ def test_outputs_and_inputs(make, message):
 
 
 def test_the_fused_tier():
-    for make, message in ((rebinds_it, r"f does not write du\[0\]"), (writes_late, "leaves its arrays at t = 1")):
+    for make, message in ((rebinds_it, r"f does not write du\[0\]"), (writes_late, "indexes an array out of bounds at t = 1")):
         parts = make()
         with pytest.raises(ValueError, match=message):
             solve(Dynamics(parts.f.given, parts.vjp.given, fused=True), [1.0, 1.5], [0.8], (0.0, 2.0))

@@ -172,13 +172,13 @@ def test_vjp_that_returns_one_array():
 
 
 def test_an_interpolator_in_what_is_to_be_derived():
-    with pytest.raises(TypeError, match=r"`_interpolator` is not known .*; take an adjode.Table"):
+    with pytest.raises(TypeError, match=r"`_interpolator` is not known .*; use an adjode.Table"):
         Dynamics(_interpolates)
 
 
 @pytest.mark.parametrize("make", [value_and_gradient, ensemble_value_and_gradient])
 def test_a_bare_function_is_no_loss(make):
-    with pytest.raises(TypeError, match=r"a function was given: a function of the final state is FinalState\(value=...\)"):
+    with pytest.raises(TypeError, match=r"a function was given: for a function of the final state use FinalState\(value=...\)"):
         make(Dynamics(lv_f, lv_vjp), lambda solution: 1.0, LV_SPAN)
 
 
@@ -287,10 +287,12 @@ def test_sizes_that_the_callbacks_leave():
     """Compiled code would read past the end of theta; the solve must not begin."""
     for u0, theta in ((LV_U0, LV_THETA[:3]), (LV_U0, []), ([1.0], LV_THETA)):
         sizes = f"u has {len(u0)} entries and theta {len(theta)}"
-        with pytest.raises(ValueError, match=f"f leaves its arrays where {sizes} .*IndexError.*check the lengths"):
+        with pytest.raises(ValueError, match=f"f indexes an array out of bounds where {sizes} .*IndexError.*check the lengths"):
             lv(u0, theta)
     wrong = solve(Dynamics(_decay_f, _needs_a_third_parameter_vjp), [1.0], [1.0], (0.0, 1.0))
-    with pytest.raises(ValueError, match=r"vjp leaves its arrays where u has 1 entries and theta 1 .*theta_bar\[2\] = 0.0"):
+    with pytest.raises(
+        ValueError, match=r"vjp indexes an array out of bounds where u has 1 entries and theta 1 .*theta_bar\[2\] = 0.0"
+    ):
         wrong.pullback([1.0])
     assert wrong.pullback([1.0], wrt="T").T == pytest.approx(-np.exp(-1), rel=1e-5)
 
@@ -316,7 +318,7 @@ def test_masked_input_is_refused():
         lambda: lv().pullback(observations=([0.1, 0.2], masked)),
         lambda: ensemble_value_and_gradient(lotka_volterra(), FinalState([1.0, 0.0]), LV_SPAN)(masked, LV_THETA),
     ):
-        with pytest.raises(ValueError, match="must be numbers, but entries of it are masked"):
+        with pytest.raises(ValueError, match="must be numbers, but some of its entries are masked"):
             call()
 
 

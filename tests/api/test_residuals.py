@@ -146,7 +146,7 @@ def test_doses_that_have_always_been_given():
 def test_what_an_event_leaves_unseen_is_an_error():
     loss = LeastSquares([1.0, 8.0], [[50.0], [50.0]])
     evaluate = residuals_and_jacobian(ball(), loss, (0.0, 9.0), events=[BOUNCE, *BALL_EVENTS])
-    with pytest.raises(SolveError, match="late has ended the solution at t = 4.7.*, before the observation at t = 8"):
+    with pytest.raises(SolveError, match="late ended the solution at t = 4.7.*, before the observation at t = 8"):
         evaluate(BALL_U0, BALL_THETA)
 
 
@@ -252,7 +252,7 @@ def test_a_limit_on_time_holds():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(TypeError, match=r"residuals are those of adjode\.losses\.LeastSquares, or .*, but a FinalState"):
+    with pytest.raises(TypeError, match=r"residuals need adjode\.losses\.LeastSquares, or .*, but a FinalState"):
         residuals_and_jacobian(lotka_volterra(), FinalState([1.0, 1.0]), SPAN)
     with pytest.raises(ValueError, match="leave memory out"):
         residuals_and_jacobian(lotka_volterra(), losses()["plain"], SPAN, memory="1MB")

@@ -43,7 +43,11 @@ def jac(t, u, theta):
 
 
 SLIPS = {
-    "a guard that compares": (lambda: with_event(lambda t, u, theta: u[0] > 1.5), ValueError, "u\\[0\\] - 1.0 for u\\[0\\] > 1.0"),
+    "a guard that compares": (
+        lambda: with_event(lambda t, u, theta: u[0] > 1.5),
+        ValueError,
+        "u\\[0\\] - 1.0 instead of u",
+    ),
     "theta overwritten": (lambda: with_event(first, swapped_reset), ValueError, "changes its input theta\\[0\\]"),
     "a short state": (lambda: with_event(first, lambda t, u, theta: u[:1]), ValueError, "shape \\(1,\\), but u_new must have"),
     "a flat Jacobian": (
@@ -67,7 +71,7 @@ SLIPS = {
         TypeError,
         "running_cost must return a number",
     ),
-    "arguments in another order": (lambda: Dynamics(other_order), TypeError, "if its arguments are these it returns a number"),
+    "arguments in another order": (lambda: Dynamics(other_order), TypeError, "with these arguments it returns a number"),
     "no value": (lambda: value(Series(TIMES, cotangent_alone)), TypeError, "it returns None"),
     "a function for weights": (lambda: FinalState(lambda u: u[0]), TypeError, "FinalState\\(value=...\\)"),
     "a class for a loss": (lambda: value(LeastSquares), TypeError, "as LeastSquares\\(...\\)"),

@@ -434,7 +434,7 @@ BAD_CALLS = [
     ((U0 * 1j, THETA), TypeError, "u0 must hold real numbers"),
     (([1.0, np.nan], THETA), ValueError, "u0 must be finite, but entry 1 is nan"),
     ((np.ones((3, 3)), THETA), ValueError, "weights must have one entry for each of the 3 states"),
-    ((U0, THETA[:, :2]), ValueError, "f leaves its arrays where u has 2 entries and theta 2"),
+    ((U0, THETA[:, :2]), ValueError, "f indexes an array out of bounds where u has 2 entries and theta 2"),
 ]
 
 

@@ -121,5 +121,5 @@ def test_failures_of_jumps():
 def test_losses_of_times_of_events_are_refused():
     loss = EventTimes([1.0], event="floor")
     evaluate = ensemble_value_and_gradient(Dynamics(bounces), loss, SPAN, events=falls, backend="cuda")
-    with pytest.raises(ValueError, match="backend='cuda' knows no losses of EventTimes: use backend='threads'"):
+    with pytest.raises(ValueError, match="backend='cuda' does not support losses of EventTimes: use backend='threads'"):
         evaluate(*inputs())

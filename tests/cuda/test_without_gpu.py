@@ -39,7 +39,7 @@ def solution():
 def test_one_sentence_says_what_is_missing_and_how_to_get_it(run):
     said = "an NVIDIA GPU with its driver, but none was found: .*" if INSTALLED else "numba-cuda, which is not installed"
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0" and INSTALLED:
-        said = "no NUMBA_DISABLE_JIT"
+        said = "does not work with NUMBA_DISABLE_JIT"
     with pytest.raises(RuntimeError if INSTALLED else ImportError, match=f"backend='cuda' needs {said}") as caught:
         run()
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")

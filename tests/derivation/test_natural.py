@@ -105,7 +105,7 @@ def test_what_is_misread_is_told(monkeypatch):
 
     monkeypatch.setitem(known.FUNCTIONS, np.tile, calls.spelled_as(wrong))
     dynamics = adjode.Dynamics(f)
-    with pytest.raises(ValueError, match=r"f is read otherwise than Python runs it: du\[0\] is 3, but read as 3.001"):
+    with pytest.raises(ValueError, match=r"f is not read as Python runs it: du\[0\] is 3, but was read as 3.001"):
         adjode.solve(dynamics, [1.0], [], (0.0, 1.0))
 
 

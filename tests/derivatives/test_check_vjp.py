@@ -125,7 +125,7 @@ SLIPS = {
     "read outside": (16, [("u_bar", 0)], "not finite"),
     "wrong lam": (17, [("theta_bar", 0)], r"lam\['prey'\] and lam\['predator'\] are confused"),
     "factor of an entry": (18, [("u_bar", 1)], "a factor 2"),
-    "wrong entry": (19, [("theta_bar", 1)], r"holds what belongs into theta_bar\['birth'\]"),
+    "wrong entry": (19, [("theta_bar", 1)], r"holds what belongs in theta_bar\['birth'\]"),
     "some branches": (20, [("u_bar", 1)], "not written for every lam"),
 }
 
@@ -178,7 +178,7 @@ def test_changed_input(slipping):
 @unchecked_only
 def test_write_outside(slipping):
     report = report_of(slipping, 15)
-    assert "vjp writes outside of theta_bar, which has 5 entries" in str(report)
+    assert "vjp writes outside theta_bar, which has 5 entries" in str(report)
     assert entries(report) == [("vjp", "outside theta_bar", 5)]
 
 

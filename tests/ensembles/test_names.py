@@ -71,9 +71,9 @@ BAD = [
     ({"prey": U0[:, 0]}, "u0 lacks 'predators': its entries must be"),
     (
         {"prey": U0[:, 0], "predators": 1.0},
-        r"or all of them with an axis .* but it has 'prey' the shape \(3,\), 'predators' the shape \(\)",
+        r"or all of them with the same leading axis .* but it has 'prey' the shape \(3,\), 'predators' the shape \(\)",
     ),
-    ({"prey": U0, "predators": U0}, "u0 must have entries of the shapes that were declared"),
+    ({"prey": U0, "predators": U0}, "u0 must have entries of the declared shapes"),
     (np.ones((N, 3)), "u0 must have 2 entries, but it has 3"),
 ]
 

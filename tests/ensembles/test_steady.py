@@ -107,7 +107,7 @@ def test_members_without_a_steady_state_fail_alone(on_failure):
 def test_the_first_member_without_a_steady_state_is_named():
     theta = conserving()
     theta[1] = THETA[1]
-    says = "1 of 5 trajectories failed; the first is number 3: there is no steady state of the doses: a period does not tell"
+    says = "1 of 5 trajectories failed; the first is number 3: there is no steady state of the doses: some quantity is conserved"
     with pytest.raises(SolveError, match=says):
         ensemble_value_and_gradient(two_compartments(), FinalState(SEED), SPAN, **OPTIONS)(ZERO, theta)
     many = solve_ensemble(two_compartments(), ZERO, theta, SPAN, **OPTIONS)
@@ -119,9 +119,9 @@ def test_what_does_not_go_together():
     lagging = Doses(0.0, "theta[4]", 0, lag="theta[0]", every=PERIOD, steady_state=True)
     theta = THETA.copy()
     theta[2, 0] += PERIOD
-    with pytest.raises(ValueError, match="begin in another period for trajectory 2 than for trajectory 0, by their lag or t0"):
+    with pytest.raises(ValueError, match="begin in a different period for trajectory 2 than for trajectory 0, by their lag or t0"):
         solve_ensemble(two_compartments(), ZERO, theta, SPAN, doses=lagging)
     with pytest.raises(ValueError, match="doses in steady state and device_output=True exclude each other"):
         ensemble_value_and_gradient(two_compartments(), FinalState(SEED), SPAN, backend="cuda", device_output=True, **OPTIONS)
-    with pytest.raises(ValueError, match="doses in steady state have been given before, so time runs forwards"):
+    with pytest.raises(ValueError, match="doses in steady state need time to run forwards"):
         solve_ensemble(two_compartments(), ZERO, THETA, SPAN[::-1], **OPTIONS)

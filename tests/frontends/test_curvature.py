@@ -108,5 +108,5 @@ def test_a_loss_that_is_no_likelihood_has_no_uncertainty():
 
     model = Dynamics(rests, states=("level",), parameters=("drift", "sd"))
     fit = Fit(model, Series(TIMES, value=value), (0.0, 12.0), u0={"level": 1.0}, theta={"drift": 0.1, "sd": 1.0}, free=("u0",))
-    with pytest.raises(TypeError, match="residuals are those of"):
+    with pytest.raises(TypeError, match="residuals need"):
         fit.uncertainty([0.0])

@@ -221,12 +221,12 @@ def test_the_hessian_of_likelihoods_with_functions_of_parameters():
 
 
 def test_a_state_of_rest_has_no_second_derivatives(fit):
-    with pytest.raises(TypeError, match="in 'rested': there are no second derivatives of a state of rest"):
+    with pytest.raises(TypeError, match="in 'rested': there are no second derivatives of a steady state"):
         fit.hessian(fit.x0)
 
 
 def test_a_steady_state_alone():
-    """Data of a state of rest are those at the start of a span of no length."""
+    """Data of a state of rest are those at the start of a span of zero length."""
     loss = Likelihood([0.0], {"blood": [0.4]}, Gaussian(0.1))
     given = Experiment(DRUG, loss, (0.0, 0.0), u0=[0.0, 0.0], theta=theta(inflow="inflow", sigma=1.0), start="steady_state")
     free = {"absorption": 1.0, "elimination": Parameter(0.5), "inflow": Parameter(0.3)}
@@ -306,5 +306,5 @@ def test_what_is_refused(make, error, message):
 
 def test_laplace_priors_are_no_squares():
     fit = Fit([one()], parameters={"dose": Parameter(1.0, prior=priors.Laplace(1.0, 1.0))})
-    with pytest.raises(ValueError, match="a Laplace prior is no sum of squares"):
+    with pytest.raises(ValueError, match="a Laplace prior is not a sum of squares"):
         fit.evaluate_residuals(fit.x0)

@@ -166,7 +166,9 @@ def test_failing_solves_are_stepped_back_from():
     loss = LeastSquares(times, 1.0 / (1.0 - 0.24 * times))
     for method in ("trf", "dogbox", "lm"):
         fit = Fit(Dynamics(f), loss, (0.0, 4.0), u0=[1.0], theta=[-1.0], max_steps=2000)
-        with pytest.warns(RuntimeWarning, match=r"solves of the fit failed and were stepped back from; the first: the forward"):
+        with pytest.warns(
+            RuntimeWarning, match=r"solves of the fit failed, and the optimiser stepped back from them; the first: the forward"
+        ):
             result = fit.least_squares(method, x_scale=10.0)
         assert result.n_failed == fit.n_failed > 0
         np.testing.assert_allclose(result.theta, 0.24, rtol=1e-4)
@@ -250,7 +252,7 @@ def test_a_side_that_the_data_leave_open():
 
 def test_what_is_no_minimum_is_told_of():
     fit = fit_of_data()
-    with pytest.warns(RuntimeWarning, match=r"this is no minimum: a Gauss-Newton step from here is .* standard errors long"):
+    with pytest.warns(RuntimeWarning, match=r"this is not a minimum: a Gauss-Newton step from here is .* standard errors long"):
         fit.uncertainty(fit.x0)
     fit.least_squares()
     with warnings.catch_warnings():
@@ -289,7 +291,7 @@ def test_what_there_is_no_covariance_of():
     fit = fit_of_data()
     with pytest.raises(ValueError, match="nothing has been fitted yet"):
         fit.covariance()
-    with pytest.raises(TypeError, match=r"residuals are those of adjode\.losses\.LeastSquares, or .*, but a FinalState"):
+    with pytest.raises(TypeError, match=r"residuals need adjode\.losses\.LeastSquares, or .*, but a FinalState"):
         Fit(lotka_volterra(), FinalState([1.0, 1.0]), SPAN, u0=TRUE_U0, theta=TRUE_THETA).least_squares()
     few = Fit(line(), LeastSquares(X[:2], Y[:2]), (0.0, 4.0), u0=[0.0], theta=[1.0], free=("u0", "theta"))
     few.least_squares()

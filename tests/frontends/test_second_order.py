@@ -70,7 +70,7 @@ def cotangent_alone(k, t, u, u_bar):
 
 def test_without_second_derivatives():
     fit = Fit(lotka_volterra(), Series(TIMES, cotangent_alone), SPAN, u0=TRUE_U0, theta=[0.7, 0.6, 1.0, 0.45])
-    with pytest.raises(TypeError, match="second derivatives of the loss are needed, and this Series has a cotangent alone"):
+    with pytest.raises(TypeError, match="second derivatives of the loss are needed, and this Series has only a cotangent"):
         fit.minimize("trust-ncg")
     assert not fit.has_second_order
     assert fit.minimize("Newton-CG", options={"maxiter": 3}).loss < fit.evaluate(fit.x0)[0]
@@ -140,8 +140,8 @@ def test_the_exact_covariance_has_the_curvature_of_the_model():
 
 def test_what_is_no_minimum_has_no_exact_covariance():
     fit = fit_of_data()
-    refused = r"along .*theta\[\d\].* the loss does not curve upwards, so this is no minimum"
-    with pytest.warns(RuntimeWarning, match="this is no minimum"), pytest.raises(ValueError, match=refused):
+    refused = r"along .*theta\[\d\].* the loss does not curve upwards, so this is not a minimum"
+    with pytest.warns(RuntimeWarning, match="this is not a minimum"), pytest.raises(ValueError, match=refused):
         fit.uncertainty(fit.x0 + 0.8, kind="exact")
 
 

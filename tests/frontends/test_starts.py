@@ -69,7 +69,7 @@ def test_starts_that_fail():
     given = {"u0": [1.0], "theta": [1.0], "max_steps": 2000, "bounds": {"theta": (-1.0, 2.0)}}
     fit = Fit(Dynamics(f), LeastSquares(times, 1.0 / (1.0 - 0.24 * times)), (0.0, 4.0), **given)
     with pytest.warns(
-        RuntimeWarning, match=r"solves of the fit failed and were stepped back from; the first: the fit cannot start"
+        RuntimeWarning, match=r"solves of the fit failed, and the optimiser stepped back from them; the first: the fit cannot start"
     ):
         result = fit.minimize(starts=8, seed=0)
     assert result.theta[0] == pytest.approx(0.24, rel=1e-3) and result.n_failed == fit.n_failed > 0

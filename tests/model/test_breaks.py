@@ -119,7 +119,7 @@ def test_tables_of_a_time_of_day():
 
 
 def test_a_time_that_cannot_be_followed_is_warned_of():
-    with pytest.warns(RuntimeWarning, match=r"adjode can't read from .*test_breaks.py, line .*DOSE\(1.0 \+ np.sin"):
+    with pytest.warns(RuntimeWarning, match=r"adjode cannot read from .*test_breaks.py, line .*DOSE\(1.0 \+ np.sin"):
         value_and_gradient(Dynamics(bent, nothing), FinalState([1.0]), (0.0, 1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

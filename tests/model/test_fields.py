@@ -333,7 +333,7 @@ def test_lambdas_closures_and_other_objects_with_fields():
         du[0] = scaled(state.prey, other) * p.growth
         du[1] = sum([u.prey for u in (other,)])
 
-    with pytest.raises(TypeError, match=r"assigns to u, so that it cannot take u.prey"):  # the one of the comprehension
+    with pytest.raises(TypeError, match=r"assigns to u, so it cannot use u.prey"):  # the one of the comprehension
         named(inner, vjp)
 
     def plainly(t, u, theta, du):
@@ -385,7 +385,7 @@ def test_fields_that_were_not_declared():
 
     with pytest.raises(
         TypeError,
-        match=r"f takes theta.grwoth, but the names that were declared for theta are growth, hunting, death "
+        match=r"f uses theta.grwoth, but the names that were declared for theta are growth, hunting, death "
         r"\(.*test_fields.py, line \d+: `du.prey = theta.grwoth \* u.prey`\)",
     ):
         named(misspelt, vjp)
@@ -403,10 +403,10 @@ def through_a_helper(t, u, theta, du):
 @pytest.mark.jitted
 def test_fields_in_helpers():
     with pytest.raises(
-        TypeError, match="Only the arguments of a callback itself have fields: hand prey to a function that it calls"
+        TypeError, match="Only the arguments of a callback itself have fields: pass prey to a function that it calls"
     ):
         named(through_a_helper, vjp)
-    with pytest.raises(TypeError, match=r"Entries have names where Dynamics\(..., states=..., parameters=...\) declares them"):
+    with pytest.raises(TypeError, match=r"Entries have names only if Dynamics\(..., states=..., parameters=...\) declares them"):
         Dynamics(f, vjp)
 
 
@@ -419,7 +419,7 @@ def test_source_that_is_not_what_was_compiled(tmp_path):
     (tmp_path / "model.py").unlink()
     space = {}
     exec("def f(t, u, theta, du):\n    du.prey = u.prey\n", space)
-    with pytest.raises(TypeError, match="f takes fields of its arguments, for which its source is read"):
+    with pytest.raises(TypeError, match="f uses fields of its arguments, for which its source is read"):
         named(space["f"], vjp)
 
 
@@ -430,7 +430,7 @@ BAD_NAMES = [
     ((("W", -1),), TypeError, "is among them"),
     ({"W": "ab"}, TypeError, "is among them"),
     (("prey", "prey"), ValueError, "states has the name 'prey' more than once"),
-    (("size",), ValueError, "states cannot have the name 'size', which means something else for an array: take another"),
+    (("size",), ValueError, "states cannot have the name 'size', which means something else for an array: choose another"),
     (("",), ValueError, "cannot have the name ''"),
 ]
 

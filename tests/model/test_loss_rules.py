@@ -231,9 +231,9 @@ def test_what_is_refused_at_once(make, error, message):
     ("loss", "error", "message"),
     [
         (Series([1.0], value=raises), ArithmeticError, "no"),
-        (Series([1.0], value=beyond), ValueError, "leaves its arrays at observation 0 of 1, where u has 2 entries"),
+        (Series([1.0], value=beyond), ValueError, "indexes an array out of bounds at observation 0 of 1, where u has 2 entries"),
         (LeastSquares([1.0], [[1.0, 1.0]], observe=too_many), ValueError, r"of shape \(3,\), but y_obs has 2 columns"),
-        (LeastSquares([1.0], [1.0], observe=totals), ValueError, "leaves its arrays"),
+        (LeastSquares([1.0], [1.0], observe=totals), ValueError, "indexes an array out of bounds"),
         (LeastSquares([1.0], [[1.0, 1.0]], observe=forgets), SolveError, "the loss is not finite"),
         (LeastSquares([1.0], [[1.0, 1.0]], log=True, observe=logarithm), SolveError, r"compares logarithms, but y\[0\] is -"),
         (FinalState(value=refused), TypeError, "refused cannot be differentiated"),

@@ -245,5 +245,5 @@ def test_masked_data_is_missing():
     assert value == pytest.approx(expected[0] / 0.3**2, rel=1e-12)
     beside, _ = losses.LeastSquares(T_OBS, Y_OBS, sigma=np.where(np.isnan(Y_OBS), np.nan, 0.3)).value_and_cotangents(solved)
     assert beside == value
-    with pytest.raises(ValueError, match="u0 must be numbers, but entries of it are masked"):
+    with pytest.raises(ValueError, match="u0 must be numbers, but some of its entries are masked"):
         solve(lotka_volterra(), np.ma.masked_greater(LV_U0, 0.0), LV_THETA, (0.0, 1.0))

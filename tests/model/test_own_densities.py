@@ -148,9 +148,9 @@ def with_file(y, d, theta):
     [
         (undefined, SolveError, r"the density of column 0 at t = 0.5 is nan, where y = 6.34\d+ and d = 6.5"),
         (raises, ValueError, "y is small"),
-        (beyond, ValueError, "leaves its arrays at observation 3 of 7, where theta has 4 entries"),
+        (beyond, ValueError, "indexes an array out of bounds at observation 3 of 7, where theta has 4 entries"),
         (as_array, TypeError, "density must return a number, but it returns an array: sum it up"),
-        (unknown, TypeError, "density takes theta.width, but the names that were declared for theta are rate"),
+        (unknown, TypeError, "density uses theta.width, but the names that were declared for theta are rate"),
         (with_file, TypeError, "cannot be differentiated"),
     ],
 )

@@ -57,7 +57,7 @@ def exact_gradient(loss, u0, theta):
 
 
 def error(bar, right, u0):
-    """Of (u0_bar, theta_bar), as a part of the largest logarithmic derivative."""
+    """Of (u0_bar, theta_bar), relative to the largest logarithmic derivative."""
     sizes = np.concatenate([np.where(u0 == 0.0, 0.0, u0), RATES])
     return np.abs((np.concatenate(bar) - right) * sizes).max() / np.abs(right * sizes).max()
 

@@ -246,7 +246,7 @@ def test_a_jac_that_leaves_its_matrix():
     def jac(t, u, theta, J):
         J[3, 3] = u[0]
 
-    with pytest.raises(ValueError, match="jac leaves its arrays where u has 3 entries"):
+    with pytest.raises(ValueError, match="jac indexes an array out of bounds where u has 3 entries"):
         solve(Dynamics(_products_f, _products_vjp, jac=jac), np.ones(3), np.ones(1), (0.0, 1.0), method="Radau")
 
 

@@ -379,7 +379,7 @@ def test_time_is_short_while_steps_are_solved_again(monkeypatch):
 def test_a_right_hand_side_that_changes(monkeypatch):
     solution, plain = solve(lotka_volterra(), LV_U0, LV_THETA, SPAN, memory=4000), Segments._solve
     solution.theta[0] *= 1.5
-    with pytest.raises(RuntimeError, match="f gave other values when steps were solved again"):
+    with pytest.raises(RuntimeError, match="f gave different values when steps were solved again"):
         solution.pullback([1.0, 2.0], adjoint="discrete")
     assert Segments._solve is plain
 

@@ -145,7 +145,7 @@ def test_bad_input_is_refused_as_everywhere():
         short(LV_U0, np.append(LV_THETA[:3], np.inf))
     with pytest.raises(ValueError, match="weights must have one entry for each of the 3 states"):
         short(np.ones(3), LV_THETA)
-    with pytest.raises(ValueError, match="f leaves its arrays where u has 2 entries and theta 2"):
+    with pytest.raises(ValueError, match="f indexes an array out of bounds where u has 2 entries and theta 2"):
         short(LV_U0, LV_THETA[:2])
     with pytest.raises(TypeError, match="u0 must hold real numbers"):
         short(LV_U0 * 1j, LV_THETA)
@@ -285,7 +285,7 @@ def test_jitted_failures():
     assert status == 0 and value == evaluate(LV_U0, LV_THETA)[0]
     with pytest.raises(ValueError, match="the sizes that this function was made for"):
         gradient(LV_U0, LV_THETA[:3], *bars)
-    with pytest.raises(ValueError, match="leaves its arrays where u has 2 entries and theta 2"):
+    with pytest.raises(ValueError, match="indexes an array out of bounds where u has 2 entries and theta 2"):
         evaluate.jitted(2, 2)
     with pytest.raises(TypeError, match="there is no compiled form for a loss of your own"):
         value_and_gradient(lotka_volterra(), LongWay(LOSSES["final"]), LV_SPAN).jitted(2, 4)

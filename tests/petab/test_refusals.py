@@ -21,7 +21,7 @@ def changed(tmp_path, name, file, old, new):
 
 
 TABLES = {
-    "no yaml entry": ("receptor.yaml", "problems:", "problem:", "no PEtab problem of version 1"),
+    "no yaml entry": ("receptor.yaml", "problems:", "problem:", "not a PEtab problem of version 1"),
     "version": ("receptor.yaml", "format_version: 1", "format_version: 2.0.0", "version 2.0.0 of PEtab"),
     "no file": ("receptor.yaml", "receptor_observables.tsv", "nothing.tsv", "there is no file .*nothing.tsv"),
     "no column": ("receptor_parameters.tsv", "parameterId", "name", "has no column parameterId"),
@@ -30,9 +30,14 @@ TABLES = {
     "number": ("receptor_parameters.tsv", "0.8\t1", "much\t1", "nominalValue of parameter k_on must be a number"),
     "column": ("receptor_conditions.tsv", "scale", "scaling", "a column scaling, which is not in the model"),
     "rule": ("receptor_conditions.tsv", "\tscale", "\tL", "a column L, which follows from a rule"),
-    "cell": ("receptor_conditions.tsv", "low\t0.5", "low\tmuch", "condition low, column ligand: much is no parameter"),
-    "formula": ("receptor_observables.tsv", "A / (A + R)", "A / (A + ", "observable fraction: .* is no formula of PEtab"),
-    "function": ("receptor_observables.tsv", "A / (A + R)", "gamma(A)", "observable fraction: `gamma.A.` is no function of PEtab"),
+    "cell": (
+        "receptor_conditions.tsv",
+        "low\t0.5",
+        "low\tmuch",
+        "column ligand: much is not in the table of parameters",
+    ),
+    "formula": ("receptor_observables.tsv", "A / (A + R)", "A / (A + ", "observable fraction: .* is not a PEtab formula"),
+    "function": ("receptor_observables.tsv", "A / (A + R)", "gamma(A)", "observable fraction: `gamma.A.` is not a PEtab function"),
     "unknown name": ("receptor_observables.tsv", "A / (A + R)", "A / (A + X)", "X is neither in the model nor in the tables"),
     "observable": ("receptor_measurements.tsv", "feedback\t", "feed\t", "of feed, which is not in the table of observables"),
     "condition": ("receptor_measurements.tsv", "\tlow\t", "\tlower\t", "under lower, which is not in the table of conditions"),
@@ -52,8 +57,8 @@ TABLES = {
     "no noise": ("receptor_observables.tsv", "\t0.02\t", "\t\t", "^observable fraction has no noiseFormula"),
     "data on a scale": ("receptor_measurements.tsv", "0.3406", "-0.3406", "the data of 'feedback' must be finite and positive"),
     "no model": ("receptor.yaml", "problems:", "problems: []\nold:", "has an empty entry problems"),
-    "no scale": ("receptor_observables.tsv", "\t0.02\t", "\t-0.02\t", "the noise of fraction must be positive, .* says -0.02"),
-    "no yaml": ("receptor.yaml", "problems:", "problems: [1,", "receptor.yaml is no valid yaml: line"),
+    "no scale": ("receptor_observables.tsv", "\t0.02\t", "\t-0.02\t", "the noise of fraction must be positive, .* gives -0.02"),
+    "no yaml": ("receptor.yaml", "problems:", "problems: [1,", "receptor.yaml is not valid yaml: line"),
     "time": ("receptor_measurements.tsv", "\t8.0\t", "\t-8.0\t", "at time -8, before the start"),
 }
 
@@ -66,7 +71,7 @@ def test_tables(tmp_path, case):
 
 
 def test_a_nominal_value_outside_its_bounds(tmp_path):
-    with pytest.warns(UserWarning, match=r"outside their bounds start at the nearer one: k_e .0, now 0.001."):
+    with pytest.warns(UserWarning, match=r"outside their bounds start at the nearer bound: k_e .0, now 0.001."):
         fit = load(
             changed(tmp_path, "dosing", "dosing_parameters.tsv", "k_e\tlog10\t0.001\t1000.0\t0.5", "k_e\tlog10\t0.001\t1000.0\t0")
         )
@@ -78,10 +83,10 @@ MODELS = {
     "delay": ("dosing", "</trigger>", f"</trigger>{DELAY}", "event top_up has a delay"),
     "initial value": ("dosing", 'initialValue="true"', 'initialValue="false"', "the trigger of event top_up is false before"),
     "persistent": ("dosing", 'persistent="true"', 'persistent="false"', "the trigger of event top_up is not persistent"),
-    "algebraic": ("dosing", '<rateRule variable="enzyme">', "<algebraicRule>", "is not supported|no valid SBML"),
+    "algebraic": ("dosing", '<rateRule variable="enzyme">', "<algebraicRule>", "is not supported|not valid SBML"),
     "conversion": ("dosing", '<species id="G"', '<species id="G" conversionFactor="drift"', "species G has a conversion factor"),
-    "state": ("dosing", "<max/>", "<quotient/>", "not supported|no valid SBML"),
-    "no law": ("receptor", "<kineticLaw>", "<notes>", "no valid SBML|has no kinetic law"),
+    "state": ("dosing", "<max/>", "<quotient/>", "not supported|not valid SBML"),
+    "no law": ("receptor", "<kineticLaw>", "<notes>", "not valid SBML|has no kinetic law"),
     "no value": (
         "receptor",
         '<compartment id="cell" spatialDimensions="3" size="2"',

@@ -105,7 +105,7 @@ class RandomProblem:
         return self.weights @ solution.u_T[N:].reshape(N, N + M)
 
     def error(self, u0_bar: np.ndarray, theta_bar: np.ndarray, exact: np.ndarray) -> float:
-        """That of a gradient, as a part of the largest logarithmic derivative."""
+        """That of a gradient, relative to the largest logarithmic derivative."""
         size = np.concatenate([self.u_size, np.abs(self.theta)])
         difference = np.concatenate([u0_bar, theta_bar]) - exact
         return float(np.abs(difference * size).max() / np.abs(exact * size).max())

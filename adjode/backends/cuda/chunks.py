@@ -112,8 +112,8 @@ class Lanes:
         fitting = self._budget // (plan.entries(capacity) * plan.real.itemsize)
         if fitting < 1:
             raise ValueError(
-                f"memory={self._budget} bytes hold no trajectory of {capacity} steps with {plan.step_entries} numbers each: raise "
-                f"memory, loosen the tolerances, or lower max_steps."
+                f"memory={self._budget} bytes cannot hold a trajectory of {capacity} steps with {plan.step_entries} numbers each: "
+                "raise memory, loosen the tolerances, or lower max_steps."
             )
         return min(wanted, fitting - fitting % _WARP or fitting)
 

@@ -37,7 +37,9 @@ def require_gpu() -> None:
     if SIMULATED:
         return
     if DISABLED:
-        raise RuntimeError("backend='cuda' needs no NUMBA_DISABLE_JIT, which keeps kernels from being compiled: unset it.")
+        raise RuntimeError(
+            "backend='cuda' does not work with NUMBA_DISABLE_JIT, which keeps kernels from being compiled: unset it."
+        )
     if not cuda.is_available():
         raise RuntimeError(f"backend='cuda' needs an NVIDIA GPU with its driver, but none was found: {_reason()}; {INSTALL}.")
 
@@ -58,8 +60,8 @@ def to_device(name: str, array: Any, dtype: np.dtype) -> Any:
     held = adopted(array)
     if held.dtype != dtype or not held.is_c_contiguous():
         raise ValueError(
-            f"{name} is a device array, which is taken as it is and so must be C-contiguous and of dtype {dtype}, but its dtype is "
-            f"{held.dtype}{'' if held.is_c_contiguous() else ' and it is not contiguous'}."
+            f"{name} is a device array, which is used without a copy and so must be C-contiguous and of dtype {dtype}, but its "
+            f"dtype is {held.dtype}{'' if held.is_c_contiguous() else ' and it is not contiguous'}."
         )
     return held
 

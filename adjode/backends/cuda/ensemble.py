@@ -28,9 +28,9 @@ _kernels: weakref.WeakKeyDictionary[Dynamics, dict[tuple, Callable]] = weakref.W
 class _Backend:
     def __init__(self, dynamics: Dynamics, options: dict[str, Any], device_options: dict[str, Any]):
         if dynamics.mass is not None:
-            raise ValueError("backend='cuda' has explicit methods alone, which take no mass matrix: use backend='threads'.")
+            raise ValueError("backend='cuda' has only explicit methods, which take no mass matrix: use backend='threads'.")
         if options.get("max_seconds") is not None:
-            raise ValueError("backend='cuda' knows no max_seconds: leave it out, or use backend='threads'.")
+            raise ValueError("backend='cuda' does not support max_seconds: leave it out, or use backend='threads'.")
         device.require_gpu()
         self._dynamics, self._options, self._device_options = dynamics, options, DeviceOptions(**device_options)
         self._lanes, self._plans = Lanes(self._device_options), {}  # type: ignore[var-annotated]
@@ -46,7 +46,7 @@ class _Backend:
             method = self._options.get(name)
             if method is not None and tableau_of(method).implicit:
                 raise ValueError(
-                    f"{name}={method!r} is implicit, but backend='cuda' has explicit methods alone: use backend='threads'."
+                    f"{name}={method!r} is implicit, but backend='cuda' has only explicit methods: use backend='threads'."
                 )
 
     def _check_callbacks(self, t_span: np.ndarray, n: int, m: int) -> None:

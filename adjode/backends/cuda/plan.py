@@ -295,12 +295,12 @@ def _joined(dynamics: Dynamics, jumps: Jumps, outside: dict[Slot, Any]) -> list[
 
 def _judge(loss: PreparedLoss) -> Callable:
     if isinstance(loss, PreparedObserved):
-        raise ValueError("backend='cuda' knows no losses of a function of the state and theta: use backend='threads'.")
+        raise ValueError("backend='cuda' does not support losses of a function of the state and theta: use backend='threads'.")
     if isinstance(loss.loss, Series):
         function = loss.loss.value_and_cotangent
         if not (DISABLED or isinstance(function, Dispatcher)):
             raise TypeError("value_and_cotangent is plain Python, which no GPU can call: decorate it with @numba.njit.")
         return make_series(function)
     if not isinstance(loss, (PreparedLinear, PreparedLeastSquares)):
-        raise ValueError(f"backend='cuda' knows no losses of {type(loss.loss).__name__}: use backend='threads'.")
+        raise ValueError(f"backend='cuda' does not support losses of {type(loss.loss).__name__}: use backend='threads'.")
     return make_linear() if isinstance(loss, PreparedLinear) else make_least_squares()

@@ -17,7 +17,7 @@ def unmasked(y_obs: Any, sigma: Any) -> tuple[Any, Any]:
     if np.ma.is_masked(sigma):
         masked = np.ma.getmaskarray(sigma)
         if masked.shape != np.shape(y_obs) or not np.isnan(np.asarray(y_obs, dtype=float)[masked]).all():
-            raise ValueError("sigma must be given wherever there is data, but entries of it are masked.")
+            raise ValueError("sigma must be given wherever there is data, but some of its entries are masked.")
         sigma = np.ma.filled(sigma, 1.0)
     if np.ndim(sigma) and np.shape(sigma) == np.shape(y_obs) and {np.asarray(one).dtype.kind for one in (y_obs, sigma)} == {"f"}:
         sigma = np.where(np.isnan(y_obs) & np.isnan(sigma), 1.0, sigma)
@@ -37,7 +37,7 @@ def columns(t_obs: np.ndarray, y_obs: Any, names: Sequence[str] | None) -> tuple
     Raises
     ------
     ValueError, TypeError
-        For other shapes, unknown names, or what is no number.
+        For other shapes, unknown names, or what is not a number.
     """
     if isinstance(y_obs, Mapping):
         known = list(y_obs) if names is None else list(names)

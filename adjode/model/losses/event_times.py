@@ -16,24 +16,24 @@ from adjode.status import SolveError, Status
 
 
 class EventTimes(MemberData):
-    """`1/2 sum over k of ((tau_k - times[k]) / sigma[k])^2`, where tau_k is the time of occurrence k of an event.
+    """`1/2 sum over k of ((tau_k - times[k]) / sigma[k])^2`, where tau_k is the time of the k-th occurrence of an event.
 
     Parameters
     ----------
     times : (k,) array
-        Of the first k occurrences, in the order of integration; NaN where one was not seen. There may be more. Or (N, k), a row for
-        each member of an ensemble.
+        The times of the first k occurrences, in the order of integration; NaN for one that was not observed. There may be more
+        occurrences. Or (N, k), a row for each member of an ensemble.
     event : int or str
-        Which of `events=` it is: its index, or its name.
+        Which of the `events=` it is: its index or name.
     sigma : float or (k,) array
         Standard deviations.
     beside : loss, optional
-        Another loss of the same solution, which is added.
+        Another loss of the same solution, to be added.
 
     Notes
     -----
-    How often an event happens is no smooth function of the parameters: fewer occurrences than times are a `SolveError`, which an
-    optimiser may take for a bad trial point.
+    The number of occurrences of an event is not a smooth function of the parameters. Fewer occurrences than times raise a
+    `SolveError`, which an optimiser may treat as a bad trial point.
     """
 
     def __init__(self, times: Any, event: int | str = 0, *, sigma: Any = 1.0, beside: Any = None):
@@ -81,7 +81,7 @@ class EventTimes(MemberData):
         least = int(seen[-1]) + 1 if seen.size else 0
         if occurred.size < least:
             name, end = solution.options.events[i].name, float(solution.t[-1])
-            message = f"{name} has happened {occurred.size} times up to t = {end:g}, but it was seen {least} times."
+            message = f"{name} happened {occurred.size} times up to t = {end:g}, but was observed {least} times."
             raise SolveError(message, phase="loss", status=Status.NON_FINITE, t=end)
         residuals = np.zeros(occurred.size)
         many = min(self.times.size, occurred.size)

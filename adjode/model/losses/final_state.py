@@ -22,10 +22,10 @@ class FinalState(WithRule, MemberData):
     Parameters
     ----------
     weights : (n,) array, optional
-        Or (N, n), a row for each member of an ensemble.
+        For an ensemble also (N, n), a row for each member.
     value : callable or pair of callables, optional
-        In place of weights, `value(u, theta) -> float`, which is compiled; its derivatives are derived from its source, as those of
-        f are, and held against differences. Or with them, `(value, value_vjp)`, where `value_vjp(u, theta, u_bar, theta_bar)`
+        Instead of weights, `value(u, theta) -> float`, which is compiled. Its derivatives are derived from its source, as those of
+        f are, and compared with differences. Or give them, as `(value, value_vjp)`, where `value_vjp(u, theta, u_bar, theta_bar)`
         overwrites both.
     """
 

@@ -28,9 +28,10 @@ _HIDDEN = 0.1  # standard deviations
 
 
 class LeastSquares(WithRule, MemberData):
-    """`0.5 sum(((y(t_obs) - y_obs) / sigma)**2)`, of logarithms if asked; y are components of the state, or what `observe` makes.
+    """`0.5 sum(((y(t_obs) - y_obs) / sigma)**2)`, optionally of logarithms; y are components of the state, or what `observe`
+    computes.
 
-    What is NaN or masked in `y_obs` is missing data and left out.
+    Entries of `y_obs` that are NaN or masked are missing data and left out.
 
     Parameters
     ----------
@@ -45,17 +46,17 @@ class LeastSquares(WithRule, MemberData):
     log : bool
         Compare log(y) with log(y_obs): the residuals of log-normal errors.
     observe : callable or pair of callables, optional
-        What was observed, where that is not components of the state: `observe(t, u, theta, y)` overwrites y (c,), or
-        `observe(t, u, theta)` returns it. It is compiled; its derivatives by u and theta are derived from its source, as those of f
-        are, and held against differences. Or with them, `(observe, observe_vjp)`, where
-        `observe_vjp(t, u, theta, y_bar, u_bar, theta_bar)` overwrites the last two. `t` counts as data.
+        What was observed, if not components of the state: `observe(t, u, theta, y)` overwrites y (c,), or `observe(t, u, theta)`
+        returns it. It is compiled. Its derivatives by u and theta are derived from its source, as those of f are, and compared with
+        differences. Or give them, as `(observe, observe_vjp)`, where `observe_vjp(t, u, theta, y_bar, u_bar, theta_bar)` overwrites
+        the last two. `t` counts as data.
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     SolveError
-        With `log=True`, if what is compared is not positive.
+        With `log=True`, if a value to be compared is not positive.
     """
 
     option = kind = "observe"
@@ -123,7 +124,7 @@ class LeastSquares(WithRule, MemberData):
         compared = f"the logarithm of {name}" if self.log else name
         allowed = f"atol = {value:.3g} allows errors of {ratios.max():.2g} standard deviations"
         warnings.warn(
-            f"the loss compares {compared} at t = {self.t_obs[k]:g}, where {allowed}, whatever rtol is: take an atol of at most "
+            f"the loss compares {compared} at t = {self.t_obs[k]:g}, where {allowed}, whatever rtol is: use an atol of at most "
             f"{value / ratios.max() * _HIDDEN:.1g} for it (atol may have an entry for each state).",
             RuntimeWarning,
             stacklevel=stacklevel,
@@ -155,7 +156,7 @@ def _scale(sigma: Any, given: tuple[int, ...], shape: tuple[int, ...]) -> np.nda
             f"sigma must be a number or broadcast to the shape {given} of y_obs, but its shape is {np.shape(sigma)}."
         ) from None
     if not (scale > 0).all():
-        raise ValueError(f"sigma must be positive, but {scale[~(scale > 0)][0]:g} is among it.")
+        raise ValueError(f"sigma must be positive, but {scale[~(scale > 0)][0]:g} is among its values.")
     return scale
 
 

@@ -29,7 +29,8 @@ class Observables:
     Parameters
     ----------
     function : callable or pair of callables
-        `observe(t, u, theta, y)` overwrites y (c,), or `observe(t, u, theta)` returns it; or it and its vjp, see `Likelihood`.
+        `observe(t, u, theta, y)` overwrites y (c,), or `observe(t, u, theta)` returns it; or the pair of it and its vjp, see
+        `Likelihood`.
     names : sequence of c str
     """
 
@@ -42,34 +43,35 @@ class Observables:
 
 
 class Likelihood(WithRule):
-    """Minus the logarithm of the likelihood of data: the sum of those of their densities, around what the model says.
+    """Minus the logarithm of the likelihood of data: the sum over all data, each with its density around the prediction of the
+    model.
 
     Parameters
     ----------
     t_obs : (k,) array
         Observation times, in any order; a time may come more than once.
     y_obs : (k, c) array, or (k,) for one column, or dict of name -> (k,) array
-        The data. What is NaN or masked is missing. Names are those of `Observables`, or of states.
+        The data. Those that are NaN or masked are missing. Names are those of `Observables`, or of states.
     noise : Gaussian, LogNormal, Laplace, LogLaplace, StudentT, Poisson, NegativeBinomial, Density; or a list or dict of them
-        For all columns, or one for each.
+        One for all columns, or one for each.
     observe : callable, pair of callables, or Observables, optional
         What was observed: `observe(t, u, theta, y)` overwrites y (c,), or `observe(t, u, theta)` returns it. Its derivatives by u
-        and theta are derived from its source and held against differences; or given, `(observe, observe_vjp)`, with
-        `observe_vjp(t, u, theta, y_bar, u_bar, theta_bar)`. Without it, `components` of the state.
+        and theta are derived from its source and compared with differences; or give them, as `(observe, observe_vjp)`, with
+        `observe_vjp(t, u, theta, y_bar, u_bar, theta_bar)`. Without it, `components` of the state are observed.
     components : sequence of c ints or names, optional
-        Which states were observed: by default the first c, or those that a dict of data names.
+        Which states were observed; by default the first c, or those that a dict of data names.
     since : float, optional
-        The data are what has come since the time before, as weekly counts of what has a cumulative state; the first since this
-        time, usually that at which the span begins.
+        The data are what has accumulated since the previous time, such as weekly counts of something whose state is cumulative; the
+        first counts from this time, usually the beginning of the span.
     constants : bool
-        Whether to add what depends on the data alone; without, it is the same loss but for a constant.
+        Whether to add terms that depend on the data alone. Without them the loss is the same up to a constant.
 
     Raises
     ------
     ValueError, TypeError
-        For bad input.
+        If an argument is invalid.
     SolveError
-        If something has no density: a scale, or a mean of counts or logarithm, that is not positive.
+        If there is no density, because a scale, or a mean of counts or logarithms, is not positive.
     """
 
     option = kind = "observe"
@@ -119,11 +121,11 @@ class Likelihood(WithRule):
         Parameters
         ----------
         table
-            With the columns time, observable, value, and perhaps sigma and experiment. Values that are NaN are missing.
+            With the columns time, observable and value, and optionally sigma and experiment. Values that are NaN are missing.
         noise, observe, **options
-            As for `Likelihood`; where the table has sigma, it is that of those noises that have none, as `Gaussian()`.
+            As for `Likelihood`. A column sigma is used for those noises that have none, such as `Gaussian()`.
         experiment : str, optional
-            Whose rows to take.
+            The experiment whose rows to use.
         """
         names = observe.names if isinstance(observe, Observables) else None
         t_obs, values, sigmas = read_table(table, names, experiment)
@@ -132,7 +134,7 @@ class Likelihood(WithRule):
     def _check(self, y: np.ndarray, scales: np.ndarray) -> None:
         functions = {one.scale for one in self.noise if callable(one.scale)}
         if len(functions) > 1:
-            raise ValueError("a scale that is a function is one for all columns: it overwrites s (c,).")
+            raise ValueError("a scale that is a function is for all columns: it overwrites s (c,).")
         self.scale_function: Callable | None = functions.pop() if functions else None
         for c, one in enumerate(self.noise):
             name, there = self.column_name(c), ~self.missing[:, c]
@@ -294,6 +296,6 @@ def _since(since: float | None, t_obs: np.ndarray, y: np.ndarray, scales: np.nda
     order = np.argsort(t_obs, kind="stable")
     times = np.append(float_vector("since", since, 1), t_obs[order])
     if not (np.diff(times) > 0.0).all():
-        raise ValueError(f"data that are counted since the time before need times that differ, later than since = {since!r}.")
+        raise ValueError(f"data that are counted since the previous time need distinct times, later than since = {since!r}.")
     none = np.full((1, y.shape[1]), np.nan)
     return np.arange(times.size) - 1, times, np.vstack([none, y[order]]), np.vstack([none, scales[order]])

@@ -62,11 +62,12 @@ class OfFields:
 def loss_for(fields: Pair, loss: Any) -> Any:
     """A loss, which is told the names of states and parameters if it wants to know them; a TypeError for what is none."""
     if isinstance(loss, type):
-        raise TypeError(f"loss must be made of its data, as {loss.__name__}(...), but the class itself was given.")
+        raise TypeError(f"loss must be an object, such as {loss.__name__}(...), but the class itself was given.")
     if not hasattr(loss, "value_and_cotangents"):
         raise TypeError(
             f"loss must be one of adjode.losses or have a method value_and_cotangents(solution), but a {type(loss).__name__} was "
-            f"given: a function of the final state is FinalState(value=...), one of the states at times Series(times, value=...)."
+            "given: for a function of the final state use FinalState(value=...), for one of the states at given times "
+            "Series(times, value=...)."
         )
     return loss.of_fields(fields) if isinstance(loss, OfFields) else loss
 

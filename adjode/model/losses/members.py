@@ -43,5 +43,5 @@ class MemberData(OfFields):
         if self.members is not None:
             raise ValueError(
                 f"this {type(self).__name__} has data for each of {self.members} members of an ensemble: give it to "
-                f"ensemble_value_and_gradient, or take the loss of one by member(i)."
+                "ensemble_value_and_gradient, or use the loss of one of them, member(i)."
             )

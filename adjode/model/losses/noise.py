@@ -73,8 +73,8 @@ class Gaussian(Noise):
     Parameters
     ----------
     sigma : number, array, str or callable
-        An array broadcasts to the data. A string names an entry of theta, as `Dynamics(parameters=...)` calls it, or "theta[3]". A
-        function `sigma(t, u, theta, s)` overwrites s (c,), or `sigma(t, u, theta)` returns it: one for all columns.
+        An array broadcasts to the data. A string names an entry of theta, as in `Dynamics(parameters=...)`, or "theta[3]". A
+        function `sigma(t, u, theta, s)` overwrites s (c,), or `sigma(t, u, theta)` returns it; one function is for all columns.
     """
 
     density, is_square = densities.GAUSSIAN, True
@@ -103,14 +103,14 @@ class _OfLogarithm(Noise):
 
 
 class LogNormal(_OfLogarithm):
-    """The density of positive data whose logarithms are normal around that of the model.
+    """The density of positive data whose logarithms are normal around the logarithm of the prediction.
 
     Parameters
     ----------
     sigma : number, array, str or callable
         The standard deviation of the logarithms; as for `Gaussian`.
     base : float
-        Of the logarithms.
+        The base of the logarithms.
     """
 
     density, is_square = densities.LOG_NORMAL, True
@@ -143,12 +143,13 @@ class Poisson(Noise):
 
 
 class NegativeBinomial(Noise):
-    """The probability of counts with mean y and variance `y + dispersion y^2`: Poisson's, for a dispersion that goes to zero.
+    """The probability of counts with mean y and variance `y + dispersion y^2`; it tends to Poisson's as the dispersion goes to
+    zero.
 
     Parameters
     ----------
     dispersion : number, array, str or callable
-        As sigma of `Gaussian`.
+        As for sigma of `Gaussian`.
     """
 
     density, scale_name, of_counts = densities.NEGATIVE_BINOMIAL, "dispersion", True
@@ -163,7 +164,7 @@ class NegativeBinomial(Noise):
 
 
 class StudentT(Noise):
-    """Student's density around what the model says, for data with outliers.
+    """Student's t density around the prediction, for data with outliers.
 
     Parameters
     ----------
@@ -186,18 +187,18 @@ class StudentT(Noise):
 
 
 class Density(Noise):
-    """A density of the user's own.
+    """A density of your own.
 
     Parameters
     ----------
     negative_log : callable
-        `negative_log(y, d, theta) -> float`: minus the logarithm of the density of a datum d around y, what the model says. It is
-        compiled, and its derivatives by y and theta are derived from its source and held against differences; d counts as data.
+        `negative_log(y, d, theta) -> float`: minus the logarithm of the density of a datum d around the prediction y. It is
+        compiled, and its derivatives by y and theta are derived from its source and compared with differences; d counts as data.
 
     Raises
     ------
     TypeError
-        If it is no such function.
+        If it is not such a function.
     """
 
     density, scale_name = densities.OWN, None
@@ -234,7 +235,7 @@ def per_column(noise: Any, names: list[str] | None, c: int) -> list[Noise]:
             raise ValueError(f"noise must have an entry for each observable, but lacks {', '.join(map(repr, missing))}.")
         noise = [noise[name] for name in known]
     if not isinstance(noise, (list, tuple)) or not all(isinstance(one, Noise) for one in noise):
-        raise TypeError(f"noise must be such as Gaussian(sigma), or a list or dict of these, but {noise!r} was given.")
+        raise TypeError(f"noise must be an object such as Gaussian(sigma), or a list or dict of them, but {noise!r} was given.")
     if len(noise) != c:
         raise ValueError(f"noise must have an entry for each of the {c} columns of data, but it has {len(noise)}.")
     return list(noise)

@@ -76,7 +76,7 @@ class PreparedLoss:
         self.observed = self.frame[slots.OBSERVED] = observed
 
     def try_calls(self, u: np.ndarray, theta: np.ndarray) -> None:
-        """Raise a ValueError if a callback leaves its arrays at a state like this one; tried once for each number of them."""
+        """Raise a ValueError if a callback indexes out of bounds at a state like this one; tried once for each number of them."""
 
     def reverse(self) -> None:
         """For time that runs backwards."""
@@ -112,11 +112,11 @@ class PreparedLoss:
         In the order of the data, by rows, without what is missing: (N,) from states (k, n) at the `times` and theta (m,); and
         (N, p) from dots (k, p, n) and theta_dots (p, m).
         """
-        raise TypeError(f"{type(self.loss).__name__} is no sum of squares, so there are no residuals: take its gradient.")
+        raise TypeError(f"{type(self.loss).__name__} is not a sum of squares, so there are no residuals: use its gradient.")
 
     def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """The dual of `residuals` at one place: cotangents (N,) of them to those of states and parameters, (k, n) and (m,)."""
-        raise TypeError(f"{type(self.loss).__name__} is no sum of squares, so there are no residuals: take its gradient.")
+        raise TypeError(f"{type(self.loss).__name__} is not a sum of squares, so there are no residuals: use its gradient.")
 
     def probing(self, r_bars: np.ndarray, u_bars: np.ndarray) -> Probing | None:
         """What writes the cotangents of the states to `u_bars` for those of the residuals, (k, c), in compiled code, if it can."""

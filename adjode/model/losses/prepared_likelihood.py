@@ -119,7 +119,7 @@ class PreparedLikelihood(PreparedObserved):
             if one.scale_name is not None and not scales[k, c] > 0.0:
                 what, found = f"the {one.scale_name} of {loss.column_name(c)}", scales[k, c] / one.factor
             elif (one.of_logarithm or one.of_counts) and not value > 0.0 and not value == loss.data[k, c] == 0.0:
-                what, found = f"what the model says of {loss.column_name(c)}", value
+                what, found = f"the prediction of {loss.column_name(c)}", value
             if what is not None:
                 message = f"{type(one).__name__} noise needs a positive number, but {what} is {found:.3g} at t = {t:g}."
                 raise SolveError(message, phase="loss", status=Status.NON_FINITE, t=t)

@@ -68,7 +68,7 @@ class Rule:
             found = derived(function.function, function.kind.arguments(function.takes_in_place)).vjp_dot
         except TypeError as error:
             raise TypeError(
-                f"second derivatives of the {function.kind.name} of the loss are needed, and cannot be derived from it "
+                f"second derivatives of the {function.kind.name} of the loss are needed, but cannot be derived from it "
                 f"({str(error).rstrip('.')}): write it in a form that can be differentiated."
             ) from None
         return callback(f"{self._kind}_vjp_dot", found, fields=function.fields)
@@ -110,7 +110,7 @@ class Rule:
                 raise
 
     def try_calls(self, observations: list[Numbers], u: np.ndarray, theta: np.ndarray, c: int, loss: str) -> None:
-        """Raise a ValueError if a callback leaves its arrays; the last observation first, as the most likely one to do so."""
+        """Raise a ValueError if a callback indexes out of bounds; the last observation first, the most likely one to do so."""
         if (key := (u.size, theta.size, c, len(observations))) in self._tried:
             return
         end = time.thread_time() + _SECONDS
@@ -120,8 +120,8 @@ class Rule:
             except IndexError as error:
                 sizes = f"theta has {theta.size} entries" if "d" in numbers else f"u has {u.size} entries, theta {theta.size}"
                 raise ValueError(
-                    f"the callback of {loss} leaves its arrays at observation {numbers['k']} of {len(observations)}, where "
-                    f"{sizes} ({describe_error(error)}): check the lengths of what it reads."
+                    f"the callback of {loss} indexes an array out of bounds at observation {numbers['k']} of {len(observations)}, "
+                    f"where {sizes} ({describe_error(error)}): check the lengths of what it reads."
                 ) from error
             except Misfit:
                 raise

@@ -23,9 +23,9 @@ def require_second_order(loss: Any) -> None:
             rule.vjp_dot  # noqa: B018  (so that what is refused is refused here)
     elif not isinstance(loss, (PreparedLeastSquares, PreparedLinear)):
         raise TypeError(
-            f"second derivatives of the loss are needed, and this {type(getattr(loss, 'loss', loss)).__name__} has a cotangent "
-            f"alone: take adjode.losses.LeastSquares, Likelihood, FinalState, or Series(t_obs, value=...), whose derivatives are "
-            f"derived."
+            f"second derivatives of the loss are needed, and this {type(getattr(loss, 'loss', loss)).__name__} has only a "
+            "cotangent: use adjode.losses.LeastSquares, Likelihood, FinalState, or Series(t_obs, value=...), whose derivatives "
+            "are derived."
         )
 
 

@@ -40,10 +40,10 @@ class Series(WithRule):
     value_and_cotangent : callable, optional
         `value_and_cotangent(k, t, u, u_bar) -> float`, jitted or plain Python: returns what observation k adds to the loss and
         overwrites `u_bar` (n,) with its derivative by `u`. A jitted one runs in compiled code; a plain one costs a Python call for
-        each observation. With dynamics that have `states=`, it may take fields: `u.prey`, `u_bar.prey`.
+        each observation. With dynamics that have `states=`, it may use fields: `u.prey`, `u_bar.prey`.
     value : callable or pair of callables, optional
-        In place of it, `value(k, t, u, theta) -> float` alone, which is compiled; its derivatives by u and theta are derived from
-        its source, as those of f are, and held against differences. Or with them, `(value, value_vjp)`, where
+        Instead of it, `value(k, t, u, theta) -> float`, which is compiled. Its derivatives by u and theta are derived from its
+        source, as those of f are, and compared with differences. Or give them, as `(value, value_vjp)`, where
         `value_vjp(k, t, u, theta, u_bar, theta_bar)` overwrites both. `k` and `t` count as data.
     """
 
@@ -162,8 +162,8 @@ class _PreparedJittedSeries(_PreparedSeries):
                     value = call(k, float(self.loss.t_obs[k]), u.copy(), np.zeros_like(u))
             except IndexError as error:
                 raise ValueError(
-                    f"the callback of Series leaves its arrays at observation {k} of {self.loss.t_obs.size}, where u has {u.size} "
-                    f"entries ({describe_error(error)}): check the lengths of what it reads."
+                    f"the callback of Series indexes an array out of bounds at observation {k} of {self.loss.t_obs.size}, where u "
+                    f"has {u.size} entries ({describe_error(error)}): check the lengths of what it reads."
                 ) from error
             except Exception:  # what only compiled code can do, or an error that the run will report
                 return
