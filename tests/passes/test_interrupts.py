@@ -9,15 +9,16 @@ import numba
 import numpy as np
 import pytest
 import scipy.optimize  # noqa: F401  which an alarm must not interrupt
+from scipy import sparse
 
 import adjode
 from adjode import SolveError, Status
 from adjode.compile import slots
 from adjode.compile.entries import code_address
 from adjode.compile.views import call_code
-from adjode.compile.watch import CANCELLED, new_watch, raise_pending
+from adjode.compile.watch import CANCELLED, c_function, keep_raised, new_watch, raise_kept, raise_pending
+from adjode.linalg.superlu import DONE, FACTOR, FAILED, SuperLU, call_solver
 from adjode.losses import FinalState, LeastSquares, Series
-from adjode.passes.program import c_function
 from adjode.passes.trajectory import Trajectory
 from adjode.status import INTERRUPTED
 
@@ -332,7 +333,7 @@ def test_a_signal_that_arrives_as_compiled_code_calls_for_help(alarm, capfd):
     """Python handles it when it enters what is called: it is neither lost nor taken for success."""
     raise_signal = numba.types.ExternalFunction("raise", numba.int32(numba.int32))
     asked = []
-    help_at = c_function(lambda number: asked.append(number) or number + 1)
+    help_at = c_function(lambda number: asked.append(number) or number + 1, lambda error: keep_raised(error) or INTERRUPTED)
 
     @numba.njit
     def ask(address, number, ringing):
@@ -342,7 +343,27 @@ def test_a_signal_that_arrives_as_compiled_code_calls_for_help(alarm, capfd):
 
     for _ in range(2):
         assert ask(code_address(help_at), 5, False) == 6
-        assert ask(code_address(help_at), int(signal.SIGALRM), True) == INTERRUPTED + 1
+        assert ask(code_address(help_at), int(signal.SIGALRM), True) == INTERRUPTED
         with pytest.raises(Alarm):
             raise_pending(new_watch())
     assert asked == [5, 5] and not capfd.readouterr().err
+
+
+@pytest.mark.jitted
+def test_a_signal_that_arrives_as_compiled_code_calls_superlu(alarm, capfd):
+    raise_signal = numba.types.ExternalFunction("raise", numba.int32(numba.int32))
+    matrix = sparse.csc_array(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    solver = SuperLU(matrix)
+
+    @numba.njit
+    def factor(address, values, ringing):
+        if ringing:
+            raise_signal(ringing)
+        return call_solver(address, FACTOR, 0, values, values)
+
+    for _ in range(2):
+        assert factor(solver.routines[0], matrix.data, 0) == DONE
+        assert factor(solver.routines[0], matrix.data, int(signal.SIGALRM)) == FAILED
+        with pytest.raises(Alarm):
+            raise_kept()
+    assert not capfd.readouterr().err
