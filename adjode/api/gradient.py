@@ -220,9 +220,9 @@ class ValueAndGradient:
     def _take_workspace(self, form: Form, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """A workspace that nobody else uses, with u0 and theta in it."""
         try:
-            workspace = self._idle[u0.size, theta.size].pop()
+            workspace = self._idle[form.sizes].pop()
         except (KeyError, IndexError):
-            self._idle.setdefault((u0.size, theta.size), [])
+            self._idle.setdefault(form.sizes, [])
             workspace = self._make_tried(form.layouts[0], u0, theta)
         workspace.u0[:] = u0
         workspace.theta[:] = theta

@@ -69,7 +69,8 @@ class SolveOptions:
                 _set(self, name, positive(name, getattr(self, name)))
         _set(self, "max_steps", int(self.max_steps))
         _set(self, "memory", None if self.memory is None else memory_size("memory", self.memory))
-        _set(self, "stops", np.unique(float_vector("stops", self.stops)))
+        stops = float_vector("stops", self.stops)
+        _set(self, "stops", np.unique(stops) if stops.size else stops)  # of nothing that would take a while
         _set(self, "doses", read_doses(self.doses))
         _set(self, "events", read_events(self.events))
 
@@ -79,7 +80,7 @@ class SolveOptions:
         options = cls(*given, **named)
         of_guards = [part for one in options.events for part in (one.switches.times, one.switches.stops(t_span))]
         own = np.concatenate([dynamics.breaks, dynamics.switches.stops(t_span), *of_guards])
-        if options.stops.size or own.size:  # of nothing this would take a tenth of a call's Python
+        if options.stops.size or own.size:  # of nothing this would take a while
             if np.setdiff1d(options.stops, own).size:
                 dynamics.switches.trust_stops()
             _set(options, "stops", np.union1d(options.stops, own))
