@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from adjode.api.jumps_of_f import warn_of_jump
 from adjode.compile.adapters import CHANGED
 from adjode.derivatives.proof import require_derived, require_derived_rule
 from adjode.jacobian import source_of
@@ -90,17 +89,13 @@ def try_ahead(
     return None
 
 
-def try_behind(
-    dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray, *, sweeps: bool = False
-) -> None:
+def try_behind(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
     """Raise a ValueError if something is wrong with calls along a trajectory: times (k,), states (k, n), the end left out.
 
-    Not every method calls a callback there. Ahead of a pass that `sweeps` back over the trajectory, warn of jumps of f.
+    Not every method calls a callback there.
     """
     _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
     _prove(dynamics, parts, times, states, theta)
-    if sweeps:
-        warn_of_jump(dynamics, times, states, theta, stacklevel=6)
 
 
 def try_events(dynamics: Dynamics, options: SolveOptions, t: float, u: np.ndarray, theta: np.ndarray) -> None:
