@@ -33,7 +33,7 @@ from adjode.passes.rows import Rows, probe, solve_until_served
 from adjode.passes.second_order import SecondOrder
 from adjode.passes.tangents import TangentPass
 from adjode.passes.trajectory import evaluate
-from adjode.status import CALLBACK_RAISED, REFINE, SUCCESS, solve_error
+from adjode.status import CALLBACK_RAISED, REFINE, SUCCESS, TIMED_OUT, solve_error
 
 
 class Cost:
@@ -126,7 +126,7 @@ class Workspace:
         forward = self.forward
         self._follow()
         if (status := self.pushing.run()) != SUCCESS:
-            raise self.tangents.error(status, self._solution().dense)
+            raise self.tangents.error(status, self._dense(status))
         if not self.is_tried:
             self._try_tangents()
         if self.rows is not None:
@@ -143,6 +143,10 @@ class Workspace:
     def _solution(self) -> Solution:
         """The same, step by step, for messages."""
         return solve(self.dynamics, self.u0, self.theta, self.t_span, **self.solve_options)
+
+    def _dense(self, status: int) -> Any:
+        """The states, for the message of a pass that ended with this status; none where there is no time left."""
+        return None if status == TIMED_OUT else self._solution().dense
 
     def _follow(self) -> None:
         """Have the passes behind read from where the steps are, and the tangents of their stages."""
@@ -161,7 +165,7 @@ class Workspace:
         self.u0[:], self.theta[:] = u0, theta
         if (status := solve_until_served(self.solving, self._judge)) != SUCCESS:
             if self.rows is not None and self._is_judging:
-                raise self.rows.backward.error(status, self._solution().dense)
+                raise self.rows.backward.error(status, self._dense(status))
             raise self.forward.error(status, layout)
         if not self._has_seen_all:
             require_observed(self._solution(), self.loss.times)
@@ -206,7 +210,7 @@ class Workspace:
             return
         trajectory, steps = self.forward.trajectory, self.forward.steps
         if (status := self.nodes.find(self.weighing.run, trajectory, self.forward.count)) != SUCCESS:
-            raise self.nodes.error(status, self._solution().dense)
+            raise self.nodes.error(status, self._dense(status))
         self._observe(self.nodes.times)
         self._states = np.empty((self.nodes.times.size, self.u0.size))
         evaluate(trajectory.t, trajectory.u, trajectory.c, steps, self.nodes.times, self._states)

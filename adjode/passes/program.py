@@ -46,8 +46,8 @@ from adjode.status import INTERRUPTED, REFINE, STORE_FULL, SUCCESS
 
 # The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what helps a pass
 # with its store of steps; START if the store has other steps than a run begins with, else 0; the pass that ran last; and how many
-# nanoseconds a run may take, 0 for any, -1 for what the run before it has left; and 1 for a run that keeps to the limits of steps
-# that the one before it has set.
+# nanoseconds a run may take, 0 for any, -1 for what the run before it has left; and 1 for a run that goes on from the one before
+# it, in its time, and keeps to the limits of steps that have been set.
 FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, HELP, AWAY, RAN, LIMIT, AGAIN, ENTRIES_OF_TABLE = range(12)
 START = -1  # what to help with: this, or the pass whose store is full, or read to its beginning
 
@@ -117,7 +117,7 @@ def _run_forward(table):
 def _begin_time(table):
     first = table[FORWARD_FRAME] if table[FORWARD] != 0 else table[BACKWARD_FRAME]
     watch = slots.WATCH(opened(first))
-    if table[LIMIT] >= 0:
+    if table[LIMIT] >= 0 and table[AGAIN] == 0:
         watch[DEADLINE] = nanoseconds() + table[LIMIT] if table[LIMIT] > 0 else NEVER
 
 
@@ -242,7 +242,7 @@ class Program:
         raise TypeError("a program holds addresses of this process, so it cannot be copied or pickled.")
 
     def run(self, again: bool = False) -> int:
-        """From the first pass to the last; the status of the one that `ran` last. `again` keeps to the limits of steps.
+        """From the first pass to the last; the status of the one that `ran` last. `again` keeps to the limits of steps and time.
 
         Raises
         ------

@@ -1,5 +1,6 @@
 """Calls that are interrupted, that memory or time is too short for, and what the same objects compute afterwards."""
 
+import functools
 import pickle
 import signal
 import threading
@@ -95,6 +96,51 @@ def test_the_same_object_goes_on_as_a_fresh_one(alarm, options):
     same_gradient(evaluate(3.0 * U0, FAST), make()(3.0 * U0, FAST))
 
 
+def quick_f(t, u, theta, du):
+    du[0] = -theta[0] * u[0] + np.cos(3.0 * t)
+
+
+SLOW_BEHIND = adjode.Dynamics(quick_f, vjp)  # what is slow is the judgement of the steps alone
+DATA = LeastSquares(np.linspace(1.0, SPAN[1], 5), np.ones(5), sigma=0.5)
+
+
+def hessian_product(dynamics, **options):
+    evaluate = adjode.hessian_vector_product(dynamics, DATA, SPAN, **options)
+
+    def parts(theta):
+        found = evaluate(U0, theta, np.ones(1), np.array([1.0, 0.0]))
+        return found.value, found.u0, found.theta, found.u0_dot, found.theta_dot
+
+    return parts
+
+
+def residuals(dynamics, **options):
+    evaluate = adjode.residuals_and_jacobian(dynamics, DATA, SPAN, wrt={"theta": [0]}, **options)
+    return lambda theta: evaluate(U0, theta)
+
+
+FURTHER = {
+    "Hessian": hessian_product,
+    "tangents": functools.partial(residuals, jacobian="tangents"),
+    "adjoints": functools.partial(residuals, jacobian="adjoints"),
+}
+
+
+@pytest.mark.parametrize("make", FURTHER.values(), ids=FURTHER)
+def test_other_derivatives_go_on_as_fresh_ones(alarm, make):
+    """Interrupted, or out of time, in the solve or in the pass that judges its steps."""
+    for dynamics, phase in ((DYNAMICS, "forward"), (SLOW_BEHIND, "adjoint")):
+        evaluate, limited = make(dynamics), make(dynamics, max_seconds=0.3)
+        right = [part.tobytes() for part in map(np.asarray, evaluate(FAST))]
+        alarm()
+        with pytest.raises(Alarm):
+            evaluate(SLOW)
+        with pytest.raises(SolveError, match=f"{phase} solve stopped .* max_seconds = 0.3"):
+            limited(SLOW)
+        for one in (evaluate, limited):
+            assert [part.tobytes() for part in map(np.asarray, one(FAST))] == right
+
+
 def test_solve_and_each_pullback(alarm):
     solution = adjode.solve(DYNAMICS, U0, FAST, SPAN)
     for adjoint in ("discrete", "interpolating"):
@@ -170,20 +216,42 @@ def test_users_own_compiled_code(alarm):
     assert repeat(U0, FAST, *bars, 1) == right
 
 
-def test_sizes_and_forms_from_several_threads():
-    def grows(t, u, theta, du):
-        for i in range(u.size):
-            du[i] = theta.sum() * u[i]
+def grows(t, u, theta, du):
+    for i in range(u.size):
+        du[i] = theta.sum() * u[i]
 
-    def pulls(t, u, theta, lam, u_bar, theta_bar):
-        u_bar[:] = theta.sum() * lam
-        theta_bar[:] = (u * lam).sum()
 
-    dynamics = adjode.Dynamics(grows, pulls)
-    loss = Series([1.0], ones)
-    shared = adjode.value_and_gradient(dynamics, loss, (0.0, 1.0))
+def pulls(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[:] = theta.sum() * lam
+    theta_bar[:] = (u * lam).sum()
+
+
+GROWTH, FIRST = adjode.Dynamics(grows, pulls), LeastSquares([1.0], [0.5], components=[0])
+
+
+def products_of_growth():
+    evaluate = adjode.hessian_vector_product(GROWTH, FIRST, (0.0, 1.0))
+
+    def parts(u0, theta):
+        found = evaluate(u0, theta, u0, theta)
+        return found.value, found.u0, found.theta, found.u0_dot, found.theta_dot
+
+    return parts
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: adjode.value_and_gradient(GROWTH, Series([1.0], ones), (0.0, 1.0)),
+        lambda: adjode.residuals_and_jacobian(GROWTH, FIRST, (0.0, 1.0)),
+        products_of_growth,
+    ],
+    ids=["gradient", "Jacobian", "Hessian"],
+)
+def test_sizes_and_forms_from_several_threads(make):
+    shared = make()
     inputs = [([1.0], [0.5]), ([1.0, 2.0], [0.1, 0.2]), ([2.0], {"a": 0.3, "b": 0.1}), ({"x": 3.0}, [0.7])]
-    right = [str(adjode.value_and_gradient(dynamics, loss, (0.0, 1.0))(*given)) for given in inputs]
+    right = [str(make()(*given)) for given in inputs]
     wrong = []
 
     def call(k):
