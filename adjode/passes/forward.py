@@ -29,7 +29,7 @@ from adjode.model.events import guards_of
 from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
 from adjode.model.losses import PreparedLoss
-from adjode.passes.base import Integration, Tolerances
+from adjode.passes.base import Integration
 from adjode.passes.jumps import NO_JUMPS, Jumps
 from adjode.passes.options import SolveOptions
 from adjode.passes.segments import Segments
@@ -119,7 +119,7 @@ class Forward(Integration):
         jumps: Jumps = NO_JUMPS,
     ):
         method, stops = options.tableau, options.stops if t_span[1] >= t_span[0] else options.stops[::-1]
-        atol = options.absolute_tolerances(u0.size)
+        tolerances = options.tolerances(u0.size)
         super().__init__(
             dynamics,
             method,
@@ -128,14 +128,14 @@ class Forward(Integration):
             t_span[0],
             np.append(stops, t_span[1]),
             np.append(np.ones_like(stops, dtype=np.int64), 0) if stops.size else None,
-            Tolerances(options.rtol, atol),
+            tolerances,
             options.limits,
             record=record,
             times=times,
             jumps=jumps,
         )
         self.frame[slots.THETA], self.frame[slots.FLOOR_BEHIND] = theta, np.zeros(0)
-        self.frame[slots.ATOL_AT_MOST] = atol.copy() if options.follows_start else np.zeros(0)
+        self.frame[slots.ATOL_AT_MOST] = tolerances.atol.copy() if options.follows_start else np.zeros(0)
         if not dynamics.calls.fused:
             self.frame[slots.F] = dynamics.f.handle
         solver = EXPLICIT if structure is None else Solver(family_of(method), structure.kind, dynamics.mass is not None)

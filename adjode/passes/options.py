@@ -112,6 +112,10 @@ class SolveOptions:
             raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
         return atol
 
+    def tolerances(self, n: int) -> Tolerances:
+        """Of a forward pass over n states."""
+        return Tolerances(self.rtol, self.absolute_tolerances(n))
+
     def step_allowed(self, u: np.ndarray) -> np.ndarray:
         """What tolerances allow at states u (N, n); where absolute ones follow the initial state, those of solves from there."""
         atol = self.atol.at(self.rtol, u) if isinstance(self.atol, DefaultAtol) else self.absolute_tolerances(u.shape[1])
