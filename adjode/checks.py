@@ -100,7 +100,9 @@ def memory_size(name: str, value: Any) -> int:
 def tolerance_vector(name: str, value: Any, size: int) -> np.ndarray:
     """An absolute tolerance for each component, from a scalar or a vector."""
     require_unmasked(name, value)
-    array = float_vector(name, value) if np.ndim(value) else np.full(size, positive(name, value, allow_zero=True))
+    if not np.ndim(value):
+        return np.full(size, positive(name, value, allow_zero=True))
+    array = float_vector(name, value)
     if array.size != size:
         raise ValueError(f"{name} must be a scalar or have {size} entries, but it has {array.size}.")
     if (array < 0).any():

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from adjode.api.jumps_of_f import warn_of_jump
 from adjode.compile.adapters import CHANGED
 from adjode.derivatives.proof import require_derived, require_derived_rule
 from adjode.jacobian import source_of
@@ -91,16 +90,21 @@ def try_ahead(
 
 
 def try_behind(
-    dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray, *, sweeps: bool = False
+    dynamics: Dynamics,
+    parts: Sequence[Part],
+    times: np.ndarray,
+    states: np.ndarray,
+    theta: np.ndarray,
+    guards: Guards | None = None,
 ) -> None:
     """Raise a ValueError if something is wrong with calls along a trajectory: times (k,), states (k, n), the end left out.
 
-    Not every method calls a callback there. Ahead of a pass that `sweeps` back over the trajectory, warn of jumps of f.
+    Not every method calls a callback there. What has been derived, from guards and resets too, is held against differences.
     """
     _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
     _prove(dynamics, parts, times, states, theta)
-    if sweeps:
-        warn_of_jump(dynamics, times, states, theta, stacklevel=6)
+    for what, callback, rule in [] if guards is None else guards.derived:
+        require_derived_rule(what, (callback, rule), times, states, theta)
 
 
 def try_events(dynamics: Dynamics, options: SolveOptions, t: float, u: np.ndarray, theta: np.ndarray) -> None:
@@ -108,12 +112,6 @@ def try_events(dynamics: Dynamics, options: SolveOptions, t: float, u: np.ndarra
     if options.events:
         guards = guards_of(options.events, dynamics.fields, dynamics.debug)
         try_at_start(dynamics, [Part(callback) for callback in guards.callbacks], t, u, theta)
-
-
-def prove_events(guards: Guards | None, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
-    """Hold what has been derived from guards and resets against these."""
-    for what, callback, rule in [] if guards is None else guards.derived:
-        require_derived_rule(what, (callback, rule), times, states, theta)
 
 
 def prove_ahead(

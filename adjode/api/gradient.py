@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from adjode.api.certify import hold_against_another
-from adjode.api.first_calls import backward_parts, forward_parts, prove_ahead, prove_events, try_behind
+from adjode.api.first_calls import backward_parts, forward_parts, prove_ahead, try_behind
 from adjode.api.form import Form
 from adjode.api.jumps_of_f import warn_of_jump
 from adjode.api.keywords import GradientKeywords, SolveKeywords
@@ -221,9 +221,9 @@ class ValueAndGradient:
     def _take_workspace(self, form: Form, u0: np.ndarray, theta: np.ndarray) -> Workspace:
         """A workspace that nobody else uses, with u0 and theta in it."""
         try:
-            workspace = self._idle[u0.size, theta.size].pop()
+            workspace = self._idle[form.sizes].pop()
         except (KeyError, IndexError):
-            self._idle.setdefault((u0.size, theta.size), [])
+            self._idle.setdefault(form.sizes, [])
             workspace = self._make_tried(form.layouts[0], u0, theta)
         workspace.u0[:] = u0
         workspace.theta[:] = theta
@@ -242,9 +242,9 @@ class ValueAndGradient:
         if workspace.forward.segments is not None:
             prove_ahead(self.dynamics, self._parts, self.t_span, workspace.u0, workspace.theta)
         else:
-            try_behind(self.dynamics, self._parts, *workspace.forward.places(), workspace.theta)
-            prove_events(workspace.forward.jumps.guards, *workspace.forward.places(), workspace.theta)
-            require_derived_loss(workspace.loss, workspace.theta)
+            places, guards = workspace.forward.places(), workspace.forward.jumps.guards
+            try_behind(self.dynamics, self._parts, *places, workspace.theta, guards)
+        require_derived_loss(workspace.loss, workspace.theta)
 
     def _what_needs_python(self) -> Iterator[str]:
         """What passes cannot be made for once and for all: a loss that wants a Solution, and rarer options."""

@@ -23,8 +23,9 @@ from adjode.model.layout import Layout
 from adjode.model.losses import PreparedLoss, PreparedObserved, tangents_of_cotangents
 from adjode.passes.costs import CostNodes, pull_nodes
 from adjode.passes.discrete import jumps_at_start
-from adjode.passes.forward import Forward, jumps_of
+from adjode.passes.forward import observing
 from adjode.passes.jump_curvatures import JumpCurvatures
+from adjode.passes.jumps import Jumps
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import Program
 from adjode.passes.result import HessianStats, PullbackStats
@@ -32,7 +33,7 @@ from adjode.passes.rows import Rows, probe, solve_until_served
 from adjode.passes.second_order import SecondOrder
 from adjode.passes.tangents import TangentPass
 from adjode.passes.trajectory import evaluate
-from adjode.status import CALLBACK_RAISED, REFINE, SUCCESS, solve_error
+from adjode.status import CALLBACK_RAISED, REFINE, SUCCESS, TIMED_OUT, solve_error
 
 
 class Cost:
@@ -76,24 +77,18 @@ class Workspace:
         on_inaccurate: str,
         solve_options: dict[str, Any],
     ):
-        if t_span[1] < t_span[0]:
-            loss.reverse()
         n, m, k = sizes
         self.dynamics, self.options, self.loss, self.t_span = dynamics, options, loss, t_span
         self.cost, self.solve_options = cost, solve_options
         self.is_solved = self.is_tried = False
-        jumps, limit = jumps_of(dynamics, options, n, m, t_span), options.max_seconds
-        functions = None if cost is None else cost.functions
-        curved = with_inflows(dynamics, jumps.inflows, m, second_order=True)
-        dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
-        theta_dots = np.zeros((k, theta.size))
-        self.u0, self.theta, self.u_dots, self.theta_dots = np.zeros(n), theta[:m], np.zeros((k, n)), theta_dots[:, :m]
-        record = RECORD_STAGES | (RECORD_DENSE if jumps or cost is not None else 0)
-        how: Any = {"record": record, "times": loss.times, "jumps": jumps}
-        self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, **how)
-        span, times = self.forward.span, self.forward.frame[slots.TIMES]
+        self.forward, self.u0, self.theta = observing(dynamics, options, structure, loss, t_span, (n, m), self._record)
+        curved = with_inflows(dynamics, self.forward.jumps.inflows, m, second_order=True)
+        dynamics, span, theta, jumps = self.forward.problem
+        functions, limit = None if cost is None else cost.functions, options.max_seconds
+        theta_dots, times = np.zeros((k, theta.size)), self.forward.frame[slots.TIMES]
+        self.u_dots, self.theta_dots = np.zeros((k, n)), theta_dots[:, :m]
         given = curved, options, structure, span, theta
-        how = {"recorded": True, "laces": False, "max_seconds": limit, "jumps": jumps}
+        how: Any = {"recorded": True, "laces": False, "max_seconds": limit, "jumps": jumps}
         self.tangents = TangentPass(*given, self.u_dots, theta_dots, times, **how)
         curvatures = JumpCurvatures(curved, jumps, span, m, functions) if jumps else None
         self.second = SecondOrder(*given, self.tangents, max_seconds=limit, curvatures=curvatures)
@@ -113,6 +108,10 @@ class Workspace:
         self.pushing, self.pulling = Program(backward=self.tangents, goes_on=True), Program(backward=self.second, goes_on=True)
         self.weighing = None if self.nodes is None else Program(backward=self.nodes, goes_on=True)
 
+    def _record(self, jumps: Jumps) -> int:
+        """What is kept of each step."""
+        return RECORD_STAGES | (RECORD_DENSE if jumps or self.cost is not None else 0)
+
     def run(
         self,
         layout: Layout,
@@ -127,7 +126,7 @@ class Workspace:
         forward = self.forward
         self._follow()
         if (status := self.pushing.run()) != SUCCESS:
-            raise self.tangents.error(status, self._solution().dense)
+            raise self.tangents.error(status, self._dense(status))
         if not self.is_tried:
             self._try_tangents()
         if self.rows is not None:
@@ -144,6 +143,10 @@ class Workspace:
     def _solution(self) -> Solution:
         """The same, step by step, for messages."""
         return solve(self.dynamics, self.u0, self.theta, self.t_span, **self.solve_options)
+
+    def _dense(self, status: int) -> Any:
+        """The states, for the message of a pass that ended with this status; none where there is no time left."""
+        return None if status == TIMED_OUT else self._solution().dense
 
     def _follow(self) -> None:
         """Have the passes behind read from where the steps are, and the tangents of their stages."""
@@ -162,7 +165,7 @@ class Workspace:
         self.u0[:], self.theta[:] = u0, theta
         if (status := solve_until_served(self.solving, self._judge)) != SUCCESS:
             if self.rows is not None and self._is_judging:
-                raise self.rows.backward.error(status, self._solution().dense)
+                raise self.rows.backward.error(status, self._dense(status))
             raise self.forward.error(status, layout)
         if not self._has_seen_all:
             require_observed(self._solution(), self.loss.times)
@@ -207,7 +210,7 @@ class Workspace:
             return
         trajectory, steps = self.forward.trajectory, self.forward.steps
         if (status := self.nodes.find(self.weighing.run, trajectory, self.forward.count)) != SUCCESS:
-            raise self.nodes.error(status, self._solution().dense)
+            raise self.nodes.error(status, self._dense(status))
         self._observe(self.nodes.times)
         self._states = np.empty((self.nodes.times.size, self.u0.size))
         evaluate(trajectory.t, trajectory.u, trajectory.c, steps, self.nodes.times, self._states)

@@ -106,6 +106,13 @@ class FitKeywords(GradientKeywords, total=False):
     adjoint: str
 
 
+class ExperimentsKeywords(FitKeywords, total=False):
+    """As a `Fit` of experiments takes them."""
+
+    workers: int | None
+    executor: Any
+
+
 class DeviceKeywords(TypedDict, total=False):
     """Of backend="cuda" alone, which has a meaning of its own for `memory`, too."""
 

@@ -13,7 +13,8 @@ from adjode.adjoints.jumps import plan_jumps
 from adjode.api.certify import hold_against_another
 from adjode.api.drift import check_drift
 from adjode.api.event_times import check_side, observed_before, with_event_times
-from adjode.api.first_calls import backward_parts, cost_parts, prove_ahead, prove_events, try_at_start, try_behind
+from adjode.api.first_calls import backward_parts, cost_parts, prove_ahead, try_at_start, try_behind
+from adjode.api.jumps_of_f import warn_of_jump
 from adjode.api.rates import rates_along, rates_observed
 from adjode.api.refined import run_refined
 from adjode.api.seeds import Seeds, cost_along, read_seeds
@@ -233,9 +234,10 @@ class _Pullback:
         if solution.segments is not None:
             prove_ahead(dynamics, parts, span, u0, solution.theta)
         else:
-            sweeps = self.wants_lam and not self.options.discrete
-            try_behind(dynamics, parts, solution.t[:-1], solution.u[:-1], solution.theta, sweeps=sweeps)
-            prove_events(solution.jumps.guards, solution.t[:-1], solution.u[:-1], solution.theta)
+            along = solution.t[:-1], solution.u[:-1], solution.theta
+            try_behind(dynamics, parts, *along, solution.jumps.guards)
+            if self.wants_lam and not self.options.discrete:
+                warn_of_jump(dynamics, *along, stacklevel=5)
 
     def _run(self, made: Discrete | Sweep | Costs) -> int:
         segments = self.solution.segments

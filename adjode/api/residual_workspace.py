@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from adjode.compile import slots
-from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES, WHERE_OBSERVED
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
 from adjode.model.inflows import with_inflows
 from adjode.model.losses import PreparedLoss, Probing
 from adjode.passes.discrete import Discrete
-from adjode.passes.forward import Forward, jumps_of
+from adjode.passes.forward import Forward, observing, record_to_transpose
 from adjode.passes.options import SolveOptions
 from adjode.passes.program import BACKWARD, Program
 from adjode.passes.rows import Rows, probe, solve_until_served
@@ -59,19 +58,12 @@ class ResidualWorkspace:
         how: str,
         on_inaccurate: str,
     ):
-        if t_span[1] < t_span[0]:
-            loss.reverse()
         self.loss, self.columns, self.is_tried, m = loss, columns, False, columns.size - n
         self.how = self._asked = how
         self._options, self._structure, self._is_judged = options, structure, options.unit_error(n) > 0.0
-        jumps = jumps_of(dynamics, options, n, m, t_span)
-        self._with_tangents, self._jumps = with_inflows(dynamics, jumps.inflows, m, tangents=True), jumps
-        dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
-        self.u0, self.theta = np.zeros(n), theta[:m]
-        record = RECORD_STAGES | (RECORD_DENSE | WHERE_OBSERVED if jumps.move else 0)
-        given: Any = {"record": record, "times": loss.times, "jumps": jumps}
-        self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, **given)
-        loss.observe(self.forward.observed, self.theta)
+        self.forward, self.u0, self.theta = observing(dynamics, options, structure, loss, t_span, (n, m), record_to_transpose)
+        self._with_tangents = with_inflows(dynamics, self.forward.jumps.inflows, m, tangents=True)
+        dynamics, _, theta, jumps = self.forward.problem
         self.rows: Rows | None = None
         self.tangents: TangentPass | None = None
         self._probing: Probing | None = None
@@ -83,18 +75,18 @@ class ResidualWorkspace:
             self._probe = np.where(there, probe(*there.shape), 0.0)
             self._probing = loss.probing(self._probe, self.rows.bars)
         if how == "tangents":
-            self._prepare_tangents(theta)
+            self._prepare_tangents()
         self._by_kernel = self._is_judged and self._probing is not None
         judged: Any = (self._probing, self.rows.backward) if self._by_kernel and self.rows is not None else ()
         self._solving = Program(self.forward, *judged)
 
-    def _prepare_tangents(self, theta: np.ndarray) -> None:
-        """`theta` is that of the passes, with inflows."""
+    def _prepare_tangents(self) -> None:
         self.is_tried = False
-        n, jumps, forward = self.u0.size, self._jumps, self.forward
+        n, forward = self.u0.size, self.forward
+        _, span, theta, jumps = forward.problem
         self.directions = np.eye(self.columns.size)[self.columns]
         dots = self.directions[:, :n], np.pad(self.directions[:, n:], ((0, 0), (0, len(jumps.inflows))))
-        problem = self._with_tangents, self._options, self._structure, forward.span, theta
+        problem = self._with_tangents, self._options, self._structure, span, theta
         self.tangents = TangentPass(*problem, *dots, forward.frame[slots.TIMES], recorded=True, jumps=jumps)
         self.tangents.share_watch(forward.watch)
         forward.measure_for(self.tangents.frame)
@@ -161,7 +153,7 @@ class ResidualWorkspace:
         if self._asked == "auto":
             self.how = self._cheaper
             if self.how == "tangents" and self.tangents is None:
-                self._prepare_tangents(self.forward.frame[slots.THETA])
+                self._prepare_tangents()
         observed, none = self.forward.frame[slots.OBSERVED], np.zeros((0, self.theta.size))
         if self.how == "tangents" and self.tangents is not None:
             self._runs = self.tangents

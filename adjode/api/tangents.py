@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adjode.api.event_times import before_jumps, check_side
-from adjode.api.first_calls import Part, prove_events, try_at_start, try_behind
+from adjode.api.first_calls import Part, try_at_start, try_behind
 from adjode.api.rates import rates_along
 from adjode.api.refined import run_refined
 from adjode.api.solved import Solved, state_at_step
@@ -212,12 +212,11 @@ def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> No
     parts = [Part(made.jvp or dynamics.vjp, (), dynamics.f)]
     if len(times):
         try_at_start(dynamics, parts, float(times[0]), states[0], theta)
-        try_behind(dynamics, parts, times, states, theta)
+        try_behind(dynamics, parts, times, states, theta, made.jumps.guards)
     if made.jvp is not None:
         require_jvp(dynamics, times, states, theta)
     if made.jvps is not None:
         require_jvps(dynamics, times, states, theta)
-    prove_events(made.jumps.guards, times, states, theta)
 
 
 def read_directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -89,7 +89,7 @@ def code_address(compiled: Any) -> Any:
     if DISABLED:
         return compiled
     if not hasattr(compiled, "overloads"):
-        return ctypes.cast(compiled, ctypes.c_void_p).value
+        return ctypes.c_void_p.from_buffer(compiled).value  # ctypes.cast would have the function refer to itself
     if compiled not in _ADDRESSES:
         (result,) = compiled.overloads.values()
         _ADDRESSES[compiled] = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)

@@ -14,7 +14,8 @@ import ctypes
 import os
 import threading
 import time
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
 from llvmlite import ir
@@ -58,9 +59,11 @@ def keep_raised(error: BaseException) -> None:
     _thread.error = error
 
 
-def forget_kept() -> None:
-    """Before a pass: users' compiled code, which raises by itself, may have left what had been kept."""
-    vars(_thread).pop("error", None)
+def forget_kept() -> dict[str, BaseException]:
+    """Before a pass: users' compiled code, which raises by itself, may have left what had been kept. Where this thread keeps it."""
+    kept = vars(_thread)
+    kept.clear()
+    return kept
 
 
 def raise_kept() -> None:
@@ -68,6 +71,29 @@ def raise_kept() -> None:
     error = vars(_thread).pop("error", None)
     if error is not None:
         raise error
+
+
+def c_function(action: Callable[[int], int], failed: Callable[[BaseException], int]) -> Any:
+    """What compiled code can call by its address, with a number, to have `action` done in Python.
+
+    It returns what `action` returns, or `failed` of what that or a handler of signals raises, which is to keep it. Python runs
+    handlers when a function is entered, before any `try` in it; a generator goes on inside of its own.
+    """
+
+    def act():
+        result = 0
+        while True:
+            try:
+                while True:
+                    result = action((yield result))
+            except GeneratorExit:
+                return
+            except BaseException as error:
+                result = failed(error)
+
+    acting = act()
+    next(acting)
+    return acting.send if DISABLED else ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(acting.send)
 
 
 def raise_pending(watch: np.ndarray) -> NoReturn:

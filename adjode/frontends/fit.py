@@ -263,7 +263,7 @@ class Fit(LeastSquaresFit):
         """What one of several experiments is made of, and its u0 and theta at x, by default x0, in one vector."""
         return self._problem.part(self._natural(self.x0 if x is None else float_vector("x", x, self._free.size)), experiment)
 
-    def with_options(self, **options: Any) -> Fit:
+    def with_options(self, **options: Unpack[FitKeywords]) -> Fit:
         """The same fit with some options changed."""
         problem, given = self._given
         return Fit(*problem, **{**given, **options})

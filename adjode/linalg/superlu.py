@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
+from adjode.compile.entries import code_address
 from adjode.compile.flags import DISABLED
-from adjode.compile.watch import keep_raised
+from adjode.compile.watch import c_function, keep_raised
 
 FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
 FAILED, DONE = range(2)
@@ -34,19 +37,17 @@ class SuperLU:
         if DISABLED:
             self.routines = np.array([self._run], dtype=object)
             return
-        arguments = ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
-        self._function = ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(self._run_at)
-        self.routines = np.array([ctypes.cast(self._function, ctypes.c_void_p).value], dtype=np.int64)
+        me = weakref.proxy(self)  # else the factors would wait for the collector of cycles
+        self._function = c_function(lambda given: me._run_at(given), _failed)
+        self.routines = np.array([code_address(self._function)], dtype=np.int64)
 
-    def _run_at(self, verb: int, is_complex: int, A: int, b: int) -> int:
-        try:
-            kind = np.dtype(complex if is_complex else float)
-            sizes = self._pattern.nnz, self._pattern.shape[0]
-            buffers = [(ctypes.c_byte * (size * kind.itemsize)).from_address(at) for size, at in zip(sizes, (A, b), strict=True)]
-            return self._run(verb, is_complex, *(np.frombuffer(buffer, dtype=kind) for buffer in buffers))
-        except BaseException as error:  # nothing may leave a C function: ctypes would print it, and return FAILED
-            keep_raised(error)
-            return FAILED
+    def _run_at(self, given: int) -> int:
+        """`_run` of what lies at an address: the two numbers, and the addresses of the two vectors."""
+        verb, is_complex, *at = (ctypes.c_int64 * 4).from_address(given)
+        kind = np.dtype(complex if is_complex else float)
+        sizes = self._pattern.nnz, self._pattern.shape[0]
+        buffers = [(ctypes.c_byte * (size * kind.itemsize)).from_address(address) for size, address in zip(sizes, at, strict=True)]
+        return self._run(verb, is_complex, *(np.frombuffer(buffer, dtype=kind) for buffer in buffers))
 
     def _run(self, verb: int, is_complex: int, A: np.ndarray, b: np.ndarray) -> int:
         """DONE, or FAILED if the matrix is singular or not finite."""
@@ -67,6 +68,11 @@ class SuperLU:
         return DONE
 
 
+def _failed(error: BaseException) -> int:
+    keep_raised(error)
+    return FAILED
+
+
 if DISABLED:
 
     def call_solver(address, verb, is_complex, A, b):
@@ -76,14 +82,15 @@ else:
 
     @intrinsic
     def call_solver(typingctx, address, verb, is_complex, A, b):
-        """Call `SuperLU`'s C function with the pointers of two vectors."""
+        """Call `SuperLU`'s C function with the address of all this: two numbers, and the addresses of two vectors."""
 
         def codegen(context, builder, sig, args):
-            integer, byte = ir.IntType(64), ir.IntType(8).as_pointer()
+            integer = ir.IntType(64)
             given = [context.cast(builder, args[k], sig.args[k], types.int64) for k in (1, 2)]
             for kind, value in zip(sig.args[3:], args[3:], strict=True):
-                given.append(builder.bitcast(context.make_array(kind)(context, builder, value).data, byte))
-            c_type = ir.FunctionType(integer, [integer, integer, byte, byte])
-            return builder.call(builder.inttoptr(args[0], c_type.as_pointer()), given)
+                given.append(builder.ptrtoint(context.make_array(kind)(context, builder, value).data, integer))
+            place = cgutils.alloca_once_value(builder, cgutils.pack_array(builder, given))
+            function = builder.inttoptr(args[0], ir.FunctionType(integer, [integer]).as_pointer())
+            return builder.call(function, [builder.ptrtoint(place, integer)])
 
         return types.int64(types.int64, verb, is_complex, A, b), codegen

@@ -216,7 +216,8 @@ class Discrete(Replay):
         stats.n_refined = self._limited.item(1)
         stats.n_steps = self._at.item(slots.RELEVANT) - count[slots.CROSSINGS]
         stats.n_f += count[slots.DERIVATIVES]
-        add_work(self.frame, stats)
+        if self.cost is not None:
+            add_work(self.frame, stats)
         stats.n_vjp_u += n_vjp if self.short else 0
         stats.n_vjp += 0 if self.short else n_vjp
         stats.n_jac, stats.n_lu, stats.n_newton = count[slots.JACOBIANS : slots.ITERATIONS + 1]

@@ -14,7 +14,7 @@ from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
-from adjode.compile.slots import RECORD_STAGES
+from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES, WHERE_OBSERVED
 from adjode.jacobian import make_jacobian, put_jacobian, source_of, structure_of
 from adjode.linalg.mass import Mass
 from adjode.linalg.structure import KINDS, Structure
@@ -26,8 +26,10 @@ from adjode.loops.run import make_integrate
 from adjode.model.doses import dose_table
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import guards_of
+from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
-from adjode.passes.base import Integration, Tolerances
+from adjode.model.losses import PreparedLoss
+from adjode.passes.base import Integration
 from adjode.passes.jumps import NO_JUMPS, Jumps
 from adjode.passes.options import SolveOptions
 from adjode.passes.segments import Segments
@@ -118,7 +120,7 @@ class Forward(Integration):
         jumps: Jumps = NO_JUMPS,
     ):
         method, stops = options.tableau, options.stops if t_span[1] >= t_span[0] else options.stops[::-1]
-        atol = options.absolute_tolerances(u0.size)
+        tolerances = options.tolerances(u0.size)
         super().__init__(
             dynamics,
             method,
@@ -127,14 +129,14 @@ class Forward(Integration):
             t_span[0],
             np.append(stops, t_span[1]),
             np.append(np.ones_like(stops, dtype=np.int64), 0) if stops.size else None,
-            Tolerances(options.rtol, atol),
+            tolerances,
             options.limits,
             record=record,
             times=times,
             jumps=jumps,
         )
         self.frame[slots.THETA], self.frame[slots.FLOOR_BEHIND] = theta, np.zeros(0)
-        self.frame[slots.ATOL_AT_MOST] = atol.copy() if options.follows_start else np.zeros(0)
+        self.frame[slots.ATOL_AT_MOST] = tolerances.atol.copy() if options.follows_start else np.zeros(0)
         if not dynamics.calls.fused:
             self.frame[slots.F] = dynamics.f.handle
         solver = EXPLICIT if structure is None else Solver(family_of(method), structure.kind, dynamics.mass is not None)
@@ -156,6 +158,11 @@ class Forward(Integration):
                 self.frame[slots.FLOOR_BEHIND] = behind[0][slots.U_FLOOR]
             for frame in behind:
                 frame[slots.U_FLOOR] = self.frame[slots.FLOOR_BEHIND]
+
+    @property
+    def problem(self) -> tuple[Dynamics, Span, np.ndarray, Jumps]:
+        """What passes along its steps are about: dynamics and theta are those with inflows, if there are any."""
+        return self.dynamics, self.span, self.frame[slots.THETA], self.jumps
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """The times (k,) and states (k, n) at the starts of the steps that were taken, as far as they are kept."""
@@ -264,6 +271,35 @@ def jumps_of(dynamics: Dynamics, options: SolveOptions, n: int, m: int, t_span: 
         )
     doses = dose_table(options.doses, dynamics.fields, n, m, t_span, switches) if options.doses or switches else None
     return Jumps(doses, guards_of(options.events, dynamics.fields, dynamics.debug) if options.events else None)
+
+
+def observing(
+    dynamics: Dynamics,
+    options: SolveOptions,
+    structure: Structure | None,
+    loss: PreparedLoss,
+    t_span: tuple[float, float],
+    sizes: tuple[int, int],
+    record: Callable[[Jumps], int],
+) -> tuple[Forward, np.ndarray, np.ndarray]:
+    """A forward pass to be run again and again, that writes down what the loss observes; and its inputs (n,), (m,), to write to.
+
+    `sizes` are n and m; `record(jumps)` is what to keep of each step.
+    """
+    if t_span[1] < t_span[0]:
+        loss.reverse()
+    u0, m = np.zeros(sizes[0]), sizes[1]
+    jumps = jumps_of(dynamics, options, *sizes, t_span)
+    extended, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
+    kept = record(jumps)
+    forward = Forward(extended, options, structure, u0, theta, t_span, record=kept, times=loss.times, jumps=jumps)
+    loss.observe(forward.observed, theta[:m])
+    return forward, u0, theta[:m]
+
+
+def record_to_transpose(jumps: Jumps) -> int:
+    """What is kept of each step for the discrete adjoint: for slopes where times are observed on steps that move, dense output."""
+    return RECORD_STAGES | (RECORD_DENSE | WHERE_OBSERVED if jumps.move else 0)
 
 
 def structure_for(

@@ -67,7 +67,8 @@ class SolveOptions:
                 _set(self, name, positive(name, getattr(self, name)))
         _set(self, "max_steps", int(self.max_steps))
         _set(self, "memory", None if self.memory is None else memory_size("memory", self.memory))
-        _set(self, "stops", np.unique(float_vector("stops", self.stops)))
+        stops = float_vector("stops", self.stops)
+        _set(self, "stops", np.unique(stops) if stops.size else stops)  # of nothing that would take a while
         _set(self, "doses", read_doses(self.doses))
         _set(self, "events", read_events(self.events))
 
@@ -77,7 +78,7 @@ class SolveOptions:
         options = cls(*given, **named)
         of_guards = [part for one in options.events for part in (one.switches.times, one.switches.stops(t_span))]
         own = np.concatenate([dynamics.breaks, dynamics.switches.stops(t_span), *of_guards])
-        if options.stops.size or own.size:  # of nothing this would take a tenth of a call's Python
+        if options.stops.size or own.size:  # of nothing this would take a while
             if np.setdiff1d(options.stops, own).size:
                 dynamics.switches.trust_stops()
             _set(options, "stops", np.union1d(options.stops, own))
@@ -108,6 +109,10 @@ class SolveOptions:
         if self.adaptive and self.rtol == 0.0 and (atol == 0.0).any():
             raise ValueError("rtol and atol must not both be zero: no step could be accepted.")
         return atol
+
+    def tolerances(self, n: int) -> Tolerances:
+        """Of a forward pass over n states."""
+        return Tolerances(self.rtol, self.absolute_tolerances(n))
 
     def step_allowed(self, u: np.ndarray) -> np.ndarray:
         """What tolerances allow at states u (N, n); where absolute ones follow the initial state, those of solves from there."""

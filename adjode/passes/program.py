@@ -8,8 +8,8 @@ a thread of a GPU runs the same order over passes of its own, and grows on the h
 
 from __future__ import annotations
 
-import ctypes
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +20,17 @@ from adjode.compile.entries import code_address, entry
 from adjode.compile.flags import DISABLED, i8, kernel
 from adjode.compile.frame import address_of, opened
 from adjode.compile.views import call_code
-from adjode.compile.watch import DEADLINE, NEVER, forget_kept, keep_raised, nanoseconds, raise_kept, raise_pending, run_handlers
+from adjode.compile.watch import (
+    DEADLINE,
+    NEVER,
+    c_function,
+    forget_kept,
+    keep_raised,
+    nanoseconds,
+    raise_kept,
+    raise_pending,
+    run_handlers,
+)
 from adjode.model.layout import Layout
 from adjode.passes.base import Pass
 from adjode.passes.costs import Costs
@@ -36,8 +46,8 @@ from adjode.status import INTERRUPTED, REFINE, STORE_FULL, SUCCESS
 
 # The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what helps a pass
 # with its store of steps; START if the store has other steps than a run begins with, else 0; the pass that ran last; and how many
-# nanoseconds a run may take, 0 for any, -1 for what the run before it has left; and 1 for a run that keeps to the limits of steps
-# that the one before it has set.
+# nanoseconds a run may take, 0 for any, -1 for what the run before it has left; and 1 for a run that goes on from the one before
+# it, in its time, and keeps to the limits of steps that have been set.
 FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, HELP, AWAY, RAN, LIMIT, AGAIN, ENTRIES_OF_TABLE = range(12)
 START = -1  # what to help with: this, or the pass whose store is full, or read to its beginning
 
@@ -107,7 +117,7 @@ def _run_forward(table):
 def _begin_time(table):
     first = table[FORWARD_FRAME] if table[FORWARD] != 0 else table[BACKWARD_FRAME]
     watch = slots.WATCH(opened(first))
-    if table[LIMIT] >= 0:
+    if table[LIMIT] >= 0 and table[AGAIN] == 0:
         watch[DEADLINE] = nanoseconds() + table[LIMIT] if table[LIMIT] > 0 else NEVER
 
 
@@ -232,7 +242,7 @@ class Program:
         raise TypeError("a program holds addresses of this process, so it cannot be copied or pickled.")
 
     def run(self, again: bool = False) -> int:
-        """From the first pass to the last; the status of the one that `ran` last. `again` keeps to the limits of steps.
+        """From the first pass to the last; the status of the one that `ran` last. `again` keeps to the limits of steps and time.
 
         Raises
         ------
@@ -242,18 +252,20 @@ class Program:
             What a handler of signals raised meanwhile.
         """
         self._table[AGAIN] = again
-        forget_kept()
+        kept = forget_kept()
         status = self._entry(self.table)
         if status == STORE_FULL:
             raise MemoryError("there is no room for more steps: give a budget, such as memory='1GB', or loosen the tolerances.")
         if status == INTERRUPTED:
             self._offer_help()  # what an exception has left may have ended
             raise_pending(self.watch)
-        raise_kept()
+        if kept:
+            raise_kept()
         return status
 
     def _offer_help(self) -> None:
-        self._help = c_function(lambda which: self.help(which) + 1)  # kept alive
+        me = weakref.proxy(self)  # else all that a program has would wait for the collector of cycles
+        self._help = c_function(lambda which: me.help(which) + 1, _kept)  # kept alive
         self._table[HELP] = code_address(self._help)
 
     @property
@@ -317,32 +329,15 @@ def run_and_keep(forward: Forward, layout: Layout) -> tuple[Trajectory, Segments
         raise forward.error(status, layout)
     occurred = int(forward.count[slots.OCCURRED])
     if forward.count[slots.EARLIER]:
-        assert forward.segments is not None
-        return forward.segments.finish().trimmed_jumps(occurred), forward.segments
+        segments, forward.segments = forward.segments, None  # or the two would keep each other, and what they hold
+        assert segments is not None
+        return segments.finish().trimmed_jumps(occurred), segments
     return forward.trajectory.trimmed(forward.steps).trimmed_jumps(occurred), None
 
 
-def c_function(action: Callable[[int], int]) -> Any:
-    """What compiled code can call by its address, with a number, to have `action` done in Python.
-
-    It returns what `action` returns, STORE_FULL + 1 if memory is short, or INTERRUPTED + 1 if a handler of signals raised. Python
-    runs these when a function is entered, before any `try` in it; a generator goes on inside of its own.
-    """
-
-    def act():
-        result = 0
-        while True:
-            try:
-                while True:
-                    result = action((yield result))
-            except GeneratorExit:
-                return
-            except MemoryError:
-                result = STORE_FULL + 1
-            except BaseException as error:
-                keep_raised(error)
-                result = INTERRUPTED + 1
-
-    acting = act()
-    next(acting)
-    return acting.send if DISABLED else ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(acting.send)
+def _kept(error: BaseException) -> int:
+    """What `Program.help` returns, and 1, where it raises."""
+    if isinstance(error, MemoryError):
+        return STORE_FULL + 1
+    keep_raised(error)
+    return INTERRUPTED + 1

@@ -74,6 +74,7 @@ class Rows:
         self._forward, self._m, self.bars = forward, m, np.zeros((times.size, n))
         seeds = np.zeros(n), times, self.bars
         how: Any = {"wants_theta": wants_theta, "recorded": cost is None, "on_inaccurate": on_inaccurate, "jumps": jumps}
+        how["max_seconds"] = options.max_seconds
         self.backward = Discrete(dynamics, options, structure, forward.span, theta, *seeds, cost=cost, **how)
         forward.limit_by(self.backward.frame)
         forward.measure_for(self.backward.frame)

@@ -192,8 +192,9 @@ class Sweep(Integration):
 
     def add_work(self, stats: PullbackStats) -> None:
         """Count the work of the last run."""
-        stats.n_steps, stats.n_rejected = self.steps, self.rejected
-        along, nodes = self.derivatives, self.integrands
+        count = self.count.tolist()
+        stats.n_steps, stats.n_rejected = count[slots.EARLIER] + count[slots.STEPS], count[slots.REJECTED]
+        along, nodes = count[slots.DERIVATIVES], count[slots.INTEGRANDS]
         stats.n_f += along if self.lam_from else 0  # the state runs along
         stats.n_vjp_u += along if self.short else 0
         stats.n_vjp += (0 if self.short else along) + nodes

@@ -12,15 +12,14 @@ from adjode.adjoints import interpolating
 from adjode.compile import slots
 from adjode.compile.entries import code_address, own_address
 from adjode.compile.frame import opened
-from adjode.compile.slots import RECORD_DENSE, RECORD_STAGES, WHERE_OBSERVED
+from adjode.compile.slots import RECORD_DENSE
 from adjode.compile.views import call_code
 from adjode.compile.watch import raise_interruption
 from adjode.linalg.structure import Structure
 from adjode.model.dynamics import Dynamics
-from adjode.model.inflows import with_inflows
 from adjode.model.losses import PreparedLoss
 from adjode.passes.discrete import Discrete, jumps_at_start
-from adjode.passes.forward import Forward, jumps_of
+from adjode.passes.forward import observing, record_to_transpose
 from adjode.passes.options import SolveOptions, SweepOptions
 from adjode.passes.program import FORWARD, Program, program_entry
 from adjode.passes.result import PullbackStats
@@ -71,18 +70,11 @@ class Workspace:
         wants_theta: bool,
         on_inaccurate: str = "refine",
     ):
-        if t_span[1] < t_span[0]:
-            loss.reverse()
-        jumps = jumps_of(dynamics, options, n, m, t_span)
-        dynamics, theta = with_inflows(dynamics, jumps.inflows, m), jumps.extended(np.zeros(m))
-        self.loss, self.u0, self.theta, self.is_tried = loss, np.zeros(n), theta[:m], False
-        record = RECORD_DENSE if sweep is not None else RECORD_STAGES
-        if sweep is None and jumps.move:  # for the slopes where times are observed on steps that move
-            record |= RECORD_DENSE | WHERE_OBSERVED
-        self.forward = Forward(dynamics, options, structure, self.u0, theta, t_span, record=record, times=loss.times, jumps=jumps)
-        loss.observe(self.forward.observed, self.theta)
+        self.loss, self.is_tried = loss, False
+        record = record_to_transpose if sweep is None else lambda jumps: RECORD_DENSE
+        self.forward, self.u0, self.theta = observing(dynamics, options, structure, loss, t_span, (n, m), record)
+        dynamics, span, theta, jumps = self.forward.problem
         self.backward: Discrete | Sweep
-        span = self.forward.span
         if sweep is None:
             seeds = np.zeros(n), loss.times, loss.u_bars
             self.backward = Discrete(

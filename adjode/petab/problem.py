@@ -7,10 +7,11 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from adjode.api.keywords import ExperimentsKeywords
 from adjode.checks import float_vector
 from adjode.frontends.entries import Parameter
 from adjode.frontends.experiments import Experiment, Experiments
@@ -114,7 +115,7 @@ class Problem(Fit):
         return float(sum(found))
 
 
-def load(path: str | Path, **options: Any) -> Problem:
+def load(path: str | Path, **options: Unpack[ExperimentsKeywords]) -> Problem:
     """The fit that a PEtab problem of version 1 describes.
 
     Parameters

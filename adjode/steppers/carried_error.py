@@ -81,9 +81,9 @@ def add_carried_theta(frame):
         of_theta[i] += theta_bar[i]
 
 
-def _make_carry_on(pull: Callable, frozen: Frozen, own_error: Callable) -> Callable:
-    _, damp, multiply, resolve = make_resolve(frozen)
-    follow, refresh = _make_follow(multiply, resolve), frozen.refresh
+def _make_carry_on(pull: Callable, refresh: Callable, resolving: tuple[Callable, ...], own_error: Callable) -> Callable:
+    _, damp, multiply, resolve = resolving
+    follow = _make_follow(multiply, resolve)
 
     @kernel
     def follow_and_correct(frame, t, h, u):
@@ -121,8 +121,9 @@ def _make_carry_on(pull: Callable, frozen: Frozen, own_error: Callable) -> Calla
 
 def make_step_error(pull: Callable, product: Callable, frozen: Frozen) -> Callable:
     """`pull(frame, t, u, w, u_bar, theta_bar) -> status` gives the products with both Jacobians, `product` that with J alone."""
-    own_error = make_own_error(frozen)
-    carry_on = _make_carry_on(pull, frozen, own_error)
+    resolving = make_resolve(frozen)
+    own_error = make_own_error(resolving)
+    carry_on = _make_carry_on(pull, frozen.refresh, resolving, own_error)
 
     @kernel
     def step_error(frame, t, h, t_new, V):

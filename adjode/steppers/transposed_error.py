@@ -161,8 +161,9 @@ def keep_raw(frame, h, t, V):
     trust[slots.RAW_LAM] = size_of_lam(frame)
 
 
-def make_own_error(frozen: Frozen) -> Callable:
-    damp_slope, damp_state, multiply, resolve = make_resolve(frozen)
+def make_own_error(resolving: tuple[Callable, ...]) -> Callable:
+    """`resolving` is what `make_resolve` gives."""
+    damp_slope, damp_state, multiply, resolve = resolving
     by_stages, by_lam = _make_by_stages(damp_slope, multiply), _make_by_lam(damp_state)
 
     @kernel

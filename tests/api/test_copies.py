@@ -7,7 +7,18 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from adjode import Dynamics, Fit, ensemble_value_and_gradient, solve, solve_ensemble, value_and_gradient
+from adjode import (
+    Dynamics,
+    Experiment,
+    Fit,
+    Parameter,
+    ensemble_value_and_gradient,
+    hessian_vector_product,
+    residuals_and_jacobian,
+    solve,
+    solve_ensemble,
+    value_and_gradient,
+)
 from adjode.losses import FinalState, LeastSquares
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.systems import LV_THETA, LV_U0, lotka_volterra, lv_vjp_u
@@ -32,6 +43,15 @@ def ensemble_gradient(evaluate):
 def fit(made):
     value, slope = made.value_and_gradient(made.x0 + 0.1)
     return [float(value).hex(), slope.tobytes()]
+
+
+def second_order(product):
+    found = product(LV_U0, OTHER, np.ones(2), OTHER)
+    return [np.asarray(part).tobytes() for part in (found.value, found.u0, found.theta, found.u0_dot, found.theta_dot)]
+
+
+def jacobian(residuals):
+    return [part.tobytes() for part in residuals(LV_U0, OTHER)]
 
 
 def solution(solved):
@@ -61,6 +81,12 @@ def used():
     objects |= {
         f"{name}, fused": pair for name, pair in made(Dynamics(lv_f, lv_vjp, vjp_u=lv_vjp_u, fused=True), "discrete").items()
     }
+    product = hessian_vector_product(Dynamics(lv_f), LOSS, SPAN)
+    residuals = residuals_and_jacobian(dynamics, LOSS, SPAN)
+    experiments = [Experiment(dynamics, LOSS, SPAN, u0=[prey, 1.0], theta=LV_THETA) for prey in ("prey", 1.5)]
+    together = Fit(experiments, parameters={"prey": Parameter(1.0)})
+    second_order(product), jacobian(residuals), together.value_and_gradient(together.x0)
+    objects |= {"Hessian": (product, second_order), "Residuals": (residuals, jacobian), "Experiments": (together, fit)}
     objects["Solution"] = solve(dynamics, LV_U0, LV_THETA, SPAN), solution
     objects["EnsembleSolution"] = solve_ensemble(dynamics, MANY, LV_THETA, SPAN, workers=1), ensemble_solution
     return objects
@@ -68,6 +94,9 @@ def used():
 
 NAMES = [
     *(f"{name}, {kind}" for kind in (*ADJOINTS, "fused") for name in ("ValueAndGradient", "EnsembleValueAndGradient", "Fit")),
+    "Hessian",
+    "Residuals",
+    "Experiments",
     "Solution",
     "EnsembleSolution",
 ]

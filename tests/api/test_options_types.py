@@ -66,6 +66,12 @@ def test_those_of_both_passes():
     assert fit == set(types_of(options_types.FitKeywords))
 
 
+def test_those_of_a_fit_of_experiments():
+    of_fit = {name: kind for name, kind in keywords_of(Fit.__init__).items() if name in ("workers", "executor")}
+    of_fit["executor"] = "Any"  # which says no more
+    assert types_of(options_types.ExperimentsKeywords) == types_of(options_types.FitKeywords) | of_fit
+
+
 def test_those_of_a_device():
     device = types_of(options_types.DeviceKeywords)
     assert tuple(device) == backends._DEVICE_OPTIONS

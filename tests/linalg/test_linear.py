@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -171,6 +172,14 @@ def test_what_interrupts_superlu_is_kept(c, monkeypatch):
             raise_kept()
     system.check(1e-6 * c)
     raise_kept()  # nothing is left
+
+
+def test_factors_are_freed_with_what_made_them():
+    """Compiled code calls it by an address, which does not keep it."""
+    solver = SuperLU(sparse.csc_array(np.eye(2)))
+    gone = weakref.ref(solver)
+    del solver
+    assert gone() is None
 
 
 def grid_pattern(points):

@@ -1,5 +1,6 @@
 """Calls that are interrupted, that memory or time is too short for, and what the same objects compute afterwards."""
 
+import functools
 import pickle
 import signal
 import threading
@@ -9,15 +10,16 @@ import numba
 import numpy as np
 import pytest
 import scipy.optimize  # noqa: F401  which an alarm must not interrupt
+from scipy import sparse
 
 import adjode
 from adjode import SolveError, Status
 from adjode.compile import slots
 from adjode.compile.entries import code_address
 from adjode.compile.views import call_code
-from adjode.compile.watch import CANCELLED, new_watch, raise_pending
+from adjode.compile.watch import CANCELLED, c_function, keep_raised, new_watch, raise_kept, raise_pending
+from adjode.linalg.superlu import DONE, FACTOR, FAILED, SuperLU, call_solver
 from adjode.losses import FinalState, LeastSquares, Series
-from adjode.passes.program import c_function
 from adjode.passes.trajectory import Trajectory
 from adjode.status import INTERRUPTED
 
@@ -92,6 +94,51 @@ def test_the_same_object_goes_on_as_a_fresh_one(alarm, options):
         evaluate(U0, SLOW)
     assert time.monotonic() - start < 10.0  # it would take minutes
     same_gradient(evaluate(3.0 * U0, FAST), make()(3.0 * U0, FAST))
+
+
+def quick_f(t, u, theta, du):
+    du[0] = -theta[0] * u[0] + np.cos(3.0 * t)
+
+
+SLOW_BEHIND = adjode.Dynamics(quick_f, vjp)  # what is slow is the judgement of the steps alone
+DATA = LeastSquares(np.linspace(1.0, SPAN[1], 5), np.ones(5), sigma=0.5)
+
+
+def hessian_product(dynamics, **options):
+    evaluate = adjode.hessian_vector_product(dynamics, DATA, SPAN, **options)
+
+    def parts(theta):
+        found = evaluate(U0, theta, np.ones(1), np.array([1.0, 0.0]))
+        return found.value, found.u0, found.theta, found.u0_dot, found.theta_dot
+
+    return parts
+
+
+def residuals(dynamics, **options):
+    evaluate = adjode.residuals_and_jacobian(dynamics, DATA, SPAN, wrt={"theta": [0]}, **options)
+    return lambda theta: evaluate(U0, theta)
+
+
+FURTHER = {
+    "Hessian": hessian_product,
+    "tangents": functools.partial(residuals, jacobian="tangents"),
+    "adjoints": functools.partial(residuals, jacobian="adjoints"),
+}
+
+
+@pytest.mark.parametrize("make", FURTHER.values(), ids=FURTHER)
+def test_other_derivatives_go_on_as_fresh_ones(alarm, make):
+    """Interrupted, or out of time, in the solve or in the pass that judges its steps."""
+    for dynamics, phase in ((DYNAMICS, "forward"), (SLOW_BEHIND, "adjoint")):
+        evaluate, limited = make(dynamics), make(dynamics, max_seconds=0.3)
+        right = [part.tobytes() for part in map(np.asarray, evaluate(FAST))]
+        alarm()
+        with pytest.raises(Alarm):
+            evaluate(SLOW)
+        with pytest.raises(SolveError, match=f"{phase} solve stopped .* max_seconds = 0.3"):
+            limited(SLOW)
+        for one in (evaluate, limited):
+            assert [part.tobytes() for part in map(np.asarray, one(FAST))] == right
 
 
 def test_solve_and_each_pullback(alarm):
@@ -169,20 +216,42 @@ def test_users_own_compiled_code(alarm):
     assert repeat(U0, FAST, *bars, 1) == right
 
 
-def test_sizes_and_forms_from_several_threads():
-    def grows(t, u, theta, du):
-        for i in range(u.size):
-            du[i] = theta.sum() * u[i]
+def grows(t, u, theta, du):
+    for i in range(u.size):
+        du[i] = theta.sum() * u[i]
 
-    def pulls(t, u, theta, lam, u_bar, theta_bar):
-        u_bar[:] = theta.sum() * lam
-        theta_bar[:] = (u * lam).sum()
 
-    dynamics = adjode.Dynamics(grows, pulls)
-    loss = Series([1.0], ones)
-    shared = adjode.value_and_gradient(dynamics, loss, (0.0, 1.0))
+def pulls(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[:] = theta.sum() * lam
+    theta_bar[:] = (u * lam).sum()
+
+
+GROWTH, FIRST = adjode.Dynamics(grows, pulls), LeastSquares([1.0], [0.5], components=[0])
+
+
+def products_of_growth():
+    evaluate = adjode.hessian_vector_product(GROWTH, FIRST, (0.0, 1.0))
+
+    def parts(u0, theta):
+        found = evaluate(u0, theta, u0, theta)
+        return found.value, found.u0, found.theta, found.u0_dot, found.theta_dot
+
+    return parts
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: adjode.value_and_gradient(GROWTH, Series([1.0], ones), (0.0, 1.0)),
+        lambda: adjode.residuals_and_jacobian(GROWTH, FIRST, (0.0, 1.0)),
+        products_of_growth,
+    ],
+    ids=["gradient", "Jacobian", "Hessian"],
+)
+def test_sizes_and_forms_from_several_threads(make):
+    shared = make()
     inputs = [([1.0], [0.5]), ([1.0, 2.0], [0.1, 0.2]), ([2.0], {"a": 0.3, "b": 0.1}), ({"x": 3.0}, [0.7])]
-    right = [str(adjode.value_and_gradient(dynamics, loss, (0.0, 1.0))(*given)) for given in inputs]
+    right = [str(make()(*given)) for given in inputs]
     wrong = []
 
     def call(k):
@@ -332,7 +401,7 @@ def test_a_signal_that_arrives_as_compiled_code_calls_for_help(alarm, capfd):
     """Python handles it when it enters what is called: it is neither lost nor taken for success."""
     raise_signal = numba.types.ExternalFunction("raise", numba.int32(numba.int32))
     asked = []
-    help_at = c_function(lambda number: asked.append(number) or number + 1)
+    help_at = c_function(lambda number: asked.append(number) or number + 1, lambda error: keep_raised(error) or INTERRUPTED)
 
     @numba.njit
     def ask(address, number, ringing):
@@ -342,7 +411,27 @@ def test_a_signal_that_arrives_as_compiled_code_calls_for_help(alarm, capfd):
 
     for _ in range(2):
         assert ask(code_address(help_at), 5, False) == 6
-        assert ask(code_address(help_at), int(signal.SIGALRM), True) == INTERRUPTED + 1
+        assert ask(code_address(help_at), int(signal.SIGALRM), True) == INTERRUPTED
         with pytest.raises(Alarm):
             raise_pending(new_watch())
     assert asked == [5, 5] and not capfd.readouterr().err
+
+
+@pytest.mark.jitted
+def test_a_signal_that_arrives_as_compiled_code_calls_superlu(alarm, capfd):
+    raise_signal = numba.types.ExternalFunction("raise", numba.int32(numba.int32))
+    matrix = sparse.csc_array(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    solver = SuperLU(matrix)
+
+    @numba.njit
+    def factor(address, values, ringing):
+        if ringing:
+            raise_signal(ringing)
+        return call_solver(address, FACTOR, 0, values, values)
+
+    for _ in range(2):
+        assert factor(solver.routines[0], matrix.data, 0) == DONE
+        assert factor(solver.routines[0], matrix.data, int(signal.SIGALRM)) == FAILED
+        with pytest.raises(Alarm):
+            raise_kept()
+    assert not capfd.readouterr().err

@@ -114,7 +114,15 @@ class Likelihood(WithRule):
 
     @classmethod
     def from_table(
-        cls, table: Any, noise: Any, *, observe: Any = None, experiment: str | None = None, **options: Any
+        cls,
+        table: Any,
+        noise: Any,
+        *,
+        observe: Any = None,
+        experiment: str | None = None,
+        components: Any = None,
+        since: float | None = None,
+        constants: bool = True,
     ) -> Likelihood:
         """The likelihood of a table with a row for each datum: a pandas DataFrame, or a dict of columns.
 
@@ -122,14 +130,15 @@ class Likelihood(WithRule):
         ----------
         table
             With the columns time, observable and value, and optionally sigma and experiment. Values that are NaN are missing.
-        noise, observe, **options
+        noise, observe, components, since, constants
             As for `Likelihood`. A column sigma is used for those noises that have none, such as `Gaussian()`.
         experiment : str, optional
             The experiment whose rows to use.
         """
         names = observe.names if isinstance(observe, Observables) else None
         t_obs, values, sigmas = read_table(table, names, experiment)
-        return cls(t_obs, values, _with_sigma(noise, values, sigmas), observe=observe, **options)
+        noise = _with_sigma(noise, values, sigmas)
+        return cls(t_obs, values, noise, observe=observe, components=components, since=since, constants=constants)
 
     def _check(self, y: np.ndarray, scales: np.ndarray) -> None:
         functions = {one.scale for one in self.noise if callable(one.scale)}
