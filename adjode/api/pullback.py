@@ -224,8 +224,7 @@ class _Pullback:
 
     def _try_calls(self) -> None:
         """Notice slips of the callbacks where this solution has been."""
-        solution, dynamics = self.solution, self.solution.dynamics
-        wants_theta = "theta" in self.wanted
+        solution, dynamics, wants_theta = self.solution, self.solution.dynamics, "theta" in self.wanted
         parts = backward_parts(dynamics, wants_theta=wants_theta) if self.wants_lam else []
         if self.cost is not None:
             parts += cost_parts(self.cost, wants_theta=wants_theta)[: None if self.wants_lam else 1]
