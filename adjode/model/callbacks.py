@@ -32,7 +32,7 @@ from adjode.model.constants import captured, fingerprint_of, with_current_consta
 from adjode.model.field_access import sources_of, with_entries
 from adjode.model.fields import Pair, entry_name, fields_of
 from adjode.model.messages import compile_message, takes_in_place
-from adjode.model.rebuilt import bounds_checked, plain
+from adjode.model.rebuilt import bounds_checked, by_numba, plain
 from adjode.model.vectorised import vectorised
 
 _filters = threading.RLock()
@@ -155,7 +155,7 @@ class Callback:
         """The same as `in_place`, for Python to call, which is compiled once more."""
         if DISABLED or self.debug:
             return self.in_place
-        return in_place_form(self.kind, _jitted(self._code, False, USERS), self.takes_in_place)
+        return in_place_form(self.kind, _jitted(self._code, False, USERS, _by_numba), self.takes_in_place)
 
     @property
     def sources(self) -> set[str]:
@@ -306,6 +306,10 @@ def _cached(name: str, function: Callable, debug: bool, fields: Pair, inside: tu
 
 def _is_vector(array: np.ndarray) -> bool:
     return array.dtype == np.float64 and array.ndim == 1 and array.flags.c_contiguous
+
+
+def _by_numba(source: Callable) -> Callable:
+    return by_numba(vectorised(source))
 
 
 def _jitted(function: Callable, debug: bool, options: dict[str, Any], change: Callable[[Callable], Callable] = vectorised) -> Any:

@@ -14,6 +14,7 @@ from numba.core.compiler import Compiler
 from numba.core.dispatcher import Dispatcher
 
 from adjode.compile.fingerprint import names_in
+from adjode.compile.flags import PART
 
 
 def plain(function: Callable) -> Callable:
@@ -49,6 +50,15 @@ def uncompiled(function: Any) -> Any:
     if isinstance(function, Dispatcher):
         return _Copies(_jitted_again, wanted=is_ordinary).of(function.py_func, function) if is_ordinary(function) else function
     return _Copies(_jitted_again, wanted=is_ordinary).of(function)
+
+
+def by_numba(function: Any) -> Any:
+    """`function` in plain Python, and in it callbacks as Numba compiles them itself, in place of parts of entries."""
+    return _Copies(_jitted_again, wanted=_is_part).of(function)
+
+
+def _is_part(jitted: Any) -> bool:
+    return jitted._compiler.pipeline_class is PART.get("pipeline_class")
 
 
 def _jitted_again(copy: types.FunctionType, jitted: Dispatcher) -> Any:

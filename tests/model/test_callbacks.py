@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import pytest
 
+from adjode.compile.adapters import make_function
 from adjode.model.callbacks import Callback
 
 jitted = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled")
@@ -52,6 +53,21 @@ def test_other_arrays_than_kernels_have():
 def test_what_is_raised_comes_through():
     with pytest.raises(ValueError, match="late"):
         called(Callback("f", late), t=2.0)
+
+
+def test_what_is_raised_inside_of_a_joined_callback_comes_through():
+    """One that calls another, which is but a part of entries, and that what Numba compiles on its own."""
+
+    def solves(t, u, theta, du):
+        du[:] = np.linalg.solve(2.0 * np.eye(2), u)
+        if t > 1.0:
+            raise ValueError("late")
+
+    inner = Callback("f", solves).in_place
+    joined = Callback("f", make_function("f", "t, u, theta, du", "    inner(t, u, theta, du)\n", {"inner": inner}))
+    assert called(joined) == [0.5, 1.0]
+    with pytest.raises(ValueError, match="late"):
+        called(joined, t=2.0)
 
 
 def test_kinds_with_other_numbers_than_t():
