@@ -30,7 +30,7 @@ class Function:
         if arguments[: len(self.reads)] != self.reads or not self.reads or len(outputs) > 1:
             allowed = " or ".join(fields)
             raise TypeError(
-                f"{label} must be a function whose arguments are called {allowed}, and of an array that it overwrites if it "
+                f"{label} must be a function whose arguments are called {allowed}, plus an array that it overwrites if it "
                 f"returns nothing, but it is {python.__name__}({', '.join(arguments)})."
             )
         given = [*(fields[name] for name in self.reads), *[None] * len(outputs)]

@@ -276,7 +276,11 @@ FREE = {"dose": Parameter(1.0)}
         (lambda: Fit([one(), 3], parameters=FREE), TypeError, "a int is among them"),
         (lambda: Fit([], parameters=FREE), ValueError, "there are no experiments"),
         (lambda: Fit([one(name="a"), one(name="a")], parameters=FREE), ValueError, "more than one is called 'a'"),
-        (lambda: Fit([one(u0=two_arguments)], parameters=FREE), TypeError, "must be a function of p or theta"),
+        (
+            lambda: Fit([one(u0=two_arguments)], parameters=FREE),
+            TypeError,
+            "must be a function whose arguments are called p or theta",
+        ),
         (lambda: Fit([one(u0=["dose", [1.0, 2.0]])], parameters=FREE), (TypeError, ValueError), "u0"),
         (lambda: Fit([one(start="rest")], parameters=FREE), ValueError, "start must be one of"),
         (lambda: Fit([one(start=SteadyState(theta={"x": 1.0}))], parameters=FREE), ValueError, "names entries, but that of the"),
