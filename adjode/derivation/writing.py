@@ -159,10 +159,12 @@ class Writer:
         return name
 
     def _entry(self, node: Node) -> str | None:
-        """`lam_i` for `lam[i]`."""
-        text = re.sub(r"\W+", "", "".join(self.text(i) for i in node.args[1:]))
-        base = self.names.get(node.args[0])
-        return f"{base}_{text}" if base is not None and base.isidentifier() and len(text) < 8 else None
+        """`lam_i` for `lam[i]`, and for `lam[2 * n + i]`."""
+        indices = " ".join(self.text(i) for i in node.args[1:])
+        base, short, words = self.names.get(node.args[0]), re.sub(r"\W+", "", indices), re.findall(r"\b[A-Za-z]\w*", indices)
+        if base is None or not base.isidentifier() or not (len(short) < 8 or words):
+            return None
+        return f"{base}_{short if len(short) < 8 else words[-1]}"
 
     def is_named(self, node: Node, place: Scope) -> bool:
         key = (node, place)
