@@ -255,12 +255,7 @@ class _Pullback:
         if self.cost is None or (self.options.discrete and self.wants_lam):
             return None
         made = Costs(
-            solution.dynamics,
-            solution.options,
-            solution.theta,
-            self.n,
-            solution.span,
-            self.cost,
+            *(solution.dynamics, solution.options, solution.theta, self.n, solution.span, self.cost),
             wants_theta="theta" in self.wanted,
             wants_lam=self.wants_lam,
             max_seconds=self.options.seconds(solution.options),

@@ -347,12 +347,20 @@ class Together:
         """What this method of each gives, in their order; the first failure in that order, if there are any."""
         if self._executor is not None:
             parts = [Part(k, k + 1, given, {"which": k, "what": what}) for k in range(len(self.bound))]
-            return _results([self._executor.submit(_run, self._problem, part) for part in parts])
-        if self._workers == 1 or what not in self._prepared:
+            futures = [self._executor.submit(_run, self._problem, part) for part in parts]
+        elif self._workers == 1 or what not in self._prepared:
             found = [getattr(one, what)(*given) for one in self.bound]
             self._prepared.add(what)
             return found
-        return _results([self._pool.submit(getattr(one, what), *given) for one in self.bound])
+        else:
+            futures = [self._pool.submit(getattr(one, what), *given) for one in self.bound]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+            if self._executor is None and not all(future.done() for future in futures):
+                vars(self).pop("_pool", None)  # after a failure or Ctrl-C: the next call does not wait for what still runs there
 
     @functools.cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -364,14 +372,6 @@ class Together:
 
     def __reduce__(self):
         return Together, (self.bound, self._given_workers, None)
-
-
-def _results(futures: list[Any]) -> list[Any]:
-    try:
-        return [future.result() for future in futures]
-    finally:
-        for future in futures:
-            future.cancel()
 
 
 _first = threading.RLock()  # CPython's parser, which first calls use, takes one thread at a time: python/cpython#106905

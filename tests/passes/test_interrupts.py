@@ -18,6 +18,7 @@ from adjode.compile import slots
 from adjode.compile.entries import code_address
 from adjode.compile.views import call_code
 from adjode.compile.watch import CANCELLED, c_function, keep_raised, new_watch, raise_kept, raise_pending
+from adjode.frontends.experiments import Bound
 from adjode.linalg.superlu import DONE, FACTOR, FAILED, SuperLU, call_solver
 from adjode.losses import FinalState, LeastSquares, Series
 from adjode.passes.trajectory import Trajectory
@@ -126,7 +127,9 @@ FURTHER = {
 }
 
 
-@pytest.mark.parametrize("make", FURTHER.values(), ids=FURTHER)
+@pytest.mark.parametrize(
+    "make", [pytest.param(make, marks=[pytest.mark.slow] * (name == "Hessian"), id=name) for name, make in FURTHER.items()]
+)
 def test_other_derivatives_go_on_as_fresh_ones(alarm, make):
     """Interrupted, or out of time, in the solve or in the pass that judges its steps."""
     for dynamics, phase in ((DYNAMICS, "forward"), (SLOW_BEHIND, "adjoint")):
@@ -162,6 +165,27 @@ def test_fit(alarm):
     alarm()
     with pytest.raises(Alarm):
         fit.minimize()
+
+
+def test_experiments_in_threads(alarm, monkeypatch):
+    """The next call does not wait for what an interruption has left running."""
+    plain, go_on, late = Bound.value_and_gradient, threading.Event(), []
+
+    def waits(bound, p):
+        if p[0] > 1.0:
+            late.append(not go_on.wait(20.0))
+        return plain(bound, p)
+
+    experiments = [adjode.Experiment(DYNAMICS, FinalState([1.0]), SPAN, u0=[u], theta=["rate", "cost"]) for u in (1.0, 2.0)]
+    fit = adjode.Fit(experiments, parameters={"rate": adjode.Parameter(0.7), "cost": 1.0}, workers=2)
+    value, gradient = fit.value_and_gradient(fit.x0)
+    monkeypatch.setattr(Bound, "value_and_gradient", waits)
+    alarm()
+    with pytest.raises(Alarm):
+        fit.value_and_gradient(fit.x0 + 1.0)
+    again = fit.value_and_gradient(fit.x0)
+    go_on.set()
+    assert again[0] == value and again[1].tobytes() == gradient.tobytes() and not any(late)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
