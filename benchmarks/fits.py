@@ -26,7 +26,7 @@ from benchmarks.report import table
 from benchmarks.stiff_problems import hires, pollu, rober
 
 SAME = 1.01  # times the lowest loss
-MOST = 200  # solves of L-BFGS-B
+MOST = 1000  # solves of L-BFGS-B
 _RANGE = 30.0  # of rates, to either side of the true ones
 _LEAST = 1e-6  # of a state, below which it is not observed
 RINGS = (10, 30, 50, 100)

@@ -122,8 +122,29 @@ def _by_columns(frame, V, out):
                 total[d] += factor * v[d]
 
 
-def make_push(calls: Calls) -> Push:
+@kernel
+def _by_fours(frame, V, out):
+    """The same for a multiple of four directions, all numbers being constant; see `combine_fours`."""
+    of_u, of_theta, columns = plane(slots.ROWS_U(frame), 0), plane(slots.ROWS_THETA(frame), 0), slots.THETA_COLUMNS(frame)
+    width, n = columns.size, of_u.shape[0]
+    for i in range(n):
+        found = row(of_theta, i)
+        for k in range(0, width, 4):  # side by side
+            a, b, c, d = found[columns[k]], found[columns[k + 1]], found[columns[k + 2]], found[columns[k + 3]]
+            for j in range(n):
+                factor, at = of_u[i, j], j * width + k
+                a += factor * V[at]
+                b += factor * V[at + 1]
+                c += factor * V[at + 2]
+                d += factor * V[at + 3]
+            at = i * width + k
+            out[at], out[at + 1], out[at + 2], out[at + 3] = a, b, c, d
+
+
+def make_push(calls: Calls, *, in_fours: bool = False) -> Push:
+    """The kernels of products; `in_fours` where there is a multiple of four directions, whose number is constant."""
     call_jvp, prepare, by_lanes = calls.jvp, _make_prepare(calls), _make_by_lanes(calls)
+    by_columns = _by_fours if in_fours else _by_columns
 
     @kernel
     def one(frame, t, u, i, v, w, out):
@@ -139,7 +160,7 @@ def make_push(calls: Calls) -> Push:
             return by_lanes(frame, t, u, V, out)
         n, W, status = u.size, slots.THETA_DOTS(frame), prepare(frame, t, u, 0)
         if slots.THETA_COLUMNS(frame).size > 0:
-            _by_columns(frame, V, out)
+            by_columns(frame, V, out)
             return status
         for d in range(W.shape[0]):
             status |= one(frame, t, u, 0, segment(V, d * n, n), row(W, d), segment(out, d * n, n))

@@ -265,7 +265,7 @@ def make_tangents(
     calls: Calls = PORTABLE, stages: tuple[int, int] | None = None, *, recorded: bool, solver: Solver = EXPLICIT
 ) -> Callable:
     """The kernel of the pass, along the stages that the forward solve has recorded or along its mesh."""
-    push = make_push(calls)
+    push = make_push(calls, in_fours=stages is not None)
     take = _make_take(calls, push, recorded, solver, stages)
     take_explicit = _make_take(calls, push, recorded, EXPLICIT) if solver.switches else None
     take_step = _make_take_by_kind(take, take_explicit)

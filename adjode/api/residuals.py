@@ -12,7 +12,7 @@ from adjode.api.first_calls import backward_parts, forward_parts, try_behind
 from adjode.api.form import Form
 from adjode.api.gradient import readers_of, require_observed
 from adjode.api.keywords import ForwardKeywords
-from adjode.api.residual_workspace import ResidualWorkspace
+from adjode.api.residual_workspace import ResidualWorkspace, theta_columns
 from adjode.api.solve import solve, try_before
 from adjode.api.steady import is_steady
 from adjode.api.tangents import try_tangents
@@ -21,11 +21,12 @@ from adjode.derivatives.proof import require_derived_loss
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import LeastSquares, loss_for
+from adjode.model.losses import LeastSquares, PreparedLoss, loss_for
 from adjode.model.selection import selection_mask
 from adjode.passes.default_atol import beside_loss
 from adjode.passes.forward import structure_for
 from adjode.passes.options import SolveOptions
+from adjode.status import SUCCESS
 
 
 def residuals_and_jacobian(
@@ -145,10 +146,10 @@ class ResidualsAndJacobian:
         self.jacobian = workspace.how
         if failed:
             try:
-                return self._step_by_step(workspace, *flat)
+                return self._step_by_step(workspace.columns, *flat)
             finally:
                 idle.append(workspace)
-        result = workspace.r, workspace.J
+        result = workspace.result()
         if not workspace.is_tried:
             self._try_behind(workspace)
         if workspace.rows is not None:
@@ -164,9 +165,8 @@ class ResidualsAndJacobian:
     def _make(self, layouts: tuple[Layout, Layout], u0: np.ndarray, theta: np.ndarray) -> ResidualWorkspace:
         options = replace(self.options, doses=()) if self._steady else self.options  # passes are then made step by step
         place = self.t_span[0], u0, theta
-        loss = self.loss.prepare(u0.size, self.t_span[1])
+        loss = self._prepared(u0.size)
         loss.try_calls(u0, theta)
-        loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
         try_before(self.dynamics, options, forward_parts(self.dynamics, options), self.t_span, u0, theta)
         if options.adaptive and not self._is_warned:
             self._is_warned = True
@@ -179,6 +179,14 @@ class ResidualsAndJacobian:
         asked = self._asked, self._on_inaccurate
         return ResidualWorkspace(self.dynamics, options, structure, loss, self.t_span, mask, u0.size, *asked)
 
+    def _prepared(self, n: int) -> PreparedLoss:
+        """The loss, at times in the order of integration."""
+        loss = self.loss.prepare(n, self.t_span[1])
+        loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
+        if self.t_span[1] < self.t_span[0]:
+            loss.reverse()
+        return loss
+
     def _try_behind(self, workspace: ResidualWorkspace) -> None:
         (times, states), theta = workspace.forward.places(), workspace.theta
         parts = forward_parts(self.dynamics, self.options)
@@ -190,14 +198,18 @@ class ResidualsAndJacobian:
         require_derived_loss(workspace.loss, theta)
         workspace.is_tried = True
 
-    def _step_by_step(self, workspace: ResidualWorkspace, u0: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _step_by_step(self, columns: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same by the long way round, which says what is wrong."""
-        solution = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options)
-        n, times = u0.size, workspace.loss.times
-        require_observed(solution, times)
-        directions = np.eye(n + theta.size)[workspace.columns]
-        dots = solution.pushforward(directions[:, :n].T, directions[:, n:].T, times, on_inaccurate=self._on_inaccurate)
+        solution, n, loss = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options), u0.size, self._prepared(u0.size)
+        require_observed(solution, loss.times)
+        directions = np.eye(columns.size)[columns].T
+        dots = solution.pushforward(directions[:n], directions[n:], loss.times, on_inaccurate=self._on_inaccurate)
         assert dots.u is not None
-        result = workspace.read(solution(times), dots.u.transpose(0, 2, 1), theta, directions[:, n:])
-        require_derived_loss(workspace.loss, theta)
-        return result
+        loss.observe(np.ascontiguousarray(solution(loss.times)), theta)
+        one_behind_the_other = np.ascontiguousarray(dots.u.transpose(0, 2, 1)).reshape(loss.times.size, -1)
+        reading = loss.squares.reading(one_behind_the_other, 1, theta_columns(columns, n))
+        if reading.entry(reading.frame.argument) != SUCCESS:
+            loss.run()
+            loss.explain()
+        require_derived_loss(loss, theta)
+        return reading.r, reading.J

@@ -32,6 +32,7 @@ from adjode.compile.watch import (
     run_handlers,
 )
 from adjode.model.layout import Layout
+from adjode.model.losses import Reading
 from adjode.passes.base import Pass
 from adjode.passes.costs import Costs
 from adjode.passes.default_atol import follow_start
@@ -46,9 +47,11 @@ from adjode.status import INTERRUPTED, REFINE, STORE_FULL, SUCCESS
 
 # The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what helps a pass
 # with its store of steps; START if the store has other steps than a run begins with, else 0; the pass that ran last; and how many
-# nanoseconds a run may take, 0 for any, -1 for what the run before it has left; and 1 for a run that goes on from the one before
-# it, in its time, and keeps to the limits of steps that have been set.
-FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, HELP, AWAY, RAN, LIMIT, AGAIN, ENTRIES_OF_TABLE = range(12)
+# nanoseconds a run may take, 0 for any, -1 for what the run before it has left; 1 for a run that goes on from the one before it, in
+# its time, and keeps to the limits of steps that have been set; and, as for the passes, tangents that run behind all of these, and
+# what reads them.
+FORWARD, FORWARD_FRAME, LOSS, LOSS_FRAME, BACKWARD, BACKWARD_FRAME, HELP, AWAY, RAN, LIMIT, AGAIN = range(11)
+TANGENTS, TANGENTS_FRAME, READING, READING_FRAME, ENTRIES_OF_TABLE = range(AGAIN + 1, AGAIN + 6)
 START = -1  # what to help with: this, or the pass whose store is full, or read to its beginning
 
 
@@ -130,13 +133,21 @@ def _run_loss(table):
 
 
 @kernel
+def _run_tangents(table):
+    status = _run_pass(table, TANGENTS)
+    if status == SUCCESS and table[READING] != 0:
+        status = call_code(table[READING], table[READING_FRAME])
+    return status
+
+
+@kernel
 def _run_backward(table):
     status = _run_pass(table, BACKWARD)
     if status == SUCCESS and table[LOSS] != 0 and table[BACKWARD] != 0:
         forward, loss, backward = opened(table[FORWARD_FRAME]), opened(table[LOSS_FRAME]), opened(table[BACKWARD_FRAME])
         add_seen_at_start(forward, slots.JUMPS(loss), slots.U0_BAR(backward))
         _add_direct(loss, backward)
-    return status
+    return _run_tangents(table) if status == SUCCESS else status
 
 
 @kernel
@@ -203,6 +214,10 @@ class Program:
         Whether it has the deadline of another program, whose watch its passes share.
     segments : Segments, optional
         Of a forward pass that is no part of it, along which `backward` runs.
+    tangents : TangentPass, optional
+        Along the steps of the forward pass when `backward`, if there is one, has nothing against them.
+    reading : Reading, optional
+        Of what the last pass has observed.
     """
 
     def __init__(
@@ -213,6 +228,8 @@ class Program:
         *,
         goes_on: bool = False,
         segments: Segments | None = None,
+        tangents: TangentPass | None = None,
+        reading: Reading | None = None,
     ):
         self.forward, self.loss, self.backward = forward, loss, backward
         self.segments = segments if forward is None else forward.segments
@@ -222,15 +239,18 @@ class Program:
         numbers = np.zeros(ENTRIES_OF_TABLE, dtype=np.int64)
         self._table: Any = [0] * ENTRIES_OF_TABLE if DISABLED else numbers
         self._table[LIMIT] = -1 if goes_on else 0 if self.max_seconds is None else int(min(self.max_seconds, 1e9) * 1e9)
-        if forward is not None and backward is not None:
-            backward.share_watch(forward.watch)
-            backward.follow(forward.trajectory, forward.count)
-            if loss is not None:
-                loss.follow(forward.frame, backward.frame)
-            forward.measure_for(backward.frame)
+        self._followers = [] if forward is None else [one for one in (backward, tangents) if one is not None]
+        for one in self._followers:
+            assert forward is not None
+            one.share_watch(forward.watch)
+            one.follow(forward.trajectory, forward.count)
+            forward.measure_for(one.frame)
+        if forward is not None and backward is not None and loss is not None:
+            loss.follow(forward.frame, backward.frame)
         if self.segments is not None and isinstance(backward, Sweep):
             backward.frame[slots.U_LARGEST] = self.segments.largest
-        for at, one in ((FORWARD, forward), (LOSS, loss), (BACKWARD, backward)):
+        runs: Any = (FORWARD, forward), (LOSS, loss), (BACKWARD, backward), (TANGENTS, tangents), (READING, reading)
+        for at, one in runs:
             if one is not None:
                 self._table[at], self._table[at + 1] = code_address(one.entry), one.frame.argument
         self._offer_help()
@@ -270,7 +290,7 @@ class Program:
 
     @property
     def ran(self) -> int:
-        """FORWARD, LOSS or BACKWARD."""
+        """FORWARD, LOSS, BACKWARD or TANGENTS."""
         return int(self._table[RAN])
 
     def help(self, which: int) -> int:
@@ -293,8 +313,8 @@ class Program:
         assert forward is not None
         forward.trajectory.grow()
         forward.frame[slots.MESH_T] = np.empty(1)
-        if backward is not None:
-            forward.trajectory.put_forward(backward.frame)
+        for one in self._followers:
+            forward.trajectory.put_forward(one.frame)
         forward.trajectory.put_recorded(forward.frame)
         if backward is not None and self.loss is not None:
             self.loss.follow(forward.frame, backward.frame)

@@ -16,6 +16,7 @@ from adjode.compile import slots
 from adjode.linalg.structure import Structure
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
+from adjode.model.losses import Probing, Residuals
 from adjode.passes.discrete import Discrete, jumps_at_start
 from adjode.passes.forward import Forward
 from adjode.passes.jumps import Jumps
@@ -96,23 +97,21 @@ class Rows:
             lam += self.bars[forward.frame[slots.TIMES] == forward.t_start].sum(axis=0)
         return np.concatenate([lam, found if found.size else np.zeros(self._m)])
 
-    def jacobian(self, pull: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], N: int) -> tuple[int, np.ndarray]:
-        """The derivatives (N, n + m) of N numbers, and the status; `pull` is that of `PreparedLoss.pulled_residuals`.
+    def jacobian(self, residuals: Residuals, probing: Probing) -> tuple[int, np.ndarray]:
+        """The derivatives (N, n + m) of N residuals, and the status; `probing` is theirs, and writes to `bars`.
 
         The steps have been judged before, by all of them together: one that hardly changes need not be as exact by itself.
         """
-        trust, J, status = self.backward.trust, np.empty((N, self.bars.shape[1] + self._m)), SUCCESS
-        most, unit = trust[slots.MOST], np.zeros(N)
+        trust, J, status = self.backward.trust, np.empty((residuals.count, self.bars.shape[1] + self._m)), SUCCESS
+        most = trust[slots.MOST]
         trust[slots.MOST] = math.inf
         try:
-            for k in range(N):
-                unit[k] = 1.0
-                u_bars, theta_bar = pull(unit)
-                unit[k] = 0.0
-                if (status := self.pull(u_bars)) != SUCCESS:
+            for k in range(residuals.count):
+                status, theta_bar = residuals.pull(probing, k)
+                if status != SUCCESS or (status := self.pull(self.bars)) != SUCCESS:
                     break
                 J[k] = self.row
-                J[k, -self._m or J.shape[1] :] += theta_bar
+                J[k, J.shape[1] - self._m :][: theta_bar.size] += theta_bar
         finally:
             trust[slots.MOST] = most
         return status, J

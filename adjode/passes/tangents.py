@@ -106,8 +106,11 @@ class TangentPass(Replay):
         columns = _columns(frame[slots.THETA_DOTS]) if laces and not jumps.inflows and k >= _AS_QUICK * n else None
         by_columns = columns is not None and (n <= _FEWER * -(-k // LANES) or dynamics.jvps is None)
         self.jvps = dynamics.jvps if pays and not by_columns else None
-        frame[slots.THETA_COLUMNS] = columns if by_columns and columns is not None else np.zeros(0, dtype=np.int64)
-        self._width = k if by_columns else LANES if laces and self.jvps is not None else 1
+        columns = columns if by_columns and columns is not None else np.zeros(0, dtype=np.int64)
+        self._is_small = recorded and by_columns and n * (k + -k % 4) <= _SMALL and not jumps
+        more = -k % 4 if self._is_small else 0  # in fours
+        frame[slots.THETA_COLUMNS] = np.pad(columns, (0, more), constant_values=self.theta.size)
+        self._width = k + more if by_columns else LANES if laces and self.jvps is not None else 1
         frame[slots.WIDTH] = np.array([self._width])
         frame[slots.START_DOTS] = self._laced(start_dots)
         size = frame[slots.START_DOTS].size
@@ -123,7 +126,6 @@ class TangentPass(Replay):
         put_jumps_along(frame, jumps, n, k, dynamics)
         self._at = frame[slots.PLACE]
         self._rows_of_jacobian = 0 if structure is None else products_for(dynamics, structure)
-        self._is_small = recorded and by_columns and size <= _SMALL and not jumps
         recorded = recorded or structure is not None
         self.entry_name = solver.entry_name("tangents-recorded" if recorded else "tangents")
         self.make = functools.partial(make_tangents, recorded=recorded, solver=solver)

@@ -45,6 +45,27 @@ combine_loops, combine_unrolled = make_combine(False), make_combine(True)
 
 
 @kernel
+def combine_fours(out, base, h, W, i, K, count):
+    """The same for a multiple of four components, of which as many go side by side; all numbers of them being constant.
+
+    Loops over a few components are compiled to one component after the other, or to gathers.
+    """
+    for k in range(0, out.size, 4):
+        a = b = c = d = 0.0
+        for j in range(count):
+            weight = W[i, j]
+            if weight != 0.0:
+                a += weight * K[j, k]
+                b += weight * K[j, k + 1]
+                c += weight * K[j, k + 2]
+                d += weight * K[j, k + 3]
+        out[k] = base[k] + h * a
+        out[k + 1] = base[k + 1] + h * b
+        out[k + 2] = base[k + 2] + h * c
+        out[k + 3] = base[k + 3] + h * d
+
+
+@kernel
 def interpolate(out, u, coefficients, x):
     """out = u + sum_p coefficients[p] x**(p+1), by Horner's rule."""
     degree = coefficients.shape[0]

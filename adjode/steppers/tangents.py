@@ -29,7 +29,7 @@ from adjode.linalg.gmres import make_gmres, put_gmres
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.direct_tangents import make_solve_directly
-from adjode.steppers.explicit import combine_loops, combine_unrolled
+from adjode.steppers.explicit import combine_fours, combine_loops
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
 from adjode.steppers.stepper import stage_time
 from adjode.steppers.transposed import serves
@@ -54,9 +54,10 @@ def put_tangents(frame: Any, tableau: Tableau, n: int) -> None:
 def make_explicit_tangent(push: Push, stages: tuple[int, int] | None = None) -> tuple[Callable, Callable]:
     """Two loops `(frame, t, h, t_new, V, first, last) -> status`, over the stages of the step and the further ones behind it.
 
-    They find STAGE_DOTS, and NEXT_DOTS with the last stage of the step. `stages` is as in `make_transposed_stages`.
+    They find STAGE_DOTS, and NEXT_DOTS with the last stage of the step. `stages` is as in `make_transposed_stages`; with these,
+    directions are laced, a multiple of four side by side.
     """
-    push_all, combine = push.all, combine_loops if stages is None else combine_unrolled
+    push_all, combine = push.all, combine_loops if stages is None else combine_fours
 
     @kernel
     def stage(frame, t, h, t_new, V, i):

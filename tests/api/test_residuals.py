@@ -9,7 +9,8 @@ import pytest
 
 import adjode
 from adjode import Doses, SolveError, residuals_and_jacobian, value_and_gradient
-from adjode.losses import FinalState, LeastSquares
+from adjode.losses import FinalState, Gaussian, LeastSquares, Likelihood, LogNormal, Observables
+from adjode.passes.program import Program
 from adjode.status import Status
 from benchmarks.problems import lv_f, lv_vjp
 from tests.problems.hybrid import (
@@ -112,6 +113,45 @@ def test_the_gradient_of_what_is_observed(method, log, observe):
         assert r.shape == (10,) and J.shape == (10, 6)
         if not backwards:
             np.testing.assert_allclose(evaluate(LV_U0, LV_THETA)[1], J[:, [2, 5]], rtol=0.0, atol=1e-13 * np.abs(J).max())
+
+
+@pytest.mark.parametrize("kind", ["states", "observed", "likelihood"])
+def test_a_call_is_one_compiled_call(kind, monkeypatch):
+    """From the solve to the Jacobian, unless it is only known by the steps what costs less."""
+    several = {"observe": totals} if kind == "observed" else {"observe": Observables(totals, ["sum", "ratio"])}
+    noise = {"sum": Gaussian(0.3), "ratio": LogNormal(0.2)}
+
+    def loss_at(times):
+        if kind == "likelihood":
+            return Likelihood(times, {"sum": DATA[:, 0], "ratio": DATA[:, 1]}, noise, **several)
+        return LeastSquares(times, DATA, sigma=SIGMA, **(several if kind == "observed" else {}))
+
+    runs, run = [], Program.run
+    monkeypatch.setattr(Program, "run", lambda self, again=False: runs.append(self) or run(self, again))
+    for times, expected in ((TIMES, 1), (0.3 * TIMES, 2)):
+        evaluate = residuals_and_jacobian(lotka_volterra(), loss_at(times), SPAN, wrt={"u0": True, "theta": [0, 3]})
+        by_rows = residuals_and_jacobian(
+            lotka_volterra(), loss_at(times), SPAN, wrt={"u0": True, "theta": [0, 3]}, jacobian="adjoints"
+        )
+        evaluate(LV_U0, LV_THETA)
+        runs.clear()
+        r, J = evaluate(LV_U0, LV_THETA)
+        assert len(runs) == expected and evaluate.jacobian == "tangents"
+        for one, other in zip((r, J), by_rows(LV_U0, LV_THETA), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0.0, atol=1e-11 * np.abs(one).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853"])
+def test_directions_of_the_fused_tier_go_in_fours(method):
+    for wrt in ({"theta": [0, 1, 3]}, {"u0": True, "theta": [2, 0, 1]}, ("u0", "theta")):
+        one, other = (
+            residuals_and_jacobian(adjode.Dynamics(lv_f, lv_vjp, fused=fused), losses()["log"], SPAN, wrt=wrt, method=method)
+            for fused in (True, False)
+        )
+        (r, J), (r_other, J_other) = one(LV_U0, LV_THETA), other(LV_U0, LV_THETA)
+        np.testing.assert_allclose(r, r_other, rtol=0.0, atol=1e-9 * np.abs(r).max())
+        np.testing.assert_allclose(J, J_other, rtol=0.0, atol=1e-9 * np.abs(J).max())
 
 
 def pk_loss():

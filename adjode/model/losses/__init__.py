@@ -7,17 +7,16 @@ from adjode.model.losses.least_squares import (
     PreparedLeastSquares,
     least_squares_entry,
     make_least_squares,
-    probed_entry,
-    residuals_entry,
 )
 from adjode.model.losses.likelihood import Likelihood, Observables
 from adjode.model.losses.linear import PreparedLinear, linear_entry, make_linear
 from adjode.model.losses.loss import Loss, loss_for
 from adjode.model.losses.noise import Density, Gaussian, Laplace, LogLaplace, LogNormal, NegativeBinomial, Noise, Poisson, StudentT
 from adjode.model.losses.observed import PreparedObserved
-from adjode.model.losses.prepared import PreparedLoss, Probing
+from adjode.model.losses.prepared import PreparedLoss
 from adjode.model.losses.prepared_event_times import event_times_entry
 from adjode.model.losses.prepared_likelihood import likelihood_entry
+from adjode.model.losses.residuals import Probing, Reading, Residuals, probing_entry, reading_entry
 from adjode.model.losses.rule import readers_in
 from adjode.model.losses.second_order import require_second_order, tangents_of_cotangents
 from adjode.model.losses.series import Series, make_series
@@ -26,8 +25,8 @@ ENTRIES = (  # those that depend on no callback
     event_times_entry,
     linear_entry,
     least_squares_entry,
-    probed_entry,
-    residuals_entry,
+    probing_entry,
+    reading_entry,
     likelihood_entry,
 )
 
@@ -52,6 +51,8 @@ __all__ = [
     "PreparedLoss",
     "PreparedObserved",
     "Probing",
+    "Reading",
+    "Residuals",
     "Series",
     "StudentT",
     "loss_for",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -12,17 +11,16 @@ import numpy as np
 
 from adjode.checks import float_vector
 from adjode.compile import slots
-from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.frame import Frame
-from adjode.compile.views import flat, row
 from adjode.model.losses.data import smallest_sizes, unmasked
 from adjode.model.losses.loss import States, blamed, loss_at
 from adjode.model.losses.members import MemberData
 from adjode.model.losses.observed import PreparedObserved, observed_entry
-from adjode.model.losses.prepared import PreparedLoss, Probing, clear_jumps, finish, loss_entry, pull_components, spread
-from adjode.model.losses.rule import WithRule
-from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
+from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
+from adjode.model.losses.residuals import Residuals, residual
+from adjode.model.losses.rule import Rule, WithRule
+from adjode.status import SolveError, Status
 
 _HIDDEN = 0.1  # standard deviations
 
@@ -168,20 +166,9 @@ def _put_data(frame: Frame, loss: LeastSquares) -> None:
     frame[slots.LOGARITHMS] = np.array([loss.log], dtype=np.int64)
 
 
-def _compared(loss: LeastSquares, there: np.ndarray, y: np.ndarray, y_dots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals (N,) and their tangents (N, p) from what is observed where there are data, and its tangents."""
-    weights, data = loss.weights[there], loss.y_obs[there]
-    if not loss.log:
-        return (y - data) * weights, y_dots * weights[:, None]
-    with np.errstate(all="ignore"):
-        return (np.log(y) - data) * weights, y_dots * (weights / y)[:, None]
-
-
-def _pulled(loss: LeastSquares, y: np.ndarray, pull: Callable) -> Callable:
-    """See `PreparedLoss.pulled_residuals`; `pull` is the same for what is observed, y (k, c)."""
-    there = ~loss.missing
-    slopes = _compared(loss, there, y[there], np.ones((np.count_nonzero(there), 1)))[1][:, 0]
-    return lambda r_bar: pull(spread(there, slopes * r_bar))
+def _residuals(prepared: PreparedLoss, rule: Rule | None) -> Residuals:
+    loss = prepared.loss
+    return Residuals(prepared, rule, loss.missing, loss.weights, loss.log)
 
 
 class PreparedLeastSquares(PreparedLoss):
@@ -196,28 +183,9 @@ class PreparedLeastSquares(PreparedLoss):
     def entry(self) -> Callable[[Any], int]:
         return least_squares_entry()
 
-    def residuals(
-        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        there, components = ~self.loss.missing, self.loss.components
-        u, u_dots = states[self.rows][:, components], dots[self.rows][:, :, components].transpose(0, 2, 1)
-        return _compared(self.loss, there, u[there], u_dots[there])
-
-    def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        components = self.loss.components
-        return _pulled(self.loss, states[self.rows][:, components], pull_components(self, components, theta))
-
-    def probing(self, r_bars: np.ndarray, u_bars: np.ndarray) -> Probing:
-        self.frame[slots.PROBE] = np.where(self.loss.missing, 0.0, r_bars)
-        self.u_bars = self.frame[slots.JUMPS] = u_bars
-        return Probing(probed_entry(), self.frame)
-
-    def reading(self, dots: np.ndarray, width: int, p: int) -> Callable[[], tuple[int, np.ndarray, np.ndarray]]:
-        frame, N = self.frame, np.count_nonzero(~self.loss.missing)
-        frame[slots.OBSERVED_DOTS], frame[slots.WIDTH] = dots, np.array([width])
-        r, J = frame[slots.RESIDUALS], frame[slots.RESIDUAL_DOTS] = np.zeros(N), np.zeros((N, p))
-        run = residuals_entry()
-        return lambda: (run(frame.argument), r.copy(), J.copy())
+    @functools.cached_property
+    def squares(self) -> Residuals:
+        return _residuals(self, None)
 
     def explain(self) -> None:
         if self.loss.log:
@@ -247,15 +215,9 @@ class _PreparedObserved(PreparedObserved):
         super().__init__(loss, n, times, loss.y_obs.shape[1], as_given=as_given)
         _put_data(self.frame, loss)
 
-    def residuals(
-        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        y, y_dots = self.pushed(states, dots, theta, theta_dots)
-        there = ~self.loss.missing
-        return _compared(self.loss, there, y[there], y_dots[there])
-
-    def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        return _pulled(self.loss, *self.pulled(states, theta))
+    @functools.cached_property
+    def squares(self) -> Residuals:
+        return _residuals(self, self.rule)
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
@@ -278,31 +240,10 @@ class _PreparedObserved(PreparedObserved):
 
 
 @kernel
-def _residual(frame, k, c, y):
-    """The residual of y, entry c of observation k, and its derivative."""
-    datum, weight = slots.DATA(frame)[k, c], slots.DATA_WEIGHTS(frame)[k, c]
-    if math.isnan(datum):  # missing
-        return 0.0, 0.0
-    scale = weight
-    if slots.LOGARITHMS(frame)[0] == 1:
-        if not y > 0.0:
-            return math.nan, math.nan
-        scale, y = weight / y, math.log(y)
-    return (y - datum) * weight, scale
-
-
-@kernel
 def compared(frame, k, c, y):
     """The square that y adds, and half its derivative."""
-    residual, scale = _residual(frame, k, c, y)
-    return residual * residual, residual * scale
-
-
-@kernel
-def _probed(frame, k, c, y):
-    """Something that is finite if the residual is, and what PROBE is pulled back to."""
-    residual, scale = _residual(frame, k, c, y)
-    return residual, scale * slots.PROBE(frame)[k, c]
+    r, scale = residual(frame, k, c, y)
+    return r * r, r * scale
 
 
 @kernel
@@ -316,7 +257,7 @@ def squares(frame, k):
 
 
 @functools.cache
-def make_least_squares(compared: Callable = compared) -> Callable:
+def make_least_squares() -> Callable:
     @kernel
     def least_squares(frame):
         total, observed, jumps = 0.0, slots.OBSERVED(frame), slots.JUMPS(frame)
@@ -335,36 +276,3 @@ def make_least_squares(compared: Callable = compared) -> Callable:
 @functools.cache
 def least_squares_entry() -> Callable[[Any], int]:
     return loss_entry(make_least_squares(), "least_squares")
-
-
-@functools.cache
-def probed_entry() -> Callable[[Any], int]:
-    return loss_entry(make_least_squares(_probed), "least_squares-probed")
-
-
-@kernel
-def _push_residual(frame, at, k, i, scale):
-    """Write the tangents down of the residual that is the one with this number, of state i at observation k."""
-    out, width, n = row(slots.RESIDUAL_DOTS(frame), at), slots.WIDTH(frame)[0], slots.OBSERVED(frame).shape[1]
-    dots = row(slots.OBSERVED_DOTS(frame), slots.ROWS(frame)[k])
-    for first in range(0, out.size, width):
-        for d in range(min(width, out.size - first)):
-            out[first + d] = scale * dots[first * n + i * width + d]
-
-
-@kernel
-def _write_residuals(frame):
-    r, observed, data, at = slots.RESIDUALS(frame), slots.OBSERVED(frame), slots.DATA(frame), 0
-    rows, components = slots.ROWS(frame), slots.COMPONENTS(frame)
-    for k in range(rows.size):
-        for c in range(components.size):
-            if not math.isnan(data[k, c]):
-                r[at], scale = _residual(frame, k, c, observed[rows[k], components[c]])
-                _push_residual(frame, at, k, components[c], scale)
-                at += 1
-    return SUCCESS if all_finite(r) and all_finite(flat(slots.RESIDUAL_DOTS(frame))) else NON_FINITE
-
-
-@functools.cache
-def residuals_entry() -> Callable[[Any], int]:
-    return loss_entry(_write_residuals, "least_squares-residuals")

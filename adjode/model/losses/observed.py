@@ -14,7 +14,6 @@ from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.model.losses.prepared import PreparedLoss, clear_jumps, finish, loss_entry
 from adjode.model.losses.rule import Numbers, Rule
-from adjode.status import NON_FINITE, SUCCESS
 
 
 class PreparedObserved(PreparedLoss):
@@ -64,40 +63,6 @@ class PreparedObserved(PreparedLoss):
     def evaluate(self, solution: Any) -> tuple[float, dict[str, Any]]:
         self.try_calls(solution.u[-1], solution.theta)
         return super().evaluate(solution)
-
-    def pushed(
-        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What the function makes of states (times, n) and theta (m,), (k, c); its tangents (k, c, p) from theirs.
-
-        From dots (times, p, n) and theta_dots (p, m); NaN where a callback raises.
-        """
-        y, of_u, of_theta = self._linearised(states, theta)
-        return y, of_u @ dots[self.rows].transpose(0, 2, 1) + of_theta @ theta_dots.T
-
-    def pulled(self, states: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, Callable]:
-        """The same, and the dual of its tangents: cotangents (k, c) to those of states (times, n) and theta (m,)."""
-        y, of_u, of_theta = self._linearised(states, theta)
-        of_u, of_theta = of_u.copy(), of_theta.copy()
-
-        def pull(y_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            u_bars = np.zeros_like(self.u_bars)
-            np.add.at(u_bars, self.rows, np.einsum("kc,kcn->kn", y_bars, of_u))
-            return u_bars, np.einsum("kc,kcm->m", y_bars, of_theta)
-
-        return y, pull
-
-    def _linearised(self, states: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the function makes, (k, c), and its derivatives by the state, (k, c, n), and by theta, (k, c, m)."""
-        self.observe(np.ascontiguousarray(states), theta)
-        k, frame = self.rows.size, self.frame
-        if not frame.has(slots.RESULTS_U):
-            frame[slots.RESULTS] = np.zeros((k, self.c))
-            frame[slots.RESULTS_U], frame[slots.RESULTS_THETA] = (np.zeros((k * self.c, x)) for x in (states.shape[1], theta.size))
-        if linearised_entry(self.rule)(frame.argument) != SUCCESS:
-            frame[slots.RESULTS][:] = math.nan
-        of_u, of_theta = (frame[slot].reshape(k, self.c, -1) for slot in (slots.RESULTS_U, slots.RESULTS_THETA))
-        return frame[slots.RESULTS].copy(), of_u, of_theta
 
     @functools.cached_property
     def entry(self) -> Callable[[Any], int]:
@@ -168,8 +133,53 @@ def make_observed(function: Callable, vjp: Callable, outer: Callable) -> Callabl
     return observed
 
 
+def make_predict(function: Callable) -> Callable:
+    @kernel
+    def observing(frame):
+        times, rows, results, failed = slots.TIMES(frame), slots.ROWS(frame), slots.RESULTS(frame), False
+        for k in range(rows.size):
+            result = row(results, k)
+            fill(result, math.nan)
+            failed |= function(k, times[k], row(slots.OBSERVED(frame), rows[k]), slots.THETA(frame), result) != 0
+        return failed
+
+    return observing
+
+
+def make_pull(vjp: Callable) -> Callable:
+    add_bars = make_add_bars(vjp)
+
+    @kernel
+    def pulling(frame):
+        bars, failed = slots.RESULTS_BAR(frame), False
+        for k in range(bars.shape[0]):
+            if matters(row(bars, k)):
+                failed |= add_bars(frame, k, row(bars, k)) != 0
+        return failed
+
+    return pulling
+
+
+@kernel
+def copy_components(frame):
+    results, rows, components = slots.RESULTS(frame), slots.ROWS(frame), slots.COMPONENTS(frame)
+    for k in range(rows.size):
+        for c in range(components.size):
+            results[k, c] = slots.OBSERVED(frame)[rows[k], components[c]]
+    return False
+
+
+@kernel
+def pull_to_components(frame):
+    bars, rows, components = slots.RESULTS_BAR(frame), slots.ROWS(frame), slots.COMPONENTS(frame)
+    for k in range(rows.size):
+        for c in range(components.size):
+            slots.JUMPS(frame)[rows[k], components[c]] += bars[k, c]
+    return False
+
+
 def make_linearised(function: Callable, vjp: Callable) -> Callable:
-    """The kernel that writes RESULTS, and their derivatives: a vjp for each of them."""
+    """The kernel that writes RESULTS, and their derivatives: a vjp for each of them; whether one has failed."""
 
     @kernel
     def linearised(frame):
@@ -188,15 +198,9 @@ def make_linearised(function: Callable, vjp: Callable) -> Callable:
                 unit[c] = 1.0
                 failed |= vjp(k, times[k], u, theta, unit, u_bar, theta_bar) != 0
                 unit[c] = 0.0
-        return NON_FINITE if failed else SUCCESS
+        return failed
 
     return linearised
-
-
-@functools.lru_cache(maxsize=64)
-def linearised_entry(rule: Rule) -> Callable[[Any], int]:
-    """The compiled function and its derivatives."""
-    return loss_entry(make_linearised(*rule.uniform), "observed-linearised", rule.key)
 
 
 @kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from adjode.compile.views import row
 from adjode.model.fields import entry_name
 from adjode.model.losses.loss import States, blamed
 from adjode.status import NON_FINITE, SUCCESS, SolveError, Status
+
+if TYPE_CHECKING:
+    from adjode.model.losses.residuals import Residuals
 
 
 class PreparedLoss:
@@ -104,30 +107,10 @@ class PreparedLoss:
         if not self.compiled:
             raise TypeError("a loss in plain Python cannot be called from compiled code: decorate its callback with @numba.njit.")
 
-    def residuals(
-        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The residuals of a loss that is half the sum of their squares, and their tangents from those of states and parameters.
-
-        In the order of the data, by rows, without what is missing: (N,) from states (k, n) at the `times` and theta (m,); and
-        (N, p) from dots (k, p, n) and theta_dots (p, m).
-        """
+    @property
+    def squares(self) -> Residuals:
+        """The residuals of a loss that is half the sum of their squares."""
         raise TypeError(f"{type(self.loss).__name__} is not a sum of squares, so there are no residuals: use its gradient.")
-
-    def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """The dual of `residuals` at one place: cotangents (N,) of them to those of states and parameters, (k, n) and (m,)."""
-        raise TypeError(f"{type(self.loss).__name__} is not a sum of squares, so there are no residuals: use its gradient.")
-
-    def probing(self, r_bars: np.ndarray, u_bars: np.ndarray) -> Probing | None:
-        """What writes the cotangents of the states to `u_bars` for those of the residuals, (k, c), in compiled code, if it can."""
-        return None
-
-    def reading(self, dots: np.ndarray, width: int, p: int) -> Callable[[], tuple[int, np.ndarray, np.ndarray]] | None:
-        """`residuals` in compiled code, if it can: a status, the residuals and their tangents in p directions.
-
-        `dots` are those that a pass of tangents observes, with so many side by side.
-        """
-        return None
 
     def run(self) -> float:
         """The value, which is in `value[0]` too; NaN if it or a cotangent is not finite."""
@@ -173,34 +156,6 @@ class PreparedLoss:
         name = entry_name("theta", self.loss.fields[1], k)
         what = f"the loss is not finite: its derivative by {name} is {self.theta_bar[k]}."
         return SolveError(what, phase="loss", status=Status.NON_FINITE, t=float("nan"))
-
-
-class Probing(NamedTuple):
-    """What a program takes for a loss: cotangents that are not those of a value."""
-
-    entry: Callable[[Any], int]
-    frame: Frame
-
-    def follow(self, forward: Frame, backward: Frame) -> None:
-        """See `PreparedLoss`."""
-
-
-def pull_components(prepared: PreparedLoss, components: np.ndarray, theta: np.ndarray) -> Callable:
-    """Cotangents (k, c) of these components of the states at observations to those of the states (times, n) and of theta."""
-
-    def pull(y_bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        u_bars = np.zeros_like(prepared.u_bars)
-        np.add.at(u_bars, (prepared.rows[:, None], components), y_bars)  # an observation may have been made more than once
-        return u_bars, np.zeros(theta.size)
-
-    return pull
-
-
-def spread(there: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values (N,) where there are data, zeros elsewhere."""
-    found = np.zeros(there.shape)
-    found[there] = values
-    return found
 
 
 @kernel

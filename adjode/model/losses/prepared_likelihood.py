@@ -13,9 +13,19 @@ from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.views import row
 from adjode.model.losses import densities
-from adjode.model.losses.observed import PreparedObserved, fill, make_add_bars, matters
+from adjode.model.losses.observed import (
+    PreparedObserved,
+    copy_components,
+    fill,
+    make_add_bars,
+    make_predict,
+    make_pull,
+    matters,
+    pull_to_components,
+)
 from adjode.model.losses.own_densities import with_own
-from adjode.model.losses.prepared import clear_jumps, finish, loss_entry, pull_components, spread
+from adjode.model.losses.prepared import clear_jumps, finish, loss_entry
+from adjode.model.losses.residuals import Residuals
 from adjode.model.losses.rule import Numbers, Rule
 from adjode.status import SolveError, Status
 
@@ -71,44 +81,10 @@ class PreparedLikelihood(PreparedObserved):
     def entry(self) -> Callable[[Any], int]:
         return likelihood_entry(self.rule, self.loss.scale_rule, tuple(self.loss.density_rules))
 
-    def residuals(
-        self, states: np.ndarray, dots: np.ndarray, theta: np.ndarray, theta_dots: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    @functools.cached_property
+    def squares(self) -> Residuals:
         loss = self.loss
-        if self.rule is None:
-            y, y_dots = states[self.rows][:, loss.components], dots[self.rows][:, :, loss.components].transpose(0, 2, 1)
-        else:
-            y, y_dots = self.pushed(states, dots, theta, theta_dots)
-        later = loss.previous >= 0
-        y_dots[later] -= y_dots[loss.previous[later]]
-        r, slopes = self._compared(y)
-        return r, y_dots[~loss.missing] * slopes[:, None]
-
-    def pulled_residuals(self, states: np.ndarray, theta: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        loss = self.loss
-        if self.rule is None:
-            y, pull = states[self.rows][:, loss.components], pull_components(self, loss.components, theta)
-        else:
-            y, pull = self.pulled(states, theta)
-        slopes, later = self._compared(y)[1], loss.previous >= 0
-
-        def pull_all(r_bar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            y_bars = spread(~loss.missing, slopes * r_bar)
-            np.subtract.at(y_bars, loss.previous[later], y_bars[later])
-            return pull(y_bars)
-
-        return pull_all
-
-    def _compared(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The residuals (N,) of what is observed, y (k, c), and their slopes by what has come since the time before."""
-        loss, there, later = self.loss, ~self.loss.missing, self.loss.previous >= 0
-        y = y.copy()
-        y[later] -= y[loss.previous[later]]
-        weights, found = 1.0 / loss.scales[there], y[there]
-        logs = np.broadcast_to([one.of_logarithm for one in loss.noise], there.shape)[there]
-        with np.errstate(all="ignore"):
-            slopes = np.where(logs, weights / found, weights)
-            return (np.where(logs, np.log(found), found) - loss.data[there]) * weights, slopes
+        return Residuals(self, loss.rule, loss.missing, 1.0 / loss.scales, [one.of_logarithm for one in loss.noise], loss.previous)
 
     def explain(self) -> None:
         loss = self.loss
@@ -141,24 +117,6 @@ class PreparedLikelihood(PreparedObserved):
 
 
 _BY_FUNCTION = -2  # in DENSITIES, for an entry of theta
-
-
-@kernel
-def _of_components(frame):
-    results, rows, components = slots.RESULTS(frame), slots.ROWS(frame), slots.COMPONENTS(frame)
-    for k in range(rows.size):
-        for c in range(components.size):
-            results[k, c] = slots.OBSERVED(frame)[rows[k], components[c]]
-    return False
-
-
-@kernel
-def _to_components(frame):
-    bars, rows, components = slots.RESULTS_BAR(frame), slots.ROWS(frame), slots.COMPONENTS(frame)
-    for k in range(rows.size):
-        for c in range(components.size):
-            slots.JUMPS(frame)[rows[k], components[c]] += bars[k, c]
-    return False
 
 
 @kernel
@@ -227,33 +185,6 @@ def _scales_to_theta(frame):
     return False
 
 
-def _observing(function: Callable) -> Callable:
-    @kernel
-    def observing(frame):
-        times, rows, results, failed = slots.TIMES(frame), slots.ROWS(frame), slots.RESULTS(frame), False
-        for k in range(rows.size):
-            result = row(results, k)
-            fill(result, math.nan)
-            failed |= function(k, times[k], row(slots.OBSERVED(frame), rows[k]), slots.THETA(frame), result) != 0
-        return failed
-
-    return observing
-
-
-def _pulling(vjp: Callable) -> Callable:
-    add_bars = make_add_bars(vjp)
-
-    @kernel
-    def pulling(frame):
-        bars, failed = slots.RESULTS_BAR(frame), False
-        for k in range(bars.shape[0]):
-            if matters(row(bars, k)):
-                failed |= add_bars(frame, k, row(bars, k)) != 0
-        return failed
-
-    return pulling
-
-
 def _scaling(function: Callable) -> Callable:
     @kernel
     def scaling(frame):
@@ -314,11 +245,11 @@ def likelihood_entry(
     rule: Rule | None = None, scale_rule: Rule | None = None, density_rules: tuple[Rule, ...] = ()
 ) -> Callable[[Any], int]:
     """The compiled loss; of components of the state without a rule, with scales that are numbers or parameters else."""
-    predict, pull, scale, pull_scale = _of_components, _to_components, _no_function, _no_function
+    predict, pull, scale, pull_scale = copy_components, pull_to_components, _no_function, _no_function
     keys: list[str | None] = []
     if rule is not None:
         function, vjp = rule.uniform
-        predict, pull = _observing(function), _pulling(vjp)
+        predict, pull = make_predict(function), make_pull(vjp)
         keys.append(rule.key)
     if scale_rule is not None:
         function, vjp = scale_rule.uniform
