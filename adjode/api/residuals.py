@@ -180,11 +180,8 @@ class ResidualsAndJacobian:
         return ResidualWorkspace(self.dynamics, options, structure, loss, self.t_span, mask, u0.size, *asked)
 
     def _prepared(self, n: int) -> PreparedLoss:
-        """The loss, at times in the order of integration."""
         loss = self.loss.prepare(n, self.t_span[1])
         loss.times[:] = times_in_span("t_obs", loss.times, *self.t_span)
-        if self.t_span[1] < self.t_span[0]:
-            loss.reverse()
         return loss
 
     def _try_behind(self, workspace: ResidualWorkspace) -> None:
@@ -201,6 +198,8 @@ class ResidualsAndJacobian:
     def _step_by_step(self, columns: np.ndarray, u0: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same by the long way round, which says what is wrong."""
         solution, n, loss = solve(self.dynamics, u0, theta, self.t_span, **self._solve_options), u0.size, self._prepared(u0.size)
+        if self.t_span[1] < self.t_span[0]:
+            loss.reverse()
         require_observed(solution, loss.times)
         directions = np.eye(columns.size)[columns].T
         dots = solution.pushforward(directions[:n], directions[n:], loss.times, on_inaccurate=self._on_inaccurate)
