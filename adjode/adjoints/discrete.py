@@ -34,7 +34,7 @@ from adjode.adjoints.trust import (
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.finite import all_finite
-from adjode.compile.flags import kernel
+from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import plane, row
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
@@ -118,6 +118,14 @@ def _make_pull(calls: Calls) -> Callable:
     return pull
 
 
+@exact_kernel
+def _add_to_total(frame, theta_bar):
+    """In the order of the stages: LLVM would add up neighbouring ones first where nothing is between them."""
+    total = slots.TOTAL(frame)
+    for i in range(theta_bar.size):
+        total[i] += theta_bar[i]
+
+
 def _make_pull_alone(calls: Calls) -> Callable:
     pull_state, judged = products.make_pull_state(calls), calls.judged
 
@@ -128,9 +136,7 @@ def _make_pull_alone(calls: Calls) -> Callable:
         slots.COUNT(frame)[slots.VJPS] += 1
         status = pull_state(frame, t, u, w, u_bar, theta_bar)
         if slots.WANTS(frame)[slots.WANTS_THETA] == 1:
-            total = slots.TOTAL(frame)
-            for i in range(theta_bar.size):
-                total[i] += theta_bar[i]
+            _add_to_total(frame, theta_bar)
         if judged:
             add_stage(frame, stage, u_bar, theta_bar)
         return status

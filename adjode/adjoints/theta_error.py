@@ -32,45 +32,72 @@ _TOLERANCES = 10.0  # changes of the state by so many of them are no more than n
 _NOTHING = 1e-9  # of lam
 _UNFELT = 30.0  # units of a sum over slopes: the error estimate of the solve would have refused the step, if it had felt that
 _NEGLIGIBLE = 1e-3  # units
+_LARGER = 1.2  # times a square of theta_bar: less does not change how large it is
+_BLOCK = 64  # parameters that are summed up together
 
 
 @kernel
-def begin_theta_error(frame):
-    """Nothing so far in the sums over the stages of a step."""
-    trust = slots.TRUST(frame)
-    trust[slots.THETA_ALONG] = trust[slots.THETA_RULE] = trust[slots.THETA_PARTS] = 0.0
-    trust[slots.ZERO_ALONG] = trust[slots.ZERO_RULE] = trust[slots.ZERO_PARTS] = 0.0
-
-
-@kernel
-def add_to_theta_error(frame, stage, theta_bar):
-    """What a stage has pulled back, to the sums over those of its step."""
-    trust, of_lam = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
-    of_rule = slots.QUADRATURE_WEIGHTS(frame)[int(trust[slots.RULE_ROW]), stage]
-    if of_lam == 0.0 and of_rule == 0.0:
-        return
-    part = dot(slots.THETA_PROBE(frame), theta_bar)
-    trust[slots.THETA_ALONG] += of_lam * part
-    if of_rule != 0.0:
-        trust[slots.THETA_RULE] += of_rule * part
-        trust[slots.THETA_PARTS] += abs(part)
-    if trust[slots.HAS_ZEROS] == 1.0:
-        part = dot(slots.ZERO_PROBE(frame), theta_bar)
-        trust[slots.ZERO_ALONG] += of_lam * part
-        if of_rule != 0.0:
-            trust[slots.ZERO_RULE] += of_rule * part
-            trust[slots.ZERO_PARTS] += abs(part)
-
-
-@kernel
-def along(total, probe):
-    """What `dot` gives, and the Euclidean norm of theta_bar in the units of the probe."""
+def _along(theta_bar, probe):
+    """(probe . theta_bar, the sum of the squares of its terms), by blocks: no block waits for the sum of the one before."""
     along, squares = 0.0, 0.0
-    for k in range(probe.size):
-        part = total[k] * probe[k]
-        along += part
-        squares += part * part
-    return along, math.sqrt(squares)
+    for start in range(0, probe.size, _BLOCK):
+        of_block, squares_of_block = 0.0, 0.0
+        for k in range(start, min(start + _BLOCK, probe.size)):
+            part = theta_bar[k] * probe[k]
+            of_block += part
+            squares_of_block += part * part
+        along += of_block
+        squares += squares_of_block
+    return along, squares
+
+
+@kernel
+def _with_both(theta_bar, probe, zero_probe):
+    """What both probes make of it: neither of two sums waits for the other, and theta_bar is read once."""
+    along, along_zeros = 0.0, 0.0
+    for start in range(0, probe.size, _BLOCK):
+        of_block, zeros_of_block = 0.0, 0.0
+        for k in range(start, min(start + _BLOCK, probe.size)):
+            of_block += theta_bar[k] * probe[k]
+            zeros_of_block += theta_bar[k] * zero_probe[k]
+        along += of_block
+        along_zeros += zeros_of_block
+    return along, along_zeros
+
+
+@kernel
+def keep_parts(frame, stage, theta_bar):
+    """What a stage has pulled back along the probes, for the sums over the stages of its step."""
+    parts, rules = slots.STAGE_PARTS(frame), slots.QUADRATURE_WEIGHTS(frame)
+    if slots.LAM_WEIGHTS(frame)[stage] == 0.0 and rules[INNER, stage] == 0.0 and rules[WHOLE, stage] == 0.0:
+        return
+    if slots.TRUST(frame)[slots.HAS_ZEROS] == 1.0:
+        parts[0, stage], parts[1, stage] = _with_both(theta_bar, slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame))
+    else:
+        parts[0, stage] = _along(theta_bar, slots.THETA_PROBE(frame))[0]
+
+
+@kernel
+def _sum_stages(frame, probe, place):
+    """The estimate of theta_bar along a probe, of the step; at this place what tells of it as a quadrature."""
+    trust, parts, of_lam = slots.TRUST(frame), row(slots.STAGE_PARTS(frame), probe), slots.LAM_WEIGHTS(frame)
+    of_rule, estimate, rule, sizes = row(slots.QUADRATURE_WEIGHTS(frame), int(trust[slots.RULE_ROW])), 0.0, 0.0, 0.0
+    for i in range(of_lam.size):
+        estimate += of_lam[i] * parts[i]
+        rule += of_rule[i] * parts[i]
+        sizes += abs(parts[i]) if of_rule[i] != 0.0 else 0.0
+    trust[place], trust[place + PARTS] = rule, sizes
+    return estimate
+
+
+@kernel
+def _size_along(total, probe, size):
+    """The product, and the larger one of `size` and the Euclidean norm of theta_bar in the units of the probe.
+
+    A root, for which a step waits long, is taken only where that has grown by a tenth.
+    """
+    along, squares = _along(total, probe)
+    return along, math.sqrt(squares) if squares > _LARGER * size * size else size
 
 
 @exact_kernel
@@ -151,6 +178,13 @@ def _is_explained(frame, ratio, of_u):
 
 
 @exact_kernel
+def _is_smooth(frame, place, parts, of_u):
+    """Whether `_is_explained` certainly holds: this takes neither a division nor a root."""
+    trust, excess = slots.TRUST(frame), slots.QUADRATURE_FACTORS(frame)[3 if slots.TRUST(frame)[slots.SEEN_ROUGH] == 1.0 else 2]
+    return abs(trust[place]) < min(_ROUGHER, excess) * trust[slots.ROUGH if of_u else slots.ROUGH_LAM] * parts
+
+
+@exact_kernel
 def _rule_error(frame, step, h, V, before, place, size):
     """The error of the quadrature of a step along a probe, whose sums are at this place; `size` is that of theta_bar so far."""
     trust, parts = slots.TRUST(frame), slots.TRUST(frame)[place + PARTS]
@@ -159,6 +193,9 @@ def _rule_error(frame, step, h, V, before, place, size):
     trust[place + LATELY] = max(parts / abs(h), _FORGETS * trust[place + LATELY])
     if of_u:  # an integrand that passes through zero is not rough
         parts = abs(h) * trust[place + LATELY]
+    if _is_smooth(frame, place, parts, of_u):
+        trust[place + EXPLAINED] = _FORGETS * max(trust[place + EXPLAINED], abs(trust[place]))
+        return 0.0
     ratio = _ratio(trust[place], parts)
     raised = parts * _error_of_rule(frame, ratio)
     if trust[slots.UNIT_ERROR] == 0.0 or not max(raised, parts * ratio) > _NEGLIGIBLE * trust[slots.UNIT_ERROR] * size:
@@ -202,21 +239,23 @@ def judge_theta(frame, step, h, V, before):
     `before` is the size of lam behind it.
     """
     trust, total, of_zeros, of_rule, rule_of_zeros = slots.TRUST(frame), slots.TOTAL(frame), 0.0, 0.0, 0.0
-    width = h
+    has_zeros, width = trust[slots.HAS_ZEROS] == 1.0, h
+    estimate = _sum_stages(frame, 0, slots.THETA_RULE)
+    estimate_of_zeros = _sum_stages(frame, 1, slots.ZERO_RULE) if has_zeros else 0.0
     if slots.SAMPLES(frame).shape[0] > 0:
         take_sample(frame, step, h, V)
         width = trust[slots.COVERS]
-    trust[slots.ALONG], size = along(total, slots.THETA_PROBE(frame))
-    trust[slots.THETA_SIZE] = size = max(trust[slots.THETA_SIZE], size)
+    trust[slots.ALONG], size = _size_along(total, slots.THETA_PROBE(frame), trust[slots.THETA_SIZE])
+    trust[slots.THETA_SIZE] = size
     trust[slots.ROUGH], trust[slots.ROUGH_LAM] = _FORGETS * trust[slots.ROUGH], _FORGETS * trust[slots.ROUGH_LAM]
-    of_theta, steps = _error_along(frame, trust[slots.THETA_ALONG], size), trust[slots.COUNTS_FOR]
+    of_theta, steps = _error_along(frame, estimate, size), trust[slots.COUNTS_FOR]
     trust[slots.THETA_SUM] += steps * of_theta
     if width != 0.0:
         of_rule = _rule_error(frame, step, width, V, before, slots.THETA_RULE, max(size, before))
     trust[slots.RULE_OF_THETA] += steps * of_rule
-    if trust[slots.HAS_ZEROS] == 1.0:
-        trust[slots.ZERO_SIZE] = size = max(trust[slots.ZERO_SIZE], along(total, slots.ZERO_PROBE(frame))[1])
-        of_zeros = _error_along(frame, trust[slots.ZERO_ALONG], size)
+    if has_zeros:
+        trust[slots.ZERO_SIZE] = size = _size_along(total, slots.ZERO_PROBE(frame), trust[slots.ZERO_SIZE])[1]
+        of_zeros = _error_along(frame, estimate_of_zeros, size)
         trust[slots.ZERO_SUM] += steps * of_zeros
         if width != 0.0:
             rule_of_zeros = _rule_error(frame, step, width, V, before, slots.ZERO_RULE, max(size, before))
@@ -226,8 +265,10 @@ def judge_theta(frame, step, h, V, before):
 
 @kernel
 def begin_rules(frame):
-    """What the mesh says of the estimates of this pass, or the pass before, on longer steps."""
-    trust = slots.TRUST(frame)
+    """What the mesh says of the estimates of this pass, or the pass before, on longer steps; and nothing yet of any stage."""
+    trust, parts = slots.TRUST(frame), slots.STAGE_PARTS(frame)
+    for i in range(parts.shape[1]):
+        parts[0, i] = parts[1, i] = 0.0  # a weight of zero does not undo what is not a number
     if slots.LIMITED(frame)[1] == 0:
         trust[slots.RULE_IS_OFF], trust[slots.SEEN_ROUGH], trust[slots.GREW_FREELY] = 1.0, 0.0, 0.0
         trust[slots.FREE_STEPS] = _grow_freely(frame) if slots.QUADRATURE_FACTORS(frame)[0] > 0.0 else 0

@@ -19,13 +19,12 @@ from adjode.adjoints.samples import begin_samples
 from adjode.adjoints.theta_error import (
     INNER,
     WHOLE,
-    add_to_theta_error,
     begin_rules,
-    begin_theta_error,
     end_rules,
     error_of_estimate,
     errors_of_rules,
     judge_theta,
+    keep_parts,
 )
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
@@ -65,14 +64,15 @@ def begin_trust(frame):
     for k in range(slots.LAM_SUM, trust.size):
         trust[k] = 0.0
     for k in range(probe.size):
-        part = 0.618 * k
+        part, pair = 0.618 * k, k * (k + 1.0)
         about_one = 0.75 + 0.5 * (part - int(part))
-        about_one = about_one if k * (k + 1) % 7 < 3 else -about_one
+        about_one = about_one if pair - 7.0 * int((pair + 0.5) / 7.0) < 3.0 else -about_one  # vectorises, as % does not
         probe[k], zero_probe[k] = abs(theta[k]) * about_one, about_one if theta[k] == 0.0 else 0.0
     _forget_inflows(frame)
+    largest = 0.0
     for k in range(probe.size):
-        if zero_probe[k] != 0.0:
-            trust[slots.HAS_ZEROS] = 1.0
+        largest = max(largest, abs(zero_probe[k]))
+    trust[slots.HAS_ZEROS] = 1.0 if largest > 0.0 else 0.0
     for k in range(lam_error.size):
         lam_error[k] = slots.LAM_RECENT(frame)[k] = 0.0
     begin_rules(frame)
@@ -100,7 +100,6 @@ def begin_step(frame, step, h, V, seeded):
     find_kink(frame, step, h, V)
     if trust[slots.KINK_ERROR] > 0.0:
         trust[slots.COUNTS_FOR] = 1.0
-    begin_theta_error(frame)
     trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 and not sampled else INNER
     if seeded:
         for k in range(y_bar.size):
@@ -117,7 +116,7 @@ def add_stage(frame, stage, u_bar, theta_bar):
         error = slots.LAM_ERROR(frame)
         for k in range(error.size):
             error[k] += weight * u_bar[k]
-    add_to_theta_error(frame, stage, theta_bar)
+    keep_parts(frame, stage, theta_bar)
 
 
 @exact_kernel

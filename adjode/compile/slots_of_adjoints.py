@@ -106,8 +106,7 @@ TRUST = floats_by_name(
     counts_for="how many steps the one being pulled back stands for; 0 if it is not judged",
     behind="the size of the step behind it",
     skipped="the largest step behind it that has not been judged, since the last one that has",
-    theta_along="error estimate of theta_bar along THETA_PROBE, of the step being pulled back",
-    zero_along="the same along ZERO_PROBE",
+    theta_along="continuous adjoints: the error estimate of the quadrature of theta_bar in the last step",
     theta_rule="what tells the error of theta_bar along THETA_PROBE as a quadrature, of the step being pulled back",
     theta_parts="the sum of the sizes of its parts",
     theta_lately="how large these sums have been of late, by time",
@@ -173,7 +172,7 @@ TRUST = floats_by_name(
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
-    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, ZERO_ALONG, THETA_RULE,
+    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, THETA_RULE,
     THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS, ZERO_LATELY,
     ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS, BY_LAST,
     BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM,
@@ -195,6 +194,7 @@ U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a st
 U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
 THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
 ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
+STAGE_PARTS = matrix(SIZED, "(2, rows)", "what each stage of the step adds to theta_bar along THETA_PROBE and ZERO_PROBE")
 SAMPLES = matrix(SIZED, "(6, n) or (0, n)", "of slopes and their cotangents, see adjoints/samples.py")
 SIDE = vector(OPTIONAL, "(1,) or (0,)", "a result of SIDES; empty where there is none")
 KINK_WORK = matrix(SIZED, "(7, n) or (0, n)", "vectors of adjoints/kinks.py")

@@ -135,6 +135,7 @@ class Discrete(Replay):
                 slots.STEP_ERROR: (0, n),
                 slots.SAMPLES: (6 if tableau.quadrature_error.sampled else 0, n),
                 slots.BASIS: (1, rows),
+                slots.STAGE_PARTS: (2, rows),
                 slots.TOTAL: (m + 1,),
             }
         )
