@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -110,7 +112,11 @@ class Task:
 
 
 def run_starts(task: Task, points: np.ndarray, how: StartOptions, progress: bool, unit: str) -> list[Outcome]:
-    """The outcomes of all starts, in their order. The first one runs here, so that all is compiled before others begin."""
+    """The outcomes of all starts, in their order. The first one runs here, so that all is compiled before others begin.
+
+    Where that is interrupted, starts in threads end behind their next step.
+    """
+    interrupted = threading.Event()
     with how.pool() as pool:
         if pool is None or len(points) == 1:
             with progress_line(progress, unit) as show:
@@ -119,10 +125,21 @@ def run_starts(task: Task, points: np.ndarray, how: StartOptions, progress: bool
         with progress_line(progress, "starts") as show:
             outcomes = [task(points[0])]
             show({}, outcomes[0].n_failed)
-            for outcome in pool.map(task, points[1:]):
-                outcomes.append(outcome)
-                show({}, sum(one.n_failed for one in outcomes))
+            if isinstance(pool, ThreadPoolExecutor):
+                task = dataclasses.replace(task, show=functools.partial(_go_on, interrupted))
+            try:
+                for outcome in pool.map(task, points[1:]):
+                    outcomes.append(outcome)
+                    show({}, sum(one.n_failed for one in outcomes))
+            except BaseException:
+                interrupted.set()
+                raise
             return outcomes
+
+
+def _go_on(interrupted: threading.Event, facts: dict[str, str], n_failed: int) -> None:
+    if interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 def best_of(outcomes: Sequence[Outcome], names: list[str], rates: np.ndarray) -> tuple[OptimizeResult, str]:
