@@ -80,7 +80,7 @@ class Workspace:
         n, m, k = sizes
         self.dynamics, self.options, self.loss, self.t_span = dynamics, options, loss, t_span
         self.cost, self.solve_options = cost, solve_options
-        self.is_solved = self.is_tried = False
+        self.is_solved = self.is_tried = self._has_cotangents = False
         self.forward, self.u0, self.theta = observing(dynamics, options, structure, loss, t_span, (n, m), self._record)
         curved = with_inflows(dynamics, self.forward.jumps.inflows, m, second_order=True)
         dynamics, span, theta, jumps = self.forward.problem
@@ -159,9 +159,9 @@ class Workspace:
 
     def _solve(self, layout: Layout, u0: np.ndarray, theta: np.ndarray) -> PullbackStats:
         """Solve forwards, unless this was the last point, in steps that serve the gradient; the work."""
-        if self.is_solved and np.array_equal(u0, self.u0) and np.array_equal(theta, self.theta):
+        if self.is_solved and (u0 == self.u0).all() and (theta == self.theta).all():
             return PullbackStats()
-        self.is_solved, self._is_judging = False, False
+        self.is_solved = self._is_judging = self._has_cotangents = False
         self.u0[:], self.theta[:] = u0, theta
         if (status := solve_until_served(self.solving, self._judge)) != SUCCESS:
             if self.rows is not None and self._is_judging:
@@ -191,7 +191,7 @@ class Workspace:
         loss.observe(observed, self.theta)
         if not np.isfinite(loss.run()):
             loss.explain()
-        u_bars = loss.u_bars
+        self._has_cotangents, u_bars = True, loss.u_bars
         if not u_bars.any() and self.cost is None:
             sizes = np.abs(observed).max(axis=0, initial=0.0) + self.options.least_sizes(self.u0.size)
             u_bars = probe(*u_bars.shape) / sizes
@@ -232,9 +232,11 @@ class Workspace:
     def _put_cotangents(self, observed: np.ndarray) -> np.ndarray:
         """Those of the states and their tangents, for the pass behind; the loss's own of theta, in rows (1 + k, m)."""
         loss, (k, n) = self.loss, self.u_dots.shape
-        loss.observe(observed, self.theta)
-        if not np.isfinite(loss.run()):
-            loss.explain()
+        if not self._has_cotangents:
+            loss.observe(observed, self.theta)
+            if not np.isfinite(loss.run()):
+                loss.explain()
+        self._has_cotangents = False  # what follows may run the loss elsewhere
         observed_dots = self.tangents.observed
         dots = observed_dots[self._of_loss]
         u_bar_dots, theta_bar_dots = tangents_of_cotangents(loss, dots, self.theta_dots)
@@ -242,8 +244,8 @@ class Workspace:
             require_derived_loss(loss, self.theta)
             require_second_of_loss(loss, self.theta)
         self.second.u_bars[self._of_loss] = np.concatenate([loss.u_bars[:, None], u_bar_dots], axis=1)
-        own = loss.theta_bar if loss.theta_bar.size else np.zeros(self.theta.size)
-        direct = np.vstack([own, theta_bar_dots])
+        direct = np.zeros((1 + k, self.theta.size))
+        direct[0, : loss.theta_bar.size], direct[1:] = loss.theta_bar, theta_bar_dots
         if self.nodes is not None:
             direct += self._weigh(self.nodes, observed_dots[self._of_nodes].reshape(-1, k * n))
         return direct

@@ -46,9 +46,9 @@ combine_loops, combine_unrolled = make_combine(False), make_combine(True)
 
 @kernel
 def combine_fours(out, base, h, W, i, K, count):
-    """The same for a multiple of four components, of which as many go side by side; all numbers of them being constant.
+    """The same for a multiple of four components, four at a time, where all numbers are constant.
 
-    Loops over a few components are compiled to one component after the other, or to gathers.
+    A loop over so few components is compiled to gathers, or to one component after the other.
     """
     for k in range(0, out.size, 4):
         a = b = c = d = 0.0

@@ -66,10 +66,9 @@ def tangents_of_cotangents(loss: PreparedLoss, dots: np.ndarray, theta_dots: np.
 def _of_components(loss: PreparedLeastSquares, dots: np.ndarray, u_bar_dots: np.ndarray) -> None:
     given, rows = loss.loss, loss.rows
     curvatures = _curvatures(loss.observed[rows][:, given.components], given.y_obs, given.weights, given.log)
-    for c, i in enumerate(given.components):
-        summed = np.zeros(len(dots))
-        np.add.at(summed, rows, curvatures[:, c])  # an observation may have been made more than once
-        u_bar_dots[:, :, i] += summed[:, None] * dots[:, :, i]
+    summed = np.zeros((len(dots), 1, given.components.size))
+    np.add.at(summed[:, 0], rows, curvatures)  # an observation may have been made more than once
+    u_bar_dots[:, :, given.components] = summed * dots[:, :, given.components]
 
 
 def _curvatures(y: np.ndarray, data: np.ndarray, weights: np.ndarray, log: bool) -> np.ndarray:
