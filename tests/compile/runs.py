@@ -116,6 +116,12 @@ def explicit(method: str, **steps) -> Iterator:
         yield solved(lotka_volterra(), LV_U0, LV_THETA, span, pullbacks, method=method, **steps)
 
 
+def zero_parameter(**steps) -> Iterator:
+    """One that is zero, to which errors of theta_bar are not relative."""
+    theta = LV_THETA * np.array([1.0, 1.0, 0.0, 1.0])
+    yield solved(lotka_volterra(), LV_U0, theta, (0.0, 2.0), [{"adjoint": "discrete"}], **steps)
+
+
 def short_products(**steps) -> Iterator:
     """vjp_u, where theta is not asked for, and in the stages."""
     pullbacks = [{"adjoint": adjoint, "wrt": wrt} for adjoint in ("discrete", "interpolating") for wrt in ("u0", "theta", "T")]
@@ -364,6 +370,7 @@ BOTH: dict[str, Callable[..., Iterator]] = {
     **{method: functools.partial(explicit, method) for method in ADAPTIVE},
     **{method: functools.partial(implicit, method) for method in STIFF},
     "vjp_u": short_products,
+    "zero parameter": zero_parameter,
     "stops": stopping,
     "jumps": jumping,
     "mass": massed,

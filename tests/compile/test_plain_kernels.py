@@ -39,6 +39,8 @@ NOT_ENTERED = {
     "_make_put_rights_by_lanes.<locals>.put_rights_by_lanes": "likewise",
     "keep_off": "after a step that fails for its stage behind a stop; tests/passes/test_time.py",
     "_infinite_pivot": "behind LAPACK, in whose place plain Python takes loops; tests/linalg compares the two",
+    "combine_fours": "in the fused tier, along constant numbers of directions; tests/api/test_residuals.py",
+    "_by_fours": "likewise",
     "make_series.<locals>.series": "calls a jitted callback; without one a series is a loop in Python, whose numbers are compared",
 }
 

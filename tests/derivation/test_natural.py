@@ -50,10 +50,10 @@ def compiled(f, n, m):
     dynamics = adjode.Dynamics(f)
     (t, u, theta), *_ = positive(program(f, n, m))
     lam, results = np.cos(np.arange(n)), []
-    for call in ("in_place", "call_plain"):
+    for f, vjp in ((dynamics.f, dynamics.vjp), (dynamics.f.call_plain, dynamics.vjp.call_plain)):
         du, u_bar, theta_bar = np.full(n, np.nan), np.full(n, np.nan), np.full(m, np.nan)
-        getattr(dynamics.f, call)(t, u, theta, du)
-        getattr(dynamics.vjp, call)(t, u, theta, lam, u_bar, theta_bar)
+        f(t, u, theta, du)
+        vjp(t, u, theta, lam, u_bar, theta_bar)
         results.append(np.concatenate([du, u_bar, theta_bar]))
     return dynamics.f.is_read, *results
 
