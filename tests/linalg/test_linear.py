@@ -174,6 +174,7 @@ def test_what_interrupts_superlu_is_kept(c, monkeypatch):
     raise_kept()  # nothing is left
 
 
+@pytest.mark.jitted
 def test_factors_are_freed_with_what_made_them():
     """Compiled code calls it by an address, which does not keep it."""
     solver = SuperLU(sparse.csc_array(np.eye(2)))
