@@ -33,36 +33,38 @@ _NOTHING = 1e-9  # of lam
 _UNFELT = 30.0  # units of a sum over slopes: the error estimate of the solve would have refused the step, if it had felt that
 _NEGLIGIBLE = 1e-3  # units
 _LARGER = 1.2  # times a square of theta_bar: less does not change how large it is
-_BLOCK = 64  # parameters that are summed up together
 
 
 @kernel
 def _along(theta_bar, probe):
-    """(probe . theta_bar, the sum of the squares of its terms), by blocks: no block waits for the sum of the one before."""
-    along, squares = 0.0, 0.0
-    for start in range(0, probe.size, _BLOCK):
-        of_block, squares_of_block = 0.0, 0.0
-        for k in range(start, min(start + _BLOCK, probe.size)):
-            part = theta_bar[k] * probe[k]
-            of_block += part
-            squares_of_block += part * part
-        along += of_block
-        squares += squares_of_block
-    return along, squares
+    """(probe . theta_bar, the sum of the squares of its terms), by quarters: no addition waits for all those before it."""
+    a = b = c = d = aa = bb = cc = dd = 0.0
+    quarter = probe.size // 4
+    for k in range(quarter):
+        of_a, of_b = theta_bar[k] * probe[k], theta_bar[k + quarter] * probe[k + quarter]
+        of_c, of_d = theta_bar[k + 2 * quarter] * probe[k + 2 * quarter], theta_bar[k + 3 * quarter] * probe[k + 3 * quarter]
+        a, b, c, d = a + of_a, b + of_b, c + of_c, d + of_d
+        aa, bb, cc, dd = aa + of_a * of_a, bb + of_b * of_b, cc + of_c * of_c, dd + of_d * of_d
+    for k in range(4 * quarter, probe.size):
+        part = theta_bar[k] * probe[k]
+        a, aa = a + part, aa + part * part
+    return a + b + c + d, aa + bb + cc + dd
 
 
 @kernel
 def _with_both(theta_bar, probe, zero_probe):
-    """What both probes make of it: neither of two sums waits for the other, and theta_bar is read once."""
-    along, along_zeros = 0.0, 0.0
-    for start in range(0, probe.size, _BLOCK):
-        of_block, zeros_of_block = 0.0, 0.0
-        for k in range(start, min(start + _BLOCK, probe.size)):
-            of_block += theta_bar[k] * probe[k]
-            zeros_of_block += theta_bar[k] * zero_probe[k]
-        along += of_block
-        along_zeros += zeros_of_block
-    return along, along_zeros
+    """What both probes make of it, by halves: theta_bar is read once."""
+    a = b = of_zeros = zeros_of_b = 0.0
+    half = probe.size // 2
+    for k in range(half):
+        a += theta_bar[k] * probe[k]
+        of_zeros += theta_bar[k] * zero_probe[k]
+        b += theta_bar[k + half] * probe[k + half]
+        zeros_of_b += theta_bar[k + half] * zero_probe[k + half]
+    for k in range(2 * half, probe.size):
+        a += theta_bar[k] * probe[k]
+        of_zeros += theta_bar[k] * zero_probe[k]
+    return a + b, of_zeros + zeros_of_b
 
 
 @kernel
