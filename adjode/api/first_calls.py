@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from adjode.compile.adapters import CHANGED
-from adjode.derivatives.proof import require_derived, require_derived_rule
+from adjode.derivatives.proof import is_proven, require_derived, require_derived_rule
 from adjode.jacobian import source_of
 from adjode.model.callbacks import Callback
 from adjode.model.dynamics import Dynamics
@@ -102,7 +102,8 @@ def try_behind(
     Not every method calls a callback there. What has been derived, from guards and resets too, is held against differences.
     """
     _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
-    _prove(dynamics, parts, times, states, theta)
+    if _has_derived(dynamics, parts):
+        require_derived(dynamics, times, states, theta)
     for what, callback, rule in [] if guards is None else guards.derived:
         require_derived_rule(what, (callback, rule), times, states, theta)
 
@@ -124,19 +125,18 @@ def prove_ahead(
     compiled: bool = True,
 ) -> None:
     """Hold what has been derived against f where no trajectory will be seen: at rough states ahead."""
-    if not any(part.callback.name in dynamics.derived for part in parts):
+    if not _has_derived(dynamics, parts) or is_proven(dynamics, u.size, theta.size):
         return
     f = Trial(dynamics.f, compiled=compiled and _by_handle(dynamics, dynamics.f, u.size + theta.size))
     places = list(walk(f, *t_span, u, theta))
     if places:
         times, states = zip(*places, strict=True)
-        _prove(dynamics, parts, np.array(times), np.array(states), theta)
+        require_derived(dynamics, np.array(times), np.array(states), theta)
 
 
-def _prove(dynamics: Dynamics, parts: Sequence[Part], times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
-    """Hold what has been derived against f, if it is among what is called."""
-    if any(part.callback.name in dynamics.derived for part in parts):
-        require_derived(dynamics, times, states, theta)
+def _has_derived(dynamics: Dynamics, parts: Sequence[Part]) -> bool:
+    """Whether what has been derived from f is among what is called."""
+    return any(part.callback.name in dynamics.derived for part in parts)
 
 
 def _new(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, compiled: bool = True) -> list[Trial]:

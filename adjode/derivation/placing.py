@@ -130,8 +130,8 @@ def is_named(node: Node, count: int, inner: bool, hinted: bool, in_loop: bool = 
     if node.op in ("sym", "const", "named", *_CHEAP):
         return node.op == "slice" and bool(node.shape) and ((hinted and count > 1) or inner)
     if node.op == "load":
-        often = 1 if hinted or (in_loop and any(i.op not in ("sym", "const") for i in node.args[1:])) else 2 if in_loop else 1 << 60
-        return count > often
+        is_computed = any(index.op not in ("sym", "const") for index in node.args[1:])
+        return count > 1 and (hinted or (in_loop and (is_computed or count > 2)))
     if node.op in ("matrix", "reshape"):
         return count > 1 or inner
     if node.op == "neg" and node.args[0].op in ("sym", "load", "const", "named"):

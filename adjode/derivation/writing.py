@@ -160,11 +160,10 @@ class Writer:
 
     def _entry(self, node: Node) -> str | None:
         """`lam_i` for `lam[i]`, and for `lam[2 * n + i]`."""
-        indices = " ".join(self.text(i) for i in node.args[1:])
-        base, short, words = self.names.get(node.args[0]), re.sub(r"\W+", "", indices), re.findall(r"\b[A-Za-z]\w*", indices)
-        if base is None or not base.isidentifier() or not (len(short) < 8 or words):
-            return None
-        return f"{base}_{short if len(short) < 8 else words[-1]}"
+        indices, base = " ".join(self.text(i) for i in node.args[1:]), self.names.get(node.args[0])
+        whole, words = re.sub(r"\W+", "", indices), re.findall(r"\b[A-Za-z]\w*", indices)
+        place = whole if len(whole) < 8 else words[-1] if words else None
+        return None if place is None or base is None or not base.isidentifier() else f"{base}_{place}"
 
     def is_named(self, node: Node, place: Scope) -> bool:
         key = (node, place)

@@ -30,7 +30,7 @@ def require_derived(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, t
     The verdict is kept on disk, beside the compiled callbacks, for each pair of sizes.
     """
     n, m, points = states.shape[1], theta.size, _places(times, states, theta)
-    if not points or _is_proven(dynamics, n, m):
+    if not points or is_proven(dynamics, n, m):
         return
     try:
         with np.errstate(all="ignore"):
@@ -213,7 +213,8 @@ def _mark(dynamics: Dynamics, n: int, m: int) -> str | None:
     return None if None in keys else f"right.{'.'.join(keys)}.{n}.{m}"  # type: ignore[arg-type]
 
 
-def _is_proven(dynamics: Dynamics, n: int, m: int) -> bool:
+def is_proven(dynamics: Dynamics, n: int, m: int) -> bool:
+    """Whether its derived rules have been held against f, for so many states and parameters."""
     key = ("derived", n, m)
     if key in dynamics.vjp.tried:
         return True
