@@ -96,51 +96,71 @@ def matters(result_bar):
     return matters
 
 
+def make_observe(function: Callable) -> Callable:
+    @kernel
+    def observe(frame, k, result):
+        """Write what is observed at k; whether the callback has failed."""
+        fill(result, math.nan)  # an entry that a callback forgets must not pass as what was there
+        u = row(slots.OBSERVED(frame), slots.ROWS(frame)[k])
+        return function(k, slots.TIMES(frame)[k], u, slots.THETA(frame), result) != 0
+
+    return observe
+
+
+def make_pull_back(vjp: Callable) -> Callable:
+    @kernel
+    def pull_back(frame, k, result_bar, u_bar, theta_bar):
+        """Pull the cotangent of what is observed at k back to these; whether the callback has failed."""
+        fill(u_bar, math.nan)  # as above
+        fill(theta_bar, math.nan)
+        u = row(slots.OBSERVED(frame), slots.ROWS(frame)[k])
+        return vjp(k, slots.TIMES(frame)[k], u, slots.THETA(frame), result_bar, u_bar, theta_bar) != 0
+
+    return pull_back
+
+
 def make_add_bars(vjp: Callable) -> Callable:
+    pull_back = make_pull_back(vjp)
+
     @kernel
     def add_bars(frame, k, result_bar):
-        """Pull the cotangent of what is observed at k back; the status of the callback."""
-        jumps, at, t = slots.JUMPS(frame), slots.ROWS(frame)[k], slots.TIMES(frame)[k]
+        """The same, added to those of the loss."""
         u_bar, theta_bar = slots.U_BAR(frame), slots.THETA_BAR(frame)
-        fill(u_bar, math.nan)  # an entry that a callback forgets must not pass as zero
-        fill(theta_bar, math.nan)
-        status = vjp(k, t, row(slots.OBSERVED(frame), at), slots.THETA(frame), result_bar, u_bar, theta_bar)
-        add(u_bar, row(jumps, at))
+        failed = pull_back(frame, k, result_bar, u_bar, theta_bar)
+        add(u_bar, row(slots.JUMPS(frame), slots.ROWS(frame)[k]))
         add(theta_bar, slots.DIRECT(frame))
-        return status
+        return failed
 
     return add_bars
 
 
 def make_observed(function: Callable, vjp: Callable, outer: Callable) -> Callable:
     """`outer(frame, k) -> float` is what observation k adds to the loss by what is RESULT, and writes RESULT_BAR."""
-    add_bars = make_add_bars(vjp)
+    observe, add_bars = make_observe(function), make_add_bars(vjp)
 
     @kernel
     def observed(frame):
         total, failed = 0.0, False
-        times, rows, result = slots.TIMES(frame), slots.ROWS(frame), slots.RESULT(frame)
         clear_jumps(frame)
         fill(slots.DIRECT(frame), 0.0)
-        for k in range(rows.size):
-            fill(result, math.nan)
-            failed |= function(k, times[k], row(slots.OBSERVED(frame), rows[k]), slots.THETA(frame), result) != 0
+        for k in range(slots.ROWS(frame).size):
+            failed |= observe(frame, k, slots.RESULT(frame))
             total += outer(frame, k)
             if matters(slots.RESULT_BAR(frame)):
-                failed |= add_bars(frame, k, slots.RESULT_BAR(frame)) != 0
+                failed |= add_bars(frame, k, slots.RESULT_BAR(frame))
         return finish(frame, math.nan if failed else total)
 
     return observed
 
 
 def make_predict(function: Callable) -> Callable:
+    observe = make_observe(function)
+
     @kernel
     def observing(frame):
-        times, rows, results, failed = slots.TIMES(frame), slots.ROWS(frame), slots.RESULTS(frame), False
-        for k in range(rows.size):
-            result = row(results, k)
-            fill(result, math.nan)
-            failed |= function(k, times[k], row(slots.OBSERVED(frame), rows[k]), slots.THETA(frame), result) != 0
+        results, failed = slots.RESULTS(frame), False
+        for k in range(slots.ROWS(frame).size):
+            failed |= observe(frame, k, row(results, k))
         return failed
 
     return observing
@@ -154,7 +174,7 @@ def make_pull(vjp: Callable) -> Callable:
         bars, failed = slots.RESULTS_BAR(frame), False
         for k in range(bars.shape[0]):
             if matters(row(bars, k)):
-                failed |= add_bars(frame, k, row(bars, k)) != 0
+                failed |= add_bars(frame, k, row(bars, k))
         return failed
 
     return pulling
@@ -181,22 +201,19 @@ def pull_to_components(frame):
 def make_linearised(function: Callable, vjp: Callable) -> Callable:
     """The kernel that writes RESULTS, and their derivatives: a vjp for each of them; whether one has failed."""
 
+    observe, pull_back = make_observe(function), make_pull_back(vjp)
+
     @kernel
     def linearised(frame):
-        times, rows, unit, theta = slots.TIMES(frame), slots.ROWS(frame), slots.RESULT_BAR(frame), slots.THETA(frame)
         results, of_u, of_theta = slots.RESULTS(frame), slots.RESULTS_U(frame), slots.RESULTS_THETA(frame)
-        failed = False
+        unit, failed = slots.RESULT_BAR(frame), False
         fill(unit, 0.0)
-        for k in range(rows.size):
-            u, result = row(slots.OBSERVED(frame), rows[k]), row(results, k)
-            fill(result, math.nan)
-            failed |= function(k, times[k], u, theta, result) != 0
+        for k in range(slots.ROWS(frame).size):
+            failed |= observe(frame, k, row(results, k))
             for c in range(unit.size):
-                u_bar, theta_bar = row(of_u, k * unit.size + c), row(of_theta, k * unit.size + c)
-                fill(u_bar, math.nan)  # an entry that a callback forgets must not pass as zero
-                fill(theta_bar, math.nan)
+                at = k * unit.size + c
                 unit[c] = 1.0
-                failed |= vjp(k, times[k], u, theta, unit, u_bar, theta_bar) != 0
+                failed |= pull_back(frame, k, unit, row(of_u, at), row(of_theta, at))
                 unit[c] = 0.0
         return failed
 

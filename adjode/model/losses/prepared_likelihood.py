@@ -11,13 +11,13 @@ import numpy as np
 
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.views import row
 from adjode.model.losses import densities
 from adjode.model.losses.observed import (
     PreparedObserved,
     copy_components,
     fill,
     make_add_bars,
+    make_observe,
     make_predict,
     make_pull,
     matters,
@@ -186,14 +186,15 @@ def _scales_to_theta(frame):
 
 
 def _scaling(function: Callable) -> Callable:
+    observe = make_observe(function)
+
     @kernel
     def scaling(frame):
-        times, rows, result, failed = slots.TIMES(frame), slots.ROWS(frame), slots.RESULT(frame), False
+        result, failed = slots.RESULT(frame), False
         scales, kinds, numbers = slots.SCALES(frame), slots.DENSITIES(frame), slots.COLUMN_NUMBERS(frame)
         width = scales.shape[1]
-        for k in range(rows.size):
-            fill(result, math.nan)
-            failed |= function(k, times[k], row(slots.OBSERVED(frame), rows[k]), slots.THETA(frame), result) != 0
+        for k in range(slots.ROWS(frame).size):
+            failed |= observe(frame, k, result)
             for c in range(width):
                 if kinds[width + c] == _BY_FUNCTION:
                     scales[k, c] = numbers[0, c] * result[c]
@@ -213,7 +214,7 @@ def _scales_pulling(vjp: Callable) -> Callable:
             for c in range(width):
                 bar[c] = numbers[0, c] * bars[k, c] if kinds[width + c] == _BY_FUNCTION else 0.0
             if matters(bar):
-                failed |= add_bars(frame, k, bar) != 0
+                failed |= add_bars(frame, k, bar)
         return failed
 
     return scales_pulling
