@@ -22,7 +22,8 @@ nitpicky = False
 html_theme = "furo"
 html_title = f"adjode {version}"
 html_static_path = ["static"]
-html_css_files = ["code.css"]
+html_css_files = ["narrow.css"]
+pygments_dark_style = "github-dark"  # the theme's own underlines what is imported, as if it were a link
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
