@@ -291,7 +291,7 @@ def errors_of_rules(frame):
     """
     trust = slots.TRUST(frame)
     of_theta, of_zeros, scale = trust[slots.RULE_OF_THETA], trust[slots.RULE_OF_ZEROS], 1.0
-    if trust[slots.GREW_FREELY] == 1.0 and of_theta + of_zeros > 0.0:
+    if trust[slots.GREW_FREELY] == 1.0 and of_theta + of_zeros > 0.0 and trust[slots.AMPLIFIED] == 0.0:
         changed, used = _MARGIN * abs(_along_both(frame) - trust[slots.LAST_ALONG]), trust[slots.RULE_IS_OFF]
         trust[slots.RULE_IS_OFF] = max(changed / trust[slots.LAST_RULE_SUM], 1.0)
         scale = trust[slots.RULE_IS_OFF] / used
@@ -301,8 +301,10 @@ def errors_of_rules(frame):
 
 @kernel
 def end_rules(frame, largest):
-    """Keep what the next pass, on shorter steps, has to know."""
+    """Keep what the next pass, on shorter steps, has to know. It is not compared with a theta_bar that was amplified."""
     trust, unit = slots.TRUST(frame), slots.TRUST(frame)[slots.UNIT_ERROR] * largest
+    if trust[slots.AMPLIFIED] == 1.0:
+        return
     if trust[slots.RULE_SUM] > _MATTERS * unit:
         trust[slots.SEEN_ROUGH] = 1.0
     if trust[slots.FREE_SUM] > _MATTERS * unit:

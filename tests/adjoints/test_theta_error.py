@@ -7,6 +7,11 @@ import pytest
 from scipy.integrate import quad
 
 from adjode import Dynamics, value_and_gradient
+from adjode.adjoints.theta_error import end_rules, errors_of_rules
+from adjode.compile import slots
+from adjode.compile.entries import entry
+from adjode.compile.flags import i8
+from adjode.compile.frame import Frame, opened
 from adjode.losses import FinalState, LeastSquares
 
 METHODS = ("Tsit5", "DOP853", "RK45", "Vern7", "Radau", "Kvaerno5", "auto")
@@ -164,3 +169,25 @@ def test_oscillations_need_no_shorter_steps(method):
     assert bar.stats.n_refined == 0
     fine = value_and_gradient(Dynamics(f, vjp), FinalState([1.0, 2.0]), (0.0, 10.0), method="DOP853", rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(bar.theta, fine([1.0, 0.3], [0.0])[1].theta, rtol=1e-5)
+
+
+def test_theta_bar_is_not_compared_with_one_that_was_amplified():
+    """Three passes, the second of which says nothing: theta_bar is not a number there."""
+
+    def end_pass(address):
+        frame = opened(address)
+        of_theta, _ = errors_of_rules(frame)
+        end_rules(frame, 1.0)
+        slots.TRUST(frame)[slots.U0_ERROR] = of_theta
+        return 0
+
+    frame, run = Frame(), entry(end_pass, (i8,), "end_pass", None)
+    frame[slots.TRUST] = trust = slots.TRUST.zeros()
+    frame[slots.TOTAL], frame[slots.THETA_PROBE], frame[slots.ZERO_PROBE] = total, probe, _ = np.zeros((3, 1))
+    trust[[slots.GREW_FREELY, slots.RULE_IS_OFF, slots.RULE_OF_THETA, slots.UNIT_ERROR]] = 1.0, 1.0, 1e-3, 1e-6
+    trust[slots.LAST_RULE_SUM] = probe[0] = 1.0
+    found = []
+    for total[0], trust[slots.AMPLIFIED] in ((0.0, 0.0), (math.nan, 1.0), (1e-4, 0.0)):
+        assert run(frame.argument) == 0
+        found.append(trust[slots.U0_ERROR])
+    assert found[0] == found[1] == 1e-3 and found[2] == pytest.approx(1e-3 * 4.0 * 1e-4 / 1e-6)
