@@ -2,8 +2,9 @@
 
 Python runs a handler of signals, Ctrl-C's for one, in its interpreter alone, which waits while a pass runs without the GIL. So a
 pass looks at the clock after a number of steps that takes some milliseconds. It stops with TIMED_OUT after its deadline, and with
-INTERRUPTED where another thread has cancelled it, or where a handler raises: several times a second it takes the GIL and has Python
-run the handlers that are due. What they raise waits in the watch for `raise_pending`, after the pass has returned.
+INTERRUPTED where another thread has cancelled it, or where a handler raises: several times a second it takes the GIL, has Python
+run the handlers that are due, and asks for a cancellation of its thread (cancellation.py). What handlers raise waits in the watch
+for `raise_pending`, after the pass has returned.
 
 A call has one watch, which the frames of all its passes share.
 """
@@ -24,6 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from adjode.compile import slots
+from adjode.compile.cancellation import OF_THREAD, is_cancelled
 from adjode.compile.flags import DISABLED, integers, kernel
 from adjode.status import INTERRUPTED, SUCCESS, TIMED_OUT
 
@@ -117,8 +119,8 @@ def _now() -> int:
 if DISABLED:
     nanoseconds = _now
 
-    def run_handlers(watch):
-        return 0  # the interpreter runs them by itself
+    def ask_python(watch):
+        return int(is_cancelled())  # the interpreter runs handlers by itself
 
     def raise_interruption(watch, status):
         if status == INTERRUPTED:
@@ -149,18 +151,29 @@ else:
         return types.int64(), codegen
 
     @intrinsic
-    def run_handlers(typingctx, watch):
-        """Have Python run the handlers of signals that are due; whether one has raised, which then waits in RAISED."""
+    def ask_python(typingctx, watch):
+        """Have Python run the handlers of signals that are due; whether one has raised, which then waits in RAISED, or whether the
+        thread is cancelled."""
 
         def codegen(context, builder, sig, args):
             data = context.make_array(integers)(context, builder, args[0]).data
+            key = context.insert_const_string(builder.module, OF_THREAD)
             state = _c_call(builder, "PyGILState_Ensure", _i32)
-            raised = cgutils.is_not_null(builder, _c_call(builder, "PyErr_CheckSignals", _i32))
-            with builder.if_then(raised, likely=False):
+            stops = cgutils.alloca_once_value(builder, _c_call(builder, "PyErr_CheckSignals", _i32))
+            kept = _c_call(builder, "PyThreadState_GetDict", _bytes)
+            with builder.if_then(cgutils.is_not_null(builder, kept)):
+                cancellation = _c_call(builder, "PyDict_GetItemString", _bytes, [kept, key])
+                asks = builder.and_(
+                    cgutils.is_null(builder, builder.load(stops)), builder.not_(cgutils.is_null(builder, cancellation))
+                )
+                with builder.if_then(asks, likely=False):
+                    builder.store(_c_call(builder, "PyObject_IsTrue", _i32, [cancellation]), stops)
+            stop = cgutils.is_not_null(builder, builder.load(stops))
+            with builder.if_then(stop, likely=False):
                 places = [builder.bitcast(builder.gep(data, [_i64(RAISED + k)]), _bytes.as_pointer()) for k in range(3)]
                 _c_call(builder, "PyErr_Fetch", ir.VoidType(), places)
             _c_call(builder, "PyGILState_Release", ir.VoidType(), [state])
-            return builder.zext(raised, _i64)
+            return builder.zext(stop, _i64)
 
         return types.int64(integers), codegen
 
@@ -192,8 +205,7 @@ else:
 
 @kernel
 def start_watch(watch):
-    now = nanoseconds()
-    watch[LAST_LOOK], watch[NEXT_CALL], watch[STRIDE] = now, now + _CALL_EVERY, 1
+    watch[LAST_LOOK], watch[STRIDE] = nanoseconds(), 1  # NEXT_CALL stays: of many short passes too, some have to ask
     watch[NEXT_LOOK] = 1 if watch[DEADLINE] == NEVER else 0
 
 
@@ -207,7 +219,7 @@ def look_up(watch, done):
         return TIMED_OUT
     if now >= watch[NEXT_CALL]:
         watch[NEXT_CALL] = now + _CALL_EVERY
-        if run_handlers(watch) != 0:
+        if ask_python(watch) != 0:
             return INTERRUPTED
     elapsed = now - watch[LAST_LOOK]
     if elapsed < _LOOK_EVERY:

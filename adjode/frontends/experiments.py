@@ -16,6 +16,7 @@ from adjode.api.solution import Solution
 from adjode.backends.executor import Part, packed, run_part
 from adjode.backends.threads import count_workers
 from adjode.checks import choose, time_span
+from adjode.compile.cancellation import Cancellation
 from adjode.derivation.origins import remember, texts_of
 from adjode.frontends.evaluation import Evaluation
 from adjode.frontends.mapping import Block
@@ -345,22 +346,21 @@ class Together:
 
     def _map(self, what: str, *given: np.ndarray) -> list[Any]:
         """What this method of each gives, in their order; the first failure in that order, if there are any."""
-        if self._executor is not None:
-            parts = [Part(k, k + 1, given, {"which": k, "what": what}) for k in range(len(self.bound))]
-            futures = [self._executor.submit(_run, self._problem, part) for part in parts]
-        elif self._workers == 1 or what not in self._prepared:
+        if self._executor is None and (self._workers == 1 or what not in self._prepared):
             found = [getattr(one, what)(*given) for one in self.bound]
             self._prepared.add(what)
             return found
-        else:
-            futures = [self._pool.submit(getattr(one, what), *given) for one in self.bound]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
-            if self._executor is None and not all(future.done() for future in futures):
-                vars(self).pop("_pool", None)  # after a failure or Ctrl-C: the next call does not wait for what still runs there
+        with Cancellation() as cancellation:
+            if self._executor is not None:
+                parts = [Part(k, k + 1, given, {"which": k, "what": what}) for k in range(len(self.bound))]
+                futures = [self._executor.submit(_run, self._problem, part) for part in parts]
+            else:
+                futures = [self._pool.submit(cancellation(getattr(one, what)), *given) for one in self.bound]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                if not all([future.cancel() or future.done() for future in futures]) and self._executor is None:
+                    vars(self).pop("_pool", None)  # after a failure or Ctrl-C: the next call does not wait for what ends there
 
     @functools.cached_property
     def _pool(self) -> ThreadPoolExecutor:

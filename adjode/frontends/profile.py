@@ -130,8 +130,8 @@ def profile(fit: Fitted, found: Uncertainty, names: list[str], level: float, how
         raise ValueError(f"names must be among {', '.join(fit.names)}, but {unknown[0]!r} was given.")
     start, refit = _at_minimum(fit, found)
     sides = [_Side(fit, found, fit.names.index(name), sign, level, start, refit) for name in names for sign in (-1.0, 1.0)]
-    with how.pool() as pool:
-        run = list(map(_run, sides) if pool is None else pool.map(_run, sides))
+    with how.mapping() as mapping:
+        run = list(mapping(_run, sides))
     one: dict[str, dict[str, Any]] = {part: {} for part in ("estimates", "values", "losses", "roots", "intervals", "is_closed")}
     for name, below, above in zip(names, run[::2], run[1::2], strict=True):
         k = fit.names.index(name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from adjode.checks import choose, float_vector
+from adjode.compile.cancellation import Cancellation
 from adjode.frontends.entries import natural
 from adjode.frontends.frames import data_frame
 from adjode.frontends.progress import progress_line
@@ -75,16 +74,16 @@ class StartOptions:
         return qmc.Sobol(k, seed=self.seed).random_base2(int(np.ceil(np.log2(max(count, 1)))))[:count]
 
     @contextlib.contextmanager
-    def pool(self) -> Iterator[Executor | None]:
-        """What runs the starts behind the first one; None for this thread."""
+    def mapping(self) -> Iterator[Callable[..., Iterator[Any]]]:
+        """The `map` of what runs the starts behind the first one. Threads stop where the context is left by an exception."""
         workers: Any = self.workers
         if hasattr(workers, "submit"):
-            yield workers
+            yield workers.map
         elif isinstance(workers, (int, np.integer)) and workers == 1:
-            yield None
+            yield map
         elif isinstance(workers, (int, np.integer)) and workers > 1:
-            with ThreadPoolExecutor(int(workers)) as threads:
-                yield threads
+            with ThreadPoolExecutor(int(workers)) as threads, Cancellation() as cancellation:
+                yield lambda task, points: threads.map(cancellation(task), points)
         else:
             raise ValueError(f"workers must be a number of threads or an executor, but {self.workers!r} was given.")
 
@@ -112,34 +111,19 @@ class Task:
 
 
 def run_starts(task: Task, points: np.ndarray, how: StartOptions, progress: bool, unit: str) -> list[Outcome]:
-    """The outcomes of all starts, in their order. The first one runs here, so that all is compiled before others begin.
-
-    Where that is interrupted, starts in threads end behind their next step.
-    """
-    interrupted = threading.Event()
-    with how.pool() as pool:
-        if pool is None or len(points) == 1:
+    """The outcomes of all starts, in their order. The first one runs here, so that all is compiled before others begin."""
+    with how.mapping() as mapping:
+        if mapping is map or len(points) == 1:
             with progress_line(progress, unit) as show:
                 shown = dataclasses.replace(task, show=show)
                 return [shown(x0) for x0 in points]
         with progress_line(progress, "starts") as show:
             outcomes = [task(points[0])]
             show({}, outcomes[0].n_failed)
-            if isinstance(pool, ThreadPoolExecutor):
-                task = dataclasses.replace(task, show=functools.partial(_go_on, interrupted))
-            try:
-                for outcome in pool.map(task, points[1:]):
-                    outcomes.append(outcome)
-                    show({}, sum(one.n_failed for one in outcomes))
-            except BaseException:
-                interrupted.set()
-                raise
+            for outcome in mapping(task, points[1:]):
+                outcomes.append(outcome)
+                show({}, sum(one.n_failed for one in outcomes))
             return outcomes
-
-
-def _go_on(interrupted: threading.Event, facts: dict[str, str], n_failed: int) -> None:
-    if interrupted.is_set():
-        raise KeyboardInterrupt
 
 
 def best_of(outcomes: Sequence[Outcome], names: list[str], rates: np.ndarray) -> tuple[OptimizeResult, str]:

@@ -23,13 +23,13 @@ from adjode.compile.views import call_code
 from adjode.compile.watch import (
     DEADLINE,
     NEVER,
+    ask_python,
     c_function,
     forget_kept,
     keep_raised,
     nanoseconds,
     raise_kept,
     raise_pending,
-    run_handlers,
 )
 from adjode.model.layout import Layout
 from adjode.model.losses import Reading
@@ -99,7 +99,7 @@ def _run_pass(table, which):
     table[RAN] = which
     status = call_code(table[which], table[which + 1])
     while status == STORE_FULL:
-        if run_handlers(slots.WATCH(frame)) != 0:  # here rather than in what Python is about to do
+        if ask_python(slots.WATCH(frame)) != 0:  # here rather than in what Python is about to do
             return INTERRUPTED
         status = _help(table, which)
         if status != SUCCESS:

@@ -1,7 +1,5 @@
 """Fits from many starts: where they are, side by side in threads and processes, and the table of optima."""
 
-import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -9,7 +7,6 @@ import numpy as np
 import pytest
 
 from adjode import Dynamics, Fit, SolveError
-from adjode.frontends.starts import Outcome, StartOptions, Task, run_starts
 from adjode.losses import LeastSquares
 from tests.problems.systems import lotka_volterra
 
@@ -48,29 +45,6 @@ def test_threads_and_processes_find_the_same():
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         sent = fit.least_squares(starts=4, seed=3, workers=pool)
     np.testing.assert_allclose(sent.starts.losses, alone.starts.losses, rtol=1e-12)
-
-
-def test_an_interruption_ends_what_runs_in_threads():
-    begun, ended = threading.Event(), []
-
-    class Steps(Task):
-        def __call__(self, x0):
-            if x0[0] == 1.0:
-                begun.wait(20.0)
-                raise KeyboardInterrupt
-            if x0[0] == 2.0:
-                begun.set()
-                for _ in range(2000):
-                    time.sleep(0.01)
-                    ended.append(None)
-                    self.show({}, 0)
-                ended.append("by itself")
-            return Outcome(None, None, 0, 0)
-
-    points = np.array([[0.0], [1.0], [2.0]])
-    with pytest.raises(KeyboardInterrupt):
-        run_starts(Steps(None, "", {}), points, StartOptions(starts=3, workers=2), False, "steps")
-    assert ended and "by itself" not in ended
 
 
 def test_the_table_of_optima():

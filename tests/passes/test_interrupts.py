@@ -188,6 +188,65 @@ def test_experiments_in_threads(alarm, monkeypatch):
     assert again[0] == value and again[1].tobytes() == gradient.tobytes() and not any(late)
 
 
+def test_solves_of_experiments_in_threads_stop(alarm, monkeypatch):
+    plain, ended = Bound.value_and_gradient, []
+
+    def ends(bound, p):
+        try:
+            return plain(bound, p)
+        finally:
+            ended.append(bound)
+
+    experiments = [adjode.Experiment(DYNAMICS, FinalState([1.0]), SPAN, u0=[u], theta=["rate", "cost"]) for u in (1.0, 2.0)]
+    fit = adjode.Fit(experiments, parameters={"rate": adjode.Parameter(0.7), "cost": adjode.Parameter(1.0)}, workers=2)
+    right = fit.value_and_gradient(fit.x0)
+    monkeypatch.setattr(Bound, "value_and_gradient", ends)
+    alarm()
+    with pytest.raises(Alarm):
+        fit.value_and_gradient(SLOW)
+    patience = time.monotonic() + 10.0
+    while len(ended) < 2 and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert len(ended) == 2
+    again = fit.value_and_gradient(fit.x0)
+    assert again[0] == right[0] and again[1].tobytes() == right[1].tobytes()
+
+
+def slow_beyond(t, u, theta, du):
+    wasted = 0.0
+    for i in range(10_000_000 if theta[0] > 1.05 else 1):
+        wasted += np.sin(u[0] + i)
+    du[0] = -theta[0] * u[0] + np.cos(3.0 * t) + 1e-300 * wasted
+
+
+def vjp_of_slow(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = -theta[0] * lam[0]
+    theta_bar[0] = -u[0] * lam[0]
+
+
+@pytest.mark.parametrize("what", ["starts", "profile"])
+def test_what_runs_in_threads_stops(alarm, what):
+    """Solves that would take minutes, from starts, and along a profile, beyond a value."""
+    times = np.linspace(0.5, 3.0, 6)
+    data = np.exp(-times) + 0.3 * (-1.0) ** np.arange(6)
+    fit = adjode.Fit(
+        adjode.Dynamics(slow_beyond, vjp_of_slow),
+        LeastSquares(times, data),
+        (0.0, 3.0),
+        u0=[1.0],
+        theta={"rate": 0.9},
+        bounds={"theta": (0.1, 20.0)},
+    )
+    found = fit.least_squares()
+    fit.x0, before = found.x, threading.active_count()
+    alarm()
+    start = time.monotonic()
+    with pytest.raises(Alarm):
+        fit.least_squares(starts=3, seed=1, workers=2) if what == "starts" else fit.profile(workers=2)
+    assert time.monotonic() - start < 10.0 and threading.active_count() == before
+    assert fit.least_squares().cost <= found.cost
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ensembles(alarm, workers):
     u0 = np.linspace(1.0, 2.0, 40)[:, None]
