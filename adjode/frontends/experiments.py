@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -293,18 +294,15 @@ class Bound:
             return self.evaluation.push(z, self._derivatives(pull_back, z.size, p.size) @ directions, times)
 
 
-class _named:
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
     """Errors raised inside tell the experiment's name."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, (SolveError, ValueError, TypeError)) and error.args:
-            error.args = (f"in {self._name!r}: {error.args[0]}", *error.args[1:])
+    try:
+        yield
+    except (SolveError, ValueError, TypeError) as error:
+        if error.args:
+            error.args = (f"in {name!r}: {error.args[0]}", *error.args[1:])
+        raise
 
 
 class Together:
@@ -359,8 +357,9 @@ class Together:
             try:
                 return [future.result() for future in futures]
             finally:
-                if not all([future.cancel() or future.done() for future in futures]) and self._executor is None:
-                    vars(self).pop("_pool", None)  # after a failure or Ctrl-C: the next call does not wait for what ends there
+                running = [future for future in futures if not (future.cancel() or future.done())]
+                if running and self._executor is None:  # after a failure or Ctrl-C: the next call does not wait for what ends there
+                    vars(self).pop("_pool", None)
 
     @functools.cached_property
     def _pool(self) -> ThreadPoolExecutor:
