@@ -11,9 +11,9 @@ from adjode.compile.flags import exact_kernel, kernel
 
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; the step that is worst, and the longest one; the largest error, that for parameters that
-# are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; and its largest errors as
-# a quadrature, those for parameters that are zero apart.
-START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS = COLUMNS = range(10)
+# are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; its largest errors as a
+# quadrature, those for parameters that are zero apart; and whether a step of it is implicit.
+START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS, IMPLICIT = COLUMNS = range(11)
 # Of KINKS: the largest error of a kink, when that is, the step that has it, and whether it is behind that, where only a stage has
 # come to.
 KINK, KINK_AT, KINK_STEP, KINK_BEHIND = KINK_COLUMNS = range(4)
@@ -21,7 +21,8 @@ KINK, KINK_AT, KINK_STEP, KINK_BEHIND = KINK_COLUMNS = range(4)
 _SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
 _SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
 _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
-_EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps, which are not judged
+_EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps ...
+_CHEAPER = 0.3  # ... at once where explicit ones would have to be so many times shorter
 _LEAST_OF_IMPLICIT = 0.25  # of a step: what lasts of implicit steps may still be damped
 _TO_LOOK = 0.25  # of a step that u has not chosen, to see how much theta_bar changes
 _NEAR_KINK = 1.0 / 32.0  # of a step with a kink in it: where that is, is known so well
@@ -63,7 +64,7 @@ def keep(frame, step, steps, h, found):
         trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
         cells[k, WORST_STEP], cells[k, LONGEST] = h, h
         cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = cells[k, LASTING] = 0.0
-        cells[k, RULE] = cells[k, RULE_OF_ZEROS] = 0.0
+        cells[k, RULE] = cells[k, RULE_OF_ZEROS] = cells[k, IMPLICIT] = 0.0
         cells[k, ALONG] = trust[slots.ALONG]
     trust[slots.ROOM_IN_CELL] -= steps
     cells[k, START] = slots.FORWARD_T(frame)[step]
@@ -76,6 +77,14 @@ def keep(frame, step, steps, h, found):
     cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
     cells[k, LASTING] = max(cells[k, LASTING], lasting)
     _keep_kink(frame, k, step, h, begins)
+
+
+@kernel
+def mark_implicit(frame):
+    """The step put down last is implicit."""
+    cells = slots.CELLS(frame)
+    if cells.shape[0] > 0:
+        cells[int(slots.TRUST(frame)[slots.CELLS_USED]) - 1, IMPLICIT] = 1.0
 
 
 @kernel
@@ -177,10 +186,10 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
     looks = trust[slots.GREW_FREELY] == 1.0 and limited[1] == 0
     along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     least = _LEAST_OF_IMPLICIT if slots.STEP_WEIGHTS(frame).shape[0] > 0 else 0.0
-    rows, turns = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
+    rows, switches = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     place = many = _count_limits(slots.KINKS(frame), rows, share * unit)
     graded, behind = halves > MAGNIFIES and slots.STEP_WEIGHTS(frame).shape[0] == 0, math.inf
-    turns = turns and limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
+    turns = limited[1] >= (1 if trust[slots.STIFF_BEHIND] == 1.0 else _EXPLICIT_ROUNDS)
     for k in range(rows):
         error, ratio, factor = max(cells[k, ERROR] / unit, cells[k, ERROR_OF_ZEROS] / unit_of_zeros), cells[k, RATIO], math.inf
         rule, rule_of_zeros = cells[k, RULE], cells[k, RULE_OF_ZEROS]
@@ -188,7 +197,8 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
             rule, rule_of_zeros = _beside(cells, rows, k, RULE), _beside(cells, rows, k, RULE_OF_ZEROS)
         rule = scale * max(rule / unit, rule_of_zeros / unit_of_zeros)
         lasting = lasts * WITH_STATE * cells[k, LASTING] * max(abs(along - cells[k, ALONG]), at_start) / unit
-        stiff = turns and not ratio <= DAMPS
+        shorter = (0.5 * DAMPS / ratio) ** (1.0 / order) if not ratio <= DAMPS else 1.0
+        stiff = switches and not shorter >= (1.0 if turns else _CHEAPER)
         if not (stiff or error <= share):
             factor = 0.8 * (share / error) ** (2.0 / (order * halves))
         if not (stiff or lasting <= share):
@@ -197,12 +207,13 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
             rule_power, looks = rule_power * (1 + limited[1]), False
         if not rule <= share:
             factor = min(factor, max(0.8 * (share / rule) ** rule_power, _TO_LOOK if looks else 0.0))
-        if not (stiff or ratio <= DAMPS):
-            factor = min(factor, (0.5 * DAMPS / ratio) ** (1.0 / order))
+        if not stiff:
+            factor = min(factor, shorter)
         limit = cells[k, WORST_STEP] * max(factor, _LEAST_FACTOR)
         if limited[1] > 0:
             limit = min(limit, cells[k, LONGEST])
         if graded:
             limit = behind = min(limit, _GRADES * behind)
-        place = _put_limits(frame, k, place, limit, stiff, share * unit)
+        # explicit steps where lam is stiff would amplify what u at rest does not show
+        place = _put_limits(frame, k, place, limit, stiff or cells[k, IMPLICIT] == 1.0, share * unit)
     limited[0], limited[1] = many, limited[1] + 1

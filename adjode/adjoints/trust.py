@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from adjode.adjoints.carried import add_lasting, begin_carried, part_of_lam, size_of_theta, sum_carried, sum_lasting
-from adjode.adjoints.cells import DAMPS, MAGNIFIES, ROUNDS, keep, keep_rules, set_limits, to_power
+from adjode.adjoints.cells import DAMPS, MAGNIFIES, ROUNDS, keep, keep_rules, mark_implicit, set_limits, to_power
 from adjode.adjoints.kinks import begin_kinks, find_kink
 from adjode.adjoints.products import dot
 from adjode.adjoints.samples import begin_samples
@@ -196,6 +196,7 @@ def end_implicit_step(frame, step, h, found):
     error = max(error, of_theta)
     _blame(frame, step, h, max(error, of_rules[0]), entry)
     keep(frame, step, 1.0, abs(h), (error, of_zeros, 0.0, lasting))
+    mark_implicit(frame)
     keep_rules(frame, abs(h), of_rules)
 
 

@@ -137,7 +137,7 @@ def _watch_implicit(frame, accepted, renewed):
     if renewed:
         clock[slots.RADIUS] = spectral_radius(slots.PARTNER(frame))
     h = max(clock[slots.H], abs(clock[slots.H_TRIED]))
-    if not h * clock[slots.RADIUS] <= _CALM_BELOW:
+    if not h * clock[slots.RADIUS] <= _CALM_BELOW or is_stiff(frame, clock[slots.T]):
         count[slots.CALM] = 0
     elif accepted:
         count[slots.CALM] += 1
