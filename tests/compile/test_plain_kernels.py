@@ -32,6 +32,7 @@ NOT_ENTERED = {
     "_shift_no_stages": "likewise",
     "_end_none": "likewise",
     "_forget_none": "likewise",
+    "_is_done": "likewise",
     "_meet_none": "where no event happens, so that none is met",
     "_never_ends_here": "likewise",
     "_move_switch": "where f itself switches at a time that is a parameter; tests/api/test_switches.py",
