@@ -34,6 +34,7 @@ NOT_ENTERED = {
     "_forget_none": "likewise",
     "_is_done": "likewise",
     "_meet_none": "where no event happens, so that none is met",
+    "_leave_none": "likewise",
     "_never_ends_here": "likewise",
     "_move_switch": "where f itself switches at a time that is a parameter; tests/api/test_switches.py",
     "_make_jacobian_by_lanes.<locals>.jacobian_by_lanes": "with jvps, which are derived; tests/adjoints/test_tangents.py",
