@@ -14,11 +14,11 @@ from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry_across, make_end_carried
 from adjode.adjoints.cells import divide_mesh
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
-from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, sees
+from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, make_pull_any, sees
 from adjode.adjoints.jumping import forget_behind
 from adjode.adjoints.seeds import make_seed_observations
 from adjode.adjoints.shifting import shift_explicit, shift_hooks
-from adjode.adjoints.shifts import ALONE, begin_shifts, is_last, make_pull_shifted
+from adjode.adjoints.shifts import ALONE, begin_shifts, goes_on, is_last, make_pull_shifted
 from adjode.adjoints.stages_again import make_stages_again
 from adjode.adjoints.trust import (
     add_stage,
@@ -35,7 +35,7 @@ from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
-from adjode.compile.views import plane, row
+from adjode.compile.views import plane, row, unlikely
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.jacobian import make_jacobian
 from adjode.status import CALLBACK_RAISED, NON_FINITE, STORE_FULL, SUCCESS
@@ -299,8 +299,9 @@ def make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | No
     def pull_by_kind(frame, step, left):
         kinds = slots.FORWARD_KIND(frame)
         if kinds.size > 0:
-            ends = not is_last(frame, step) and keeps_off(frame, step + 1)
-            slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if ends else 0
+            slots.COUNT(frame)[slots.BEFORE_GAP] = 0
+            if unlikely(not is_last(frame, step) and kinds[step + 1] >= slots.CROSSING):
+                slots.COUNT(frame)[slots.BEFORE_GAP] = 1 if keeps_off(frame, step + 1) else 0
         if switches:
             if kinds[step] == slots.EXPLICIT_STEP:
                 return pull_explicit_step(frame, step, left)
@@ -310,34 +311,30 @@ def make_pull_by_kind(pull_one_step: Callable, pull_explicit_step: Callable | No
     return pull_by_kind
 
 
-def make_pull_any(pull_step: Callable, cross: Callable) -> Callable:
-    @kernel
-    def pull_any(frame, step, left):
-        """A step of whichever kind."""
-        kinds, behind = slots.FORWARD_KIND(frame), step + 1
-        if kinds.size == 0 or kinds[step] < slots.CROSSING:
-            return pull_step(frame, step, left)
-        slots.COUNT(frame)[slots.CROSSINGS] += 1
-        relevant = slots.FORWARD_COUNT(frame)[slots.EARLIER] + behind < slots.PLACE(frame)[slots.RELEVANT]
-        return cross(frame, step, behind if relevant and kinds[behind] < slots.CROSSING else -1, left)
-
-    return pull_any
+@kernel
+def _is_done(frame):
+    """Where no step is pulled back twice."""
+    return False
 
 
-def _make_pull_back(pull_step: Callable, first_stage: Callable, forget: Callable, end_carried: Callable) -> Callable:
+def _make_pull_back(pull_step: Callable, first_stage: Callable, end_carried: Callable, may_jump: bool) -> Callable:
+    again, forget = (goes_on, forget_behind) if may_jump else (_is_done, _forget_none)
+
     @kernel
     def pull_back(frame):
         place, forward = slots.PLACE(frame), slots.FORWARD_COUNT(frame)
         steps = _find_relevant(frame)
         forget(frame, steps)
-        left = place[slots.LEFT]
-        for step in range(steps - 1, -1, -1):
+        left, step = place[slots.LEFT], steps - 1
+        while step >= 0:  # no loop inside of it, out of which LLVM would take what seldom is needed
             place[slots.STEP] = step
             status = keep_watch(frame, steps - 1 - step)
             if status == SUCCESS:
                 status, left = pull_step(frame, step, left)
             if status != SUCCESS:
                 return status
+            if not unlikely(again(frame)):
+                step -= 1
         place[slots.LEFT] = left
         if forward[slots.EARLIER] > 0:
             return STORE_FULL
@@ -371,8 +368,8 @@ def make_discrete(calls: Calls, stages: tuple[int, int] | None, *, recorded: boo
     if solver.implicit:
         cross = make_carry_across(cross)
     pull_step = make_pull_any(make_pull_shifted(pull_step) if calls.may_jump else pull_step, cross)
-    begin_moves, forget = (begin_shifts, forget_behind) if calls.may_jump else (end_shift, _forget_none)
-    pull_back = _make_pull_back(pull_step, first_stage, forget, end_carried)
+    begin_moves = begin_shifts if calls.may_jump else end_shift
+    pull_back = _make_pull_back(pull_step, first_stage, end_carried, calls.may_jump)
     judge_running_cost = judge_costs if may_cost else _no_costs
 
     @kernel

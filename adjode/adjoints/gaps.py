@@ -8,7 +8,7 @@ from adjode.adjoints.jumping import pull_jumps
 from adjode.adjoints.shifts import begin_first_stage, end_at_jumps, end_first_stage, see_behind, sides_of
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.views import row
+from adjode.compile.views import row, unlikely
 from adjode.loops.stops import is_behind_jump
 from adjode.status import SUCCESS
 
@@ -67,3 +67,17 @@ def make_cross(first_stage: Callable) -> Callable:
         return status, left
 
     return cross
+
+
+def make_pull_any(pull_step: Callable, cross: Callable) -> Callable:
+    @kernel
+    def pull_any(frame, step, left):
+        """A step of whichever kind."""
+        kinds, behind = slots.FORWARD_KIND(frame), step + 1
+        if not unlikely(kinds.size > 0 and kinds[step] >= slots.CROSSING):
+            return pull_step(frame, step, left)
+        slots.COUNT(frame)[slots.CROSSINGS] += 1
+        relevant = slots.FORWARD_COUNT(frame)[slots.EARLIER] + behind < slots.PLACE(frame)[slots.RELEVANT]
+        return cross(frame, step, behind if relevant and kinds[behind] < slots.CROSSING else -1, left)
+
+    return pull_any

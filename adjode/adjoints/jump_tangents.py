@@ -39,7 +39,7 @@ def _move_dose(frame, action):
 @kernel
 def _move_event(frame, k, u):
     """TIME_DOTS of an event; the status."""
-    work, time_dots, e_theta = slots.JUMP_WORK(frame), slots.TIME_DOTS(frame), slots.THETA_BAR(frame)
+    work, time_dots, e_theta = slots.JUMP_WORK(frame), slots.TIME_DOTS(frame), slots.JUMP_THETA(frame)
     dots, theta_dots, e_u = slots.DOTS(frame), slots.THETA_DOTS(frame), row(work, E_U)
     status, gamma = read_guard(frame, k, u, row(work, BEFORE), e_u)
     if status != SUCCESS:

@@ -12,8 +12,8 @@ f switches u+ = u-, and f+ and f- are its two sides.
 
 from __future__ import annotations
 
-from adjode.adjoints.products import cost, dot
-from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, MU, R_T, RIGHT, f_outside
+from adjode.adjoints.products import add_to_entry, cost, dot, entry_of
+from adjode.adjoints.shifting import BEFORE, BEHIND, E_U, LAM, MU, R_T, RIGHT, f_outside
 from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
@@ -29,8 +29,8 @@ GRAZES, SLOW = 1e-8, 1e-6  # of the sizes of what gamma is a sum of; and of SPEE
 
 @kernel
 def add_theta(frame, factor):
-    """Add a multiple of THETA_BAR to the total."""
-    total, theta_bar = slots.TOTAL(frame), slots.THETA_BAR(frame)
+    """Add a multiple of JUMP_THETA to the total."""
+    total, theta_bar = slots.TOTAL(frame), slots.JUMP_THETA(frame)
     if slots.WANTS(frame)[slots.WANTS_THETA] == 1:
         for i in range(theta_bar.size):
             total[i] += factor * theta_bar[i]
@@ -41,7 +41,7 @@ def _give_to(frame, dose, which, bar):
     """Add the cotangent of a number of a dose to that of the entry of theta that it is."""
     entry = slots.DOSE_ENTRIES(frame)[7 * dose + which]
     if entry >= 0 and slots.WANTS(frame)[slots.WANTS_THETA] == 1:
-        slots.TOTAL(frame)[entry] += slots.DOSES(frame)[dose, which] * bar
+        add_to_entry(slots.TOTAL(frame), entry, slots.DOSES(frame)[dose, which] * bar)
 
 
 @kernel
@@ -73,11 +73,11 @@ def _pull_dose(frame, action, rho, lam):
         return
     amount, fraction = number_of(frame, dose, AMOUNT), number_of(frame, dose, FRACTION)
     if kind == slots.BOLUS:
-        bar, duration = lam[entries[7 * dose + INTO]], 1.0
+        bar, duration = entry_of(lam, entries[7 * dose + INTO]), 1.0
     else:
         bar, duration = 0.0, number_of(frame, dose, DURATION)
         if slots.WANTS(frame)[slots.WANTS_THETA] == 1:
-            bar = slots.TOTAL(frame)[entries[7 * dose + INFLOW]] / duration
+            bar = entry_of(slots.TOTAL(frame), entries[7 * dose + INFLOW]) / duration
     backwards = mesh_t[slots.FORWARD_COUNT(frame)[slots.STEPS]] < mesh_t[0]  # a dose is taken out again then
     if backwards != (kind == slots.ENDS):
         bar = -bar
@@ -92,15 +92,15 @@ def _pull_dose(frame, action, rho, lam):
 def _pull_reset(frame, t, event, u, lam):
     """(status, lam . R_t): MU = R_u^T lam, and theta_bar gains R_theta^T lam."""
     work, which = slots.JUMP_WORK(frame), slots.WHICH(frame)
-    mu, theta = row(work, MU), slots.THETA(frame)
+    mu, given, theta = row(work, MU), row(work, LAM), slots.THETA(frame)
     for k in range(lam.size):
-        mu[k] = lam[k]
+        mu[k] = given[k] = lam[k]
     if rule_of(frame, event, RESETS) != 1:
         return SUCCESS, 0.0
-    which[0], theta_bar = float(event), slots.THETA_BAR(frame)
+    which[0], theta_bar = float(event), slots.JUMP_THETA(frame)
     for i in range(theta_bar.size):
         theta_bar[i] = 0.0
-    if invoke_resets_vjp(frame, t, (u, theta, which, lam, mu, theta_bar)) != 0:
+    if invoke_resets_vjp(frame, t, (u, theta, which, given, mu, theta_bar)) != 0:
         return CALLBACK_RAISED, 0.0
     add_theta(frame, 1.0)
     rate = row(work, R_T)
@@ -111,8 +111,8 @@ def _pull_reset(frame, t, event, u, lam):
 
 @kernel
 def differentiate_guard(frame, k, u, e_u):
-    """(status, e_t) of the event that is jump k, at u; e_u, and e_theta in THETA_BAR."""
-    t, which, theta_bar = slots.JUMP_T(frame)[k], slots.WHICH(frame), slots.THETA_BAR(frame)
+    """(status, e_t) of the event that is jump k, at u; e_u, and e_theta in JUMP_THETA."""
+    t, which, theta_bar = slots.JUMP_T(frame)[k], slots.WHICH(frame), slots.JUMP_THETA(frame)
     theta, rate = slots.THETA(frame), slots.EVENT_RATE(frame)
     which[0] = float(slots.JUMP_WHAT(frame)[3 * k + 1])
     for i in range(theta_bar.size):
@@ -137,7 +137,7 @@ def speed_of_guard(frame, k, e_t, e_u, slope):
 
 @kernel
 def read_guard(frame, k, u, slope, e_u):
-    """(status, gamma) of the guard of jump k, with e_u, and e_theta in THETA_BAR."""
+    """(status, gamma) of the guard of jump k, with e_u, and e_theta in JUMP_THETA."""
     status, e_t = differentiate_guard(frame, k, u, e_u)
     return speed_of_guard(frame, k, e_t, e_u, slope) if status == SUCCESS else (status, 1.0)
 
@@ -186,10 +186,10 @@ def _move_switch(frame, k, theta, direction):
 
 @kernel
 def _put_theta_beside(frame, k, ahead):
-    """Into THETA_BAR theta with which f, at the time of jump k, is as it is ahead of that jump or behind it, among all jumps then;
+    """Into JUMP_THETA theta with which f, at the time of jump k, is as it is ahead of that jump or behind it, among all jumps then;
     whether there are any switches among these."""
     whats, mesh_t, forward = slots.JUMP_WHAT(frame), slots.FORWARD_T(frame), slots.FORWARD_COUNT(frame)
-    given, theta, first, any_switch = slots.THETA(frame), slots.THETA_BAR(frame), whats[3 * k + 2], False
+    given, theta, first, any_switch = slots.THETA(frame), slots.JUMP_THETA(frame), whats[3 * k + 2], False
     later = 1.0 if mesh_t[forward[slots.STEPS]] >= mesh_t[0] else -1.0
     for i in range(given.size):
         theta[i] = given[i]
@@ -205,7 +205,7 @@ def f_beside(frame, k, ahead, u, slope):
     """f at the time of jump k, ahead of it or behind it; what is there on one side alone, as at the end of a span, jumps not."""
     t = slots.JUMP_T(frame)[k]
     if slots.JUMP_WHAT(frame)[3 * k] == slots.DOSE and _put_theta_beside(frame, k, ahead):
-        status = invoke_f(frame, t, (u, slots.THETA_BAR(frame), slope))
+        status = invoke_f(frame, t, (u, slots.JUMP_THETA(frame), slope))
         if status == 0 and all_finite(slope):
             return status
     return f_outside(frame, t, u, slope)

@@ -20,6 +20,24 @@ from adjode.model.dynamics import Dynamics
 
 
 @kernel
+def entry_of(x, i):
+    """x[i], with no address computed at run time: what has one lies in memory, in all of a pass."""
+    found = 0.0
+    for k in range(x.size):
+        if k == i:
+            found = x[k]
+    return found
+
+
+@kernel
+def add_to_entry(x, i, value):
+    """x[i] += value, likewise."""
+    for k in range(x.size):
+        if k == i:
+            x[k] += value
+
+
+@kernel
 def dot(x, y):
     """The product of x with y, or with as many first entries of y."""
     total = 0.0

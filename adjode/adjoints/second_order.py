@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adjode.adjoints import products
-from adjode.adjoints.discrete import clear_step, make_pull_any, make_pull_by_kind
+from adjode.adjoints.discrete import clear_step, make_pull_by_kind
 from adjode.adjoints.dose_curvatures import are_at_rest, pull_doses
-from adjode.adjoints.gaps import sees
+from adjode.adjoints.gaps import make_pull_any, sees
 from adjode.adjoints.seeds import make_seed_observations
 from adjode.adjoints.trust import begin_implicit_step
 from adjode.compile import slots

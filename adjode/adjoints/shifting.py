@@ -16,7 +16,7 @@ from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
 from adjode.compile.outside import invoke_f, invoke_f_dt, invoke_g_dt
 from adjode.compile.tiers import unrolled
-from adjode.compile.views import plane, row
+from adjode.compile.views import plane, row, unlikely
 from adjode.status import CALLBACK_RAISED, SUCCESS
 from adjode.steppers.explicit import interpolate
 
@@ -88,7 +88,7 @@ def _shift_stage(frame, t, u, w, stage):
 @kernel
 def _shift_stage_at(frame, t, h, t_new, V, i):
     t_i = t_new if i == slots.SETTING(frame)[slots.LAST_STAGE] else t + slots.C(frame)[i] * h
-    return _shift_stage(frame, t_i, row(V, i), row(slots.K_BAR(frame), i), i)
+    return _shift_stage(frame, t_i, row(V, i), row(slots.JUMP_K_BAR(frame), i), i)
 
 
 _shift_each = unrolled(_shift_stage_at, None, down=True)
@@ -96,9 +96,12 @@ _shift_each = unrolled(_shift_stage_at, None, down=True)
 
 @kernel
 def _shift_stages(frame, t, h, t_new, V, dense):
-    setting = slots.SETTING(frame)
-    if not takes(frame):
+    setting, K_bar, seen = slots.SETTING(frame), slots.K_BAR(frame), slots.JUMP_K_BAR(frame)
+    if not unlikely(takes(frame)):
         return SUCCESS
+    for i in range(K_bar.shape[0]):
+        for k in range(K_bar.shape[1]):
+            seen[i, k] = K_bar[i, k]
     return _shift_each(frame, t, h, t_new, V, setting[slots.TOP] if dense else setting[slots.LAST_STAGE], 1)
 
 

@@ -21,7 +21,7 @@ from adjode.adjoints.products import dot
 from adjode.adjoints.shifting import BEFORE, E_U, FIRST_OF_GUARD, LAM, OF_GUARD, SLOPE, begin_shift, end_shift, f_outside
 from adjode.compile import slots
 from adjode.compile.flags import kernel
-from adjode.compile.views import row
+from adjode.compile.views import row, unlikely
 from adjode.status import CALLBACK_RAISED, SUCCESS
 
 ALONE = -1  # in place of observations left: pull LAM back alone, not what is observed or costs, and judge no errors
@@ -30,7 +30,7 @@ ALONE = -1  # in place of observations left: pull LAM back alone, not what is ob
 @kernel
 def begin_shifts(frame):
     shift, place = slots.SHIFT(frame), slots.PLACE(frame)
-    shift[slots.MOVES] = shift[slots.KNOWN] = shift[slots.LEADS_TO] = shift[slots.OF_START] = 0.0
+    shift[slots.MOVES] = shift[slots.KNOWN] = shift[slots.LEADS_TO] = shift[slots.OF_START] = shift[slots.ROUNDS] = 0.0
     end_shift(frame)
     if slots.JUMP_BARS(frame).size > 0:  # the last cotangent may be that of a time
         forward = slots.FORWARD_COUNT(frame)
@@ -171,7 +171,7 @@ def _subtract_guard(frame, factor):
 
 @kernel
 def _differentiate_guard(frame, k):
-    """(status, e_t) of the event that is jump k, before it; E_U, and e_theta in THETA_BAR."""
+    """(status, e_t) of the event that is jump k, before it; E_U, and e_theta in JUMP_THETA."""
     return differentiate_guard(frame, k, row(slots.JUMP_U(frame), 2 * k), row(slots.JUMP_WORK(frame), E_U))
 
 
@@ -227,11 +227,25 @@ def _begin_steps(frame, step):
 
 
 @kernel
-def _begin_step(frame, step):
-    """(status, how often to pull back over the step): twice for one that ends at an event, first the guard."""
-    if slots.SHIFT(frame)[slots.KNOWN] == 0.0:
-        _begin_steps(frame, step)
-    return (_begin_event(frame), 2) if _leads_to(frame) == slots.EVENT else (SUCCESS, 1)
+def _ends_steps(frame, step):
+    """Whether the step is the last one before the next jump or the end."""
+    return is_last(frame, step) or _is_gap(frame, step + 1)
+
+
+@kernel
+def _begin_step(frame, step, left):
+    """(status, observations left) before the step is pulled back: twice for one that ends at an event, first its guard ALONE."""
+    shift, mesh_t, status = slots.SHIFT(frame), slots.FORWARD_T(frame), SUCCESS
+    to_event = _leads_to(frame) == slots.EVENT
+    if shift[slots.ROUNDS] == 0.0:
+        if shift[slots.KNOWN] == 0.0:
+            _begin_steps(frame, step)
+        status = _begin_event(frame) if to_event else SUCCESS
+        shift[slots.ROUNDS] = 2.0 if to_event else 1.0
+    last, moving = _ends_steps(frame, step), shift[slots.MOVES] == 1.0
+    takes_size = last and (moving or _leads_to(frame) >= 0)
+    begin_shift(frame, mesh_t[step + 1] - mesh_t[step], takes_size, moving, moving and (not last or to_event))
+    return status, ALONE if shift[slots.ROUNDS] == 2.0 else left
 
 
 @kernel
@@ -252,34 +266,49 @@ def _end_step(frame, step, last):
     return status
 
 
-def make_pull_shifted(pull_step: Callable) -> Callable:
-    """`pull_step(frame, step, left) -> status, left` for steps that are no crossings, with what shifts do.
+@kernel
+def _end_round(frame, step):
+    """After the step has been pulled back."""
+    shift, status = slots.SHIFT(frame), SUCCESS
+    takes_size = shift[slots.TAKES_SIZE] == 1.0
+    end_shift(frame)
+    if takes_size:
+        status = _shift_first_stage(frame, step)
+    shift[slots.ROUNDS] -= 1.0
+    if status != SUCCESS:
+        return status
+    if shift[slots.ROUNDS] == 0.0:
+        return _end_step(frame, step, _ends_steps(frame, step))
+    _end_guard(frame)
+    return SUCCESS
 
-    It is called in one place, since in the fused tier it is inlined with all stages.
+
+@kernel
+def goes_on(frame):
+    """Whether the step just pulled back is to be so once more."""
+    return slots.SHIFT(frame)[slots.ROUNDS] > 0.0
+
+
+def make_pull_shifted(pull_step: Callable) -> Callable:
+    """`pull_step(frame, step, left) -> status, left` for steps that are no crossings, with shifts; again while it `goes_on`.
+
+    It is called in one place, since in the fused tier it is inlined with all stages. What a shift needs to know is in memory: what
+    could be computed ahead would be, for each step.
     """
 
     @kernel
     def pull_shifted(frame, step, left):
-        shift, mesh_t = slots.SHIFT(frame), slots.FORWARD_T(frame)
-        exact = shift[slots.EXACT] == 1.0 and slots.FORWARD_COUNT(frame)[slots.OCCURRED] > 0  # else no step moves
-        last = exact and (is_last(frame, step) or _is_gap(frame, step + 1))
-        status, rounds = _begin_step(frame, step) if exact else (SUCCESS, 1)
-        moving = exact and shift[slots.MOVES] == 1.0
-        takes_size = last and (moving or _leads_to(frame) >= 0)
-        for k in range(rounds):
-            alone = k + 1 < rounds
-            if exact:
-                begin_shift(frame, mesh_t[step + 1] - mesh_t[step], takes_size, moving, moving and (not last or rounds == 2))
+        moved, status, given = slots.FORWARD_COUNT(frame)[slots.OCCURRED] > 0, SUCCESS, left  # else no step moves
+        if unlikely(moved and slots.SHIFT(frame)[slots.EXACT] == 1.0):
+            status, given = _begin_step(frame, step, left)
+        if status != SUCCESS:
+            return status, left
+        status, now_left = pull_step(frame, step, given)
+        if unlikely(slots.SHIFT(frame)[slots.ROUNDS] > 0.0):
+            if given == ALONE:
+                now_left = left
             if status == SUCCESS:
-                status, now_left = pull_step(frame, step, ALONE if alone else left)
-                left = left if alone else now_left
-            if exact and status == SUCCESS:
-                end_shift(frame)
-                status = _shift_first_stage(frame, step) if takes_size else SUCCESS
-                if alone:
-                    _end_guard(frame)
-        if exact and status == SUCCESS:
-            status = _end_step(frame, step, last)
-        return status, left
+                status = _end_round(frame, step)
+        return status, now_left
 
     return pull_shifted

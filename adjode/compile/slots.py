@@ -229,7 +229,7 @@ DOSE_ENTRIES = integers(
 ONGOING = integers(STORE, "(r,)", "how many doses of each inflow last at present")
 ACTIONS = integers(OPTIONAL, "(2 a,) or (0,)", "what is to be done when: the dose, and BOLUS, BEGINS, ENDS or SWITCH")
 BOLUS, BEGINS, ENDS, SWITCH = range(4)
-GUARD_SIGNS = integers(OPTIONAL, "(e,) or (0,)", "the sign of each guard where the next step begins; 0 if it is to be found out")
+GUARD_SIGNS = vector(OPTIONAL, "(e,) or (0,)", "the sign of each guard where the next step begins; 0 if it is to be found out")
 GUARD_HITS = integers(STORE, "(2 e,)", "how often each event has happened, and what becomes of it at the time reached")
 GUARD_RULES = integers(
     STORE,
@@ -238,7 +238,8 @@ GUARD_RULES = integers(
     "that does not, but is a step of the mesh all the same",
 )
 GUARD_VALUES = matrix(STORE, "(8, e)", "guards at places of a step, see loops/guards.py")
-EVENT_WORK = matrix(STORE, "(3, n)", "a state between, what a reset writes, and a slope")
+EVENT_WORK = matrix(STORE, "(4, n)", "a state between, what a reset writes, a slope, and the state for callbacks to see")
+MIDDLE_T = vector(STORE, "(1,)", "the time in the middle of a step, as guards are given it")
 WHICH = vector(STORE, "(1,)", "the event whose reset is called")
 JUMP_T = vector(STORE, "(k,)", "when the state has jumped")
 JUMP_U = matrix(STORE, "(2 k, n)", "before and behind that")
@@ -333,6 +334,7 @@ VJP_DOT = address("vjp_dot")
 JVPS = address("jvps, with many directions at once")
 SIDES = address("the sides of comparisons with the state that f is on, see derivation/sides.py")
 GUARDS = address("the guards of events")
+GLANCE = address("what looks at guards along a step, see loops/guards.py")
 GUARDS_VJP = address("their derivatives")
 GUARDS_DT = address("their derivatives by time")
 RESETS = address("resets of events")

@@ -51,6 +51,8 @@ COST_BREAKS = vector(SIZED, "(k,)", "times at which the running cost may jump, i
 DRIVEN = matrix(STORE, "(k, 3)", "LIMITS for a pass over lam that the cost drives; none where that is not wanted")
 
 JUMP_WORK = matrix(STORE, "(10, n)", "slopes before and behind a jump, and other vectors on the way over it")
+JUMP_THETA = vector(STORE, "(m,)", "THETA_BAR of callbacks at jumps, which see memory: the other one stays in registers")
+JUMP_K_BAR = matrix(STORE, "(rows, n)", "discrete adjoint: K_BAR of the step that a jump shifts, for the same reason")
 JUMP_BARS = vector(STORE, "(k,) or (0,)", "discrete adjoint: cotangents of the times of jumps, if there are any")
 MASS_INVERSE = matrix(STORE, "(n, n) or (0, n)", "the inverse of the mass matrix, if there is one and slopes at jumps are wanted")
 JUMP_TOTAL = vector(STORE, "(m + 1,)", "discrete adjoint: TOTAL of the step that ends at an event, for the cotangent of its guard")
@@ -73,11 +75,12 @@ SHIFT = floats_by_name(
     of_jump="the cotangent of its time, but for that step",
     guard_rate="of its guard, an event's: the derivative by time; then along the step, by its size",
     guard_time="that by the time of the step",
+    rounds="how often a step is still to be pulled back; 0 where none has been begun",
 )
 # fmt: off
 (
     EXACT, TIMED, COST_TIMED, MOVES, KNOWN, TAKES_SIZE, TAKES_TIME, END_IS_FREE, STEP_SIZE, OF_SIZE, OF_TIME, OF_START, LEADS_TO,
-    OF_JUMP, GUARD_RATE, GUARD_TIME,
+    OF_JUMP, GUARD_RATE, GUARD_TIME, ROUNDS,
 ) = SHIFT.places
 # fmt: on
 EVENT_RATE = vector(STORE, "(1,)", "the derivative of a guard by time")

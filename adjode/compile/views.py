@@ -1,4 +1,4 @@
-"""Intrinsics that kernels share: views that own nothing, and calls of C functions by their addresses.
+"""Intrinsics that kernels share: views that own nothing, calls of C functions by their addresses, and what seldom is the case.
 
 An ordinary slice counts references, which costs more than the arithmetic on a small system.
 """
@@ -78,6 +78,9 @@ if DISABLED:
 
     def view(pointer, size):
         return pointer
+
+    def unlikely(condition):
+        return condition
 
 else:
 
@@ -175,3 +178,14 @@ else:
             return builder.call(builder.inttoptr(address, c_type.as_pointer()), [t, *pointers, *lengths])
 
         return types.int32(types.int64, types.float64, arrays), codegen
+
+    @intrinsic
+    def unlikely(typingctx, condition):
+        """The condition of an `if`, of which LLVM is told that it seldom holds: values stay in registers on the other way."""
+
+        def codegen(context, builder, sig, args):
+            bit = ir.IntType(1)
+            expect = builder.module.declare_intrinsic("llvm.expect", [bit], ir.FunctionType(bit, [bit, bit]))
+            return builder.call(expect, [args[0], bit(0)])
+
+        return types.boolean(types.boolean), codegen

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import exact_kernel, kernel
-from adjode.compile.views import plane, row
+from adjode.compile.views import plane, row, unlikely
 from adjode.loops.along import within_reach
 from adjode.loops.control import make_initial_step, pi_factor, predictive_factor, set_next_step
-from adjode.loops.events import HAPPENS, NOTHING, RETRY, leave_guards, make_find_event, meet_event
+from adjode.loops.events import CLEAR, HAPPENS, NOTHING, RETRY, leave_guards, make_find_event, meet_event
 from adjode.loops.limits import limited
 from adjode.loops.quadrature import NoQuadrature, Quadrature
 from adjode.loops.record import dense_at, needs_dense, observe, record, record_start, stages_at
@@ -207,7 +207,7 @@ def _make_reject(resolution: Callable, infinite: int) -> Callable:
 
 @kernel
 def _end_as_taken(frame, t, h, t_new, rest, V, coefficients, dense):
-    return SUCCESS, NOTHING, h, t_new, rest
+    return SUCCESS, CLEAR, h, t_new, rest
 
 
 @kernel
@@ -227,9 +227,9 @@ def _make_end_at_event(stepper: Stepper) -> Callable:
     def end_at_event(frame, t, h, t_new, rest, V, coefficients, dense):
         """The step, taken again to the first event in it: (status, what it ends with, its size, its end, what that lacks)."""
         if slots.GUARD_SIGNS(frame).size == 0:
-            return SUCCESS, NOTHING, h, t_new, rest
+            return SUCCESS, CLEAR, h, t_new, rest
         status, what, t_new = find_event(frame, t, h, t_new, V, coefficients, dense)
-        if what == NOTHING:
+        if not unlikely(what > NOTHING):
             return status, what, h, t_new, rest
         return status, what, t_new - t, t_new, 0.0
 
@@ -244,16 +244,19 @@ def _make_finish(stepper: Stepper, quadrature: Quadrature, meet: Callable, leave
         """Observe and record a step, and go on behind it; who observes near an event sees the state behind it."""
         (t, h, t_new, rest, V, coefficients), (h_free, lands, factor, log_error) = step, control
         clock, setting = slots.CLOCK(frame), slots.SETTING(frame)
-        y_new = row(V, setting[slots.LAST_STAGE])
-        if h != 0.0:
-            observe(frame, t, h, t_new if what == NOTHING else t_new - clearance(frame), y_new, coefficients)
+        y_new, t_seen = row(V, setting[slots.LAST_STAGE]), t_new
+        if unlikely(what == HAPPENS):
+            t_seen -= clearance(frame)
+        if not unlikely(h == 0.0):
+            observe(frame, t, h, t_seen, y_new, coefficients)
             accept(frame, t, h, y_new, log_error)
             clock[slots.T], clock[slots.T_REST] = t_new, rest
             if setting[slots.ADAPTIVE]:
                 set_next_step(frame, h, h_free, lands, factor, log_error)
-        if what == HAPPENS:
+        if unlikely(what == HAPPENS):
             return meet(frame, t_new)
-        leave(frame)
+        if unlikely(what == NOTHING):
+            leave(frame)
         return SUCCESS
 
     return finish
@@ -288,12 +291,14 @@ def make_step_on(
         if not norm <= 1.0:
             return reject(frame, t, h, norm, keep_off(frame, h, norm) if across else factor)
         status, what, h, t_new, rest = end_at(frame, t, h, t_new, rest, V, coefficients, dense)
-        if status == NON_FINITE:  # a guard, which may be defined as far as the event that comes first
+        if unlikely(status == NON_FINITE):  # a guard, which may be defined as far as the event that comes first
             return reject(frame, t, h, math.nan, _NEWTON_SHRINKS)
         if status != SUCCESS:
             return status
-        if what == RETRY:
+        if unlikely(what == RETRY):
             return reject(frame, t, h, math.inf, _NEWTON_SHRINKS)
-        return finish(frame, (t, h, t_new, rest, V, coefficients), what, (h_free, lands or what == HAPPENS, factor, log_error))
+        if unlikely(what == HAPPENS):
+            lands = True
+        return finish(frame, (t, h, t_new, rest, V, coefficients), what, (h_free, lands, factor, log_error))
 
     return step_on

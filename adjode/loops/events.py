@@ -12,7 +12,7 @@ from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
 from adjode.compile.outside import invoke_resets
-from adjode.compile.views import row
+from adjode.compile.views import row, unlikely
 from adjode.loops.guards import (
     BEFORE,
     BLUR,
@@ -22,6 +22,7 @@ from adjode.loops.guards import (
     MIDDLE,
     PRIORITY,
     RESETS,
+    SEEN,
     SIGNS,
     SLOPE,
     SPEED,
@@ -32,9 +33,12 @@ from adjode.loops.guards import (
     directed,
     first_event,
     guards_at,
+    guards_here,
+    is_clear,
     put_middle,
     put_slope,
     rule_of,
+    show_state,
     sign_of,
     slope_along,
     suspects,
@@ -46,7 +50,7 @@ from adjode.status import AMBIGUOUS, CALLBACK_RAISED, ENDED, NEWTON_FAILED, NON_
 from adjode.steppers.explicit import interpolate
 from adjode.steppers.stepper import Stepper
 
-NOTHING, HAPPENS, RETRY = range(3)  # what a step ends with
+CLEAR, NOTHING, HAPPENS, RETRY = range(4)  # what a step ends with: nothing, and START is the end already; nothing; an event
 _AS_IT_IS, _DONE, _PENDING, _TAKEN_ALONG = range(4)  # of GUARD_HITS, at one time
 _ITERATIONS = 12
 _CLOSE, _FAR = 0.5, 1e3  # in clearances: when a time is found, and how far apart two are that tell a slope
@@ -70,10 +74,10 @@ def begin_guards(frame):
 def renew_signs(frame, t):
     """The signs of all guards where the next step begins; to be found out for events that have just happened and left them zero."""
     signs, hits, values = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame)
-    status = guards_at(frame, t, slots.Y(frame), START)
+    status = guards_here(frame, t, START)
     for i in range(signs.size):
         known = hits[signs.size + i] == _AS_IT_IS or abs(values[START, i]) > values[BLUR, i]
-        signs[i] = int(sign_of(values[START, i])) if known else 0
+        signs[i] = sign_of(values[START, i]) if known else 0.0
         hits[signs.size + i] = _AS_IT_IS
     return status
 
@@ -85,7 +89,7 @@ def leave_guards(frame):
     for i in range(signs.size):
         values[START, i] = values[END, i]
         if values[END, i] != 0.0:
-            signs[i] = int(sign_of(values[END, i]))
+            signs[i] = sign_of(values[END, i])
 
 
 # --- when ------------------------------------------------------------------------------------------------------------------------
@@ -136,9 +140,9 @@ def _make_look(stepper: Stepper) -> tuple[Callable, Callable]:
 
     @kernel
     def put_slope_at(frame, h, coefficients, i):
-        slope, K = row(slots.EVENT_WORK(frame), SLOPE), slots.K(frame)
+        slope, K, last = row(slots.EVENT_WORK(frame), SLOPE), slots.K(frame), slots.SETTING(frame)[slots.LAST_STAGE]
         for k in range(slope.size):
-            slope[k] = K[i, k]
+            slope[k] = K[0, k] if i == 0 else K[last, k]
 
     @kernel
     def look_with_mass(frame, t, h, t_new, V, coefficients):
@@ -156,15 +160,12 @@ def _make_look(stepper: Stepper) -> tuple[Callable, Callable]:
 
 def _make_search(stepper: Stepper) -> Callable:
     dense_output, massed = stepper.dense_output, stepper.to_slope is not None
-    look, put_slope_at = _make_look(stepper)
+    _, put_slope_at = _make_look(stepper)
 
     @kernel
     def search(frame, t, h, t_new, V, coefficients, dense):
         """(status, event, x): the first event in the step, at a part x of it; -1 if there is none. SLOPE is that at the start."""
-        last = slots.SETTING(frame)[slots.LAST_STAGE]
-        status, suspicious = look(frame, t, h, t_new, V, coefficients), False
-        if status == SUCCESS:
-            status, suspicious = suspects(frame, t, h, row(V, last))
+        status, suspicious = suspects(frame, t, h, row(V, slots.SETTING(frame)[slots.LAST_STAGE]))
         if status != SUCCESS or not suspicious:
             return status, -1, 2.0
         if not (dense or massed):
@@ -180,16 +181,20 @@ def _make_search(stepper: Stepper) -> Callable:
 def make_find_event(stepper: Stepper) -> Callable:
     """`find_event(frame, t, h, t_new, V, coefficients, dense) -> (status, what, end)`: the step ends there, and has been taken."""
     dense_output, massed = stepper.dense_output, stepper.to_slope is not None
-    (_, put_slope_at), search, land = _make_look(stepper), _make_search(stepper), _make_land(stepper.take)
+    (look, put_slope_at), search, land = _make_look(stepper), _make_search(stepper), _make_land(stepper.take)
 
     @kernel
     def find_event(frame, t, h, t_new, V, coefficients, dense):
-        status, found, x = search(frame, t, h, t_new, V, coefficients, dense)
+        status, found, x = look(frame, t, h, t_new, V, coefficients), -1, 2.0
+        if not unlikely(status != SUCCESS or not is_clear(frame, t, h, row(V, slots.SETTING(frame)[slots.LAST_STAGE]))):
+            return SUCCESS, CLEAR, t_new
+        if status == SUCCESS:
+            status, found, x = search(frame, t, h, t_new, V, coefficients, dense)
         if status != SUCCESS or found < 0:
             return status, NOTHING, t_new
         slots.COUNT(frame)[slots.HAPPENING] = found
         if abs(x * h) <= abs(clearance(frame)):
-            return guards_at(frame, t, slots.Y(frame), END), HAPPENS, t
+            return guards_here(frame, t, END), HAPPENS, t
         status, slope = slope_along(frame, t, h, coefficients, x, found)
         if status == SUCCESS:
             status, t_new = land(frame, t, t + x * h if x < 1.0 else t_new, V, found, slope)
@@ -241,7 +246,7 @@ def _mark_simultaneous(frame, t):
             hits[many + i] = _PENDING
             values[BLUR, i] = max(values[BLUR, i], _CLEAR * abs(e))
         elif sign != 0.0:  # since the step began it may have left zero, or crossed it in a direction that it does not ask for
-            signs[i] = int(sign if blurred else sign_of(e))
+            signs[i] = sign if blurred else sign_of(e)
     return AMBIGUOUS if _is_ambiguous(frame) else status
 
 
@@ -251,13 +256,13 @@ def mark_passing(frame, t, t_behind):
 
     AMBIGUOUS if rounding says in which order they happen.
     """
-    signs, hits, values, y = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame), slots.Y(frame)
+    signs, hits, values = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame)
     many, width = signs.size, clearance(frame)
-    status = guards_at(frame, t - 2.0 * width, y, EARLIER)
+    status = guards_here(frame, t - 2.0 * width, EARLIER)
     if status == SUCCESS:
-        status = guards_at(frame, t - width, y, BEFORE)
+        status = guards_here(frame, t - width, BEFORE)
     if status == SUCCESS:
-        status = guards_at(frame, t_behind, y, TRIED)
+        status = guards_here(frame, t_behind, TRIED)
     if status != SUCCESS:
         return status
     longer = abs(t_behind - (t - width)) / abs(width)
@@ -266,11 +271,11 @@ def mark_passing(frame, t, t_behind):
         values[BLUR, i] = _CLEAR * abs(values[BEFORE, i] - values[EARLIER, i])
         if not sign * e < 0.0:
             continue
-        if directed(frame, i, float(sign)):
+        if directed(frame, i, sign):
             jumps = abs(e - values[BEFORE, i]) > 2.0 * longer * abs(values[BEFORE, i] - values[EARLIER, i])
             hits[many + i], values[SPEED, i] = _TAKEN_ALONG if jumps else _PENDING, 1.0
         else:
-            signs[i] = int(sign_of(e))
+            signs[i] = sign_of(e)
     return AMBIGUOUS if _is_ambiguous(frame) else SUCCESS
 
 
@@ -284,13 +289,13 @@ def is_pending(frame):
 def mark_taken_along(frame, t):
     """Mark events whose guards a jump has taken across zero; signs of others are those behind it."""
     signs, hits, values = slots.GUARD_SIGNS(frame), slots.GUARD_HITS(frame), slots.GUARD_VALUES(frame)
-    status, many = guards_at(frame, t, slots.Y(frame), TRIED), signs.size
+    status, many = guards_here(frame, t, TRIED), signs.size
     for i in range(many):
         e = values[TRIED, i]
         if hits[many + i] == _AS_IT_IS and e != 0.0:
-            if e * signs[i] < 0.0 and directed(frame, i, float(signs[i])):
+            if e * signs[i] < 0.0 and directed(frame, i, signs[i]):
                 hits[many + i] = _TAKEN_ALONG
-            signs[i] = int(sign_of(e))
+            signs[i] = sign_of(e)
     return status
 
 
@@ -311,7 +316,8 @@ def _reset(frame, t, i):
     which[0] = float(i)
     for k in range(y.size):
         u_new[k] = y[k]
-    if invoke_resets(frame, t, (y, slots.THETA(frame), which, u_new)) != 0:
+    show_state(frame)
+    if invoke_resets(frame, t, (row(slots.EVENT_WORK(frame), SEEN), slots.THETA(frame), which, u_new)) != 0:
         return CALLBACK_RAISED
     for k in range(y.size):
         y[k] = u_new[k]

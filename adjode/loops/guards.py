@@ -12,8 +12,9 @@ import math
 
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
-from adjode.compile.outside import invoke_guards
-from adjode.compile.views import row
+from adjode.compile.outside import invoke_glance, invoke_guards
+from adjode.compile.times import time_at
+from adjode.compile.views import flat, row
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import interpolate
 
@@ -21,7 +22,7 @@ START, END, PLACE, TRIED, EARLIER, BEFORE, SIGNS, SPEED = range(8)  # rows of GU
 # guard passes through zero: the change over the step to there, at that rate, as a part of what it was at the start of the step
 BLUR = PLACE  # from an event to the next step: up to where a guard's value behind it may be rounding
 DIRECTION, UNTIL, PRIORITY, FIRST, RESETS = range(5)  # of GUARD_RULES
-MIDDLE, U_NEW, SLOPE = range(3)  # rows of EVENT_WORK
+MIDDLE, U_NEW, SLOPE, SEEN = range(4)  # rows of EVENT_WORK
 _PARTS = 16  # that a step is searched in
 _NEAR = 0.25  # of a guard's range within a step
 _NEAREST = 40  # halvings of a step towards its start
@@ -40,6 +41,21 @@ def guards_at(frame, t, u, which):
         if not abs(values[i]) < math.inf:
             return NON_FINITE
     return SUCCESS
+
+
+@kernel
+def show_state(frame):
+    """A copy of the state for callbacks, in SEEN: what they see lies in memory, and Y is to stay in registers."""
+    y, seen = slots.Y(frame), row(slots.EVENT_WORK(frame), SEEN)
+    for k in range(y.size):
+        seen[k] = y[k]
+
+
+@kernel
+def guards_here(frame, t, which):
+    """The same for the state where the pass is."""
+    show_state(frame)
+    return guards_at(frame, t, row(slots.EVENT_WORK(frame), SEEN), which)
 
 
 @kernel
@@ -85,6 +101,25 @@ def _is_suspicious(sign, e0, e1, e2):
     return least <= _NEAR * (largest - least)
 
 
+@exact_kernel
+def settles(signs, places, many):
+    """Whether none of so many guards comes near zero in a step, whose end then is where they begin the next one.
+
+    `places` are the GUARD_VALUES, those in the middle in TRIED. If so, none is suspicious: the parabola through three values passes
+    the least of them by an eighth of their second difference at most, which takes no division to find. Not where one is NaN.
+    """
+    clear = True
+    for i in range(many):
+        e0, e1, e2 = signs[i] * places[START * many + i], signs[i] * places[TRIED * many + i], signs[i] * places[END * many + i]
+        beyond = 0.125 * abs((e2 - e1) - (e1 - e0))
+        least, largest = min(e0, e1, e2) - beyond, max(e0, e1, e2) + beyond
+        clear = clear and least > _NEAR * (largest - least)
+    if clear:
+        for i in range(many):
+            places[START * many + i] = places[END * many + i]
+    return clear
+
+
 @kernel
 def put_middle(frame, h, y_new, last):
     """The state in the middle of the step, by a cubic, to EVENT_WORK."""
@@ -105,6 +140,18 @@ def put_slope(frame, h, coefficients, x):
 
 
 @kernel
+def is_clear(frame, t, h, y_new):
+    """Whether a glance shows that no guard has a zero in the step to y_new, with the middle at hand; START is its end then.
+
+    It takes one call for guards at both places and the decision. What it leaves open `suspects` decides, and finds what has failed.
+    """
+    middle = slots.MIDDLE_T(frame)
+    middle[0] = time_at(frame, t + 0.5 * h)
+    given = (y_new, slots.THETA(frame), row(slots.EVENT_WORK(frame), MIDDLE), middle, slots.GUARD_SIGNS(frame))
+    return invoke_glance(frame, t + h, (*given, flat(slots.GUARD_VALUES(frame)))) == 0
+
+
+@kernel
 def suspects(frame, t, h, y_new):
     """(status, whether any guard may have a zero in the step to y_new); their values at its end are in END."""
     values, signs = slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame)
@@ -115,7 +162,7 @@ def suspects(frame, t, h, y_new):
     if status != SUCCESS:
         return status, False
     for i in range(signs.size):
-        if _is_suspicious(float(signs[i]), values[START, i], values[TRIED, i], values[END, i]):
+        if _is_suspicious(signs[i], values[START, i], values[TRIED, i], values[END, i]):
             return SUCCESS, True
     return SUCCESS, False
 
@@ -243,12 +290,12 @@ def first_event(frame, t, h, coefficients):
     """(status, event, x): the first event in the step, at a part x of it; -1 if there is none."""
     values, signs = slots.GUARD_VALUES(frame), slots.GUARD_SIGNS(frame)
     for i in range(signs.size):
-        values[SIGNS, i] = float(signs[i])
+        values[SIGNS, i] = signs[i]
     status = _leaving(frame, t, h, coefficients, False)  # however soon it comes back; but a guard at rest has no slope
     if status == SUCCESS:
         status = _leaving(frame, t, h, coefficients, True)
     for i in range(signs.size):
-        values[EARLIER, i] = values[START, i] if signs[i] != 0 else 0.0
+        values[EARLIER, i] = values[START, i] if signs[i] != 0.0 else 0.0
     for j in range(1, _PARTS + 1):
         if status == SUCCESS:
             status = _along(frame, t, h, coefficients, j / _PARTS, PLACE)

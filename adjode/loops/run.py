@@ -18,7 +18,7 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.finite import all_finite
 from adjode.compile.flags import kernel
-from adjode.compile.views import plane
+from adjode.compile.views import plane, unlikely
 from adjode.compile.watch import begin_watch, keep_watch
 from adjode.loops import tolerances
 from adjode.loops.attempt import make_steps
@@ -131,7 +131,7 @@ def _make_run(enter: Callable, step_on: Callable, meet_stop: Callable, guarded: 
         while status == SUCCESS:
             t, stop = clock[slots.T], count[slots.STOP]
             end = landing(frame, stop)
-            if direction * (t - end) >= 0.0:
+            if unlikely(direction * (t - end) >= 0.0):
                 if stop == last:
                     observe_rest(frame)
                     record(frame, count[slots.STEPS], t)

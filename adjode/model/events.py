@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 
 from adjode.compile.adapters import make_function
+from adjode.compile.views import segment
+from adjode.loops.guards import END, TRIED, settles
 from adjode.model.callbacks import Callback, callback
 from adjode.model.field_access import with_entries
 from adjode.model.fields import Pair
@@ -181,6 +183,8 @@ class Guards:
     rules : (5 e,) array of int
         See `slots.GUARD_RULES`.
     guards, resets : Callback
+    glance : Callback
+        Raises if a guard may have a zero in a step, see `loops.guards.is_clear`.
     guards_vjp, guards_dt, resets_vjp, resets_jvp, resets_dt : Callback
         Made when they are first asked for.
     """
@@ -212,10 +216,25 @@ class Guards:
         ).reshape(-1)
         calls = [f"    guard{i}(t, u, theta, values[{i}:{i + 1}])\n" for i in range(len(events))]
         self.guards = self._joined("guards", "t, u, theta, values", calls, guard=self._guards)
+        self.glance = self._joined(
+            "glance",
+            "t, u, theta, middle, t_middle, signs, places",
+            self._seen(),
+            guard=self._guards,
+            settles=[settles],
+            part=[segment],
+        )
         calls = [
             _DISPATCH.format(i=i, call=f"reset{i}(t, u, theta, u_new)") for i, one in enumerate(self._resets) if one is not None
         ]
         self.resets = self._joined("resets", "t, u, theta, which, u_new", calls, reset=self._resets)
+
+    def _seen(self) -> list[str]:
+        """The lines of the glance."""
+        many = len(self.events)
+        places = ((END, "t, u"), (TRIED, "t_middle[0], middle"))
+        calls = [f"    guard{i}({at}, theta, part0(places, {many * k + i}, 1))\n" for k, at in places for i in range(many)]
+        return [*calls, f"    if not settles0(signs, places, {many}):\n        raise ValueError('a guard is near zero')\n"]
 
     def _callback(self, kind: str, function: Callable) -> Callback:
         made = callback(kind, function, self.debug)

@@ -147,6 +147,7 @@ class Discrete(Replay):
         """
         frame, shift = self.frame, self.frame[slots.SHIFT]
         frame[slots.JUMP_TOTAL] = np.zeros(frame[slots.TOTAL].size)
+        frame[slots.JUMP_K_BAR] = np.zeros(frame[slots.K_BAR].shape)
         if not self.jumps.move or self._reach > 1.0:
             return
         f_dt, g_dt = self.dynamics.f_dt, None if self.cost is None else time_derivative(self.cost[0], "g_dt")

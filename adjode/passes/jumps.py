@@ -148,16 +148,19 @@ def put_jumps(frame: Frame, jumps: Jumps, n: int) -> None:
     _put_what_is_given(frame, jumps)
     frame[slots.ONGOING] = np.zeros(len(jumps.inflows), dtype=np.int64)
     events = 0 if guards is None else len(guards.events)
-    frame[slots.GUARD_SIGNS], frame[slots.GUARD_HITS] = np.zeros(events, dtype=np.int64), np.zeros(2 * events, dtype=np.int64)
-    frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((8, events)), np.zeros((3, n if events else 0))
+    frame[slots.GUARD_SIGNS], frame[slots.GUARD_HITS] = np.zeros(events), np.zeros(2 * events, dtype=np.int64)
+    frame[slots.GUARD_VALUES], frame[slots.EVENT_WORK] = np.zeros((8, events)), np.zeros((4, n if events else 0))
+    frame[slots.MIDDLE_T] = np.zeros(1)
     if guards is not None:
-        frame[slots.GUARDS], frame[slots.RESETS] = guards.guards.handle, guards.resets.handle
+        frame[slots.GUARDS], frame[slots.GLANCE] = guards.guards.handle, guards.glance.handle
+        frame[slots.RESETS] = guards.resets.handle
 
 
 def _put_rules(frame: Frame, jumps: Jumps, n: int, dynamics: Dynamics) -> None:
     """Fill the slots that all passes have for what derivatives do at jumps."""
     guards = jumps.guards
     frame[slots.EVENT_RATE], frame[slots.JUMP_WORK] = np.zeros(1), np.zeros((10, n))
+    frame[slots.JUMP_THETA] = np.zeros(frame[slots.THETA].size)
     frame[slots.MASS_INVERSE] = np.zeros((0, n)) if dynamics.mass is None or not jumps.move else dynamics.mass.inverse
     if guards is not None:
         frame[slots.GUARDS_VJP], frame[slots.GUARDS_DT] = guards.guards_vjp.handle, guards.guards_dt.handle
@@ -168,7 +171,6 @@ def put_jumps_along(frame: Frame, jumps: Jumps, n: int, k: int, dynamics: Dynami
     """Fill the slots that tangents in k directions have for jumps."""
     _put_what_is_given(frame, jumps)
     frame[slots.ONGOING], frame[slots.TIME_DOTS] = np.zeros(len(jumps.inflows), dtype=np.int64), np.zeros(k)
-    frame[slots.THETA_BAR] = np.zeros(frame[slots.THETA].size)
     _put_rules(frame, jumps, n, dynamics)
     if jumps.guards is not None:
         frame[slots.RESETS_JVP] = jumps.guards.resets_jvp.handle

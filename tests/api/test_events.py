@@ -121,6 +121,10 @@ def above(t, u, theta):
     return u[0] - theta[1]
 
 
+def higher_still(t, u, theta):
+    return 2.0 * u[1] - 3.0 * theta[1] + t
+
+
 def cut(t, u, theta, u_new):
     u_new[0] = theta[2] * u[0]
 
@@ -388,6 +392,16 @@ def test_a_pair_of_zeros_inside_one_step(half):
         np.testing.assert_allclose(solution.t_events[0], [wanted], rtol=1e-12)
 
 
+def test_a_dip_that_only_the_middle_of_a_step_sees():
+    """The guard is flat at the ends of all steps, and was so in the steps before."""
+
+    def notch(t, u, theta):
+        return 1.0 - 2.0 * np.exp(-(((u[0] - 5.0) / theta[0]) ** 2))
+
+    solution = solve(clock(), [0.0], [0.15], (0.0, 10.0), events=notch, step=2.0)
+    np.testing.assert_allclose(solution.t_events[0], 5.0 + 0.15 * np.sqrt(np.log(2.0)) * np.array([-1.0, 1.0]), rtol=1e-12)
+
+
 def waves(t, u):
     return np.sin(3.0 * u[0] + 0.5)
 
@@ -454,6 +468,25 @@ def test_events_at_rest():
     solution = solve(rest, [1.0], [2.0], (0.0, 10.0), events=[late, passes])
     np.testing.assert_allclose(solution.t_events[0], [7.25], rtol=1e-13)
     assert solution.t_events[1].size == 0
+
+
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853"])
+def test_a_guard_that_never_fires_changes_no_bit(method, fused):
+    dynamics = Dynamics(_growth_f, name="growth", fused=True) if fused else growth()
+    u0, theta, loss = GROWTH_U0, [0.7, 1e3, 0.4], LeastSquares([0.5, 2.0], np.ones((2, 2)))
+    guarded, free = (
+        (
+            solve(dynamics, u0, theta, (0.0, 2.0), method=method, **events, **TOLERANCES),
+            value_and_gradient(dynamics, loss, (0.0, 2.0), method=method, **events, **TOLERANCES)(u0, theta),
+        )
+        for events in ({"events": [Event(above, cut), Event(higher_still)]}, {})
+    )
+    assert guarded[0].t.tobytes() == free[0].t.tobytes()
+    assert guarded[0].u.tobytes() == free[0].u.tobytes()
+    assert guarded[1][0] == free[1][0]
+    assert guarded[1][1].u0.tobytes() == free[1][1].u0.tobytes()
+    assert guarded[1][1].theta.tobytes() == free[1][1].theta.tobytes()
 
 
 # --- beside stops, doses and observations ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from adjode.compile import slots
 from adjode.compile.calls import Calls, call_kernel
 from adjode.compile.flags import DISABLED, kernel
 from adjode.compile.kinds import KINDS
-from adjode.compile.outside import INVOCATIONS
+from adjode.compile.outside import INVOCATIONS, invoke_glance
 from adjode.compile.slot import Slot
 from adjode.compile.times import time_at
 from adjode.compile.views import array_view
@@ -60,13 +60,22 @@ def called_outside(dynamics: Dynamics, jumps: Jumps, backward: bool) -> dict[Slo
 
 def in_simulator(callbacks: dict[Slot, Callback]) -> dict[Slot, Callable]:
     """What a frame of the simulator has for them."""
-    return {slot: _guard(callback.as_written) for slot, callback in callbacks.items()} if DISABLED else {}
+    if not DISABLED:
+        return {}
+    return {slot: _guard(callback.as_written) for slot, callback in callbacks.items()} | {slots.GLANCE: _sees_nothing}
 
 
 def replacements(callbacks: dict[Slot, Callback], joined: list[Callback], n: int) -> dict[Callable, Callable]:
     """What device code has in place of calls through addresses, and of what has been `joined`, whose loops are those of the CPU."""
     calls = {INVOCATIONS[slot]: _called(_guard(form_of(callback, n))) for slot, callback in callbacks.items()}
+    calls[invoke_glance] = _sees_nothing
     return calls | {one.in_place: form_of(one, n) for one in joined}
+
+
+@kernel
+def _sees_nothing(*arguments):
+    """In place of a glance: steps are looked at as it would leave them, since threads that go apart there are waited for."""
+    return 1
 
 
 _COPY = "lam.copy()"  # in derivatives of what overwrites its results

@@ -33,8 +33,17 @@ _WHATS = (
     slots.ACTIONS,
     slots.GUARD_RULES,
 )
-_OF_JUMPS = slots.ONGOING, slots.GUARD_SIGNS, slots.GUARD_HITS, slots.GUARD_VALUES, slots.EVENT_WORK, slots.WHICH
-_OF_JUMPS_BACK = slots.EVENT_RATE, slots.JUMP_WORK, slots.JUMP_BARS, slots.MASS_INVERSE, slots.WHICH, slots.JUMP_TOTAL
+_OF_JUMPS = slots.ONGOING, slots.GUARD_SIGNS, slots.GUARD_HITS, slots.GUARD_VALUES, slots.EVENT_WORK, slots.MIDDLE_T, slots.WHICH
+_OF_JUMPS_BACK = (
+    slots.EVENT_RATE,
+    slots.JUMP_WORK,
+    slots.JUMP_THETA,
+    slots.JUMP_K_BAR,
+    slots.JUMP_BARS,
+    slots.MASS_INVERSE,
+    slots.WHICH,
+    slots.JUMP_TOTAL,
+)
 Shapes = dict[Slot, tuple[int, ...]]
 Entries = dict[Slot, tuple[int | None, ...]]
 
