@@ -14,7 +14,8 @@ from adjode.compile.flags import kernel
 from adjode.compile.kinds import LANES
 from adjode.compile.views import plane, row, segment
 from adjode.status import SUCCESS
-from adjode.steppers.tangents import Push, is_laced, lace, unlace
+from adjode.steppers.lacing import is_laced, lace, unlace
+from adjode.steppers.tangents import Push
 
 
 def _make_jacobian_by_lanes(calls: Calls) -> Callable:

@@ -102,8 +102,8 @@ class TangentPass(Replay):
         frame[slots.THETA], frame[slots.TIME_SPAN] = theta, span.numbers
         frame[slots.THETA_DOTS] = np.ascontiguousarray(theta_dots)
         pays = k >= _FEWEST_LANES and (self.direct or tableau.partner is not None or not tableau.implicit)
-        laces = laces and structure is None
-        columns = _columns(frame[slots.THETA_DOTS]) if laces and not jumps.inflows and k >= _AS_QUICK * n else None
+        one_each = laces and structure is None and not jumps.inflows and k >= _AS_QUICK * n
+        columns = _columns(frame[slots.THETA_DOTS]) if one_each else None
         by_columns = columns is not None and (n <= _FEWER * -(-k // LANES) or dynamics.jvps is None)
         self.jvps = dynamics.jvps if pays and not by_columns else None
         columns = columns if by_columns and columns is not None else np.zeros(0, dtype=np.int64)
@@ -206,11 +206,10 @@ class TangentPass(Replay):
                 frame[slot] = callback.handle
         self.jvp = jvp
         blocks = 0 if jvps is None else -(-k // LANES)
-        size = 0 if self._width > 1 else blocks * n * LANES
-        frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(size), np.zeros(size)
+        size, units, unlaced = n * LANES, self.direct and jvps is not None, 0 if self._width > 1 else blocks
+        frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(unlaced * size), np.zeros(max(unlaced, units) * size)
         frame[slots.LANES_THETA] = np.zeros((blocks, m * LANES))
-        units = self.direct and jvps is not None
-        frame[slots.LANES_UNIT], frame[slots.NO_LANES] = np.zeros(n * LANES * units), np.zeros(m * LANES * units)
+        frame[slots.LANES_UNIT], frame[slots.NO_LANES] = np.zeros(units * size), np.zeros(units * m * LANES)
 
     def observe(self, times: np.ndarray) -> None:
         """Write down what the tangents are at `times` (c,), since the start, in the order of integration."""
