@@ -101,7 +101,7 @@ class Frame:
         return partner
 
     def allocate(self, shapes: dict[Slot, tuple[int, ...]]) -> None:
-        """Zeros of these shapes, in one block of memory, each at the start of a cache line: a vector across two takes twice as long."""
+        """Zeros of these shapes, in one block of memory, each at the start of a cache line: vectors across two take longer."""
         sizes = [8 * math.prod(shape) + -8 * math.prod(shape) % _LINE for shape in shapes.values()]
         self._block = np.zeros((sum(sizes) + _LINE) // 8)
         address = address_of(self._block)

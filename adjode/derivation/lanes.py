@@ -32,7 +32,8 @@ class _Unfit(Exception):
 def lanes_text(text: str, space: dict[str, Any], name: str) -> tuple[str, dict[str, Any]] | None:
     """The text of `name(t, u, theta, u_dots, theta_dots, lanes, du_dots)`, and the names that it uses, from that of a jvp.
 
-    As many directions as `lanes` has entries; None where that cannot be told from the text.
+    As many directions as `lanes` has entries; None where that cannot be told from the text. A jvp by u alone has no theta_dot; what
+    is made of it takes theta_dots all the same, and does not read them.
     """
     (function,) = ast.parse(text).body
     assert isinstance(function, ast.FunctionDef)
@@ -72,7 +73,7 @@ class _Group(ast.stmt):
 class _Lanes:
     def __init__(self, function: ast.FunctionDef):
         self.function = function
-        self.given = [argument.arg for argument in function.args.args][-3:]
+        self.given = [argument.arg for argument in function.args.args][3:]
         self.varying = self._depend_on_direction()
         subscripts = [node.value for node in ast.walk(function) if isinstance(node, ast.Subscript)]
         self.arrays = {*self.given, *(_names(*subscripts) & self.varying)}
@@ -98,7 +99,7 @@ class _Lanes:
         body = self._grouped(function.body)
         self._keep(body)
         rewritten = self._finished(body)
-        sizes = (f"{function.args.args[k].arg}.size" for k in (1, 2, 1))
+        sizes = [f"{function.args.args[k].arg}.size" for k in ((1, 1) if len(self.given) == 2 else (1, 2, 1))]
         head = [
             "lanes_ = lanes.size",
             *(f"{x}_ = as_matrix_({x}, 0, {n}, {LANES})" for x, n in zip(self.given, sizes, strict=True)),
@@ -106,7 +107,8 @@ class _Lanes:
         if self.kept:
             head.append(f"kept_ = empty_(({len(self.kept)}, {LANES}))")
         function.name, function.body = name, [*ast.parse("\n".join(head)).body, *rewritten]
-        function.args.args.insert(-1, ast.arg("lanes"))
+        unread = [ast.arg("theta_dot_")] if len(self.given) == 2 else []
+        function.args.args[-1:-1] = [*unread, ast.arg("lanes")]
 
     # --- which statements make one loop -------------------------------------------------------------------------------------------
 
