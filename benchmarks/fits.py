@@ -23,12 +23,14 @@ import adjode
 from adjode import Fit, SolveError
 from adjode.losses import LeastSquares
 from benchmarks.report import table
+from benchmarks.scaling import least_seconds
 from benchmarks.stiff_problems import hires, pollu, rober
 
 SAME = 1.01  # times the lowest loss
 MOST = 1000  # solves of L-BFGS-B
 _RANGE = 30.0  # of rates, to either side of the true ones
 _LEAST = 1e-6  # of a state, below which it is not observed
+_TURN, _TURNS = 0.1, 7  # seconds of a task before the next one takes its turn
 RINGS = (10, 30, 50, 100)
 
 
@@ -136,24 +138,6 @@ def rows_of(name: str, case: Case, starts: int) -> list[tuple]:
     return rows
 
 
-def best_of(task: Callable[[], Any], rounds: int = 7) -> float:
-    """Seconds of a call, the least of some rounds."""
-    task()
-    count, seconds = 1, []
-    while (spent := _timed(task, count)) < 0.02:
-        count *= 2
-    for _ in range(rounds):
-        seconds.append(_timed(task, count) / count)
-    return min(min(seconds), spent / count)
-
-
-def _timed(task: Callable[[], Any], count: int) -> float:
-    began = time.perf_counter()
-    for _ in range(count):
-        task()
-    return time.perf_counter() - began
-
-
 def ratio_of_product(
     dynamics: adjode.Dynamics, u0: np.ndarray, theta: np.ndarray, span: tuple, **options: Any
 ) -> tuple[float, float]:
@@ -168,8 +152,11 @@ def ratio_of_product(
         turn[0] ^= 1
         return product(u0, (theta, other)[turn[0]], *along)
 
-    unit = best_of(lambda: gradient(u0, theta))
-    return best_of(anew) / unit, best_of(lambda: product(u0, theta, *along)) / unit
+    tasks = (lambda: gradient(u0, theta)), anew, (lambda: product(u0, theta, *along))
+    for task in tasks:
+        task()
+    unit, moved, again = np.min([[least_seconds(task, _TURN) for task in tasks] for _ in range(_TURNS)], axis=0)
+    return moved / unit, again / unit
 
 
 def _effort(t: float, u: Any, theta: Any) -> float:

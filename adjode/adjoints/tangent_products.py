@@ -14,7 +14,8 @@ from adjode.compile.flags import kernel
 from adjode.compile.kinds import LANES
 from adjode.compile.views import plane, row, segment
 from adjode.status import SUCCESS
-from adjode.steppers.tangents import Push, is_laced, lace, unlace
+from adjode.steppers.lacing import is_laced, lace, unlace
+from adjode.steppers.tangents import Push
 
 
 def _make_jacobian_by_lanes(calls: Calls) -> Callable:
@@ -76,7 +77,7 @@ def _by_rows(frame, i, v, w, out):
 def spread_theta(frame):
     """LANES_THETA from THETA_DOTS."""
     dots, lanes = slots.THETA_DOTS(frame), slots.LANES_THETA(frame)
-    for d in range(dots.shape[0] if lanes.shape[0] > 0 else 0):
+    for d in range(dots.shape[0] if lanes.size > 0 else 0):
         for i in range(dots.shape[1]):
             lanes[d // LANES, i * LANES + d % LANES] = dots[d, i]
 

@@ -25,7 +25,8 @@ from adjode.loops.stops import is_behind_jump
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.explicit import combine_loops, make_interpolant
 from adjode.steppers.family import EXPLICIT, Solver
-from adjode.steppers.tangents import Push, is_laced, lace, make_explicit_tangent, unlace
+from adjode.steppers.lacing import is_laced, lace, unlace
+from adjode.steppers.tangents import Push, make_explicit_tangent
 
 
 @kernel

@@ -216,7 +216,7 @@ def try_tangents(made: TangentPass, times: np.ndarray, states: np.ndarray) -> No
     if made.jvp is not None:
         require_jvp(dynamics, times, states, theta)
     if made.jvps is not None:
-        require_jvps(dynamics, times, states, theta)
+        require_jvps(dynamics, made.jvps, times, states, theta)
 
 
 def read_directions(layouts: tuple[Layout, Layout], u0_dot: Any, theta_dot: Any) -> tuple[np.ndarray, np.ndarray, bool]:

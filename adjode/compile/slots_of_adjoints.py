@@ -235,10 +235,14 @@ MESH_DOTS = matrix(STORE, "(steps + 1, k n) or (0, 0)", "tangents of the states 
 MESH_DOTS_C = cube(STORE, "(steps, degree, k n) or (0, 0, 0)", "the coefficients of their dense output")
 WIDTH = integers(SETTINGS, "(1,)", "how many directions of a block lie side by side; 1 where one is behind the other")
 LANES_U = vector(STORE, "(k n,) or (0,)", "STATE_DOTS laced for a jvps, where blocks are not")
-LANES_OUT = vector(STORE, "(k n,) or (0,)", "what that writes")
+LANES_OUT = vector(STORE, "(k n,), (n lanes,) or (0,)", "what that, or one with unit vectors, writes")
 LANES_UNIT = vector(STORE, "(n lanes,) or (0,)", "zeros, for unit vectors that a jvps makes df/du of")
 NO_LANES = vector(STORE, "(m lanes,) or (0,)", "zeros, for tangents of theta beside these")
-LANES_THETA = matrix(STORE, "(k / lanes, m lanes) or (0, 0)", "THETA_DOTS laced; none where products are with one direction")
+LANES_THETA = matrix(
+    STORE,
+    "(k / lanes, m lanes or 0) or (0, 0)",
+    "THETA_DOTS laced, or empty where theta never changes; none where products are with one direction",
+)
 TIME_DOTS = vector(STORE, "(k,)", "tangents of the time of a jump")
 STATE_DOT = vector(SIZED, "(n,)", "one of them")
 PRODUCT = vector(SIZED, "(n,)", "a product with the Jacobian")

@@ -44,6 +44,8 @@ class Derived:
     jvps : callable or None
         `jvps(t, u, theta, u_dots, theta_dots, lanes, du_dots)`, the same for many directions, see `adjode.derivation.lanes`; None
         if f computes with whole arrays.
+    jvps_u : callable or None
+        The same where theta does not change: theta_dots are taken and not read.
     program : callable
         What was read in the source, as a function of the same arguments, written in terms that Numba knows.
     df_dt : callable
@@ -78,6 +80,11 @@ class Derived:
     def jvps(self) -> Callable | None:
         found = lanes_text(*self._jvp, "jvps")
         return None if found is None else made("jvps", *found, self.function)
+
+    @functools.cached_property
+    def jvps_u(self) -> Callable | None:
+        found = lanes_text(*jvp_text(self.function, self._arguments, ("u",), "jvps_u"), "jvps_u")
+        return None if found is None else made("jvps_u", *found, self.function)
 
     @functools.cached_property
     def program(self) -> Callable:

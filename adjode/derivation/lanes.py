@@ -13,6 +13,7 @@ knows how far apart rows are, and that they do not overlap.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,7 +33,8 @@ class _Unfit(Exception):
 def lanes_text(text: str, space: dict[str, Any], name: str) -> tuple[str, dict[str, Any]] | None:
     """The text of `name(t, u, theta, u_dots, theta_dots, lanes, du_dots)`, and the names that it uses, from that of a jvp.
 
-    As many directions as `lanes` has entries; None where that cannot be told from the text.
+    As many directions as `lanes` has entries; None where that cannot be told from the text. A jvp by u alone has no theta_dot; what
+    is made of it takes theta_dots all the same, and does not read them.
     """
     (function,) = ast.parse(text).body
     assert isinstance(function, ast.FunctionDef)
@@ -69,10 +71,18 @@ class _Group(ast.stmt):
         self.statements = statements
 
 
+class _Renamed(ast.NodeTransformer):
+    def __init__(self, names: dict[str, str]):
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self.names.get(node.id, node.id), node.ctx)
+
+
 class _Lanes:
     def __init__(self, function: ast.FunctionDef):
         self.function = function
-        self.given = [argument.arg for argument in function.args.args][-3:]
+        self.given = [argument.arg for argument in function.args.args][3:]
         self.varying = self._depend_on_direction()
         subscripts = [node.value for node in ast.walk(function) if isinstance(node, ast.Subscript)]
         self.arrays = {*self.given, *(_names(*subscripts) & self.varying)}
@@ -98,7 +108,7 @@ class _Lanes:
         body = self._grouped(function.body)
         self._keep(body)
         rewritten = self._finished(body)
-        sizes = (f"{function.args.args[k].arg}.size" for k in (1, 2, 1))
+        sizes = [f"{function.args.args[k].arg}.size" for k in ((1, 1) if len(self.given) == 2 else (1, 2, 1))]
         head = [
             "lanes_ = lanes.size",
             *(f"{x}_ = as_matrix_({x}, 0, {n}, {LANES})" for x, n in zip(self.given, sizes, strict=True)),
@@ -106,7 +116,8 @@ class _Lanes:
         if self.kept:
             head.append(f"kept_ = empty_(({len(self.kept)}, {LANES}))")
         function.name, function.body = name, [*ast.parse("\n".join(head)).body, *rewritten]
-        function.args.args.insert(-1, ast.arg("lanes"))
+        unread = [ast.arg("theta_dot_")] if len(self.given) == 2 else []
+        function.args.args[-1:-1] = [*unread, ast.arg("lanes")]
 
     # --- which statements make one loop -------------------------------------------------------------------------------------------
 
@@ -180,10 +191,49 @@ class _Lanes:
             if isinstance(statement, _Group):
                 result += self._loop(statement)
                 continue
+            if (group := self._sum(statement)) is not None:
+                result += self._in_pairs(statement, group)  # type: ignore[arg-type]
+                continue
             if isinstance(statement, (ast.For, ast.While, ast.If)):
                 statement.body, statement.orelse = self._finished(statement.body), self._finished(statement.orelse)
             result.append(statement)
         return result
+
+    def _sum(self, statement: ast.stmt) -> _Group | None:
+        """All that depends on the direction in a loop, where that is a sum of products with the given directions."""
+        if (
+            not isinstance(statement, ast.For)
+            or statement.orelse
+            or any(isinstance(one, ast.Return) for one in ast.walk(statement))
+        ):
+            return None
+        groups = list(self._groups([statement]))
+        if len(groups) != 1 or groups[0] not in statement.body or len(groups[0].statements) != 1:
+            return None
+        (added,) = groups[0].statements
+        if not isinstance(added, ast.AugAssign) or not isinstance(added.op, ast.Add) or _written(added) not in self.kept:
+            return None
+        plain = not any(isinstance(one, ast.IfExp) and _names(one) & self.varying for one in ast.walk(added.value))
+        return groups[0] if plain and _names(added.value) & self.varying <= set(self.given[:-1]) else None
+
+    def _in_pairs(self, statement: ast.For, group: _Group) -> list[ast.stmt]:
+        """The loop with two terms added at a time: reading and writing a sum over many directions is what takes long."""
+        *head, loop = self._loop(group)
+        assert isinstance(loop, ast.For) and isinstance(loop.body[0], ast.AugAssign)
+        added, self.count = loop.body[0], self.count + 1
+        arrays = {f"{x}_" for x in self.given}
+        at = {name for one in ast.walk(added.value) if isinstance(one, ast.Subscript) for name in _names(one.slice)}
+        before = {name: f"{name}_{self.count}_" for name in sorted(_names(added.value) - arrays - {"d_"})}
+        place, term = ast.unparse(added.target), ast.unparse(added.value)
+        earlier = ast.unparse(_Renamed(before).visit(copy.deepcopy(added.value)))
+        odd, lanes = f"odd{self.count}_", "for d_ in range(lanes_):"
+        kept = "; ".join([f"{odd} = True", *(f"{other} = {name}" for name, other in before.items())])
+        pair = f"if {odd}:\n {odd} = False\n {lanes}\n  {place} += {earlier} + {term}\nelse:\n {kept}"
+        k = statement.body.index(group)
+        statement.body[k : k + 1] = [*head, *ast.parse(pair).body]
+        begins = [f"{odd} = False", *(f"{other} = {0 if name in at else 0.0}" for name, other in before.items())]
+        rest = f"if {odd}:\n {lanes}\n  {place} += {earlier}"
+        return [*ast.parse("\n".join(begins)).body, statement, *ast.parse(rest).body]
 
     def _loop(self, group: _Group) -> list[ast.stmt]:
         self.constants = {}

@@ -177,15 +177,17 @@ def _moved(vjp: Callback, call: _Call, inputs: dict[str, np.ndarray]) -> Callabl
     return results
 
 
-def require_jvps(dynamics: Dynamics, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
+def require_jvps(dynamics: Dynamics, jvps: Callback, times: np.ndarray, states: np.ndarray, theta: np.ndarray) -> None:
     """Raise a ValueError if the products with many directions at once are not those with each, at some of these states."""
-    jvp, jvps = dynamics.jvp, dynamics.jvps
-    assert jvp is not None and jvps is not None
+    jvp = dynamics.jvp
+    assert jvp is not None
     n, m, points = states.shape[1], theta.size, _places(times, states, theta)
     if not points or (key := ("right", n, m)) in jvps.tried:
         return
     rng = np.random.default_rng(6)
     V, W, many, one = rng.normal(size=(n, LANES)), rng.normal(size=(m, LANES)), np.full(n * LANES, np.nan), np.full(n, np.nan)
+    if jvps is dynamics.jvps_u:
+        W[:] = 0.0
     for p in points:
         with np.errstate(all="ignore"):
             jvps(p.t, p.u, p.theta, V.ravel(), W.ravel(), np.zeros(LANES), many)

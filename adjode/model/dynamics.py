@@ -193,11 +193,19 @@ class Dynamics:
     @functools.cached_property
     def jvps(self) -> Callback | None:
         """The derived jvp of many directions at once; None where jvp is given, or has no such form."""
+        return self._many_at_once("jvps")
+
+    @functools.cached_property
+    def jvps_u(self) -> Callback | None:
+        """The same where theta does not change."""
+        return self._many_at_once("jvps_u")
+
+    def _many_at_once(self, name: str) -> Callback | None:
         if self._given_jvp is not None or self.jvp is None:
             return None
         from adjode.model.derived import derived
 
-        found = derived(self.f.function).jvps
+        found = getattr(derived(self.f.function), name)
         return None if found is None else callback("jvps", found, self.debug)
 
     @property

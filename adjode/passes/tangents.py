@@ -55,7 +55,8 @@ class TangentPass(Replay):
     recorded : bool
         Whether the trajectory has the states of the stages.
     laces : bool
-        Whether many directions may lie side by side, which is faster; not where their stages are kept for others to read.
+        Whether many directions may lie side by side, which is faster; not where their stages are kept for others to read, or
+        `theta_dots` change from run to run.
     jumps : Jumps
         Of the forward pass.
 
@@ -102,10 +103,12 @@ class TangentPass(Replay):
         frame[slots.THETA], frame[slots.TIME_SPAN] = theta, span.numbers
         frame[slots.THETA_DOTS] = np.ascontiguousarray(theta_dots)
         pays = k >= _FEWEST_LANES and (self.direct or tableau.partner is not None or not tableau.implicit)
-        laces = laces and structure is None
-        columns = _columns(frame[slots.THETA_DOTS]) if laces and not jumps.inflows and k >= _AS_QUICK * n else None
-        by_columns = columns is not None and (n <= _FEWER * -(-k // LANES) or dynamics.jvps is None)
-        self.jvps = dynamics.jvps if pays and not by_columns else None
+        one_each = laces and structure is None and not jumps.inflows and k >= _AS_QUICK * n
+        columns = _columns(frame[slots.THETA_DOTS]) if one_each else None
+        by_u = dynamics.jvps_u if pays and laces and not jumps.inflows and not theta_dots.any() else None
+        jvps = by_u if by_u is not None or not pays else dynamics.jvps
+        by_columns = columns is not None and (n <= _FEWER * -(-k // LANES) or jvps is None)
+        self.jvps, self._reads_theta = None if by_columns else jvps, by_u is None
         columns = columns if by_columns and columns is not None else np.zeros(0, dtype=np.int64)
         self._is_small = recorded and by_columns and n * (k + -k % 4) <= _SMALL and not jumps
         more = -k % 4 if self._is_small else 0  # in fours
@@ -206,11 +209,11 @@ class TangentPass(Replay):
                 frame[slot] = callback.handle
         self.jvp = jvp
         blocks = 0 if jvps is None else -(-k // LANES)
-        size = 0 if self._width > 1 else blocks * n * LANES
-        frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(size), np.zeros(size)
-        frame[slots.LANES_THETA] = np.zeros((blocks, m * LANES))
-        units = self.direct and jvps is not None
-        frame[slots.LANES_UNIT], frame[slots.NO_LANES] = np.zeros(n * LANES * units), np.zeros(m * LANES * units)
+        size, units, unlaced = n * LANES, self.direct and jvps is not None, 0 if self._width > 1 else blocks
+        frame[slots.LANES_U], frame[slots.LANES_OUT] = np.zeros(unlaced * size), np.zeros(max(unlaced, units) * size)
+        of_theta = m * LANES * self._reads_theta
+        frame[slots.LANES_THETA] = np.zeros((blocks, of_theta))
+        frame[slots.LANES_UNIT], frame[slots.NO_LANES] = np.zeros(units * size), np.zeros(units * of_theta)
 
     def observe(self, times: np.ndarray) -> None:
         """Write down what the tangents are at `times` (c,), since the start, in the order of integration."""

@@ -13,6 +13,7 @@ from adjode.compile.views import plane, row
 from adjode.linalg import dense
 from adjode.status import CALLBACK_RAISED, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.explicit import combine_loops
+from adjode.steppers.lacing import place_of
 from adjode.steppers.stepper import stage_time
 
 
@@ -113,14 +114,15 @@ def _make_put_rights_by_lanes(push_all: Callable) -> Callable:
     def put_rights_by_lanes(frame, t, h, t_new, V, first):
         """RIGHTS of `_put_rights` by products with all directions at once; the status."""
         rights, sizes, base, stage_dots = slots.RIGHTS(frame), slots.U_SIZE(frame), slots.STATE_DOTS(frame), slots.STAGE_DOTS(frame)
-        n, status = sizes.size, 0
+        n, width, status = sizes.size, slots.WIDTH(frame)[0], 0
         for i in range(slots.ROWS_U(frame).shape[0]):
             found = row(stage_dots, first + i)
             combine_loops(base, slots.DOTS(frame), h, slots.A(frame), first + i, stage_dots, first)
             status |= push_all(frame, stage_time(frame, t, h, t_new, first + i), row(V, first + i), base, found)
             for d in range(rights.shape[1]):
+                at = place_of(d, n, width)
                 for k in range(n):
-                    rights[i * n + k, d] = found[d * n + k] * sizes[k]
+                    rights[i * n + k, d] = found[at + k * width] * sizes[k]
         return status
 
     return put_rights_by_lanes
@@ -152,7 +154,7 @@ def make_solve_directly(push_all: Callable, massed: bool) -> Callable:
 
     @kernel
     def solve_directly(frame, t, h, t_new, V, first):
-        rights, stage_dots, n = slots.RIGHTS(frame), slots.STAGE_DOTS(frame), slots.U_SIZE(frame).size
+        rights, stage_dots, n, width = slots.RIGHTS(frame), slots.STAGE_DOTS(frame), slots.U_SIZE(frame).size, slots.WIDTH(frame)[0]
         if factor(frame, h, first) != SUCCESS:
             return STAGES_UNSOLVED
         if slots.LANES_UNIT(frame).size == 0:
@@ -163,8 +165,9 @@ def make_solve_directly(push_all: Callable, massed: bool) -> Callable:
         for i in range(slots.ROWS_U(frame).shape[0]):
             slopes = row(stage_dots, first + i)
             for d in range(rights.shape[1]):
+                at = place_of(d, n, width)
                 for k in range(n):
-                    slopes[d * n + k] = rights[i * n + k, d]
+                    slopes[at + k * width] = rights[i * n + k, d]
         return SUCCESS
 
     return solve_directly

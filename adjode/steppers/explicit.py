@@ -16,6 +16,45 @@ from adjode.steppers.stepper import Stepper
 _FEW = 6
 
 
+@kernel
+def _next_used(W, i, j, count):
+    """The first stage from j on whose weight in row i is not zero, or one behind the last."""
+    while j < count and W[i, j] == 0.0:
+        j += 1
+    return j
+
+
+def _make_add(onto: bool) -> Callable:
+    @kernel
+    def add(out, base, h, W, i, K, a, count):
+        """out = base + h sum_j W[i, j] K[j] for the next stages from a on, up to four; where to go on. With `onto` out is the base.
+
+        Sums of long vectors take as long as reading and writing what is summed up.
+        """
+        b = _next_used(W, i, a + 1, count)
+        c = _next_used(W, i, b + 1, count)
+        d = _next_used(W, i, c + 1, count)
+        p, x = h * W[i, a], row(K, a)
+        if b >= count:
+            for k in range(out.size):
+                out[k] = (out[k] if onto else base[k]) + p * x[k]
+            return b
+        q, y = h * W[i, b], row(K, b)
+        if d >= count:
+            for k in range(out.size):
+                out[k] = ((out[k] if onto else base[k]) + p * x[k]) + q * y[k]
+            return c
+        r, z, s, w = h * W[i, c], row(K, c), h * W[i, d], row(K, d)
+        for k in range(out.size):
+            out[k] = ((((out[k] if onto else base[k]) + p * x[k]) + q * y[k]) + r * z[k]) + s * w[k]
+        return _next_used(W, i, d + 1, count)
+
+    return add
+
+
+_add_to_base, _add_onto = _make_add(False), _make_add(True)
+
+
 def make_combine(unroll: bool) -> Callable:
     """The sum over stages. Where their number is constant, their loop vanishes, and one pass over the components is best."""
 
@@ -30,13 +69,14 @@ def make_combine(unroll: bool) -> Callable:
                         total += W[i, j] * K[j, k]
                 out[k] = h * total if base is None else base[k] + h * total
             return
-        for k in range(out.size):
-            out[k] = 0.0 if base is None else base[k]
-        for j in range(count):
-            weight = h * W[i, j]
-            if weight != 0.0:
-                for k in range(out.size):
-                    out[k] += weight * K[j, k]
+        j = _next_used(W, i, 0, count)
+        if base is None or j >= count:
+            for k in range(out.size):
+                out[k] = 0.0 if base is None else base[k]
+        else:
+            j = _add_to_base(out, base, h, W, i, K, j, count)
+        while j < count:
+            j = _add_onto(out, out, h, W, i, K, j, count)
 
     return combine
 

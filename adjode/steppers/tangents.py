@@ -6,8 +6,7 @@ follow from each other. Those of implicit ones are solved for as the transposed 
 the frozen matrix for a preconditioner, which serves all directions of a step; with a mass matrix, for M K_dot_i. Where there are so
 many directions that it pays, the exact matrix of the stages is factored instead, once for all of them (direct_tangents.py).
 
-A block of directions is a vector, one direction behind the other, or laced: WIDTH of them side by side for each state. `push` is
-made of three kernels:
+How a block of directions lies is said in lacing.py. `push` is made of three kernels:
 
     prepare(frame, t, u, i) -> status               make ready for products at a state, the i-th one of a block of stages
     one(frame, t, u, i, v, w, out) -> status        out = (df/du) v + (df/dtheta) w
@@ -24,13 +23,14 @@ import numpy as np
 from adjode.compile import slots
 from adjode.compile.flags import kernel
 from adjode.compile.tiers import unrolled
-from adjode.compile.views import row, segment
+from adjode.compile.views import row
 from adjode.linalg.gmres import make_gmres, put_gmres
 from adjode.linalg.mass import multiply
 from adjode.status import CALLBACK_RAISED, NEWTON_FAILED, NON_FINITE, STAGES_UNSOLVED, SUCCESS
 from adjode.steppers.direct_tangents import make_solve_directly
 from adjode.steppers.explicit import combine_fours, combine_loops
 from adjode.steppers.frozen import CURRENT, OLDER, STALE, Frozen
+from adjode.steppers.lacing import place_of
 from adjode.steppers.stepper import stage_time
 from adjode.steppers.transposed import serves
 from adjode.tableaus import Tableau
@@ -72,30 +72,6 @@ def make_explicit_tangent(push: Push, stages: tuple[int, int] | None = None) -> 
         return loop, loop
     s, top = stages
     return unrolled(stage, range(1, s + 1)), unrolled(stage, range(s + 1, top + 1))
-
-
-@kernel
-def is_laced(frame):
-    """Whether blocks of directions are laced."""
-    return slots.WIDTH(frame)[0] > 1
-
-
-@kernel
-def lace(frame, block, laced, n, width):
-    """From directions of n entries one behind the other to so many side by side."""
-    for d in range(slots.THETA_DOTS(frame).shape[0]):
-        first = (d // width) * n * width + d % width
-        for i in range(n):
-            laced[first + i * width] = block[d * n + i]
-
-
-@kernel
-def unlace(frame, laced, block, n, width):
-    """And back."""
-    for d in range(slots.THETA_DOTS(frame).shape[0]):
-        first = (d // width) * n * width + d % width
-        for i in range(n):
-            block[d * n + i] = laced[first + i * width]
 
 
 @kernel
@@ -144,15 +120,15 @@ def _make_right_hand_sides(push: Push) -> Callable:
     def right_hand_sides(frame, t, h, t_new, V, first, d):
         """RIGHT, for direction d: what K_dot of the stages is without what they have from each other."""
         A, right, base, stage_dots = slots.A(frame), slots.RIGHT(frame), slots.STATE_DOT(frame), slots.STAGE_DOTS(frame)
-        n, w = base.size, row(slots.THETA_DOTS(frame), d)
-        dot = segment(slots.DOTS(frame), d * n, n)
+        n, w, dots, width = base.size, row(slots.THETA_DOTS(frame), d), slots.DOTS(frame), slots.WIDTH(frame)[0]
+        at = place_of(d, n, width)
         for i in range(right.shape[0]):
             for k in range(n):
                 total = 0.0
                 for j in range(first):
                     if A[first + i, j] != 0.0:
-                        total += A[first + i, j] * stage_dots[j, d * n + k]
-                base[k] = dot[k] + h * total
+                        total += A[first + i, j] * stage_dots[j, at + k * width]
+                base[k] = dots[at + k * width] + h * total
             t_i, u = stage_time(frame, t, h, t_new, first + i), row(V, first + i)
             if push_one(frame, t_i, u, i, base, w, row(right, i)) != 0:
                 return CALLBACK_RAISED
@@ -197,10 +173,11 @@ def _make_solve(frozen: Frozen, precondition: Callable, gmres: Callable) -> Call
 @kernel
 def _keep(frame, first, d, x):
     """Slopes x (b, n) of the stages from `first` on are those of direction d."""
-    stage_dots = slots.STAGE_DOTS(frame)
+    stage_dots, width = slots.STAGE_DOTS(frame), slots.WIDTH(frame)[0]
+    at = place_of(d, x.shape[1], width)
     for i in range(x.shape[0]):
         for k in range(x.shape[1]):
-            stage_dots[first + i, d * x.shape[1] + k] = x[i, k]
+            stage_dots[first + i, at + k * width] = x[i, k]
 
 
 def _make_iterate(push: Push, frozen: Frozen, precondition: Callable) -> Callable:

@@ -60,6 +60,13 @@ def test_dual_where_methods_switch():
     assert solution.stats.n_switch > 1
     assert off_duality(solution, 1) < 1e-12
     assert off_duality(solution, 4) < 1e-12
+    assert off_duality(solution, 40) < 1e-12
+
+
+def test_many_directions_where_methods_switch_and_stages_are_iterated(iterated):
+    solution = solve(van_der_pol(), [2.0, -0.6], [50.0], (0.0, 45.0), method="auto")
+    assert solution.pushforward(np.eye(2)).stats.n_iterations > 0
+    assert off_duality(solution, 40) < 1e-12
 
 
 def massed():
@@ -230,6 +237,19 @@ def test_explicit_steps_take_each_direction_once_and_without_a_jvp_no_more_than_
     few, many = alone.pushforward(np.ones((20, 3))).stats, alone.pushforward(np.ones((20, 100))).stats
     assert (few.n_jvp, few.n_vjp) == (3 * slopes, 0)
     assert (many.n_jvp, many.n_vjp) == (0, 20 * slopes)
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Radau", "auto"])
+def test_directions_in_which_theta_is_constant_are_what_they_are_among_others(method):
+    dynamics, u0, theta = wide()
+    solution, rng = solve(dynamics, u0, theta, (0.0, 1.0), method=method), np.random.default_rng(5)
+    U, W = rng.normal(size=(20, 40)), np.zeros((2, 40))
+    W[:, -1] = 1.0
+    alone, among = solution.pushforward(U, times=[0.3]), solution.pushforward(U, W, times=[0.3])
+    np.testing.assert_allclose(alone.u[..., :-1], among.u[..., :-1], rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(alone.u_T[:, :-1], among.u_T[:, :-1], rtol=1e-13, atol=1e-14)
+    assert np.abs(alone.u_T[:, -1] - among.u_T[:, -1]).max() > 0.1
+    assert alone.stats == among.stats
 
 
 def test_iterations_share_factors(iterated):

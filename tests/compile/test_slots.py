@@ -6,7 +6,7 @@ import pytest
 from adjode.compile import slots
 from adjode.compile.entries import entry
 from adjode.compile.flags import i8, kernel
-from adjode.compile.frame import Frame, opened
+from adjode.compile.frame import Frame, address_of, opened
 from adjode.compile.slot import Block, Group
 
 BLOCKS = [slot for slot in slots.ALL if isinstance(slot, Block)]
@@ -71,6 +71,16 @@ def test_a_kernel_reads_each_kind():
     partner[slots.Y] = np.zeros(1)
     assert entry(run_at, (i8,), "read_all", None)(frame.argument) == 0
     assert partner[slots.Y][0] == 321.0 and frame[slots.Y][0] == 0.0
+
+
+def test_what_a_frame_allocates_begins_with_a_cache_line():
+    frame = Frame()
+    frame.allocate({slots.Y: (3,), slots.K: (0, 3), slots.A: (2, 2), slots.U: (9,)})
+    assert [frame[slot].shape for slot in (slots.Y, slots.K, slots.A, slots.U)] == [(3,), (0, 3), (2, 2), (9,)]
+    for slot in (slots.Y, slots.A, slots.U):
+        assert address_of(frame[slot]) % 64 == 0
+        frame[slot][:] = slot.index
+    assert all((frame[slot] == slot.index).all() for slot in (slots.Y, slots.A, slots.U))
 
 
 def test_a_frame_describes_itself():

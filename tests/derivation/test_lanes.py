@@ -67,6 +67,13 @@ def products_agree(found, n, m, name):
             atol = 1e-13 * np.abs(alone).max()
             np.testing.assert_allclose(together.reshape(n, LANES)[:, d], alone, rtol=1e-13, atol=atol, err_msg=name)
         assert np.isnan(together.reshape(n, LANES)[:, many:]).all()
+        if found.jvps_u is None:  # what is left without theta may have another form
+            continue
+        found.jvps_u(0.3, u, theta, V.ravel(), np.full(m * LANES, np.nan), np.zeros(many), together)
+        for d in range(many):
+            found.jvp(0.3, u, theta, V[:, d].copy(), np.zeros(m), alone)
+            atol = 1e-13 * np.abs(alone).max()
+            np.testing.assert_allclose(together.reshape(n, LANES)[:, d], alone, rtol=1e-13, atol=atol, err_msg=name)
 
 
 def test_programs_have_the_same_products_or_none():
