@@ -53,7 +53,8 @@ def to_power(x, times):
 @kernel
 def keep(frame, step, steps, h, found):
     """Put a step down in its cell: that of the step behind it, or the next one where that is full."""
-    trust, cells = slots.TRUST(frame), slots.CELLS(frame)
+    trust, cells, longest = slots.TRUST(frame), slots.CELLS(frame), max(h, slots.TRUST(frame)[slots.SKIPPED])
+    trust[slots.SKIPPED] = 0.0
     if cells.shape[0] == 0:
         return
     k = int(trust[slots.CELLS_USED]) - 1
@@ -71,8 +72,7 @@ def keep(frame, step, steps, h, found):
     error, of_zeros, ratio, lasting = found
     if error > cells[k, ERROR] or ratio > cells[k, RATIO] or lasting > cells[k, LASTING]:
         cells[k, WORST_STEP] = h
-    cells[k, LONGEST] = max(cells[k, LONGEST], h, trust[slots.SKIPPED])
-    trust[slots.SKIPPED] = 0.0
+    cells[k, LONGEST] = max(cells[k, LONGEST], longest)
     cells[k, ERROR], cells[k, RATIO] = _larger(cells[k, ERROR], error), _larger(cells[k, RATIO], ratio)
     cells[k, ERROR_OF_ZEROS] = _larger(cells[k, ERROR_OF_ZEROS], of_zeros)
     cells[k, LASTING] = max(cells[k, LASTING], lasting)

@@ -216,6 +216,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
         t, t_new = mesh_t[step], mesh_t[step + 1]
         h = t_new - t
         clear_step(frame, last)
+        observations = left
         left, dense = seed_observations(frame, step, left, t, h, t_new, 0)
         if recorded:
             V = plane(slots.FORWARD_STAGES(frame), step)
@@ -232,7 +233,7 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
         if left == ALONE or not judged:
             slots.TRUST(frame)[slots.COUNTS_FOR] = 0.0
         else:
-            begin_step(frame, step, h, V, dense)
+            begin_step(frame, step, h, V, left, dense or left < observations)
         status = pull_stages(frame, step, t, h, t_new, V, dense)
         if status != SUCCESS:
             return status, left

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from adjode.adjoints.carried import add_lasting, begin_carried, part_of_lam, size_of_theta, sum_carried, sum_lasting
 from adjode.adjoints.cells import DAMPS, MAGNIFIES, ROUNDS, keep, keep_rules, mark_implicit, set_limits, to_power
 from adjode.adjoints.kinks import begin_kinks, find_kink
@@ -28,11 +30,12 @@ from adjode.adjoints.theta_error import (
 )
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.frame import Frame
 from adjode.compile.views import row
 from adjode.loops.jumps import INFLOW
 from adjode.loops.tolerances import largest_product
 from adjode.status import INACCURATE, NON_FINITE, REFINE, SUCCESS
-from adjode.steppers.transposed_error import ERROR, SLOPE, size_of, size_of_lam
+from adjode.steppers.transposed_error import ERROR, SLOPE, shares_first_stage, size_of, size_of_lam
 
 # Estimates up to this part of what passes do, at first and where steps have been shortened; there twice as much the next time.
 _SAFETY, _SAFETY_REFINED = 0.6, 0.05
@@ -43,8 +46,9 @@ _LASTS = 0.01  # an error that is more of lam is one to be mended where it is, a
 _GROWS = 10.0
 _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
 _LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
-_FEW_STEPS = 24
+_FEW_STEPS, _MANY_STEPS = 24, 72  # in all: up to which each is judged, and from which on one of four is enough
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
+_AHEAD = 10.0  # times a step: what is observed farther ahead is not in the next one
 _ROUNDING = 1e-14  # of lam: a gradient below that is nothing
 
 
@@ -57,22 +61,26 @@ def _forget_inflows(frame):
             slots.THETA_PROBE(frame)[entries[k]] = slots.ZERO_PROBE(frame)[entries[k]] = 0.0
 
 
+def put_probes(frame: Frame, m: int) -> None:
+    """Give a frame the numbers about 1 of either sign that its probes are made of."""
+    k = np.arange(m)
+    frame[slots.ABOUT_ONE] = (0.75 + 0.5 * (0.618 * k % 1.0)) * np.where(k * (k + 1) % 7 < 3, 1.0, -1.0)
+    frame[slots.THETA_PROBE], frame[slots.ZERO_PROBE] = np.zeros(m), np.zeros(m)
+
+
 @kernel
 def begin_trust(frame):
     trust, lam_error, theta = slots.TRUST(frame), slots.LAM_ERROR(frame), slots.THETA(frame)
-    probe, zero_probe = slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame)
+    probe, zero_probe, about_one = slots.THETA_PROBE(frame), slots.ZERO_PROBE(frame), slots.ABOUT_ONE(frame)
     for k in range(slots.LAM_SUM, trust.size):
         trust[k] = 0.0
-    for k in range(probe.size):
-        part, pair = 0.618 * k, k * (k + 1.0)
-        about_one = 0.75 + 0.5 * (part - int(part))
-        about_one = about_one if pair - 7.0 * int((pair + 0.5) / 7.0) < 3.0 else -about_one  # vectorises, as % does not
-        probe[k], zero_probe[k] = abs(theta[k]) * about_one, about_one if theta[k] == 0.0 else 0.0
+    for k in range(about_one.size):
+        probe[k], zero_probe[k] = abs(theta[k]) * about_one[k], about_one[k] if theta[k] == 0.0 else 0.0
     _forget_inflows(frame)
-    largest = 0.0
+    has_zeros = 0.0
     for k in range(probe.size):
-        largest = max(largest, abs(zero_probe[k]))
-    trust[slots.HAS_ZEROS] = 1.0 if largest > 0.0 else 0.0
+        has_zeros += abs(zero_probe[k])
+    trust[slots.HAS_ZEROS] = 1.0 if has_zeros > 0.0 else 0.0
     for k in range(lam_error.size):
         lam_error[k] = slots.LAM_RECENT(frame)[k] = 0.0
     begin_rules(frame)
@@ -81,27 +89,46 @@ def begin_trust(frame):
 
 
 @exact_kernel
-def begin_step(frame, step, h, V, seeded):
+def _is_apart(frame, h, t, left, observed):
+    """Whether an implicit step is to be judged by itself: lam jumps in it, or in the next one, which then needs its first slope."""
+    times = slots.TIMES(frame)
+    ahead = shares_first_stage(frame) and left > 0 and abs(times[left - 1] - t) < _AHEAD * abs(h)
+    return observed or ahead or slots.SAMPLES(frame).shape[0] > 0
+
+
+@kernel
+def _counts_for(frame, apart, most):
+    """How many steps this one stands for: itself if it is `apart`, else `most`, itself and the next ones, which are not judged."""
+    trust = slots.TRUST(frame)
+    if not apart and trust[slots.TO_SKIP] > 0.0:
+        trust[slots.TO_SKIP] -= 1.0
+        trust[slots.SKIPPED] = max(trust[slots.SKIPPED], trust[slots.BEHIND])
+        return 0.0
+    steps = 1.0 if apart else most
+    trust[slots.TO_SKIP] = steps - 1.0
+    return steps
+
+
+@exact_kernel
+def begin_step(frame, step, h, V, left, observed):
     """The cotangents of the step are in LAM, and those of states inside of it, if any, in Y_BAR.
 
-    Where there are many steps much like each other, every other one is judged.
+    `left` observations are left, and this step may have `observed` some. Where there are many steps much like each other, every
+    other one is judged, and of still more explicit ones every fourth.
     """
-    trust, y_bar, earlier = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER]
-    few, size, behind = slots.PLACE(frame)[slots.RELEVANT] <= _FEW_STEPS, abs(h), trust[slots.BEHIND]
+    trust, y_bar, starts = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER] + step == 0
+    steps, size, behind = slots.PLACE(frame)[slots.RELEVANT], abs(h), trust[slots.BEHIND]
     trust[slots.BEHIND], trust[slots.SEEDS] = size, 0.0
-    sampled = slots.SAMPLES(frame).shape[0] > 0
+    sampled, stiff = slots.SAMPLES(frame).shape[0] > 0, slots.STEP_WEIGHTS(frame).shape[0] > 0
     if sampled:
         begin_samples(frame, step, size, behind)
-    starts = earlier + step == 0
-    if slots.STEP_WEIGHTS(frame).shape[0] > 0 or few or starts or size > _UNLIKE * behind or behind > _UNLIKE * size:
-        trust[slots.COUNTS_FOR] = 1.0
-    else:
-        trust[slots.COUNTS_FOR] = 2.0 * ((earlier + step) % 2)
     find_kink(frame, step, h, V)
-    if trust[slots.KINK_ERROR] > 0.0:
-        trust[slots.COUNTS_FOR] = 1.0
+    apart = steps <= _FEW_STEPS or starts or size > _UNLIKE * behind or behind > _UNLIKE * size or trust[slots.KINK_ERROR] > 0.0
+    if stiff and not apart:
+        apart = _is_apart(frame, h, slots.FORWARD_T(frame)[step], left, observed)
+    trust[slots.COUNTS_FOR] = _counts_for(frame, apart, 4.0 if steps > _MANY_STEPS and not (stiff or sampled) else 2.0)
     trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 and not sampled else INNER
-    if seeded:
+    if observed:
         for k in range(y_bar.size):
             trust[slots.SEEDS] = max(trust[slots.SEEDS], abs(y_bar[k]) * _size_of_state(frame, V, k))
 
@@ -112,7 +139,7 @@ def add_stage(frame, stage, u_bar, theta_bar):
     trust, weight = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
     if trust[slots.COUNTS_FOR] == 0.0:
         return
-    if weight != 0.0:
+    if weight != 0.0 and slots.STEP_WEIGHTS(frame).shape[0] == 0:
         error = slots.LAM_ERROR(frame)
         for k in range(error.size):
             error[k] += weight * u_bar[k]
@@ -190,12 +217,14 @@ def end_implicit_step(frame, step, h, found):
     """The same for an implicit step, with what `judge_stages` has found."""
     trust, sizes, (of_theta, of_zeros, of_rules) = slots.TRUST(frame), slots.U_SIZE(frame), found
     before, (error, entry) = size_of_lam(frame), size_of(row(slots.STEP_ERROR(frame), ERROR), sizes)
-    lasting = abs(part_of_lam(frame)) if error < _LASTS * before else 0.0
+    steps = trust[slots.COUNTS_FOR]
+    error /= steps
+    lasting = abs(part_of_lam(frame)) / steps if error < _LASTS * before else 0.0
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
     trust[slots.ALONG] = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     error = max(error, of_theta)
     _blame(frame, step, h, max(error, of_rules[0]), entry)
-    keep(frame, step, 1.0, abs(h), (error, of_zeros, 0.0, lasting))
+    keep(frame, step, steps, abs(h), (error, of_zeros, 0.0, lasting))
     mark_implicit(frame)
     keep_rules(frame, abs(h), of_rules)
 
@@ -206,7 +235,6 @@ def end_step(frame, step, h, V):
     trust = slots.TRUST(frame)
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
-        trust[slots.SKIPPED] = max(trust[slots.SKIPPED], abs(h))
         return
     before, after, ratio, entry, part, fast = _lam_error(frame, V)
     of_estimate = error_of_estimate(frame, ratio)

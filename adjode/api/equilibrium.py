@@ -66,9 +66,7 @@ class Equilibrium:
 
     def pull_back(self, u_bar: Any) -> tuple[np.ndarray, np.ndarray]:
         """The cotangents (n,) of u0 and (m,) of theta that one of the state is; not a number where there is no derivative."""
-        from scipy.linalg import lu_solve
-
-        mu = lu_solve(self.lu, self.layouts[0].flatten("the cotangent of u", u_bar), trans=1)
+        mu = self._solve(self.layouts[0].flatten("the cotangent of u", u_bar), trans=1)
         bars = self.kept @ mu, -self.of_theta.T @ mu
         for bar, undefined in zip(bars, self.undefined, strict=True):
             bar[undefined] = np.nan
@@ -76,12 +74,18 @@ class Equilibrium:
 
     def push_forward(self, u0_dot: np.ndarray, theta_dot: np.ndarray) -> np.ndarray:
         """The tangents (n, k) of the state, from those of u0 (n, k) and theta (m, k)."""
-        from scipy.linalg import lu_solve
-
-        u_dot = lu_solve(self.lu, self.kept @ u0_dot - self.of_theta @ theta_dot)
+        u_dot = self._solve(self.kept @ u0_dot - self.of_theta @ theta_dot)
         for dot, undefined in zip((u0_dot, theta_dot), self.undefined, strict=True):
             u_dot[:, dot[undefined].any(axis=0)] = np.nan
         return u_dot
+
+    def _solve(self, b: np.ndarray, trans: int = 0) -> np.ndarray:
+        from scipy.linalg import lu_solve
+
+        lu, pivots = self.lu
+        return lu_solve(
+            (lu, pivots.copy()), b, trans
+        )  # SciPy counts pivots up and down again, without the GIL: no two threads at a time
 
 
 def steady_state(dynamics: Dynamics, u0: Any, theta: Any, t0: float = 0.0, **options: Unpack[ForwardKeywords]) -> Equilibrium:

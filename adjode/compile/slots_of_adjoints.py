@@ -108,6 +108,7 @@ TRUST = floats_by_name(
     zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
     counts_for="how many steps the one being pulled back stands for; 0 if it is not judged",
     behind="the size of the step behind it",
+    to_skip="how many of the next ones are not to be judged",
     skipped="the largest step behind it that has not been judged, since the last one that has",
     theta_along="continuous adjoints: the error estimate of the quadrature of theta_bar in the last step",
     theta_rule="what tells the error of theta_bar along THETA_PROBE as a quadrature, of the step being pulled back",
@@ -158,6 +159,7 @@ TRUST = floats_by_name(
     carrying="whether errors of implicit steps are carried",
     raw_h="implicit methods: the step whose error is found from RAW in steppers/transposed_error.py",
     raw_t="where that starts",
+    raw_steps="how many steps it stands for",
     raw_seeded="whether there are observations inside of it",
     raw_lam="the size of lam behind it",
     raw_jacobian="the number of the frozen Jacobian by which its error has been found",
@@ -175,14 +177,14 @@ TRUST = floats_by_name(
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
-    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, SKIPPED, THETA_ALONG, THETA_RULE,
+    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, SKIPPED, THETA_ALONG, THETA_RULE,
     THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS, ZERO_LATELY,
     ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS, BY_LAST,
     BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM,
     RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED,
     WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING,
-    RAW_H, RAW_T, RAW_SEEDED, RAW_LAM, RAW_JACOBIAN, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT, SIDE_BEHIND,
-    STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
+    RAW_H, RAW_T, RAW_STEPS, RAW_SEEDED, RAW_LAM, RAW_JACOBIAN, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT,
+    SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
@@ -195,8 +197,9 @@ U_SIZE = vector(SIZED, "(n,)", "sizes of the states in an implicit step, in whos
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
 U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a state in the steps that are not at hand")
 U_SCALES = vector(SIZED, "(n,)", "continuous adjoints: the size of each state along the trajectory")
-THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times numbers about 1 of either sign")
-ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "such numbers for parameters that are zero, else 0")
+ABOUT_ONE = vector(SIZED, "(m,) or (0,)", "numbers about 1 of either sign")
+THETA_PROBE = vector(SIZED, "(m,) or (0,)", "sizes of the parameters, times these")
+ZERO_PROBE = vector(SIZED, "(m,) or (0,)", "they themselves for parameters that are zero, else 0")
 STAGE_PARTS = matrix(SIZED, "(2, rows)", "what each stage of the step adds to theta_bar along THETA_PROBE and ZERO_PROBE")
 SAMPLES = matrix(SIZED, "(6, n) or (0, n)", "of slopes and their cotangents, see adjoints/samples.py")
 SIDE = vector(OPTIONAL, "(1,) or (0,)", "a result of SIDES; empty where there is none")

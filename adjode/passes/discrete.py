@@ -14,6 +14,7 @@ from adjode.adjoints.carried import put_carried
 from adjode.adjoints.cells import COLUMNS, KINK_COLUMNS
 from adjode.adjoints.discrete import make_discrete
 from adjode.adjoints.kinks import WORK_ROWS
+from adjode.adjoints.trust import put_probes
 from adjode.compile import slots
 from adjode.jacobian import products_for, put_jacobian
 from adjode.linalg.structure import Structure
@@ -122,6 +123,7 @@ class Discrete(Replay):
 
     def _allocate(self, tableau: Tableau, n: int, m: int) -> None:
         frame, rows = self.frame, len(tableau.A)
+        put_probes(frame, m)
         put_replay(frame, tableau, GAUSS, n)  # whose weights are the rule of the running cost
         self.count = frame[slots.COUNT]
         frame.allocate(
@@ -129,7 +131,7 @@ class Discrete(Replay):
                 **dict.fromkeys(
                     (slots.LAM, slots.Y, slots.U, slots.Y_BAR, slots.STAGE_BAR, slots.LAM_ERROR, slots.LAM_RECENT), (n,)
                 ),
-                **dict.fromkeys((slots.THETA_PROBE, slots.ZERO_PROBE, slots.LASTING_THETA), (m,)),
+                slots.LASTING_THETA: (m,),
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 **dict.fromkeys((slots.CARRIED, slots.CARRIED_THETA), (0,)),
                 slots.STEP_ERROR: (0, n),

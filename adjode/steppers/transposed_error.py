@@ -156,9 +156,9 @@ def keep_raw(frame, h, t, V):
         seeded = max(seeded, abs(rows[SEEDS, k]))
     for k in range(lam.size):
         rows[RAW, k] = factor * (lam[k] + rows[FIRST_STAGE, k]) if seeded > 0.0 else rows[SLOPE, k]
-        rows[RAW_SEEDS, k], rows[SEEDS, k], rows[BEGINNING, k] = rows[SEEDS, k], 0.0, V[0, k]
+        rows[RAW_SEEDS, k], rows[BEGINNING, k], rows[SEEDS, k], rows[FIRST_STAGE, k] = rows[SEEDS, k], V[0, k], 0.0, 0.0
     trust[slots.RAW_H], trust[slots.RAW_SEEDED], trust[slots.RAW_T] = h, 1.0 if seeded > 0.0 else 0.0, t
-    trust[slots.RAW_LAM] = size_of_lam(frame)
+    trust[slots.RAW_LAM], trust[slots.RAW_STEPS] = size_of_lam(frame), trust[slots.COUNTS_FOR]
 
 
 def make_own_error(resolving: tuple[Callable, ...]) -> Callable:
@@ -188,7 +188,7 @@ def make_own_error(resolving: tuple[Callable, ...]) -> Callable:
         for k in range(w.size):
             error[k] = scale * (x[k] - error[k])
         if trust[slots.RAW_SEEDED] == 0.0:
-            factor = _error_of_ratio(frame, error)
+            factor = trust[slots.RAW_STEPS] * _error_of_ratio(frame, error)
             for k in range(w.size):
                 error[k] *= factor
                 w[k] *= factor

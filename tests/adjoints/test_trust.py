@@ -10,7 +10,7 @@ from adjode.losses import FinalState, LeastSquares, Series
 from benchmarks.problems import LORENZ_LOSS, LORENZ_SPAN, PROBLEMS, lorenz_dynamics
 from tests.problems.numerics import complex_step
 from tests.problems.random_problems import family, outcomes, random_problem
-from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, lotka_volterra
+from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
 
 EXPLICIT = ("Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3", "auto")
 REST = (2.0, 1.0)  # a/b and b
@@ -368,8 +368,19 @@ def test_growth_of_lam_where_there_is_nothing(method):
     assert error < 100.0 and 0.1 * error < bar.error["u0"] / 1e-6 < 100.0 and bar.theta[0] == 0.0
 
 
+@pytest.mark.parametrize("method", ["Radau", "Kvaerno5", "Tsit5"])
+def test_steps_that_are_not_judged_are_counted(method):
+    """Of steps alike half are judged, or a quarter of many explicit ones; and errors last, carried over one step or over two."""
+    u0, theta, span, rtol, weights = OSCILLATOR.u0, OSCILLATOR.theta, (0.0, 30.0), 1e-6, [1.0, 0.5]
+    evaluate = value_and_gradient(OSCILLATOR.dynamics, FinalState(weights), span, method=method, rtol=rtol, atol=1e-9)
+    _, bar = evaluate(u0, theta)
+    true = rtol * units(bar, OSCILLATOR.cotangents(np.array(weights), span)[:2], u0, theta, rtol)
+    assert bar.stats.n_steps > 100 and bar.stats.n_refined == 0
+    assert true < bar.error["theta"] < 4.0 * true < 100.0 * rtol
+
+
 def test_more_is_counted_than_there_are_steps():
-    """Of steps that differ in size each is judged, of others every second one, which counts twice: both may come together."""
+    """Of steps that differ in size each is judged, of others one that counts for more: both may come together."""
     problem = random_problem(6429)
     options = {"method": "BS3", "rtol": 1e-6, "atol": 1e-9 * problem.u_size}
     _, bar = value_and_gradient(family(), FinalState(problem.weights), problem.t_span, **options)(problem.u0, problem.theta)

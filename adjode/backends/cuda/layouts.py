@@ -117,7 +117,7 @@ class PassPlanner:
         whats = [(slot, frame[slot]) for slot in _WHATS if slot not in self._lanes and frame.has(slot) and frame[slot].size]
         empty: Shapes = dict.fromkeys((*_WHATS, slots.MESH_KIND, slots.FORWARD_KIND, slots.JUMP_WHAT, slots.JUMP_T), (0,))
         empty |= {slots.LIMITED: (2,), slots.LIMITS: (0, 3), slots.CELLS: (0, len(COLUMNS))}
-        empty |= {slots.KINKS: (0, len(KINK_COLUMNS))}  # TRUST is zeros: nothing is judged
+        empty |= {slots.KINKS: (0, len(KINK_COLUMNS)), slots.ABOUT_ONE: (0,)}  # TRUST is zeros: nothing is judged
         empty |= {slots.FLOOR_BEHIND: (0,), slots.ATOL_AT_MOST: frame[slots.ATOL_AT_MOST].shape if starts_elsewhere else (0,)}
         local = sized | empty | self._local
         for slot in (*self._lanes, *self._filled, *(slot for slot, _ in whats)):
