@@ -1,6 +1,7 @@
 """States of rest: closed forms, what is conserved, derivatives by the implicit function theorem, and where there is none."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,6 +60,26 @@ def test_derivatives_against_differences():
     rng = np.random.default_rng(1)
     u0_dot, theta_dot = rng.normal(size=(4, 3)), rng.normal(size=(5, 3))
     np.testing.assert_allclose(weights @ found.push_forward(u0_dot, theta_dot), u0_bar @ u0_dot + theta_bar @ theta_dot, rtol=1e-11)
+
+
+def cascade(t, u, theta, du):
+    du[0] = theta[0] - u[0]
+    for i in range(1, u.size):
+        du[i] = theta[i] * u[i - 1] - u[i]
+
+
+def test_threads_share_a_steady_state():
+    """As experiments from one state of rest do. SciPy's `lu_solve` corrupts the heap where threads share pivots."""
+    n = 20
+    rest = steady_state(Dynamics(cascade), np.zeros(n), np.linspace(1.0, 2.0, n))
+    bar = np.linspace(-1.0, 1.0, n)
+    right = [part.tobytes() for part in rest.pull_back(bar)]
+
+    def always_right(_):
+        return all([part.tobytes() for part in rest.pull_back(bar)] == right for _ in range(5000))
+
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(always_right, range(2)))
 
 
 def test_named_states_come_back_by_name():
