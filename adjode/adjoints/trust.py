@@ -46,7 +46,7 @@ _LASTS = 0.01  # an error that is more of lam is one to be mended where it is, a
 _GROWS = 10.0
 _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
 _LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
-_FEW_STEPS, _MANY_STEPS = 24, 72  # in all: up to which each is judged, and from which on one of four is enough
+_FEW_STEPS = 24  # in all, each of which is judged
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
 _AHEAD = 10.0  # times a step: what is observed farther ahead is not in the next one
 _ROUNDING = 1e-14  # of lam: a gradient below that is nothing
@@ -97,16 +97,15 @@ def _is_apart(frame, h, t, left, observed):
 
 
 @kernel
-def _counts_for(frame, apart, most):
-    """How many steps this one stands for: itself if it is `apart`, else `most`, itself and the next ones, which are not judged."""
+def _counts_for(frame, apart):
+    """How many steps this one stands for: itself if it is `apart`, else the next one too, which is not judged then."""
     trust = slots.TRUST(frame)
-    if not apart and trust[slots.TO_SKIP] > 0.0:
-        trust[slots.TO_SKIP] -= 1.0
+    if not apart and trust[slots.TO_SKIP] == 1.0:
+        trust[slots.TO_SKIP] = 0.0
         trust[slots.SKIPPED] = max(trust[slots.SKIPPED], trust[slots.BEHIND])
         return 0.0
-    steps = 1.0 if apart else most
-    trust[slots.TO_SKIP] = steps - 1.0
-    return steps
+    trust[slots.TO_SKIP] = 0.0 if apart else 1.0
+    return 1.0 + trust[slots.TO_SKIP]
 
 
 @exact_kernel
@@ -114,7 +113,7 @@ def begin_step(frame, step, h, V, left, observed):
     """The cotangents of the step are in LAM, and those of states inside of it, if any, in Y_BAR.
 
     `left` observations are left, and this step may have `observed` some. Where there are many steps much like each other, every
-    other one is judged, and of still more explicit ones every fourth.
+    other one is judged.
     """
     trust, y_bar, starts = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER] + step == 0
     steps, size, behind = slots.PLACE(frame)[slots.RELEVANT], abs(h), trust[slots.BEHIND]
@@ -126,7 +125,7 @@ def begin_step(frame, step, h, V, left, observed):
     apart = steps <= _FEW_STEPS or starts or size > _UNLIKE * behind or behind > _UNLIKE * size or trust[slots.KINK_ERROR] > 0.0
     if stiff and not apart:
         apart = _is_apart(frame, h, slots.FORWARD_T(frame)[step], left, observed)
-    trust[slots.COUNTS_FOR] = _counts_for(frame, apart, 4.0 if steps > _MANY_STEPS and not (stiff or sampled) else 2.0)
+    trust[slots.COUNTS_FOR] = _counts_for(frame, apart)
     trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 and not sampled else INNER
     if observed:
         for k in range(y_bar.size):

@@ -36,7 +36,7 @@ SLOTS = len(slots.ALL)
 _FIRST = [next(slot.index for slot in slots.ALL if slot.group == group) for group in Group] + [SLOTS]
 _FIRST_SIZED, _FIRST_OPTIONAL, _FIRST_STORE, _FIRST_NUMBER = _FIRST[Group.SIZED : Group.NUMBER + 1]
 _ON_STACK = 128  # entries of an array that a fused entry keeps on its stack
-_LINE = 64  # bytes of a cache line
+_LINE, _LONG = 64, 512  # bytes of a cache line, and of an array that begins with one
 _NO_BYTES = ctypes.c_char * 0
 
 
@@ -101,12 +101,13 @@ class Frame:
         return partner
 
     def allocate(self, shapes: dict[Slot, tuple[int, ...]]) -> None:
-        """Zeros of these shapes, in one block of memory, each at the start of a cache line: vectors across two take longer."""
-        sizes = [8 * math.prod(shape) + -8 * math.prod(shape) % _LINE for shape in shapes.values()]
-        self._block = np.zeros((sum(sizes) + _LINE) // 8)
+        """Zeros of these shapes, in one block of memory, long ones at the start of a cache line: vectors across two take longer."""
+        sizes = [8 * math.prod(shape) for shape in shapes.values()]
+        self._block = np.zeros(sum(sizes) // 8 + _LINE // 8 * sum(size >= _LONG for size in sizes))
         address = address_of(self._block)
-        address += -address % _LINE
         for (slot, shape), size in zip(shapes.items(), sizes, strict=True):
+            if size >= _LONG:
+                address += -address % _LINE
             self._place(slot.index, address, shape)
             address += size
             if DISABLED:

@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.linalg import expm
 
-from adjode import solve, value_and_gradient
+from adjode import Dynamics, solve, value_and_gradient
 from adjode.loops.quadrature import LOBATTO, LOBATTO_NODES
+from adjode.losses import FinalState
 from adjode.passes import base
 from adjode.tableaus import tableau
 from benchmarks.stiff_problems import STIFF_PROBLEMS
@@ -190,3 +192,26 @@ def test_draws_over_two_decades(name):
             value, bar = evaluate(problem.u0, theta)
             assert value == pytest.approx(exact_value, rel=1e-4)
             np.testing.assert_allclose(bar.theta * theta, exact.theta * theta, rtol=0, atol=2e-4 * scale)
+
+
+def switched_off_f(t, u, theta, du):
+    """A fast signal that its input, which is zero, would drive; one that follows a slow state; and that."""
+    du[0] = theta[1] * (theta[0] - u[0])
+    du[1] = -theta[2] * (u[1] - u[2])
+    du[2] = -theta[3] * u[2] + u[0]
+
+
+SWITCHED_OFF = Dynamics(switched_off_f)
+
+
+@pytest.mark.parametrize("fast", [1e3, 1e5])
+@pytest.mark.parametrize("rtol", [1e-6, 1e-8])
+def test_what_is_stiff_and_at_rest_does_not_take_explicit_steps(fast, rtol):
+    """No step of the solve sees the signal. In lam explicit steps would amplify it, or have to be a hundred times shorter."""
+    theta, T, u_T_bar = [0.0, fast, 10.0, 0.3], 20.0, np.array([1.0, 0.5, 1.0])
+    evaluate = value_and_gradient(SWITCHED_OFF, FinalState(u_T_bar), (0.0, T), method="auto", rtol=rtol, atol=1e-4 * rtol)
+    _, bar = evaluate([0.0, 0.0, 1.0], theta)
+    J = np.array([[-fast, 0.0, 0.0, fast], [0.0, -10.0, 10.0, 0.0], [1.0, 0.0, -0.3, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    exact = u_T_bar @ expm(T * J)[:3, 3]
+    assert abs(bar.theta[0] / exact - 1.0) < rtol
+    assert bar.stats.n_refined <= 3 and bar.stats.n_steps < 600

@@ -73,14 +73,16 @@ def test_a_kernel_reads_each_kind():
     assert partner[slots.Y][0] == 321.0 and frame[slots.Y][0] == 0.0
 
 
-def test_what_a_frame_allocates_begins_with_a_cache_line():
-    frame = Frame()
-    frame.allocate({slots.Y: (3,), slots.K: (0, 3), slots.A: (2, 2), slots.U: (9,)})
-    assert [frame[slot].shape for slot in (slots.Y, slots.K, slots.A, slots.U)] == [(3,), (0, 3), (2, 2), (9,)]
-    for slot in (slots.Y, slots.A, slots.U):
-        assert address_of(frame[slot]) % 64 == 0
+def test_long_arrays_of_a_frame_begin_with_a_cache_line():
+    frame, shapes = Frame(), {slots.Y: (65,), slots.K: (0, 3), slots.A: (2, 2), slots.C: (3,), slots.U: (64,)}
+    frame.allocate(shapes)
+    filled = [slots.Y, slots.A, slots.C, slots.U]
+    assert {slot: frame[slot].shape for slot in shapes} == shapes
+    for slot in filled:
         frame[slot][:] = slot.index
-    assert all((frame[slot] == slot.index).all() for slot in (slots.Y, slots.A, slots.U))
+    assert all((frame[slot] == slot.index).all() for slot in filled)
+    assert address_of(frame[slots.Y]) % 64 == address_of(frame[slots.U]) % 64 == 0
+    assert address_of(frame[slots.C]) == address_of(frame[slots.A]) + frame[slots.A].nbytes
 
 
 def test_a_frame_describes_itself():
