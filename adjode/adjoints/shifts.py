@@ -233,6 +233,12 @@ def _ends_steps(frame, step):
 
 
 @kernel
+def _takes_size(frame, step):
+    """Whether the size of the step has a cotangent: where it is the last one before a time that moves."""
+    return _ends_steps(frame, step) and (slots.SHIFT(frame)[slots.MOVES] == 1.0 or _leads_to(frame) >= 0)
+
+
+@kernel
 def _begin_step(frame, step, left):
     """(status, observations left) before the step is pulled back: twice for one that ends at an event, first its guard ALONE."""
     shift, mesh_t, status = slots.SHIFT(frame), slots.FORWARD_T(frame), SUCCESS
@@ -243,8 +249,7 @@ def _begin_step(frame, step, left):
         status = _begin_event(frame) if to_event else SUCCESS
         shift[slots.ROUNDS] = 2.0 if to_event else 1.0
     last, moving = _ends_steps(frame, step), shift[slots.MOVES] == 1.0
-    takes_size = last and (moving or _leads_to(frame) >= 0)
-    begin_shift(frame, mesh_t[step + 1] - mesh_t[step], takes_size, moving, moving and (not last or to_event))
+    begin_shift(frame, mesh_t[step + 1] - mesh_t[step], _takes_size(frame, step), moving, moving and (not last or to_event))
     return status, ALONE if shift[slots.ROUNDS] == 2.0 else left
 
 
@@ -270,9 +275,8 @@ def _end_step(frame, step, last):
 def _end_round(frame, step):
     """After the step has been pulled back."""
     shift, status = slots.SHIFT(frame), SUCCESS
-    takes_size = shift[slots.TAKES_SIZE] == 1.0
-    end_shift(frame)
-    if takes_size:
+    end_shift(frame)  # an implicit step has, behind its last stage
+    if _takes_size(frame, step):
         status = _shift_first_stage(frame, step)
     shift[slots.ROUNDS] -= 1.0
     if status != SUCCESS:
