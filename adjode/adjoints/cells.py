@@ -12,7 +12,7 @@ from adjode.compile.flags import exact_kernel, kernel
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; the step that is worst, and the longest one; the largest error, that for parameters that
 # are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; its largest errors as a
-# quadrature, those for parameters that are zero apart; and whether a step of it is implicit.
+# quadrature, those for parameters that are zero apart; and where methods switch, whether a step of it is implicit.
 START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS, IMPLICIT = COLUMNS = range(11)
 # Of KINKS: the largest error of a kink, when that is, the step that has it, and whether it is behind that, where only a stage has
 # come to.
@@ -64,8 +64,8 @@ def keep(frame, step, steps, h, found):
         k += 1
         trust[slots.CELLS_USED], trust[slots.ROOM_IN_CELL] = k + 1, trust[slots.STEPS_IN_CELL]
         cells[k, WORST_STEP], cells[k, LONGEST] = h, h
-        cells[k, ERROR] = cells[k, ERROR_OF_ZEROS] = cells[k, RATIO] = cells[k, LASTING] = 0.0
-        cells[k, RULE] = cells[k, RULE_OF_ZEROS] = cells[k, IMPLICIT] = 0.0
+        for column in range(ERROR, cells.shape[1]):
+            cells[k, column] = 0.0
         cells[k, ALONG] = trust[slots.ALONG]
     trust[slots.ROOM_IN_CELL] -= steps
     cells[k, START] = slots.FORWARD_T(frame)[step]
@@ -81,9 +81,9 @@ def keep(frame, step, steps, h, found):
 
 @kernel
 def mark_implicit(frame):
-    """The step put down last is implicit."""
+    """The step put down last is implicit, which matters where methods switch."""
     cells = slots.CELLS(frame)
-    if cells.shape[0] > 0:
+    if cells.shape[0] > 0 and cells.shape[1] > IMPLICIT:
         cells[int(slots.TRUST(frame)[slots.CELLS_USED]) - 1, IMPLICIT] = 1.0
 
 
@@ -214,6 +214,6 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
             limit = min(limit, cells[k, LONGEST])
         if graded:
             limit = behind = min(limit, _GRADES * behind)
-        # explicit steps where lam is stiff would amplify what u at rest does not show
-        place = _put_limits(frame, k, place, limit, stiff or cells[k, IMPLICIT] == 1.0, share * unit)
+        stiff = stiff or (switches and cells[k, IMPLICIT] == 1.0)  # explicit steps would amplify what u at rest does not show
+        place = _put_limits(frame, k, place, limit, stiff, share * unit)
     limited[0], limited[1] = many, limited[1] + 1

@@ -11,7 +11,7 @@ import numpy as np
 
 from adjode.adjoints import products
 from adjode.adjoints.carried import put_carried
-from adjode.adjoints.cells import COLUMNS, KINK_COLUMNS
+from adjode.adjoints.cells import COLUMNS, IMPLICIT, KINK_COLUMNS
 from adjode.adjoints.discrete import make_discrete
 from adjode.adjoints.kinks import WORK_ROWS
 from adjode.adjoints.trust import put_probes
@@ -38,7 +38,7 @@ from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
 
 MOST_UNITS = 100.0  # units of rtol that a gradient may be off
-_CELLS = 512
+_CELLS = 500
 _JUMP_HINT = "f compares the state with something there, and seems to jump: make that an Event"
 _INACCURATE_HINT = "If the problem is stiff, choose method='Radau' or 'auto'; if not, tighten the tolerances or set max_step"
 
@@ -166,8 +166,8 @@ class Discrete(Replay):
         frame[slots.U_FLOOR] = options.least_sizes(n)
         self._put_sides(n, options.adaptive and weights.halves > 0)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        with_kinks = 0 if frame[slots.SIDE].size == 0 else cells
-        frame[slots.CELLS], frame[slots.KINKS] = np.zeros((cells, len(COLUMNS))), np.zeros((with_kinks, len(KINK_COLUMNS)))
+        with_kinks, columns = 0 if frame[slots.SIDE].size == 0 else cells, len(COLUMNS) if options.tableau.partner else IMPLICIT
+        frame[slots.CELLS], frame[slots.KINKS] = np.zeros((cells, columns)), np.zeros((with_kinks, len(KINK_COLUMNS)))
         frame[slots.LIMITS] = np.zeros((cells + 2 * with_kinks, 3))  # see `_parts` in adjoints/cells.py
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
