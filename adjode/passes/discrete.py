@@ -38,7 +38,7 @@ from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
 
 MOST_UNITS = 100.0  # units of rtol that a gradient may be off
-_CELLS = 500
+_CELLS = 480
 _JUMP_HINT = "f compares the state with something there, and seems to jump: make that an Event"
 _INACCURATE_HINT = "If the problem is stiff, choose method='Radau' or 'auto'; if not, tighten the tolerances or set max_step"
 
