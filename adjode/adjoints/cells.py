@@ -165,7 +165,8 @@ def _put_limits(frame, k, end, limit, stiff, least):
             limit = min(limit, near)
     for i in range(first, end):
         limits[i, 0], limits[i, 1] = cells[k - 1, START] if k > 0 else math.inf, limit
-        limits[i, 2] = 1.0 if stiff else 0.0
+        if limits.shape[1] > 2:
+            limits[i, 2] = 1.0 if stiff else 0.0
     if first < end - 1:
         ahead = -near if mesh[1] > mesh[0] else near
         limits[first, 0], limits[first + 1, 0] = kinks[k, KINK_AT] + ahead, kinks[k, KINK_AT] - ahead

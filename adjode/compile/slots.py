@@ -113,7 +113,7 @@ STOPS = vector(STORE, "(k,)", "times to meet, the last one the end of the pass")
 CROSSED = integers(OPTIONAL, "(k,) or (0,)", "1 for stops at which f may jump, else 0; empty for zeros")
 TIMES = vector(STORE, "(k,)", "times to observe, in the order of integration; a loss: those of its observations")
 
-LIMITS = matrix(STORE, "(k, 3)", "for parts of the span in order: the end, the largest step, and 1 where it is stiff")
+LIMITS = matrix(STORE, "(k, 2) or (k, 3)", "for parts of the span in order: the end, the largest step, and 1 where it is stiff")
 LIMITED = integers(STORE, "(2,)", "how many rows of LIMITS there are, and how often they have been set")
 
 WATCH = integers(STORE, "see watch.py", "when to look up from the work")

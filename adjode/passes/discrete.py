@@ -38,7 +38,7 @@ from adjode.steppers.transposed import put_transposed
 from adjode.tableaus import Tableau
 
 MOST_UNITS = 100.0  # units of rtol that a gradient may be off
-_CELLS = 480
+_CELLS = 512
 _JUMP_HINT = "f compares the state with something there, and seems to jump: make that an Event"
 _INACCURATE_HINT = "If the problem is stiff, choose method='Radau' or 'auto'; if not, tighten the tolerances or set max_step"
 
@@ -166,9 +166,10 @@ class Discrete(Replay):
         frame[slots.U_FLOOR] = options.least_sizes(n)
         self._put_sides(n, options.adaptive and weights.halves > 0)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
-        with_kinks, columns = 0 if frame[slots.SIDE].size == 0 else cells, len(COLUMNS) if options.tableau.partner else IMPLICIT
-        frame[slots.CELLS], frame[slots.KINKS] = np.zeros((cells, columns)), np.zeros((with_kinks, len(KINK_COLUMNS)))
-        frame[slots.LIMITS] = np.zeros((cells + 2 * with_kinks, 3))  # see `_parts` in adjoints/cells.py
+        with_kinks, switches = 0 if frame[slots.SIDE].size == 0 else cells, options.tableau.partner is not None
+        frame[slots.CELLS] = np.zeros((cells, len(COLUMNS) if switches else IMPLICIT))
+        frame[slots.KINKS] = np.zeros((with_kinks, len(KINK_COLUMNS)))
+        frame[slots.LIMITS] = np.zeros((cells + 2 * with_kinks, 3 if switches else 2))  # see `_parts` in adjoints/cells.py
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
 
