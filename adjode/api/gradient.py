@@ -239,7 +239,7 @@ class ValueAndGradient:
 
     def _try_behind(self, workspace: Workspace) -> None:
         workspace.is_tried = True
-        if workspace.forward.segments is not None:
+        if workspace.program.segments is not None:
             prove_ahead(self.dynamics, self._parts, self.t_span, workspace.u0, workspace.theta)
         else:
             places, guards = workspace.forward.places(), workspace.forward.jumps.guards

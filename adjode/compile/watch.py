@@ -75,7 +75,7 @@ def raise_kept() -> None:
         raise error
 
 
-def c_function(action: Callable[[int], int], failed: Callable[[BaseException], int]) -> Any:
+def c_callback(action: Callable[[int], int], failed: Callable[[BaseException], int]) -> Any:
     """What compiled code can call by its address, with a number, to have `action` done in Python.
 
     It returns what `action` returns, or `failed` of what that or a handler of signals raises, which is to keep it. Python runs

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from adjode.compile.entries import code_address
 from adjode.compile.flags import DISABLED
-from adjode.compile.watch import c_function, keep_raised
+from adjode.compile.watch import c_callback, keep_raised
 
 FACTOR, SOLVE, SOLVE_TRANSPOSED = range(3)
 FAILED, DONE = range(2)
@@ -38,7 +38,7 @@ class SuperLU:
             self.routines = np.array([self._run], dtype=object)
             return
         me = weakref.proxy(self)  # else the factors would wait for the collector of cycles
-        self._function = c_function(lambda given: me._run_at(given), _failed)
+        self._function = c_callback(lambda given: me._run_at(given), _failed)
         self.routines = np.array([code_address(self._function)], dtype=np.int64)
 
     def _run_at(self, given: int) -> int:

@@ -32,7 +32,6 @@ from adjode.model.losses import PreparedLoss
 from adjode.passes.base import Integration
 from adjode.passes.jumps import NO_JUMPS, Jumps
 from adjode.passes.options import SolveOptions
-from adjode.passes.segments import Segments
 from adjode.passes.span import Span
 from adjode.status import (
     AMBIGUOUS,
@@ -101,8 +100,8 @@ class Forward(Integration):
 
     Attributes
     ----------
-    segments : Segments or None
-        What keeps to a budget of memory, if there is one.
+    memory : int or None
+        The budget in bytes that a `Program` is to keep its steps to, if there is one.
     """
 
     def __init__(
@@ -144,8 +143,7 @@ class Forward(Integration):
             put_jacobian(self.frame, dynamics, structure, theta.size)
         self.entry_name = solver.entry_name("solve")
         self.make = functools.partial(make_forward, solver=solver)
-        memory = options.limits.memory
-        self.segments = None if memory is None else Segments(self, memory, lasting)
+        self.memory, self.lasting = options.limits.memory, lasting
 
     def limit_by(self, backward: Frame) -> None:
         """Keep to the limits of steps that the pass on this frame sets."""

@@ -24,7 +24,7 @@ from adjode.compile.watch import (
     DEADLINE,
     NEVER,
     ask_python,
-    c_function,
+    c_callback,
     forget_kept,
     keep_raised,
     nanoseconds,
@@ -232,7 +232,7 @@ class Program:
         reading: Reading | None = None,
     ):
         self.forward, self.loss, self.backward = forward, loss, backward
-        self.segments = segments if forward is None else forward.segments
+        self.segments = segments if forward is None else _segments_of(forward)
         first: Pass | None = forward or backward
         assert first is not None
         self.watch, self.max_seconds = first.watch, first.max_seconds
@@ -285,7 +285,7 @@ class Program:
 
     def _offer_help(self) -> None:
         me = weakref.proxy(self)  # else all that a program has would wait for the collector of cycles
-        self._help = c_function(lambda which: me.help(which) + 1, _kept)  # kept alive
+        self._help = c_callback(lambda which: me.help(which) + 1, _kept)  # kept alive
         self._table[HELP] = code_address(self._help)
 
     @property
@@ -342,15 +342,18 @@ class Program:
         return status
 
 
+def _segments_of(forward: Forward) -> Segments | None:
+    return None if forward.memory is None else Segments(forward, forward.memory, forward.lasting)
+
+
 def run_and_keep(forward: Forward, layout: Layout) -> tuple[Trajectory, Segments | None]:
     """Run a forward pass: its steps and, where not all of them have been kept, what solves them again; a SolveError if it fails."""
-    status = Program(forward).run()
+    program = Program(forward)
+    status, segments = program.run(), program.segments
     if status != SUCCESS:
         raise forward.error(status, layout)
     occurred = int(forward.count[slots.OCCURRED])
-    if forward.count[slots.EARLIER]:
-        segments, forward.segments = forward.segments, None  # or the two would keep each other, and what they hold
-        assert segments is not None
+    if segments is not None and forward.count[slots.EARLIER]:
         return segments.finish().trimmed_jumps(occurred), segments
     return forward.trajectory.trimmed(forward.steps).trimmed_jumps(occurred), None
 

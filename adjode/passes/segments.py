@@ -77,7 +77,7 @@ class Segments:
     Parameters
     ----------
     forward : Forward
-        Whose trajectory becomes the store.
+        Whose trajectory becomes the store. It does not know of them, or the two would keep each other.
     memory : int
         Bytes for the steps and the snapshots.
     lasting : bool

@@ -103,7 +103,7 @@ class Workspace:
             self.backward.share_watch(self.forward.watch)
             self.backward.follow(self.forward.trajectory, self.forward.count)
             self.forward.measure_for(self.backward.frame)
-            self._behind = Program(backward=self.backward, goes_on=True, segments=self.forward.segments)
+            self._behind = Program(backward=self.backward, goes_on=True, segments=self.program.segments)
 
     def run(self) -> bool:
         """Value and gradient at `u0` and `theta`, for `value`, `u0_bar` and `theta_bar` to read; whether all is well.
@@ -155,7 +155,7 @@ class Workspace:
     def stats(self) -> PullbackStats:
         stats = PullbackStats()
         self.backward.add_work(stats)
-        stats.n_recomputed = 0 if self.forward.segments is None else self.forward.segments.n_recomputed
+        stats.n_recomputed = 0 if self.program.segments is None else self.program.segments.n_recomputed
         return stats
 
 

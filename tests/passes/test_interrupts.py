@@ -17,7 +17,7 @@ from adjode import SolveError, Status
 from adjode.compile import slots
 from adjode.compile.entries import code_address
 from adjode.compile.views import call_code
-from adjode.compile.watch import CANCELLED, c_function, keep_raised, new_watch, raise_kept, raise_pending
+from adjode.compile.watch import CANCELLED, c_callback, keep_raised, new_watch, raise_kept, raise_pending
 from adjode.frontends.experiments import Bound
 from adjode.linalg.superlu import DONE, FACTOR, FAILED, SuperLU, call_solver
 from adjode.losses import FinalState, LeastSquares, Series
@@ -484,7 +484,7 @@ def test_a_signal_that_arrives_as_compiled_code_calls_for_help(alarm, capfd):
     """Python handles it when it enters what is called: it is neither lost nor taken for success."""
     raise_signal = numba.types.ExternalFunction("raise", numba.int32(numba.int32))
     asked = []
-    help_at = c_function(lambda number: asked.append(number) or number + 1, lambda error: keep_raised(error) or INTERRUPTED)
+    help_at = c_callback(lambda number: asked.append(number) or number + 1, lambda error: keep_raised(error) or INTERRUPTED)
 
     @numba.njit
     def ask(address, number, ringing):

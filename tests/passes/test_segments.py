@@ -1,9 +1,11 @@
 """`memory=`: the same numbers at every budget, and what they cost."""
 
 import functools
+import gc
 import re
 import threading
 import tracemalloc
+import weakref
 
 import numba
 import numpy as np
@@ -54,7 +56,7 @@ def same(one, other):
 
 def segments_of(evaluate, n=2, m=4):
     (workspace,) = evaluate._idle[n, m]
-    return workspace.forward.segments
+    return workspace.program.segments
 
 
 def at_every_budget(dynamics, loss, span, u0, theta, **options):
@@ -162,7 +164,7 @@ def test_users_own_compiled_code():
         assert value == right[0]
         np.testing.assert_array_equal(bars[0], right[1].u0)
         np.testing.assert_array_equal(bars[1], right[1].theta)
-    assert inner.workspace.forward.segments.n_recomputed > 0
+    assert inner.workspace.program.segments.n_recomputed > 0
 
 
 @pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
@@ -190,6 +192,19 @@ def test_fit():
     ]
     assert values[0][0] == values[1][0]
     np.testing.assert_array_equal(values[0][1], values[1][1])
+
+
+@pytest.mark.parametrize("adjoint", ["discrete", "interpolating"])
+def test_a_store_is_freed_with_the_prepared_object_that_has_it(adjoint):
+    evaluate = value_and_gradient(lotka_volterra(), LOSS, SPAN, memory=100_000, adjoint=adjoint)
+    evaluate(LV_U0, LV_THETA)
+    store = weakref.ref(segments_of(evaluate))
+    gc.disable()
+    try:
+        del evaluate
+        assert store() is None
+    finally:
+        gc.enable()
 
 
 # --- solutions -------------------------------------------------------------------------------------------------------------------
