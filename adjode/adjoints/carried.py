@@ -34,7 +34,7 @@ from adjode.steppers.transposed_error import (
     size_of_lam,
 )
 
-_WAITS = 0.1  # units of errors that last are summed up before theta_bar is asked
+_WAITS, _FEW = 0.1, 8  # units of errors that last are summed up before theta_bar is asked, if it has more entries than few
 _ACROSS = 4.0  # at most so many times, or so many times less, at a jump
 WITH_STATE = 1.5  # times the error of lam: that and the one of the state
 
@@ -74,13 +74,12 @@ def add_lasting(frame, part):
     That is not known before the end, where `sum_lasting` has it. The state has an error like that of lam.
     """
     trust = slots.TRUST(frame)
-    if not 0.0 < abs(part) < math.inf:
+    if not abs(part) < math.inf:
         return
     trust[slots.PENDING] += WITH_STATE * part
-    pending = trust[slots.PENDING]
-    if abs(pending) < _WAITS * trust[slots.UNIT_ERROR]:
+    pending, of_theta, total = trust[slots.PENDING], slots.LASTING_THETA(frame), slots.TOTAL(frame)
+    if of_theta.size > _FEW and abs(pending) <= _WAITS * trust[slots.UNIT_ERROR]:
         return
-    of_theta, total = slots.LASTING_THETA(frame), slots.TOTAL(frame)
     trust[slots.PENDING] = 0.0
     trust[slots.LASTING] += pending
     for i in range(of_theta.size):

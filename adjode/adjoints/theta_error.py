@@ -22,7 +22,7 @@ from adjode.compile.views import row
 
 INNER, WHOLE = 0, 1  # the rows of the weights: without the first stage, and with it
 _FORGETS = 0.7  # of how rough u and lam have been, in a step
-_ROUGH, _ROUGHER = 0.1, 3.0  # an error where little is resolved, and how much rougher than u and lam an integrand has to be then
+_ROUGHER = 3.0  # how much rougher than u and lam an integrand has to be where little is resolved
 _LIKE_THAT = 10.0  # times a sum that has been explained of late, for one where parts of the integrand cancel
 _FREE = 1e3  # how much more says that u has not chosen the step
 _GROWN, _MUCH, _SEVERAL = 4.0, 0.25, 4  # nor has it where so many steps grow by such a factor, from the start over much of the span
@@ -169,21 +169,17 @@ def _error_of_rule(frame, ratio):
 
 
 @exact_kernel
-def _is_explained(frame, ratio, of_u):
-    """Whether an integrand of this ratio is no rougher than u and lam, or without `of_u` than lam alone."""
-    rough = slots.TRUST(frame)[slots.ROUGH if of_u else slots.ROUGH_LAM]
-    tells = slots.QUADRATURE_FACTORS(frame)[2] < _FREE
-    stiff = slots.STEP_WEIGHTS(frame).shape[0] > 0 or slots.TRUST(frame)[slots.SWITCHES_TO] == 1.0  # which need not be resolved
-    if tells and not stiff and ratio > _ROUGHER * rough and _error_of_rule(frame, ratio) > _ROUGH:
+def _is_explained(frame, place, parts, of_u):
+    """Whether the sum at this place, of `parts` in all, is no rougher than u and lam, or without `of_u` than lam alone.
+
+    Most steps end here, which takes neither a division nor a root.
+    """
+    trust, factors, total = slots.TRUST(frame), slots.QUADRATURE_FACTORS(frame), abs(slots.TRUST(frame)[place])
+    rough = trust[slots.ROUGH if of_u else slots.ROUGH_LAM] * parts
+    stiff = slots.STEP_WEIGHTS(frame).shape[0] > 0 or trust[slots.SWITCHES_TO] == 1.0  # which need not be resolved
+    if factors[2] < _FREE and not stiff and total > _ROUGHER * rough and total > factors[4] * parts:
         return False
-    return ratio <= slots.QUADRATURE_FACTORS(frame)[3 if slots.TRUST(frame)[slots.SEEN_ROUGH] == 1.0 else 2] * rough
-
-
-@exact_kernel
-def _is_smooth(frame, place, parts, of_u):
-    """Whether `_is_explained` certainly holds: this takes neither a division nor a root."""
-    trust, excess = slots.TRUST(frame), slots.QUADRATURE_FACTORS(frame)[3 if slots.TRUST(frame)[slots.SEEN_ROUGH] == 1.0 else 2]
-    return abs(trust[place]) < min(_ROUGHER, excess) * trust[slots.ROUGH if of_u else slots.ROUGH_LAM] * parts
+    return total <= factors[3 if trust[slots.SEEN_ROUGH] == 1.0 else 2] * rough
 
 
 @exact_kernel
@@ -195,18 +191,16 @@ def _rule_error(frame, step, h, V, before, place, size):
     trust[place + LATELY] = max(parts / abs(h), _FORGETS * trust[place + LATELY])
     if of_u:  # an integrand that passes through zero is not rough
         parts = abs(h) * trust[place + LATELY]
-    if _is_smooth(frame, place, parts, of_u):
+    if _is_explained(frame, place, parts, of_u):
         trust[place + EXPLAINED] = _FORGETS * max(trust[place + EXPLAINED], abs(trust[place]))
         return 0.0
     ratio = _ratio(trust[place], parts)
     raised = parts * _error_of_rule(frame, ratio)
     if trust[slots.UNIT_ERROR] == 0.0 or not max(raised, parts * ratio) > _NEGLIGIBLE * trust[slots.UNIT_ERROR] * size:
         return 0.0
-    explained = _is_explained(frame, ratio, of_u)
-    if not explained:
-        rough, of_lam = _roughness(frame, h, V, before)
-        trust[slots.ROUGH], trust[slots.ROUGH_LAM] = max(trust[slots.ROUGH], rough), max(trust[slots.ROUGH_LAM], of_lam)
-        explained = _is_explained(frame, ratio, of_u)
+    rough, of_lam = _roughness(frame, h, V, before)
+    trust[slots.ROUGH], trust[slots.ROUGH_LAM] = max(trust[slots.ROUGH], rough), max(trust[slots.ROUGH_LAM], of_lam)
+    explained = _is_explained(frame, place, parts, of_u)
     trust[place + EXPLAINED] = _FORGETS * max(trust[place + EXPLAINED], abs(trust[place]) if explained else 0.0)
     if explained or (of_u and abs(trust[place]) < _LIKE_THAT * trust[place + EXPLAINED]):
         return 0.0

@@ -37,7 +37,7 @@ STEP_WEIGHTS = matrix(METHOD, "(2, rows) or (0, 0)", "implicit methods: step, se
 QUADRATURE_WEIGHTS = matrix(
     METHOD, "(2, rows)", "what tells the error of theta_bar as a quadrature, see tableaus/quadrature_error.py"
 )
-QUADRATURE_FACTORS = vector(METHOD, "(4,)", "halves, factor and excess, see there")
+QUADRATURE_FACTORS = vector(METHOD, "(5,)", "halves, factor, excess, and the ratio of what is just resolved, see there")
 QUADRATURE_SLOPES = matrix(METHOD, "(rows, rows)", "slopes, see there")
 ERROR_FACTORS = vector(METHOD, "(2,)", "power and factor, see tableaus/step_error.py")
 WEIGHTS = matrix(METHOD, "(3, r)", "quadrature rule, and its fine and coarse error weights")

@@ -7,6 +7,7 @@ ratio |sum e_i p_i| / sum |p_i| is of order h^q, and a power of it is the error 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from adjode.tableaus.order_conditions import differentials, null_space
 _HIGHEST = 6  # q: the conditions for more leave no weights
 _PHASES = np.linspace(0.5, 6.3, 117)  # y, of integrands exp(i y x) in a step 0 <= x <= 1: from smooth ones to one turn
 _RANK = 1e-8
+_RESOLVED = 0.1  # of the integrand of a step, an error where just so much is resolved
 _NEAR = 3  # powers of time that a slope is extrapolated by
 _WORSE = 150.0, 12.0  # times the error where integrands vary like u and lam: one that these do not explain
 _FEWEST = 3  # q that this is taken for at least: the ratios of lower ones say too little
@@ -48,7 +50,8 @@ class QuadratureError:
 
     @property
     def for_kernels(self) -> tuple[np.ndarray, ...]:
-        return self.weights, self.slopes, np.array([self.halves, self.factor, *self.excess])
+        resolved = (_RESOLVED / self.factor) ** (2.0 / self.halves) if self.halves > 0 else math.inf
+        return self.weights, self.slopes, np.array([self.halves, self.factor, *self.excess, resolved])
 
 
 def quadrature_error(A: np.ndarray, c: np.ndarray, stages: int, order: int) -> QuadratureError:
