@@ -58,10 +58,10 @@ def try_at_start(
     """Raise a ValueError if something is wrong with a call here; `compiled` says whether kernels of the CPU make such calls."""
     if dynamics.mass is not None:
         dynamics.mass.require_size(u.size)
-    if not (np.isfinite(u).all() and np.isfinite(theta).all()):  # a failure of one trajectory in an ensemble
-        return
-    for trial in _new("start", dynamics, parts, u.size, theta.size, compiled):
-        _require_none(trial, t, trial.slip(t, u, theta))
+    untried = _untried("start", dynamics, parts, u.size, theta.size, compiled)
+    if untried and _are_finite(u, theta):
+        for trial in _begin(untried):
+            _require_none(trial, t, trial.slip(t, u, theta))
 
 
 def try_ahead(
@@ -76,9 +76,10 @@ def try_ahead(
 
     `solve_checked` solves the problem with other dynamics.
     """
-    trials = _new("ahead", dynamics, parts, u.size, theta.size)
-    if not trials or dynamics.debug or not (np.isfinite(u).all() and np.isfinite(theta).all()):
+    untried = _untried("ahead", dynamics, parts, u.size, theta.size)
+    if not untried or dynamics.debug or not _are_finite(u, theta):
         return
+    trials = _begin(untried)
     f = Trial(dynamics.f, compiled=_by_handle(dynamics, dynamics.f, u.size + theta.size))
     for t, v in walk(f, *t_span, u, theta):
         slips = [trial.slip(t, v, theta, wholly=False) for trial in trials]
@@ -101,7 +102,7 @@ def try_behind(
 
     Not every method calls a callback there. What has been derived, from guards and resets too, is held against differences.
     """
-    _try_along(_new("behind", dynamics, parts, states.shape[1], theta.size), times, states, theta)
+    _try_along(_begin(_untried("behind", dynamics, parts, states.shape[1], theta.size)), times, states, theta)
     if _has_derived(dynamics, parts):
         require_derived(dynamics, times, states, theta)
     for what, callback, rule in [] if guards is None else guards.derived:
@@ -112,7 +113,7 @@ def try_events(dynamics: Dynamics, options: SolveOptions, t: float, u: np.ndarra
     """Raise a ValueError if something is wrong with a call of a guard or a reset here."""
     if options.events:
         guards = guards_of(options.events, dynamics.fields, dynamics.debug)
-        try_at_start(dynamics, [Part(callback) for callback in guards.callbacks], t, u, theta)
+        try_at_start(dynamics, list(map(Part, guards.callbacks)), t, u, theta)
 
 
 def prove_ahead(
@@ -139,15 +140,30 @@ def _has_derived(dynamics: Dynamics, parts: Sequence[Part]) -> bool:
     return any(part.callback.name in dynamics.derived for part in parts)
 
 
-def _new(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, compiled: bool = True) -> list[Trial]:
-    """Trials that have not been made."""
-    trials = []
+def _are_finite(u: np.ndarray, theta: np.ndarray) -> bool:
+    """Else it is a failure of one trajectory, of which an ensemble may have others."""
+    return bool(np.isfinite(u).all() and np.isfinite(theta).all())
+
+
+_Untried = list[tuple[Part, bool, tuple]]  # with whether the compiled function is to be tried, and what it is known by then
+
+
+def _untried(stage: str, dynamics: Dynamics, parts: Sequence[Part], n: int, m: int, compiled: bool = True) -> _Untried:
+    """The trials that have not been made; in most calls there are none."""
+    untried = []
     for part in parts:
         by_handle = compiled and _by_handle(dynamics, part.callback, n + m)
         key = stage, n, m, part.ignored, by_handle
         if key not in part.callback.tried and not (part.callback.is_slow and stage != "start"):
-            trials.append(Trial(part.callback, compiled=by_handle, ignored=part.ignored, of=part.of))
-            part.callback.tried.add(key)
+            untried.append((part, by_handle, key))
+    return untried
+
+
+def _begin(untried: _Untried) -> list[Trial]:
+    trials = []
+    for part, by_handle, key in untried:
+        trials.append(Trial(part.callback, compiled=by_handle, ignored=part.ignored, of=part.of))
+        part.callback.tried.add(key)
     return trials
 
 

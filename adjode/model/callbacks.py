@@ -170,11 +170,14 @@ class Callback:
 
     @property
     def handle(self) -> Any:
+        return (self._compiled or self._compile())[1]
+
+    def _compile(self) -> tuple[Any, Any]:
         with self._lock:  # a second C function would take the place of one whose address is in use
             if self._compiled is None:
                 self.check()
                 self._compiled = c_function(self.kind, self.in_place, self.key)
-            return self._compiled[1]
+            return self._compiled
 
     def unchanged(self) -> bool:
         """Whether it compiles to what `key` stands for: what is compiled in this process keeps its constants."""

@@ -241,7 +241,7 @@ class Guards:
         made.check()
         return made
 
-    @property
+    @functools.cached_property
     def callbacks(self) -> list[Callback]:
         """Each guard, then each reset."""
         return self._guards + [one for one in self._resets if one is not None]

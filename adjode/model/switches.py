@@ -46,8 +46,10 @@ class Switches:
 
     def stops(self, t_span: Any) -> np.ndarray:
         """The times in the span, or in a span that has all of these, at which those that are repeated happen."""
+        if not self.periodic:
+            return np.zeros(0)
         spans = np.asarray(t_span, dtype=float)
-        if not self.periodic or not spans.size or not np.isfinite(spans).all():
+        if not spans.size or not np.isfinite(spans).all():
             return np.zeros(0)
         first, last = float(spans.min()), float(spans.max())
         if sum((last - first) / one.period for one in self.periodic) > _MANY:
