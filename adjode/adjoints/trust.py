@@ -43,12 +43,11 @@ _SAFETY_GUESSED = 0.005  # the same where they are guessed from what the last sh
 _SAFETY_OF_FEW = 0.1  # of estimates that are sums of few, or raised to a high power
 _ONE_OF_MANY = 0.01  # of a sum: one in which no step has more is as good where steps have been shortened
 _LASTS = 0.01  # an error that is more of lam is one to be mended where it is, and the step may amplify what it should damp
-_ALIKE, _MOST_ALIKE = 0.85, 3.0  # times lam: behind a step that changes it by less, so many are not judged
 _GROWS = 10.0
 _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
 _LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
 _FEW_STEPS = 24  # in all, each of which is judged
-_UNLIKE = 1.5  # a factor between the size of a step and that of the last one judged
+_UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
 _AHEAD = 10.0  # times a step: what is observed farther ahead is not in the next one
 _ROUNDING = 1e-14  # of lam: a gradient below that is nothing
 
@@ -91,22 +90,21 @@ def begin_trust(frame):
 
 @exact_kernel
 def _is_apart(frame, h, t, left, observed):
-    """Whether an implicit step is to be judged by itself: the first; or lam jumps in it, or in the next, which needs its slope."""
+    """Whether an implicit step is to be judged by itself: lam jumps in it, or in the next one, which then needs its first slope."""
     times = slots.TIMES(frame)
-    first = slots.TRUST(frame)[slots.STIFF_BEHIND] == 0.0
     ahead = shares_first_stage(frame) and left > 0 and abs(times[left - 1] - t) < _AHEAD * abs(h)
-    return first or observed or ahead or slots.SAMPLES(frame).shape[0] > 0
+    return observed or ahead or slots.SAMPLES(frame).shape[0] > 0
 
 
 @kernel
 def _counts_for(frame, apart):
-    """How many steps this one stands for: itself if it is `apart`, else the next one or three too, which are not judged then."""
+    """How many steps this one stands for: itself if it is `apart`, else the next one too, which is not judged then."""
     trust = slots.TRUST(frame)
-    if not apart and trust[slots.TO_SKIP] > 0.0:
-        trust[slots.TO_SKIP] -= 1.0
+    if not apart and trust[slots.TO_SKIP] == 1.0:
+        trust[slots.TO_SKIP] = 0.0
         trust[slots.SKIPPED] = max(trust[slots.SKIPPED], trust[slots.BEHIND])
         return 0.0
-    trust[slots.TO_SKIP] = 0.0 if apart else max(trust[slots.ALIKE], 1.0)
+    trust[slots.TO_SKIP] = 0.0 if apart else 1.0
     return 1.0 + trust[slots.TO_SKIP]
 
 
@@ -115,16 +113,16 @@ def begin_step(frame, step, h, V, left, observed):
     """The cotangents of the step are in LAM, and those of states inside of it, if any, in Y_BAR.
 
     `left` observations are left, and this step may have `observed` some. Where there are many steps much like each other, every
-    other one is judged, or of explicit ones that change lam by little every fourth.
+    other one is judged.
     """
     trust, y_bar, starts = slots.TRUST(frame), slots.Y_BAR(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER] + step == 0
-    steps, size, behind, judged = slots.PLACE(frame)[slots.RELEVANT], abs(h), trust[slots.BEHIND], trust[slots.JUDGED_H]
+    steps, size, behind = slots.PLACE(frame)[slots.RELEVANT], abs(h), trust[slots.BEHIND]
     trust[slots.BEHIND], trust[slots.SEEDS] = size, 0.0
     sampled, stiff = slots.SAMPLES(frame).shape[0] > 0, slots.STEP_WEIGHTS(frame).shape[0] > 0
     if sampled:
         begin_samples(frame, step, size, behind)
     find_kink(frame, step, h, V)
-    apart = steps <= _FEW_STEPS or starts or size > _UNLIKE * judged or judged > _UNLIKE * size or trust[slots.KINK_ERROR] > 0.0
+    apart = steps <= _FEW_STEPS or starts or size > _UNLIKE * behind or behind > _UNLIKE * size or trust[slots.KINK_ERROR] > 0.0
     if stiff and not apart:
         apart = _is_apart(frame, h, slots.FORWARD_T(frame)[step], left, observed)
     trust[slots.COUNTS_FOR] = _counts_for(frame, apart)
@@ -221,8 +219,7 @@ def end_implicit_step(frame, step, h, found):
     steps = trust[slots.COUNTS_FOR]
     error /= steps
     lasting = abs(part_of_lam(frame)) / steps if error < _LASTS * before else 0.0
-    trust[slots.STIFF_BEHIND], trust[slots.ALIKE], trust[slots.SOUND] = 1.0, 0.0, max(trust[slots.SOUND], before)
-    trust[slots.JUDGED_H] = abs(h)
+    trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
     trust[slots.ALONG] = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     error = max(error, of_theta)
     _blame(frame, step, h, max(error, of_rules[0]), entry)
@@ -257,9 +254,6 @@ def end_step(frame, step, h, V):
     else:
         trust[slots.SOUND] = max(trust[slots.SOUND], before)
         trust[slots.AMPLIFIED] = 1.0 if after > before and not lasts else 0.0
-    trust[slots.ALIKE], trust[slots.JUDGED_H] = 0.0, abs(h)
-    if max(of_rules[0], of_rules[1]) == 0.0 and slots.SAMPLES(frame).shape[0] == 0:
-        trust[slots.ALIKE] = _MOST_ALIKE if min(before, after) > _ALIKE * max(before, after) else 0.0
     keep(frame, step, steps, abs(h), (error, of_zeros, ratio if after > before else 0.0, abs(lasting)))
     keep_rules(frame, abs(h), of_rules)
 

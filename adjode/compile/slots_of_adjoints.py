@@ -108,9 +108,7 @@ TRUST = floats_by_name(
     zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
     counts_for="how many steps the one being pulled back stands for; 0 if it is not judged",
     behind="the size of the step behind it",
-    to_skip="how many of the next ones are not to be judged",
-    alike="how many steps behind the last one judged are not to be, as that has changed lam by little",
-    judged_h="the size of the last one judged",
+    to_skip="whether the next one is not to be judged",
     skipped="the largest step behind it that has not been judged, since the last one that has",
     theta_along="continuous adjoints: the error estimate of the quadrature of theta_bar in the last step",
     theta_rule="what tells the error of theta_bar along THETA_PROBE as a quadrature, of the step being pulled back",
@@ -179,8 +177,8 @@ TRUST = floats_by_name(
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
-    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, ALIKE, JUDGED_H, SKIPPED, THETA_ALONG,
-    THETA_RULE, THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS, ZERO_LATELY,
+    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, SKIPPED, THETA_ALONG, THETA_RULE,
+    THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS, ZERO_LATELY,
     ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS, BY_LAST,
     BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM,
     RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, SEEDS, SOUND, AMPLIFIED,
