@@ -7,7 +7,16 @@ import pytest
 
 import adjode
 
-UNWANTED = ("scipy.optimize", "scipy.sparse", "scipy.linalg", "tqdm", "matplotlib", "numpy.lib.recfunctions", "numba_cuda")
+UNWANTED = (
+    "scipy.optimize",
+    "scipy.sparse",
+    "scipy.linalg",
+    "scipy.special",
+    "tqdm",
+    "matplotlib",
+    "numpy.lib.recfunctions",
+    "numba_cuda",
+)
 UNWANTED += ("adjode.frontends", "adjode.ensembles", "adjode.plots")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import polygamma
 
 from adjode.model.losses import densities
 
@@ -66,6 +65,8 @@ def _bend_of_logarithm(x: np.ndarray) -> np.ndarray:
 
 
 def _student_t(y: np.ndarray, d: np.ndarray, s: np.ndarray, q: np.ndarray) -> Six:
+    from scipy.special import polygamma
+
     r, more = (y - d) / s, q + 1.0
     square = r**2
     far = q + square
