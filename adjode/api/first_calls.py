@@ -113,7 +113,7 @@ def try_events(dynamics: Dynamics, options: SolveOptions, t: float, u: np.ndarra
     """Raise a ValueError if something is wrong with a call of a guard or a reset here."""
     if options.events:
         guards = guards_of(options.events, dynamics.fields, dynamics.debug)
-        try_at_start(dynamics, list(map(Part, guards.callbacks)), t, u, theta)
+        try_at_start(dynamics, [Part(callback) for callback in guards.callbacks], t, u, theta)
 
 
 def prove_ahead(
