@@ -9,7 +9,6 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from adjode.api.certify import hold_against_another
 from adjode.api.first_calls import backward_parts, forward_parts, prove_ahead, try_behind
 from adjode.api.form import Form
 from adjode.api.jumps_of_f import warn_of_jump
@@ -318,6 +317,8 @@ class ValueAndGradient:
             plain = self._running_cost is None and not seeds.keys() - {"u_T_bar", "observations", "theta_bar"}
             given = seeds.get("u_T_bar"), seeds.get("observations"), seeds.get("theta_bar")
             known = read_seeds(solution.layouts, solution.t, *given) if plain else None
+            from adjode.api.certify import hold_against_another  # here: for those alone who ask for it
+
             hold_against_another(solution, bar, self.backward_options, known, self._pull_back)
         return value + (bar.running_cost or 0.0), bar
 

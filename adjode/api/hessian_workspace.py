@@ -20,7 +20,8 @@ from adjode.model.dynamics import Dynamics
 from adjode.model.fields import Pair
 from adjode.model.inflows import with_inflows
 from adjode.model.layout import Layout
-from adjode.model.losses import PreparedLoss, PreparedObserved, tangents_of_cotangents
+from adjode.model.losses import PreparedLoss, PreparedObserved
+from adjode.model.losses.second_order import tangents_of_cotangents
 from adjode.passes.costs import CostNodes, pull_nodes
 from adjode.passes.discrete import jumps_at_start
 from adjode.passes.forward import observing

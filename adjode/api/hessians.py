@@ -17,7 +17,8 @@ from adjode.checks import choose, time_span, times_in_span
 from adjode.model.dynamics import Dynamics
 from adjode.model.events import guards_of
 from adjode.model.layout import Layout
-from adjode.model.losses import Loss, loss_for, require_second_order
+from adjode.model.losses import Loss, loss_for
+from adjode.model.losses.second_order import require_second_order
 from adjode.model.selection import selection_mask
 from adjode.passes.default_atol import beside_loss
 from adjode.passes.forward import structure_for

@@ -10,7 +10,6 @@ import numpy as np
 
 from adjode.adjoints import backsolve, interpolating
 from adjode.adjoints.jumps import plan_jumps
-from adjode.api.certify import hold_against_another
 from adjode.api.drift import check_drift
 from adjode.api.event_times import check_side, observed_before, with_event_times
 from adjode.api.first_calls import backward_parts, cost_parts, prove_ahead, try_at_start, try_behind
@@ -181,6 +180,8 @@ def _certify(
 ) -> None:
     def pull(tighter: Any, way: PullbackOptions) -> Cotangents:
         return _Pullback(tighter, seeds, cost, way, in_question).run()
+
+    from adjode.api.certify import hold_against_another  # here: for those alone who ask for it
 
     hold_against_another(solution, bar, options, seeds if cost is None else None, pull)
 

@@ -13,7 +13,6 @@ from adjode.api.event_times import before_jumps, check_side
 from adjode.api.keywords import PullbackKeywords, PushforwardKeywords
 from adjode.api.pullback import pullback
 from adjode.api.steady import SteadyState
-from adjode.api.tangents import pushforward
 from adjode.compile import slots
 from adjode.compile.slots import IMPLICIT_STEP, RECORD_STAGES
 from adjode.linalg.structure import Structure
@@ -217,6 +216,8 @@ class Solution:
         **options: Unpack[PushforwardKeywords],
     ) -> Tangents:
         """Push tangents of u0 and theta forward to the states, many at once as columns; see `adjode.api.tangents.pushforward`."""
+        from adjode.api.tangents import pushforward  # here: a gradient needs none
+
         return pushforward(self, u0_dot, theta_dot, times, **options)
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ import os
 import pickle
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ class EntryCache:
         made_for = repr((signature, codegen.magic_tuple())).encode()  # the latter names the CPU
         return f"{self._name}.{hashlib.sha256(made_for).hexdigest()[:16]}.entry"
 
+    def has(self, sig: Any, target_context: Any) -> bool:
+        """Whether there is a file for a signature, whatever is in it."""
+        try:
+            name = self._file(sig, target_context.codegen())
+        except Exception:  # which `load_overload` reports
+            return False
+        return any((folder / name).is_file() for folder in _folders())
+
     def load_overload(self, sig, target_context):
         """The compiled entry for a signature, or None."""
         try:
@@ -98,18 +107,23 @@ def _unpickled(contents: bytes) -> Any:
 
 def _rebuilt(target_context: Any, payload: tuple) -> Any:
     from numba.core.compiler import CompileResult
+    from numba.core.runtime import rtsys
+    from numba.cpython import hashing  # noqa: F401  (has a symbol too)
 
-    target_context.refresh()
+    rtsys.initialize(target_context)  # symbols that compiled code refers to; what Numba knows otherwise is for compiling alone
     return CompileResult._rebuild(target_context, *payload)
 
 
 def kept_bytes(name: str) -> bytes | None:
     """The file of this name that this process's cache has, or `python -m adjode.precompile` has made; None if there is none."""
-    for folder in (own_folder(), precompiled_folder() / _folder_name()):
-        contents = None if folder is None else trusted.read(folder, name)
-        if contents is not None:
-            return contents
-    return None
+    return next((contents for folder in _folders() if (contents := trusted.read(folder, name)) is not None), None)
+
+
+def _folders() -> Iterator[Path]:
+    own = own_folder()
+    if own is not None:
+        yield own
+    yield precompiled_folder() / _folder_name()
 
 
 def keep_bytes(name: str, contents: bytes) -> None:

@@ -87,7 +87,7 @@ def _frequent_first(context: Any) -> Callable[[], None]:
             kind.templates = templates
 
     for kind, templates in before:
-        kind.templates = tuple(sorted(templates, key=lambda one: (_is_overload(one), issubclass(one, NumpyRulesArrayOperator))))
+        kind.templates = tuple(sorted(templates, key=lambda one: (_is_overload(one), NumpyRulesArrayOperator in one.__mro__)))
     return put_back
 
 

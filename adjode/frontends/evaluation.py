@@ -15,7 +15,8 @@ from adjode.api.solution import Solution
 from adjode.api.solve import solve
 from adjode.model.dynamics import Dynamics
 from adjode.model.layout import Layout
-from adjode.model.losses import LeastSquares, Likelihood, Loss, require_second_order
+from adjode.model.losses import LeastSquares, Likelihood, Loss
+from adjode.model.losses.second_order import require_second_order
 from adjode.model.selection import BLOCKS
 from adjode.passes.options import SolveOptions
 from adjode.status import SolveError

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adjode.compile.kinds import KINDS
 from adjode.derivation import derive
-from adjode.derivation.derived import Derived
 from adjode.model.callbacks import Callback, callback
 from adjode.model.constants import captured
 from adjode.model.fields import Pair
+
+if TYPE_CHECKING:
+    from adjode.derivation.derived import Derived
 
 
 def derived(function: Callable, arguments: tuple[str, ...] | None = None) -> Derived:

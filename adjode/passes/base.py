@@ -187,6 +187,10 @@ class Pass:
     def warn_if_inaccurate(self, stacklevel: int) -> None:
         """Warn of what `on_inaccurate="warn"` lets pass; where nothing is judged, of nothing."""
 
+    def help_itself(self) -> bool:
+        """Do what the pass has stopped for, where that is its own matter; whether it was."""
+        return False
+
     def share_watch(self, watch: np.ndarray) -> None:
         self.watch = self.frame[slots.WATCH] = watch
 
@@ -370,19 +374,11 @@ class Integration(Pass):
     @property
     def place(self) -> tuple[float, float]:
         """The time reached, and the step that was tried last."""
-        return self.t_tried, self.h_tried
+        return float(self.span.time(self.clock[slots.T_TRIED])), float(self.clock[slots.H_TRIED])
 
     @property
     def max_steps(self) -> int:
         return int(self.frame[slots.CONTROL][slots.MAX_ATTEMPTS])
-
-    @property
-    def t_tried(self) -> float:
-        return float(self.span.time(self.clock[slots.T_TRIED]))
-
-    @property
-    def h_tried(self) -> float:
-        return float(self.clock[slots.H_TRIED])
 
     def blame(self) -> tuple[str, int] | None:
         """Whom to name after a failure: ("state", i) or ("quadrature", i) with a non-finite value, else the largest error."""

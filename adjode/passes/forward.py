@@ -186,8 +186,8 @@ class Forward(Integration):
         return solve_error(
             status,
             phase="forward",
-            t=self.t_tried,
-            step_size=self.h_tried,
+            t=self.place[0],
+            step_size=self.place[1],
             **({} if component is None else self.dynamics.entry("u", component) | {"name": layout.entry_name("u", component)}),
             cause=cause,
             max_steps=self.max_steps,
@@ -234,7 +234,7 @@ class Forward(Integration):
         guards = [] if self.jumps.guards is None else self.jumps.guards.callbacks
         for u, callback in itertools.product(self.tried, (dynamics.f, source_of(dynamics), *guards)):
             inputs = {"u": u, "theta": theta, "lam": np.ones_like(u)}
-            cause = callback.reproduce_error(self.t_tried, *callback.arguments(inputs))
+            cause = callback.reproduce_error(self.place[0], *callback.arguments(inputs))
             if cause is not None:
                 return callback.name, cause
         return dynamics.f.name, None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,12 +38,14 @@ from adjode.passes.costs import Costs
 from adjode.passes.default_atol import follow_start
 from adjode.passes.discrete import Discrete
 from adjode.passes.forward import Forward
-from adjode.passes.second_order import SecondOrder
 from adjode.passes.segments import Segments
 from adjode.passes.sweep import Sweep
-from adjode.passes.tangents import TangentPass
 from adjode.passes.trajectory import Trajectory
 from adjode.status import INTERRUPTED, REFINE, STORE_FULL, SUCCESS
+
+if TYPE_CHECKING:
+    from adjode.passes.second_order import SecondOrder
+    from adjode.passes.tangents import TangentPass
 
 # The table of a program: for each pass the address of its code and its frame, zeros for one that is left out; what helps a pass
 # with its store of steps; START if the store has other steps than a run begins with, else 0; the pass that ran last; and how many
@@ -295,17 +297,12 @@ class Program:
 
     def help(self, which: int) -> int:
         """Do what the store of a pass needs, or a run at its START, or a jump that a pass has come to; the status."""
-        segments, status = self.segments, SUCCESS
-        if which == BACKWARD and isinstance(self.backward, Sweep) and self.backward.is_full:
-            self.backward.trajectory.grow()
-            self.backward.trajectory.put_recorded(self.backward.frame)
-        elif which == BACKWARD and isinstance(self.backward, SecondOrder):
-            self.backward.cross_jump()
-        elif segments is None:
-            self._grow()
-        else:
-            status = self._move(segments, which)
-        return status
+        if which == BACKWARD and self.backward is not None and self.backward.help_itself():
+            return SUCCESS
+        if self.segments is not None:
+            return self._move(self.segments, which)
+        self._grow()
+        return SUCCESS
 
     def _grow(self) -> None:
         """More room for steps. Wherever this is interrupted, the forward pass has no room until it has been done again."""

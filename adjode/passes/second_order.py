@@ -136,10 +136,11 @@ class SecondOrder(Replay):
         self.u_bars = np.zeros((times.size, columns, n))
         self.frame[slots.TIMES], self.frame[slots.JUMPS] = np.ascontiguousarray(times), self.u_bars.reshape(times.size, columns * n)
 
-    def cross_jump(self) -> None:
+    def help_itself(self) -> bool:
         """Go over the jump that the pass has come to."""
         assert self._curvatures is not None
         self._curvatures.pull(self.frame, int(self._at[slots.STEP]))
+        return True
 
     def follow(self, trajectory: Trajectory, count: np.ndarray) -> None:
         """Run along this trajectory, and the tangents that have been kept of it."""

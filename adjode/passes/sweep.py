@@ -169,10 +169,13 @@ class Sweep(Integration):
         crossed = np.insert(crossed, k, 0) if crossed.size else crossed
         return np.insert(times, k, t), crossed, np.insert(rows, k, PAUSE)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it has no room for what it records of its own steps."""
-        return self.trajectory.record != 0 and self.steps == self.trajectory.t.size - 1
+    def help_itself(self) -> bool:
+        """Make room for what it records of its own steps, if there is none."""
+        is_full = self.trajectory.record != 0 and self.steps == self.trajectory.t.size - 1
+        if is_full:
+            self.trajectory.grow()
+            self.trajectory.put_recorded(self.frame)
+        return is_full
 
     @property
     def lam(self) -> np.ndarray:
@@ -212,13 +215,13 @@ class Sweep(Integration):
             hint = "After an observation lam has a transient as fast as the stiffest part: adjoint='discrete' need not resolve it"
         cause = None
         if status == CALLBACK_RAISED:
-            places = [(self.t_tried, y[self.lam_from :]) for y in self.tried]
+            places = [(self.place[0], y[self.lam_from :]) for y in self.tried]
             cause = find_cause(self.dynamics, self.theta, state, self.cost, places)
         return solve_error(
             status,
             phase="adjoint",
-            t=self.t_tried,
-            step_size=self.h_tried,
+            t=self.place[0],
+            step_size=self.place[1],
             **self._blamed(status),
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,

@@ -109,6 +109,43 @@ def test_cache_across_processes_and_changes(tmp_path):
     assert len(files(tmp_path)) == 2 * len(stored)
 
 
+# Callbacks that call into Numba's runtime, BLAS and LAPACK, and tables of hashes.
+RUNTIME = """
+import os, sys
+import numpy as np
+import adjode
+
+def f(t, u, theta, du):
+    rates = [theta[i] for i in range(2)]
+    where = {"first": 0, "second": 1}
+    A = np.array([[2.0, rates[0]], [rates[1], 3.0]])
+    x = np.linalg.solve(A, u) + np.dot(A, u)
+    du[where["first"]], du[where["second"]] = -x[0], -x[1]
+
+def vjp(t, u, theta, lam, u_bar, theta_bar):
+    A = np.array([[2.0, theta[0]], [theta[1], 3.0]])
+    x, mu = np.linalg.solve(A, u), np.linalg.solve(A.T.copy(), lam)
+    u_bar[:] = -mu - np.dot(A.T.copy(), lam)
+    theta_bar[0] = mu[0] * x[1] - lam[0] * u[1]
+    theta_bar[1] = mu[1] * x[0] - lam[1] * u[0]
+
+dynamics = adjode.Dynamics(f, vjp, fused=bool(os.environ["FUSED"]))
+value, bar = adjode.value_and_gradient(dynamics, adjode.losses.FinalState([1.0, 0.0]), (0.0, 1.0))([1.0, 2.0], [0.3, 0.4])
+print("numba.np.arraymath" in sys.modules, value, *bar.theta)
+"""
+
+
+@pytest.mark.jitted
+@pytest.mark.parametrize("fused", ["", "yes"])
+def test_what_is_loaded_needs_nothing_that_only_compiling_needs(tmp_path, fused):
+    """Numba's rules for arrays take a quarter of a second to import and to list."""
+    first, second = (
+        start(tmp_path, RUNTIME, FUSED=fused, ADJODE_PRECOMPILED=str(cache.precompiled_folder())).stdout.split() for _ in range(2)
+    )
+    assert first[0] == "True" and second[0] == "False"
+    assert second[1:] == first[1:] and float(first[1]) > 0
+
+
 @pytest.mark.jitted
 @pytest.mark.slow
 def test_precompiled_kernels_are_found_whatever_the_cache(tmp_path):

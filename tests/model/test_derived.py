@@ -10,6 +10,7 @@ import pytest
 
 from adjode import Dynamics, check_vjp, ensemble_value_and_gradient, solve, value_and_gradient
 from adjode.derivation import deriving
+from adjode.derivation.derived import Derived
 from adjode.losses import FinalState
 from adjode.model import derived as model_derived
 from benchmarks.problems import lv_f, lv_vjp, spiral, spiral_f
@@ -160,7 +161,7 @@ def test_wrong_derivatives_of_a_running_cost_raise(monkeypatch):
     def wrong(t, u, theta, u_bar, theta_bar):
         u_bar[:], theta_bar[:] = theta[0] * u[0], 0.0
 
-    monkeypatch.setattr(model_derived.Derived, "vjp", property(lambda derived: wrong))
+    monkeypatch.setattr(Derived, "vjp", property(lambda derived: wrong))
     solution = solve(Dynamics(lv_f, lv_vjp), LV_U0, LV_THETA, (0.0, 3.0))
     with pytest.raises(ValueError, match="the derivatives of the running cost other_cost do not agree with it"):
         solution.pullback(running_cost=other_cost)
@@ -196,7 +197,7 @@ def test_a_wrong_rule_raises(way, monkeypatch):
 
     if numba.config.DISABLE_JIT and way == "jitted":
         pytest.skip("nothing is compiled")
-    monkeypatch.setattr(model_derived.Derived, "vjp", property(lambda derived: wrong))
+    monkeypatch.setattr(Derived, "vjp", property(lambda derived: wrong))
     dynamics = Dynamics(prey)
     with pytest.raises(ValueError, match="the vjp derived from prey does not agree with it"):
         WAYS[way](dynamics)

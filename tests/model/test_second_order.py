@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from adjode.losses import Density, Gaussian, Laplace, Likelihood, LogLaplace, LogNormal, NegativeBinomial, Poisson, StudentT
-from adjode.model.losses import densities, require_second_order, tangents_of_cotangents
+from adjode.model.losses import densities
 from adjode.model.losses.density_curvatures import curvatures
+from adjode.model.losses.second_order import require_second_order, tangents_of_cotangents
 
 TIMES, SHAPE = np.array([1.0, 2.0, 2.0, 3.0]), (4, 2)
 THETA = np.array([0.3, 4.0, 0.7, 1.2])

@@ -18,7 +18,6 @@ from adjode.model.losses.prepared_event_times import event_times_entry
 from adjode.model.losses.prepared_likelihood import likelihood_entry
 from adjode.model.losses.residuals import Probing, Reading, Residuals, probing_entry, reading_entry
 from adjode.model.losses.rule import readers_in
-from adjode.model.losses.second_order import require_second_order, tangents_of_cotangents
 from adjode.model.losses.series import Series, make_series
 
 ENTRIES = (  # those that depend on no callback
@@ -60,6 +59,4 @@ __all__ = [
     "make_linear",
     "make_series",
     "readers_in",
-    "require_second_order",
-    "tangents_of_cotangents",
 ]
