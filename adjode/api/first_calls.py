@@ -113,7 +113,10 @@ def try_events(dynamics: Dynamics, options: SolveOptions, t: float, u: np.ndarra
     """Raise a ValueError if something is wrong with a call of a guard or a reset here."""
     if options.events:
         guards = guards_of(options.events, dynamics.fields, dynamics.debug)
-        try_at_start(dynamics, [Part(callback) for callback in guards.callbacks], t, u, theta)
+        sizes = u.size, theta.size
+        if sizes not in guards.tried and _are_finite(u, theta):
+            try_at_start(dynamics, [Part(callback) for callback in guards.callbacks], t, u, theta)
+            guards.tried.add(sizes)
 
 
 def prove_ahead(

@@ -35,12 +35,21 @@ _KEPT_FILES = 1000  # entries that belong to the callbacks of one user or anothe
 def source_hash() -> str:
     """Hash of the sources that kernels are made of, of the compilers' versions and of the settings that change machine code."""
     digest = hashlib.sha256()
-    sources = (path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in _WITHOUT_KERNELS)
-    for path in sorted(sources):
-        digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in sorted(_sources()):
+        with open(os.path.join(PACKAGE, name), "rb") as file:
+            digest.update(name.encode() + b"\0" + file.read() + b"\0")
     settings = (numba.__version__, llvmlite.__version__, sys.version_info[:3], config.OPT, config.BOUNDSCHECK)
     digest.update(repr(settings).encode())
     return digest.hexdigest()[:16]
+
+
+def _sources() -> Iterator[str]:
+    for folder, rooms, files in os.walk(PACKAGE):
+        here = os.path.relpath(folder, PACKAGE)
+        if here == ".":
+            rooms[:] = set(rooms) - set(_WITHOUT_KERNELS)
+        rooms[:] = set(rooms) - {"__pycache__", "_precompiled"}
+        yield from (os.path.normpath(os.path.join(here, file)) for file in files if file.endswith(".py"))
 
 
 class EntryCache:

@@ -95,7 +95,9 @@ def read_events(events: Any) -> tuple[Event, ...]:
     """What a user gives as `events`: one or several, of which functions are as SciPy has them, with `terminal` and `direction`."""
     if events is None:
         return ()
-    given = [events] if callable(events) or isinstance(events, Event) else events
+    if isinstance(events, Event):
+        return (events,)
+    given = [events] if callable(events) else events
     try:
         return tuple(map(_read_event, given))
     except TypeError as error:
@@ -187,10 +189,13 @@ class Guards:
         Raises if a guard may have a zero in a step, see `loops.guards.is_clear`.
     guards_vjp, guards_dt, resets_vjp, resets_jvp, resets_dt : Callback
         Made when they are first asked for.
+    tried : set of (n, m)
+        With which sizes of u and theta each guard and each reset has been called, see `first_calls`.
     """
 
     def __init__(self, events: tuple[Event, ...], fields: Pair, debug: bool = False):
         self.events, self.fields, self.debug = events, fields, debug
+        self.tried: set[tuple[int, int]] = set()
         self._guards = [
             self._callback("guard", _taking_theta(with_entries("guard", event.guard, (None, *fields)))) for event in events
         ]

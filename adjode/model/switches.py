@@ -31,6 +31,8 @@ class Switches:
         Those that are repeated, whatever theta is.
     moving : tuple of Switch
         Those that depend on theta; a kink that returns, or at the sum of too many of its entries, is none of them.
+    in_time : bool
+        Whether there are any that do not depend on theta.
     compare_states : bool
         Whether there are comparisons with the state, which may come out otherwise at any time.
     """
@@ -40,6 +42,7 @@ class Switches:
         self.compare_states = bool(found.of_state)
         self.times = np.array([one.at.number for one in switches if not one.at.entries and not one.period])
         self.periodic = tuple(one for one in switches if not one.at.entries and one.period)
+        self.in_time = bool(self.times.size or self.periodic)
         moving = [one for one in switches if one.at.entries and not (one.kink and (one.period or not _is_short(one)))]
         self.moving = tuple(one for one in moving if _is_short(one))
         self._unread |= dict.fromkeys(one.line for one in moving if not _is_short(one))

@@ -76,7 +76,8 @@ class SolveOptions:
     def of(cls, dynamics: Dynamics, t_span: Any, *given: Any, **named: Any) -> SolveOptions:
         """The options of a solve of these dynamics over a span, or several, whose breaks are stops."""
         options = cls(*given, **named)
-        of_guards = [part for one in options.events for part in (one.switches.times, one.switches.stops(t_span))]
+        guards = [one.switches for one in options.events if one.switches.in_time]
+        of_guards = [part for one in guards for part in (one.times, one.stops(t_span))]
         own = np.concatenate([dynamics.breaks, dynamics.switches.stops(t_span), *of_guards])
         if options.stops.size or own.size:  # of nothing this would take a while
             if np.setdiff1d(options.stops, own).size:
