@@ -11,6 +11,7 @@ from collections.abc import Callable
 from adjode.compile import slots
 from adjode.compile.calls import Calls
 from adjode.compile.flags import kernel
+from adjode.compile.fours import load, plus, side_by_side, store
 from adjode.compile.kinds import LANES
 from adjode.compile.views import plane, row, segment
 from adjode.status import SUCCESS
@@ -125,21 +126,16 @@ def _by_columns(frame, V, out):
 
 @kernel
 def _by_fours(frame, V, out):
-    """The same for a multiple of four directions, all numbers being constant; see `combine_fours`."""
+    """The same for a multiple of four directions, four at a time."""
     of_u, of_theta, columns = plane(slots.ROWS_U(frame), 0), plane(slots.ROWS_THETA(frame), 0), slots.THETA_COLUMNS(frame)
     width, n = columns.size, of_u.shape[0]
     for i in range(n):
         found = row(of_theta, i)
-        for k in range(0, width, 4):  # side by side
-            a, b, c, d = found[columns[k]], found[columns[k + 1]], found[columns[k + 2]], found[columns[k + 3]]
+        for k in range(0, width, 4):
+            total = side_by_side(found[columns[k]], found[columns[k + 1]], found[columns[k + 2]], found[columns[k + 3]])
             for j in range(n):
-                factor, at = of_u[i, j], j * width + k
-                a += factor * V[at]
-                b += factor * V[at + 1]
-                c += factor * V[at + 2]
-                d += factor * V[at + 3]
-            at = i * width + k
-            out[at], out[at + 1], out[at + 2], out[at + 3] = a, b, c, d
+                total = plus(total, of_u[i, j], load(V, j * width + k))
+            store(out, i * width + k, total)
 
 
 def make_push(calls: Calls, *, in_fours: bool = False) -> Push:

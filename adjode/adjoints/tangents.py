@@ -23,7 +23,7 @@ from adjode.jacobian import make_jacobian
 from adjode.loops.jumps import INFLOW, begin_inflows
 from adjode.loops.stops import is_behind_jump
 from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
-from adjode.steppers.explicit import combine_loops, make_interpolant
+from adjode.steppers.explicit import combine_fours, combine_loops, make_interpolant
 from adjode.steppers.family import EXPLICIT, Solver
 from adjode.steppers.lacing import is_laced, lace, unlace
 from adjode.steppers.tangents import Push, make_explicit_tangent
@@ -86,15 +86,18 @@ def _is_inside(frame, step):
     return not is_behind_jump(frame, times[seen], kinds[step + 1] - slots.JUMP, direction)
 
 
-@kernel
-def _observe_inside(frame, step, t, h):
-    """The tangents of the dense output: y_dot + h sum_i b_i(x) K_dot_i."""
-    count, stage_dots = slots.COUNT(frame), slots.STAGE_DOTS(frame)
-    while _is_inside(frame, step):
-        place_in_step(frame, (slots.TIMES(frame)[count[slots.SEEN]] - t) / h)
-        out, basis = row(slots.OBSERVED_DOTS(frame), count[slots.SEEN]), slots.BASIS(frame)
-        combine_loops(out, slots.DOTS(frame), h, basis, 0, stage_dots, basis.shape[1])
-        count[slots.SEEN] += 1
+def _make_observe_inside(combine: Callable) -> Callable:
+    @kernel
+    def observe_inside(frame, step, t, h):
+        """The tangents of the dense output: y_dot + h sum_i b_i(x) K_dot_i."""
+        count, stage_dots = slots.COUNT(frame), slots.STAGE_DOTS(frame)
+        while _is_inside(frame, step):
+            place_in_step(frame, (slots.TIMES(frame)[count[slots.SEEN]] - t) / h)
+            out, basis = row(slots.OBSERVED_DOTS(frame), count[slots.SEEN]), slots.BASIS(frame)
+            combine(out, slots.DOTS(frame), h, basis, 0, stage_dots, basis.shape[1])
+            count[slots.SEEN] += 1
+
+    return observe_inside
 
 
 _interpolant = make_interpolant(combine_loops)
@@ -161,6 +164,7 @@ def _make_keep(implicit: bool) -> Callable:
 def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver, straight: tuple[int, int] | None = None) -> Callable:
     push_all, stages = push.all, _make_stages(calls, push, solver, straight)
     stages_again, keep = None if recorded else make_stages_again(calls, None), _make_keep(solver.implicit)
+    observe_inside = _make_observe_inside(combine_loops if straight is None else combine_fours)
 
     @kernel
     def first_stage(frame, t, u):
@@ -192,7 +196,7 @@ def _make_take(calls: Calls, push: Push, recorded: bool, solver: Solver, straigh
             return status
         keep(frame, step, h, dense)
         if dense:
-            _observe_inside(frame, step, t, h)
+            observe_inside(frame, step, t, h)
         _keep_inside(frame, step, h)
         _copy(slots.DOTS(frame), slots.NEXT_DOTS(frame))
         _copy(row(stage_dots, 0), row(stage_dots, slots.SETTING(frame)[slots.LAST_STAGE]))

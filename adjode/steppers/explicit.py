@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.fours import load, plus, side_by_side, store
 from adjode.compile.tiers import unrolled
 from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, SUCCESS
@@ -86,23 +87,13 @@ combine_loops, combine_unrolled = make_combine(False), make_combine(True)
 
 @kernel
 def combine_fours(out, base, h, W, i, K, count):
-    """The same for a multiple of four components, four at a time, where all numbers are constant.
-
-    A loop over so few components is compiled to gathers, or to one component after the other.
-    """
+    """The same for a multiple of four components, four at a time."""
     for k in range(0, out.size, 4):
-        a = b = c = d = 0.0
+        total = side_by_side(0.0, 0.0, 0.0, 0.0)
         for j in range(count):
-            weight = W[i, j]
-            if weight != 0.0:
-                a += weight * K[j, k]
-                b += weight * K[j, k + 1]
-                c += weight * K[j, k + 2]
-                d += weight * K[j, k + 3]
-        out[k] = base[k] + h * a
-        out[k + 1] = base[k + 1] + h * b
-        out[k + 2] = base[k + 2] + h * c
-        out[k + 3] = base[k + 3] + h * d
+            if W[i, j] != 0.0:
+                total = plus(total, W[i, j], load(row(K, j), k))
+        store(out, k, plus(load(base, k), h, total))
 
 
 @kernel
