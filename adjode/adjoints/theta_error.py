@@ -6,6 +6,10 @@ sin(20 t). For integrands as rough as u and lam are, such a sum is better than i
 that is right. So only one that varies faster than the slopes of u, the cotangents of these, and their products is held against the
 rule (tableaus/quadrature_error.py).
 
+What is observed of a fast part of a stiff system is a transient of lam, which no implicit step resolves, nor has to: the sum is the
+derivative of a solution, which has no such part. In steps with a transient the rule is not asked, and what is left of
+one explains no other integrand.
+
 Where steps have grown as fast as they may, u says nothing of the mesh (u' = t^p is a polynomial, its derivative by p is not). Then
 nothing explains the integrand, and its estimate is of another kind: how much theta_bar changes with shorter steps.
 """
@@ -21,6 +25,7 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
 
 INNER, WHOLE = 0, 1  # the rows of the weights: without the first stage, and with it
+_FADED = 100.0  # times an entry of lam at the stages: one that was so much larger is faster than the step
 _FORGETS = 0.7  # of how rough u and lam have been, in a step
 _ROUGHER = 3.0  # how much rougher than u and lam an integrand has to be where little is resolved
 _LIKE_THAT = 10.0  # times a sum that has been explained of late, for one where parts of the integrand cancel
@@ -107,6 +112,23 @@ def _ratio(total, parts):
     return abs(total) / parts if parts > 0.0 else 0.0
 
 
+@kernel
+def _fades(frame, k, h):
+    """Whether entry k of what comes into an implicit step is next to nothing at all of its stages that are solved for."""
+    K_bar, largest = slots.K_BAR(frame), 0.0
+    for i in range(1, slots.SETTING(frame)[slots.LAST_STAGE] + 1):
+        largest = max(largest, abs(K_bar[i, k]))
+    return slots.LAM_RECENT(frame)[k] * abs(h) > _FADED * largest * slots.U_SIZE(frame)[k]
+
+
+@kernel
+def _any_fades(frame, h):
+    found = False
+    for k in range(slots.LAM_RECENT(frame).size):
+        found |= _fades(frame, k, h)
+    return found
+
+
 @exact_kernel
 def _sums_of_stages(frame, k, h, V):
     """Sums for the slopes of entry k, their cotangents, and the products of both, and the sizes of what is summed."""
@@ -135,8 +157,10 @@ def _roughness(frame, h, V, before):
     `before` is the size of lam.
     """
     trust, last, largest, largest_of_lam = slots.TRUST(frame), slots.SETTING(frame)[slots.LAST_STAGE], 0.0, 0.0
-    unit = trust[slots.UNIT_ERROR]
+    unit, stiff = trust[slots.UNIT_ERROR], slots.STEP_WEIGHTS(frame).shape[0] > 0
     for k in range(V.shape[1]):
+        if stiff and _fades(frame, k, h):
+            continue
         size = max(abs(V[0, k]), abs(V[last, k])) + slots.U_FLOOR(frame)[k]
         sums, parts = sums_of_samples(frame, k) if slots.SAMPLES(frame).shape[0] > 0 else _sums_of_stages(frame, k, h, V)
         noise = _TOLERANCES * unit * size
@@ -193,6 +217,8 @@ def _rule_error(frame, step, h, V, before, place, size):
         parts = abs(h) * trust[place + LATELY]
     if _is_explained(frame, place, parts, of_u):
         trust[place + EXPLAINED] = _FORGETS * max(trust[place + EXPLAINED], abs(trust[place]))
+        return 0.0
+    if slots.STEP_WEIGHTS(frame).shape[0] > 0 and trust[slots.TRANSIENT] > 0.0 and _any_fades(frame, h):
         return 0.0
     ratio = _ratio(trust[place], parts)
     raised = parts * _error_of_rule(frame, ratio)

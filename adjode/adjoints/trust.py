@@ -44,6 +44,7 @@ _SAFETY_OF_FEW = 0.1  # of estimates that are sums of few, or raised to a high p
 _ONE_OF_MANY = 0.01  # of a sum: one in which no step has more is as good where steps have been shortened
 _LASTS = 0.01  # an error that is more of lam is one to be mended where it is, and the step may amplify what it should damp
 _GROWS = 10.0
+_TRANSIENT = 4.0  # steps, at most, in which one fades: that which has what is observed, and those before it
 _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
 _LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
 _FEW_STEPS = 24  # in all, each of which is judged
@@ -130,6 +131,9 @@ def begin_step(frame, step, h, V, left, observed):
     if observed:
         for k in range(y_bar.size):
             trust[slots.SEEDS] = max(trust[slots.SEEDS], abs(y_bar[k]) * _size_of_state(frame, V, k))
+    if stiff:
+        _keep_what_comes(frame, V)
+        trust[slots.TRANSIENT] = _TRANSIENT if observed else max(trust[slots.TRANSIENT] - 1.0, 0.0)
 
 
 @kernel
@@ -150,6 +154,14 @@ def _size_of_state(frame, V, k):
     """At the ends of a step, and between: between two bounces of a ball its height is zero at both ends."""
     last = slots.SETTING(frame)[slots.LAST_STAGE]
     return max(abs(V[0, k]), abs(V[last // 2, k]), abs(V[last, k])) + slots.U_FLOOR(frame)[k]
+
+
+@kernel
+def _keep_what_comes(frame, V):
+    """The entries of lam behind an implicit step, or of what is observed in it: see `_fades` in theta_error.py."""
+    lam, y_bar, recent = slots.LAM(frame), slots.Y_BAR(frame), slots.LAM_RECENT(frame)
+    for k in range(lam.size):
+        recent[k] = max(abs(lam[k]), abs(y_bar[k])) * _size_of_state(frame, V, k)
 
 
 @kernel

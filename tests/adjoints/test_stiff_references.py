@@ -42,6 +42,23 @@ def test_estimates_of_gradients_refine_nothing_in_vain(name, method):
         assert bar.stats.n_refined == 0 and 0.0 < max(bar.error.values()) < 100.0 * tol
 
 
+@pytest.mark.parametrize("method", ["Radau", "Kvaerno5"])
+def test_a_fast_part_that_is_observed_is_no_rough_integrand(method):
+    """Lam has a transient before each observation, thousands of times faster than a step."""
+    problem, scales, times = STIFF_PROBLEMS["rober"](), case("rober").scales(), np.logspace(-1.0, 4.0, 20)
+    theta, weights = np.array([4.215e-2, 2.295e7, 1.198e4]), np.linspace(0.75, 1.25, 60).reshape(20, 3) * [1.0, -1.0, 1.0] / scales
+
+    def pulled(method, tol):
+        solution = solve(problem.dynamics, problem.u0, theta, problem.t_span, method=method, rtol=tol, atol=1e-4 * tol * scales)
+        return solution.pullback(observations=(times, weights), adjoint="discrete")
+
+    exact = pulled("Radau", 1e-11)
+    for tol in (1e-6, 1e-8):
+        bar = pulled(method, tol)
+        assert bar.stats.n_refined == 0 and 0.0 < max(bar.error.values()) < 10.0 * tol
+        np.testing.assert_allclose(bar.theta * theta, exact.theta * theta, rtol=0, atol=5.0 * tol * abs(exact.theta * theta).max())
+
+
 @pytest.mark.slow  # compile banded and sparse passes
 @pytest.mark.parametrize(("name", "kind"), [("brusselator_1d", "banded"), ("brusselator_2d", "sparse")])
 def test_brusselator(name, kind):

@@ -172,6 +172,26 @@ def test_oscillations_need_no_shorter_steps(method):
     np.testing.assert_allclose(bar.theta, fine([1.0, 0.3], [0.0])[1].theta, rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["Radau", "TRBDF2"])
+def test_a_rough_integrand_is_seen_between_observations_of_a_fast_part(method):
+    """Steps that begin with a transient of lam are not judged by their quadrature, but those between are."""
+
+    def f(t, u, theta, du):
+        du[0] = -u[0] + theta[0] * np.sin(20.0 * t)
+        du[1] = 1e4 * (u[0] - u[1])
+
+    def vjp(t, u, theta, lam, u_bar, theta_bar):
+        u_bar[0] = -lam[0] + 1e4 * lam[1]
+        u_bar[1] = -1e4 * lam[1]
+        theta_bar[0] = lam[0] * np.sin(20.0 * t)
+
+    loss = LeastSquares([1.0, 2.5, 4.0], np.zeros((3, 2)), sigma=[1.0, 1e-3])
+    given, start = (Dynamics(f, vjp), loss, (0.0, 4.0)), ([1.0, 1.0], [0.0])
+    exact = value_and_gradient(*given, method="Radau", rtol=1e-10, atol=1e-13, max_step=0.01)(*start)[1]
+    bar = value_and_gradient(*given, method=method, rtol=1e-6, atol=1e-9)(*start)[1]
+    assert abs(bar.theta[0] - exact.theta[0]) < 1e-4 * abs(exact.u0[0])
+
+
 def test_theta_bar_is_not_compared_with_one_that_was_amplified():
     """Three passes, the second of which says nothing: theta_bar is not a number there."""
 
