@@ -7,8 +7,8 @@ that is right. So only one that varies faster than the slopes of u, the cotangen
 rule (tableaus/quadrature_error.py).
 
 What is observed of a fast part of a stiff system is a transient of lam, which no implicit step resolves, nor has to: the sum is the
-derivative of a solution, which has no such part. In steps with a transient the rule is not asked, and what is left of
-one explains no other integrand.
+derivative of a solution, which has no such part. In steps with a transient the rule is not asked, and what is left of one explains
+no other integrand.
 
 Where steps have grown as fast as they may, u says nothing of the mesh (u' = t^p is a polynomial, its derivative by p is not). Then
 nothing explains the integrand, and its estimate is of another kind: how much theta_bar changes with shorter steps.

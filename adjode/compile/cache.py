@@ -68,10 +68,10 @@ class EntryCache:
         made_for = repr((signature, codegen.magic_tuple())).encode()  # the latter names the CPU
         return f"{self._name}.{hashlib.sha256(made_for).hexdigest()[:16]}.entry"
 
-    def has(self, sig: Any, target_context: Any) -> bool:
+    def has(self, sig: Any, dispatcher: Any) -> bool:
         """Whether there is a file for a signature, whatever is in it."""
         try:
-            name = self._file(sig, target_context.codegen())
+            name = self._file(sig, dispatcher.targetctx.codegen())
         except Exception:  # which `load_overload` reports
             return False
         return any((folder / name).is_file() for folder in _folders())

@@ -41,7 +41,7 @@ def compile_entry(function: Callable, signature: Any, cache: EntryCache | None =
     dispatcher = njit(**FLAGS, fastmath=FAST, no_cpython_wrapper=not wrapped, **pipeline_class("EntryCompiler"))(function)
     if cache is not None:
         dispatcher._cache = cache
-    is_kept = cache is not None and cache.has(signature, dispatcher.targetctx)
+    is_kept = cache is not None and cache.has(signature, dispatcher)
     with uninterrupted(), contextlib.nullcontext() if is_kept else undisturbed(), announced():
         dispatcher.compile(signature)
     dispatcher.disable_compile()

@@ -37,7 +37,7 @@ from numba.core.untyped_passes import (
     RewriteSemanticConstants,
     TranslateByteCode,
 )
-from numba.extending import get_cython_function_address, intrinsic, typeof_impl
+from numba.extending import get_cython_function_address, intrinsic, register_model, typeof_impl
 from numba.np.arrayobj import populate_array
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
@@ -468,6 +468,46 @@ def test_a_dispatcher_asks_its_cache_before_it_compiles_and_tells_it_afterwards(
     dispatcher.compile((i8,))
     assert asked == [("load", (i8,), True), ("save", (i8,), True)]
     assert sum(dispatcher.stats.cache_misses.values()) == 1
+
+
+def test_a_dispatcher_knows_where_it_compiles_for():
+    assert njit(double).targetctx is cpu_target.target_context
+
+
+def test_what_is_loaded_needs_the_symbols_of_the_runtime_and_of_hashes():
+    from numba.core.runtime import rtsys
+    from numba.cpython import hashing
+
+    rtsys.initialize(cpu_target.target_context)
+    assert binding.address_of_symbol("NRT_MemInfo_alloc_safe") and hashing._hashsecret
+    assert all(binding.address_of_symbol(entry.symbol) for entry in hashing._hashsecret.values())
+
+
+def test_a_type_can_be_a_vector_of_the_machine():
+    class Pair(types.Type):
+        def __init__(self):
+            super().__init__(name="a pair of this test")
+
+    pair, vector_type = Pair(), ir.VectorType(ir.DoubleType(), 2)
+
+    @register_model(Pair)
+    class Model(models.PrimitiveModel):
+        def __init__(self, data_model_manager, type_):
+            super().__init__(data_model_manager, type_, vector_type)
+
+    @intrinsic
+    def both(typingctx, x):
+        def codegen(context, builder, sig, args):
+            once = builder.insert_element(ir.Constant(vector_type, ir.Undefined), args[0], ir.IntType(32)(0))
+            return builder.insert_element(once, args[0], ir.IntType(32)(1))
+
+        return pair(f8), codegen
+
+    @intrinsic
+    def second(typingctx, p):
+        return f8(pair), lambda context, builder, sig, args: builder.extract_element(args[0], ir.IntType(32)(1))
+
+    assert njit(lambda x: second(both(x)))(3.0) == 3.0
 
 
 def test_what_is_compiled_can_be_pickled_and_made_anew():
