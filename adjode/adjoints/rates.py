@@ -7,7 +7,7 @@ order. Of what is fast the equation itself knows more: differentiated, M u'' = f
 
 With p' and p'' on its right side it gives a slope s whose errors are damped as far as they are fast; f is right for what is slow.
 With F = (M - eta J)^-1 M and d = M^-1 f - s, the answer is s + (3 F^2 - 2 F^3) d: the factor of d is 1 + O(eta^2) for what is slow
-and O(1 / (eta J)^2) for what is fast. eta is the size of the step. Error estimates of implicit methods are filtered in the same way
+and O(1 / (eta J)^2) for what is fast. eta is a part of the step, so that 1 - eta J is far from zero for what grows in it. Error estimates of implicit methods are filtered in the same way
 (L. F. Shampine, L. S. Baca 1984, Appl. Numer. Math. 1, 1-14; Hairer, Wanner, Solving ODEs II, section IV.8).
 """
 
@@ -27,6 +27,7 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.frozen import STALE, Frozen
 
 _APART = 1e-3  # of the step, for the difference that f_t is
+_ETA = 0.125  # of the step
 
 # In the frame: TIMES, OBSERVED, ANCHORS and CURVES are the times, with p, p' and p'' there; STEP_SIZES and PLACES say in which
 # steps, and where in these; JUMPS are the cotangents; RATES the answers. f_t is in G_U, f in LAM, s in Y.
@@ -69,22 +70,22 @@ def _make_slope(frozen: Frozen) -> Callable:
     @kernel
     def slope(frame, j):
         """Y = s + (3 F^2 - 2 F^3) d"""
-        h, s, d, f, f_t = slots.STEP_SIZES(frame)[j], slots.Y(frame), slots.U(frame), slots.LAM(frame), slots.G_U(frame)
+        eta, s, d, f, f_t = _ETA * slots.STEP_SIZES(frame)[j], slots.Y(frame), slots.U(frame), slots.LAM(frame), slots.G_U(frame)
         first, second = row(slots.ANCHORS(frame), j), row(slots.CURVES(frame), j)
         for k in range(s.size):
-            d[k] = first[k] / h - second[k]
+            d[k] = first[k] / eta - second[k]
         times_mass(frame, d, s)
         for k in range(s.size):
             s[k] += f_t[k]
         solve(frame, s)
         times_mass(frame, s, d)
         for k in range(s.size):
-            d[k] = (f[k] - d[k]) / h
+            d[k] = (f[k] - d[k]) / eta
         solve(frame, d)
         for weight in (3.0, -2.0):
             times_mass(frame, d, f)
             for k in range(s.size):
-                d[k] = f[k] / h
+                d[k] = f[k] / eta
             solve(frame, d)
             for k in range(s.size):
                 s[k] += weight * d[k]
@@ -105,7 +106,7 @@ def make_rates(calls: Calls, stages: tuple[int, int] | None, *, kind: str, masse
             slots.COUNT(frame)[slots.FRESHNESS] = STALE
             if slope_of_f(frame, j) != 0:
                 return CALLBACK_RAISED
-            status = refresh(frame, times[j], row(slots.OBSERVED(frame), j), steps[j])
+            status = refresh(frame, times[j], row(slots.OBSERVED(frame), j), _ETA * steps[j])
             if status != SUCCESS:
                 return status
             slope(frame, j)

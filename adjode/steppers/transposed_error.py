@@ -7,7 +7,8 @@ estimate of which a power is the error, by its ratio to lam; and times J_theta^T
 becomes of both in the steps before: carried_error.py.
 
 Cotangents of states inside the step spoil that sum. Then it is C D^(p+1) Q^2 lam, which trusts the frozen matrix more, and for
-those cotangents C(x) D^(q+1) Q^2, with the order q of the dense output there; Q once more, since what is stiff in them is mended.
+those cotangents C(x) D^(q+1), with the order q of the dense output there. What is stiff in them is mended by the steps before, of
+which Q^2 takes account; not so where those are explicit or much shorter, or where there is none.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from adjode.steppers.frozen import Frozen
 ERROR, OWN, RAW, RAW_SEEDS, BEGINNING = range(5)
 SLOPE, SEEDS, FIRST_STAGE, WAY, CHANGE, WORK = range(5, 11)
 ROWS = 11
+
+UNSEEDED, MENDED, LEFT = 0.0, 1.0, 2.0  # of RAW_SEEDED: observations inside of the step, and whether steps before mend their error
+_MUCH_SHORTER = 0.3
 
 
 @exact_kernel
@@ -119,18 +123,26 @@ def _make_by_lam(damp: Callable) -> Callable:
     raise_power = _make_raise_power(damp)
 
     @kernel
+    def damp_twice(frame, x):
+        damp(frame, x)
+        damp(frame, x)
+
+    @kernel
     def by_lam(frame, h, x):
         """The same from lam and the cotangents inside the step."""
         rows, powers, stretch = slots.STEP_ERROR(frame), slots.LAM_POWERS(frame), h / slots.CLOCK(frame)[slots.H_FACTORED]
+        mended = slots.TRUST(frame)[slots.RAW_SEEDED] == MENDED
         for p in range(powers[2], 0, -1):
             if p == powers[3]:
+                if not mended:
+                    damp_twice(frame, x)
                 for k in range(x.size):
                     x[k] += rows[RAW_SEEDS, k]
             raise_power(frame, x)
             for k in range(x.size):
                 x[k] *= stretch
-        damp(frame, x)
-        damp(frame, x)
+        if mended:
+            damp_twice(frame, x)
         for k in range(x.size):
             x[k] *= h
 
@@ -148,6 +160,18 @@ def _error_of_ratio(frame, estimate):
 
 
 @exact_kernel
+def _seeded(frame, h, seeded):
+    """What RAW_SEEDED is to be for the largest cotangent inside the step."""
+    step, kinds, mesh = slots.PLACE(frame)[slots.STEP], slots.FORWARD_KIND(frame), slots.FORWARD_T(frame)
+    if seeded == 0.0:
+        return UNSEEDED
+    if step == 0:
+        return LEFT if slots.FORWARD_COUNT(frame)[slots.EARLIER] == 0 else MENDED
+    explicit = slots.TRUST(frame)[slots.SWITCHES_TO] == 1.0 and kinds[step - 1] == slots.EXPLICIT_STEP
+    return LEFT if explicit or abs(mesh[step] - mesh[step - 1]) < _MUCH_SHORTER * abs(h) else MENDED
+
+
+@exact_kernel
 def keep_raw(frame, h, t, V):
     """What the error of the step that has been pulled back is to be found from, whatever Jacobian there will be."""
     rows, trust, lam, factor = slots.STEP_ERROR(frame), slots.TRUST(frame), slots.LAM(frame), slots.LAM_FACTORS(frame)[2]
@@ -157,7 +181,7 @@ def keep_raw(frame, h, t, V):
     for k in range(lam.size):
         rows[RAW, k] = factor * (lam[k] + rows[FIRST_STAGE, k]) if seeded > 0.0 else rows[SLOPE, k]
         rows[RAW_SEEDS, k], rows[BEGINNING, k], rows[SEEDS, k], rows[FIRST_STAGE, k] = rows[SEEDS, k], V[0, k], 0.0, 0.0
-    trust[slots.RAW_H], trust[slots.RAW_SEEDED], trust[slots.RAW_T] = h, 1.0 if seeded > 0.0 else 0.0, t
+    trust[slots.RAW_H], trust[slots.RAW_SEEDED], trust[slots.RAW_T] = h, _seeded(frame, h, seeded), t
     trust[slots.RAW_LAM], trust[slots.RAW_STEPS] = size_of_lam(frame), trust[slots.COUNTS_FOR]
 
 
@@ -175,7 +199,7 @@ def make_own_error(resolving: tuple[Callable, ...]) -> Callable:
         scale = slots.EIGENVALUES(frame)[0] / clock[slots.H_FACTORED]
         for k in range(w.size):
             w[k] = rows[RAW, k]
-        if trust[slots.RAW_SEEDED] == 1.0:
+        if trust[slots.RAW_SEEDED] != UNSEEDED:
             by_lam(frame, h, w)
         else:
             by_stages(frame, h, w)
@@ -187,7 +211,7 @@ def make_own_error(resolving: tuple[Callable, ...]) -> Callable:
         multiply(frame, x)
         for k in range(w.size):
             error[k] = scale * (x[k] - error[k])
-        if trust[slots.RAW_SEEDED] == 0.0:
+        if trust[slots.RAW_SEEDED] == UNSEEDED:
             factor = trust[slots.RAW_STEPS] * _error_of_ratio(frame, error)
             for k in range(w.size):
                 error[k] *= factor
