@@ -101,7 +101,8 @@ def sum_carried(frame):
         trust[slots.CARRYING] = 0.0
         for k in range(carried.size):
             carried[k] += rows[ERROR, k]
-        trust[slots.LAM_SUM] += size_of(carried, slots.U_SIZE(frame))[0]
+        trust[slots.LEFT_WRONG] = size_of(carried, slots.U_SIZE(frame))[0]
+        trust[slots.LAM_SUM] += trust[slots.LEFT_WRONG]
         for k in range(carried.size):
             carried[k] = 0.0
 

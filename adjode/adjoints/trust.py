@@ -50,6 +50,7 @@ _LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
 _FEW_STEPS = 24  # in all, each of which is judged
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
 _AHEAD = 10.0  # times a step: what is observed farther ahead is not in the next one
+_FROM_IMPLICIT = 2.0  # times the error that implicit steps have left in lam, for those that explicit steps make of it
 _ROUNDING = 1e-14  # of lam: a gradient below that is nothing
 
 
@@ -250,7 +251,8 @@ def end_step(frame, step, h, V):
     before, after, ratio, entry, part, fast = _lam_error(frame, V)
     of_estimate = error_of_estimate(frame, ratio)
     error = max(before * ratio * of_estimate, fast)
-    if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > DAMPS):
+    left = _FROM_IMPLICIT * trust[slots.LEFT_WRONG]
+    if trust[slots.STIFF_BEHIND] == 1.0 and not (after > before and ratio > DAMPS) and not error > left:
         error = 0.0  # of what implicit steps have left of the stiff part of lam, which explicit steps damp
     trust[slots.LAM_SUM] += steps * error
     lasts = error < _LASTS * before
