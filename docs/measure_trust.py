@@ -3,9 +3,10 @@
     python -m docs.measure_trust
 
 in the folder of the repository prints the tables of the page "How far to trust a gradient", writes them to docs/measured/trust.md,
-trust_interpolating.md, trust_at_rest.md and trust_random.md, which takes minutes, and draws docs/measured/trust.svg where there
-is Matplotlib. Errors are in the scale of logarithmic derivatives, in units of rtol. The references are those of
-tests/references/problems.json, computed without adjode, at rest the closed form, and of random problems forward sensitivities.
+trust_interpolating.md, trust_at_rest.md, trust_random.md and trust_losses.md, which takes a quarter of an hour, and draws
+docs/measured/trust.svg where there is Matplotlib. Errors are in the scale of logarithmic derivatives, in units of rtol. The
+references are those of tests/references/problems.json, computed without adjode, at rest the closed form, and of random problems
+forward sensitivities.
 """
 
 import warnings
@@ -16,12 +17,19 @@ import numpy as np
 import adjode
 from adjode.losses import FinalState
 from benchmarks.problems import PROBLEMS
+from tests.problems.random_losses import outcomes as outcomes_of_losses
 from tests.problems.random_problems import outcomes
 
 FOLDER = Path(__file__).parent / "measured"
 METHODS = ("BS3", "Tsit5", "RK45", "DOP853", "Vern7", "Vern9")
 TOLERANCES = (1e-4, 1e-6, 1e-8, 1e-10)
 RANDOM = 10_000
+IN_TURN = (  # methods for random problems, and an adjoint
+    ((*METHODS[1:], METHODS[0]), "discrete"),
+    ((*METHODS[1:], METHODS[0]), "interpolating"),
+    (("Radau", "Kvaerno5", "TRBDF2", "auto"), "discrete"),
+    (("Radau", "Kvaerno5", "TRBDF2", "Rodas5P", "auto"), "interpolating"),
+)
 
 
 def sizes(u0, theta, rtol, atol):
@@ -143,16 +151,24 @@ def write_figure():
 
 def random_problems():
     """How many gradients of random problems are off by more than 100 units, and how many are refused."""
-    rows, explicit = [], (*METHODS[1:], METHODS[0])
-    for methods, adjoint in (
-        (explicit, "discrete"),
-        (explicit, "interpolating"),
-        (("Radau", "Kvaerno5", "TRBDF2", "auto"), "discrete"),
-        (("Radau", "Kvaerno5", "TRBDF2", "Rodas5P", "auto"), "interpolating"),
-    ):
+    rows = []
+    for methods, adjoint in IN_TURN:
         found = list(outcomes(range(RANDOM), methods, adjoint).values())
         rows.append((", ".join(methods), f'`"{adjoint}"`', *(str(found.count(one)) for one in ("right", "wrong", "refused"))))
     return table(("methods in turn", "`adjoint`", "right", "wrong", "refused"), rows)
+
+
+def random_losses():
+    """The same with observations or a running cost, along `solve` and `pullback`, and the cotangents of t0 and T."""
+    rows = []
+    for methods, adjoint in IN_TURN:
+        for has_cost in (False, True):
+            found = outcomes_of_losses(range(RANDOM), methods, adjoint, has_cost).values()
+            counts = [sum(one == name for one, _ in found) for name in ("right", "wrong", "refused")]
+            counts.append(sum(not times for _, times in found))
+            loss = "running cost" if has_cost else "observations"
+            rows.append((", ".join(methods), f'`"{adjoint}"`', loss, *map(str, counts)))
+    return table(("methods in turn", "`adjoint`", "loss", "right", "wrong", "refused", "times wrong"), rows)
 
 
 def main():
@@ -161,6 +177,7 @@ def main():
         "trust_interpolating.md": interpolating,
         "trust_at_rest.md": at_rest,
         "trust_random.md": random_problems,
+        "trust_losses.md": random_losses,
     }
     for name, part in parts.items():
         text = part()

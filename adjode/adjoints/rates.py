@@ -7,8 +7,9 @@ order. Of what is fast the equation itself knows more: differentiated, M u'' = f
 
 With p' and p'' on its right side it gives a slope s whose errors are damped as far as they are fast; f is right for what is slow.
 With F = (M - eta J)^-1 M and d = M^-1 f - s, the answer is s + (3 F^2 - 2 F^3) d: the factor of d is 1 + O(eta^2) for what is slow
-and O(1 / (eta J)^2) for what is fast. eta is a part of the step, so that 1 - eta J is far from zero for what grows in it. Error estimates of implicit methods are filtered in the same way
-(L. F. Shampine, L. S. Baca 1984, Appl. Numer. Math. 1, 1-14; Hairer, Wanner, Solving ODEs II, section IV.8).
+and O(1 / (eta J)^2) for what is fast. eta is a part of the step: 1 - eta J is far from zero then, also for what grows in the step.
+Error estimates of implicit methods are filtered in the same way (L. F. Shampine, L. S. Baca 1984, Appl. Numer. Math. 1, 1-14;
+Hairer, Wanner, Solving ODEs II, section IV.8).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from adjode.status import CALLBACK_RAISED, NON_FINITE, SUCCESS
 from adjode.steppers.frozen import STALE, Frozen
 
 _APART = 1e-3  # of the step, for the difference that f_t is
-_ETA = 0.125  # of the step
+_ETA = 0.3  # of the step: with less, errors of what is stiff enter; with more, 1 - eta J is near zero for some that grow
 
 # In the frame: TIMES, OBSERVED, ANCHORS and CURVES are the times, with p, p' and p'' there; STEP_SIZES and PLACES say in which
 # steps, and where in these; JUMPS are the cotangents; RATES the answers. f_t is in G_U, f in LAM, s in Y.

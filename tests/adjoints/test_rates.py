@@ -29,6 +29,17 @@ RELAX = Dynamics(relax, relax_vjp)
 TIMES = np.array([0.31, 0.0, 1.1, 0.9, 0.55])
 
 
+def growth(t, u, theta, du):
+    du[0] = theta[0] * u[0]
+
+
+def growth_vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0], theta_bar[0] = theta[0] * lam[0], u[0] * lam[0]
+
+
+GROWTH = Dynamics(growth, growth_vjp)
+
+
 def slopes(t):
     return np.stack([-np.sin(t), 2.0 * np.cos(2.0 * t)], axis=-1)
 
@@ -43,6 +54,15 @@ def test_stiff(method, span):
     exact = np.einsum("kn,kn->k", u_bars, slopes(sign * TIMES))
     np.testing.assert_allclose(bar.observation_times, exact, rtol=0, atol=50 * rtol * np.abs(u_bars).max())
     assert bar.T == pytest.approx(u_T_bar @ slopes(span[1]), abs=50 * rtol)
+
+
+@pytest.mark.parametrize("method", ["Radau", "Kvaerno5", "TRBDF2", "Rodas5P"])
+def test_growth_by_some_e_in_a_step(method):
+    """Whatever the steps, of which none brings the system for the slope near a singular one."""
+    for rtol in (1e-3, 1e-6):
+        for T in np.linspace(0.5, 4.0, 30):
+            solution = solve(GROWTH, [1.0], [1.0], (0.0, T), method=method, rtol=rtol, atol=1e-12)
+            assert solution.pullback([1.0], wrt=("T",)).T == pytest.approx(solution.u_T[0], rel=10.0 * rtol)
 
 
 def test_with_a_budget_of_memory_and_from_step_to_step():

@@ -49,14 +49,14 @@ def family_vjp(t, u, theta, lam, u_bar, theta_bar):
         theta_bar[25 + i] = -lam[i] * u[i] / below
 
 
-_compiled_f, _compiled_vjp = njit(family_f), njit(family_vjp)
+compiled_f, _compiled_vjp = njit(family_f), njit(family_vjp)
 
 
-def _sensitivities(t, y, theta, dy):
+def sensitivities(t, y, theta, dy):
     """y holds u, then du/d(u0, theta) by rows; a row of its slope is a vjp of a unit vector times what is there, and that vjp."""
     n, m = 3, theta.size
     u, unit, u_bar, theta_bar = y[:n], np.zeros(n), np.empty(n), np.empty(m)
-    _compiled_f(t, u, theta, dy[:n])
+    compiled_f(t, u, theta, dy[:n])
     S, dS = y[n:].reshape(n, n + m), dy[n:].reshape(n, n + m)
     for i in range(n):
         unit[:] = 0.0
@@ -69,7 +69,7 @@ def _sensitivities(t, y, theta, dy):
             dS[i, k] = total
 
 
-def _no_vjp(t, y, theta, lam, u_bar, theta_bar):
+def no_vjp(t, y, theta, lam, u_bar, theta_bar):
     u_bar[0] = np.nan
 
 
@@ -80,7 +80,7 @@ def family() -> Dynamics:
 
 @functools.cache
 def _family_of_sensitivities() -> Dynamics:
-    return Dynamics(_sensitivities, _no_vjp)
+    return Dynamics(sensitivities, no_vjp)
 
 
 @dataclass(frozen=True, eq=False)
