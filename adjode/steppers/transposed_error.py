@@ -29,7 +29,7 @@ SLOPE, SEEDS, FIRST_STAGE, WAY, CHANGE, WORK = range(5, 11)
 ROWS = 11
 
 UNSEEDED, MENDED, LEFT = 0.0, 1.0, 2.0  # of RAW_SEEDED: observations inside of the step, and whether steps before mend their error
-_MUCH_SHORTER = 0.3
+_MUCH_SHORTER = 0.125  # than the step
 
 
 @exact_kernel
