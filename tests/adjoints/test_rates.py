@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from adjode import Dynamics, solve
+from tests.problems.systems import GROWTH
 
 FAST = 1e6
 METHODS = ["Radau", "Kvaerno5", "TRBDF2", "Rodas5P", "auto"]
@@ -27,17 +28,6 @@ def relax_vjp(t, u, theta, lam, u_bar, theta_bar):
 
 RELAX = Dynamics(relax, relax_vjp)
 TIMES = np.array([0.31, 0.0, 1.1, 0.9, 0.55])
-
-
-def growth(t, u, theta, du):
-    du[0] = theta[0] * u[0]
-
-
-def growth_vjp(t, u, theta, lam, u_bar, theta_bar):
-    u_bar[0], theta_bar[0] = theta[0] * lam[0], u[0] * lam[0]
-
-
-GROWTH = Dynamics(growth, growth_vjp)
 
 
 def slopes(t):

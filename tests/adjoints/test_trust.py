@@ -11,7 +11,7 @@ from benchmarks.problems import LORENZ_LOSS, LORENZ_SPAN, PROBLEMS, lorenz_dynam
 from tests.problems import random_losses
 from tests.problems.numerics import complex_step
 from tests.problems.random_problems import family, outcomes, random_problem
-from tests.problems.systems import LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
+from tests.problems.systems import GROWTH, LV_SPAN, LV_THETA, LV_U0, OSCILLATOR, lotka_volterra
 
 EXPLICIT = ("Tsit5", "RK45", "DOP853", "Vern7", "Vern9", "BS3", "auto")
 REST = (2.0, 1.0)  # a/b and b
@@ -334,9 +334,6 @@ def test_what_passes_is_not_refined():
         [1.0, 1.0, 1.0], [10.0, 28.0, 2.7]
     )
     assert bar.stats.n_refined == 0
-
-
-GROWTH = Dynamics(lambda t, u, theta: theta[0] * u, lambda t, u, theta, lam: (theta[0] * lam, u * lam))
 
 
 def _wrong(seeds, methods, adjoint="discrete"):

@@ -13,12 +13,12 @@ from numba import njit
 
 from adjode import Dynamics, SolveError, solve
 from tests.problems.random_problems import (
-    KINDS,
     M,
     N,
     RandomProblem,
     compiled_f,
     family,
+    in_turn,
     no_vjp,
     random_problem,
     sensitivities,
@@ -143,6 +143,4 @@ def outcome(seed: int, method: str, rtol: float, adjoint: str, has_cost: bool) -
 
 
 def outcomes(seeds: range, methods: tuple[str, ...], adjoint: str, has_cost: bool) -> dict[int, tuple[str, bool]]:
-    """By seed, with these methods and tolerances from 1e-4 to 1e-8 in turn."""
-    turns = {seed: divmod(seed // len(KINDS), len(methods)) for seed in seeds}
-    return {seed: outcome(seed, methods[at], (1e-4, 1e-6, 1e-8)[turn % 3], adjoint, has_cost) for seed, (turn, at) in turns.items()}
+    return {seed: outcome(seed, *turn, adjoint, has_cost) for seed, turn in in_turn(seeds, methods).items()}

@@ -217,7 +217,11 @@ def outcome(seed: int, method: str, rtol: float, adjoint: str) -> str:
     return "right" if problem.error(bar.u0, bar.theta, exact) < 100.0 * rtol else "wrong"
 
 
-def outcomes(seeds: range, methods: tuple[str, ...], adjoint: str) -> dict[int, str]:
-    """By seed, with these methods and tolerances from 1e-4 to 1e-8 in turn."""
+def in_turn(seeds: range, methods: tuple[str, ...]) -> dict[int, tuple[str, float]]:
+    """By seed, one of these methods and of tolerances from 1e-4 to 1e-8 in turn."""
     turns = {seed: divmod(seed // len(KINDS), len(methods)) for seed in seeds}
-    return {seed: outcome(seed, methods[turn[1]], (1e-4, 1e-6, 1e-8)[turn[0] % 3], adjoint) for seed, turn in turns.items()}
+    return {seed: (methods[at], (1e-4, 1e-6, 1e-8)[turn % 3]) for seed, (turn, at) in turns.items()}
+
+
+def outcomes(seeds: range, methods: tuple[str, ...], adjoint: str) -> dict[int, str]:
+    return {seed: outcome(seed, *turn, adjoint) for seed, turn in in_turn(seeds, methods).items()}

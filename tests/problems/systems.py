@@ -173,3 +173,6 @@ def cost_g_vjp(t, u, theta, u_bar, theta_bar):
     theta_bar[:] = 0.0
     u_bar[0] = 2.0 * t * theta[0] * u[0]
     theta_bar[0] = t * u[0] ** 2
+
+
+GROWTH = Dynamics(lambda t, u, theta: theta[0] * u, lambda t, u, theta, lam: (theta[0] * lam, u * lam))
