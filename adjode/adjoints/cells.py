@@ -54,7 +54,7 @@ def to_power(x, times):
 def keep(frame, step, steps, h, found):
     """Put a step down in its cell: that of the step behind it, or the next one where that is full."""
     trust, cells, longest = slots.TRUST(frame), slots.CELLS(frame), max(h, slots.TRUST(frame)[slots.SKIPPED])
-    trust[slots.SKIPPED] = 0.0
+    trust[slots.SKIPPED] = trust[slots.SKIPPED_LENGTH] = 0.0
     if cells.shape[0] == 0:
         return
     k = int(trust[slots.CELLS_USED]) - 1

@@ -48,6 +48,8 @@ _TRANSIENT = 4.0  # steps, at most, in which one fades: that which has what is o
 _FORGETS = 0.5  # of what an entry of lam has been, in a step: one that passes through zero is not small
 _LEAST = 1e-4  # of its estimate, for an entry of lam that is next to nothing
 _FEW_STEPS = 24  # in all, each of which is judged
+_PASSED_OVER, _IF_STEADY = 1.0, 3.0  # steps that are like the one before them, which is judged; the latter with implicit steps
+_ABOUT, _NOTHING = 1.5, 0.01  # errors are about the same up to that factor, or if they are no more units of lam
 _UNLIKE = 1.5  # a factor between the sizes of neighbouring steps
 _AHEAD = 10.0  # times a step: what is observed farther ahead is not in the next one
 _FROM_IMPLICIT = 2.0  # times the error that implicit steps have left in lam, for those that explicit steps make of it
@@ -100,13 +102,17 @@ def _is_apart(frame, h, t, left, observed):
 
 @kernel
 def _counts_for(frame, apart):
-    """How many steps this one stands for: itself if it is `apart`, else the next one too, which is not judged then."""
+    """How many steps this one stands for: itself if it is `apart`, else the next ones too, which are not judged then."""
     trust = slots.TRUST(frame)
-    if not apart and trust[slots.TO_SKIP] == 1.0:
-        trust[slots.TO_SKIP] = 0.0
+    if not apart and trust[slots.TO_SKIP] > 0.0:
+        trust[slots.TO_SKIP] -= 1.0
         trust[slots.SKIPPED] = max(trust[slots.SKIPPED], trust[slots.BEHIND])
+        trust[slots.SKIPPED_LENGTH] += trust[slots.BEHIND]
         return 0.0
-    trust[slots.TO_SKIP] = 0.0 if apart else 1.0
+    trust[slots.TO_SKIP] = 0.0
+    if not apart:
+        steady = slots.STEP_WEIGHTS(frame).shape[0] > 0 and trust[slots.IS_STEADY] == 1.0
+        trust[slots.TO_SKIP] = _IF_STEADY if steady else _PASSED_OVER
     return 1.0 + trust[slots.TO_SKIP]
 
 
@@ -200,7 +206,7 @@ def _lam_error(frame, V):
             after, grown_from = new, max(recent[k], seeds)
         before = max(before, old)
     ratio, part = largest / before if before > 0.0 else 0.0, product / squares if squares > 0.0 else 0.0
-    if after > before and after > _GROWS * grown_from > 0.0:
+    if after > _GROWS * grown_from > 0.0 and after > before:  # the rarer one first
         ratio = max(ratio, to_power(math.log(after / grown_from), int(slots.LAM_FACTORS(frame)[0])))
     return before, after, ratio, entry, part, fast
 
@@ -225,12 +231,22 @@ def judge_stages(frame, step, h, V):
 
 
 @exact_kernel
+def _note_steadiness(frame, error, before):
+    """Whether the error is about that of the last step judged, as a part of lam, whose size is `before`."""
+    trust, part = slots.TRUST(frame), error / before if before > 0.0 else 0.0
+    last, trust[slots.LAST_PART] = trust[slots.LAST_PART], part
+    alike = max(part, last) < _NOTHING * trust[slots.UNIT_ERROR] or (part < _ABOUT * last and last < _ABOUT * part)
+    trust[slots.IS_STEADY] = 1.0 if alike else 0.0
+
+
+@exact_kernel
 def end_implicit_step(frame, step, h, found):
     """The same for an implicit step, with what `judge_stages` has found."""
     trust, sizes, (of_theta, of_zeros, of_rules) = slots.TRUST(frame), slots.U_SIZE(frame), found
     before, (error, entry) = size_of_lam(frame), size_of(row(slots.STEP_ERROR(frame), ERROR), sizes)
     steps = trust[slots.COUNTS_FOR]
     error /= steps
+    _note_steadiness(frame, error, before)
     lasting = abs(part_of_lam(frame)) / steps if error < _LASTS * before else 0.0
     trust[slots.STIFF_BEHIND], trust[slots.SOUND] = 1.0, max(trust[slots.SOUND], before)
     trust[slots.ALONG] = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))

@@ -108,8 +108,11 @@ TRUST = floats_by_name(
     zero_sum="the same for parameters that are zero, which have no logarithmic derivative: in units of 1",
     counts_for="how many steps the one being pulled back stands for; 0 if it is not judged",
     behind="the size of the step behind it",
-    to_skip="whether the next one is not to be judged",
+    to_skip="how many of the next ones are not to be judged",
     skipped="the largest step behind it that has not been judged, since the last one that has",
+    skipped_length="how long these are together",
+    is_steady="implicit methods: whether the errors of the last two steps judged are about the same part of lam",
+    last_part="which part that is in the last one",
     theta_along="continuous adjoints: the error estimate of the quadrature of theta_bar in the last step",
     theta_rule="what tells the error of theta_bar along THETA_PROBE as a quadrature, of the step being pulled back",
     theta_parts="the sum of the sizes of its parts",
@@ -178,17 +181,14 @@ TRUST = floats_by_name(
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
-    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, SKIPPED, THETA_ALONG, THETA_RULE,
-    THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS, ZERO_LATELY,
-    ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS, BY_LAST,
-    BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM,
-    RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, LEFT_WRONG, TRANSIENT, SEEDS,
-    SOUND,
-    AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED,
-    CARRYING,
-    RAW_H, RAW_T, RAW_STEPS, RAW_SEEDED, RAW_LAM, RAW_JACOBIAN, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT,
-    SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
+    UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS, LAST_RULE_SUM,
+    LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, SKIPPED, SKIPPED_LENGTH, IS_STEADY, LAST_PART,
+    THETA_ALONG, THETA_RULE, THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS,
+    ZERO_LATELY, ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS,
+    BY_LAST, BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM, RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM,
+    THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, LEFT_WRONG, TRANSIENT, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY,
+    U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, RAW_H, RAW_T, RAW_STEPS, RAW_SEEDED, RAW_LAM,
+    RAW_JACOBIAN, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT, SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")

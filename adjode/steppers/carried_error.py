@@ -32,7 +32,7 @@ from adjode.steppers.transposed_error import (
     shares_first_stage,
 )
 
-_OVER_ONE, _MOST = 3, 8  # powers of the inverse of the frozen matrix that errors are carried by, over one step, and over two
+_OVER_ONE, _MOST = 3, 10  # powers of the inverse of the frozen matrix that errors are carried by, over one step, and over more
 _STRETCH = 1.7  # times the length that one of them is for: with that much for each of four and more, nothing that oscillates grows
 _NEAR = 0.2  # of an error: how far the frozen matrix may be off what becomes of it in a step
 _MATTERS = 0.02  # units, as a part of lam: less makes no difference
@@ -44,7 +44,7 @@ def _make_follow(multiply: Callable, resolve: Callable) -> Callable:
         """CHANGE = that of CARRIED by ERROR, and over h; WAY = that of which it is J^T WAY.
 
         With D = 1 / (1 - x), x = z / stretch, what is left is D^powers (1 + a x + c x^2): exp(z) for small z, nothing for large
-        ones. Over one step c = 0, which damps most; over two, exp(z) up to z^2 keeps what oscillates from growing.
+        ones. Over one step c = 0, which damps most; over more, exp(z) up to z^2 keeps what oscillates from growing.
         """
         rows, carried, mu = slots.STEP_ERROR(frame), slots.CARRIED(frame), slots.EIGENVALUES(frame)[0]
         x, change, once = row(rows, WORK), row(rows, CHANGE), slots.CLOCK(frame)[slots.H_FACTORED] / mu
@@ -94,8 +94,8 @@ def add_carried_theta(frame):
 
 @kernel
 def _length_and_powers(frame, h):
-    """What errors are carried over: a step of h, and one behind it that has been skipped; and by how many powers."""
-    skipped, powers = slots.TRUST(frame)[slots.SKIPPED], _OVER_ONE
+    """What errors are carried over: a step of h, and those behind it that have been skipped; and by how many powers."""
+    skipped, powers = slots.TRUST(frame)[slots.SKIPPED_LENGTH], _OVER_ONE
     if skipped == 0.0:
         return h, powers
     length, powers = h + math.copysign(skipped, h), powers + 1
@@ -126,7 +126,7 @@ def _make_carry_on(pull: Callable, refresh: Callable, resolving: tuple[Callable,
 
     @kernel
     def carry_on(frame, t, h, u):
-        """CARRIED, with the error of the last step judged, over a step, and one behind it that has been skipped; the status.
+        """CARRIED, with the error of the last step judged, over a step, and those behind it that have been skipped; the status.
 
         The state is u at t.
         """
