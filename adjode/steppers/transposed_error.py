@@ -8,7 +8,7 @@ becomes of both in the steps before: carried_error.py.
 
 Cotangents of states inside the step spoil that sum. Then it is C D^(p+1) Q^2 lam, which trusts the frozen matrix more, and for
 those cotangents C(x) D^(q+1), with the order q of the dense output there. What is stiff in them is mended by the steps before, of
-which Q^2 takes account; not so where those are explicit or much shorter, or where there is none.
+which Q^2 takes account, the less the shorter these are; not so where they are explicit or much shorter, or where there is none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ERROR, OWN, RAW, RAW_SEEDS, BEGINNING = range(5)
 SLOPE, SEEDS, FIRST_STAGE, WAY, CHANGE, WORK = range(5, 11)
 ROWS = 11
 
-UNSEEDED, MENDED, LEFT = 0.0, 1.0, 2.0  # of RAW_SEEDED: observations inside of the step, and whether steps before mend their error
+UNSEEDED, LEFT = 0.0, 2.0  # of RAW_SEEDED: no observation inside of the step, or no step before that mends what they make wrong
 _MUCH_SHORTER = 0.125  # than the step
 
 
@@ -119,8 +119,33 @@ def _make_by_stages(damp: Callable, multiply: Callable) -> Callable:
     return by_stages
 
 
+def _make_put_seeds(damp: Callable) -> Callable:
+    @kernel
+    def damp_less(frame, x, more):
+        """x = (1 + more (1 - Q)) x: times Q that is about Q for a step so much shorter, and no less."""
+        damped = row(slots.STEP_ERROR(frame), CHANGE)
+        for k in range(x.size):
+            damped[k] = x[k]
+        damp(frame, damped)
+        for k in range(x.size):
+            x[k] += more * (x[k] - damped[k])
+
+    @kernel
+    def put_seeds(frame):
+        """WAY = the cotangents inside the step; larger where they are stiff, if the step before is shorter and so mends less."""
+        rows, part = slots.STEP_ERROR(frame), slots.TRUST(frame)[slots.RAW_SEEDED]
+        seeds = row(rows, WAY)
+        for k in range(seeds.size):
+            seeds[k] = rows[RAW_SEEDS, k]
+        if part < 1.0:
+            damp_less(frame, seeds, 1.0 / part - 1.0)
+            damp_less(frame, seeds, 1.0 / part - 1.0)
+
+    return put_seeds
+
+
 def _make_by_lam(damp: Callable) -> Callable:
-    raise_power = _make_raise_power(damp)
+    raise_power, put_seeds = _make_raise_power(damp), _make_put_seeds(damp)
 
     @kernel
     def damp_twice(frame, x):
@@ -131,13 +156,14 @@ def _make_by_lam(damp: Callable) -> Callable:
     def by_lam(frame, h, x):
         """The same from lam and the cotangents inside the step."""
         rows, powers, stretch = slots.STEP_ERROR(frame), slots.LAM_POWERS(frame), h / slots.CLOCK(frame)[slots.H_FACTORED]
-        mended = slots.TRUST(frame)[slots.RAW_SEEDED] == MENDED
+        mended = slots.TRUST(frame)[slots.RAW_SEEDED] != LEFT
+        put_seeds(frame)
         for p in range(powers[2], 0, -1):
             if p == powers[3]:
                 if not mended:
                     damp_twice(frame, x)
                 for k in range(x.size):
-                    x[k] += rows[RAW_SEEDS, k]
+                    x[k] += rows[WAY, k]
             raise_power(frame, x)
             for k in range(x.size):
                 x[k] *= stretch
@@ -166,9 +192,10 @@ def _seeded(frame, h, seeded):
     if seeded == 0.0:
         return UNSEEDED
     if step == 0:
-        return LEFT if slots.FORWARD_COUNT(frame)[slots.EARLIER] == 0 else MENDED
+        return LEFT if slots.FORWARD_COUNT(frame)[slots.EARLIER] == 0 else 1.0
     explicit = slots.TRUST(frame)[slots.SWITCHES_TO] == 1.0 and kinds[step - 1] == slots.EXPLICIT_STEP
-    return LEFT if explicit or abs(mesh[step] - mesh[step - 1]) < _MUCH_SHORTER * abs(h) else MENDED
+    part = abs(mesh[step] - mesh[step - 1]) / abs(h)
+    return LEFT if explicit or part < _MUCH_SHORTER else min(part, 1.0)
 
 
 @exact_kernel

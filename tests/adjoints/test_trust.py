@@ -91,7 +91,7 @@ def test_implicit_steps_within_a_hundred_units(name, method):
     assert units(bar, exact, u0, theta, rtol) < 100.0 and max(bar.error.values()) < 100.0 * rtol
 
 
-@pytest.mark.parametrize("method", ["Tsit5", "DOP853", "Vern7", "Radau", "TRBDF2", "auto"])
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853", "Vern7", "Radau", "Kvaerno5", "TRBDF2", "auto"])
 def test_observed_inside_of_long_steps_at_rest(method):
     """Dense output there is no better than such a step, and what it makes wrong in the first one no step mends.
 
