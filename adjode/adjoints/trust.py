@@ -232,11 +232,12 @@ def judge_stages(frame, step, h, V):
 
 @exact_kernel
 def _note_steadiness(frame, error, before):
-    """Whether the error is about that of the last step judged, as a part of lam, whose size is `before`."""
+    """Whether the error is about that of the last step judged, as a part of lam, whose size is `before`, and J has not changed."""
     trust, part = slots.TRUST(frame), error / before if before > 0.0 else 0.0
     last, trust[slots.LAST_PART] = trust[slots.LAST_PART], part
     alike = max(part, last) < _NOTHING * trust[slots.UNIT_ERROR] or (part < _ABOUT * last and last < _ABOUT * part)
-    trust[slots.IS_STEADY] = 1.0 if alike else 0.0
+    trust[slots.IS_STEADY] = 1.0 if alike and trust[slots.FAR] == 0.0 else 0.0
+    trust[slots.FAR] = 0.0
 
 
 @exact_kernel

@@ -111,8 +111,9 @@ TRUST = floats_by_name(
     to_skip="how many of the next ones are not to be judged",
     skipped="the largest step behind it that has not been judged, since the last one that has",
     skipped_length="how long these are together",
-    is_steady="implicit methods: whether the errors of the last two steps judged are about the same part of lam",
+    is_steady="implicit methods: whether the errors of the last two steps judged are about the same part of lam, and J is the same",
     last_part="which part that is in the last one",
+    far="whether the frozen matrix was far off what became of the errors that were carried last",
     theta_along="continuous adjoints: the error estimate of the quadrature of theta_bar in the last step",
     theta_rule="what tells the error of theta_bar along THETA_PROBE as a quadrature, of the step being pulled back",
     theta_parts="the sum of the sizes of its parts",
@@ -182,7 +183,7 @@ TRUST = floats_by_name(
 # fmt: off
 (
     UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS, LAST_RULE_SUM,
-    LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, SKIPPED, SKIPPED_LENGTH, IS_STEADY, LAST_PART,
+    LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, SKIPPED, SKIPPED_LENGTH, IS_STEADY, LAST_PART, FAR,
     THETA_ALONG, THETA_RULE, THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS,
     ZERO_LATELY, ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS,
     BY_LAST, BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM, RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM,

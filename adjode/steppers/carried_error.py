@@ -81,6 +81,7 @@ def _is_near(frame, correction):
     for k in range(correction.size):
         largest = max(largest, abs(carried[k]) * sizes[k], abs(change[k]) * sizes[k])
         off = max(off, abs(correction[k]) * sizes[k])
+    trust[slots.FAR] = 1.0 if off > _NEAR * largest else 0.0
     return off <= max(_NEAR * largest, _MATTERS * trust[slots.UNIT_ERROR] * trust[slots.RAW_LAM])
 
 

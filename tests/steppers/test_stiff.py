@@ -310,11 +310,11 @@ def test_the_discrete_adjoint_factors_less_than_the_forward_pass(method, name):
         block, shared = tableau(method).stages if method == "Radau" else 1, method != "Radau"
         steps, s = stats.n_steps, tableau(method).stages
         stages = block * stats.n_newton + s * steps + u0.size * stats.n_jac + 1
-        # to carry errors along is one more, which a step may share with the one behind, and so is a first slope that is shared with
-        # the step before; it is done again where the Jacobian is made anew for it
+        # to carry errors along is one more, which a step may share with up to three behind, and so is a first slope that is shared
+        # with the step before; it is done again where the Jacobian is made anew for it
         of_errors, most, matrices = stats.n_vjp - stages, (1 + shared) * steps, 1 if shared else 2
-        assert 0.5 * most <= of_errors <= most + stats.n_jac
-        assert of_errors < 0.6 * most or method == "TRBDF2" or tol > 1e-7
+        assert 0.25 * most <= of_errors <= most + stats.n_jac
+        assert of_errors < 0.35 * most or method == "TRBDF2" or tol > 1e-7
         assert stats.n_lu <= solution.stats.n_lu + matrices * stats.n_jac and stats.n_jac <= solution.stats.n_jac
         assert stats.n_newton <= 8 * steps * s / block
 
@@ -357,7 +357,7 @@ def test_vjp_u_serves_jacobians_and_iterations():
         bars.append(solution.pullback([1.0, 1.0, 1.0], adjoint="discrete"))
     np.testing.assert_allclose(bars[0].theta, bars[1].theta, rtol=1e-12)
     steps = bars[1].stats.n_steps  # see the test of the work above
-    assert 0.5 * steps <= bars[1].stats.n_vjp - 3 * steps - 1 <= steps + bars[1].stats.n_jac
+    assert 0.25 * steps <= bars[1].stats.n_vjp - 3 * steps - 1 <= steps + bars[1].stats.n_jac
     assert bars[1].stats.n_vjp + bars[1].stats.n_vjp_u == bars[0].stats.n_vjp
 
 
