@@ -12,13 +12,15 @@ from adjode.compile.flags import exact_kernel, kernel
 ROUNDS = 8  # how often the forward solve is asked for shorter steps
 # The columns of CELLS: where it starts; the step that is worst, and the longest one; the largest error, that for parameters that
 # are zero, what may be amplified, the error as a part of lam; theta_bar along the probe behind the cell; its largest errors as a
-# quadrature, those for parameters that are zero apart; and where methods switch, whether a step of it is implicit.
-START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS, IMPLICIT = COLUMNS = range(11)
+# quadrature, those for parameters that are zero apart; the largest drift in a step; and where methods switch, whether a step of it
+# is implicit.
+START, WORST_STEP, LONGEST, ERROR, ERROR_OF_ZEROS, RATIO, LASTING, ALONG, RULE, RULE_OF_ZEROS, DRIFT, IMPLICIT = COLUMNS = range(12)
 # Of KINKS: the largest error of a kink, when that is, the step that has it, and whether it is behind that, where only a stage has
 # come to.
 KINK, KINK_AT, KINK_STEP, KINK_BEHIND = KINK_COLUMNS = range(4)
 
 _SHARE = 0.1  # of a unit, for the error of a step after refinement; half of that the next time
+_DRIFT_SHARE = 0.5  # units, for that of a cell
 _SHARES = 20.0  # units, for errors that last: so many times less for each, the more steps there are
 _LEAST_FACTOR = 0.02  # estimates far from where they hold say too little
 _EXPLICIT_ROUNDS = 3  # before a method that can turns to implicit steps ...
@@ -175,6 +177,21 @@ def _put_limits(frame, k, end, limit, stiff, least):
 
 
 @exact_kernel
+def _units_of_drift(frame, unit, at_start):
+    """The error that the drift makes, for each part of that: its sum over the cells."""
+    trust, cells, total = slots.TRUST(frame), slots.CELLS(frame), 0.0
+    for k in range(int(trust[slots.CELLS_USED])):
+        total += cells[k, DRIFT]
+    return max(trust[slots.DRIFT_PART] * at_start, trust[slots.DRIFT_THETA]) / unit / total if total > 0.0 else 0.0
+
+
+@exact_kernel
+def _factor_of_drift(units, halves):
+    """How much shorter the steps of a cell with so much of it are to be."""
+    return 0.8 * (_DRIFT_SHARE / units) ** (2.0 / halves) if units > _DRIFT_SHARE else math.inf
+
+
+@exact_kernel
 def set_limits(frame, unit, unit_of_zeros, at_start):
     """The largest steps for another forward solve: those of this one, or shorter where the errors say so.
 
@@ -185,7 +202,7 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
     order, halves = slots.LAM_FACTORS(frame)[0], float(slots.LAM_POWERS(frame)[0])
     scale, rule_power = trust[slots.RULE_SCALE], 2.0 / (order * halves)
     looks = trust[slots.GREW_FREELY] == 1.0 and limited[1] == 0
-    along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
+    along, drift = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame)), _units_of_drift(frame, unit, at_start)
     least = _LEAST_OF_IMPLICIT if slots.STEP_WEIGHTS(frame).shape[0] > 0 else 0.0
     rows, switches = int(trust[slots.CELLS_USED]), trust[slots.SWITCHES_TO] == 1.0
     place = many = _count_limits(slots.KINKS(frame), rows, share * unit)
@@ -204,6 +221,7 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
             factor = 0.8 * (share / error) ** (2.0 / (order * halves))
         if not (stiff or lasting <= share):
             factor = min(factor, max(0.8 * (share / lasting) ** (2.0 / (order * halves)), least))
+        factor = min(factor, _factor_of_drift(drift * cells[k, DRIFT], order * halves))
         if k + 1 == rows and trust[slots.GREW_FREELY] == 1.0:  # at a singularity errors fall by less than their order
             rule_power, looks = rule_power * (1 + limited[1]), False
         if not rule <= share:

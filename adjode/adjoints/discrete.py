@@ -14,6 +14,7 @@ from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry_across, make_end_carried
 from adjode.adjoints.cells import divide_mesh
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
+from adjode.adjoints.drift import make_find_flow, multiply_with_flow
 from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, make_pull_any, sees
 from adjode.adjoints.jumping import forget_behind
 from adjode.adjoints.seeds import make_seed_observations
@@ -41,6 +42,7 @@ from adjode.jacobian import make_jacobian
 from adjode.status import CALLBACK_RAISED, NON_FINITE, STORE_FULL, SUCCESS
 from adjode.steppers.explicit import make_transposed_stages
 from adjode.steppers.family import EXPLICIT, Solver
+from adjode.steppers.transposed_error import FIRST_STAGE
 
 # In the frame: START is u_T_bar; TOTAL the sum of (df/dtheta)^T w so far, then the running cost; JUMPS the cotangents observed at
 # TIMES, which run along with the mesh; row 0 of WEIGHTS, with NODES, the running cost's rule; BASIS (1, r) the weights of the dense
@@ -176,13 +178,21 @@ def _make_pull_explicit(calls: Calls, stages: tuple[int, int] | None) -> Callabl
     return pull_explicit
 
 
+@kernel
+def _keep_flow(frame):
+    """FLOW = f at the end of a step, which the step after it has begun with."""
+    flow, K = row(slots.FLOW(frame), 0), slots.K(frame)
+    for k in range(flow.size):
+        flow[k] = K[0, k]
+
+
 def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solver) -> Callable:
     """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
     if solver.implicit:
         pull = _make_pull(calls)
         product = products.make_product(calls)
         take, find_error = solver.transposed_step(pull, _make_pull_error(calls), product, make_jacobian(calls))
-        _, end_shift = shift_hooks(calls)
+        (_, end_shift), find_flow = shift_hooks(calls), make_find_flow(calls.f)
 
         @kernel
         def pull_implicit(frame, step, t, h, t_new, V, dense):
@@ -194,18 +204,59 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
             found = judge_stages(frame, step, h, V)
             if status == SUCCESS:
                 status = find_error(frame, t, h, t_new, V)
-            end_implicit_step(frame, step, h, found)
+            if status == SUCCESS and slots.TRUST(frame)[slots.FOLLOWS] == 1.0:
+                status = find_flow(frame, t, row(V, 0), False)
+                multiply_with_flow(frame, slots.Y_BAR(frame), row(slots.STEP_ERROR(frame), FIRST_STAGE))
+            end_implicit_step(frame, step, h, V, found)
             return status
 
         return pull_implicit
     return _make_pull_explicit(calls, stages)
 
 
+def _make_stages_at_hand(calls: Calls, stages: tuple[int, int] | None, recorded: bool) -> Callable:
+    """The kernel that gives the status and the states of the stages of a step."""
+    if recorded:
+
+        @kernel
+        def recorded_stages(frame, step, t, h, t_new, dense):
+            return SUCCESS, plane(slots.FORWARD_STAGES(frame), step)
+
+        return recorded_stages
+    stages_again, judged = make_stages_again(calls, stages), calls.judged
+
+    @kernel
+    def computed_stages(frame, step, t, h, t_new, dense):
+        if judged:
+            _keep_flow(frame)
+        return stages_again(frame, step, t, h, t_new, dense), plane(slots.STAGES(frame), 0)
+
+    return computed_stages
+
+
+def _make_begin_judging(calls: Calls, recorded: bool, solver: Solver) -> Callable:
+    find_flow, judged, explicit = make_find_flow(calls.f), calls.judged, not solver.implicit
+
+    @kernel
+    def begin_judging(frame, step, h, V, left, observed):
+        """Whether the step is judged, and what that needs to begin with; the status."""
+        last = slots.SETTING(frame)[slots.LAST_STAGE]
+        if left == ALONE or not judged:
+            slots.TRUST(frame)[slots.COUNTS_FOR] = 0.0
+            return SUCCESS
+        begin_step(frame, step, h, V, left, observed)
+        if explicit and slots.TRUST(frame)[slots.FOLLOWS] == 1.0:
+            return find_flow(frame, slots.FORWARD_T(frame)[step + 1], row(V, last), not recorded)
+        return SUCCESS
+
+    return begin_judging
+
+
 def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:
     """The kernel that pulls back over one step of one method."""
     pull_stages, seed_observations = _make_pull_stages(calls, stages, solver), make_seed_observations(calls.may_jump)
     integrate_cost = _integrate_moving_cost if calls.may_jump else _integrate_cost
-    stages_again, judged = None if recorded else make_stages_again(calls, stages), calls.judged
+    stages_at_hand, begin_judging = _make_stages_at_hand(calls, stages, recorded), _make_begin_judging(calls, recorded, solver)
 
     @kernel
     def pull_one_step(frame, step, left):
@@ -218,23 +269,18 @@ def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool
         clear_step(frame, last)
         observations = left
         left, dense = seed_observations(frame, step, left, t, h, t_new, 0)
-        if recorded:
-            V = plane(slots.FORWARD_STAGES(frame), step)
-        else:
-            V = plane(slots.STAGES(frame), 0)
-            if stages_again(frame, step, t, h, t_new, dense or costs) != SUCCESS:
-                return CALLBACK_RAISED, left
+        status, V = stages_at_hand(frame, step, t, h, t_new, dense or costs)
+        if status != SUCCESS:
+            return CALLBACK_RAISED, left
         if may_cost:
             if costs:
                 dense, coefficients = True, plane(slots.FORWARD_C(frame), step)
                 status = integrate_cost(frame, (t, h, t_new, row(V, 0), row(V, last), coefficients))
                 if status != SUCCESS:
                     return status, left
-        if left == ALONE or not judged:
-            slots.TRUST(frame)[slots.COUNTS_FOR] = 0.0
-        else:
-            begin_step(frame, step, h, V, left, dense or left < observations)
-        status = pull_stages(frame, step, t, h, t_new, V, dense)
+        status = begin_judging(frame, step, h, V, left, dense or left < observations)
+        if status == SUCCESS:
+            status = pull_stages(frame, step, t, h, t_new, V, dense)
         if status != SUCCESS:
             return status, left
         for k in range(lam.size):

@@ -15,6 +15,7 @@ import numpy as np
 
 from adjode.adjoints.carried import add_lasting, begin_carried, part_of_lam, size_of_theta, sum_carried, sum_lasting
 from adjode.adjoints.cells import DAMPS, MAGNIFIES, ROUNDS, keep, keep_rules, mark_implicit, set_limits, to_power
+from adjode.adjoints.drift import NOWHERE, begin_drift, follow_drift, multiply_with_flow
 from adjode.adjoints.kinks import begin_kinks, find_kink
 from adjode.adjoints.products import dot
 from adjode.adjoints.samples import begin_samples
@@ -90,6 +91,7 @@ def begin_trust(frame):
     begin_rules(frame)
     begin_carried(frame)
     begin_kinks(frame)
+    trust[slots.DRIFT_LEFT], trust[slots.AUTONOMOUS] = NOWHERE, trust[slots.MAY_CONSERVE]
 
 
 @exact_kernel
@@ -134,6 +136,7 @@ def begin_step(frame, step, h, V, left, observed):
     if stiff and not apart:
         apart = _is_apart(frame, h, slots.FORWARD_T(frame)[step], left, observed)
     trust[slots.COUNTS_FOR] = _counts_for(frame, apart)
+    begin_drift(frame, step, left, observed)
     trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 and not sampled else INNER
     if observed:
         for k in range(y_bar.size):
@@ -149,10 +152,13 @@ def add_stage(frame, stage, u_bar, theta_bar):
     trust, weight = slots.TRUST(frame), slots.LAM_WEIGHTS(frame)[stage]
     if trust[slots.COUNTS_FOR] == 0.0:
         return
-    if weight != 0.0 and slots.STEP_WEIGHTS(frame).shape[0] == 0:
+    explicit = slots.STEP_WEIGHTS(frame).shape[0] == 0
+    if weight != 0.0 and explicit:
         error = slots.LAM_ERROR(frame)
         for k in range(error.size):
             error[k] += weight * u_bar[k]
+    if explicit and trust[slots.FOLLOWS] == 1.0 and stage == slots.SETTING(frame)[slots.LAST_STAGE]:
+        multiply_with_flow(frame, slots.LAM(frame), u_bar)  # the two are lam at the end of the step
     keep_parts(frame, stage, theta_bar)
 
 
@@ -241,7 +247,7 @@ def _note_steadiness(frame, error, before):
 
 
 @exact_kernel
-def end_implicit_step(frame, step, h, found):
+def end_implicit_step(frame, step, h, V, found):
     """The same for an implicit step, with what `judge_stages` has found."""
     trust, sizes, (of_theta, of_zeros, of_rules) = slots.TRUST(frame), slots.U_SIZE(frame), found
     before, (error, entry) = size_of_lam(frame), size_of(row(slots.STEP_ERROR(frame), ERROR), sizes)
@@ -255,6 +261,7 @@ def end_implicit_step(frame, step, h, found):
     _blame(frame, step, h, max(error, of_rules[0]), entry)
     keep(frame, step, steps, abs(h), (error, of_zeros, 0.0, lasting))
     mark_implicit(frame)
+    follow_drift(frame, step, h, V)
     keep_rules(frame, abs(h), of_rules)
 
 
@@ -265,6 +272,7 @@ def end_step(frame, step, h, V):
     steps = trust[slots.COUNTS_FOR]
     if steps == 0.0:
         return
+    follow_drift(frame, step, h, V)
     before, after, ratio, entry, part, fast = _lam_error(frame, V)
     of_estimate = error_of_estimate(frame, ratio)
     error = max(before * ratio * of_estimate, fast)
@@ -351,11 +359,12 @@ def judge(frame, status):
         sum_lasting(frame)
         of_lam, of_theta, of_zeros = trust[slots.LAM_SUM], trust[slots.THETA_SUM], trust[slots.ZERO_SUM]
         carried, lasting = size_of_theta(frame, slots.CARRIED_THETA(frame)), size_of_theta(frame, slots.LASTING_THETA(frame))
-        of_start = max(of_lam, abs(trust[slots.LASTING] + trust[slots.PENDING]) * at_start) / largest
+        lasting_part = max(abs(trust[slots.LASTING] + trust[slots.PENDING]), trust[slots.DRIFT_PART])
+        of_start = max(of_lam, lasting_part * at_start) / largest
         trust[slots.U0_ERROR] = of_start
         of_rules = errors_of_rules(frame)
         here = (of_lam + of_theta + of_rules[0] + carried[0]) / largest + (of_zeros + of_rules[1] + carried[1]) / with_zeros
-        trust[slots.THETA_ERROR] = max(here, of_start, lasting[0] / largest, lasting[1] / with_zeros)
+        trust[slots.THETA_ERROR] = max(here, of_start, max(lasting[0], trust[slots.DRIFT_THETA]) / largest, lasting[1] / with_zeros)
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit

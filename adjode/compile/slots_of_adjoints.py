@@ -95,6 +95,7 @@ TRUST = floats_by_name(
     unit_error="the relative error that is one unit, rtol; 0 if errors are not judged",
     most="units that pass",
     switches_to="whether the forward pass can turn to an implicit method",
+    may_conserve="whether lam . du/dt may be conserved, see adjoints/drift.py; 2 if f reads the time",
     state_error="continuous adjoints: the error of a step of the forward pass, as a part of the state",
     log_rtol="continuous adjoints: the logarithm of the relative tolerance that steps are held to",
     rule_is_off="by what factor the errors of theta_bar as a quadrature are larger than its sums say",
@@ -173,6 +174,22 @@ TRUST = floats_by_name(
     pending="the sum of those that LASTING_THETA has not got yet",
     has_zeros="whether parameters are zero",
     along="theta_bar along THETA_PROBE so far",
+    autonomous="whether it is, so far as is known",
+    follows="whether that is followed in the step being pulled back",
+    left_now="the observations left before that step",
+    lam_flow="lam . du/dt at one of its ends",
+    flow_terms="the sum of the sizes of the terms",
+    flow_t="where that is",
+    last_flow="the same product in the last step in which it was followed",
+    last_flow_t="where that was",
+    drift_left="the observations left then",
+    drift="by how much it has changed in all",
+    drift_part="what part of lam that is; 0 for a small one",
+    drift_along="theta_bar along THETA_PROBE when that was found",
+    drift_theta="the sum of the errors of theta_bar from it",
+    largest_drift="the largest change between two steps",
+    drift_t="the time of that",
+    drift_h="the step there",
     kink_error="what a kink inside of the step being pulled back, or a jump of f there, may make wrong; 0 where there is none",
     kink_at="when that is",
     side_behind="the side of comparisons on which the step behind starts",
@@ -182,14 +199,16 @@ TRUST = floats_by_name(
 )
 # fmt: off
 (
-    UNIT_ERROR, MOST, SWITCHES_TO, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS, LAST_RULE_SUM,
-    LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, SKIPPED, SKIPPED_LENGTH, IS_STEADY, LAST_PART, FAR,
-    THETA_ALONG, THETA_RULE, THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE, ZERO_PARTS,
-    ZERO_LATELY, ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART, SAMPLED_TO, COVERS,
-    BY_LAST, BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM, RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM, RULE_SCALE, FREE_SUM,
-    THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, LEFT_WRONG, TRANSIENT, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T, WORST_H, WORST_ENTRY,
-    U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, RAW_H, RAW_T, RAW_STEPS, RAW_SEEDED, RAW_LAM,
-    RAW_JACOBIAN, LASTING, PENDING, HAS_ZEROS, ALONG, KINK_ERROR, KINK_AT, SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
+    UNIT_ERROR, MOST, SWITCHES_TO, MAY_CONSERVE, STATE_ERROR, LOG_RTOL, RULE_IS_OFF, SEEN_ROUGH, GREW_FREELY, FREE_STEPS,
+    LAST_RULE_SUM, LAST_ALONG, LAM_SUM, THETA_SUM, ZERO_SUM, COUNTS_FOR, BEHIND, TO_SKIP, SKIPPED, SKIPPED_LENGTH, IS_STEADY,
+    LAST_PART, FAR, THETA_ALONG, THETA_RULE, THETA_PARTS, THETA_LATELY, THETA_EXPLAINED, THETA_BEFORE, THETA_LONG_BEFORE, ZERO_RULE,
+    ZERO_PARTS, ZERO_LATELY, ZERO_EXPLAINED, ZERO_BEFORE, ZERO_LONG_BEFORE, JOINT, SAMPLES_TAKEN, SAMPLED_AT, SAMPLES_APART,
+    SAMPLED_TO, COVERS, BY_LAST, BY_BEFORE, BY_LONG_BEFORE, RULE_ROW, ROUGH, ROUGH_LAM, RULE_OF_THETA, RULE_OF_ZEROS, RULE_SUM,
+    RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, LEFT_WRONG, TRANSIENT, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T,
+    WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, RAW_H, RAW_T, RAW_STEPS,
+    RAW_SEEDED, RAW_LAM, RAW_JACOBIAN, LASTING, PENDING, HAS_ZEROS, ALONG, AUTONOMOUS, FOLLOWS, LEFT_NOW, LAM_FLOW, FLOW_TERMS,
+    FLOW_T, LAST_FLOW, LAST_FLOW_T, DRIFT_LEFT, DRIFT, DRIFT_PART, DRIFT_ALONG, DRIFT_THETA, LARGEST_DRIFT, DRIFT_T, DRIFT_H,
+    KINK_ERROR, KINK_AT, SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
@@ -198,6 +217,7 @@ STEP_ERROR = matrix(SIZED, "(ROWS, n) or (0, n)", "implicit methods: vectors of 
 CARRIED = vector(SIZED, "(n,) or (0,)", "the error of lam that is carried over implicit steps, see adjoints/carried.py")
 CARRIED_THETA = vector(SIZED, "(m,) or (0,)", "the sum of their parts in theta_bar")
 LASTING_THETA = vector(SIZED, "(m,)", "the parts in theta_bar of errors that last, see `add_lasting` in adjoints/carried.py")
+FLOW = matrix(SIZED, "(2, n)", "discrete adjoint: du/dt at an end of the step, and what it would be at another time")
 U_SIZE = vector(SIZED, "(n,)", "sizes of the states in an implicit step, in whose units its equations are solved")
 U_FLOOR = vector(SIZED, "(n,)", "the least size of a state, in whose units lam is measured")
 U_LARGEST = vector(SIZED, "(n,)", "continuous adjoints: the largest size of a state in the steps that are not at hand")
@@ -210,7 +230,7 @@ SAMPLES = matrix(SIZED, "(6, n) or (0, n)", "of slopes and their cotangents, see
 SIDE = vector(OPTIONAL, "(1,) or (0,)", "a result of SIDES; empty where there is none")
 KINK_WORK = matrix(SIZED, "(7, n) or (0, n)", "vectors of adjoints/kinks.py")
 KINK_THETA = matrix(SIZED, "(2, m) or (0, m)", "the same of the parameters")
-CELLS = matrix(STORE, "(k, 10) or (k, 11)", "for parts of the mesh, last one first, what adjoints/cells.py says")
+CELLS = matrix(STORE, "(k, 11) or (k, 12)", "for parts of the mesh, last one first, what adjoints/cells.py says")
 KINKS = matrix(STORE, "(k, 4) or (0, 4)", "and what it says of kinks, where there is SIDE")
 BASIS = matrix(SIZED, "(1, rows)", "discrete adjoint: the weights of the dense output at one place")
 FORWARD_T = vector(STORE, "(k + 1,)", "MESH_T of the forward pass")

@@ -20,7 +20,7 @@ from adjode.linalg.structure import read_sparsity
 from adjode.model.callbacks import Callback, callback
 from adjode.model.fields import Fields, Pair, component, entry_name, fields_of
 from adjode.model.layout import Layout
-from adjode.model.names import entries_read, require_order, unpacked_names, warn_of_unread
+from adjode.model.names import entries_read, reads, require_order, unpacked_names, warn_of_unread
 from adjode.model.switches import switches_of
 
 if TYPE_CHECKING:
@@ -229,6 +229,11 @@ class Dynamics:
         from adjode.model.derived import time_derivative
 
         return time_derivative(self.f, "f_dt", self.debug)
+
+    @functools.cached_property
+    def f_reads_time(self) -> bool:
+        """So far as its source is known."""
+        return reads(self.f.function, 0)
 
     @functools.cached_property
     def sides(self) -> Callback | None:

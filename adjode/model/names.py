@@ -85,6 +85,12 @@ def entries_read(function: Callable, argument: int) -> set[int] | None:
     return read if told == uses else None
 
 
+def reads(function: Callable, argument: int) -> bool:
+    """Whether a function reads one of its arguments, so far as its source is known."""
+    tree = _parsed(function)
+    return tree is None or any(_is_name(node, tree.args.args[argument].arg) for node in ast.walk(tree))
+
+
 def _parsed(function: Callable) -> ast.FunctionDef | None:
     """None without source, or for a lambda."""
     try:

@@ -102,8 +102,8 @@ class Discrete(Replay):
         self.frame[slots.START], self.frame[slots.JUMPS] = start, u_bars
         self.frame[slots.TIMES], self.frame[slots.TIME_SPAN] = np.ascontiguousarray(span.elapsed(times)), span.numbers
         self._allocate(tableau, n, m if wants_theta else 0)
-        self._put_trust(options, n, on_inaccurate)
         self.jumps = jumps
+        self._put_trust(options, n, on_inaccurate)
         put_jumps_back(self.frame, jumps, n, dynamics)
         self._put_shifts()
         if jump_bars is not None:
@@ -135,6 +135,7 @@ class Discrete(Replay):
                 **dict.fromkeys((slots.K, slots.K_BAR), (rows, n)),
                 **dict.fromkeys((slots.CARRIED, slots.CARRIED_THETA), (0,)),
                 slots.STEP_ERROR: (0, n),
+                slots.FLOW: (2, n),
                 slots.SAMPLES: (6 if tableau.quadrature_error.sampled else 0, n),
                 slots.BASIS: (1, rows),
                 slots.STAGE_PARTS: (2, rows),
@@ -162,7 +163,12 @@ class Discrete(Replay):
         frame, weights = self.frame, options.tableau.adjoint_error
         frame[slots.TRUST] = self.trust = slots.TRUST.zeros()
         most = math.inf if on_inaccurate == "warn" else MOST_UNITS
-        self.trust[: slots.STATE_ERROR] = options.unit_error(n), most, options.tableau.partner is not None
+        self.trust[: slots.STATE_ERROR] = (
+            options.unit_error(n),
+            most,
+            options.tableau.partner is not None,
+            self._may_conserve(options),
+        )
         frame[slots.U_FLOOR] = options.least_sizes(n)
         self._put_sides(n, options.adaptive and weights.halves > 0)
         cells = _CELLS if on_inaccurate == "refine" and options.adaptive and weights.halves else 0
@@ -172,6 +178,11 @@ class Discrete(Replay):
         frame[slots.LIMITS] = np.zeros((cells + 2 * with_kinks, 3 if switches else 2))  # see `_parts` in adjoints/cells.py
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
+
+    def _may_conserve(self, options: SolveOptions) -> int:
+        """Whether lam . du/dt may be conserved where nothing is observed, see adjoints/drift.py; 2 if f reads the time."""
+        plain = self.dynamics.mass is None and self.cost is None and not self.jumps
+        return (2 if self.dynamics.f_reads_time else 1) if plain and options.adaptive else 0
 
     def _put_sides(self, n: int, wanted: bool) -> None:
         frame, sides = self.frame, self.dynamics.sides if wanted else None

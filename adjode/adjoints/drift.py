@@ -1,0 +1,147 @@
+"""What errors of the state do to a gradient, where that can be seen: the product of lam with du/dt is conserved.
+
+To begin later is to begin elsewhere: along an exact solution of u' = f(u), lam . f(u) is the same at all times, but for what is
+observed between. Along a computed one it drifts, by the errors of lam and by those of the state, of which estimates of lam alone
+know nothing. Beside the terms of lam . f, a drift says what part of lam is wrong. That is large where something slow leads to
+something fast: on the slow branch of a relaxation oscillator lam . f is 1e-3, as it jumps it is the sum of terms of 1e2, and a
+millionth of these is a tenth of it.
+
+Where a problem is stiff, f magnifies the error of u, and at rest it is nothing else. There lam changes while u does not, and what
+happens to the product in such steps does not count.
+
+If f reads the time, it may still not depend on it, as a forcing of size zero, or one that is over. So it is asked at other times:
+where it is not the same, the product is followed no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adjode.adjoints.cells import DRIFT, WORST_STEP
+from adjode.adjoints.products import dot
+from adjode.compile import slots
+from adjode.compile.flags import exact_kernel, kernel
+from adjode.compile.views import row
+from adjode.status import CALLBACK_RAISED, SUCCESS
+
+_AT_LEAST = 3.0  # times what is seen, for what is wrong in other directions
+_SMALL = 1.0  # units, as a part of lam: less makes no difference
+_ALIGNED = 0.1  # of the product of their sizes are the terms of lam . f, at least: they may happen to be small
+_SLOWER = 10.0  # times less u may change, as a part of it, than lam does in a step that counts
+NOWHERE = -1.0  # as the number of observations that were left
+READS_TIME = 2.0  # of MAY_CONSERVE
+
+
+@kernel
+def begin_drift(frame, step, left, observed):
+    """Whether the step being pulled back is one to follow the product in; `left` observations are left then.
+
+    In the first one that is pulled back du/dt at its end is not known.
+    """
+    trust, first = slots.TRUST(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER] + step + 1 == slots.PLACE(frame)[slots.RELEVANT]
+    trust[slots.FOLLOWS] = 0.0
+    if trust[slots.AUTONOMOUS] > 0.0 and trust[slots.COUNTS_FOR] > 0.0:
+        if observed or first:
+            trust[slots.DRIFT_LEFT] = NOWHERE
+        else:
+            trust[slots.FOLLOWS], trust[slots.LEFT_NOW] = 1.0, left
+
+
+def make_find_flow(call_f: Callable) -> Callable:
+    """`find_flow(frame, t, u, known) -> status` puts f(t, u) into FLOW unless it is known, and looks whether f depends on time."""
+
+    @kernel
+    def find_flow(frame, t, u, known):
+        trust, flow, other = slots.TRUST(frame), row(slots.FLOW(frame), 0), row(slots.FLOW(frame), 1)
+        trust[slots.FLOW_T] = t
+        if not known:
+            slots.COUNT(frame)[slots.DERIVATIVES] += 1
+            if call_f(frame, t, u, flow) != 0:
+                return CALLBACK_RAISED
+        if trust[slots.AUTONOMOUS] == READS_TIME and trust[slots.DRIFT_LEFT] == trust[slots.LEFT_NOW]:
+            slots.COUNT(frame)[slots.DERIVATIVES] += 1
+            if call_f(frame, trust[slots.LAST_FLOW_T], u, other) != 0:
+                return CALLBACK_RAISED
+            for k in range(flow.size):
+                if other[k] != flow[k]:
+                    trust[slots.AUTONOMOUS] = trust[slots.FOLLOWS] = 0.0
+        return SUCCESS
+
+    return find_flow
+
+
+@exact_kernel
+def multiply_with_flow(frame, lam, rest):
+    """The product of lam + rest with du/dt, in FLOW, and the sum of the sizes of its terms."""
+    trust, flow, product, terms = slots.TRUST(frame), row(slots.FLOW(frame), 0), 0.0, 0.0
+    for k in range(flow.size):
+        term = (lam[k] + rest[k]) * flow[k]
+        product += term
+        terms += abs(term)
+    trust[slots.LAM_FLOW], trust[slots.FLOW_TERMS] = product, terms
+
+
+@exact_kernel
+def _size(frame, V, k):
+    last = slots.SETTING(frame)[slots.LAST_STAGE]
+    return max(abs(V[0, k]), abs(V[last, k])) + slots.U_FLOOR(frame)[k]
+
+
+@exact_kernel
+def _changes_with_lam(frame, V):
+    """Whether u changes in the step as lam does; V are the states of its stages."""
+    lam, new, last = slots.LAM(frame), slots.Y_BAR(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+    largest, change = 0.0, 0.0
+    for k in range(lam.size):
+        size = _size(frame, V, k)
+        largest, change = max(largest, abs(lam[k]) * size), max(change, abs(new[k] - lam[k]) * size)
+    changes = False
+    for k in range(lam.size):
+        changes |= change * _size(frame, V, k) <= _SLOWER * abs(V[last, k] - V[0, k]) * largest
+    return changes
+
+
+@exact_kernel
+def follow_drift(frame, step, h, V):
+    """What the product has become since the last step that was judged, and what that says of the gradient."""
+    trust = slots.TRUST(frame)
+    if trust[slots.FOLLOWS] == 0.0:
+        return
+    change, trust[slots.LAST_FLOW] = trust[slots.LAM_FLOW] - trust[slots.LAST_FLOW], trust[slots.LAM_FLOW]
+    trust[slots.LAST_FLOW_T] = trust[slots.FLOW_T]
+    goes_on, trust[slots.DRIFT_LEFT] = trust[slots.DRIFT_LEFT] == trust[slots.LEFT_NOW], trust[slots.LEFT_NOW]
+    if goes_on and _changes_with_lam(frame, V):
+        trust[slots.DRIFT] += change
+        _put_into_cell(frame, step, h, abs(change))
+    if abs(trust[slots.DRIFT]) <= _SMALL * trust[slots.UNIT_ERROR] * trust[slots.FLOW_TERMS]:
+        trust[slots.DRIFT_PART] = 0.0
+        return
+    _add_error(frame, V)
+
+
+@kernel
+def _put_into_cell(frame, step, h, change):
+    """In the cell of the step the largest change of one."""
+    trust, cells = slots.TRUST(frame), slots.CELLS(frame)
+    k = int(trust[slots.CELLS_USED]) - 1
+    if change > trust[slots.LARGEST_DRIFT]:
+        trust[slots.LARGEST_DRIFT] = change
+        trust[slots.DRIFT_T], trust[slots.DRIFT_H] = slots.FORWARD_T(frame)[step], h
+    if k >= 0 and change > cells[k, DRIFT]:
+        cells[k, DRIFT], cells[k, WORST_STEP] = change, abs(h)
+
+
+@exact_kernel
+def _add_error(frame, V):
+    """What part of lam the drift is, and that of what steps have added to theta_bar since it was known last."""
+    trust, flow, lam, rate, largest = slots.TRUST(frame), row(slots.FLOW(frame), 0), slots.LAM(frame), 0.0, 0.0
+    for k in range(flow.size):
+        size = _size(frame, V, k)
+        largest = max(largest, abs(lam[k]) * size)
+        rate += abs(flow[k]) / size if size > 0.0 else 0.0
+    terms = max(trust[slots.FLOW_TERMS], _ALIGNED * rate * largest)
+    part = _AT_LEAST * abs(trust[slots.DRIFT]) / terms if terms > 0.0 else 0.0
+    along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
+    if trust[slots.DRIFT_PART] > 0.0:
+        trust[slots.DRIFT_THETA] += part * abs(along - trust[slots.DRIFT_ALONG])
+    trust[slots.DRIFT_PART], trust[slots.DRIFT_ALONG] = part, along
