@@ -182,7 +182,7 @@ def _units_of_drift(frame, unit, at_start):
     trust, cells, total = slots.TRUST(frame), slots.CELLS(frame), 0.0
     for k in range(int(trust[slots.CELLS_USED])):
         total += cells[k, DRIFT]
-    return max(trust[slots.DRIFT_PART] * at_start, trust[slots.DRIFT_THETA]) / unit / total if total > 0.0 else 0.0
+    return max(trust[slots.DRIFT_MOST] * at_start, trust[slots.DRIFT_THETA]) / unit / total if total > 0.0 else 0.0
 
 
 @exact_kernel

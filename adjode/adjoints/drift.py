@@ -24,7 +24,7 @@ from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
 from adjode.status import CALLBACK_RAISED, SUCCESS
 
-_AT_LEAST = 3.0  # times what is seen, for what is wrong in other directions
+_PROBED = 4.0 / 3.0  # THETA_PROBE has at least three quarters of each parameter
 _SMALL = 1.0  # units, as a part of lam: less makes no difference
 _ALIGNED = 0.1  # of the product of their sizes are the terms of lam . f, at least: they may happen to be small
 _SLOWER = 10.0  # times less u may change, as a part of it, than lam does in a step that counts
@@ -33,15 +33,15 @@ READS_TIME = 2.0  # of MAY_CONSERVE
 
 
 @kernel
-def begin_drift(frame, step, left, observed):
+def begin_drift(frame, left, leaps):
     """Whether the step being pulled back is one to follow the product in; `left` observations are left then.
 
-    In the first one that is pulled back du/dt at its end is not known.
+    It `leaps` where something is observed in the step. At the end of the very last step du/dt is not known.
     """
-    trust, first = slots.TRUST(frame), slots.FORWARD_COUNT(frame)[slots.EARLIER] + step + 1 == slots.PLACE(frame)[slots.RELEVANT]
+    trust = slots.TRUST(frame)
     trust[slots.FOLLOWS] = 0.0
     if trust[slots.AUTONOMOUS] > 0.0 and trust[slots.COUNTS_FOR] > 0.0:
-        if observed or first:
+        if leaps:
             trust[slots.DRIFT_LEFT] = NOWHERE
         else:
             trust[slots.FOLLOWS], trust[slots.LEFT_NOW] = 1.0, left
@@ -87,18 +87,15 @@ def _size(frame, V, k):
     return max(abs(V[0, k]), abs(V[last, k])) + slots.U_FLOOR(frame)[k]
 
 
-@exact_kernel
+@kernel
 def _changes_with_lam(frame, V):
     """Whether u changes in the step as lam does; V are the states of its stages."""
-    lam, new, last = slots.LAM(frame), slots.Y_BAR(frame), slots.SETTING(frame)[slots.LAST_STAGE]
-    largest, change = 0.0, 0.0
+    lam, new, floor, last = slots.LAM(frame), slots.Y_BAR(frame), slots.U_FLOOR(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+    of_lam, of_u = 0.0, 0.0
     for k in range(lam.size):
-        size = _size(frame, V, k)
-        largest, change = max(largest, abs(lam[k]) * size), max(change, abs(new[k] - lam[k]) * size)
-    changes = False
-    for k in range(lam.size):
-        changes |= change * _size(frame, V, k) <= _SLOWER * abs(V[last, k] - V[0, k]) * largest
-    return changes
+        of_lam += abs(new[k] - lam[k]) * (abs(V[0, k]) + floor[k])
+        of_u += abs(lam[k] * (V[last, k] - V[0, k]))
+    return of_lam <= _SLOWER * of_u
 
 
 @exact_kernel
@@ -140,8 +137,9 @@ def _add_error(frame, V):
         largest = max(largest, abs(lam[k]) * size)
         rate += abs(flow[k]) / size if size > 0.0 else 0.0
     terms = max(trust[slots.FLOW_TERMS], _ALIGNED * rate * largest)
-    part = _AT_LEAST * abs(trust[slots.DRIFT]) / terms if terms > 0.0 else 0.0
+    part = _PROBED * abs(trust[slots.DRIFT]) / terms if terms > 0.0 else 0.0
     along = dot(slots.THETA_PROBE(frame), slots.TOTAL(frame))
     if trust[slots.DRIFT_PART] > 0.0:
         trust[slots.DRIFT_THETA] += part * abs(along - trust[slots.DRIFT_ALONG])
     trust[slots.DRIFT_PART], trust[slots.DRIFT_ALONG] = part, along
+    trust[slots.DRIFT_MOST] = max(trust[slots.DRIFT_MOST], part)

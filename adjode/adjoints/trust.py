@@ -136,7 +136,7 @@ def begin_step(frame, step, h, V, left, observed):
     if stiff and not apart:
         apart = _is_apart(frame, h, slots.FORWARD_T(frame)[step], left, observed)
     trust[slots.COUNTS_FOR] = _counts_for(frame, apart)
-    begin_drift(frame, step, left, observed)
+    begin_drift(frame, left, observed or behind == 0.0)
     trust[slots.RULE_ROW] = WHOLE if starts and trust[slots.SWITCHES_TO] == 0.0 and not sampled else INNER
     if observed:
         for k in range(y_bar.size):
@@ -359,7 +359,7 @@ def judge(frame, status):
         sum_lasting(frame)
         of_lam, of_theta, of_zeros = trust[slots.LAM_SUM], trust[slots.THETA_SUM], trust[slots.ZERO_SUM]
         carried, lasting = size_of_theta(frame, slots.CARRIED_THETA(frame)), size_of_theta(frame, slots.LASTING_THETA(frame))
-        lasting_part = max(abs(trust[slots.LASTING] + trust[slots.PENDING]), trust[slots.DRIFT_PART])
+        lasting_part = max(abs(trust[slots.LASTING] + trust[slots.PENDING]), trust[slots.DRIFT_MOST])
         of_start = max(of_lam, lasting_part * at_start) / largest
         trust[slots.U0_ERROR] = of_start
         of_rules = errors_of_rules(frame)

@@ -185,6 +185,7 @@ TRUST = floats_by_name(
     drift_left="the observations left then",
     drift="by how much it has changed in all",
     drift_part="what part of lam that is; 0 for a small one",
+    drift_most="the largest such part, which is no less in the steps before",
     drift_along="theta_bar along THETA_PROBE when that was found",
     drift_theta="the sum of the errors of theta_bar from it",
     largest_drift="the largest change between two steps",
@@ -207,8 +208,8 @@ TRUST = floats_by_name(
     RULE_SCALE, FREE_SUM, THETA_SIZE, ZERO_SIZE, STIFF_BEHIND, LEFT_WRONG, TRANSIENT, SEEDS, SOUND, AMPLIFIED, WORST, WORST_T,
     WORST_H, WORST_ENTRY, U0_ERROR, THETA_ERROR, UNITS, STEPS_IN_CELL, ROOM_IN_CELL, CELLS_USED, CARRYING, RAW_H, RAW_T, RAW_STEPS,
     RAW_SEEDED, RAW_LAM, RAW_JACOBIAN, LASTING, PENDING, HAS_ZEROS, ALONG, AUTONOMOUS, FOLLOWS, LEFT_NOW, LAM_FLOW, FLOW_TERMS,
-    FLOW_T, LAST_FLOW, LAST_FLOW_T, DRIFT_LEFT, DRIFT, DRIFT_PART, DRIFT_ALONG, DRIFT_THETA, LARGEST_DRIFT, DRIFT_T, DRIFT_H,
-    KINK_ERROR, KINK_AT, SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
+    FLOW_T, LAST_FLOW, LAST_FLOW_T, DRIFT_LEFT, DRIFT, DRIFT_PART, DRIFT_MOST, DRIFT_ALONG, DRIFT_THETA, LARGEST_DRIFT, DRIFT_T,
+    DRIFT_H, KINK_ERROR, KINK_AT, SIDE_BEHIND, STEP_BEHIND, WORST_IS_KINK, FORWARD_STEP,
 ) = TRUST.places
 # fmt: on
 LAM_ERROR = vector(SIZED, "(n,)", "discrete adjoint: error estimate of the step being pulled back")
