@@ -221,14 +221,14 @@ def set_limits(frame, unit, unit_of_zeros, at_start):
             factor = 0.8 * (share / error) ** (2.0 / (order * halves))
         if not (stiff or lasting <= share):
             factor = min(factor, max(0.8 * (share / lasting) ** (2.0 / (order * halves)), least))
-        factor = min(factor, _factor_of_drift(drift * cells[k, DRIFT], order * halves))
         if k + 1 == rows and trust[slots.GREW_FREELY] == 1.0:  # at a singularity errors fall by less than their order
             rule_power, looks = rule_power * (1 + limited[1]), False
         if not rule <= share:
             factor = min(factor, max(0.8 * (share / rule) ** rule_power, _TO_LOOK if looks else 0.0))
         if not stiff:
             factor = min(factor, shorter)
-        limit = cells[k, WORST_STEP] * max(factor, _LEAST_FACTOR)
+        of_drift = _factor_of_drift(drift * cells[k, DRIFT], order * halves)
+        limit = min(cells[k, WORST_STEP] * max(factor, _LEAST_FACTOR), cells[k, LONGEST] * max(of_drift, _LEAST_FACTOR))
         if limited[1] > 0:
             limit = min(limit, cells[k, LONGEST])
         if graded:

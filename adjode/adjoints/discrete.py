@@ -14,17 +14,16 @@ from adjode.adjoints import products
 from adjode.adjoints.carried import make_carry_across, make_end_carried
 from adjode.adjoints.cells import divide_mesh
 from adjode.adjoints.costs import begin_costs, judge_costs, make_integrate_cost, seed, seed_moving
-from adjode.adjoints.drift import make_find_flow, multiply_with_flow
+from adjode.adjoints.drift import multiply_with_flow
+from adjode.adjoints.flow import make_begin_judging, make_call_flow, make_stages_at_hand
 from adjode.adjoints.gaps import keeps_off, make_cross, make_cross_smoothly, make_pull_any, sees
 from adjode.adjoints.jumping import forget_behind
 from adjode.adjoints.seeds import make_seed_observations
 from adjode.adjoints.shifting import shift_explicit, shift_hooks
 from adjode.adjoints.shifts import ALONE, begin_shifts, goes_on, is_last, make_pull_shifted
-from adjode.adjoints.stages_again import make_stages_again
 from adjode.adjoints.trust import (
     add_stage,
     begin_implicit_step,
-    begin_step,
     begin_trust,
     end_first_stage,
     end_implicit_step,
@@ -178,21 +177,13 @@ def _make_pull_explicit(calls: Calls, stages: tuple[int, int] | None) -> Callabl
     return pull_explicit
 
 
-@kernel
-def _keep_flow(frame):
-    """FLOW = f at the end of a step, which the step after it has begun with."""
-    flow, K = row(slots.FLOW(frame), 0), slots.K(frame)
-    for k in range(flow.size):
-        flow[k] = K[0, k]
-
-
 def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solver) -> Callable:
     """The kernel that pulls LAM and K_BAR back over the stages of one step, to Y_BAR and K_BAR[0]."""
     if solver.implicit:
         pull = _make_pull(calls)
         product = products.make_product(calls)
         take, find_error = solver.transposed_step(pull, _make_pull_error(calls), product, make_jacobian(calls))
-        (_, end_shift), find_flow = shift_hooks(calls), make_find_flow(calls.f)
+        (_, end_shift), call_flow = shift_hooks(calls), make_call_flow(calls)
 
         @kernel
         def pull_implicit(frame, step, t, h, t_new, V, dense):
@@ -205,7 +196,7 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
             if status == SUCCESS:
                 status = find_error(frame, t, h, t_new, V)
             if status == SUCCESS and slots.TRUST(frame)[slots.FOLLOWS] == 1.0:
-                status = find_flow(frame, t, row(V, 0), False)
+                status = call_flow(frame, t, row(V, 0))
                 multiply_with_flow(frame, slots.Y_BAR(frame), row(slots.STEP_ERROR(frame), FIRST_STAGE))
             end_implicit_step(frame, step, h, V, found)
             return status
@@ -214,49 +205,11 @@ def _make_pull_stages(calls: Calls, stages: tuple[int, int] | None, solver: Solv
     return _make_pull_explicit(calls, stages)
 
 
-def _make_stages_at_hand(calls: Calls, stages: tuple[int, int] | None, recorded: bool) -> Callable:
-    """The kernel that gives the status and the states of the stages of a step."""
-    if recorded:
-
-        @kernel
-        def recorded_stages(frame, step, t, h, t_new, dense):
-            return SUCCESS, plane(slots.FORWARD_STAGES(frame), step)
-
-        return recorded_stages
-    stages_again, judged = make_stages_again(calls, stages), calls.judged
-
-    @kernel
-    def computed_stages(frame, step, t, h, t_new, dense):
-        if judged:
-            _keep_flow(frame)
-        return stages_again(frame, step, t, h, t_new, dense), plane(slots.STAGES(frame), 0)
-
-    return computed_stages
-
-
-def _make_begin_judging(calls: Calls, recorded: bool, solver: Solver) -> Callable:
-    find_flow, judged, explicit = make_find_flow(calls.f), calls.judged, not solver.implicit
-
-    @kernel
-    def begin_judging(frame, step, h, V, left, observed):
-        """Whether the step is judged, and what that needs to begin with; the status."""
-        last = slots.SETTING(frame)[slots.LAST_STAGE]
-        if left == ALONE or not judged:
-            slots.TRUST(frame)[slots.COUNTS_FOR] = 0.0
-            return SUCCESS
-        begin_step(frame, step, h, V, left, observed)
-        if explicit and slots.TRUST(frame)[slots.FOLLOWS] == 1.0:
-            return find_flow(frame, slots.FORWARD_T(frame)[step + 1], row(V, last), not recorded)
-        return SUCCESS
-
-    return begin_judging
-
-
 def _make_pull_step(calls: Calls, stages: tuple[int, int] | None, recorded: bool, solver: Solver, may_cost: bool) -> Callable:
     """The kernel that pulls back over one step of one method."""
     pull_stages, seed_observations = _make_pull_stages(calls, stages, solver), make_seed_observations(calls.may_jump)
     integrate_cost = _integrate_moving_cost if calls.may_jump else _integrate_cost
-    stages_at_hand, begin_judging = _make_stages_at_hand(calls, stages, recorded), _make_begin_judging(calls, recorded, solver)
+    stages_at_hand, begin_judging = make_stages_at_hand(calls, stages, recorded), make_begin_judging(calls, recorded, solver)
 
     @kernel
     def pull_one_step(frame, step, left):

@@ -8,28 +8,24 @@ millionth of these is a tenth of it.
 
 Where a problem is stiff, f magnifies the error of u, and at rest it is nothing else. There lam changes while u does not, and what
 happens to the product in such steps does not count.
-
-If f reads the time, it may still not depend on it, as a forcing of size zero, or one that is over. So it is asked at other times:
-where it is not the same, the product is followed no longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from adjode.adjoints.cells import DRIFT, WORST_STEP
+from adjode.adjoints.cells import DRIFT
 from adjode.adjoints.products import dot
 from adjode.compile import slots
 from adjode.compile.flags import exact_kernel, kernel
 from adjode.compile.views import row
-from adjode.status import CALLBACK_RAISED, SUCCESS
+from adjode.steppers.transposed_error import shares_first_stage
 
 _PROBED = 4.0 / 3.0  # THETA_PROBE has at least three quarters of each parameter
 _SMALL = 1.0  # units, as a part of lam: less makes no difference
 _ALIGNED = 0.1  # of the product of their sizes are the terms of lam . f, at least: they may happen to be small
 _SLOWER = 10.0  # times less u may change, as a part of it, than lam does in a step that counts
+_STIFF = 10.0  # times lam, in what is pulled back over a slope
+_FADED, _STAYS = 0.5, 0.1  # of an entry of lam before the step, and of u
 NOWHERE = -1.0  # as the number of observations that were left
-READS_TIME = 2.0  # of MAY_CONSERVE
 
 
 @kernel
@@ -47,38 +43,21 @@ def begin_drift(frame, left, leaps):
             trust[slots.FOLLOWS], trust[slots.LEFT_NOW] = 1.0, left
 
 
-def make_find_flow(call_f: Callable) -> Callable:
-    """`find_flow(frame, t, u, known) -> status` puts f(t, u) into FLOW unless it is known, and looks whether f depends on time."""
-
-    @kernel
-    def find_flow(frame, t, u, known):
-        trust, flow, other = slots.TRUST(frame), row(slots.FLOW(frame), 0), row(slots.FLOW(frame), 1)
-        trust[slots.FLOW_T] = t
-        if not known:
-            slots.COUNT(frame)[slots.DERIVATIVES] += 1
-            if call_f(frame, t, u, flow) != 0:
-                return CALLBACK_RAISED
-        if trust[slots.AUTONOMOUS] == READS_TIME and trust[slots.DRIFT_LEFT] == trust[slots.LEFT_NOW]:
-            slots.COUNT(frame)[slots.DERIVATIVES] += 1
-            if call_f(frame, trust[slots.LAST_FLOW_T], u, other) != 0:
-                return CALLBACK_RAISED
-            for k in range(flow.size):
-                if other[k] != flow[k]:
-                    trust[slots.AUTONOMOUS] = trust[slots.FOLLOWS] = 0.0
-        return SUCCESS
-
-    return find_flow
-
-
 @exact_kernel
 def multiply_with_flow(frame, lam, rest):
-    """The product of lam + rest with du/dt, in FLOW, and the sum of the sizes of its terms."""
-    trust, flow, product, terms = slots.TRUST(frame), row(slots.FLOW(frame), 0), 0.0, 0.0
+    """The product of lam + rest with du/dt, in FLOW, and the sum of the sizes of its terms.
+
+    `rest` has been pulled back over a slope only. In stiff steps it is much of a state that is nothing but its error in du/dt.
+    """
+    trust, flow, product, terms, stiff = slots.TRUST(frame), row(slots.FLOW(frame), 0), 0.0, 0.0, False
     for k in range(flow.size):
         term = (lam[k] + rest[k]) * flow[k]
         product += term
         terms += abs(term)
+        stiff |= abs(rest[k]) > _STIFF * abs(lam[k])
     trust[slots.LAM_FLOW], trust[slots.FLOW_TERMS] = product, terms
+    if stiff:
+        trust[slots.FOLLOWS], trust[slots.DRIFT_LEFT] = 0.0, NOWHERE
 
 
 @exact_kernel
@@ -91,11 +70,29 @@ def _size(frame, V, k):
 def _changes_with_lam(frame, V):
     """Whether u changes in the step as lam does; V are the states of its stages."""
     lam, new, floor, last = slots.LAM(frame), slots.Y_BAR(frame), slots.U_FLOOR(frame), slots.SETTING(frame)[slots.LAST_STAGE]
-    of_lam, of_u = 0.0, 0.0
+    whole, change, changes = 0.0, 0.0, False
     for k in range(lam.size):
-        of_lam += abs(new[k] - lam[k]) * (abs(V[0, k]) + floor[k])
-        of_u += abs(lam[k] * (V[last, k] - V[0, k]))
-    return of_lam <= _SLOWER * of_u
+        size = abs(V[0, k]) + floor[k]
+        whole += abs(lam[k]) * size
+        change += abs(new[k] - lam[k]) * size
+    for k in range(lam.size):
+        changes |= change * (abs(V[0, k]) + floor[k]) <= _SLOWER * whole * abs(V[last, k] - V[0, k])
+    return changes
+
+
+@kernel
+def _fades(frame, V):
+    """Whether an entry of lam fades in the step while its state stays.
+
+    However small, it is multiplied by what is nothing but an error of f. That matters where slopes are shared by steps, which are
+    not f of the states there.
+    """
+    lam, new, floor, last = slots.LAM(frame), slots.Y_BAR(frame), slots.U_FLOOR(frame), slots.SETTING(frame)[slots.LAST_STAGE]
+    fades = False
+    for k in range(lam.size):
+        stays = abs(V[last, k] - V[0, k]) < _STAYS * (abs(V[0, k]) + floor[k])
+        fades |= stays and abs(new[k]) < _FADED * abs(lam[k])
+    return fades
 
 
 @exact_kernel
@@ -105,15 +102,18 @@ def follow_drift(frame, step, h, V):
     if trust[slots.FOLLOWS] == 0.0:
         return
     change, trust[slots.LAST_FLOW] = trust[slots.LAM_FLOW] - trust[slots.LAST_FLOW], trust[slots.LAM_FLOW]
-    trust[slots.LAST_FLOW_T] = trust[slots.FLOW_T]
-    goes_on, trust[slots.DRIFT_LEFT] = trust[slots.DRIFT_LEFT] == trust[slots.LEFT_NOW], trust[slots.LEFT_NOW]
-    if goes_on and _changes_with_lam(frame, V):
+    goes_on, trust[slots.LAST_FLOW_T] = trust[slots.DRIFT_LEFT] == trust[slots.LEFT_NOW], trust[slots.FLOW_T]
+    counts = _changes_with_lam(frame, V)
+    if counts and slots.STEP_WEIGHTS(frame).shape[0] > 0 and shares_first_stage(frame):
+        counts = not _fades(frame, V)
+    trust[slots.DRIFT_LEFT] = trust[slots.LEFT_NOW] if counts else NOWHERE
+    if goes_on and counts:
         trust[slots.DRIFT] += change
         _put_into_cell(frame, step, h, abs(change))
     if abs(trust[slots.DRIFT]) <= _SMALL * trust[slots.UNIT_ERROR] * trust[slots.FLOW_TERMS]:
         trust[slots.DRIFT_PART] = 0.0
-        return
-    _add_error(frame, V)
+    else:
+        _add_error(frame, V)
 
 
 @kernel
@@ -125,7 +125,7 @@ def _put_into_cell(frame, step, h, change):
         trust[slots.LARGEST_DRIFT] = change
         trust[slots.DRIFT_T], trust[slots.DRIFT_H] = slots.FORWARD_T(frame)[step], h
     if k >= 0 and change > cells[k, DRIFT]:
-        cells[k, DRIFT], cells[k, WORST_STEP] = change, abs(h)
+        cells[k, DRIFT] = change
 
 
 @exact_kernel

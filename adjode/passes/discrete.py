@@ -181,8 +181,11 @@ class Discrete(Replay):
 
     def _may_conserve(self, options: SolveOptions) -> int:
         """Whether lam . du/dt may be conserved where nothing is observed, see adjoints/drift.py; 2 if f reads the time."""
-        plain = self.dynamics.mass is None and self.cost is None and not self.jumps
-        return (2 if self.dynamics.f_reads_time else 1) if plain and options.adaptive else 0
+        timed, plain = self.dynamics.f_reads_time, self.dynamics.mass is None and self.cost is None and not self.jumps
+        first, last = sorted(self.span.ends)
+        if not (plain and options.adaptive) or (timed and ((first < options.stops) & (options.stops < last)).any()):
+            return 0
+        return 2 if timed else 1
 
     def _put_sides(self, n: int, wanted: bool) -> None:
         frame, sides = self.frame, self.dynamics.sides if wanted else None
