@@ -191,7 +191,7 @@ def test_work():
     first, again = (evaluate(U, THETA, *direction()).stats for _ in range(2))
     assert first.n_f > 0 and again.n_f == 0 and first.n_vjp == again.n_vjp + again.n_vjp_dot
     solved = adjode.solve(lotka_volterra(), U, THETA, (0.0, 2.0)).stats
-    assert first.n_steps == solved.n_steps and first.n_f <= solved.n_f + 4
+    assert first.n_steps == solved.n_steps and first.n_f <= solved.n_f + 4 + first.n_steps  # one f for each step judged
     assert first.n_jvp == first.n_vjp_dot and again.n_vjp == 2 * first.n_vjp_dot <= 2 * (6 * first.n_steps + 1 + 2 * TIMES.size)
     many = evaluate(U, THETA, np.ones((2, 2)), np.ones((4, 2))).stats
     assert many.n_vjp == 4 * first.n_vjp_dot and many.n_jvp == many.n_vjp_dot == 2 * first.n_vjp_dot

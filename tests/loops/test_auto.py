@@ -1,6 +1,7 @@
 """method="auto": what it takes of each method, where it switches, and gradients across the switches."""
 
 import functools
+import warnings
 
 import numpy as np
 import pytest
@@ -129,7 +130,10 @@ def test_dense_output_across_the_switches():
 # --- what is asked for, and how -------------------------------------------------------------------------------------------------
 def test_less_asked_for_costs_less():
     def work(adjoint, *wrt):
-        return cycle().pullback([1.0, 1.0], adjoint=adjoint, wrt=wrt).stats
+        options = {"on_inaccurate": "warn"} if adjoint == "discrete" else {}  # the work on one mesh, too coarse for lam as it is
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return cycle().pullback([1.0, 1.0], adjoint=adjoint, wrt=wrt, **options).stats
 
     for adjoint in AUTO_ADJOINTS:
         both, without = work(adjoint, "u0", "theta"), work(adjoint, "u0")

@@ -97,11 +97,12 @@ def test_options_of_the_continuous_adjoint_and_vjp_u(adjoint):
         assert bar.stats.n_vjp == expected.stats.n_vjp and bar.stats.n_vjp_u == expected.stats.n_vjp_u
 
 
-def test_the_discrete_adjoint_evaluates_f_in_the_forward_pass_only():
+def test_the_discrete_adjoint_evaluates_stages_in_the_forward_pass_only():
+    """But for one at the end of every other step, which says how the product of lam with it drifts."""
     short, long = pair(LOSSES["final"])
     _, bar = short(LV_U0, LV_THETA)
     _, again = long(LV_U0, LV_THETA)
-    assert bar.stats.n_f == 0 and again.stats.n_f == 6 * bar.stats.n_steps
+    assert 0.5 * bar.stats.n_steps <= bar.stats.n_f <= 0.5 * bar.stats.n_steps + 2.0 and again.stats.n_f == 6 * bar.stats.n_steps
     assert bar.stats.n_vjp == again.stats.n_vjp == 6 * bar.stats.n_steps + 1
 
 
