@@ -63,11 +63,11 @@ def make_call_flow(calls: Calls) -> Callable:
             return CALLBACK_RAISED
         if trust[slots.AUTONOMOUS] == READS_TIME and trust[slots.DRIFT_LEFT] == trust[slots.LEFT_NOW]:
             slots.COUNT(frame)[slots.DERIVATIVES] += 1
-            if call_f(frame, trust[slots.LAST_FLOW_T], u, other) != 0:
-                return CALLBACK_RAISED
+            is_same = call_f(frame, trust[slots.LAST_FLOW_T], u, other) == 0  # the state may be none for f to have at that time
             for k in range(flow.size):
-                if other[k] != flow[k]:
-                    trust[slots.AUTONOMOUS] = trust[slots.FOLLOWS] = 0.0
+                is_same &= other[k] == flow[k]
+            if not is_same:
+                trust[slots.AUTONOMOUS] = trust[slots.FOLLOWS] = 0.0
         return SUCCESS
 
     return call_flow

@@ -114,6 +114,22 @@ def test_a_forcing_of_size_zero_makes_no_difference():
     assert moved.stats.n_f < 5
 
 
+def picky(t, u, theta, du):
+    if abs(u[0] - math.exp(-t)) > 1e-3:
+        raise ValueError("off the solution")
+    du[0] = -u[0]
+
+
+def picky_vjp(t, u, theta, lam, u_bar, theta_bar):
+    u_bar[0] = -lam[0]
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "DOP853"])
+def test_f_that_raises_for_a_state_at_another_time(method):
+    bar = gradient(Dynamics(picky, picky_vjp), FinalState([1.0]), (0.0, 5.0), [1.0], [], method=method, rtol=1e-8, atol=1e-8)
+    assert bar.u0[0] == pytest.approx(math.exp(-5.0), rel=1e-5)
+
+
 def test_the_estimate_without_an_adjoint_of_its_own_mesh():
     """`pullback` evaluates stages again and finds the same."""
     solution = solve(lotka_volterra(), LV_U0, LV_THETA, (0.0, 10.0), rtol=1e-6, atol=1e-6)
