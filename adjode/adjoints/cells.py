@@ -177,12 +177,19 @@ def _put_limits(frame, k, end, limit, stiff, least):
 
 
 @exact_kernel
+def error_of_drift(frame, at_start):
+    """What the drift says of lam at the start, whose size is `at_start`, and of theta_bar."""
+    trust = slots.TRUST(frame)
+    return max(trust[slots.DRIFT_MOST] * at_start, trust[slots.DRIFT_THETA])
+
+
+@exact_kernel
 def _units_of_drift(frame, unit, at_start):
     """The error that the drift makes, for each part of that: its sum over the cells."""
     trust, cells, total = slots.TRUST(frame), slots.CELLS(frame), 0.0
     for k in range(int(trust[slots.CELLS_USED])):
         total += cells[k, DRIFT]
-    return max(trust[slots.DRIFT_MOST] * at_start, trust[slots.DRIFT_THETA]) / unit / total if total > 0.0 else 0.0
+    return error_of_drift(frame, at_start) / unit / total if total > 0.0 else 0.0
 
 
 @exact_kernel

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from adjode.adjoints.carried import add_lasting, begin_carried, part_of_lam, size_of_theta, sum_carried, sum_lasting
-from adjode.adjoints.cells import DAMPS, MAGNIFIES, ROUNDS, keep, keep_rules, mark_implicit, set_limits, to_power
+from adjode.adjoints.cells import DAMPS, MAGNIFIES, ROUNDS, error_of_drift, keep, keep_rules, mark_implicit, set_limits, to_power
 from adjode.adjoints.drift import NOWHERE, begin_drift, follow_drift, multiply_with_flow
 from adjode.adjoints.kinks import begin_kinks, find_kink
 from adjode.adjoints.products import dot
@@ -360,11 +360,13 @@ def judge(frame, status):
         of_lam, of_theta, of_zeros = trust[slots.LAM_SUM], trust[slots.THETA_SUM], trust[slots.ZERO_SUM]
         carried, lasting = size_of_theta(frame, slots.CARRIED_THETA(frame)), size_of_theta(frame, slots.LASTING_THETA(frame))
         lasting_part = max(abs(trust[slots.LASTING] + trust[slots.PENDING]), trust[slots.DRIFT_MOST])
-        of_start = max(of_lam, lasting_part * at_start) / largest
+        of_start, of_drift = max(of_lam, lasting_part * at_start) / largest, error_of_drift(frame, at_start) / largest
         trust[slots.U0_ERROR] = of_start
         of_rules = errors_of_rules(frame)
         here = (of_lam + of_theta + of_rules[0] + carried[0]) / largest + (of_zeros + of_rules[1] + carried[1]) / with_zeros
-        trust[slots.THETA_ERROR] = max(here, of_start, max(lasting[0], trust[slots.DRIFT_THETA]) / largest, lasting[1] / with_zeros)
+        trust[slots.THETA_ERROR] = max(here, of_start, of_drift, lasting[0] / largest, lasting[1] / with_zeros)
+        if of_drift == trust[slots.THETA_ERROR]:
+            trust[slots.WORST_T], trust[slots.WORST_H] = trust[slots.DRIFT_T], trust[slots.DRIFT_H]
     if unit == 0.0:
         return status
     trust[slots.UNITS] = trust[slots.THETA_ERROR] / unit
