@@ -4,6 +4,7 @@ Needs NUMBA_ENABLE_CUDASIM=1 and NUMBA_DISABLE_JIT=1, and so a process of its ow
 """
 
 import os
+import warnings
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -70,10 +71,12 @@ def one_by_one(u0, theta, loss="final", span=SPAN, dynamics=lotka_volterra, **op
     loss = LOSSES[loss] if isinstance(loss, str) else loss
     spans = np.broadcast_to(span, (N, 2))
     rows = (np.broadcast_to(block, (N, np.shape(block)[-1])) for block in (u0, theta))
-    results = []
+    results, judged = [], {} if options.get("adjoint") == "interpolating" else {"on_inaccurate": "warn"}
     for i, (u, p) in enumerate(zip(*rows, strict=True)):
         member = loss.member(i) if hasattr(loss, "member") else loss
-        results.append(value_and_gradient(dynamics, member, tuple(spans[i]), **options)(u, p))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # on a GPU gradients are those of the steps that were taken
+            results.append(value_and_gradient(dynamics, member, tuple(spans[i]), **judged, **options)(u, p))
     bars = [np.array([getattr(bar, name) for _, bar in results]) for name in ("u0", "theta")]
     return SimpleNamespace(value=np.array([value for value, _ in results]), u0=bars[0], theta=bars[1])
 
