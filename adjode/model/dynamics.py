@@ -232,7 +232,7 @@ class Dynamics:
 
     @functools.cached_property
     def f_reads_time(self) -> bool:
-        """So far as its source is known."""
+        """Whether f reads the time; it may, where its source is not known."""
         return reads(self.f.function, 0)
 
     @functools.cached_property

@@ -86,7 +86,7 @@ def entries_read(function: Callable, argument: int) -> set[int] | None:
 
 
 def reads(function: Callable, argument: int) -> bool:
-    """Whether a function reads one of its arguments, so far as its source is known."""
+    """Whether a function reads one of its arguments; it may, where its source is not known."""
     tree = _parsed(function)
     return tree is None or any(_is_name(node, tree.args.args[argument].arg) for node in ast.walk(tree))
 

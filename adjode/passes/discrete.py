@@ -13,6 +13,7 @@ from adjode.adjoints import products
 from adjode.adjoints.carried import put_carried
 from adjode.adjoints.cells import COLUMNS, IMPLICIT, KINK_COLUMNS
 from adjode.adjoints.discrete import make_discrete
+from adjode.adjoints.flow import READS_TIME
 from adjode.adjoints.kinks import WORK_ROWS
 from adjode.adjoints.trust import put_probes
 from adjode.compile import slots
@@ -179,13 +180,14 @@ class Discrete(Replay):
         frame[slots.LIMITED] = self._limited = np.zeros(2, dtype=np.int64)
         self._estimates = weights.halves > 0
 
-    def _may_conserve(self, options: SolveOptions) -> int:
-        """Whether lam . du/dt may be conserved where nothing is observed, see adjoints/drift.py; 2 if f reads the time."""
-        timed, plain = self.dynamics.f_reads_time, self.dynamics.mass is None and self.cost is None and not self.jumps
+    def _may_conserve(self, options: SolveOptions) -> float:
+        """For `slots.MAY_CONSERVE`."""
+        if not options.adaptive or self.dynamics.mass is not None or self.cost is not None or self.jumps:
+            return 0.0
+        if not self.dynamics.f_reads_time:
+            return 1.0
         first, last = sorted(self.span.ends)
-        if not (plain and options.adaptive) or (timed and ((first < options.stops) & (options.stops < last)).any()):
-            return 0
-        return 2 if timed else 1
+        return 0.0 if ((first < options.stops) & (options.stops < last)).any() else READS_TIME
 
     def _put_sides(self, n: int, wanted: bool) -> None:
         frame, sides = self.frame, self.dynamics.sides if wanted else None

@@ -130,8 +130,8 @@ def test_f_that_raises_for_a_state_at_another_time(method):
     assert bar.u0[0] == pytest.approx(math.exp(-5.0), rel=1e-5)
 
 
-def test_the_estimate_without_an_adjoint_of_its_own_mesh():
-    """`pullback` evaluates stages again and finds the same."""
+def test_pullback_finds_the_same():
+    """It evaluates stages again, and has the slopes at the ends of steps from them."""
     solution = solve(lotka_volterra(), LV_U0, LV_THETA, (0.0, 10.0), rtol=1e-6, atol=1e-6)
     bar = solution.pullback([1.0, 1.0], adjoint="discrete")
     same = gradient(lotka_volterra(), FinalState([1.0, 1.0]), (0.0, 10.0), LV_U0, LV_THETA, rtol=1e-6, atol=1e-6)
